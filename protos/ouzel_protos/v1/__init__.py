@@ -1,0 +1,1 @@
+"""Messages of package ouzel.v1."""
