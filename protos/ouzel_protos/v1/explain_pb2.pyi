@@ -166,7 +166,7 @@ class Score(_message.Message):
     def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., probability: _Optional[float] = ..., logit: _Optional[float] = ...) -> None: ...
 
 class SaliencyMap(_message.Message):
-    __slots__ = ("method", "target", "values", "minimum", "maximum", "reduction", "size", "rectified", "caveats", "parameters")
+    __slots__ = ("method", "target", "values", "minimum", "maximum", "reduction", "size", "rectified", "caveats", "parameters", "measures")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +174,13 @@ class SaliencyMap(_message.Message):
         key: str
         value: Parameter
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Parameter, _Mapping]] = ...) -> None: ...
+    class MeasuresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     METHOD_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +191,7 @@ class SaliencyMap(_message.Message):
     RECTIFIED_FIELD_NUMBER: _ClassVar[int]
     CAVEATS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
     method: str
     target: ResolvedTarget
     values: _tensor_pb2.Tensor
@@ -194,7 +202,8 @@ class SaliencyMap(_message.Message):
     rectified: int
     caveats: _containers.RepeatedScalarFieldContainer[str]
     parameters: _containers.MessageMap[str, Parameter]
-    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[ResolvedTarget, _Mapping]] = ..., values: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., size: _Optional[_Union[MapSize, str]] = ..., rectified: _Optional[int] = ..., caveats: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, Parameter]] = ...) -> None: ...
+    measures: _containers.ScalarMap[str, float]
+    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[ResolvedTarget, _Mapping]] = ..., values: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., size: _Optional[_Union[MapSize, str]] = ..., rectified: _Optional[int] = ..., caveats: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, Parameter]] = ..., measures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ResolvedTarget(_message.Message):
     __slots__ = ("index", "label", "minus_index", "minus_label")

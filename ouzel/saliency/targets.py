@@ -1,0 +1,103 @@
+"""What is explained: a linear functional of one row's logits.
+
+The derivative is always that of a logit, never of the softmax probability: where the network is certain, the
+probability's derivative vanishes and the map with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ouzel import models
+from ouzel.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The class at this place of the prediction; 0 is the predicted class."""
+
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class Top:
+    """The first `count` classes of the prediction, one map each."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Why `a` and not `b`: logit of a minus logit of b. Classes by index or label."""
+
+    a: int | str
+    b: int | str
+
+
+# None is the predicted class, an int a class index, a str a label.
+Target = None | int | str | Rank | Contrast | Top
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """Logit `index`, less logit `minus` if that is set."""
+
+    index: int
+    minus: int | None = None
+
+
+def expand(target: Target, classes: int, labels: Sequence[str] = (), *, field: str = "target") -> list[Rank | ResolvedTarget]:
+    """Check a target against the model and spell it out as single targets. Raises InvalidArgument."""
+    match target:
+        case None:
+            return [Rank(0)]
+        case Rank(place):
+            _check("rank", place, classes, field)
+            return [target]
+        case Top(count):
+            if not 1 <= count <= classes:
+                raise InvalidArgument(f"{field}: top {count} is not within 1..{classes}, the number of classes", field=field)
+            return [Rank(place) for place in range(count)]
+        case Contrast(a, b):
+            first, second = (_class_index(c, classes, labels, field) for c in (a, b))
+            if first == second:
+                raise InvalidArgument(f"{field}: contrast of class {first} with itself is zero", field=field)
+            return [ResolvedTarget(first, second)]
+        case int() | str():
+            return [ResolvedTarget(_class_index(target, classes, labels, field))]
+    raise InvalidArgument(f"{field}: {target!r} is neither an index, a label, a contrast nor a rank", field=field)
+
+
+def _class_index(ref: int | str, classes: int, labels: Sequence[str], field: str) -> int:
+    if isinstance(ref, str):
+        try:
+            return models.label_index(labels, ref)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{field}: {error}", field=field) from None
+    _check("class index", ref, classes, field)
+    return int(ref)
+
+
+def _check(what: str, value: int, classes: int, field: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < classes:
+        raise InvalidArgument(f"{field}: {what} {value!r} is not within 0..{classes - 1}", field=field)
+
+
+def resolve(target: Rank | ResolvedTarget, ranking: Sequence[int]) -> ResolvedTarget:
+    """Replace a rank by the class that holds it; `ranking` lists class indices, best first."""
+    return ResolvedTarget(ranking[target.place]) if isinstance(target, Rank) else target
+
+
+def cotangent(targets: Sequence[ResolvedTarget | None], like: Tensor) -> Tensor:
+    """(B, K) weights of the logits, one row per target; a row of None is zero."""
+    weights = torch.zeros_like(like)
+    for row, target in enumerate(targets):
+        if target is not None:
+            weights[row, target.index] = 1
+            if target.minus is not None:
+                weights[row, target.minus] = -1
+    return weights
