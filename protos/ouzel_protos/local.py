@@ -1,0 +1,59 @@
+"""Where services on this machine are found: the convention that server and client share. Standard library only.
+
+`ouzel up` writes `serving.json` into the state folder once the services are ready and removes it when they stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Literal, TypedDict, cast
+
+SERVING = "serving.json"
+
+
+class Serving(TypedDict):
+    """What `serving.json` holds. Addresses of gRPC are "host:port", the others URLs without a final slash."""
+
+    pid: int
+    create_time: float  # seconds since the epoch, as psutil gives it: tells the process from a later one of the same id
+    grpc: str
+    rest: str
+    management: str
+    metrics: str
+    key_file: str
+    model_store: str
+    models: list[str]
+
+
+def state_dir() -> Path:
+    """The state folder, absolute: `$OUZEL_STATE`, else `$XDG_STATE_HOME/ouzel`, else `~/.local/state/ouzel`.
+
+    It need not exist; who creates it gives it mode 0700.
+    """
+    if chosen := os.environ.get("OUZEL_STATE"):
+        return Path(chosen).expanduser().absolute()
+    if base := os.environ.get("XDG_STATE_HOME"):
+        return Path(base).absolute() / "ouzel"
+    return Path.home() / ".local" / "state" / "ouzel"
+
+
+def read_serving(state: Path | None = None) -> Serving | None:
+    """What runs here according to `serving.json` of `state` (default: `state_dir()`); None when nothing is recorded.
+
+    It says what was started, not that it still answers: a process may have been killed since.
+    """
+    try:
+        found = json.loads(((state or state_dir()) / SERVING).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return cast(Serving, found) if isinstance(found, dict) and found.keys() >= Serving.__annotations__.keys() else None
+
+
+def token(key_file: str | Path, kind: Literal["inference", "management"]) -> str:
+    """The token of `kind` in TorchServe's key file. Raises OSError or ValueError, which name the file."""
+    try:
+        return str(json.loads(Path(key_file).read_text(encoding="utf-8"))[kind]["key"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{key_file} holds no {kind} token") from error
