@@ -1,1 +1,42 @@
-"""Under construction."""
+"""Why a classifier answered as it did: saliency methods over one shared forward pass.
+
+    from ouzel.saliency import Contrast, Explainer, Saliency
+
+    explainer = Explainer(model)
+    e = explainer(x, [Saliency("gradient"), Saliency("guided", target=281), Saliency("grad_cam", layer="layer3")])
+    e.logits            # (B, K)
+    e.maps[1].values    # (B, H, W)
+
+Known traits of the true gradient, which the maps share: where a max-pool sees equal values (flat regions), its gradient
+goes to the first of them, which shows as a faint grid; and where an activation is within rounding of zero, single and
+double precision may take different sides, so that a float32 map differs from a float64 one by a few percent of its
+maximum at single pixels.
+"""
+
+from ouzel.saliency.batch import Batch
+from ouzel.saliency.engine import Explainer
+from ouzel.saliency.method import Attribution, Method, Rows, Want
+from ouzel.saliency.reduction import REDUCTIONS
+from ouzel.saliency.request import METHODS, Saliency, make_method
+from ouzel.saliency.results import Explanation, SaliencyMap
+from ouzel.saliency.targets import Contrast, Rank, ResolvedTarget, Target, Top
+
+__all__ = [
+    "METHODS",
+    "REDUCTIONS",
+    "Attribution",
+    "Batch",
+    "Contrast",
+    "Explainer",
+    "Explanation",
+    "Method",
+    "Rank",
+    "ResolvedTarget",
+    "Rows",
+    "Saliency",
+    "SaliencyMap",
+    "Target",
+    "Top",
+    "Want",
+    "make_method",
+]

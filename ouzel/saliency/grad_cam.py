@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ouzel.errors import InvalidArgument
-from ouzel.saliency.method import Attribution, Rows, Want
+from ouzel.saliency.method import Attribution, Method, Rows, Want
 
 
 @dataclass(frozen=True)
-class GradCam:
+class GradCam(Method):
     """layer: name of a layer with output (B, c, h, w); by default the last one before the spatial pooling."""
 
     layer: str = ""
     name: ClassVar[str] = "grad_cam"
-    caveats: ClassVar[tuple[str, ...]] = ()
 
     def wants(self) -> tuple[Want, ...]:
         return (Want(layer=self.layer),)

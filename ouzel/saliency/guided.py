@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ouzel.errors import FailedPrecondition
-from ouzel.saliency.method import Attribution, Rows, Want
+from ouzel.saliency.method import Attribution, Method, Rows, Want
 
 _GUIDED = Want("guided")
 
 
 @dataclass(frozen=True)
-class Guided:
+class Guided(Method):
     name: ClassVar[str] = "guided"
     caveats: ClassVar[tuple[str, ...]] = (
         "Guided backpropagation fails the model-randomisation sanity check (arXiv 1810.03292): "
@@ -25,9 +25,6 @@ class Guided:
 
     def wants(self) -> tuple[Want, ...]:
         return (_GUIDED,)
-
-    def bind(self, cam_layer: str) -> Guided:
-        return self
 
     def attribute(self, rows: Rows) -> Attribution:
         if rows.rectifiers == 0:

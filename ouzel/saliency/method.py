@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 from torch import Tensor
 
@@ -37,10 +37,21 @@ class Attribution:
 class Rows(Protocol):
     """The rows of a batch that one method explains, one target each; n may exceed the batch's size."""
 
-    x: Tensor  # (n, C, H, W), as the model takes it
-    logits: Tensor  # (n, K)
-    targets: tuple[ResolvedTarget, ...]
-    rectifiers: int  # rectifiers that the guided rule acted on
+    @property
+    def targets(self) -> tuple[ResolvedTarget, ...]:
+        """One per row."""
+
+    @property
+    def x(self) -> Tensor:
+        """(n, C, H, W), as the model takes it."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(n, K)."""
+
+    @property
+    def rectifiers(self) -> int:
+        """How many rectifiers the guided rule acts on."""
 
     def gradient(self, want: Want) -> Tensor:
         """(n, ...) gradient that the method said it wants."""
@@ -52,15 +63,25 @@ class Rows(Protocol):
         """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows."""
 
 
-class Method(Protocol):
+class Method:
+    """Base of all methods: the defaults of what a method need not say."""
+
     name: ClassVar[str]
-    caveats: ClassVar[tuple[str, ...]]
+    # What a reader of the map must know.
+    caveats: ClassVar[tuple[str, ...]] = ()
+
+    def bind(self, cam_layer: str) -> Self:
+        """The method with every default that depends on the model filled in."""
+        return self
 
     def wants(self) -> tuple[Want, ...]:
         """The gradients that the method takes from the shared pass."""
+        return ()
 
-    def bind(self, cam_layer: str) -> Method:
-        """The method with every default that depends on the model filled in."""
+    def cost(self, height: int, width: int) -> int:
+        """Forward and backward passes per image beyond the shared ones, for an input of this size."""
+        return 0
 
     def attribute(self, rows: Rows) -> Attribution:
-        """Explain the rows."""
+        """Explain the rows. May raise an OuzelError, which then stands for these rows alone."""
+        raise NotImplementedError

@@ -71,28 +71,36 @@ class _Rectify(torch.autograd.Function):
 _Call = tuple[Tensor, float | None, bool] | None
 
 
-def _relu(input: Tensor, inplace: bool = False) -> _Call:  # noqa: A002 - the name of the parameter it stands for
+def _relu(input: Tensor, inplace: bool = False) -> _Call:
     return input, None, inplace
 
 
-def _relu_(input: Tensor) -> _Call:  # noqa: A002
+def _relu_(input: Tensor) -> _Call:
     return input, None, True
 
 
-def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> _Call:  # noqa: A002
+def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> _Call:
     return _clamped(input, min_val, max_val, inplace)
 
 
-def _relu6(input: Tensor, inplace: bool = False) -> _Call:  # noqa: A002
+def _relu6(input: Tensor, inplace: bool = False) -> _Call:
     return input, 6.0, inplace
 
 
-def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> _Call:  # noqa: A002
+def _threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> _Call:
     return (input, None, inplace) if threshold == 0 and value == 0 else None
 
 
+def _hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> _Call:
+    return _clamped(input, min_val, max_val, True)
+
+
+def _threshold_(input: Tensor, threshold: float, value: float) -> _Call:
+    return _threshold(input, threshold, value, True)
+
+
 def _clamp(inplace: bool) -> Callable[..., _Call]:
-    def read(input: Tensor, min: Any = None, max: Any = None, *, out: Any = None) -> _Call:  # noqa: A002
+    def read(input: Tensor, min: Any = None, max: Any = None, *, out: Any = None) -> _Call:
         return None if out is not None else _clamped(input, min, max, inplace)
 
     return read
@@ -112,10 +120,10 @@ _READERS: dict[Any, Callable[..., _Call]] = {
     **dict.fromkeys((torch.relu_, Tensor.relu_), _relu_),
     F.relu6: _relu6,
     F.hardtanh: _hardtanh,
-    F.hardtanh_: lambda *args, **kwargs: _hardtanh(*args, **kwargs, inplace=True),
+    F.hardtanh_: _hardtanh_,
     F.threshold: _threshold,
     torch.threshold: _threshold,
-    torch.threshold_: lambda *args, **kwargs: _threshold(*args, **kwargs, inplace=True),
+    torch.threshold_: _threshold_,
     **dict.fromkeys((torch.clamp, Tensor.clamp, torch.clip, Tensor.clip), _clamp(inplace=False)),
     **dict.fromkeys((torch.clamp_, Tensor.clamp_, torch.clip_, Tensor.clip_), _clamp(inplace=True)),
     **dict.fromkeys((torch.clamp_min, Tensor.clamp_min), _clamp(inplace=False)),

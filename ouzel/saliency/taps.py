@@ -6,6 +6,7 @@ calling thread is inside `recording`, so that concurrent calls never see each ot
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ouzel.errors import InvalidArgument, NotFound
+from ouzel.errors import NotFound
 
 _recording: ContextVar[dict[str, Tensor | None] | None] = ContextVar("ouzel_recording", default=None)
 
@@ -27,10 +28,16 @@ class Taps:
         self._tapped: set[str] = set()
         self._lock = threading.Lock()
 
+    def check(self, layer: str) -> None:
+        """Raises NotFound if the network has no layer of that name."""
+        if not layer or layer not in self._modules:
+            close = difflib.get_close_matches(layer, self._modules, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise NotFound(f"layer: the model has no layer {layer!r}{hint}", field="layer")
+
     def add(self, layer: str) -> None:
         """Tap a layer by its name. Raises NotFound if the network has none of that name."""
-        if not layer or layer not in self._modules:
-            raise NotFound(f"layer: the model has no layer {layer!r}", field="layer")
+        self.check(layer)
         with self._lock:
             if layer not in self._tapped:
                 self._modules[layer].register_forward_hook(_hook(layer))
@@ -55,7 +62,7 @@ def _hook(layer: str) -> Any:
         if record is None or layer not in record:
             return None
         if not isinstance(output, Tensor):
-            raise InvalidArgument(f"layer: {layer!r} gives {type(output).__name__}, not one tensor", field="layer")
+            return None
         record[layer] = output
         # An in-place activation that follows would otherwise overwrite what was recorded.
         return output.clone()

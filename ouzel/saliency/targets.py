@@ -50,41 +50,45 @@ class ResolvedTarget:
     minus: int | None = None
 
 
-def expand(target: Target, classes: int, labels: Sequence[str] = (), *, field: str = "target") -> list[Rank | ResolvedTarget]:
+def expand(
+    target: Target, classes: int, labels: Sequence[str] = (), *, field: str = "target"
+) -> list[Rank | ResolvedTarget]:
     """Check a target against the model and spell it out as single targets. Raises InvalidArgument."""
     match target:
         case None:
             return [Rank(0)]
         case Rank(place):
-            _check("rank", place, classes, field)
+            _check("rank", place, classes)
             return [target]
         case Top(count):
             if not 1 <= count <= classes:
-                raise InvalidArgument(f"{field}: top {count} is not within 1..{classes}, the number of classes", field=field)
+                raise InvalidArgument(
+                    f"target: top {count} is not within 1..{classes}, the number of classes", field="target"
+                )
             return [Rank(place) for place in range(count)]
         case Contrast(a, b):
-            first, second = (_class_index(c, classes, labels, field) for c in (a, b))
+            first, second = (_class_index(c, classes, labels) for c in (a, b))
             if first == second:
-                raise InvalidArgument(f"{field}: contrast of class {first} with itself is zero", field=field)
+                raise InvalidArgument(f"target: contrast of class {first} with itself is zero", field="target")
             return [ResolvedTarget(first, second)]
         case int() | str():
-            return [ResolvedTarget(_class_index(target, classes, labels, field))]
-    raise InvalidArgument(f"{field}: {target!r} is neither an index, a label, a contrast nor a rank", field=field)
+            return [ResolvedTarget(_class_index(target, classes, labels))]
+    raise InvalidArgument(f"target: {target!r} is neither an index, a label, a contrast nor a rank", field="target")
 
 
-def _class_index(ref: int | str, classes: int, labels: Sequence[str], field: str) -> int:
+def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:
     if isinstance(ref, str):
         try:
             return models.label_index(labels, ref)
         except InvalidArgument as error:
-            raise InvalidArgument(f"{field}: {error}", field=field) from None
-    _check("class index", ref, classes, field)
+            raise InvalidArgument(f"target: {error}", field="target") from None
+    _check("class index", ref, classes)
     return int(ref)
 
 
-def _check(what: str, value: int, classes: int, field: str) -> None:
+def _check(what: str, value: int, classes: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < classes:
-        raise InvalidArgument(f"{field}: {what} {value!r} is not within 0..{classes - 1}", field=field)
+        raise InvalidArgument(f"target: {what} {value!r} is not within 0..{classes - 1}", field="target")
 
 
 def resolve(target: Rank | ResolvedTarget, ranking: Sequence[int]) -> ResolvedTarget:

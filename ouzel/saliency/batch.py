@@ -1,0 +1,112 @@
+"""A batch between its prediction and its explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch.nn.functional as F
+
+from ouzel.errors import OuzelError
+from ouzel.saliency.forward import Forward, ForwardRows
+from ouzel.saliency.method import Method
+from ouzel.saliency.reduction import REDUCTIONS
+from ouzel.saliency.results import SaliencyMap
+from ouzel.saliency.targets import Rank, ResolvedTarget, resolve
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One map of one row."""
+
+    row: int
+    method: Method
+    target: Rank | ResolvedTarget
+    reduction: str
+
+    def resolved(self, ranking: Sequence[int]) -> Wish:
+        """The wish with its target's class known; ranking: class indices, best first."""
+        return replace(self, target=resolve(self.target, ranking))
+
+
+class Batch:
+    """A batch that has been predicted and can be explained."""
+
+    def __init__(self, forward: Forward, wishes: list[list[Wish]]) -> None:
+        self._forward = forward
+        self._wishes = wishes
+        self.logits = forward.logits
+
+    def explain(self, keep: Sequence[bool] | None = None) -> list[list[SaliencyMap] | OuzelError]:
+        """Per row its maps in the order asked for, or the error that stands in their way. Call it once.
+
+        keep: rows whose maps are wanted after all, now that the prediction is known; the others get none.
+        """
+        rows = [row if keep is None or keep[number] else [] for number, row in enumerate(self._wishes)]
+        ranking = self._forward.logits.argsort(dim=1, descending=True, stable=True).tolist()
+        groups: dict[tuple[Method, str], list[Wish]] = {}
+        for wish in (wish for row in rows for wish in row):
+            groups.setdefault((wish.method, wish.reduction), []).append(wish.resolved(ranking[wish.row]))
+        answers = self._answer(groups)
+        self._forward.release()
+        return [self._collect(row, ranking[number], answers) for number, row in enumerate(rows)]
+
+    def _answer(self, groups: dict[tuple[Method, str], list[Wish]]) -> dict[Wish, SaliencyMap | OuzelError]:
+        answers: dict[Wish, SaliencyMap | OuzelError] = {}
+        ready: list[tuple[ForwardRows, Method, str, list[Wish]]] = []
+        for (method, reduction), wishes in groups.items():
+            unique = list(dict.fromkeys(wishes))
+            try:
+                for want in method.wants():
+                    self._forward.check(want)
+            except OuzelError as error:
+                answers.update(dict.fromkeys(unique, error))
+                continue
+            targets = tuple(wish.target for wish in unique)
+            rows = ForwardRows(self._forward, [wish.row for wish in unique], targets, method.wants())  # type: ignore[arg-type]
+            ready.append((rows, method, reduction, unique))
+        self._forward.differentiate(demand for rows, *_ in ready for demand in rows.demands())
+        for rows, method, reduction, wishes in ready:
+            try:
+                maps = maps_of(rows, method, reduction)
+            except OuzelError as error:
+                answers.update(dict.fromkeys(wishes, error))
+            else:
+                answers.update(zip(wishes, maps, strict=True))
+        return answers
+
+    def _collect(
+        self, row: list[Wish], ranking: Sequence[int], answers: Mapping[Wish, SaliencyMap | OuzelError]
+    ) -> list[SaliencyMap] | OuzelError:
+        maps = []
+        for wish in row:
+            answer = answers[wish.resolved(ranking)]
+            if isinstance(answer, OuzelError):
+                return answer
+            maps.append(answer)
+        return maps
+
+
+def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyMap]:
+    attribution = method.attribute(rows)
+    values = attribution.values
+    values = REDUCTIONS[reduction](values) if values.ndim == 4 else values[:, None]
+    size = rows.forward.x.shape[-2:]
+    if values.ndim == 4 and attribution.values.ndim == 3:  # a layer's map, at the layer's resolution
+        values = F.interpolate(values, size=size, mode="bilinear", align_corners=False)[:, 0]
+    values = values.detach().contiguous()
+    guided = any(want.rule == "guided" for want in method.wants())
+    parameters = {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
+    return [
+        SaliencyMap(
+            method=method.name,
+            target=target,
+            values=values[number],
+            reduction=reduction,
+            rectified=rows.rectifiers if guided else 0,
+            caveats=method.caveats,
+            parameters=parameters,
+            measures={name: float(figures[number]) for name, figures in attribution.measures.items()},
+        )
+        for number, target in enumerate(rows.targets)
+    ]

@@ -1,0 +1,124 @@
+"""The one-pass engine: one forward for the whole batch, and as few backward passes as all its rows' wishes need."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ouzel import models
+from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.saliency.batch import Batch, Wish
+from ouzel.saliency.forward import Forward, Prepared
+from ouzel.saliency.method import Method
+from ouzel.saliency.prepare import prepare
+from ouzel.saliency.request import Saliency
+from ouzel.saliency.results import Explanation, stack
+from ouzel.saliency.taps import Taps
+from ouzel.saliency.targets import expand
+
+
+class Explainer:
+    """Predicts and explains with one network. Safe to share between threads.
+
+    model: an `ouzel.models.Model` or any `nn.Module` that maps (B, C, H, W) to logits (B, K). The explainer works on
+    its own copy, in eval mode, frozen, with BatchNorms folded, in the memory format that is faster on this machine; the
+    preparation takes seconds and happens at construction for a Model, at the first call otherwise.
+    """
+
+    def __init__(self, model: nn.Module | models.Model) -> None:
+        self._network = model if isinstance(model, nn.Module) else model.network
+        self.labels: tuple[str, ...] = () if isinstance(model, nn.Module) else model.labels
+        parameter = next((p for p in self._network.parameters() if p.is_floating_point()), None)
+        self.device = parameter.device if parameter is not None else torch.device("cpu")
+        self.dtype = parameter.dtype if parameter is not None else torch.float32
+        self._lock = threading.Lock()
+        self._prepared: Prepared | None = None
+        self._classes = 0
+        self._cam_layer: str | None = None
+        if not isinstance(model, nn.Module):
+            self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
+
+    def prepare(self, example: Tensor) -> Prepared:
+        """Freeze, fold and tune, once. example: (C, H, W), any input the model takes."""
+        with self._lock:
+            if self._prepared is None:
+                example = example.to(self.device, self.dtype)
+                network, memory_format = prepare(self._network, example)
+                with torch.no_grad():
+                    self._classes = int(network(example[None].clone()).shape[1])
+                self._example = example
+                self._prepared = Prepared(network, Taps(network), memory_format)
+            return self._prepared
+
+    def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
+        """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
+        rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
+        batch = self.forward(x, rows)
+        answers = []
+        for answer in batch.explain():
+            if isinstance(answer, OuzelError):
+                raise answer
+            answers.append(answer)
+        return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
+
+    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
+        """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them."""
+        if x.ndim != 4 or len(x) == 0:
+            raise InvalidArgument(f"x: shape {tuple(x.shape)} is not (batch, channels, height, width)", field="x")
+        prepared = self.prepare(x[0])
+        wishes = [self.check(requests) for requests in rows]
+        wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
+        forward = Forward(prepared, x.to(self.device, self.dtype), wanted)
+        return Batch(
+            forward, [[replace(wish, row=row) for wish in row_wishes] for row, row_wishes in enumerate(wishes)]
+        )
+
+    def check(self, requests: Sequence[Saliency]) -> list[Wish]:
+        """Check one row's requests against the model. Raises an OuzelError whose field names the request."""
+        assert self._prepared is not None, "prepare() comes first"
+        wishes = []
+        for number, request in enumerate(requests):
+            try:
+                method = self._bind(request.method)
+                targets = expand(request.target, self._classes, self.labels)  # type: ignore[arg-type]
+                wishes += [Wish(0, method, target, request.reduction) for target in targets]
+            except OuzelError as error:
+                raise type(error)(f"saliency[{number}].{error}", field=f"saliency[{number}].{error.field}") from None
+        return wishes
+
+    def passes(self, requests: Sequence[Saliency], height: int, width: int) -> int:
+        """Forward and backward passes per image that the requests cost, at most."""
+        wishes = self.check(requests)
+        shared = {(want.rule, wish.target) for wish in wishes for want in wish.method.wants()}
+        return 1 + len(shared) + sum(wish.method.cost(height, width) for wish in wishes)
+
+    def _bind(self, method: Method) -> Method:
+        assert self._prepared is not None
+        if any(want.layer == "" for want in method.wants()):
+            with self._lock:
+                if self._cam_layer is None:
+                    self._cam_layer = models.cam_layer(self._prepared.network, self._example[None])
+            method = method.bind(self._cam_layer)
+        for want in method.wants():
+            if want.layer is not None:
+                self._prepared.taps.check(want.layer)
+            if want.rule == "guided" and any(isinstance(m, torch.jit.ScriptModule) for m in self._network.modules()):
+                raise FailedPrecondition(
+                    f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the "
+                    "original nn.Module instead",
+                    field="method",
+                )
+        return method
+
+
+def _for_row(request: Saliency, row: int, rows: int) -> Saliency:
+    """The request as this row sees it, where targets are given per row."""
+    if not isinstance(request.target, tuple):
+        return request
+    if len(request.target) != rows:
+        raise InvalidArgument(f"target: {len(request.target)} targets for {rows} rows", field="target")
+    return request.with_target(request.target[row])

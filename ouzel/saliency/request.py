@@ -1,0 +1,72 @@
+"""What a caller asks for: a method, its target, how channels are reduced, and the method's parameters."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from ouzel.errors import InvalidArgument
+from ouzel.saliency.grad_cam import GradCam
+from ouzel.saliency.gradient import Gradient
+from ouzel.saliency.guided import Guided
+from ouzel.saliency.method import Method
+from ouzel.saliency.reduction import REDUCTIONS
+from ouzel.saliency.targets import Target
+
+METHODS: dict[str, type] = {method.name: method for method in (Gradient, Guided, GradCam)}
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Saliency:
+    """One saliency map, asked for: `Saliency("grad_cam", target=281, layer="layer3")`.
+
+    method: one of METHODS. target: see `ouzel.saliency.targets.Target`, or a sequence with one target per row.
+    reduction: one of REDUCTIONS ("max_abs" by default); maps of a layer, such as Grad-CAM's, have one channel and
+    ignore it. Parameters of the method are keywords. Raises InvalidArgument.
+    """
+
+    method: Method
+    target: Target | Sequence[Target]
+    reduction: str
+
+    def __init__(
+        self, method: str, target: Target | Sequence[Target] = None, reduction: str = "max_abs", **parameters: Any
+    ) -> None:
+        object.__setattr__(self, "method", make_method(method, parameters))
+        object.__setattr__(self, "target", tuple(target) if isinstance(target, list) else target)
+        object.__setattr__(self, "reduction", _one_of("reduction", reduction, REDUCTIONS))
+
+    def with_target(self, target: Target) -> Self:
+        """The same request for another target."""
+        other = copy.copy(self)
+        object.__setattr__(other, "target", target)
+        return other
+
+
+def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
+    """A method by name, with its parameters checked. Raises InvalidArgument that names what is allowed."""
+    kind = METHODS[_one_of("method", name, METHODS)]
+    allowed = {field.name: field for field in dataclasses.fields(kind)}
+    for key, value in parameters.items():
+        if key not in allowed:
+            choice = f"one of {', '.join(allowed)}" if allowed else "it takes none"
+            raise InvalidArgument(f"parameters: {name} knows no parameter {key!r}; {choice}", field=f"parameters.{key}")
+        wanted = type(allowed[key].default)
+        if not isinstance(value, wanted):
+            raise InvalidArgument(
+                f"parameters.{key}: {value!r} is a {type(value).__name__}, {name} takes a {wanted.__name__}",
+                field=f"parameters.{key}",
+            )
+    method: Method = kind(**parameters)
+    return method
+
+
+def _one_of(field: str, value: str, choices: Mapping[str, Any]) -> str:
+    if value in choices:
+        return value
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise InvalidArgument(f"{field}: {value!r} is not one of {', '.join(choices)}{hint}", field=field)
