@@ -1,1 +1,34 @@
-"""Under construction."""
+"""Image classifiers: built by name, kept in archives, fed with images.
+
+    model = models.load("model_store/efficientnet-lite0.mar")
+    x = model.preprocessing(models.decode(data, smallest=model.preprocessing.resize))
+    logits = model.network(x[None])
+    model.labels[int(logits.argmax())]
+
+Networks are in eval mode and frozen from the start. Nothing here ever downloads anything.
+"""
+
+from ouzel.models.architectures import build, default_preprocessing, freeze
+from ouzel.models.images import Limits, decode, from_array, original_size
+from ouzel.models.labels import label_index, read_labels
+from ouzel.models.model import Model, load
+from ouzel.models.preprocessing import Preprocessing
+from ouzel.models.probe import Layer, cam_layer, layers
+
+__all__ = [
+    "Layer",
+    "Limits",
+    "Model",
+    "Preprocessing",
+    "build",
+    "cam_layer",
+    "decode",
+    "default_preprocessing",
+    "freeze",
+    "from_array",
+    "label_index",
+    "layers",
+    "load",
+    "original_size",
+    "read_labels",
+]

@@ -1,0 +1,148 @@
+"""Networks by name, `torchvision:resnet50` or `timm:tf_efficientnet_lite0`: random weights, eval, frozen, offline."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ouzel.errors import InvalidArgument, NotFound
+from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
+
+
+@dataclass(frozen=True)
+class _Library:
+    names: Callable[[], Sequence[str]]
+    create: Callable[[str, int, int], nn.Module]
+    preprocessing: Callable[[str], Preprocessing | None]
+
+
+def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
+    """The named network with random weights, in eval mode, with `requires_grad` off everywhere.
+
+    `arch` is `torchvision:NAME` (its image classifiers) or `timm:NAME`. Weights are never downloaded.
+    Raises InvalidArgument for a malformed name or count, NotFound (with close matches) for an unknown name.
+    """
+    for field, value, most in (("num_classes", num_classes, 1_000_000), ("in_channels", in_channels, 64)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise InvalidArgument(f"{field}: {value!r} is not a whole number from 1 to {most}", field=field)
+    library, name = _find(arch)
+    return freeze(library.create(name, num_classes, in_channels))
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """The same network in eval mode and with no parameter that asks for a gradient."""
+    return network.eval().requires_grad_(False)
+
+
+def default_preprocessing(arch: str) -> Preprocessing:
+    """What the library of the architecture publishes for its own weights, else 256/224 with ImageNet's statistics."""
+    library, name = _find(arch)
+    return library.preprocessing(name) or Preprocessing()
+
+
+def _find(arch: str) -> tuple[_Library, str]:
+    prefix, colon, name = arch.partition(":") if isinstance(arch, str) else ("", "", "")
+    if not colon or prefix not in _LIBRARIES:
+        known = " or ".join(f"{library}:NAME" for library in _LIBRARIES)
+        raise InvalidArgument(f"arch: {arch!r} is not of the form {known}", field="arch")
+    library = _LIBRARIES[prefix]
+    names = library.names()
+    if name not in names:  # also keeps out timm's "hf-hub:..." and "local-dir:...", which load from elsewhere
+        near = difflib.get_close_matches(name, names, n=3)
+        hint = f"; did you mean {', '.join(f'{prefix}:{n}' for n in near)}?" if near else ""
+        raise NotFound(f"arch: {prefix} has no image classifier named {name!r}{hint}", field="arch")
+    return library, name
+
+
+# -- torchvision ------------------------------------------------------------------------------------------------------
+
+
+def _torchvision_names() -> Sequence[str]:
+    from torchvision import models
+
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def _torchvision_create(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    from torchvision import models
+
+    # inception_v3 and googlenet warn of, or run, a slow initialisation unless told; the weights are replaced anyway
+    options: dict[str, Any] = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
+    if in_channels != 3:
+        _replace_first_convolution(network, in_channels)
+    return network
+
+
+def _replace_first_convolution(network: nn.Module, in_channels: int) -> None:
+    """torchvision knows colour images only: swap its first convolution for one that takes `in_channels`."""
+    name, old = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        old.dilation,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    network.set_submodule(name, new)
+
+
+def _torchvision_preprocessing(name: str) -> Preprocessing | None:
+    from torchvision import models
+
+    published = models.get_model_weights(name).DEFAULT.transforms()
+    return Preprocessing(
+        input_size=(published.crop_size[0], published.crop_size[0]),
+        resize=published.resize_size[0],
+        interpolation=published.interpolation.value,
+        mean=tuple(published.mean),
+        std=tuple(published.std),
+    )
+
+
+# -- timm -------------------------------------------------------------------------------------------------------------
+
+
+def _timm_names() -> Sequence[str]:
+    import timm
+
+    names: list[str] = timm.list_models()
+    return names
+
+
+def _timm_create(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    import timm
+
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    return network
+
+
+def _timm_preprocessing(name: str) -> Preprocessing | None:
+    import timm
+
+    published = timm.get_pretrained_cfg(name)
+    if published is None:
+        return None
+    channels, height, width = published.input_size
+    interpolation = published.interpolation
+    return Preprocessing(
+        channels=channels,
+        input_size=(height, width),
+        resize=max(int(min(height, width) / published.crop_pct), height, width),
+        interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",
+        mean=tuple(published.mean),
+        std=tuple(published.std),
+    )
+
+
+_LIBRARIES = {
+    "torchvision": _Library(_torchvision_names, _torchvision_create, _torchvision_preprocessing),
+    "timm": _Library(_timm_names, _timm_create, _timm_preprocessing),
+}

@@ -1,0 +1,204 @@
+"""Model archives (.mar): one zip file that TorchServe unpacks and that `load` reads as it is.
+
+    MAR-INF/MANIFEST.json   what TorchServe wants to know
+    model.json              the card: architecture, preprocessing, labels, digest of the weights
+    saliency_handler.py     the adapter that TorchServe runs; a copy, the library itself is installed
+    weights.safetensors
+
+The same inputs give the same bytes: nothing is compressed (zlib's output varies by version), entries are sorted, and
+time stamps and permissions are fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.models import weights as weights_module
+from ouzel.models.architectures import build, default_preprocessing
+from ouzel.models.card import Card, check_name, check_version, parse
+from ouzel.models.labels import read_labels
+from ouzel.models.preprocessing import Preprocessing
+
+MANIFEST, CARD, HANDLER, WEIGHTS = "MAR-INF/MANIFEST.json", "model.json", "saliency_handler.py", "weights.safetensors"
+_LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
+
+
+def create(
+    name: str,
+    arch: str,
+    weights: str | Path,
+    labels: str | Path | Sequence[str],
+    store: str | Path,
+    *,
+    match: str = "name",
+    preprocessing: Preprocessing | None = None,
+    version: str = "1",
+) -> Path:
+    """Write `<store>/<name>.mar` in one step (an archive of that name is replaced) and return its path.
+
+    The number of classes is that of the labels. Without `preprocessing`: weights that fit by name are taken to be those
+    of the architecture's library, which publishes how to feed them; weights that fit by order come from elsewhere and
+    get the usual 256/224, bilinear, ImageNet's mean and deviation.
+    Raises InvalidArgument or NotFound naming what does not fit.
+    """
+    check_name(name), check_version(version)
+    label_names = read_labels(labels)
+    if preprocessing is None:
+        preprocessing = default_preprocessing(arch) if match == "name" else Preprocessing()
+    network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
+    state = weights_module.read(weights)
+    _check_classes(state, network, len(label_names))
+    packed = safetensors.save(weights_module.match(state, network, by=match))
+    card = Card(
+        name=name,
+        version=version,
+        arch=arch,
+        labels=label_names,
+        preprocessing=preprocessing,
+        digest=digest_of(packed),
+    )
+    path = Path(store) / f"{name}.mar"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = {
+        MANIFEST: _manifest(card),
+        CARD: card.to_json(),
+        HANDLER: handler_file().read_bytes(),
+        WEIGHTS: packed,
+    }
+    with _replacing(path) as temporary:
+        _write_zip(temporary, entries)
+    return path
+
+
+def read_card(path: str | Path) -> tuple[Card, dict[str, Any]]:
+    """The card of an archive, or of a folder with its extracted files; the weights stay unread.
+
+    Raises NotFound or FailedPrecondition.
+    """
+    with _named(path):
+        return parse(_read(Path(path), CARD))
+
+
+def read(path: str | Path) -> tuple[Card, dict[str, Any], dict[str, Tensor]]:
+    """Card, its mapping and the tensors, once their digest has been seen to be the card's. Raises as `read_card`."""
+    with _named(path):
+        card, values = parse(_read(Path(path), CARD))
+        packed = _read(Path(path), WEIGHTS)
+        if digest_of(packed) != card.digest:
+            raise FailedPrecondition(f"{WEIGHTS} is not what the card describes (its digest differs): a damaged file")
+        return card, values, safetensors.load(packed)
+
+
+def digest_of(packed: bytes) -> str:
+    return f"sha256:{hashlib.sha256(packed).hexdigest()}"
+
+
+def handler_file() -> Path:
+    """The adapter that goes into every archive: of the checkout, or of the wheel. It is read, never imported."""
+    package = Path(__file__).parent.parent
+    for path in (package / "_handlers" / HANDLER, package.parent / "handlers" / HANDLER):
+        if path.is_file():
+            return path
+    raise NotFound(f"{HANDLER} is not part of this installation of ouzel")
+
+
+def _manifest(card: Card) -> bytes:
+    content = {
+        "runtime": "python",
+        "model": {
+            "modelName": card.name,
+            "modelVersion": card.version,
+            "handler": HANDLER,
+            "serializedFile": WEIGHTS,
+        },
+    }
+    return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _check_classes(state: dict[str, Tensor], network: nn.Module, labels: int) -> None:
+    """A wrong list of labels would show as a wrong shape of the last layer: say it in the user's words."""
+    last_name, last = list(network.state_dict().items())[-1]
+    theirs = state.get(last_name, list(state.values())[-1])
+    if last.shape == (labels,) and theirs.ndim == 1 and len(theirs) != labels:
+        raise InvalidArgument(
+            f"labels: {labels} of them, but the weights tell {len(theirs)} classes apart", field="labels"
+        )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place at the end, and vanishes if something went wrong."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_zip(path: Path, entries: dict[str, bytes]) -> None:
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted(entries):
+                info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                info.create_system, info.external_attr = 3, 0o644 << 16  # Unix, a plain readable file
+                archive.writestr(info, entries[name])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Say which archive an error is about."""
+    try:
+        yield
+    except FailedPrecondition as error:
+        raise FailedPrecondition(f"{path}: {error}", field=error.field) from error
+
+
+def _read(path: Path, entry: str) -> bytes:
+    if path.is_dir():
+        return _read_file(path / entry, _LIMITS[entry])
+    if not path.is_file():
+        raise NotFound(f"there is no model archive {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_entries(archive)
+            return archive.read(entry)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+        raise FailedPrecondition(f"is not a sound zip file ({error})") from error
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    if not path.is_file():
+        raise FailedPrecondition(f"{path.name} is missing")
+    if path.stat().st_size > limit:
+        raise FailedPrecondition(f"{path.name} has more than {limit} bytes")
+    return path.read_bytes()
+
+
+def _check_entries(archive: zipfile.ZipFile) -> None:
+    found = archive.infolist()
+    names = sorted(info.filename for info in found)
+    if names != sorted(_LIMITS):
+        raise FailedPrecondition(
+            f"holds {', '.join(names)[:200] or 'nothing'}, not exactly {', '.join(sorted(_LIMITS))}"
+        )
+    for info in found:
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > _LIMITS[info.filename]:
+            raise FailedPrecondition(f"{info.filename} is compressed or has more than {_LIMITS[info.filename]} bytes")

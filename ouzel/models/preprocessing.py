@@ -1,0 +1,120 @@
+"""From a decoded image to a network's input: resize the shorter side, crop the centre, normalise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ouzel.errors import InvalidArgument
+from ouzel.models.images import plain
+
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_LARGEST = 4096  # pixels along an edge of the input
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Shorter side to `resize`, centre crop of `input_size` (height, width), then (value / 255 - mean) / std.
+
+    The defaults are the usual ones for ImageNet. Raises InvalidArgument for values that make no sense.
+    """
+
+    channels: int = 3
+    input_size: tuple[int, int] = (224, 224)
+    resize: int = 256
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        _require(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
+        size = self.input_size
+        _require(
+            isinstance(size, tuple) and len(size) == 2 and all(_whole(edge, _LARGEST) for edge in size),
+            "input_size",
+            size,
+            f"must be (height, width), each from 1 to {_LARGEST}",
+        )
+        smallest = f"must be from {max(size)}, the longer edge of input_size, to {2 * _LARGEST}"
+        _require(_whole(self.resize, 2 * _LARGEST) and self.resize >= max(size), "resize", self.resize, smallest)
+        _require(
+            self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, "must be bilinear or bicubic"
+        )
+        for field in ("mean", "std"):
+            values = getattr(self, field)
+            ok = isinstance(values, tuple) and len(values) == self.channels and all(_finite(v) for v in values)
+            _require(ok, field, values, f"must be {self.channels} finite number(s), one per channel")
+        _require(min(self.std) > 0, "std", self.std, "must be above 0")
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The image as (C, H, W) float32, normalised.
+
+        One resampling of the cropped region alone: the same grid, and within rounding the same values, as resizing the
+        whole image and cropping afterwards.
+        """
+        height, width = self.input_size
+        image = plain(image).resize(
+            (width, height), INTERPOLATIONS[self.interpolation], box=self.view(*image.size), reducing_gap=_GAP
+        )
+        pixels = np.array(image.convert("L" if self.channels == 1 else "RGB"))  # a copy: torch wants it writable
+        values = torch.from_numpy(pixels.reshape(height, width, self.channels)).permute(2, 0, 1)
+        scale, shift = self._affine
+        return values.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom): the rectangle of a `width` x `height` image that becomes the input, in pixels.
+
+        Rounded as in the usual pipeline of whole-pixel steps (resized edges down, crop offsets to the nearest pixel).
+        """
+        if width <= height:
+            resized = self.resize, max(int(self.resize * height / width), self.resize)
+        else:
+            resized = max(int(self.resize * width / height), self.resize), self.resize
+        x, y = width / resized[0], height / resized[1]
+        left = round((resized[0] - self.input_size[1]) / 2)
+        top = round((resized[1] - self.input_size[0]) / 2)
+        return left * x, top * y, (left + self.input_size[1]) * x, (top + self.input_size[0]) * y
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON; `from_dict` reads them back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`: every field, and no other. Raises InvalidArgument."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping) or sorted(values) != sorted(names):
+            raise InvalidArgument(f"preprocessing: needs exactly the fields {', '.join(names)}", field="preprocessing")
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
+        return cls(**given)
+
+    @cached_property
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (1 / (255 * std)).float(), (-mean / std).float()
+
+
+# Regions of more than this many times the input's edge are first averaged over whole blocks of pixels: much cheaper,
+# and at 3 the difference is a grey level or two.
+_GAP = 3.0
+
+
+def _require(ok: bool, field: str, value: object, rule: str) -> None:
+    if not ok:
+        raise InvalidArgument(f"preprocessing.{field}: {value!r} {rule}", field=f"preprocessing.{field}")
+
+
+def _whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,73 @@
+"""What the layers of a network put out, seen in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ouzel.errors import FailedPrecondition
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`shape` is that of one row's output, without the batch; None if the layer did not run or gave no one tensor."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...] | None = None
+
+
+def layers(network: nn.Module, example: Tensor | None = None) -> tuple[Layer, ...]:
+    """Every named module but the network itself, with the shape of its output if an `example` (B, C, H, W) is given."""
+    shapes = {} if example is None else {name: tuple(out.shape[1:]) for name, out in _outputs(network, example)}
+    named = ((name, module) for name, module in network.named_modules() if name)
+    return tuple(Layer(name, type(module).__name__, shapes.get(name)) for name, module in named)
+
+
+def cam_layer(network: nn.Module, example: Tensor) -> str:
+    """The layer that Grad-CAM looks at unless told otherwise: `layer4` of a ResNet, `features.29` of VGG-16.
+
+    The rule: of all outputs that are maps (B, C, h, w) of more than one position, leaving out what a pooling layer put
+    out, the last to be computed; if several modules hand on that very tensor (a ReLU, its block, its stage), the
+    outermost. Raises FailedPrecondition for networks without such maps, and for those that go on to turn them into
+    tokens (vision transformers), whose Grad-CAM needs a layer named by somebody who knows it.
+    """
+    outputs = _outputs(network, example)
+    pooled = {id(out) for name, out in outputs if _is_pooling(network.get_submodule(name))}
+    maps = [
+        i for i, (_, out) in enumerate(outputs) if out.ndim == 4 and out[0, 0].numel() > 1 and id(out) not in pooled
+    ]
+    if not maps or any(out.ndim == 3 for _, out in outputs[maps[-1] :]):
+        raise FailedPrecondition(
+            f"layer: {type(network).__name__} has no feature map to look at by default; name a layer", field="layer"
+        )
+    return outputs[maps[-1]][0]
+
+
+def _outputs(network: nn.Module, example: Tensor) -> list[tuple[str, Tensor]]:
+    """(name, output) of every module that returned a tensor, in the order in which they returned."""
+    seen: list[tuple[str, Tensor]] = []  # holds the tensors, so that each keeps its identity
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                seen.append((name, output))
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in network.named_modules() if name]
+    try:
+        with torch.no_grad():
+            network(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _is_pooling(module: nn.Module) -> bool:
+    return type(module).__module__ == nn.MaxPool2d.__module__  # torch.nn.modules.pooling holds them all, nothing else

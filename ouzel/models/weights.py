@@ -1,0 +1,133 @@
+"""Tensors from a file, and whether they fit a network."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from ouzel.errors import InvalidArgument, NotFound
+
+MATCHES = ("name", "order")
+_COUNTER = "num_batches_tracked"  # of BatchNorm, used in training alone; older files lack it
+
+
+def read(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU, by name.
+
+    The only place where a pickle is opened, and then for tensors alone (`weights_only`). A surrounding
+    {"state_dict": ...} or {"model": ...} and a "module." before every name are taken off.
+    Raises NotFound or InvalidArgument.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NotFound(f"weights: {path} is no file", field="weights")
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise InvalidArgument(f"weights: {path.name} does not end in .safetensors, .pth or .pt", field="weights")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = safetensors.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidArgument(
+            f"weights: {path.name} is not a file of tensors ({reason:.200})", field="weights"
+        ) from error
+    return _unwrapped(content, path.name)
+
+
+def match(state: Mapping[str, Tensor], network: nn.Module, by: str = "name") -> dict[str, Tensor]:
+    """`state` under the names of the network's state dict: complete, float32 (counters int64), every value finite.
+
+    `by="order"` pairs the n-th tensor with the network's n-th, names unseen, counters aside; only if all shapes agree.
+    The tensors are copies. Raises InvalidArgument naming the first that do not fit.
+    """
+    if by not in MATCHES:
+        raise InvalidArgument(f"match: {by!r} is not one of {', '.join(MATCHES)}", field="match")
+    wanted = network.state_dict()
+    paired = _by_name(state, wanted) if by == "name" else _by_order(state, wanted)
+    return {name: _checked(name, paired.get(name, tensor), tensor) for name, tensor in wanted.items()}
+
+
+def _unwrapped(content: Any, filename: str) -> dict[str, Tensor]:
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise InvalidArgument(f"weights: {filename} holds no tensors by name", field="weights")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InvalidArgument(
+                f"weights: {filename} holds {type(value).__name__} at {name!r}, not a tensor", field="weights"
+            )
+    prefix = "module." if all(name.startswith("module.") for name in content) else ""
+    return {name.removeprefix(prefix): value for name, value in content.items()}
+
+
+def _by_name(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    missing = [name for name in wanted if name not in state and not name.endswith(_COUNTER)]
+    unknown = [name for name in state if name not in wanted and not name.endswith(_COUNTER)]
+    if missing or unknown:
+        parts = [
+            f"{len(names)} {what} ({_some(names)})"
+            for names, what in ((missing, "missing"), (unknown, "unknown"))
+            if names
+        ]
+        raise InvalidArgument(
+            f"weights: names do not fit the architecture: {', '.join(parts)}; "
+            "if they come from another library, ask for match by order",
+            field="weights",
+        )
+    return {name: tensor for name, tensor in state.items() if name in wanted}
+
+
+def _by_order(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    ours = [name for name in wanted if not name.endswith(_COUNTER)]
+    theirs = [name for name in state if not name.endswith(_COUNTER)]
+    if len(ours) != len(theirs):
+        raise InvalidArgument(f"weights: {len(theirs)} tensors where the architecture has {len(ours)}", field="weights")
+    for position, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if wanted[our].shape != state[their].shape:
+            raise InvalidArgument(
+                f"weights: tensor {position}, {their} {tuple(state[their].shape)}, "
+                f"cannot be {our} {tuple(wanted[our].shape)}",
+                field="weights",
+            )
+    return {our: state[their] for our, their in zip(ours, theirs, strict=True)}
+
+
+def _checked(name: str, tensor: Tensor, wanted: Tensor) -> Tensor:
+    if tensor.shape != wanted.shape:
+        raise InvalidArgument(
+            f"weights: {name} is {tuple(tensor.shape)} where the architecture has {tuple(wanted.shape)}",
+            field="weights",
+        )
+    if (
+        tensor.is_floating_point() != wanted.is_floating_point()
+        or tensor.is_complex()
+        or tensor.layout != torch.strided
+    ):
+        raise InvalidArgument(f"weights: {name} is {tensor.dtype} where {wanted.dtype} is needed", field="weights")
+    tensor = tensor.detach().to(wanted.dtype, copy=True, memory_format=torch.contiguous_format)
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidArgument(f"weights: {name} holds values that are not finite", field="weights")
+    return tensor
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
