@@ -1,0 +1,83 @@
+"""TorchServe's handler: decode -> ouzel -> encode.
+
+TorchServe wants exactly one class in this module. An exception here would fail every request of a batch, so each row is
+answered on its own, with an envelope that holds a result or an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+from ouzel import models
+from ouzel.errors import InvalidArgument, OuzelError
+from ouzel.explain import PROTOBUF, ExplainService, Limits, RawRequest, negotiate
+
+logger = logging.getLogger(__name__)
+
+# Headers that every REST request has and no gRPC request can have: gRPC metadata does not reach the worker.
+_REST_MARKS = ("host", "user-agent", "accept", "content-length")
+
+
+class SaliencyHandler:
+    """One per worker process. `initialize` and `handle` are TorchServe's contract."""
+
+    def initialize(self, context: Any) -> None:
+        properties = context.system_properties
+        gpu = properties.get("gpu_id")
+        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        if threads := os.environ.get("OUZEL_THREADS"):
+            torch.set_num_threads(int(threads))
+        model = models.load(properties["model_dir"], device=device)
+        self.service = ExplainService(model, Limits.from_environment(), threads=torch.get_num_threads())
+        logger.info("%s version %s on %s, weights %s", model.name, model.version, device, model.digest)
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        headers = [self._headers(context, index) for index in range(len(data))]
+        requests = [self._request(row, header) for row, header in zip(data, headers, strict=True)]
+        bodies = []
+        for index, (request, reply) in enumerate(zip(requests, self.service.answer(requests), strict=True)):
+            body, media_type = reply.render(request.media_type)
+            context.set_response_content_type(index, media_type)
+            context.set_response_status(code=reply.http, idx=index)
+            bodies.append(body)
+        return bodies
+
+    @staticmethod
+    def _headers(context: Any, index: int) -> dict[str, str]:
+        return {
+            key.lower(): value
+            for key, value in (context.get_all_request_header(index) or {}).items()
+            if isinstance(value, str)
+        }
+
+    def _request(self, row: dict[str, Any], headers: dict[str, str]) -> RawRequest:
+        rest = any(mark in headers for mark in _REST_MARKS)
+        media_type = negotiate(headers.get("accept")) if rest else PROTOBUF
+        try:
+            if headers.get("explain", "").lower() == "true":
+                raise InvalidArgument(
+                    "explanations: not served here; ask /predictions and name saliency in its options"
+                )
+            image = self._bytes(row, "image", "body", "data")
+            options = self._bytes(row, "options") or headers.get("x-ouzel-options")
+            return RawRequest(image, self._bytes(row, "tensor"), options, media_type)
+        except OuzelError as error:
+            return RawRequest(media_type=media_type, refusal=error)
+
+    @staticmethod
+    def _bytes(row: dict[str, Any], *names: str) -> bytes | None:
+        """The first of these parts; TorchServe hands over text and JSON decoded where a content type says so."""
+        for name in names:
+            value = row.get(name)
+            if value is None:
+                continue
+            if isinstance(value, str):
+                return value.encode()
+            if not isinstance(value, bytes | bytearray):
+                raise InvalidArgument(f"{name}: send bytes, not {type(value).__name__}", field=name)
+            return bytes(value)
+        return None

@@ -1,1 +1,11 @@
-"""Under construction."""
+"""One request in, one envelope out: the explain service, free of any server.
+
+`ExplainService.answer` takes the raw rows of a batch and returns one `Explanation` message per row, each with a result
+or an error. The TorchServe handler is a thin adapter over it.
+"""
+
+from ouzel.explain.limits import Limits
+from ouzel.explain.media import JSON, PNG, PROTOBUF, negotiate
+from ouzel.explain.service import ExplainService, RawRequest, Reply
+
+__all__ = ["JSON", "PNG", "PROTOBUF", "ExplainService", "Limits", "RawRequest", "Reply", "negotiate"]

@@ -1,0 +1,93 @@
+"""From tensors of the engine to messages of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ouzel.errors import OuzelError
+from ouzel.explain.plan import REDUCTIONS, Plan, Presentation
+from ouzel.models import Model
+from ouzel.saliency import ResolvedTarget, SaliencyMap
+from ouzel_protos import tensors
+from ouzel_protos.v1 import explain_pb2 as pb
+
+_REDUCTION_ENUMS = {name: enum for enum, name in REDUCTIONS.items()}
+
+
+def model_info(model: Model) -> pb.ModelInfo:
+    return pb.ModelInfo(name=model.name, version=model.version, weights_digest=model.digest)
+
+
+def error(error: OuzelError) -> pb.Error:
+    return pb.Error(code=error.code, message=str(error), field=error.field)
+
+
+def scores(logits: Tensor, probabilities: Tensor, labels: Sequence[str], count: int) -> list[pb.Score]:
+    """The best `count` of (K,) logits; ties go to the lower index."""
+    best = logits.argsort(descending=True, stable=True)[:count].tolist()
+    return [
+        pb.Score(index=i, label=labels[i], probability=float(probabilities[i]), logit=float(logits[i])) for i in best
+    ]
+
+
+def saliency_maps(
+    maps: Sequence[SaliencyMap], plan: Plan, view: pb.View, labels: Sequence[str]
+) -> list[pb.SaliencyMap]:
+    return [_map(one, how, view, labels) for one, how in zip(maps, plan.presentations, strict=True)]
+
+
+def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[str]) -> pb.SaliencyMap:
+    values = _placed(one.values, view) if how.original_size else one.values
+    array = values.cpu().float().numpy().astype(how.dtype)
+    assert isinstance(one.target, ResolvedTarget)  # a map of one row has one target
+    return pb.SaliencyMap(
+        method=one.method,
+        target=_target(one.target, labels),
+        values=tensors.encode(array),
+        minimum=float(array.min()),
+        maximum=float(array.max()),
+        reduction=_REDUCTION_ENUMS[one.reduction],
+        size=pb.ORIGINAL_IMAGE if how.original_size else pb.MODEL_INPUT,
+        rectified=one.rectified,
+        caveats=one.caveats,
+        parameters={name: _parameter(value) for name, value in one.parameters.items()},
+        measures=one.measures,
+    )
+
+
+def _placed(values: Tensor, view: pb.View) -> Tensor:
+    """Resize (..., H, W) to the rectangle that the model saw, in a frame of zeros of the uploaded image's size."""
+    left, top, right, bottom = (round(edge) for edge in (view.left, view.top, view.right, view.bottom))
+    planes = values.reshape(1, -1, *values.shape[-2:]).float()
+    resized = F.interpolate(planes, size=(bottom - top, right - left), mode="bilinear", align_corners=False)
+    frame = torch.zeros(*values.shape[:-2], view.image_height, view.image_width, device=values.device)
+    frame[..., top:bottom, left:right] = resized.reshape(*values.shape[:-2], bottom - top, right - left)
+    return frame
+
+
+def _target(target: ResolvedTarget, labels: Sequence[str]) -> pb.ResolvedTarget:
+    message = pb.ResolvedTarget(index=target.index, label=labels[target.index])
+    if target.minus is not None:
+        message.minus_index = target.minus
+        message.minus_label = labels[target.minus]
+    return message
+
+
+def _parameter(value: object) -> pb.Parameter:
+    match value:
+        case bool():
+            return pb.Parameter(flag=value)
+        case int():
+            return pb.Parameter(integer=value)
+        case float():
+            return pb.Parameter(number=value)
+        case str():
+            return pb.Parameter(text=value)
+        case np.ndarray():
+            return pb.Parameter(tensor=tensors.encode(value))
+    raise TypeError(f"a parameter of type {type(value).__name__} has no place on the wire")

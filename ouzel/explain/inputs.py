@@ -1,0 +1,65 @@
+"""From the bytes of one request to the model's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError
+from PIL import Image
+
+from ouzel import models
+from ouzel.errors import InvalidArgument
+from ouzel.models import images
+from ouzel_protos import tensors
+from ouzel_protos.v1.explain_pb2 import View
+from ouzel_protos.v1.tensor_pb2 import Tensor
+
+
+@dataclass(frozen=True)
+class Input:
+    """x: (C, H, W) float32, as the model takes it. picture: the upload, where there is one to draw on."""
+
+    x: torch.Tensor
+    view: View
+    picture: Image.Image | None
+
+
+def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Input:
+    """Decode and preprocess one upload: an encoded image, or a serialised Tensor. Raises InvalidArgument."""
+    if tensor is not None and image is not None:
+        raise InvalidArgument("image: give either image or tensor, not both", field="image")
+    if tensor is not None:
+        return _from_tensor(tensor, model)
+    if image is None:
+        raise InvalidArgument("image: missing; send PNG, JPEG or WebP bytes", field="image")
+    picture = images.decode(image, smallest=model.preprocessing.resize)
+    return _from_picture(picture, model)
+
+
+def _from_picture(picture: Image.Image, model: models.Model) -> Input:
+    width, height = images.original_size(picture)
+    left, top, right, bottom = model.preprocessing.view(width, height)
+    view = View(image_width=width, image_height=height, left=left, top=top, right=right, bottom=bottom)
+    return Input(model.preprocessing(picture), view, picture)
+
+
+def _from_tensor(data: bytes, model: models.Model) -> Input:
+    try:
+        array = tensors.decode(Tensor.FromString(data))
+    except (DecodeError, ValueError) as error:
+        raise InvalidArgument(f"tensor: {error}", field="tensor") from None
+    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        return _from_picture(images.from_array(array), model)
+    if array.dtype == np.float32 and array.shape == model.input_shape:
+        if not np.isfinite(array).all():
+            raise InvalidArgument("tensor: has values that are not finite", field="tensor")
+        _, height, width = model.input_shape
+        view = View(image_width=width, image_height=height, right=width, bottom=height)
+        return Input(torch.from_numpy(array.copy()), view, None)
+    raise InvalidArgument(
+        f"tensor: {array.dtype} of shape {array.shape} is neither uint8 (H, W, 3) or (H, W), pixels, "
+        f"nor float32 {model.input_shape}, as the model takes it",
+        field="tensor",
+    )

@@ -1,0 +1,173 @@
+"""ExplainOptions from what callers send: the serialised message, or JSON written by hand.
+
+JSON is the form for curl: `{"saliency": ["guided", {"method": "grad_cam", "target": "tabby", "layer": "blocks.6"}]}`.
+A target is a label, an index, or one of {"contrast": [a, b]}, {"top": n}, {"rank": n}. In a saliency entry, keys that
+are not the request's own are parameters of the method. No message starts with a brace, so the two cannot be confused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from ouzel.errors import InvalidArgument
+from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1.tensor_pb2 import Tensor
+
+_T = TypeVar("_T")
+
+_REDUCTIONS = {"max_abs": pb.MAX_ABS, "sum_abs": pb.SUM_ABS, "signed_sum": pb.SIGNED_SUM, "none": pb.NONE}
+_SIZES = {"model": pb.MODEL_INPUT, "original": pb.ORIGINAL_IMAGE}
+_DTYPES = {"float32": Tensor.FLOAT32, "float16": Tensor.FLOAT16}
+
+
+def parse(data: bytes | str | None) -> pb.ExplainOptions:
+    """Read options in either form; none at all are the defaults. Raises InvalidArgument that names the field."""
+    if not data:
+        return pb.ExplainOptions()
+    raw = data.encode() if isinstance(data, str) else bytes(data)
+    if raw.lstrip()[:1] in (b"{", b"["):
+        return _from_json(raw)
+    try:
+        return pb.ExplainOptions.FromString(raw)
+    except DecodeError:
+        raise InvalidArgument(
+            'options: neither a serialised ExplainOptions nor a JSON object such as {"saliency": ["guided"]}',
+            field="options",
+        ) from None
+
+
+def _from_json(raw: bytes) -> pb.ExplainOptions:
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"options: not valid JSON ({error})", field="options") from None
+    options = pb.ExplainOptions()
+    _apply(document, "options", {
+        "top_k": lambda value, path: setattr(options, "top_k", _integer(value, path)),
+        "saliency": lambda value, path: options.saliency.extend(_saliency_list(value, path)),
+        "when": lambda value, path: options.when.CopyFrom(_condition(value, path)),
+        "estimate_only": lambda value, path: setattr(options, "estimate_only", _of(bool, value, path)),
+        "request_id": lambda value, path: setattr(options, "request_id", _of(str, value, path)),
+    })  # fmt: skip
+    return options
+
+
+def _saliency_list(value: Any, path: str) -> list[pb.SaliencyRequest]:
+    return [_saliency(entry, f"{path}[{number}]") for number, entry in enumerate(_of(list, value, path))]
+
+
+def _saliency(value: Any, path: str) -> pb.SaliencyRequest:
+    if isinstance(value, str):
+        return pb.SaliencyRequest(method=value)
+    request = pb.SaliencyRequest()
+    _apply(value, path, {
+        "method": lambda v, p: setattr(request, "method", _of(str, v, p)),
+        "target": lambda v, p: request.target.CopyFrom(_target(v, p)),
+        "reduction": lambda v, p: setattr(request, "reduction", _choice(v, _REDUCTIONS, p)),
+        "dtype": lambda v, p: setattr(request, "dtype", _choice(v, _DTYPES, p)),
+        "size": lambda v, p: setattr(request, "size", _choice(v, _SIZES, p)),
+    }, otherwise=lambda key, v, p: request.parameters[key].CopyFrom(_parameter(v, p)))  # fmt: skip
+    return request
+
+
+def _target(value: Any, path: str) -> pb.Target:
+    target = pb.Target()
+    if isinstance(value, dict):
+        if len(value) != 1:
+            raise InvalidArgument(f"{path}: give exactly one of contrast, top, rank", field=path)
+        _apply(value, path, {
+            "contrast": lambda v, p: target.contrast.CopyFrom(_contrast(v, p)),
+            "top": lambda v, p: setattr(target, "top", _integer(v, p)),
+            "rank": lambda v, p: setattr(target, "rank", _integer(v, p)),
+        })  # fmt: skip
+        return target
+    ref = _class_ref(value, path)
+    if ref.HasField("label"):
+        target.label = ref.label
+    else:
+        target.index = ref.index
+    return target
+
+
+def _contrast(value: Any, path: str) -> pb.Contrast:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InvalidArgument(f"{path}: a contrast is a list of two classes", field=path)
+    return pb.Contrast(a=_class_ref(value[0], f"{path}[0]"), b=_class_ref(value[1], f"{path}[1]"))
+
+
+def _class_ref(value: Any, path: str) -> pb.ClassRef:
+    if isinstance(value, str):
+        return pb.ClassRef(label=value)
+    return pb.ClassRef(index=_integer(value, path, bits=64))
+
+
+def _condition(value: Any, path: str) -> pb.Condition:
+    condition = pb.Condition()
+    _apply(value, path, {
+        "score_below": lambda v, p: setattr(condition, "score_below", _number(v, p)),
+        "entropy_above": lambda v, p: setattr(condition, "entropy_above", _number(v, p)),
+        "labels": lambda v, p: condition.labels.extend(_of(str, label, p) for label in _of(list, v, p)),
+    })  # fmt: skip
+    return condition
+
+
+def _parameter(value: Any, path: str) -> pb.Parameter:
+    match value:
+        case bool():
+            return pb.Parameter(flag=value)
+        case int():
+            return pb.Parameter(integer=_integer(value, path, bits=64))
+        case float():
+            return pb.Parameter(number=value)
+        case str():
+            return pb.Parameter(text=value)
+    raise InvalidArgument(f"{path}: {value!r} is neither a number, a text nor a flag", field=path)
+
+
+def _apply(
+    value: Any,
+    path: str,
+    setters: Mapping[str, Callable[[Any, str], None]],
+    otherwise: Callable[[str, Any, str], None] | None = None,
+) -> None:
+    """Hand each entry of a JSON object to its setter; unknown keys go to `otherwise` or are refused."""
+    prefix = "" if path == "options" else f"{path}."
+    for key, entry in _of(dict, value, path).items():
+        if key in setters:
+            setters[key](entry, prefix + key)
+        elif otherwise is not None:
+            otherwise(key, entry, prefix + key)
+        else:
+            raise InvalidArgument(f"{prefix}{key}: unknown; allowed are {', '.join(setters)}", field=prefix + key)
+
+
+def _of(kind: type[_T], value: Any, path: str) -> _T:
+    if not isinstance(value, kind):
+        raise InvalidArgument(f"{path}: {value!r} is not a {_JSON_NAMES[kind]}", field=path)
+    return value
+
+
+_JSON_NAMES: dict[type, str] = {bool: "boolean", str: "string", list: "list", dict: "JSON object"}
+
+
+def _integer(value: Any, path: str, *, bits: int = 32) -> int:
+    bound = 2 ** (bits - 1)
+    if isinstance(value, bool) or not isinstance(value, int) or not -bound <= value < bound:
+        raise InvalidArgument(f"{path}: {value!r} is not an integer of {bits} bits", field=path)
+    return value
+
+
+def _number(value: Any, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgument(f"{path}: {value!r} is not a number", field=path)
+    return float(value)
+
+
+def _choice(value: Any, choices: Mapping[str, Any], path: str) -> Any:
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidArgument(f"{path}: {value!r} is not one of {', '.join(choices)}", field=path)
+    return choices[value]

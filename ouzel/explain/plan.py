@@ -1,0 +1,188 @@
+"""From ExplainOptions to what the engine is to do, and how large the answer can get: all checked before any work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ouzel.errors import InvalidArgument, OuzelError, TooLarge
+from ouzel.explain.limits import Limits
+from ouzel.models import Model
+from ouzel.saliency import Contrast, Explainer, Rank, Saliency, Target, Top
+from ouzel_protos import tensors
+from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1.tensor_pb2 import Tensor
+
+REDUCTIONS = {
+    pb.CHANNEL_REDUCTION_UNSPECIFIED: "max_abs",
+    pb.MAX_ABS: "max_abs",
+    pb.SUM_ABS: "sum_abs",
+    pb.SIGNED_SUM: "signed_sum",
+    pb.NONE: "none",
+}
+DTYPES: dict[Any, np.dtype[Any]] = {
+    Tensor.UNSPECIFIED: np.dtype("<f4"),
+    Tensor.FLOAT32: np.dtype("<f4"),
+    Tensor.FLOAT16: np.dtype("<f2"),
+}
+    Tensor.UNSPECIFIED: np.dtype("<f4"),
+    Tensor.FLOAT32: np.dtype("<f4"),
+    Tensor.FLOAT16: np.dtype("<f2"),
+}
+DEFAULT_TOP_K = 5
+# Room for everything of a map that is no tensor: names, caveats, parameters; and of the answer that is no map or score.
+_MAP_OVERHEAD = 2048
+_ANSWER_OVERHEAD = 2048
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How one map travels."""
+
+    dtype: np.dtype[Any]
+    original_size: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one row asks for, checked. presentations: one per map, in the order of the engine's answer."""
+
+    top_k: int
+    requests: tuple[Saliency, ...]
+    presentations: tuple[Presentation, ...]
+    when: pb.Condition | None
+    estimate_only: bool
+    passes: int
+    response_bytes: int
+
+
+def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, view: pb.View, limits: Limits) -> Plan:
+    """Check options against the model and the limits. Raises InvalidArgument, TooLarge, NotFound."""
+    classes = len(model.labels)
+    _within("top_k", options.top_k, 0, classes)
+    if len(options.request_id) > limits.request_id:
+        raise InvalidArgument(
+            f"request_id: {len(options.request_id)} characters; at most {limits.request_id}", field="request_id"
+        )
+    if options.HasField("when"):
+        _check_condition(options.when, model)
+    requests: list[Saliency] = []
+    presentations: list[Presentation] = []
+    channels: list[int] = []
+    for number, request in enumerate(options.saliency):
+        path = f"saliency[{number}]"
+        saliency, presentation = _located(path, lambda r=request: (_saliency(r), _presentation(r)))
+        count = saliency.target.count if isinstance(saliency.target, Top) else 1
+        if len(presentations) + count > limits.maps:
+            raise InvalidArgument(f"{path}: more than {limits.maps} maps in one request", field=path)
+        requests.append(saliency)
+        presentations += [presentation] * count
+        channels += [model.input_shape[0] if saliency.reduction == "none" else 1] * count
+    top_k = options.top_k or min(DEFAULT_TOP_K, classes)
+    _, height, width = model.input_shape
+    size = _ANSWER_OVERHEAD + top_k * (32 + max(len(label.encode()) for label in model.labels))
+    for presentation, depth in zip(presentations, channels, strict=True):
+        pixels = view.image_height * view.image_width if presentation.original_size else height * width
+        size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
+    return Plan(
+        top_k=top_k,
+        requests=tuple(requests),
+        presentations=tuple(presentations),
+        when=options.when if options.HasField("when") else None,
+        estimate_only=options.estimate_only,
+        passes=explainer.passes(requests, height, width),
+        response_bytes=size,
+    )
+
+
+def check_response(size: int, limit: int) -> None:
+    """Raises TooLarge where the answer could exceed the limit."""
+    if size > limit:
+        raise TooLarge(
+            f"saliency: the answer would have up to {size} bytes, the limit is {limit}; "
+            "ask for fewer maps, dtype float16, or size model instead of original",
+            field="saliency",
+        )
+
+
+def _saliency(request: pb.SaliencyRequest) -> Saliency:
+    if request.reduction not in REDUCTIONS:
+        raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
+    parameters = {key: _parameter(key, value) for key, value in request.parameters.items()}
+    clash = parameters.keys() & {"method", "target", "reduction"}
+    if clash:
+        raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
+    return Saliency(request.method, _target(request.target), REDUCTIONS[request.reduction], **parameters)
+
+
+def _presentation(request: pb.SaliencyRequest) -> Presentation:
+    if request.dtype not in DTYPES:
+        raise InvalidArgument(f"dtype: {request.dtype} is neither FLOAT32 nor FLOAT16", field="dtype")
+    if request.size not in pb.MapSize.values():
+        raise InvalidArgument(f"size: {request.size} is not a MapSize", field="size")
+    return Presentation(DTYPES[request.dtype], request.size == pb.ORIGINAL_IMAGE)
+
+
+def _target(target: pb.Target) -> Target:
+    match target.WhichOneof("kind"):
+        case "rank":
+            return Rank(target.rank)
+        case "index":
+            return target.index
+        case "label":
+            return target.label
+        case "contrast":
+            return Contrast(_class_ref(target.contrast.a, "a"), _class_ref(target.contrast.b, "b"))
+        case "top":
+            return Top(target.top)
+    return None
+
+
+def _class_ref(ref: pb.ClassRef, side: str) -> int | str:
+    match ref.WhichOneof("kind"):
+        case "index":
+            return ref.index
+        case "label":
+            return ref.label
+    raise InvalidArgument(f"target.contrast.{side}: missing", field="target")
+
+
+def _parameter(key: str, parameter: pb.Parameter) -> Any:
+    kind = parameter.WhichOneof("value")
+    if kind is None:
+        raise InvalidArgument(f"parameters.{key}: has no value", field=f"parameters.{key}")
+    value = getattr(parameter, kind)
+    if kind == "number" and not math.isfinite(value):
+        raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
+    if kind == "tensor":
+        try:
+            return tensors.decode(value)
+        except ValueError as error:
+            raise InvalidArgument(f"parameters.{key}: {error}", field=f"parameters.{key}") from None
+    return value
+
+
+def _check_condition(when: pb.Condition, model: Model) -> None:
+    if when.HasField("score_below"):
+        _within("when.score_below", when.score_below, 0, 1)
+    if when.HasField("entropy_above"):
+        _within("when.entropy_above", when.entropy_above, 0, math.log(len(model.labels)))
+    for label in when.labels:
+        if label not in model.labels:
+            raise InvalidArgument(f"when.labels: the model has no label {label!r}", field="when.labels")
+
+
+def _within(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidArgument(f"{field}: {value} is not within {low}..{high:g}", field=field)
+
+
+def _located(path: str, make: Any) -> Any:
+    """Run `make`; an error it raises is told with the path of the request at fault."""
+    try:
+        return make()
+    except OuzelError as error:
+        raise type(error)(f"{path}.{error}", field=f"{path}.{error.field}") from None

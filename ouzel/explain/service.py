@@ -1,0 +1,193 @@
+"""Explains batches of requests: each row on its own, the computing together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ouzel.errors import InvalidArgument, OuzelError
+from ouzel.explain import encode, inputs, media, options
+from ouzel.explain.limits import Limits
+from ouzel.explain.plan import Plan, check_response, make_plan
+from ouzel.models import Model
+from ouzel.saliency import Explainer
+from ouzel_protos.v1 import explain_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RawRequest:
+    """One request as it came: image, or tensor, and options, in bytes.
+
+    media_type: format of the answer, one of `media.RESPONSE_FACTORS`. refusal: an error found before, which becomes the
+    answer.
+    """
+
+    image: bytes | None = None
+    tensor: bytes | None = None
+    options: bytes | str | None = None
+    media_type: str = media.PROTOBUF
+    refusal: OuzelError | None = None
+
+
+@dataclass
+class Reply:
+    """The envelope of one row; http: status for REST; picture: the upload, to draw on."""
+
+    envelope: pb.Explanation
+    http: int = 200
+    picture: Image.Image | None = None
+
+    def render(self, media_type: str) -> tuple[bytes, str]:
+        """(body, its media type)."""
+        return media.render(self.envelope, self.picture, media_type)
+
+
+@dataclass
+class _Row:
+    """A row on its way: read and planned, or failed."""
+
+    reply: Reply
+    source: inputs.Input | None = None
+    plan: Plan | None = None
+    seconds: float = 0.0
+    error: OuzelError | None = field(default=None)
+
+
+class ExplainService:
+    """Answers requests for one model. Safe to share between threads.
+
+    threads: how many images are decoded at a time.
+    """
+
+    def __init__(self, model: Model, limits: Limits | None = None, *, threads: int | None = None) -> None:
+        self.model = model
+        self.explainer = Explainer(model)
+        self.limits = limits or Limits()
+        self._info = encode.model_info(model)
+        self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
+
+    def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
+        """One reply per request, in order. Never raises for what a request holds: each error is that row's answer."""
+        start = time.perf_counter()
+        rows = list(self._decoders.map(self._read, requests)) if len(requests) > 1 else [self._read(requests[0])]
+        computed = time.perf_counter()
+        live = [row for row in rows if row.error is None and row.plan is not None and not row.plan.estimate_only]
+        if live:
+            try:
+                self._compute(live)
+            except Exception as error:  # noqa: BLE001 - whatever happens, each row gets an answer
+                _raise_if_fatal(error)
+                for row in live:
+                    row.error = _internal(error)
+        done = time.perf_counter()
+        for row in rows:
+            timing = row.reply.envelope.timing
+            timing.decode_ms = row.seconds * 1e3
+            timing.compute_ms = (done - computed) * 1e3 if row in live else 0
+            timing.total_ms = (done - start) * 1e3
+            timing.batch_size = len(live)
+        return [self._finish(row) for row in rows]
+
+    def _read(self, request: RawRequest) -> _Row:
+        start = time.perf_counter()
+        row = _Row(Reply(pb.Explanation(model=self._info)))
+        try:
+            self._read_into(row, request)
+        except OuzelError as error:
+            row.error = error
+        except Exception as error:  # noqa: BLE001 - a bug in reading one row is no reason to fail the others
+            row.error = _internal(error)
+        row.seconds = time.perf_counter() - start
+        return row
+
+    def _read_into(self, row: _Row, request: RawRequest) -> None:
+        if request.refusal is not None:
+            raise request.refusal
+        wishes = options.parse(request.options)
+        row.reply.envelope.request_id = wishes.request_id[: self.limits.request_id]
+        source = inputs.read(request.image, request.tensor, self.model)
+        plan = make_plan(wishes, self.explainer, self.model, source.view, self.limits)
+        if request.media_type == media.PNG and not plan.requests:
+            raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
+        size = int(plan.response_bytes * media.RESPONSE_FACTORS[request.media_type])
+        if plan.estimate_only:
+            row.reply.envelope.estimate.CopyFrom(
+                pb.Estimate(passes=plan.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes)
+            )
+        else:
+            check_response(size, self.limits.response_bytes)
+        row.source, row.plan = source, plan
+        row.reply.picture = source.picture
+        row.reply.envelope.view.CopyFrom(source.view)
+
+    def _compute(self, rows: Sequence[_Row]) -> None:
+        batch = self.explainer.forward(
+            torch.stack([row.source.x for row in rows if row.source]), [row.plan.requests for row in rows if row.plan]
+        )
+        logits = batch.logits.float()
+        probabilities = logits.softmax(dim=1)
+        skipped = [self._skipped(row, p) for row, p in zip(rows, probabilities, strict=True)]
+        answers = batch.explain(keep=[not reason for reason in skipped])
+        logits, probabilities = logits.cpu(), probabilities.cpu()
+        for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
+            if isinstance(maps, OuzelError):
+                row.error = maps
+                continue
+            assert row.plan is not None
+            assert row.source is not None
+            envelope, labels = row.reply.envelope, self.model.labels
+            envelope.scores.extend(encode.scores(logits[number], probabilities[number], labels, row.plan.top_k))
+            envelope.skipped = skipped[number]
+            if not skipped[number]:
+                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
+
+    def _skipped(self, row: _Row, probabilities: Tensor) -> str:
+        """Why this row's condition does not hold, or nothing."""
+        when = row.plan.when if row.plan else None
+        if when is None:
+            return ""
+        best = int(probabilities.argmax())
+        score = float(probabilities[best])
+        if when.HasField("score_below") and not score < when.score_below:
+            return f"when.score_below: the score {score:.4f} is not below {when.score_below:g}"
+        entropy = float(torch.special.entr(probabilities).sum())
+        if when.HasField("entropy_above") and not entropy > when.entropy_above:
+            return f"when.entropy_above: the entropy {entropy:.4f} is not above {when.entropy_above:g}"
+        if when.labels and self.model.labels[best] not in when.labels:
+            return f"when.labels: the prediction {self.model.labels[best]!r} is not among them"
+        return ""
+
+    def _finish(self, row: _Row) -> Reply:
+        if row.error is not None:
+            kept = row.reply.envelope
+            envelope = pb.Explanation(model=kept.model, request_id=kept.request_id, timing=kept.timing)
+            envelope.error.CopyFrom(encode.error(row.error))
+            return Reply(envelope, row.error.http)
+        return row.reply
+
+
+def _internal(error: Exception) -> OuzelError:
+    """An error whose cause stays in the log, under an id that the caller can quote."""
+    identity = uuid.uuid4().hex[:12]
+    logger.error("error %s", identity, exc_info=error)
+    return OuzelError(f"internal error {identity}; the server's log has its cause")
+
+
+def _raise_if_fatal(error: Exception) -> None:
+    """A device-side assert poisons the process: let it end, so that the server starts a new one."""
+    if torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            raise SystemExit("the GPU context is lost") from error
