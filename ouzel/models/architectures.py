@@ -30,7 +30,12 @@ def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise InvalidArgument(f"{field}: {value!r} is not a whole number from 1 to {most}", field=field)
     library, name = _find(arch)
-    return freeze(library.create(name, num_classes, in_channels))
+    try:
+        return freeze(library.create(name, num_classes, in_channels))
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise InvalidArgument(
+            f"arch: {arch} cannot have {num_classes} classes and {in_channels} channels ({error})", field="arch"
+        ) from error
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
@@ -48,15 +49,13 @@ def create(
 ) -> Path:
     """Write `<store>/<name>.mar` in one step (an archive of that name is replaced) and return its path.
 
-    The number of classes is that of the labels. Without `preprocessing`: weights that fit by name are taken to be those
-    of the architecture's library, which publishes how to feed them; weights that fit by order come from elsewhere and
-    get the usual 256/224, bilinear, ImageNet's mean and deviation.
+    The number of classes is that of the labels. `preprocessing` is by default `preprocessing_for(arch, match)`.
     Raises InvalidArgument or NotFound naming what does not fit.
     """
     check_name(name), check_version(version)
     label_names = read_labels(labels)
     if preprocessing is None:
-        preprocessing = default_preprocessing(arch) if match == "name" else Preprocessing()
+        preprocessing = preprocessing_for(arch, match)
     network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
     state = weights_module.read(weights)
     _check_classes(state, network, len(label_names))
@@ -82,6 +81,15 @@ def create(
     return path
 
 
+def preprocessing_for(arch: str, match: str = "name") -> Preprocessing:
+    """A guess for weights of which nothing else is known.
+
+    Those that fit by name are taken to be of the architecture's library, which publishes how to feed them. Those that
+    fit by order come from elsewhere: the usual 256/224, bilinear, ImageNet's mean and deviation.
+    """
+    return default_preprocessing(arch) if match == "name" else Preprocessing()
+
+
 def read_card(path: str | Path) -> tuple[Card, dict[str, Any]]:
     """The card of an archive, or of a folder with its extracted files; the weights stay unread.
 
@@ -98,7 +106,10 @@ def read(path: str | Path) -> tuple[Card, dict[str, Any], dict[str, Tensor]]:
         packed = _read(Path(path), WEIGHTS)
         if digest_of(packed) != card.digest:
             raise FailedPrecondition(f"{WEIGHTS} is not what the card describes (its digest differs): a damaged file")
-        return card, values, safetensors.load(packed)
+        try:
+            return card, values, safetensors.load(packed)
+        except SafetensorError as error:
+            raise FailedPrecondition(f"{WEIGHTS} is not a safetensors file ({error})") from error
 
 
 def digest_of(packed: bytes) -> str:

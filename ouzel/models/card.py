@@ -75,6 +75,8 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
         raise FailedPrecondition(f"model.json: {error}") from error
     if not isinstance(card.digest, str) or not _SHA256.fullmatch(card.digest.removeprefix("sha256:")):
         raise FailedPrecondition(f"model.json: weights.digest {card.digest!r:.80} is not a SHA-256")
+    if not isinstance(values["labels"], list):
+        raise FailedPrecondition("model.json: labels is not a list")
     if values.get("num_classes") != len(card.labels) or values.get("in_channels") != card.preprocessing.channels:
         raise FailedPrecondition("model.json: num_classes or in_channels contradicts labels or preprocessing")
     return card, dict(values)

@@ -34,7 +34,7 @@ class Limits:
     max_edge: int = 4096
     max_aspect: float = 10.0
     max_pixels: int = 4096 * 4096
-    max_scans: int = 100  # encoders write about 10; each costs a walk over the whole picture
+    max_scans: int = 64  # encoders write about 10; each may cost a walk over the whole picture
 
     def check(self, width: int, height: int) -> None:
         """Raise InvalidArgument or TooLarge unless an image of this size is welcome."""
@@ -89,20 +89,16 @@ def original_size(image: Image.Image) -> tuple[int, int]:
 
 def plain(image: Image.Image) -> Image.Image:
     """Any image as L or RGB, by the table at the top."""
-    if image.mode in ("L", "RGB"):
-        return image
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "I":  # what older Pillows make of 16-bit PNG
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.mode == "1":
-        return image.convert("L")
+    target = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
-        grey = image.mode in ("L", "LA", "La")
         canvas = Image.new("RGBA", image.size, "white")
         canvas.alpha_composite(image.convert("RGBA"))
-        return canvas.convert("L" if grey else "RGB")
-    return image.convert("RGB")
+        return canvas.convert(target)
+    return image if image.mode == target else image.convert(target)
 
 
 _ORIGINAL_SIZE = "ouzel_original_size"
@@ -144,7 +140,7 @@ def _decode(opener: _Opener, data: bytes, limits: Limits, smallest: int | None) 
         transpose = _UPRIGHT.get(_orientation(file))
         image = plain(file)
         if image is file:
-            image = file.copy()
+            image = file.copy()  # without the file's reader, which for WebP holds the picture two times more
     if transpose is not None:
         image = image.transpose(transpose)
         size = size[::-1] if transpose in _SIDEWAYS else size

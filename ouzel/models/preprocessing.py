@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,15 @@ class Preprocessing:
         left = round((resized[0] - self.input_size[1]) / 2)
         top = round((resized[1] - self.input_size[0]) / 2)
         return left * x, top * y, (left + self.input_size[1]) * x, (top + self.input_size[0]) * y
+
+    def adapted(self, **changes: Any) -> Preprocessing:
+        """With other values, and the rest fitted to them: one mean and deviation for grey, a `resize` in proportion."""
+        if changes.get("channels") == 1 and self.channels == 3:
+            grey = {"mean": (sum(self.mean) / 3,), "std": (sum(self.std) / 3,)}
+            changes = grey | changes
+        if "input_size" in changes and "resize" not in changes:
+            changes["resize"] = round(self.resize * max(changes["input_size"]) / max(self.input_size))
+        return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON; `from_dict` reads them back."""

@@ -22,7 +22,10 @@ class Layer:
 
 
 def layers(network: nn.Module, example: Tensor | None = None) -> tuple[Layer, ...]:
-    """Every named module but the network itself, with the shape of its output if an `example` (B, C, H, W) is given."""
+    """Every named module but the network itself, with the shape of its output if an `example` (B, C, H, W) is given.
+
+    Nobody else may run the network meanwhile.
+    """
     shapes = {} if example is None else {name: tuple(out.shape[1:]) for name, out in _outputs(network, example)}
     named = ((name, module) for name, module in network.named_modules() if name)
     return tuple(Layer(name, type(module).__name__, shapes.get(name)) for name, module in named)

@@ -1,0 +1,213 @@
+"""`ouzel models`: make archives, and see what is in the store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel.cli._errors import Group
+
+if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, so that --help is quick
+    from ouzel.models import Preprocessing
+    from ouzel.models.store import Details, Entry
+
+_store = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="OUZEL_MODEL_STORE",
+    default=Path("model_store"),
+    show_default="./model_store",
+    show_envvar=True,
+    help="Folder of the archives.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(cls=Group)
+def models() -> None:
+    """Make, list, show and remove model archives."""
+
+
+@models.command()
+@click.argument("name")
+@click.option("--arch", required=True, help="torchvision:NAME or timm:NAME, such as timm:tf_efficientnet_lite0.")
+@click.option("--weights", required=True, type=click.Path(path_type=Path), help=".safetensors, .pth or .pt file.")
+@click.option("--labels", required=True, help="imagenet, or a text file with one label per line.")
+@click.option(
+    "--match",
+    type=click.Choice(["name", "order"]),
+    default="name",
+    show_default=True,
+    help="How tensors find their place; by order only if every shape agrees.",
+)
+@click.option("--version", default="1", show_default=True, help="Version of the model.")
+@click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: colour.")
+@click.option("--input-size", type=int, nargs=2, metavar="H W", help="Pixels that the network sees.")
+@click.option("--resize", type=int, help="Shorter side of the image before the centre is cropped.")
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
+@click.option("--mean", help="Subtracted from values of 0 to 1: a number per channel, with commas.")
+@click.option("--std", help="Divided by afterwards: a number per channel, with commas.")
+@_store
+@_json
+def add(
+    *,
+    name: str,
+    arch: str,
+    weights: Path,
+    labels: str,
+    match: str,
+    version: str,
+    store: Path,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Make STORE/NAME.mar of an architecture, its weights and its labels.
+
+    The options from --channels to --std change single values of the default preprocessing: what the architecture's
+    library publishes, or with --match order the usual one for ImageNet.
+    """
+    from ouzel.models import archive
+    from ouzel.models.store import ModelStore
+
+    path = archive.create(
+        name,
+        arch,
+        weights,
+        labels,
+        store,
+        match=match,
+        version=version,
+        preprocessing=_preprocessing(arch, match, given),
+    )
+    entry = next(entry for entry in ModelStore(store).list() if entry.name == name)
+    if as_json:
+        _print_json({"path": str(path), **asdict(entry)})
+    else:
+        click.echo(f"{path}: {entry.arch}, {entry.classes} classes, {_megabytes(entry.size)}, {entry.digest}")
+
+
+@models.command("list")
+@_store
+@_json
+def list_(store: Path, as_json: bool) -> None:
+    """The archives in the store. A damaged one is listed with what is wrong with it."""
+    from ouzel.models.store import ModelStore
+
+    entries = ModelStore(store).list()
+    if as_json:
+        _print_json([asdict(entry) for entry in entries])
+    elif entries:
+        _print_entries(entries)
+    else:
+        click.echo(f"No models in {store}.")
+
+
+@models.command()
+@click.argument("name")
+@_store
+@_json
+def show(name: str, store: Path, as_json: bool) -> None:
+    """A model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
+    from ouzel.models.store import ModelStore
+
+    details = ModelStore(store).show(name)
+    if as_json:
+        _print_json({**asdict(details.entry), **details.card, "layers": [asdict(layer) for layer in details.layers]})
+    else:
+        _print_details(details)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_store
+@_json
+def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
+    """Delete a model's archive."""
+    from ouzel.models.store import ModelStore
+
+    path = ModelStore(store).find(name)
+    if not yes:
+        click.confirm(f"Delete {path}?", abort=True, err=True)
+    ModelStore(store).remove(name)
+    if as_json:
+        _print_json({"removed": name})
+    else:
+        click.echo(f"Removed {name}.")
+
+
+def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:
+    """The default with the given values in place of its own; None (the default itself) if none is given."""
+    from ouzel.models.archive import preprocessing_for
+
+    values: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    if not values:
+        return None
+    for option in ("mean", "std"):
+        if option in values:
+            values[option] = _numbers(option, values[option])
+    if "channels" in values:
+        values["channels"] = int(values["channels"])
+    return preprocessing_for(arch, match).adapted(**values)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not numbers with commas between", param_hint=f"--{option}") from error
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_entries(entries: tuple[Entry, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "version", "architecture", "classes", "size", "weights", box=None, pad_edge=False)
+    for entry in entries:
+        if entry.error:
+            table.add_row(entry.name, "", "damaged", "", _megabytes(entry.size), "")
+        else:
+            row = entry.name, entry.version, entry.arch, str(entry.classes), _megabytes(entry.size), entry.digest[:19]
+            table.add_row(*row)
+    Console().print(table)
+    for entry in entries:
+        if entry.error:
+            click.echo(f"{entry.name}: {entry.error}", err=True)
+
+
+def _print_details(details: Details) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    entry, card = details.entry, details.card
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column()
+    facts.add_column(overflow="fold")
+    facts.add_row("name", entry.name)
+    facts.add_row("version", entry.version)
+    facts.add_row("architecture", entry.arch)
+    facts.add_row("weights", entry.digest)
+    facts.add_row("size", _megabytes(entry.size))
+    facts.add_row("labels", escape(f"{entry.classes}: {', '.join(card['labels'][:3])}, ..."))
+    for name, value in card["preprocessing"].items():
+        facts.add_row(name, escape(str(value)))
+    layers = Table("layer", "type", "output", box=None, pad_edge=False)
+    for layer in details.layers:
+        layers.add_row(layer.name, layer.type, " x ".join(map(str, layer.shape or ())))
+    console = Console()
+    console.print(facts)
+    console.print()
+    console.print(layers)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
