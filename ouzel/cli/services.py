@@ -1,0 +1,161 @@
+"""`ouzel up`, `down` and `status`: the services on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ouzel import serving
+from ouzel.cli._errors import Command
+from ouzel.serving import Ports, RunningServing, ServingOptions, Status
+from ouzel_protos.local import read_serving, state_dir
+
+NOT_RUNNING = 3  # exit statuses of `status`, those of init scripts
+NOT_RESPONDING = 4
+
+_OPTIONS = {each.name: each.default for each in dataclasses.fields(ServingOptions)}
+_PORT = click.IntRange(1, 65535)
+_COUNT = click.IntRange(min=1)
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _option(flag: str, help_: str, *names: str, variable: str = "", **settings: Any) -> _Decorator:
+    """An option that can be given as an environment variable too: `--rest-port` as OUZEL_REST_PORT."""
+    variable = variable or "OUZEL_" + flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, *names, help=help_, envvar=variable, show_envvar=True, show_default=True, **settings)
+
+
+def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    # No default here: it depends on the environment, and --help should not show one machine's.
+    option = _option(
+        "--state",
+        "State folder: tokens, addresses, log. One set of services per folder. [default: ~/.local/state/ouzel]",
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=lambda _context, _option, value: (value or state_dir()).expanduser().absolute(),
+    )
+    return option(command)
+
+
+@click.command(cls=Command)
+@_option(
+    "--model", "Model to serve; may be repeated. [default: all of the store]", variable="OUZEL_MODELS", multiple=True
+)
+@_option(
+    "--store",
+    "Folder of the model archives.",
+    variable="OUZEL_MODEL_STORE",
+    type=click.Path(path_type=Path),
+    default=_OPTIONS["store"],
+)
+@_option("--rest-port", "Port of REST inference.", type=_PORT, default=Ports.rest)
+@_option("--management-port", "Port of REST management.", type=_PORT, default=Ports.management)
+@_option("--metrics-port", "Port of the metrics.", type=_PORT, default=Ports.metrics)
+@_option("--grpc-port", "Port of gRPC inference.", type=_PORT, default=Ports.grpc)
+@_option("--grpc-management-port", "Port of gRPC management.", type=_PORT, default=Ports.grpc_management)
+@_option("--workers", "Processes per model. [default: one per GPU, else one]", type=_COUNT)
+@_option("--threads", "Threads per worker. [default: cores / workers]", type=_COUNT)
+@_option("--batch-size", "Most requests computed together.", type=_COUNT, default=_OPTIONS["batch_size"])
+@_option(
+    "--max-batch-delay",
+    "Longest wait of a request for others, in milliseconds.",
+    "max_batch_delay_ms",
+    type=click.IntRange(min=0),
+    default=_OPTIONS["max_batch_delay_ms"],
+)
+@_option("--queue-size", "Requests per model that may wait.", type=_COUNT, default=_OPTIONS["queue_size"])
+@_option("--max-request-bytes", "Largest request.", type=_COUNT, default=_OPTIONS["max_request_bytes"])
+@_option("--max-response-bytes", "Largest answer.", type=_COUNT, default=_OPTIONS["max_response_bytes"])
+@_option(
+    "--timeout",
+    "Seconds in which the services must be ready.",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_OPTIONS["timeout"],
+)
+@_state_option
+@_option("--detach", "Return when ready, and leave the services running.", is_flag=True)
+def up(model: tuple[str, ...], detach: bool, **chosen: Any) -> None:
+    """Start the services and stay until Ctrl-C.
+
+    They listen on 127.0.0.1 only and ask for a token, which `ouzel explain` and the Python client find by themselves.
+    """
+    ports = Ports(**{each.name: chosen.pop(f"{each.name}_port") for each in dataclasses.fields(Ports)})
+    options = ServingOptions(models=model, ports=ports, **chosen)
+    ready = False
+    try:
+        with serving.stop_on_signals():
+            if detach:
+                _announce(serving.start_detached(options), "`ouzel down` stops them.")
+                return
+            with serving.start(options) as services:
+                ready = True
+                _announce(services, "Ctrl-C stops them.")
+                _stay(services, options.state)
+    except serving.Stopped as signal:
+        click.echo("Stopped." if ready else "Stopped before the services were ready.", err=True)
+        sys.exit(0 if ready else 128 + signal.signum)
+
+
+def _announce(services: RunningServing, ending: str) -> None:
+    rows = {
+        "gRPC": services.grpc,
+        "REST": services.rest,
+        "Management": services.management,
+        "Metrics": f"{services.metrics}/metrics",
+        "Tokens": str(services.key_file),
+        "Log": str(services.log),
+    }
+    click.echo(f"Serving {', '.join(services.models)}. {ending}")
+    for name, value in rows.items():
+        click.echo(f"  {name:<10}  {value}")
+
+
+def _stay(services: RunningServing, state: Path) -> None:
+    """Return once `ouzel down` has stopped the services; raise when they end by themselves."""
+    ended = services.wait()
+    if read_serving(state) is not None:
+        raise click.ClickException(f"TorchServe ended by itself with status {ended}; the log is {services.log}")
+    click.echo("Stopped by `ouzel down`.", err=True)
+
+
+@click.command(cls=Command)
+@_state_option
+def down(state: Path) -> None:
+    """Stop the services, and whatever a killed `ouzel up` has left."""
+    click.echo("Stopped." if serving.stop(state) else "Nothing is running.")
+
+
+@click.command(cls=Command)
+@_state_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(state: Path, as_json: bool) -> None:
+    """Show what runs. Exit status: 0 running, 3 not running, 4 running but not answering."""
+    found = serving.status(state)
+    if as_json:
+        click.echo(json.dumps(_as_json(found), indent=2))
+    elif found is None:
+        click.echo("Nothing is running.")
+    else:
+        _print(found)
+    sys.exit(NOT_RUNNING if found is None else 0 if found.responding else NOT_RESPONDING)
+
+
+def _as_json(found: Status | None) -> dict[str, Any]:
+    if found is None:
+        return {"running": False}
+    models = [dataclasses.asdict(model) for model in found.models]
+    return {"running": True, "responding": found.responding, **found.serving, "models": models}
+
+
+def _print(found: Status) -> None:
+    where = found.serving
+    state = "Running" if found.responding else "Not answering"
+    click.echo(f"{state}: process {where['pid']}, gRPC {where['grpc']}, REST {where['rest']}")
+    for model in found.models:
+        workers = ", ".join(f"{worker.pid} {worker.state}" for worker in model.workers)
+        click.echo(f"  {model.name} {model.version}: workers {workers or 'none'}")

@@ -1,0 +1,136 @@
+"""What can be chosen about the services, with defaults that fit one machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+
+from ouzel.errors import InvalidArgument
+from ouzel_protos.local import state_dir
+
+HOST = "127.0.0.1"  # the only address that is ever bound: the edge towards a network is a proxy
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports of TorchServe, all on loopback."""
+
+    rest: int = 8080
+    management: int = 8081
+    metrics: int = 8082
+    grpc: int = 7070
+    grpc_management: int = 7071
+
+    def __post_init__(self) -> None:
+        for name, port in vars(self).items():
+            if not 1 <= port <= 65535:
+                raise InvalidArgument(f"{name} port is {port}; choose one from 1 to 65535", field=f"ports.{name}")
+        if len(set(astuple(self))) < len(astuple(self)):
+            raise InvalidArgument(f"ports {', '.join(map(str, astuple(self)))} are not all different", field="ports")
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Five ports that nothing listens on now (another process may still be quicker)."""
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(5)]
+            for each in sockets:
+                each.bind((HOST, 0))
+            return cls(*(each.getsockname()[1] for each in sockets))
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How to serve the archives of one model store.
+
+    workers: Python processes per model; None is one per GPU, or one on a machine without.
+    threads: threads of each worker; None shares the cores of the machine among the workers of a model.
+    batch_size, max_batch_delay_ms: requests that are computed together, and how long the first may wait for others.
+    queue_size: requests per model that may wait; one more is answered with 503.
+    response_timeout: seconds after which a worker that has not answered is restarted.
+    max_request_bytes, max_response_bytes: larger requests are refused; the handler finds the limit of responses in
+        `OUZEL_MAX_RESPONSE_BYTES` and has to keep it, for an oversize response costs TorchServe the worker.
+    heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
+    timeout: seconds in which the services must become ready.
+    """
+
+    store: Path = Path("model_store")
+    models: tuple[str, ...] = ()  # none named: all of the store
+    state: Path = field(default_factory=state_dir)
+    ports: Ports = Ports()
+    workers: int | None = None
+    threads: int | None = None
+    batch_size: int = 8
+    max_batch_delay_ms: int = 5
+    queue_size: int = 64
+    response_timeout: int = 120
+    max_request_bytes: int = 6_553_500
+    max_response_bytes: int = 6_553_500
+    heap_mb: int | None = None
+    timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", Path(self.store).expanduser().absolute())
+        object.__setattr__(self, "state", Path(self.state).expanduser().absolute())
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InvalidArgument(f"{name} is {value}; choose more than 0", field=name)
+        if self.max_batch_delay_ms < 0:
+            raise InvalidArgument(
+                f"max_batch_delay_ms is {self.max_batch_delay_ms}; choose 0 or more", field="max_batch_delay_ms"
+            )
+
+
+_POSITIVE = (
+    "workers",
+    "threads",
+    "batch_size",
+    "queue_size",
+    "response_timeout",
+    "max_request_bytes",
+    "max_response_bytes",
+    "heap_mb",
+    "timeout",
+)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What of the machine one model gets."""
+
+    workers: int
+    threads: int  # per worker
+    heap_mb: int
+
+
+def resources(options: ServingOptions) -> Resources:
+    """The numbers that `options` leaves to the machine, settled."""
+    workers = options.workers or max(gpu_count(), 1)
+    threads = options.threads or max(core_count() // workers, 1)
+    # A waiting request is held about twice: as it came in and as it goes to the worker.
+    waiting = 2 * options.queue_size * options.max_request_bytes / 2**20
+    heap = options.heap_mb or max(512, math.ceil(256 + waiting))
+    return Resources(workers, threads, heap)
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs that this process may use, counted without loading torch."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([each for each in visible.split(",") if each.strip() not in ("", "-1")])
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

@@ -1,0 +1,84 @@
+"""Waiting until every model answers, by asking; and saying why when one does not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+from ouzel.serving import folder, log, rest
+from ouzel.serving.errors import StartFailed
+
+_POLL = 0.1  # seconds between two questions
+_LAST_LINES = 1.0  # seconds that the log gets to be complete after a worker died
+
+
+class _Starting(Protocol):
+    """What is asked: services that were launched."""
+
+    @property
+    def rest(self) -> str: ...
+    @property
+    def management(self) -> str: ...
+    @property
+    def key_file(self) -> Path: ...
+    @property
+    def models(self) -> tuple[str, ...]: ...
+    @property
+    def log(self) -> Path: ...
+    @property
+    def inference_token(self) -> str: ...
+    @property
+    def management_token(self) -> str: ...
+    def poll(self) -> int | None: ...
+
+
+def wait(serving: _Starting, workers: int, timeout: float) -> None:
+    """Return once `workers` workers of each model are ready and one has answered a request.
+
+    Raises StartFailed when a worker dies while it loads, when TorchServe ends, or after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    for model in serving.models:
+        while not _loaded(serving, model, workers):
+            _check(serving, model)
+            if time.monotonic() > deadline:
+                raise StartFailed(f"model {model} was not ready after {timeout:g} s; the log is {serving.log}")
+            time.sleep(_POLL)
+    for model in serving.models:
+        _answer(serving, model, max(deadline - time.monotonic(), 1.0))
+
+
+def _loaded(serving: _Starting, model: str, workers: int) -> bool:
+    try:
+        found = rest.workers(serving.management, serving.management_token, model)
+    except (FileNotFoundError, ValueError, rest.Unreachable):  # no key file yet, half a key file, no listener yet
+        return False
+    return sum(worker["status"] == "READY" for worker in found) >= workers
+
+
+def _check(serving: _Starting, model: str) -> None:
+    """Raise StartFailed if `model` cannot become ready any more."""
+    if (status := serving.poll()) is not None:
+        text = log.read(serving.log) + log.read(serving.key_file.with_name(folder.CONSOLE))
+        said = log.reason(text, model) or log.last_line(text)
+        raise StartFailed(f"TorchServe ended with status {status}: {said}; the log is {serving.log}")
+    if log.load_failed(log.read(serving.log), model):
+        said = _reason(serving.log, model)
+        raise StartFailed(f"model {model} does not load: {said}; the log is {serving.log}")
+
+
+def _reason(path: Path, model: str) -> str:
+    until = time.monotonic() + _LAST_LINES
+    while (said := log.reason(log.read(path), model)) is None and time.monotonic() < until:
+        time.sleep(_POLL)
+    return said or "its worker died without a word"
+
+
+def _answer(serving: _Starting, model: str, timeout: float) -> None:
+    try:
+        status, message = rest.probe(serving.rest, serving.inference_token, model, timeout)
+    except rest.Unreachable as error:
+        raise StartFailed(f"model {model} loaded but did not answer a request: {error}") from error
+    if status != 200:
+        raise StartFailed(f"model {model} loaded but answered a request with {status}: {message}")

@@ -1,0 +1,179 @@
+"""Starting and stopping TorchServe."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import psutil
+
+from ouzel.errors import FailedPrecondition
+from ouzel.serving import config, folder, processes, readiness, rest
+from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
+from ouzel.serving.store import Archive, archives
+from ouzel_protos.local import Serving, token
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunningServing:
+    """Services that are ready. Addresses: gRPC as "host:port", the others as URLs."""
+
+    pid: int
+    grpc: str
+    rest: str
+    management: str
+    metrics: str
+    key_file: Path
+    models: tuple[str, ...]
+    log: Path
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def inference_token(self) -> str:
+        return token(self.key_file, "inference")
+
+    @property
+    def management_token(self) -> str:
+        return token(self.key_file, "management")
+
+    def worker_pids(self) -> tuple[int, ...]:
+        """Process ids of the Python workers of all models."""
+        found = (rest.workers(self.management, self.management_token, model) for model in self.models)
+        return tuple(worker["pid"] for workers in found for worker in workers)
+
+    def poll(self) -> int | None:
+        """The exit status of TorchServe, None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Wait until TorchServe ends; returns its exit status."""
+        return self._process.wait()
+
+
+@contextlib.contextmanager
+def start(options: ServingOptions) -> Iterator[RunningServing]:
+    """Start services, yield them once every model has answered a request, stop them all at the end.
+
+    Raises OuzelError with one line for the user: NotFound or InvalidArgument for the models, AlreadyRunning,
+    FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then.
+    """
+    with _exclusive(options.state):  # the lock stays with this process: what outlives it is known to be left over
+        grace = 0.0
+        try:
+            serving = _start(options)
+            grace = processes.GRACE
+            yield serving
+        finally:
+            folder.clear(options.state, grace=grace)
+
+
+def start_detached(options: ServingOptions) -> RunningServing:
+    """Like `start`, but the services stay until `stop`, also after this process has ended."""
+    with _exclusive(options.state) as lock:
+        try:
+            return _start(options, keep_open=(lock,))
+        except BaseException:
+            folder.clear(options.state, grace=0)
+            raise
+
+
+def stop(state: Path) -> bool:
+    """Stop whatever runs with the state folder `state`, whoever started it; returns whether anything ran."""
+    if not state.is_dir():
+        return False
+    ran = folder.clear(state)
+    folder.wait_unlocked(state)
+    return ran
+
+
+@contextlib.contextmanager
+def _exclusive(state: Path) -> Iterator[int]:
+    """The lock of the state folder, which is then clear of what a killed run has left."""
+    folder.prepare(state)
+    with folder.locked(state) as lock:
+        if folder.clear(state):
+            logger.warning("stopped services that an earlier run had left behind in %s", state)
+        yield lock.fileno()
+
+
+def _start(options: ServingOptions, keep_open: Sequence[int] = ()) -> RunningServing:
+    models = archives(options.store, options.models)
+    granted = resources(options)
+    _check_ports(options.ports)
+    serving = _launch(options, models, granted, keep_open)
+    readiness.wait(serving, granted.workers, options.timeout)
+    folder.record(options.state, _record(serving, options))
+    return serving
+
+
+def _check_ports(ports: Ports) -> None:
+    for each in fields(ports):
+        port = getattr(ports, each.name)
+        with socket.socket() as trial:
+            # As the server does, which takes a port whose old connections have not quite ended.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((HOST, port))
+            except OSError as error:
+                trouble = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+                option = each.name.replace("_", "-")
+                raise FailedPrecondition(
+                    f"port {port} {trouble}; choose another with --{option}-port or OUZEL_{each.name.upper()}_PORT",
+                    field=f"ports.{each.name}",
+                ) from None
+
+
+def _launch(
+    options: ServingOptions, models: Sequence[Archive], granted: Resources, keep_open: Sequence[int]
+) -> RunningServing:
+    run = folder.new_run(options.state)
+    log = options.state / folder.LOG
+    log.unlink(missing_ok=True)  # what it says from here on is about this run
+    (run / config.CONFIG).write_text(config.render(config.properties(options, models, granted)), encoding="ascii")
+    with (run / folder.CONSOLE).open("wb") as console:
+        process = subprocess.Popen(
+            config.command(options, models, granted, run, log),
+            cwd=run,  # where it puts the key file
+            env=config.environment(options, granted, run),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            umask=0o077,
+            start_new_session=True,  # Ctrl-C is for us, who then stop it in order
+            pass_fds=keep_open,
+        )
+    logger.info("started TorchServe, process %d, in %s", process.pid, run)
+    ports = options.ports
+    return RunningServing(
+        pid=process.pid,
+        grpc=f"{HOST}:{ports.grpc}",
+        rest=f"http://{HOST}:{ports.rest}",
+        management=f"http://{HOST}:{ports.management}",
+        metrics=f"http://{HOST}:{ports.metrics}",
+        key_file=run / config.KEY_FILE,
+        models=tuple(archive.name for archive in models),
+        log=log,
+        _process=process,
+    )
+
+
+def _record(serving: RunningServing, options: ServingOptions) -> Serving:
+    return {
+        "pid": serving.pid,
+        "create_time": psutil.Process(serving.pid).create_time(),
+        "grpc": serving.grpc,
+        "rest": serving.rest,
+        "management": serving.management,
+        "metrics": serving.metrics,
+        "key_file": str(serving.key_file),
+        "model_store": str(options.store),
+        "models": list(serving.models),
+    }
