@@ -7,7 +7,6 @@ answered on its own, with an envelope that holds a result or an error.
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import torch
@@ -29,8 +28,6 @@ class SaliencyHandler:
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
-        if threads := os.environ.get("OUZEL_THREADS"):
-            torch.set_num_threads(int(threads))
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(model, Limits.from_environment(), threads=torch.get_num_threads())
         logger.info("%s version %s on %s, weights %s", model.name, model.version, device, model.digest)

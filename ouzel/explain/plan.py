@@ -28,10 +28,6 @@ DTYPES: dict[Any, np.dtype[Any]] = {
     Tensor.FLOAT32: np.dtype("<f4"),
     Tensor.FLOAT16: np.dtype("<f2"),
 }
-    Tensor.UNSPECIFIED: np.dtype("<f4"),
-    Tensor.FLOAT32: np.dtype("<f4"),
-    Tensor.FLOAT16: np.dtype("<f2"),
-}
 DEFAULT_TOP_K = 5
 # Room for everything of a map that is no tensor: names, caveats, parameters; and of the answer that is no map or score.
 _MAP_OVERHEAD = 2048

@@ -1,0 +1,54 @@
+# The verbs. `make demo` and `make test` set everything up by themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+SOURCES := ouzel handlers client protos tests benchmarks scripts examples
+
+.PHONY: help setup demo up test lint format protos sync bench lock clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP) ## create .venv and install everything (uv is used if it is there)
+
+$(STAMP): pyproject.toml client/pyproject.toml protos/pyproject.toml constraints.txt scripts/setup.sh
+	@PYTHON=$(PYTHON) scripts/setup.sh
+	@touch $(STAMP)
+
+demo: $(STAMP) ## explain a photograph with a real network; writes demo/
+	@$(BIN)/python examples/demo.py
+
+up: $(STAMP) ## serve the models of model_store/ until Ctrl-C
+	@$(BIN)/ouzel up
+
+test: $(STAMP) ## run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, mypy, import contracts, generated files
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/python scripts/unasync.py --check
+	@bash -n scripts/*.sh .ci/run
+
+format: $(STAMP) ## let ruff lay out the code
+	@$(BIN)/ruff check -q --fix .
+	@$(BIN)/ruff format -q .
+
+protos: $(STAMP) ## generate the protobuf stubs
+	@scripts/protos.sh
+
+sync: $(STAMP) ## generate the synchronous client from the asynchronous one
+	@$(BIN)/python scripts/unasync.py
+
+bench: $(STAMP) ## measure against TorchServe with captum, and against the in-process limit
+	@$(BIN)/python benchmarks/explain.py
+
+lock: $(STAMP) ## write the versions in .venv to constraints.txt
+	@scripts/lock.sh
+
+clean: ## remove the environment and what the demo wrote
+	@rm -rf .venv demo

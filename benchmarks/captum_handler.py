@@ -1,0 +1,43 @@
+"""The peer: TorchServe with captum as its users write it today.
+
+`BaseHandler` predicts under inference mode; captum's Saliency then runs its own forward and backward; the answer is a
+dict, which TorchServe writes as JSON. The network and its preprocessing come from the same archive as ours.
+"""
+
+import io
+
+import torch
+from captum.attr import Saliency
+from PIL import Image
+from ts.torch_handler.base_handler import BaseHandler
+
+from ouzel import models
+
+
+class CaptumHandler(BaseHandler):
+    def initialize(self, context):
+        self.model = models.load(context.system_properties["model_dir"])
+        # As such handlers do it: the network in eval mode, its parameters as they were loaded.
+        self.network = self.model.network.requires_grad_(True)
+        self.saliency = Saliency(self.network)
+        self.initialized = True
+
+    def preprocess(self, data):
+        rows = [row.get("image") or row.get("data") or row.get("body") for row in data]
+        pictures = [Image.open(io.BytesIO(row)).convert("RGB") for row in rows]
+        return torch.stack([self.model.preprocessing(picture) for picture in pictures])
+
+    def handle(self, data, context):
+        x = self.preprocess(data)
+        with torch.inference_mode():
+            probabilities = self.network(x).softmax(dim=1)
+        best = probabilities.argmax(dim=1)
+        maps = self.saliency.attribute(x, target=best).amax(dim=1)
+        return [
+            {
+                "label": self.model.labels[int(index)],
+                "probability": float(row[index]),
+                "saliency": saliency.tolist(),
+            }
+            for index, row, saliency in zip(best, probabilities, maps, strict=True)
+        ]
