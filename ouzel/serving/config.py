@@ -50,7 +50,7 @@ def properties(options: ServingOptions, archives: Sequence[Archive], granted: Re
         "disable_token_authorization": "false",
         "token_expiration_min": str(TOKEN_MINUTES),
         "enable_model_api": "true",
-        "allowed_urls": allowed_urls(options.store),
+        "allowed_urls": allowed_urls(options.store),  # archives of the store go by their file names, without a URL
         "install_py_dep_per_model": "false",
         "enable_envvars_config": "false",
         # How much.
@@ -94,6 +94,7 @@ def environment(options: ServingOptions, granted: Resources, run: Path) -> dict[
         RUN: str(run),
         "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
         "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
+        "OUZEL_THREADS": threads,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "LOG_LOCATION": str(run),

@@ -73,10 +73,11 @@ def running(state: Path) -> Serving | None:
     if serving is None:
         return None
     try:
-        born = psutil.Process(serving["pid"]).create_time()
+        process = psutil.Process(serving["pid"])
+        same = abs(process.create_time() - serving["create_time"]) < 1
     except psutil.Error:
         return None
-    return serving if abs(born - serving["create_time"]) < 1 else None
+    return serving if same and processes.alive(process) else None
 
 
 def new_run(state: Path) -> Path:

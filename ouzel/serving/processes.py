@@ -38,22 +38,22 @@ def stop(state: Path, grace: float = GRACE) -> int:
             _send(process, kill=False)
     _wait(found, grace)
     deadline = time.monotonic() + _KILLED
-    while (
-        alive := belonging_to(state)
-    ) and time.monotonic() < deadline:  # again: a worker may just have been respawned
-        for process in alive:
+    # Looked up again each time, for a worker may just have been respawned.
+    while (left := belonging_to(state)) and time.monotonic() < deadline:
+        for process in left:
             _send(process, kill=True)
-        _wait(alive, 0.5)
+        _wait(left, 0.5)
     return len(found)
 
 
 def _wait(found: list[psutil.Process], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while any(map(_lives, found)) and time.monotonic() < deadline:
+    while any(map(alive, found)) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def _lives(process: psutil.Process) -> bool:
+def alive(process: psutil.Process) -> bool:
+    """Whether `process` runs; a zombie, which nobody may ever bury in a container, does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:

@@ -40,16 +40,12 @@ def workers(management: str, token: str, model: str) -> list[dict[str, Any]]:
 
 
 def probe(rest: str, token: str, model: str, timeout: float) -> tuple[int, str]:
-    """A real prediction of a tiny picture, without the work of explaining it; returns status and the text of an error."""
+    """A real request with a tiny picture, without the work of explaining it; returns status and, if not 200, why."""
     boundary = uuid.uuid4().hex
     fields = {"image": _picture(), "options": json.dumps({"estimate_only": True}).encode()}
-    body = b"".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n\r\n'.encode()
-        + value
-        + b"\r\n"
-        for name, value in fields.items()
-    )
-    body += f"--{boundary}--\r\n".encode()
+    head = '--{}\r\nContent-Disposition: form-data; name="{}"; filename="{}"\r\n\r\n'
+    parts = (head.format(boundary, name, name).encode() + value + b"\r\n" for name, value in fields.items())
+    body = b"".join(parts) + f"--{boundary}--\r\n".encode()
     kind = f"multipart/form-data; boundary={boundary}"
     status, answer = call("POST", f"{rest}/predictions/{model}", token, body=body, kind=kind, timeout=timeout)
     return status, "" if status == 200 else _message(answer)

