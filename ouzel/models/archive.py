@@ -141,8 +141,8 @@ def _manifest(card: Card) -> bytes:
 def _check_classes(state: dict[str, Tensor], network: nn.Module, labels: int) -> None:
     """A wrong list of labels would show as a wrong shape of the last layer: say it in the user's words."""
     last_name, last = list(network.state_dict().items())[-1]
-    theirs = state.get(last_name, list(state.values())[-1])
-    if last.shape == (labels,) and theirs.ndim == 1 and len(theirs) != labels:
+    theirs = state.get(last_name)
+    if theirs is not None and last.shape == (labels,) and theirs.ndim == 1 and len(theirs) != labels:
         raise InvalidArgument(
             f"labels: {labels} of them, but the weights tell {len(theirs)} classes apart", field="labels"
         )

@@ -16,7 +16,8 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     """Labels in the order of the network's outputs.
 
     `source` is "imagenet" (the 1000 of ILSVRC-2012, which torchvision carries), a text file (UTF-8) with one label per
-    line, or a sequence. A label may occur twice, as "crane" does in ImageNet. Raises InvalidArgument or NotFound.
+    line, or a sequence. A label may occur twice, as "crane" does in many a list of ImageNet's.
+    Raises InvalidArgument or NotFound.
     """
     if isinstance(source, str) and source == "imagenet":
         from torchvision.models import ResNet18_Weights

@@ -57,13 +57,11 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> Tensor:
         """The image as (C, H, W) float32, normalised.
 
-        One resampling of the cropped region alone: the same grid, and within rounding the same values, as resizing the
-        whole image and cropping afterwards.
+        One resampling, of the cropped region alone: the same as resizing the whole image and cropping afterwards, but
+        for the rounding of a grey level here and there.
         """
         height, width = self.input_size
-        image = plain(image).resize(
-            (width, height), INTERPOLATIONS[self.interpolation], box=self.view(*image.size), reducing_gap=_GAP
-        )
+        image = plain(image).resize((width, height), INTERPOLATIONS[self.interpolation], box=self.view(*image.size))
         pixels = np.array(image.convert("L" if self.channels == 1 else "RGB"))  # a copy: torch wants it writable
         values = torch.from_numpy(pixels.reshape(height, width, self.channels)).permute(2, 0, 1)
         scale, shift = self._affine
@@ -74,14 +72,16 @@ class Preprocessing:
 
         Rounded as in the usual pipeline of whole-pixel steps (resized edges down, crop offsets to the nearest pixel).
         """
-        if width <= height:
-            resized = self.resize, max(int(self.resize * height / width), self.resize)
-        else:
-            resized = max(int(self.resize * width / height), self.resize), self.resize
-        x, y = width / resized[0], height / resized[1]
-        left = round((resized[0] - self.input_size[1]) / 2)
-        top = round((resized[1] - self.input_size[0]) / 2)
-        return left * x, top * y, (left + self.input_size[1]) * x, (top + self.input_size[0]) * y
+        crop_height, crop_width = self.input_size
+        short = min(width, height)
+        resized_width, resized_height = int(self.resize * width / short), int(self.resize * height / short)
+        left, top = round((resized_width - crop_width) / 2), round((resized_height - crop_height) / 2)
+        return (  # multiplied first, so that the far edges are exact
+            left * width / resized_width,
+            top * height / resized_height,
+            (left + crop_width) * width / resized_width,
+            (top + crop_height) * height / resized_height,
+        )
 
     def adapted(self, **changes: Any) -> Preprocessing:
         """With other values, and the rest fitted to them: one mean and deviation for grey, a `resize` in proportion."""
@@ -109,11 +109,6 @@ class Preprocessing:
     def _affine(self) -> tuple[Tensor, Tensor]:
         mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.mean, self.std))
         return (1 / (255 * std)).float(), (-mean / std).float()
-
-
-# Regions of more than this many times the input's edge are first averaged over whole blocks of pixels: much cheaper,
-# and at 3 the difference is a grey level or two.
-_GAP = 3.0
 
 
 def _require(ok: bool, field: str, value: object, rule: str) -> None:
