@@ -52,7 +52,8 @@ def create(
     The number of classes is that of the labels. `preprocessing` is by default `preprocessing_for(arch, match)`.
     Raises InvalidArgument or NotFound naming what does not fit.
     """
-    check_name(name), check_version(version)
+    check_name(name)
+    check_version(version)
     label_names = read_labels(labels)
     if preprocessing is None:
         preprocessing = preprocessing_for(arch, match)

@@ -52,7 +52,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
-def decode(data: bytes, *, limits: Limits = DEFAULT_LIMITS, smallest: int | None = None) -> Image.Image:
+def decode(data: bytes | bytearray, *, limits: Limits = DEFAULT_LIMITS, smallest: int | None = None) -> Image.Image:
     """The image in a PNG, JPEG or WebP file, as RGB or L, upright.
 
     `smallest` is the shorter side that the caller will resize to: a much larger JPEG is then decoded at a half, a
@@ -68,7 +68,8 @@ def decode(data: bytes, *, limits: Limits = DEFAULT_LIMITS, smallest: int | None
     except OuzelError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every kind on broken files
-        raise InvalidArgument(f"image: is broken ({error})", field="image") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidArgument(f"image: is broken ({reason:.200})", field="image") from error
 
 
 def from_array(pixels: np.ndarray, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
@@ -112,10 +113,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {_UPRIGHT[n] for n in (5, 6, 7, 8)}
 _Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
 
-def _opener(data: bytes) -> _Opener:
+def _opener(data: bytes | bytearray) -> _Opener:
     """Pillow's reader for the format. Not Image.open: it warns, through global state, before limits are checked."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile
@@ -126,7 +128,7 @@ def _opener(data: bytes) -> _Opener:
     raise UnsupportedMedia("image: is not a PNG, JPEG or WebP file", field="image")
 
 
-def _decode(opener: _Opener, data: bytes, limits: Limits, smallest: int | None) -> Image.Image:
+def _decode(opener: _Opener, data: bytes | bytearray, limits: Limits, smallest: int | None) -> Image.Image:
     if opener is WebPImageFile:
         limits.check(*_webp_size(data))  # its reader reserves memory for the whole picture as it opens
     if opener is JpegImageFile and (scans := data.count(b"\xff\xda")) > limits.max_scans:
@@ -148,9 +150,6 @@ def _decode(opener: _Opener, data: bytes, limits: Limits, smallest: int | None) 
     return image
 
 
-_SIDEWAYS = {_UPRIGHT[n] for n in (5, 6, 7, 8)}
-
-
 def _orientation(file: Image.Image) -> int:
     try:
         return int(file.getexif().get(_ORIENTATION, 1))
@@ -158,7 +157,7 @@ def _orientation(file: Image.Image) -> int:
         return 1
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
+def _webp_size(data: bytes | bytearray) -> tuple[int, int]:
     """(width, height) from the header of the first chunk (RFC 9649)."""
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:

@@ -33,6 +33,20 @@ def test_no_cam_layer_in_networks_of_tokens_or_without_maps():
         models.cam_layer(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), torch.zeros(1, 3, 4, 4))
 
 
+class _ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 6, 3), nn.LayerNorm(6)
+
+    def forward(self, x):
+        return self.norm(self.convolution(x).permute(0, 2, 3, 1)).mean((1, 2))
+
+
+def test_no_cam_layer_in_networks_that_end_with_channels_last():
+    with pytest.raises(FailedPrecondition, match="name a layer"):
+        models.cam_layer(_ChannelsLast(), torch.zeros(1, 3, 12, 12))
+
+
 class _Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
