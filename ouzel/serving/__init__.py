@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from ouzel.serving.errors import AlreadyRunning, StartFailed
 from ouzel.serving.options import Ports, ServingOptions
-from ouzel.serving.server import RunningServing, start, start_detached, stop
+from ouzel.serving.running import RunningServing
+from ouzel.serving.server import start, start_detached, stop
 from ouzel.serving.signals import Stopped, stop_on_signals
 from ouzel.serving.status import Status, status
 

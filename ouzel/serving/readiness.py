@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Protocol
 
 from ouzel.serving import folder, log, rest
 from ouzel.serving.errors import StartFailed
+from ouzel.serving.running import RunningServing
 
 _POLL = 0.1  # seconds between two questions
 _LAST_LINES = 1.0  # seconds that the log gets to be complete after a worker died
 
 
-class _Starting(Protocol):
-    """What is asked: services that were launched."""
-
-    @property
-    def rest(self) -> str: ...
-    @property
-    def management(self) -> str: ...
-    @property
-    def key_file(self) -> Path: ...
-    @property
-    def models(self) -> tuple[str, ...]: ...
-    @property
-    def log(self) -> Path: ...
-    @property
-    def inference_token(self) -> str: ...
-    @property
-    def management_token(self) -> str: ...
-    def poll(self) -> int | None: ...
-
-
-def wait(serving: _Starting, workers: int, timeout: float) -> None:
+def wait(serving: RunningServing, workers: int, timeout: float) -> None:
     """Return once `workers` workers of each model are ready and one has answered a request.
 
     Raises StartFailed when a worker dies while it loads, when TorchServe ends, or after `timeout` seconds.
@@ -49,7 +29,7 @@ def wait(serving: _Starting, workers: int, timeout: float) -> None:
         _answer(serving, model, max(deadline - time.monotonic(), 1.0))
 
 
-def _loaded(serving: _Starting, model: str, workers: int) -> bool:
+def _loaded(serving: RunningServing, model: str, workers: int) -> bool:
     try:
         found = rest.workers(serving.management, serving.management_token, model)
     except (FileNotFoundError, ValueError, rest.Unreachable):  # no key file yet, half a key file, no listener yet
@@ -57,7 +37,7 @@ def _loaded(serving: _Starting, model: str, workers: int) -> bool:
     return sum(worker["status"] == "READY" for worker in found) >= workers
 
 
-def _check(serving: _Starting, model: str) -> None:
+def _check(serving: RunningServing, model: str) -> None:
     """Raise StartFailed if `model` cannot become ready any more."""
     if (status := serving.poll()) is not None:
         text = log.read(serving.log) + log.read(serving.key_file.with_name(folder.CONSOLE))
@@ -75,7 +55,7 @@ def _reason(path: Path, model: str) -> str:
     return said or "its worker died without a word"
 
 
-def _answer(serving: _Starting, model: str, timeout: float) -> None:
+def _answer(serving: RunningServing, model: str, timeout: float) -> None:
     try:
         status, message = rest.probe(serving.rest, serving.inference_token, model, timeout)
     except rest.Unreachable as error:

@@ -8,54 +8,19 @@ import logging
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, processes, readiness, rest
+from ouzel.serving import config, folder, processes, readiness
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
+from ouzel.serving.running import RunningServing
 from ouzel.serving.store import Archive, archives
-from ouzel_protos.local import Serving, token
+from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunningServing:
-    """Services that are ready. Addresses: gRPC as "host:port", the others as URLs."""
-
-    pid: int
-    grpc: str
-    rest: str
-    management: str
-    metrics: str
-    key_file: Path
-    models: tuple[str, ...]
-    log: Path
-    _process: subprocess.Popen[bytes]
-
-    @property
-    def inference_token(self) -> str:
-        return token(self.key_file, "inference")
-
-    @property
-    def management_token(self) -> str:
-        return token(self.key_file, "management")
-
-    def worker_pids(self) -> tuple[int, ...]:
-        """Process ids of the Python workers of all models."""
-        found = (rest.workers(self.management, self.management_token, model) for model in self.models)
-        return tuple(worker["pid"] for workers in found for worker in workers)
-
-    def poll(self) -> int | None:
-        """The exit status of TorchServe, None while it runs."""
-        return self._process.poll()
-
-    def wait(self) -> int:
-        """Wait until TorchServe ends; returns its exit status."""
-        return self._process.wait()
 
 
 @contextlib.contextmanager

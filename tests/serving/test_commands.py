@@ -14,7 +14,7 @@ import pytest
 from ouzel.serving import Ports, processes
 from ouzel.serving.options import HOST
 from ouzel_protos.local import read_serving
-from tests.serving.conftest import Ouzel, arguments, write_archive
+from support.services import Ouzel, arguments, write_archive
 
 e2e = pytest.mark.e2e
 

@@ -15,7 +15,7 @@ from ouzel import serving
 from ouzel.serving import AlreadyRunning, Ports, RunningServing, ServingOptions, StartFailed, processes, rest
 from ouzel.serving.options import HOST
 from ouzel_protos.local import read_serving, token
-from tests.serving.conftest import write_archive
+from support.services import write_archive
 
 pytestmark = pytest.mark.e2e
 

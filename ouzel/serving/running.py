@@ -1,0 +1,46 @@
+"""Services that were launched: where they are and what opens them."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ouzel.serving import rest
+from ouzel_protos.local import token
+
+
+@dataclass(frozen=True)
+class RunningServing:
+    """One run of TorchServe. Addresses: gRPC as "host:port", the others as URLs."""
+
+    pid: int
+    grpc: str
+    rest: str
+    management: str
+    metrics: str
+    key_file: Path
+    models: tuple[str, ...]
+    log: Path
+    _process: subprocess.Popen[bytes]
+
+    @property
+    def inference_token(self) -> str:
+        return token(self.key_file, "inference")
+
+    @property
+    def management_token(self) -> str:
+        return token(self.key_file, "management")
+
+    def worker_pids(self) -> tuple[int, ...]:
+        """Process ids of the Python workers of all models."""
+        found = (rest.workers(self.management, self.management_token, model) for model in self.models)
+        return tuple(worker["pid"] for workers in found for worker in workers)
+
+    def poll(self) -> int | None:
+        """The exit status of TorchServe, None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Wait until TorchServe ends; returns its exit status."""
+        return self._process.wait()
