@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch.nn.functional as F
 
@@ -17,12 +17,13 @@ from ouzel.saliency.targets import Rank, ResolvedTarget, resolve
 
 @dataclass(frozen=True)
 class Wish:
-    """One map of one row."""
+    """One map of one row. request: place among the row's requests, for errors; equal wishes differ in it."""
 
     row: int
     method: Method
     target: Rank | ResolvedTarget
     reduction: str
+    request: int = field(default=0, compare=False)
 
     def resolved(self, ranking: Sequence[int]) -> Wish:
         """The wish with its target's class known; ranking: class indices, best first."""
@@ -38,7 +39,7 @@ class Batch:
         self.logits = forward.logits
 
     def explain(self, keep: Sequence[bool] | None = None) -> list[list[SaliencyMap] | OuzelError]:
-        """Per row its maps in the order asked for, or the error that stands in their way. Call it once.
+        """Per row its maps in the order asked for, or the error that stands in their way. It can be called once.
 
         keep: rows whose maps are wanted after all, now that the prediction is known; the others get none.
         """
@@ -49,6 +50,7 @@ class Batch:
             groups.setdefault((wish.method, wish.reduction), []).append(wish.resolved(ranking[wish.row]))
         answers = self._answer(groups)
         self._forward.release()
+        del self._forward
         return [self._collect(row, ranking[number], answers) for number, row in enumerate(rows)]
 
     def _answer(self, groups: dict[tuple[Method, str], list[Wish]]) -> dict[Wish, SaliencyMap | OuzelError]:
@@ -82,19 +84,21 @@ class Batch:
         for wish in row:
             answer = answers[wish.resolved(ranking)]
             if isinstance(answer, OuzelError):
-                return answer
+                return located(answer, wish.request)
             maps.append(answer)
         return maps
 
 
 def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyMap]:
+    """What the method says of its rows, at the size of the input, with what goes with it."""
     attribution = method.attribute(rows)
-    values = attribution.values
-    values = REDUCTIONS[reduction](values) if values.ndim == 4 else values[:, None]
-    size = rows.forward.x.shape[-2:]
-    if values.ndim == 4 and attribution.values.ndim == 3:  # a layer's map, at the layer's resolution
-        values = F.interpolate(values, size=size, mode="bilinear", align_corners=False)[:, 0]
-    values = values.detach().contiguous()
+    values = attribution.values.detach()
+    if values.ndim == 4:
+        values = REDUCTIONS[reduction](values)
+    else:  # a layer's map, at the layer's resolution
+        size = rows.forward.x.shape[-2:]
+        values = F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    values = values.contiguous()
     guided = any(want.rule == "guided" for want in method.wants())
     parameters = {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
     return [
@@ -110,3 +114,8 @@ def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyM
         )
         for number, target in enumerate(rows.targets)
     ]
+
+
+def located(error: OuzelError, request: int) -> OuzelError:
+    """The same error, which now names the request at fault."""
+    return type(error)(f"saliency[{request}].{error}", field=f"saliency[{request}].{error.field}")

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
-from ouzel.saliency.batch import Batch, Wish
-from ouzel.saliency.forward import Forward, Prepared
+from ouzel.saliency.batch import Batch, Wish, located
+from ouzel.saliency.forward import Forward
 from ouzel.saliency.method import Method
-from ouzel.saliency.prepare import prepare
+from ouzel.saliency.prepare import Prepared, prepare
 from ouzel.saliency.request import Saliency
 from ouzel.saliency.results import Explanation, stack
-from ouzel.saliency.taps import Taps
-from ouzel.saliency.targets import expand
+from ouzel.saliency.targets import Top, expand
 
 
 class Explainer:
@@ -37,25 +36,19 @@ class Explainer:
         self.dtype = parameter.dtype if parameter is not None else torch.float32
         self._lock = threading.Lock()
         self._prepared: Prepared | None = None
-        self._classes = 0
-        self._cam_layer: str | None = None
         if not isinstance(model, nn.Module):
             self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
 
     def prepare(self, example: Tensor) -> Prepared:
-        """Freeze, fold and tune, once. example: (C, H, W), any input the model takes."""
+        """Freeze, fold and tune, once. example: (C, H, W), any input the model takes. Raises FailedPrecondition."""
         with self._lock:
             if self._prepared is None:
-                example = example.to(self.device, self.dtype)
-                network, memory_format = prepare(self._network, example)
-                with torch.no_grad():
-                    self._classes = int(network(example[None].clone()).shape[1])
-                self._example = example
-                self._prepared = Prepared(network, Taps(network), memory_format)
+                self._prepared = prepare(self._network, example.to(self.device, self.dtype))
             return self._prepared
 
     def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
         """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
+        _check_input(x)
         rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
         batch = self.forward(x, rows)
         answers = []
@@ -66,16 +59,17 @@ class Explainer:
         return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
 
     def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
-        """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them."""
-        if x.ndim != 4 or len(x) == 0:
-            raise InvalidArgument(f"x: shape {tuple(x.shape)} is not (batch, channels, height, width)", field="x")
+        """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
+
+        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request.
+        """
+        _check_input(x)
+        if len(rows) != len(x):
+            raise InvalidArgument(f"rows: requests for {len(rows)} rows, x has {len(x)}", field="rows")
         prepared = self.prepare(x[0])
-        wishes = [self.check(requests) for requests in rows]
+        wishes = [[replace(wish, row=row) for wish in self.check(requests)] for row, requests in enumerate(rows)]
         wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
-        forward = Forward(prepared, x.to(self.device, self.dtype), wanted)
-        return Batch(
-            forward, [[replace(wish, row=row) for wish in row_wishes] for row, row_wishes in enumerate(wishes)]
-        )
+        return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted), wishes)
 
     def check(self, requests: Sequence[Saliency]) -> list[Wish]:
         """Check one row's requests against the model. Raises an OuzelError whose field names the request."""
@@ -83,11 +77,11 @@ class Explainer:
         wishes = []
         for number, request in enumerate(requests):
             try:
-                method = self._bind(request.method)
-                targets = expand(request.target, self._classes, self.labels)  # type: ignore[arg-type]
-                wishes += [Wish(0, method, target, request.reduction) for target in targets]
+                method = _bind(request.method, self._prepared)
+                targets = expand(request.target, self._prepared.classes, self.labels)  # type: ignore[arg-type]
             except OuzelError as error:
-                raise type(error)(f"saliency[{number}].{error}", field=f"saliency[{number}].{error.field}") from None
+                raise located(error, number) from None
+            wishes += [Wish(0, method, target, request.reduction, number) for target in targets]
         return wishes
 
     def passes(self, requests: Sequence[Saliency], height: int, width: int) -> int:
@@ -96,29 +90,41 @@ class Explainer:
         shared = {(want.rule, wish.target) for wish in wishes for want in wish.method.wants()}
         return 1 + len(shared) + sum(wish.method.cost(height, width) for wish in wishes)
 
-    def _bind(self, method: Method) -> Method:
-        assert self._prepared is not None
-        if any(want.layer == "" for want in method.wants()):
-            with self._lock:
-                if self._cam_layer is None:
-                    self._cam_layer = models.cam_layer(self._prepared.network, self._example[None])
-            method = method.bind(self._cam_layer)
-        for want in method.wants():
-            if want.layer is not None:
-                self._prepared.taps.check(want.layer)
-            if want.rule == "guided" and any(isinstance(m, torch.jit.ScriptModule) for m in self._network.modules()):
-                raise FailedPrecondition(
-                    f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the "
-                    "original nn.Module instead",
-                    field="method",
-                )
-        return method
+
+def _bind(method: Method, prepared: Prepared) -> Method:
+    """The method with the model's defaults, checked against the model."""
+    if any(want.layer == "" for want in method.wants()):
+        if prepared.cam_layer is None:
+            raise FailedPrecondition(
+                "layer: the model has no feature map to look at by default; name a layer", field="layer"
+            )
+        method = method.bind(prepared.cam_layer)
+    for want in method.wants():
+        if want.layer is not None:
+            prepared.taps.check(want.layer)
+        if want.rule == "guided" and prepared.scripted:
+            raise FailedPrecondition(
+                f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the original "
+                "nn.Module instead",
+                field="method",
+            )
+    return method
+
+
+def _check_input(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise InvalidArgument(f"x: a {type(x).__name__} is no tensor", field="x")
+    if x.ndim != 4 or x.numel() == 0:
+        raise InvalidArgument(f"x: shape {tuple(x.shape)} is not (batch, channels, height, width)", field="x")
 
 
 def _for_row(request: Saliency, row: int, rows: int) -> Saliency:
     """The request as this row sees it, where targets are given per row."""
-    if not isinstance(request.target, tuple):
+    targets = request.target
+    if not isinstance(targets, tuple):
         return request
-    if len(request.target) != rows:
-        raise InvalidArgument(f"target: {len(request.target)} targets for {rows} rows", field="target")
-    return request.with_target(request.target[row])
+    if len(targets) != rows:
+        raise InvalidArgument(f"target: {len(targets)} targets for {rows} rows", field="target")
+    if any(isinstance(target, Top) for target in targets) and any(target != targets[0] for target in targets):
+        raise InvalidArgument("target: Top gives each row as many maps, so all rows need the same", field="target")
+    return request.with_target(targets[row])

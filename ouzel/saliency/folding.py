@@ -1,14 +1,15 @@
 """Folds each BatchNorm into the convolution before it: the same function with fewer passes over memory.
 
 Which BatchNorm follows which convolution is observed in one forward pass, not traced symbolically, so that any model
-that runs can be folded, whatever its Python does.
+that runs can be folded, whatever its Python does. The folded network is then compared with the original.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict, defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
 logger = logging.getLogger(__name__)
+
+# A function of a tensor with such a result looked at the tensor's form, not at its values.
+_NO_VALUES = (int, torch.Size, torch.dtype, torch.device, torch.layout, type(None))
+
+
+@dataclass(frozen=True)
+class Affine:
+    """What a folded BatchNorm did to the convolution's output: scale * output + shift, both (channels, 1, 1)."""
+
+    scale: Tensor
+    shift: Tensor
 
 
 class _Observer(TorchFunctionMode):
@@ -34,8 +46,8 @@ class _Observer(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not isinstance(result, Tensor):
-            return result  # shapes and the like: no use of the values
+        if isinstance(result, _NO_VALUES):
+            return result
         self._alive.append(result)
         for value in (*args, *kwargs.values()):
             for tensor in value if isinstance(value, tuple | list) else (value,):
@@ -51,57 +63,68 @@ class _Observer(TorchFunctionMode):
         return result
 
 
-def fold(network: nn.Module, example: Tensor) -> nn.Module:
+def fold(network: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, Affine]]:
     """A copy of the network (eval mode, frozen) with BatchNorms folded, or the network itself if that is not safe.
 
-    example: (1, C, H, W). The copy keeps the names of its layers; a folded BatchNorm becomes an identity.
+    example: (1, C, H, W). The copy keeps the names of its layers; a folded BatchNorm becomes an identity. The mapping
+    tells, by the name of each convolution that took a BatchNorm in, how its output differs from what it was.
     """
+    if any(isinstance(m, torch.jit.ScriptModule) for m in network.modules()):
+        return network, {}  # what TorchScript does with a tensor cannot be observed
     folded = copy.deepcopy(network)
     with torch.no_grad():
-        observer = _Observer()
-        with observer:
+        with _Observer() as observer:
             expected = folded(example.clone())
-        pairs = _replace(folded, observer)
-        if not pairs:
-            return network
+        affines = _replace(folded, observer)
+        if not affines:
+            return network, {}
         try:
             actual = folded(example.clone())
         except Exception:  # noqa: BLE001 - a model may look into its BatchNorms; then it stays as it was
             logger.info("BatchNorm folding given up: the model does not run without its BatchNorm modules")
-            return network
+            return network, {}
     scale = expected.abs().amax().clamp_min(1e-6)
     tolerance = 1e-3 if expected.dtype == torch.float32 else 1e-2 if expected.dtype != torch.float64 else 1e-9
     if not (actual - expected).abs().amax() <= tolerance * scale:
         logger.warning("BatchNorm folding given up: it changed the model's output")
-        return network
-    folded.requires_grad_(False)
-    logger.info("folded %d BatchNorm layers", pairs)
-    return folded
+        return network, {}
+    logger.info("folded %d BatchNorm layers", len(affines))
+    return folded.requires_grad_(False), affines
 
 
-def _replace(network: nn.Module, observer: _Observer) -> int:
-    convolutions = {id(m.weight): m for m in network.modules() if isinstance(m, nn.Conv2d)}
-    norms = {
-        id(m.running_mean): (name, m)
-        for name, m in network.named_modules()
-        if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None and not m.training
-    }
-    done = 0
+def _replace(network: nn.Module, observer: _Observer) -> dict[str, Affine]:
+    convolutions: dict[int, list[tuple[str, nn.Conv2d]]] = defaultdict(list)
+    norms: dict[int, list[tuple[str, nn.BatchNorm2d]]] = defaultdict(list)
+    for name, module in network.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.Conv2d):
+            convolutions[id(module.weight)].append((name, module))
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and not module.training:
+            norms[id(module.running_mean)].append((name, module))
+    affines: dict[str, Affine] = {}
     for weight, mean, between in observer.pairs:
         once = observer.calls[weight] == observer.calls[mean] == observer.uses[between] == 1
-        if not once or weight not in convolutions or mean not in norms:
+        # Each of the two in one place of the network alone: elsewhere it could be used for other inputs.
+        if not once or len(convolutions[weight]) != 1 or len(norms[mean]) != 1:
             continue
-        name, norm = norms[mean]
+        (conv_name, convolution), (norm_name, norm) = convolutions[weight][0], norms[mean][0]
         rest = _without_norm(norm)
         if rest is None:
             continue
-        convolution = convolutions[weight]
         fused = fuse_conv_bn_eval(convolution, norm)
         convolution.weight, convolution.bias = fused.weight, fused.bias
-        parent, _, leaf = name.rpartition(".")
-        setattr(network.get_submodule(parent), leaf, rest)
-        done += 1
-    return done
+        network.set_submodule(norm_name, rest)
+        affines[conv_name] = _affine(norm)
+    return affines
+
+
+def _affine(norm: nn.BatchNorm2d) -> Affine:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -norm.running_mean * scale
+    shift = shift if norm.bias is None else shift + norm.bias
+    return Affine(scale.detach()[:, None, None], shift.detach()[:, None, None])
 
 
 def _without_norm(norm: nn.BatchNorm2d) -> nn.Module | None:
@@ -109,5 +132,5 @@ def _without_norm(norm: nn.BatchNorm2d) -> nn.Module | None:
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d" and type(norm).__module__.startswith("timm."):
-        return nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act"))
+        return nn.Sequential(OrderedDict(norm.named_children()))  # drop, then act, under their names
     return None

@@ -7,22 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.method import Rule, Want
+from ouzel.saliency.prepare import Prepared
 from ouzel.saliency.rectifiers import Rectifiers
-from ouzel.saliency.taps import Taps
 from ouzel.saliency.targets import ResolvedTarget, cotangent
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A network ready to be explained: frozen, folded, tapped."""
-
-    network: nn.Module
-    taps: Taps
-    memory_format: torch.memory_format
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Demand:
 
 @dataclass
 class Forward:
-    """A forward pass whose graph is kept as long as this object lives, or no graph if nothing is `wanted`.
+    """A forward pass whose graph is kept until `release`, or no graph if nothing is `wanted`.
 
     x: (B, C, H, W). After construction `logits` is (B, K), detached.
     """
@@ -47,13 +38,14 @@ class Forward:
     logits: Tensor = field(init=False)
     rectifiers: int = field(init=False, default=0)
 
+    @torch.inference_mode(False)
     def __post_init__(self) -> None:
         wanted = frozenset(self.wanted)
         self._rule = Rectifiers()
         self._gradients: dict[Demand, Tensor | None] = {}
-        x = self.x.detach().contiguous(memory_format=self.prepared.memory_format)
+        x = self.x.clone() if self.x.is_inference() else self.x.detach()
+        self._input = x.contiguous(memory_format=self.prepared.memory_format).requires_grad_(bool(wanted))
         with torch.set_grad_enabled(bool(wanted)):
-            self._input = x.requires_grad_() if wanted and not x.requires_grad else x
             guided = any(want.rule == "guided" for want in wanted)
             layers = sorted({want.layer for want in wanted if want.layer is not None})
             # An in-place first layer may not write into the caller's tensor, nor into a leaf of the graph.
@@ -66,36 +58,39 @@ class Forward:
 
     def check(self, want: Want) -> None:
         """Raises FailedPrecondition if the pass did not reach what is wanted."""
-        if want.layer is not None:
-            self._layer(want.layer)
+        if want.layer is not None and not self._output_of(want.layer).requires_grad:
+            raise FailedPrecondition(f"layer: the image does not reach {want.layer!r}", field="layer")
+        if not self._output.requires_grad:
+            raise FailedPrecondition("method: the model's answer does not depend on the image", field="method")
 
     def activation(self, layer: str) -> Tensor:
         """(B, ...) output of a layer, detached."""
-        return self._layer(layer).detach()
+        return self._output_of(layer).detach()
 
-    def _layer(self, layer: str) -> Tensor:
+    def _output_of(self, layer: str) -> Tensor:
+        """Raises FailedPrecondition if it has no row per image."""
         output = self._record.get(layer)
-        if output is None:
-            raise FailedPrecondition(f"layer: {layer!r} gives no tensor in the model's forward pass", field="layer")
-        if not output.requires_grad:
-            raise FailedPrecondition(f"layer: the input does not reach {layer!r}", field="layer")
+        if output is None or output.ndim == 0 or len(output) != len(self.x):
+            raise FailedPrecondition(
+                f"layer: {layer!r} gives no tensor with a row per image in the model's forward pass", field="layer"
+            )
         return output
 
+    @torch.inference_mode(False)
     def differentiate(self, demands: Iterable[Demand]) -> None:
-        """Run as few backward passes as serve all demands; `gradient` then answers from memory.
+        """Run as few backward passes as serve all demands, once; `gradient` then answers from memory.
 
         Rows are independent, so one pass serves one target of every row, for every tensor that is differentiated.
         """
         passes = _pack(demands)
-        for number, (rule, rows) in enumerate(passes):
-            last = number == len(passes) - 1
-            self._backward(rule, rows, retain_graph=not last)
+        for number, (rule, rows) in enumerate(passes, 1):
+            self._backward(rule, rows, retain_graph=number < len(passes))
 
     def _backward(self, rule: Rule, rows: dict[int, list[Demand]], *, retain_graph: bool) -> None:
         layers = sorted({d.want.layer for demands in rows.values() for d in demands if d.want.layer is not None})
         of_input = any(d.want.layer is None for demands in rows.values() for d in demands)
         names: list[str | None] = [*([None] if of_input else []), *layers]
-        inputs = [self._input if name is None else self._layer(name) for name in names]
+        inputs = [self._input if name is None else self._output_of(name) for name in names]
         targets = [rows[row][0].target if row in rows else None for row in range(len(self.x))]
         self._rule.guided = rule == "guided"
         gradients = torch.autograd.grad(
@@ -111,13 +106,14 @@ class Forward:
         """Gradient of one row that `differentiate` was asked for. Raises FailedPrecondition where there is none."""
         gradient = self._gradients[demand]
         if gradient is None:
-            where = f"layer {demand.want.layer!r}" if demand.want.layer else "input"
-            raise FailedPrecondition(f"the model's answer does not depend on the {where}", field="layer")
+            layer = demand.want.layer
+            where, name = ("method", "the image") if layer is None else ("layer", repr(layer))
+            raise FailedPrecondition(f"{where}: the model's answer does not depend on {name}", field=where)
         return gradient
 
     def release(self) -> None:
-        """Let the graph go."""
-        self._record = {}
+        """Let the graph go; what was computed stays."""
+        self._record = {layer: output if output is None else output.detach() for layer, output in self._record.items()}
         self._output = self.logits
 
 

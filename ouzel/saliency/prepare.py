@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.folding import fold
+from ouzel.saliency.taps import Taps
 
 logger = logging.getLogger(__name__)
 
@@ -18,27 +21,51 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 _ROUNDS = 3
 
 
-def prepare(network: nn.Module, example: Tensor, *, rows: int = 4) -> tuple[nn.Module, torch.memory_format]:
-    """A private, frozen copy of the network in eval mode, BatchNorms folded, in its faster memory format.
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be explained: frozen, folded, tapped.
+
+    cam_layer: the layer Grad-CAM looks at by default, if there is one. scripted: whether it has parts in TorchScript.
+    """
+
+    network: nn.Module
+    memory_format: torch.memory_format
+    taps: Taps
+    classes: int
+    cam_layer: str | None
+    scripted: bool
+
+
+@torch.inference_mode(False)
+def prepare(network: nn.Module, example: Tensor, *, rows: int = 4) -> Prepared:
+    """Prepare a private copy of the network; the network itself is left as it is.
 
     example: (C, H, W) of the dtype and device that the network takes. rows: batch size at which formats are compared.
+    Raises FailedPrecondition for a network that is no classifier.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
-    example = example[None].detach()
+    example = example[None].detach().clone()
     with torch.no_grad():
         logits = ready(example.clone())
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise FailedPrecondition(f"the model answers {shape} for one image; a classifier answers (1, classes)")
-    ready = fold(ready, example)
-    memory_format = _faster_format(ready, example.expand(rows, -1, -1, -1))
-    return ready.to(memory_format=memory_format), memory_format
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise FailedPrecondition(
+            f"model: it answers {shape} for one image; a classifier answers (1, classes)", field="model"
+        )
+    ready, folded = fold(ready, example)
+    try:
+        cam_layer = models.cam_layer(ready, example.clone())
+    except FailedPrecondition:
+        cam_layer = None
+    ready, memory_format = _faster_format(ready, example.expand(rows, -1, -1, -1))
+    scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
+    return Prepared(ready, memory_format, Taps(ready, folded), logits.shape[1], cam_layer, scripted)
 
 
-def _faster_format(network: nn.Module, batch: Tensor) -> torch.memory_format:
+def _faster_format(network: nn.Module, batch: Tensor) -> tuple[nn.Module, torch.memory_format]:
     """Depthwise networks can be slower in channels-last on a CPU, others much faster: measure."""
-    if next(network.parameters(), None) is None:
-        return torch.contiguous_format
+    if not any(parameter.ndim == 4 for parameter in network.parameters()):
+        return network, torch.contiguous_format
     candidates = {
         name: (copy.deepcopy(network).to(memory_format=form), batch.contiguous(memory_format=form))
         for name, form in _FORMATS.items()
@@ -49,14 +76,17 @@ def _faster_format(network: nn.Module, batch: Tensor) -> torch.memory_format:
             best[name] = min(best[name], _seconds(candidate, x))
     winner = min(best, key=best.__getitem__)
     logger.info("memory format %s; seconds for %d rows: %s", winner, len(batch), best)
-    return _FORMATS[winner]
+    return candidates[winner][0], _FORMATS[winner]
 
 
+@torch.enable_grad()
 def _seconds(network: nn.Module, x: Tensor) -> float:
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     _synchronize(x)
     start = time.perf_counter()
-    torch.autograd.grad(network(x * 1).sum(), x, allow_unused=True)
+    score = network(x * 1).sum()
+    if score.requires_grad:
+        torch.autograd.grad(score, x, allow_unused=True)
     _synchronize(x)
     return time.perf_counter() - start
 

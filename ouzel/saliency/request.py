@@ -36,7 +36,9 @@ class Saliency:
         self, method: str, target: Target | Sequence[Target] = None, reduction: str = "max_abs", **parameters: Any
     ) -> None:
         object.__setattr__(self, "method", make_method(method, parameters))
-        object.__setattr__(self, "target", tuple(target) if isinstance(target, list) else target)
+        object.__setattr__(
+            self, "target", target if isinstance(target, str) or not isinstance(target, Sequence) else tuple(target)
+        )
         object.__setattr__(self, "reduction", _one_of("reduction", reduction, REDUCTIONS))
 
     def with_target(self, target: Target) -> Self:
@@ -65,8 +67,8 @@ def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
 
 
 def _one_of(field: str, value: str, choices: Mapping[str, Any]) -> str:
-    if value in choices:
+    if isinstance(value, str) and value in choices:
         return value
     close = difflib.get_close_matches(str(value), choices, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise InvalidArgument(f"{field}: {value!r} is not one of {', '.join(choices)}{hint}", field=field)
+    raise InvalidArgument(f"{field}: {value!r:.80} is not one of {', '.join(choices)}{hint}", field=field)

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ouzel.errors import NotFound
+from ouzel.saliency.folding import Affine
 
 _recording: ContextVar[dict[str, Tensor | None] | None] = ContextVar("ouzel_recording", default=None)
 
 
 class Taps:
-    """The tapped layers of one network."""
+    """The tapped layers of one network. folded: convolutions that took in the BatchNorm after them."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self._modules = dict(network.named_modules())
+    def __init__(self, network: nn.Module, folded: Mapping[str, Affine]) -> None:
+        self._modules = dict(network.named_modules(remove_duplicate=False))
+        self._folded = folded
         self._tapped: set[str] = set()
         self._lock = threading.Lock()
 
@@ -32,39 +35,55 @@ class Taps:
         """Raises NotFound if the network has no layer of that name."""
         if not layer or layer not in self._modules:
             close = difflib.get_close_matches(layer, self._modules, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise NotFound(f"layer: the model has no layer {layer!r}{hint}", field="layer")
-
-    def add(self, layer: str) -> None:
-        """Tap a layer by its name. Raises NotFound if the network has none of that name."""
-        self.check(layer)
-        with self._lock:
-            if layer not in self._tapped:
-                self._modules[layer].register_forward_hook(_hook(layer))
-                self._tapped.add(layer)
+            hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
+            raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
 
     @contextmanager
     def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor | None]]:
-        """Record the outputs of `layers` during the forward pass of this thread."""
+        """Record the outputs of `layers` during the forward pass of this thread; of a layer that runs more than once,
+        the last. What is recorded is a node of the graph of its own: its gradient is that of this output alone.
+        """
         record: dict[str, Tensor | None] = dict.fromkeys(layers)
         for layer in record:
-            self.add(layer)
+            self._tap(layer)
         token = _recording.set(record)
         try:
             yield record
         finally:
             _recording.reset(token)
 
+    def _tap(self, layer: str) -> None:
+        with self._lock:
+            if layer not in self._tapped:
+                self._modules[layer].register_forward_hook(_hook(layer, self._folded.get(layer)))
+                self._tapped.add(layer)
 
-def _hook(layer: str) -> Any:
+
+def _hook(layer: str, folded: Affine | None) -> Any:
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         record = _recording.get()
-        if record is None or layer not in record:
+        if record is None or layer not in record or not isinstance(output, Tensor):
             return None
-        if not isinstance(output, Tensor):
-            return None
-        record[layer] = output
-        # An in-place activation that follows would otherwise overwrite what was recorded.
-        return output.clone()
+        if folded is not None:
+            record[layer], output = _unfolded(output, folded)
+            return output
+        # Copies both before and after: the layer may hand on its input, which has other uses, and an in-place
+        # activation that follows would overwrite what was recorded.
+        record[layer] = kept = output.clone()
+        return kept.clone()
 
     return keep
+
+
+def _unfolded(output: Tensor, folded: Affine) -> tuple[Tensor, Tensor]:
+    """What the convolution gave before its BatchNorm was folded in, and the output, now a function of that as well.
+
+    The output's values stay as they are. A channel that the BatchNorm multiplied by 0 counts as 0: nothing depends on
+    it.
+    """
+    value = (output.detach() - folded.shift) / folded.scale
+    value = torch.where(value.isfinite(), value, 0)
+    if not output.requires_grad:
+        return value, output
+    value.requires_grad_()
+    return value, output + folded.scale * (value - value.detach())

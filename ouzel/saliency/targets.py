@@ -50,21 +50,16 @@ class ResolvedTarget:
     minus: int | None = None
 
 
-def expand(
-    target: Target, classes: int, labels: Sequence[str] = (), *, field: str = "target"
-) -> list[Rank | ResolvedTarget]:
+def expand(target: Target, classes: int, labels: Sequence[str] = ()) -> list[Rank | ResolvedTarget]:
     """Check a target against the model and spell it out as single targets. Raises InvalidArgument."""
     match target:
         case None:
             return [Rank(0)]
         case Rank(place):
-            _check("rank", place, classes)
+            _check("rank", place, 0, classes - 1)
             return [target]
         case Top(count):
-            if not 1 <= count <= classes:
-                raise InvalidArgument(
-                    f"target: top {count} is not within 1..{classes}, the number of classes", field="target"
-                )
+            _check("top", count, 1, classes)
             return [Rank(place) for place in range(count)]
         case Contrast(a, b):
             first, second = (_class_index(c, classes, labels) for c in (a, b))
@@ -73,7 +68,7 @@ def expand(
             return [ResolvedTarget(first, second)]
         case int() | str():
             return [ResolvedTarget(_class_index(target, classes, labels))]
-    raise InvalidArgument(f"target: {target!r} is neither an index, a label, a contrast nor a rank", field="target")
+    raise InvalidArgument(f"target: {target!r:.80} is neither an index, a label, a contrast nor a rank", field="target")
 
 
 def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:
@@ -82,13 +77,13 @@ def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:
             return models.label_index(labels, ref)
         except InvalidArgument as error:
             raise InvalidArgument(f"target: {error}", field="target") from None
-    _check("class index", ref, classes)
-    return int(ref)
+    _check("class index", ref, 0, classes - 1)
+    return ref
 
 
-def _check(what: str, value: int, classes: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < classes:
-        raise InvalidArgument(f"target: {what} {value!r} is not within 0..{classes - 1}", field="target")
+def _check(what: str, value: int, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(f"target: {what} {value!r:.80} is not a whole number in {least}..{most}", field="target")
 
 
 def resolve(target: Rank | ResolvedTarget, ranking: Sequence[int]) -> ResolvedTarget:
