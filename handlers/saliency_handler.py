@@ -30,6 +30,8 @@ class SaliencyHandler:
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(model, Limits.from_environment(), threads=torch.get_num_threads())
+        for rows in {1, int(properties.get("batch_size") or 1)}:
+            self.service.warm_up(rows)
         logger.info("%s version %s on %s, weights %s", model.name, model.version, device, model.digest)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import time
@@ -76,6 +77,13 @@ class ExplainService:
         self.limits = limits or Limits()
         self._info = encode.model_info(model)
         self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
+
+    def warm_up(self, rows: int) -> None:
+        """Answer a made-up batch with every kind of backward pass, so that the first caller does not wait for it."""
+        file = io.BytesIO()
+        Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
+        wishes = b'{"saliency": ["gradient", "grad_cam"]}'
+        self.answer([RawRequest(image=file.getvalue(), options=wishes)] * rows)
 
     def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
         """One reply per request, in order. Never raises for what a request holds: each error is that row's answer."""
