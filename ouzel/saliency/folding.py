@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ _NO_VALUES = (int, torch.Size, torch.dtype, torch.device, torch.layout, type(Non
 
 @dataclass(frozen=True)
 class Affine:
-    """What a folded BatchNorm did to the convolution's output: scale * output + shift, both (channels, 1, 1)."""
+    """What a folded BatchNorm did to the convolution's output: scale * output + shift, both (channels, 1, 1) float64."""
 
     scale: Tensor
     shift: Tensor
@@ -110,21 +109,31 @@ def _replace(network: nn.Module, observer: _Observer) -> dict[str, Affine]:
         rest = _without_norm(norm)
         if rest is None:
             continue
-        fused = fuse_conv_bn_eval(convolution, norm)
-        convolution.weight, convolution.bias = fused.weight, fused.bias
+        affine = _affine(norm)
+        _scale(convolution, affine)
         network.set_submodule(norm_name, rest)
-        affines[conv_name] = _affine(norm)
+        affines[conv_name] = affine
     return affines
 
 
 def _affine(norm: nn.BatchNorm2d) -> Affine:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = torch.rsqrt(norm.running_var.double() + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
     shift = -norm.running_mean * scale
     shift = shift if norm.bias is None else shift + norm.bias
     return Affine(scale.detach()[:, None, None], shift.detach()[:, None, None])
+
+
+def _scale(convolution: nn.Conv2d, affine: Affine) -> None:
+    """Let the convolution put out what came of it after the BatchNorm: rounded once, in the end."""
+    weight, bias = convolution.weight, convolution.bias
+    scale, shift = affine.scale.flatten(), affine.shift.flatten()
+    if bias is not None:
+        shift = bias * scale + shift
+    convolution.weight = nn.Parameter((weight * scale[:, None, None, None]).to(weight.dtype))
+    convolution.bias = nn.Parameter(shift.to(weight.dtype))
 
 
 def _without_norm(norm: nn.BatchNorm2d) -> nn.Module | None:

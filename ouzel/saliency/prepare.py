@@ -43,9 +43,11 @@ def prepare(network: nn.Module, example: Tensor, *, rows: int = 4) -> Prepared:
     example: (C, H, W) of the dtype and device that the network takes. rows: batch size at which formats are compared.
     Raises FailedPrecondition for a network that is no classifier.
     """
-    ready = copy.deepcopy(network).eval().requires_grad_(False)
     example = example[None].detach().clone()
-    with torch.no_grad():
+    with torch.no_grad():  # for the copy too: that of TorchScript would be a function of the original
+        ready = copy.deepcopy(network).eval()
+        for parameter in ready.parameters():
+            parameter.requires_grad = False
         logits = ready(example.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -53,13 +55,17 @@ def prepare(network: nn.Module, example: Tensor, *, rows: int = 4) -> Prepared:
             f"model: it answers {shape} for one image; a classifier answers (1, classes)", field="model"
         )
     ready, folded = fold(ready, example)
-    try:
-        cam_layer = models.cam_layer(ready, example.clone())
-    except FailedPrecondition:
-        cam_layer = None
-    ready, memory_format = _faster_format(ready, example.expand(rows, -1, -1, -1))
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
+    cam_layer = None if scripted else _cam_layer(ready, example)
+    ready, memory_format = _faster_format(ready, example.expand(rows, -1, -1, -1))
     return Prepared(ready, memory_format, Taps(ready, folded), logits.shape[1], cam_layer, scripted)
+
+
+def _cam_layer(network: nn.Module, example: Tensor) -> str | None:
+    try:
+        return models.cam_layer(network, example.clone())
+    except FailedPrecondition:
+        return None
 
 
 def _faster_format(network: nn.Module, batch: Tensor) -> tuple[nn.Module, torch.memory_format]:

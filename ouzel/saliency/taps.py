@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ouzel.errors import NotFound
+from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.saliency.folding import Affine
 
 _recording: ContextVar[dict[str, Tensor | None] | None] = ContextVar("ouzel_recording", default=None)
@@ -32,11 +32,13 @@ class Taps:
         self._lock = threading.Lock()
 
     def check(self, layer: str) -> None:
-        """Raises NotFound if the network has no layer of that name."""
+        """Raises NotFound if the network has no layer of that name, FailedPrecondition if nobody can look at it."""
         if not layer or layer not in self._modules:
             close = difflib.get_close_matches(layer, self._modules, n=1)
             hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
             raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
+        if isinstance(self._modules[layer], torch.jit.ScriptModule):
+            raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
 
     @contextmanager
     def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor | None]]:
@@ -81,9 +83,9 @@ def _unfolded(output: Tensor, folded: Affine) -> tuple[Tensor, Tensor]:
     The output's values stay as they are. A channel that the BatchNorm multiplied by 0 counts as 0: nothing depends on
     it.
     """
-    value = (output.detach() - folded.shift) / folded.scale
+    value = ((output.detach() - folded.shift) / folded.scale).to(output.dtype)
     value = torch.where(value.isfinite(), value, 0)
     if not output.requires_grad:
         return value, output
     value.requires_grad_()
-    return value, output + folded.scale * (value - value.detach())
+    return value, output + folded.scale.to(output.dtype) * (value - value.detach())
