@@ -1,4 +1,4 @@
-"""`ouzel up`, `down` and `status`: the services on this machine."""
+"""`ouzel up`, `down`, `status` and `token`: the services on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -15,6 +15,7 @@ from ouzel import serving
 from ouzel.cli._errors import Command
 from ouzel.serving import Ports, RunningServing, ServingOptions, Status
 from ouzel_protos.local import read_serving, state_dir
+from ouzel_protos.local import token as read_token
 
 NOT_RUNNING = 3  # exit statuses of `status`, those of init scripts
 NOT_RESPONDING = 4
@@ -143,6 +144,17 @@ def status(state: Path, as_json: bool) -> None:
     else:
         _print(found)
     sys.exit(NOT_RUNNING if found is None else 0 if found.responding else NOT_RESPONDING)
+
+
+@click.command(cls=Command)
+@click.argument("kind", type=click.Choice(["inference", "management"]), default="inference")
+@_state_option
+def token(kind: Literal["inference", "management"], state: Path) -> None:
+    """Print a token of the running services, for curl and other clients."""
+    found = read_serving(state)
+    if found is None:
+        raise click.ClickException("nothing is running; `ouzel up` starts the services")
+    click.echo(read_token(Path(found["key_file"]), kind))
 
 
 def _as_json(found: Status | None) -> dict[str, Any]:
