@@ -1,0 +1,108 @@
+"""The connection to the services and what hangs on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ouzel_client import _backend_async as backend
+from ouzel_client import _decode, _settings
+from ouzel_client._async._models import AsyncModels
+from ouzel_client._retry import RETRIED, Retry
+from ouzel_client.errors import ConfigurationError, DeadlineExceeded, InvalidArgument, OuzelError
+from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
+from ouzel_protos.v1 import explain_pb2 as pb
+
+if TYPE_CHECKING:
+    import grpc
+
+logger = logging.getLogger(__name__)
+
+
+class AsyncClient:
+    """Calls Ouzel's services over gRPC. Close it, or use it as a context manager.
+
+    target: "host:port" of the services' gRPC; without it OUZEL_GRPC, else the services that `ouzel up` started here.
+    token: the inference token; without it OUZEL_TOKEN, else that of the local services. timeout: seconds that a call
+    may take, retries included, unless it says otherwise. retry: when to try again after Unavailable and Overloaded.
+    max_request_bytes: what the services take; checked before anything is sent. max_response_bytes: what is accepted.
+    credentials: gRPC channel credentials for TLS; None speaks plain text, as local services do.
+    Raises ConfigurationError when no services are found.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = _settings.TIMEOUT,
+        retry: Retry | None = None,
+        max_request_bytes: int = _settings.MAX_REQUEST_BYTES,
+        max_response_bytes: int = _settings.MAX_RESPONSE_BYTES,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        address = _settings.find(target, token)
+        for name, value in (("max_request_bytes", max_request_bytes), ("max_response_bytes", max_response_bytes)):
+            if value < 1:
+                raise ConfigurationError(f"{name}: {value} is less than 1")
+        self._timeout = _checked_timeout(timeout)
+        self._retry = retry or Retry()
+        self._max_request_bytes = max_request_bytes
+        self._connection = backend.Connection(address, max_response_bytes, credentials)
+        self._target = address.target
+        self._models = AsyncModels(self)
+
+    @property
+    def models(self) -> AsyncModels:
+        """The served models: `client.models["efficientnet-lite0"]`."""
+        return self._models
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight end with an error. More than once does no harm."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self._target!r})"
+
+    async def _predict(self, request: PredictionsRequest, timeout: float | None) -> pb.Explanation:
+        """Call until there is an answer, attempts are used up, or time is. Raises the error that the answer carries."""
+        deadline = time.monotonic() + (self._timeout if timeout is None else _checked_timeout(timeout))
+        size = request.ByteSize()
+        if size > self._max_request_bytes:
+            raise InvalidArgument(
+                f"image: the request of {size} bytes is larger than max_request_bytes, {self._max_request_bytes}",
+                field="image",
+            )
+        pauses = self._retry.pauses()
+        while True:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise DeadlineExceeded(f"{self._target}: no time left to send the request")
+            try:
+                return _decode.envelope(await self._connection.predict(request, remaining))
+            except RETRIED as error:
+                await self._pause(next(pauses, None), deadline, error)
+
+    async def _pause(self, seconds: float | None, deadline: float, error: OuzelError) -> None:
+        """Wait before the next attempt. Raises `error` if there is to be none."""
+        if seconds is None or time.monotonic() + seconds >= deadline:
+            raise error
+        logger.debug("trying again in %.2f s: %s", seconds, error)
+        await backend.sleep(seconds)
+
+
+def _checked_timeout(timeout: float) -> float:
+    if not 0 < timeout < math.inf:
+        raise InvalidArgument(f"timeout: {timeout} is not a positive number of seconds", field="timeout")
+    return timeout

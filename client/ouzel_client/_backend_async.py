@@ -1,0 +1,110 @@
+"""What the asyncio client stands on: the twin of `_backend_sync`, name by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import grpc
+import grpc.aio
+
+from ouzel_client._settings import Address, channel_options
+from ouzel_client._status import from_status
+from ouzel_client.errors import ConfigurationError
+from ouzel_protos.torchserve import PREDICTIONS
+from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Connection:
+    """A channel to the services, opened by the first call, in the event loop of that call."""
+
+    def __init__(self, address: Address, max_response_bytes: int, credentials: grpc.ChannelCredentials | None) -> None:
+        self._address = address
+        self._options = channel_options(address.target, max_response_bytes)
+        self._credentials = credentials
+        self._metadata = (("authorization", f"Bearer {address.token}"),) if address.token else ()
+        self._channel: grpc.aio.Channel | None = None
+        self._closed = False
+
+    async def predict(self, request: PredictionsRequest, timeout: float) -> bytes:
+        """One attempt: the answer's bytes. Raises errors of the client's tree."""
+        try:
+            answer = await self._method()(request, timeout=timeout, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error.code(), error.details(), self._address.target) from None
+        prediction: bytes = answer.prediction
+        return prediction
+
+    async def close(self) -> None:
+        """End what is in flight and close the channel."""
+        channel, self._channel, self._closed = self._channel, None, True
+        if channel is not None:
+            await channel.close()
+
+    def _method(self) -> Any:
+        if self._closed:
+            raise ConfigurationError("the client is closed")
+        if self._channel is None:
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self._address.target, self._options)
+            else:
+                self._channel = grpc.aio.secure_channel(self._address.target, self._credentials, self._options)
+        return self._channel.unary_unary(
+            PREDICTIONS,
+            request_serializer=PredictionsRequest.SerializeToString,
+            response_deserializer=PredictionResponse.FromString,
+        )
+
+
+async def sleep(seconds: float) -> None:
+    """Pause."""
+    await asyncio.sleep(seconds)
+
+
+async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what may block, beside the event loop."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+class Task(Generic[T]):
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        self._task = task
+
+    def done(self) -> bool:
+        return self._task.done()
+
+    async def result(self) -> T:
+        return await self._task
+
+
+class Tasks:
+    """Runs at most `limit` tasks at a time. Leaving the context calls off those that still run, and waits for them."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = asyncio.Semaphore(limit)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Task[T]:
+        """Begin a task; `done()` and `result()` tell how it goes."""
+
+        async def when_free() -> T:
+            async with self._free:
+                return await function(*args, **kwargs)
+
+        task = asyncio.create_task(when_free())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return Task(task)
+
+    async def __aenter__(self) -> Tasks:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

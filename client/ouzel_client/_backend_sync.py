@@ -1,0 +1,144 @@
+"""What the blocking client stands on: a connection, a pause, and tasks in threads that can be called off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+import grpc
+
+from ouzel_client._settings import Address, channel_options
+from ouzel_client._status import from_status
+from ouzel_client.errors import ConfigurationError
+from ouzel_protos.torchserve import PREDICTIONS
+from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Scope:
+    """The calls and pauses of a group of threads, to be ended together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: set[Any] = set()
+        self.cancelled = threading.Event()
+
+    def add(self, call: Any) -> None:
+        with self._lock:
+            self._calls.add(call)
+        if self.cancelled.is_set():
+            call.cancel()
+
+    def discard(self, call: Any) -> None:
+        with self._lock:
+            self._calls.discard(call)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+
+
+_scope: ContextVar[_Scope | None] = ContextVar("ouzel_scope", default=None)
+
+
+class Connection:
+    """A channel to the services, opened by the first call. Safe to share between threads."""
+
+    def __init__(self, address: Address, max_response_bytes: int, credentials: grpc.ChannelCredentials | None) -> None:
+        self._address = address
+        self._options = channel_options(address.target, max_response_bytes)
+        self._credentials = credentials
+        self._metadata = (("authorization", f"Bearer {address.token}"),) if address.token else ()
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._closed = False
+
+    def predict(self, request: PredictionsRequest, timeout: float) -> bytes:
+        """One attempt: the answer's bytes. Raises errors of the client's tree."""
+        call = self._method().future(request, timeout=timeout, metadata=self._metadata)
+        scope = _scope.get()
+        if scope:
+            scope.add(call)
+        try:
+            prediction: bytes = call.result().prediction
+            return prediction
+        except grpc.FutureCancelledError:
+            raise CancelledError from None
+        except grpc.RpcError:
+            raise from_status(call.code(), call.details(), self._address.target) from None
+        finally:
+            call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
+            if scope:
+                scope.discard(call)
+
+    def close(self) -> None:
+        """End what is in flight and close the channel."""
+        with self._lock:
+            channel, self._channel, self._closed = self._channel, None, True
+        if channel is not None:
+            channel.close()
+
+    def _method(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError("the client is closed")
+            if self._channel is None:
+                if self._credentials is None:
+                    self._channel = grpc.insecure_channel(self._address.target, self._options)
+                else:
+                    self._channel = grpc.secure_channel(self._address.target, self._credentials, self._options)
+            return self._channel.unary_unary(
+                PREDICTIONS,
+                request_serializer=PredictionsRequest.SerializeToString,
+                response_deserializer=PredictionResponse.FromString,
+            )
+
+
+def sleep(seconds: float) -> None:
+    """Pause; ended early, with CancelledError, when the tasks that this one belongs to are called off."""
+    scope = _scope.get()
+    if scope is None:
+        time.sleep(seconds)
+    elif scope.cancelled.wait(seconds):
+        raise CancelledError
+
+
+def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what may block."""
+    return function(*args, **kwargs)
+
+
+Task = Future
+
+
+class Tasks:
+    """Runs at most `limit` tasks at a time. Leaving the context calls off those that still run, and waits for them."""
+
+    def __init__(self, limit: int) -> None:
+        self._executor = ThreadPoolExecutor(limit, thread_name_prefix="ouzel-client")
+        self._scope = _Scope()
+
+    def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Begin a task; `done()` and `result()` tell how it goes."""
+
+        def in_scope() -> T:
+            _scope.set(self._scope)
+            return function(*args, **kwargs)
+
+        return self._executor.submit(in_scope)
+
+    def __enter__(self) -> Tasks:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._scope.cancel()
+        self._executor.shutdown(wait=True, cancel_futures=True)

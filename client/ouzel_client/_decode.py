@@ -1,0 +1,118 @@
+"""From messages of the wire to results."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+
+from ouzel_client._images import Upload
+from ouzel_client._options import REDUCTIONS, SIZES
+from ouzel_client._results import (
+    Estimate,
+    Explanation,
+    ModelInfo,
+    ResolvedTarget,
+    SaliencyMap,
+    SaliencyMaps,
+    Timing,
+    View,
+)
+from ouzel_client._status import from_answer
+from ouzel_client.errors import ServerError
+from ouzel_protos import tensors
+from ouzel_protos.v1 import explain_pb2 as pb
+
+_REDUCTIONS: dict[Any, Any] = {number: name or "max_abs" for name, number in REDUCTIONS.items()}
+_SIZES: dict[Any, Any] = {pb.MAP_SIZE_UNSPECIFIED: "model"} | {number: name for name, number in SIZES.items()}
+
+
+def envelope(data: bytes) -> pb.Explanation:
+    """Read an answer. Raises the error that it carries, or ServerError if it is no answer of Ouzel at all."""
+    try:
+        answer = pb.Explanation.FromString(data)
+    except DecodeError:
+        raise ServerError("the answer is not an Explanation: the model is not served by Ouzel's handler") from None
+    if answer.HasField("error"):
+        raise from_answer(answer.error)
+    return answer
+
+
+def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
+    """The result of an answer without an error. Raises ServerError if its tensors do not hold together."""
+    view = View(
+        answer.view.image_width,
+        answer.view.image_height,
+        answer.view.left,
+        answer.view.top,
+        answer.view.right,
+        answer.view.bottom,
+    )
+    try:
+        maps = [_map(one, view, upload) for one in answer.saliency]
+    except (ValueError, KeyError) as error:
+        raise ServerError(f"the answer holds a saliency map that cannot be read: {error}") from error
+    timing = answer.timing
+    return Explanation(
+        model=ModelInfo(answer.model.name, answer.model.version, answer.model.weights_digest),
+        labels=tuple(score.label for score in answer.scores),
+        indices=_array([score.index for score in answer.scores], np.int64),
+        scores=_array([score.probability for score in answer.scores], np.float32),
+        logits=_array([score.logit for score in answer.scores], np.float32),
+        saliency=SaliencyMaps(maps),
+        timing=Timing(timing.decode_ms, timing.compute_ms, timing.total_ms, timing.batch_size),
+        view=view,
+        skipped=answer.skipped,
+        request_id=answer.request_id,
+    )
+
+
+def estimate(answer: pb.Explanation) -> Estimate:
+    """The estimate of an answer without an error."""
+    if not answer.HasField("estimate"):
+        raise ServerError("the answer holds no estimate")
+    found = answer.estimate
+    return Estimate(found.passes, found.response_bytes, found.response_limit_bytes)
+
+
+def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:
+    array = tensors.decode(one.values)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"shape {array.shape} is neither (H, W) nor (C, H, W)")
+    return SaliencyMap(
+        method=one.method,
+        target=_target(one.target),
+        array=array,
+        minimum=one.minimum,
+        maximum=one.maximum,
+        reduction=_REDUCTIONS[one.reduction],
+        size=_SIZES[one.size],
+        rectified=one.rectified,
+        caveats=tuple(one.caveats),
+        parameters=MappingProxyType({name: parameter(value) for name, value in sorted(one.parameters.items())}),
+        measures=MappingProxyType(dict(sorted(one.measures.items()))),
+        view=view,
+        _upload=upload,
+    )
+
+
+def _target(target: pb.ResolvedTarget) -> ResolvedTarget:
+    minus = target.minus_index if target.HasField("minus_index") else None
+    return ResolvedTarget(target.index, target.label, minus, target.minus_label)
+
+
+def parameter(value: pb.Parameter) -> Any:
+    """The Python value of a parameter; None if it holds none."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    return tensors.decode(value.tensor) if kind == "tensor" else getattr(value, kind)
+
+
+def _array(values: list[Any], dtype: type[Any]) -> npt.NDArray[Any]:
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array

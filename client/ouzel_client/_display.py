@@ -1,0 +1,82 @@
+"""Results as pictures and HTML. Pillow is imported when the first picture is made."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ouzel_client._images import Upload
+from ouzel_client._optional import need_pillow
+from ouzel_client.errors import InvalidArgument
+from ouzel_protos import heatmap as drawing
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+    from ouzel_client._results import Explanation, SaliencyMap
+
+
+def heatmap(one: SaliencyMap) -> PILImage.Image:
+    image, _ = need_pillow("a heat map")
+    return _typed(image.fromarray(drawing.colorize(_plane(one.array))))
+
+
+def overlay(one: SaliencyMap, upload: Upload | None, alpha: float) -> PILImage.Image:
+    if not 0 <= alpha <= 1:
+        raise InvalidArgument(f"alpha: {alpha} is not in [0, 1]", field="alpha")
+    if upload is None or one.view is None:
+        raise InvalidArgument("image: this map does not know its picture", field="image")
+    image, _ = need_pillow("an overlay")
+    picture, view, values = upload.picture(), one.view, _plane(one.array)
+    box = (view.left, view.top, view.right, view.bottom) if one.size == "model" else None
+    height, width = values.shape
+    background = picture.resize((width, height), image.Resampling.BILINEAR, box=box)
+    return _typed(image.fromarray(drawing.blend(np.asarray(background), values, alpha)))
+
+
+def best(one: SaliencyMap, upload: Upload | None) -> PILImage.Image:
+    """The overlay where there is a picture, else the map alone."""
+    drawable = upload is not None and (upload.key == "image" or upload.pixels is not None)
+    return overlay(one, upload, 0.8) if drawable else heatmap(one)
+
+
+def png(picture: PILImage.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG", compress_level=3)
+    return out.getvalue()
+
+
+def map_html(one: SaliencyMap, upload: Upload | None) -> str:
+    source = "data:image/png;base64," + base64.b64encode(png(best(one, upload))).decode()
+    caption = html.escape(f"{one.method}: {one.target}")
+    caveats = "".join(f"<br><small>{html.escape(caveat)}</small>" for caveat in one.caveats)
+    return (
+        f'<figure style="display:inline-block;margin:4px;max-width:260px"><img src="{source}" alt="{caption}" '
+        f'style="max-width:100%"><figcaption>{caption}{caveats}</figcaption></figure>'
+    )
+
+
+def explanation_html(explanation: Explanation) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(label)}</td><td>{score:.1%}</td></tr>"
+        for label, score in zip(explanation.labels, explanation.scores, strict=True)
+    )
+    maps = "".join(one._repr_html_() for one in explanation.saliency)
+    skipped = f"<p>{html.escape(explanation.skipped)}</p>" if explanation.skipped else ""
+    return f"<table>{rows}</table>{skipped}{maps}"
+
+
+def _plane(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(H, W) of (H, W) or (C, H, W)."""
+    values = array.astype(np.float32)
+    return np.asarray(np.abs(values).max(axis=0)) if values.ndim == 3 else values
+
+
+def _typed(picture: Any) -> PILImage.Image:
+    result: PILImage.Image = picture
+    return result

@@ -1,0 +1,118 @@
+"""Images as callers have them, and as they are sent.
+
+    path, bytes      PNG, JPEG or WebP, sent as they are
+    PIL image        sent as PNG, upright
+    uint8 array      (H, W, 3) or (H, W): decoded pixels, preprocessed by the service like a file
+    float32 array    (C, H, W): already normalised, of exactly the model's input size
+
+Nothing of Pillow is imported unless a picture is handed over or asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ouzel_client._optional import need_pillow
+from ouzel_client.errors import InvalidArgument
+from ouzel_protos import tensors
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | npt.NDArray[Any] | PILImage.Image"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """key: "image" or "tensor", the part of the request; data: its bytes; pixels: of an array, to draw on."""
+
+    key: str
+    data: bytes
+    pixels: npt.NDArray[np.uint8] | None = None
+
+    def picture(self) -> PILImage.Image:
+        """The uploaded picture, RGB and upright. Raises InvalidArgument if a normalised tensor was sent."""
+        image, ops = need_pillow("drawing on the picture")
+        if self.pixels is not None:
+            drawn: PILImage.Image = image.fromarray(self.pixels).convert("RGB")
+            return drawn
+        if self.key == "tensor":
+            raise InvalidArgument("image: a normalised tensor was sent: there is no picture to draw on", field="image")
+        with image.open(io.BytesIO(self.data)) as opened:
+            upright: PILImage.Image = ops.exif_transpose(opened).convert("RGB")
+            return upright
+
+
+def read(source: ImageInput, limit: int) -> Upload:
+    """Make an upload of what the caller has. Raises InvalidArgument; limit: bytes that may be sent."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(source), "image")
+    if isinstance(source, str | os.PathLike):
+        return _from_file(Path(source), limit)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    pil = sys.modules.get("PIL.Image")  # an object of a module that nobody has imported cannot be
+    if pil is not None and isinstance(source, pil.Image):
+        return _from_pil(source)
+    raise InvalidArgument(
+        f"image: {type(source).__name__} is neither a path, bytes, a PIL image nor a numpy array", field="image"
+    )
+
+
+def _from_file(path: Path, limit: int) -> Upload:
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device might never end
+            raise InvalidArgument(f"{path}: is not a file", field="image")
+        size = path.stat().st_size
+        if size > limit:
+            raise InvalidArgument(f"{path}: {size} bytes are more than max_request_bytes, {limit}", field="image")
+        return _from_bytes(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror or error}", field="image") from None
+    except ValueError as error:  # a path with a null byte, say
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"image: {path!r} is not a path ({error})", field="image") from None
+
+
+def _from_bytes(data: bytes, name: str) -> Upload:
+    if not data:
+        raise InvalidArgument(f"{name}: is empty", field="image")
+    known = data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+    if not known:
+        raise InvalidArgument(f"{name}: is neither PNG, JPEG nor WebP", field="image")
+    return Upload("image", data)
+
+
+def _from_array(array: npt.NDArray[Any]) -> Upload:
+    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        pixels = array.copy()  # the caller may go on to draw in it
+        return Upload("tensor", tensors.encode(pixels).SerializeToString(), pixels)
+    if array.dtype == np.float32 and array.ndim == 3:
+        return Upload("tensor", tensors.encode(array).SerializeToString())
+    raise InvalidArgument(
+        f"image: an array of {array.dtype} of shape {array.shape} is neither uint8 (H, W, 3) or (H, W), pixels, "
+        "nor float32 (C, H, W), normalised as the model takes it",
+        field="image",
+    )
+
+
+def _from_pil(source: PILImage.Image) -> Upload:
+    _, ops = need_pillow("sending a PIL image")
+    out = io.BytesIO()
+    try:
+        upright = ops.exif_transpose(source)
+        if upright.mode not in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):
+            upright = upright.convert("RGB")
+        upright.save(out, "PNG", compress_level=1)
+    except Exception as error:  # a lazily opened image may be broken; Pillow raises nearly every kind
+        raise InvalidArgument(f"image: cannot be written as PNG ({error})", field="image") from error
+    return Upload("image", out.getvalue())

@@ -1,0 +1,38 @@
+"""When to try again. A policy only: the deadline of the call bounds all attempts together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ouzel_client.errors import ConfigurationError, Overloaded, Unavailable
+
+RETRIED = (Unavailable, Overloaded)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Pauses between attempts grow from `initial` seconds by `multiplier` up to `maximum`.
+
+    attempts: in all, the first included; 1 means no retry. Each pause is drawn from the upper half of its length, so
+    that clients which failed together do not come back together.
+    """
+
+    attempts: int = 4
+    initial: float = 0.1
+    maximum: float = 2.0
+    multiplier: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigurationError(f"retry.attempts: {self.attempts} is less than 1")
+        if not (0 <= self.initial <= self.maximum and self.multiplier >= 1):
+            raise ConfigurationError(f"retry: 0 <= initial <= maximum and 1 <= multiplier must hold, not {self}")
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds to wait before the second attempt, the third, ..."""
+        pause = self.initial
+        for _ in range(self.attempts - 1):
+            yield pause * random.uniform(0.5, 1)
+            pause = min(pause * self.multiplier, self.maximum)

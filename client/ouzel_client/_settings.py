@@ -1,0 +1,71 @@
+"""Where the services are and how the channel to them is set up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ouzel_client.errors import ConfigurationError
+from ouzel_protos import local
+
+# Every deadline and limit has a value, so that nothing waits or grows without end.
+TIMEOUT = 30.0
+MAX_REQUEST_BYTES = 6_553_500  # TorchServe's own default
+MAX_RESPONSE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Address:
+    """target: "host:port" of gRPC; token: of inference, or empty."""
+
+    target: str
+    token: str = ""
+
+
+def find(target: str | None = None, token: str | None = None) -> Address:
+    """Where to call: the arguments, else OUZEL_GRPC and OUZEL_TOKEN, else what `ouzel up` recorded on this machine.
+
+    The token of local services goes to their own address only. Raises ConfigurationError when nothing is found.
+    """
+    serving = local.read_serving()
+    target = target or os.environ.get("OUZEL_GRPC") or (serving["grpc"] if serving else None)
+    if not target:
+        raise ConfigurationError(
+            "no services are found: start local ones with `ouzel up`, or set OUZEL_GRPC (and OUZEL_TOKEN), "
+            "or pass target='host:port'"
+        )
+    host, separator, port = target.rpartition(":")
+    if not separator or not host or not port.isdecimal() or "/" in host:
+        raise ConfigurationError(f"target: {target!r} is not host:port, e.g. 127.0.0.1:7070")
+    token = token or os.environ.get("OUZEL_TOKEN")
+    if not token and serving and serving["grpc"] == target:
+        token = _local_token(serving["key_file"])
+    return Address(target, token or "")
+
+
+def _local_token(key_file: str) -> str:
+    try:
+        return local.token(key_file, "inference")
+    except OSError as error:
+        raise ConfigurationError(f"the token of the local services cannot be read: {error}") from None
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int]]:
+    """gRPC's channel arguments."""
+    loopback = target.rpartition(":")[0].strip("[]") in ("localhost", "::1") or target.startswith("127.")
+    return [
+        ("grpc.max_receive_message_length", max_response_bytes),
+        ("grpc.max_send_message_length", -1),  # checked before, with a better message
+        ("grpc.enable_retries", 0),  # Retry is the one policy
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_http_proxy", 0 if loopback else 1),
+        # After a refused connection gRPC answers UNAVAILABLE for a second without trying: longer than our pauses.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        # Java servers cut off clients that ping more often than every five minutes.
+        ("grpc.keepalive_time_ms", 330_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]

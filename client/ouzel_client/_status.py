@@ -1,0 +1,73 @@
+"""One table from status to exception, for gRPC's status codes and for those in an answer, which share their numbers."""
+
+from __future__ import annotations
+
+import grpc
+
+from ouzel_client.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OuzelError,
+    Overloaded,
+    ServerError,
+    TransportError,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from ouzel_protos.v1.explain_pb2 import Error
+
+_Code = grpc.StatusCode
+
+ERRORS: dict[grpc.StatusCode, type[OuzelError]] = {
+    _Code.CANCELLED: TransportError,
+    _Code.INVALID_ARGUMENT: InvalidArgument,
+    _Code.DEADLINE_EXCEEDED: DeadlineExceeded,
+    _Code.NOT_FOUND: NotFound,
+    _Code.PERMISSION_DENIED: Unauthenticated,
+    _Code.RESOURCE_EXHAUSTED: Overloaded,
+    _Code.FAILED_PRECONDITION: FailedPrecondition,
+    _Code.OUT_OF_RANGE: InvalidArgument,
+    _Code.UNIMPLEMENTED: Unimplemented,
+    _Code.UNAVAILABLE: Unavailable,
+    _Code.UNAUTHENTICATED: Unauthenticated,
+}
+_BY_NUMBER = {code.value[0]: code for code in _Code}
+
+# What TorchServe reports as INTERNAL, or leaves to gRPC, and what it means. Each text is the start of its message.
+_TORCHSERVE = (
+    (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND),
+    (_Code.INTERNAL, "Model version", _Code.NOT_FOUND),
+    (_Code.INTERNAL, "Parameter model_name is required", _Code.INVALID_ARGUMENT),
+    (_Code.INTERNAL, 'Model "', _Code.RESOURCE_EXHAUSTED),  # ... has no worker: the queue is full, or none is up yet
+    (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT),  # gRPC, in this process
+    (_Code.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max", _Code.INVALID_ARGUMENT),
+)
+_HINTS = {
+    _Code.PERMISSION_DENIED: "set OUZEL_TOKEN, or pass token=...",
+    _Code.UNAUTHENTICATED: "set OUZEL_TOKEN, or pass token=...",
+    _Code.CANCELLED: "a request larger than the service takes is cut off like this",
+}
+
+
+def from_status(code: grpc.StatusCode, details: str | None, target: str) -> OuzelError:
+    """The exception for a call that gRPC reports as failed. `target` is the address that was called."""
+    # TorchServe appends the name of a Java exception on a line of its own.
+    reason = (details or "").partition("\n")[0].strip()
+    for raw, start, meaning in _TORCHSERVE:
+        if code is raw and reason.startswith(start):
+            return ERRORS[meaning](reason)
+    if code is _Code.DEADLINE_EXCEEDED:
+        return DeadlineExceeded(f"{target}: no answer in time")
+    if code is _Code.UNAVAILABLE and "Prediction failed" not in reason:
+        reason = f"no services answer ({reason.partition(';')[0]:.150}); `ouzel up` starts local ones"
+    hint = f" ({_HINTS[code]})" if code in _HINTS else ""
+    return ERRORS.get(code, ServerError)(f"{target}: {reason or code.name}{hint}")
+
+
+def from_answer(error: Error) -> OuzelError:
+    """The exception for an error that an answer carries."""
+    code = _BY_NUMBER.get(int(error.code), _Code.UNKNOWN)
+    return ERRORS.get(code, ServerError)(error.message or code.name, field=error.field)
