@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "client" / "ouzel_client"
 # Dropping words leaves the layout, and the order of imports, to differ from what the formatter would choose.
 HEADER = """\
 # Generated from _async/{name} by scripts/unasync.py (`make sync`). Do not edit.
-# ruff: noqa: I001, SIM117
+# ruff: noqa: I001, SIM117, RUF100
 # fmt: off
 """
 RENAMED = {

@@ -16,8 +16,6 @@ OuzelError
 └── AmbiguousKey             a key that fits several saliency maps
 """
 
-# ruff: noqa: N818 - named after the statuses of gRPC, as users know them
-
 from __future__ import annotations
 
 

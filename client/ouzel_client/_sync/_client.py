@@ -1,5 +1,5 @@
 # Generated from _async/_client.py by scripts/unasync.py (`make sync`). Do not edit.
-# ruff: noqa: I001, SIM117
+# ruff: noqa: I001, SIM117, RUF100
 # fmt: off
 """The connection to the services and what hangs on it."""
 

@@ -1,0 +1,147 @@
+"""Made-up answers for `testing.FakeServer`: deterministic, in the shape of real ones."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ouzel_client._optional import need_pillow
+from ouzel_client.errors import InvalidArgument
+from ouzel_protos import tensors
+from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1.tensor_pb2 import Tensor
+
+_METHODS = ("gradient", "guided", "grad_cam")
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    """A model whose logits are K, K - 1, ... 1, in the order of its labels."""
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+
+    def info(self) -> pb.ModelInfo:
+        return pb.ModelInfo(name=self.name, version=self.version or "1.0", weights_digest="sha256:" + "0" * 64)
+
+    def explain(self, parts: Mapping[str, bytes], size: tuple[int, int]) -> pb.Explanation:
+        """The answer to one request, as the service would shape it; errors are part of it."""
+        options = pb.ExplainOptions.FromString(parts["options"])
+        answer = pb.Explanation(model=self.info(), request_id=options.request_id)
+        answer.timing.total_ms = answer.timing.batch_size = 1
+        try:
+            width, height = _dimensions(parts)
+            self._fill(answer, options, (width, height), size)
+        except InvalidArgument as error:
+            answer.Clear()
+            answer.MergeFrom(pb.Explanation(model=self.info(), request_id=options.request_id))
+            answer.error.CopyFrom(pb.Error(code=pb.Error.INVALID_ARGUMENT, message=error.message, field=error.field))
+        return answer
+
+    def _fill(
+        self, answer: pb.Explanation, options: pb.ExplainOptions, picture: tuple[int, int], size: tuple[int, int]
+    ) -> None:
+        logits = np.arange(len(self.labels), 0, -1, dtype=np.float32)
+        scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        answer.view.CopyFrom(
+            pb.View(image_width=picture[0], image_height=picture[1], right=picture[0], bottom=picture[1])
+        )
+        maps = [
+            one for n, wish in enumerate(options.saliency) for one in self._maps(wish, f"saliency[{n}]", picture, size)
+        ]
+        if options.estimate_only:
+            response = sum(len(one.values.data) for one in maps)
+            answer.estimate.CopyFrom(
+                pb.Estimate(passes=1 + len(maps), response_bytes=response, response_limit_bytes=6_553_500)
+            )
+            return
+        for index in range(min(options.top_k or 5, len(self.labels))):
+            answer.scores.add(index=index, label=self.labels[index], probability=scores[index], logit=logits[index])
+        if options.when.HasField("score_below") and not scores[0] < options.when.score_below:
+            answer.skipped = f"when.score_below: the score {scores[0]:.4f} is not below {options.when.score_below:g}"
+        else:
+            answer.saliency.extend(maps)
+
+    def _maps(
+        self, wish: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
+    ) -> list[pb.SaliencyMap]:
+        if wish.method not in _METHODS:
+            allowed = ", ".join(_METHODS)
+            raise InvalidArgument(f"{path}.method: {wish.method!r} is not one of {allowed}", field=f"{path}.method")
+        shape = (picture[1], picture[0]) if wish.size == pb.ORIGINAL_IMAGE else size
+        channels = 3 if wish.reduction == pb.NONE else 0
+        dtype = np.float16 if wish.dtype == Tensor.FLOAT16 else np.float32
+        return [
+            _map(wish, target, _values(f"{wish.method} {target.label}", shape, channels).astype(dtype))
+            for target in self._targets(wish.target, f"{path}.target")
+        ]
+
+    def _targets(self, target: pb.Target, path: str) -> list[pb.ResolvedTarget]:
+        kind = target.WhichOneof("kind")
+        if kind == "top":
+            return [self._resolved(index) for index in range(min(target.top, len(self.labels)))]
+        if kind == "contrast":
+            a, b = self._index(target.contrast.a, f"{path}.a"), self._index(target.contrast.b, f"{path}.b")
+            resolved = self._resolved(a)
+            resolved.minus_index, resolved.minus_label = b, self.labels[b]
+            return [resolved]
+        if kind in ("index", "label"):
+            return [self._resolved(self._index(target, path))]
+        return [self._resolved(target.rank)]
+
+    def _index(self, ref: pb.ClassRef | pb.Target, path: str) -> int:
+        if ref.HasField("label"):
+            if ref.label not in self.labels:
+                raise InvalidArgument(f"{path}: {ref.label!r} is not a label of {self.name}", field=path)
+            return self.labels.index(ref.label)
+        if not 0 <= ref.index < len(self.labels):
+            raise InvalidArgument(f"{path}: {ref.index} is not in [0, {len(self.labels)})", field=path)
+        return ref.index
+
+    def _resolved(self, index: int) -> pb.ResolvedTarget:
+        return pb.ResolvedTarget(index=index, label=self.labels[index])
+
+
+def _map(wish: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDArray[Any]) -> pb.SaliencyMap:
+    return pb.SaliencyMap(
+        method=wish.method,
+        target=target,
+        values=tensors.encode(values),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        reduction=wish.reduction or pb.MAX_ABS,
+        size=wish.size or pb.MODEL_INPUT,
+        rectified=7 if wish.method == "guided" else 0,
+        caveats=["fails a sanity check"] if wish.method == "guided" else [],
+        parameters=wish.parameters,
+    )
+
+
+def _values(seed: str, shape: tuple[int, int], channels: int) -> npt.NDArray[np.floating[Any]]:
+    """A blob at a place that depends on the seed: (H, W), or (C, H, W) of equal planes. In [0, 1]."""
+    number = zlib.crc32(seed.encode())
+    y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
+    blob = np.exp(-8 * ((x - number % 256 / 255) ** 2 + (y - number // 256 % 256 / 255) ** 2))
+    return np.repeat(blob[None], channels, axis=0) if channels else blob
+
+
+def _dimensions(parts: Mapping[str, bytes]) -> tuple[int, int]:
+    """(width, height) of the upload. Raises InvalidArgument for what is no picture."""
+    if "tensor" in parts:
+        array = tensors.decode(Tensor.FromString(parts["tensor"]))
+        height, width = array.shape[:2] if array.dtype == np.uint8 else array.shape[-2:]
+        return int(width), int(height)
+    image, ops = need_pillow("a fake server that is sent pictures")
+    try:
+        with image.open(io.BytesIO(parts["image"])) as opened:
+            width, height = ops.exif_transpose(opened).size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidArgument(f"image: is broken ({error})", field="image") from None
+    return int(width), int(height)

@@ -1,0 +1,181 @@
+"""A server for tests of code that uses the client: real gRPC on a free port of loopback, made-up answers, no torch.
+
+    with FakeServer(models={"pets": ("cat", "dog")}) as server, Client(server.target) as ouzel:
+        server.fail_next("UNAVAILABLE", times=2)
+        assert ouzel.models["pets"].explain(picture).labels == ("cat", "dog")
+        assert len(server.requests) == 3
+
+Every image is the first label of its model; maps depend on method and target alone. Encoded pictures need Pillow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+
+from ouzel_client import _fake
+from ouzel_protos.torchserve import PREDICTIONS
+from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
+from ouzel_protos.v1 import explain_pb2 as pb
+
+__all__ = ["FakeServer", "ReceivedRequest"]
+
+
+@dataclass(frozen=True)
+class ReceivedRequest:
+    """One request as it arrived. image: bytes of a file, or of a serialised Tensor if key is "tensor".
+
+    options: as a dict in the spelling of the wire's JSON; token: what was sent as the inference token, or empty.
+    """
+
+    model: str
+    version: str
+    key: str
+    image: bytes = field(repr=False)
+    options: Mapping[str, Any]
+    token: str
+
+    @property
+    def request_id(self) -> str:
+        return str(self.options.get("request_id", ""))
+
+
+@dataclass
+class _Failure:
+    code: str
+    message: str
+    in_answer: bool
+    times: int
+
+
+class FakeServer:
+    """Starts on entering the context, stops on leaving it.
+
+    models: labels by name, best first. token: when given, requests without it are refused as TorchServe refuses them.
+    input_size: (height, width) of the maps. `requests` records what arrived, in order; `peak` is the largest number of
+    requests that were answered at the same time.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Sequence[str]] | None = None,
+        *,
+        token: str | None = None,
+        input_size: tuple[int, int] = (8, 8),
+    ) -> None:
+        self.models = {name: tuple(labels) for name, labels in (models or {"m": ("cat", "dog")}).items()}
+        self.token = token
+        self.input_size = input_size
+        self.requests: list[ReceivedRequest] = []
+        self.peak = 0
+        self._active = 0
+        self._delay = 0.0
+        self._failures: list[_Failure] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._server: grpc.Server | None = None
+        self._pool = ThreadPoolExecutor(32, thread_name_prefix="ouzel-fake-server")
+        self.target = ""
+
+    def start(self, port: int = 0) -> FakeServer:
+        """Listen on 127.0.0.1; port 0 picks a free one. `target` is the address then."""
+        self._server = grpc.server(self._pool, handlers=[_Handler(self)], options=[("grpc.so_reuseport", 0)])
+        self.target = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening, end what is in flight, and wait for its threads."""
+        self._stopped.set()
+        if self._server is not None:
+            self._server.stop(grace=None).wait()
+        self._pool.shutdown()
+
+    def __enter__(self) -> FakeServer:
+        return self if self._server else self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def fail_next(self, code: str, times: int = 1, *, message: str = "scripted", in_answer: bool = False) -> None:
+        """Fail the next `times` requests with this status, e.g. "UNAVAILABLE": of the call, or within the answer."""
+        if code not in grpc.StatusCode.__members__:
+            raise ValueError(f"code: {code!r} is not one of {', '.join(grpc.StatusCode.__members__)}")
+        with self._lock:
+            self._failures.append(_Failure(code, message, in_answer, times))
+
+    def slow_down(self, seconds: float) -> None:
+        """Let every answer from now on take this long."""
+        self._delay = seconds
+
+    def _answer(self, request: PredictionsRequest, context: grpc.ServicerContext) -> PredictionResponse:
+        with self._lock:
+            self._active += 1
+            self.peak = max(self.peak, self._active)
+        try:
+            failure = self._record(request, context)
+            if self._delay and self._stopped.wait(self._delay):
+                context.abort(grpc.StatusCode.UNAVAILABLE, "stopped")
+            return PredictionResponse(prediction=self._prediction(request, failure, context).SerializeToString())
+        finally:
+            with self._lock:
+                self._active -= 1
+
+    def _record(self, request: PredictionsRequest, context: grpc.ServicerContext) -> _Failure | None:
+        token = _token(context)
+        options = pb.ExplainOptions.FromString(request.input["options"])
+        key = "tensor" if "tensor" in request.input else "image"
+        as_dict = json_format.MessageToDict(options, preserving_proto_field_name=True)
+        with self._lock:
+            self.requests.append(
+                ReceivedRequest(
+                    request.model_name, request.model_version, key, bytes(request.input[key]), as_dict, token
+                )
+            )
+            if not self._failures:
+                return None
+            failure = self._failures[0]
+            failure.times -= 1
+            if failure.times <= 0:
+                self._failures.pop(0)
+            return failure
+
+    def _prediction(
+        self, request: PredictionsRequest, failure: _Failure | None, context: grpc.ServicerContext
+    ) -> pb.Explanation:
+        if self.token is not None and _token(context) != self.token:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed. Token either incorrect, ...")
+        if failure is not None and not failure.in_answer:
+            context.abort(grpc.StatusCode[failure.code], failure.message)
+        if request.model_name not in self.models:
+            context.abort(grpc.StatusCode.INTERNAL, f"Model not found: {request.model_name}\nModelNotFoundException")
+        model = _fake.FakeModel(request.model_name, request.model_version, self.models[request.model_name])
+        if failure is not None:
+            error = pb.Error(code=failure.code, message=failure.message)
+            return pb.Explanation(model=model.info(), error=error)
+        return model.explain(request.input, self.input_size)
+
+
+def _token(context: grpc.ServicerContext) -> str:
+    metadata = dict(context.invocation_metadata() or ())
+    return str(metadata.get("authorization", "")).removeprefix("Bearer ")
+
+
+class _Handler(grpc.GenericRpcHandler):
+    """Routes the one method that there is."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._method = grpc.unary_unary_rpc_method_handler(
+            server._answer,
+            request_deserializer=PredictionsRequest.FromString,
+            response_serializer=PredictionResponse.SerializeToString,
+        )
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._method if handler_call_details.method == PREDICTIONS else None
