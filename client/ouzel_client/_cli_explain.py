@@ -1,0 +1,144 @@
+"""What `ouzel explain` prints and writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ouzel_client._results import Explanation, SaliencyMap
+from ouzel_client.errors import ConfigurationError, OuzelError
+from ouzel_protos import local
+
+# An image, what came back, and the files that were written.
+Row: TypeAlias = tuple[Path, Explanation | OuzelError, list[Path]]
+
+
+def only_model() -> str:
+    """The one model that the local services serve. Raises ConfigurationError if that is not clear."""
+    serving = local.read_serving()
+    served = serving["models"] if serving else []
+    if len(served) == 1:
+        return served[0]
+    known = f"; served are {', '.join(served)}" if served else ""
+    raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
+
+
+def stems(images: Sequence[Path]) -> list[str]:
+    """Names for the files of each image: its stem; numbered where images of several folders share one."""
+    total, seen = Counter(path.stem for path in images), Counter[str]()
+    names = []
+    for path in images:
+        seen[path.stem] += 1
+        names.append(path.stem if total[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return names
+
+
+def write(result: Explanation, out: Path, stem: str) -> list[Path]:
+    """Write <stem>.<method>.png per map and <stem>.npz with all of them; the files' paths. Raises OSError."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = list(_map_names(result.saliency))
+    written = []
+    for name, one in zip(names, result.saliency, strict=True):
+        written.append(out / f"{stem}.{name}.png")
+        one.overlay().save(written[-1])
+    written.append(out / f"{stem}.npz")
+    arrays: dict[str, Any] = {f"saliency/{n}": one.array for n, one in zip(names, result.saliency, strict=True)}
+    np.savez_compressed(
+        written[-1],
+        allow_pickle=False,
+        labels=np.array(result.labels),
+        indices=result.indices,
+        scores=result.scores,
+        logits=result.logits,
+        **arrays,
+    )
+    return written
+
+
+def _map_names(maps: Iterable[SaliencyMap]) -> Iterator[str]:
+    """The method; a number behind it from the second map of a method on."""
+    seen = Counter[str]()
+    for one in maps:
+        seen[one.method] += 1
+        yield one.method if seen[one.method] == 1 else f"{one.method}-{seen[one.method]}"
+
+
+def print_json(rows: Iterable[Row]) -> int:
+    """One document per image and line, on stdout; how many failed. Tensors stay in the files."""
+    failed = 0
+    for path, result, files in rows:
+        document: dict[str, Any] = {"image": str(path)}
+        if isinstance(result, OuzelError):
+            failed += 1
+            document["error"] = {"kind": type(result).__name__, "message": result.message, "field": result.field}
+        else:
+            document |= _document(result) | ({"files": [str(file) for file in files]} if files else {})
+        click.echo(json.dumps(document))
+    return failed
+
+
+def _document(result: Explanation) -> dict[str, Any]:
+    places = zip(result.indices.tolist(), result.labels, result.scores.tolist(), result.logits.tolist(), strict=True)
+    return {
+        "model": vars(result.model),
+        "scores": [dict(zip(("index", "label", "probability", "logit"), place, strict=True)) for place in places],
+        "saliency": [_map_document(one) for one in result.saliency],
+        "skipped": result.skipped,
+        "timing": vars(result.timing),
+        "request_id": result.request_id,
+    }
+
+
+def _map_document(one: SaliencyMap) -> dict[str, Any]:
+    return {
+        "method": one.method,
+        "target": vars(one.target),
+        "shape": list(one.array.shape),
+        "minimum": one.minimum,
+        "maximum": one.maximum,
+        "rectified": one.rectified,
+        "caveats": list(one.caveats),
+        "parameters": {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in one.parameters.items()},
+        "measures": dict(one.measures),
+    }
+
+
+def print_table(rows: Iterable[Row]) -> int:
+    """A table on stdout, a line per failed image on stderr; how many failed."""
+    table = Table("image", "label", "probability", "ms")
+    table.columns[2].justify = table.columns[3].justify = "right"
+    failed = explained = 0
+    start, files = time.perf_counter(), list[Path]()
+    for path, result, written in rows:
+        files += written
+        if isinstance(result, OuzelError):
+            failed += 1
+            text = " ".join(result.message.split())
+            click.echo(f"Error: {text}" if str(path) in text else f"Error: {path}: {text}", err=True)
+            continue
+        explained += 1
+        for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
+            first = (_plain(path), f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
+            table.add_row(first[0], _plain(label), f"{score:.3f}", first[1])
+    if table.row_count:
+        Console().print(table)
+    if explained > 1:
+        click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
+    for file in files:
+        click.echo(f"wrote {file}")
+    return failed
+
+
+def _plain(text: object) -> Text:
+    """Text as it is: no markup, and no control characters that a label or a file's name may hold."""
+    return Text("".join(char if char.isprintable() else "?" for char in str(text)))

@@ -1,0 +1,128 @@
+"""The `ouzel` command: `explain`, and the verbs that other distributions plug into it.
+
+A distribution adds a verb as an entry point of group "ouzel.commands". It is loaded when it is run or its help is asked
+for, so that `ouzel explain` never imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ouzel_client import _cli_explain as work
+from ouzel_client._options import Saliency, When
+from ouzel_client._sync._client import Client
+from ouzel_client.errors import OuzelError
+
+GROUP = "ouzel.commands"
+
+
+class _Verbs(click.Group):
+    """Our own commands, and those of the entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_plugged()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        entry = _plugged().get(cmd_name)
+        if own or entry is None:
+            return own
+        try:
+            command = entry.load()
+        except Exception as error:  # a broken plug-in must not take the other verbs with it
+            raise click.ClickException(f"{cmd_name}: {entry.value} cannot be loaded ({error})") from error
+        if not isinstance(command, click.Command):
+            raise click.ClickException(f"{cmd_name}: {entry.value} is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Names only for plugged verbs: their help would need their imports."""
+        rows = [(name, command.get_short_help_str()) for name, command in sorted(self.commands.items())]
+        rows += [(name, "") for name in sorted(_plugged().keys() - self.commands.keys())]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+
+def _plugged() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ouzel-client", prog_name="ouzel")
+def main() -> None:
+    """Serve image classifiers that can explain themselves."""
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--model", envvar="OUZEL_MODEL", help="Name of the model. Default: OUZEL_MODEL, or the only one served.")
+@click.option(
+    "--method", "methods", multiple=True, help="Saliency method; may be repeated. Default: guided and grad_cam."
+)
+@click.option("--target", help="Class to explain: its label, or its index. Default: the predicted one.")
+@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
+@click.option(
+    "--size",
+    type=click.Choice(["model", "original"]),
+    default="model",
+    show_default=True,
+    help="Resolution of the maps: that of the model's input, or of the image.",
+)
+@click.option("--when-score-below", type=click.FloatRange(0, 1), help="Explain only predictions less sure than this.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for <stem>.<method>.png, the overlays, and <stem>.npz, the tensors.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document per image and line.")
+def explain(
+    *,
+    images: tuple[Path, ...],
+    model: str | None,
+    methods: tuple[str, ...],
+    target: str | None,
+    top_k: int,
+    size: Any,
+    when_score_below: float | None,
+    out: Path | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
+    options: dict[str, Any] = {
+        "saliency": [
+            Saliency(method, target=_class(target), size=size) for method in methods or ("guided", "grad_cam")
+        ],
+        "top_k": top_k,
+        "when": When(score_below=when_score_below) if when_score_below is not None else None,
+        "timeout": timeout,
+    }
+    show = work.print_json if as_json else work.print_table
+    try:
+        failed = show(_rows(images, model or work.only_model(), out, options))
+    except (OuzelError, OSError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    if failed:
+        sys.exit(1)
+
+
+def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[work.Row]:
+    stems = work.stems(images)
+    with Client() as ouzel:
+        results = ouzel.models[model].explain_many(images, on_error="return", **options)
+        for path, stem, result in zip(images, stems, results, strict=True):
+            files = [] if out is None or isinstance(result, OuzelError) else work.write(result, out, stem)
+            yield path, result, files
+
+
+def _class(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdecimal() else text
