@@ -66,7 +66,7 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--max-batch-delay",
     "Longest wait of a request for others, in milliseconds.",
     "max_batch_delay_ms",
-    type=click.IntRange(min=0),
+    type=_COUNT,
     default=_OPTIONS["max_batch_delay_ms"],
 )
 @_option("--queue-size", "Requests per model that may wait.", type=_COUNT, default=_OPTIONS["queue_size"])

@@ -50,7 +50,9 @@ class ServingOptions:
 
     workers: Python processes per model; None is one per GPU, or one on a machine without.
     threads: threads of each worker; None shares the cores of the machine among the workers of a model.
-    batch_size, max_batch_delay_ms: requests that are computed together, and how long the first may wait for others.
+    batch_size, max_batch_delay_ms: requests that are computed together, and how long the first may wait for others. A
+        lone caller pays the delay in full, while under load a batch fills during the one before it: keep it short.
+        TorchServe takes 0 for 100.
     queue_size: requests per model that may wait; one more is answered with 503.
     response_timeout: seconds after which a worker that has not answered is restarted.
     max_request_bytes, max_response_bytes: larger requests are refused; the handler finds the limit of responses in
@@ -66,7 +68,7 @@ class ServingOptions:
     workers: int | None = None
     threads: int | None = None
     batch_size: int = 8
-    max_batch_delay_ms: int = 5
+    max_batch_delay_ms: int = 1
     queue_size: int = 64
     response_timeout: int = 120
     max_request_bytes: int = 6_553_500
@@ -81,16 +83,13 @@ class ServingOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidArgument(f"{name} is {value}; choose more than 0", field=name)
-        if self.max_batch_delay_ms < 0:
-            raise InvalidArgument(
-                f"max_batch_delay_ms is {self.max_batch_delay_ms}; choose 0 or more", field="max_batch_delay_ms"
-            )
 
 
 _POSITIVE = (
     "workers",
     "threads",
     "batch_size",
+    "max_batch_delay_ms",
     "queue_size",
     "response_timeout",
     "max_request_bytes",
