@@ -25,7 +25,7 @@ _NO_VALUES = (int, torch.Size, torch.dtype, torch.device, torch.layout, type(Non
 
 @dataclass(frozen=True)
 class Affine:
-    """What a folded BatchNorm did to the convolution's output: scale * output + shift, both (channels, 1, 1) float64."""
+    """What a folded BatchNorm did to the convolution's output: scale * output + shift, (channels, 1, 1) float64."""
 
     scale: Tensor
     shift: Tensor
