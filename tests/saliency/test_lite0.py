@@ -1,4 +1,10 @@
-"""On real weights and a real photograph, the engine is as close to double precision as plain single precision is."""
+"""On real weights and a real photograph, the engine is as close to double precision as plain single precision is.
+
+Single precision decides now and then differently on which side of zero an activation lies; each such decision moves the
+gradient by a tenth of a percent or so. Whether one occurs on a given picture is chance, for any order of summation. So
+several views of the picture are compared: Grad-CAM, whose gradient meets no rectifier, by the mean square; the others
+by the typical deviation of ours against the worst of plain single precision, as eight views are too few for a mean.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +22,14 @@ from ouzel.saliency import Explainer, ResolvedTarget, Saliency
 from . import reference
 
 EGYPTIAN_CAT = 285
+VIEWS = 8
 
 
 @pytest.fixture(scope="module")
 def x(lite0: models.Model, chelsea: np.ndarray) -> Tensor:
-    return lite0.preprocessing(Image.fromarray(chelsea))[None]
+    """(VIEWS, 3, 224, 224): the whole picture, and parts of it."""
+    views = [np.ascontiguousarray(chelsea[3 * view :, 5 * view :]) for view in range(VIEWS)]
+    return torch.stack([lite0.preprocessing(Image.fromarray(view)) for view in views])
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +49,19 @@ def plain(network: torch.nn.Module, method: str, row: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("method", ["gradient", "guided", "grad_cam"])
 def test_deviation_from_double_precision(method: str, lite0: models.Model, explainer: Explainer, x: Tensor) -> None:
-    exact = plain(copy.deepcopy(lite0.network).double(), method, x[0].double())
-    eager = plain(lite0.network, method, x[0])
-    e = explainer(x, [Saliency(method, reduction="none")])
-    assert int(e.logits.argmax()) == EGYPTIAN_CAT
-    ours = reference.deviation(e.maps[0].values[0], exact)
-    theirs = reference.deviation(eager, exact)
-    print(f"{method}: L2 deviation {ours:.2e}, of plain single precision {theirs:.2e}")
-    assert 0 < theirs < 0.05
-    assert ours <= 1.5 * theirs
+    network = copy.deepcopy(lite0.network).double()
+    exact = [plain(network, method, row.double()) for row in x]
+    eager = [plain(lite0.network, method, row) for row in x]
+    e = explainer(x, [Saliency(method, EGYPTIAN_CAT, "none")])
+    assert int(e.logits[0].argmax()) == EGYPTIAN_CAT
+    ours, theirs = (
+        torch.tensor([reference.deviation(a, b) for a, b in zip(maps, exact, strict=True)])
+        for maps in (e.maps[0].values, eager)
+    )
+    print(f"{method}: L2 deviation of the engine {ours.tolist()}, of plain single precision {theirs.tolist()}")
+    assert 0 < theirs.amax() < 0.05
+    assert ours.amax() < 0.05
+    if method == "grad_cam":
+        assert ours.norm() <= 1.5 * theirs.norm()
+    else:
+        assert ours.median() <= 1.5 * theirs.amax()
