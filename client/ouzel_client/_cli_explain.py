@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -34,12 +35,11 @@ def only_model() -> str:
 
 
 def stems(images: Sequence[Path]) -> list[str]:
-    """Names for the files of each image: its stem; numbered where images of several folders share one."""
-    total, seen = Counter(path.stem for path in images), Counter[str]()
-    names = []
+    """Names for the files of each image: its stem, with a number where that is taken (images of several folders)."""
+    names: list[str] = []
     for path in images:
-        seen[path.stem] += 1
-        names.append(path.stem if total[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+        candidates = itertools.chain([path.stem], (f"{path.stem}-{number}" for number in itertools.count(2)))
+        names.append(next(name for name in candidates if name not in names))
     return names
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sized
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from ouzel_client import _backend_async as backend
 from ouzel_client import _decode, _images, _options
@@ -20,6 +20,9 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel_client._async._client import AsyncClient
+
+
+_END: Any = object()
 
 
 class ExplainOptions(TypedDict, total=False):
@@ -151,7 +154,8 @@ class AsyncModel:
     ) -> AsyncIterator[Explanation | OuzelError]:
         async with backend.Tasks(in_flight) as tasks:
             waiting: deque[backend.Task[Explanation | OuzelError]] = deque()
-            for image in images:
+            source = iter(images)
+            while (image := await backend.run(next, source, _END)) is not _END:
                 waiting.append(tasks.start(self._result, image, options, timeout))
                 # A slow one must not keep the others from being sent: up to in_flight may be done and wait for it.
                 while waiting and (waiting[0].done() or len(waiting) >= 2 * in_flight):

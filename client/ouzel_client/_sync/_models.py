@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Iterable, Sized
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _decode, _images, _options
@@ -23,6 +23,9 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel_client._sync._client import Client
+
+
+_END: Any = object()
 
 
 class ExplainOptions(TypedDict, total=False):
@@ -154,7 +157,8 @@ class Model:
     ) -> Iterator[Explanation | OuzelError]:
         with backend.Tasks(in_flight) as tasks:
             waiting: deque[backend.Task[Explanation | OuzelError]] = deque()
-            for image in images:
+            source = iter(images)
+            while (image := backend.run(next, source, _END)) is not _END:
                 waiting.append(tasks.start(self._result, image, options, timeout))
                 # A slow one must not keep the others from being sent: up to in_flight may be done and wait for it.
                 while waiting and (waiting[0].done() or len(waiting) >= 2 * in_flight):
