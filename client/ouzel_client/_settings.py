@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 
@@ -54,13 +55,12 @@ def _local_token(key_file: str) -> str:
 
 def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int]]:
     """gRPC's channel arguments."""
-    loopback = target.rpartition(":")[0].strip("[]") in ("localhost", "::1") or target.startswith("127.")
     return [
         ("grpc.max_receive_message_length", max_response_bytes),
         ("grpc.max_send_message_length", -1),  # checked before, with a better message
         ("grpc.enable_retries", 0),  # Retry is the one policy
         ("grpc.service_config_disable_resolution", 1),
-        ("grpc.enable_http_proxy", 0 if loopback else 1),
+        ("grpc.enable_http_proxy", 0 if _is_loopback(target) else 1),
         # After a refused connection gRPC answers UNAVAILABLE for a second without trying: longer than our pauses.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
@@ -69,3 +69,11 @@ def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int
         ("grpc.keepalive_time_ms", 330_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

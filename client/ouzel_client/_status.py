@@ -36,13 +36,16 @@ ERRORS: dict[grpc.StatusCode, type[OuzelError]] = {
 }
 _BY_NUMBER = {code.value[0]: code for code in _Code}
 
+_ANSWER = "the answer is larger than max_response_bytes: "
+
 # What TorchServe reports as INTERNAL, or gRPC in this process by a status of its own: known by a part of its message.
+# The last is put before it.
 _BY_MESSAGE = (
-    (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND),
-    (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND),  # no such version
-    (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT),
-    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED),  # the queue is full, or no worker is up yet
-    (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT),
+    (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND, ""),
+    (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND, ""),  # no such version
+    (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT, ""),
+    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, ""),  # queue full, or none up yet
+    (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER),
 )
 _HINTS = {
     _Code.PERMISSION_DENIED: "set OUZEL_TOKEN, or pass token=...",
@@ -55,9 +58,9 @@ def from_status(code: grpc.StatusCode, details: str | None, target: str) -> Ouze
     """The exception for a call that gRPC reports as failed. `target` is the address that was called."""
     # TorchServe appends the name of a Java exception on a line of its own.
     reason = (details or "").partition("\n")[0].strip()
-    for raw, part, meaning in _BY_MESSAGE:
+    for raw, part, meaning, note in _BY_MESSAGE:
         if code is raw and part in reason:
-            return ERRORS[meaning](reason)
+            return ERRORS[meaning](note + reason)
     if code is _Code.DEADLINE_EXCEEDED:
         return DeadlineExceeded(f"{target}: no answer in time")
     if code is _Code.UNAVAILABLE and "Prediction failed" not in reason:

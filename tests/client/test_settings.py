@@ -1,0 +1,79 @@
+"""Where services are found: arguments, then the environment, then this machine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ouzel_client import Client, ConfigurationError
+from ouzel_client._settings import Address, channel_options, find
+from ouzel_protos import local
+
+HERE = "127.0.0.1:7070"
+
+
+@pytest.fixture
+def serving():
+    """What `ouzel up` leaves behind."""
+    state = local.state_dir()
+    state.mkdir(parents=True)
+    keys = state / "key_file.json"
+    keys.write_text(json.dumps({"inference": {"key": "local-token"}, "management": {"key": "other"}}))
+    record = dict.fromkeys(local.Serving.__annotations__, "") | {
+        "grpc": HERE, "key_file": str(keys), "models": ["m"], "pid": 1, "create_time": 1.0,
+    }  # fmt: skip
+    (state / local.SERVING).write_text(json.dumps(record))
+    return state
+
+
+def test_nothing_is_found():
+    with pytest.raises(ConfigurationError, match="ouzel up"):
+        Client()
+
+
+def test_local_services_bring_their_token(serving):
+    assert find() == Address(HERE, "local-token")
+    assert find(HERE) == Address(HERE, "local-token")
+
+
+def test_the_local_token_goes_nowhere_else(serving):
+    assert find("elsewhere:7070") == Address("elsewhere:7070", "")
+
+
+def test_the_environment_goes_before_local_services(serving, monkeypatch):
+    monkeypatch.setenv("OUZEL_GRPC", "elsewhere:1")
+    assert find() == Address("elsewhere:1", "")
+    monkeypatch.setenv("OUZEL_TOKEN", "mine")
+    assert find() == Address("elsewhere:1", "mine")
+
+
+def test_arguments_go_before_the_environment(monkeypatch):
+    monkeypatch.setenv("OUZEL_GRPC", "elsewhere:1")
+    monkeypatch.setenv("OUZEL_TOKEN", "mine")
+    assert find("there:2", "yours") == Address("there:2", "yours")
+
+
+def test_a_lost_key_file_is_named(serving):
+    (serving / "key_file.json").unlink()
+    with pytest.raises(ConfigurationError, match="key_file"):
+        find()
+
+
+@pytest.mark.parametrize("target", ["localhost", "http://localhost:7070", ":7070", "host:port"])
+def test_an_address_is_host_and_port(target):
+    with pytest.raises(ConfigurationError, match="host:port"):
+        find(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "proxied"), [(HERE, 0), ("localhost:1", 0), ("[::1]:1", 0), ("example.org:1", 1), ("127.evil.org:1", 1)]
+)
+def test_loopback_is_never_reached_through_a_proxy(target, proxied):
+    assert dict(channel_options(target, 1))["grpc.enable_http_proxy"] == proxied
+
+
+@pytest.mark.parametrize("name", ["max_request_bytes", "max_response_bytes"])
+def test_limits_are_positive(name):
+    with pytest.raises(ConfigurationError, match=name):
+        Client(HERE, **{name: 0})
