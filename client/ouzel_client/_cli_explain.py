@@ -116,6 +116,7 @@ def _map_document(one: SaliencyMap) -> dict[str, Any]:
 def print_table(rows: Iterable[Row]) -> int:
     """A table on stdout, a line per failed image on stderr; how many failed."""
     table = Table("image", "label", "probability", "ms")
+    table.columns[0].overflow = "fold"  # the end of a path says most
     table.columns[2].justify = table.columns[3].justify = "right"
     failed = explained = 0
     start, files = time.perf_counter(), list[Path]()

@@ -208,7 +208,7 @@ def test_a_closed_client_says_so(server, pixels):
 
 
 def test_many_come_in_order_with_no_more_in_flight_than_said(twin, server):
-    server.slow_down(0.02)
+    server.slow_down(0.05)
     images = [np.full((9, width, 3), 0, np.uint8) for width in range(8, 28)]
     results = twin(server.target)("explain_many", images, in_flight=3, progress=False)
     assert [e.view.image_width for e in results] == list(range(8, 28))
