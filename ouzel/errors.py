@@ -1,11 +1,11 @@
 """Errors that a caller may see: each has a message that names the field, the value and the limit.
 
-    OuzelError
-    ├── InvalidArgument          the request is wrong as it stands
-    │   ├── UnsupportedMedia     not a format that is read
-    │   └── TooLarge             beyond a stated limit of size
-    ├── NotFound                 no such model, layer, ...
-    └── FailedPrecondition       right, but not with this model or in this state
+OuzelError
+├── InvalidArgument          the request is wrong as it stands
+│   ├── UnsupportedMedia     not a format that is read
+│   └── TooLarge             beyond a stated limit of size
+├── NotFound                 no such model, layer, ...
+└── FailedPrecondition       right, but not with this model or in this state
 """
 
 from __future__ import annotations

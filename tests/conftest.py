@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def chelsea_png(chelsea: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of the test's own."""
     monkeypatch.setenv("OUZEL_STATE", str(tmp_path / "state"))
-    yield tmp_path / "state"
+    return tmp_path / "state"

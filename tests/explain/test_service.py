@@ -62,7 +62,9 @@ def test_message_and_json_options_agree(service: ExplainService) -> None:
                 dtype=Tensor.FLOAT16,
                 size=pb.ORIGINAL_IMAGE,
             ),
-            pb.SaliencyRequest(method="grad_cam", target=pb.Target(top=2), parameters={"layer": pb.Parameter(text="0")}),
+            pb.SaliencyRequest(
+                method="grad_cam", target=pb.Target(top=2), parameters={"layer": pb.Parameter(text="0")}
+            ),
         ],
     )
     document = {
