@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class OuzelError(Exception):
-    """Base of all. `code` is a status name of gRPC, `http` the status of REST, `field` the path of the field at fault."""
+    """Base of all. code: a status name of gRPC; http: the status of REST; field: the path of the field at fault."""
 
     code = "INTERNAL"
     http = 500
