@@ -25,9 +25,7 @@ def lite0_weights() -> Path:
 def lite0_store(lite0_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model store that holds efficientnet-lite0."""
     store = tmp_path_factory.mktemp("store")
-    archive.create(
-        "efficientnet-lite0", "timm:tf_efficientnet_lite0", lite0_weights, "imagenet", store, match="order"
-    )
+    archive.create("efficientnet-lite0", "timm:tf_efficientnet_lite0", lite0_weights, "imagenet", store, match="order")
     return store
 
 
@@ -49,10 +47,3 @@ def chelsea_png(chelsea: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(chelsea).save(out, "PNG")
     return out.getvalue()
-
-
-@pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state folder of the test's own."""
-    monkeypatch.setenv("OUZEL_STATE", str(tmp_path / "state"))
-    return tmp_path / "state"
