@@ -5,7 +5,8 @@ OuzelError
 │   ├── UnsupportedMedia     not a format that is read
 │   └── TooLarge             beyond a stated limit of size
 ├── NotFound                 no such model, layer, ...
-└── FailedPrecondition       right, but not with this model or in this state
+├── FailedPrecondition       right, but not with this model or in this state
+└── DeadlineExceeded         the caller's time was over before the work was done
 """
 
 from __future__ import annotations
@@ -43,3 +44,8 @@ class NotFound(OuzelError, LookupError):
 class FailedPrecondition(OuzelError):
     code = "FAILED_PRECONDITION"
     http = 400
+
+
+class DeadlineExceeded(OuzelError, TimeoutError):
+    code = "DEADLINE_EXCEEDED"
+    http = 504

@@ -15,7 +15,7 @@ maximum at single pixels.
 
 from ouzel.saliency.batch import Batch
 from ouzel.saliency.engine import Explainer
-from ouzel.saliency.method import Attribution, Method, Rows, Want
+from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
 from ouzel.saliency.reduction import REDUCTIONS
 from ouzel.saliency.request import METHODS, Saliency, make_method
 from ouzel.saliency.results import Explanation, SaliencyMap
@@ -29,6 +29,7 @@ __all__ = [
     "Contrast",
     "Explainer",
     "Explanation",
+    "Facts",
     "Method",
     "Rank",
     "ResolvedTarget",

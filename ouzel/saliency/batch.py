@@ -99,7 +99,6 @@ def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyM
         size = rows.forward.x.shape[-2:]
         values = F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     values = values.contiguous()
-    guided = any(want.rule == "guided" for want in method.wants())
     parameters = {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
     return [
         SaliencyMap(
@@ -107,7 +106,7 @@ def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyM
             target=target,
             values=values[number],
             reduction=reduction,
-            rectified=rows.rectifiers if guided else 0,
+            rectified=attribution.rectified,
             caveats=method.caveats,
             parameters=parameters,
             measures={name: float(figures[number]) for name, figures in attribution.measures.items()},

@@ -14,7 +14,7 @@ from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.saliency.batch import Batch, Wish, located
 from ouzel.saliency.forward import Forward
 from ouzel.saliency.method import Method
-from ouzel.saliency.prepare import Prepared, prepare
+from ouzel.saliency.prepare import Colours, Prepared, prepare
 from ouzel.saliency.request import Saliency
 from ouzel.saliency.results import Explanation, stack
 from ouzel.saliency.targets import Top, expand
@@ -26,9 +26,16 @@ class Explainer:
     model: an `ouzel.models.Model` or any `nn.Module` that maps (B, C, H, W) to logits (B, K). The explainer works on
     its own copy, in eval mode, frozen, with BatchNorms folded, in the memory format that is faster on this machine; the
     preparation takes seconds and happens at construction for a Model, at the first call otherwise.
+
+    memory_bytes: what methods of many passes (integrated gradients, noise, masks) may take at a time; None is a share
+    of the device's memory. With a plain module, black is taken to be 0 and white 1 in every channel of its input.
     """
 
-    def __init__(self, model: nn.Module | models.Model) -> None:
+    def __init__(self, model: nn.Module | models.Model, *, memory_bytes: int | None = None) -> None:
+        if memory_bytes is not None and memory_bytes < 1:
+            raise InvalidArgument(f"memory_bytes: {memory_bytes} is less than 1", field="memory_bytes")
+        self._memory_bytes = memory_bytes
+        self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
         self._network = model if isinstance(model, nn.Module) else model.network
         self.labels: tuple[str, ...] = () if isinstance(model, nn.Module) else model.labels
         parameter = next((p for p in self._network.parameters() if p.is_floating_point()), None)
@@ -43,8 +50,19 @@ class Explainer:
         """Freeze, fold and tune, once. example: (C, H, W), any input the model takes. Raises FailedPrecondition."""
         with self._lock:
             if self._prepared is None:
-                self._prepared = prepare(self._network, example.to(self.device, self.dtype))
+                self._prepared = prepare(
+                    self._network,
+                    example.to(self.device, self.dtype),
+                    colours=self._colours(len(example)),
+                    memory_bytes=self._memory_bytes,
+                )
             return self._prepared
+
+    def _colours(self, channels: int) -> Colours:
+        if self._preprocessing is None:
+            return (0.0,) * channels, (1.0,) * channels
+        pairs = list(zip(self._preprocessing.mean, self._preprocessing.std, strict=True))
+        return tuple((0 - mean) / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
 
     def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
         """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
@@ -58,10 +76,11 @@ class Explainer:
             answers.append(answer)
         return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
 
-    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
+    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]], *, deadline: float | None = None) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
-        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request.
+        x: (B, C, H, W) as the model takes it. rows: B lists of requests. deadline: when to stop further passes, on the
+        clock of `time.monotonic`. Raises an OuzelError for a bad request.
         """
         _check_input(x)
         if len(rows) != len(x):
@@ -69,7 +88,7 @@ class Explainer:
         prepared = self.prepare(x[0])
         wishes = [[replace(wish, row=row) for wish in self.check(requests)] for row, requests in enumerate(rows)]
         wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
-        return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted), wishes)
+        return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted, deadline), wishes)
 
     def check(self, requests: Sequence[Saliency]) -> list[Wish]:
         """Check one row's requests against the model. Raises an OuzelError whose field names the request."""
@@ -93,12 +112,7 @@ class Explainer:
 
 def _bind(method: Method, prepared: Prepared) -> Method:
     """The method with the model's defaults, checked against the model."""
-    if any(want.layer == "" for want in method.wants()):
-        if prepared.cam_layer is None:
-            raise FailedPrecondition(
-                "layer: the model has no feature map to look at by default; name a layer", field="layer"
-            )
-        method = method.bind(prepared.cam_layer)
+    method = method.bind(prepared.facts)
     for want in method.wants():
         if want.layer is not None:
             prepared.taps.check(want.layer)

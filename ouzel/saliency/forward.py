@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ouzel.errors import FailedPrecondition
-from ouzel.saliency.method import Rule, Want
+from ouzel.errors import DeadlineExceeded, FailedPrecondition
+from ouzel.saliency.method import Facts, Rule, Want
 from ouzel.saliency.prepare import Prepared
 from ouzel.saliency.rectifiers import Rectifiers
 from ouzel.saliency.targets import ResolvedTarget, cotangent
@@ -29,12 +30,14 @@ class Demand:
 class Forward:
     """A forward pass whose graph is kept until `release`, or no graph if nothing is `wanted`.
 
-    x: (B, C, H, W). After construction `logits` is (B, K), detached.
+    x: (B, C, H, W). deadline: of further passes, on the clock of `time.monotonic`. After construction `logits` is
+    (B, K), detached.
     """
 
     prepared: Prepared
     x: Tensor
     wanted: Iterable[Want]
+    deadline: float | None = None
     logits: Tensor = field(init=False)
     rectifiers: int = field(init=False, default=0)
 
@@ -165,10 +168,28 @@ class ForwardRows:
     def activation(self, layer: str) -> Tensor:
         return self.forward.activation(layer)[list(self.numbers)]
 
-    def at(self, x: Tensor) -> ForwardRows:
+    @property
+    def facts(self) -> Facts:
+        return self.forward.prepared.facts
+
+    def score(self) -> Tensor:
+        return (self.logits * cotangent(self.targets, self.logits)).sum(dim=1)
+
+    def probability(self) -> Tensor:
+        return (self.logits.softmax(dim=1) * cotangent(self.targets, self.logits)).sum(dim=1)
+
+    def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> ForwardRows:
+        deadline = self.forward.deadline
+        if deadline is not None and time.monotonic() > deadline:
+            raise DeadlineExceeded("the time that the caller gave is over; the work was stopped")
         targets = self.targets * (len(x) // len(self.targets))
-        forward = Forward(self.forward.prepared, x, self.wants)
-        rows = ForwardRows(forward, range(len(x)), targets, self.wants)
+        wants = self.wants if wants is None else wants
+        forward = Forward(self.forward.prepared, x, wants, deadline)
+        rows = ForwardRows(forward, range(len(x)), targets, wants)
         forward.differentiate(rows.demands())
         forward.release()
         return rows
+
+    def blocks(self, wants: tuple[Want, ...] | None = None) -> int:
+        wants = self.wants if wants is None else wants
+        return max(1, self.forward.prepared.rows_per_pass(backward=bool(wants)) // len(self.targets))

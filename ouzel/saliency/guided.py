@@ -29,8 +29,8 @@ class Guided(Method):
     def attribute(self, rows: Rows) -> Attribution:
         if rows.rectifiers == 0:
             raise FailedPrecondition(
-                "method: guided found 0 rectified activations (ReLU, ReLU6, clamp at 0) in this model, so it would be "
+                "method: found 0 rectified activations (ReLU, ReLU6, clamp at 0) in this model, so it would be "
                 "the plain gradient; ask for gradient instead",
                 field="method",
             )
-        return Attribution(rows.gradient(_GUIDED))
+        return Attribution(rows.gradient(_GUIDED), rectified=rows.rectifiers)

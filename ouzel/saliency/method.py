@@ -27,11 +27,27 @@ class Want:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a method may need to know of the model. black, white: (C,) of a pixel of that colour, as the model takes it.
+
+    cam_layer: the layer Grad-CAM looks at by default, or "" if there is none.
+    """
+
+    cam_layer: str
+    black: tuple[float, ...]
+    white: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Attribution:
-    """values: (n, C, H, W), or (n, h, w) at any resolution. measures: figures of (n,), by name."""
+    """values: (n, C, H, W), or (n, h, w) at any resolution. measures: figures of (n,), by name.
+
+    rectified: activations whose backward pass the method changed.
+    """
 
     values: Tensor
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+    rectified: int = 0
 
 
 class Rows(Protocol):
@@ -53,14 +69,31 @@ class Rows(Protocol):
     def rectifiers(self) -> int:
         """How many rectifiers the guided rule acts on."""
 
+    @property
+    def facts(self) -> Facts:
+        """Of the model."""
+
+    def score(self) -> Tensor:
+        """(n,) what is explained: each row's target, a logit or a difference of two."""
+
+    def probability(self) -> Tensor:
+        """(n,) the same of the softmax probabilities."""
+
     def gradient(self, want: Want) -> Tensor:
         """(n, ...) gradient that the method said it wants."""
 
     def activation(self, layer: str) -> Tensor:
         """(n, ...) output of a layer that the method said it wants a gradient of."""
 
-    def at(self, x: Tensor) -> Rows:
-        """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows."""
+    def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> Rows:
+        """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows.
+
+        wants: the gradients to compute there; None for those of the method, () for a forward pass alone. Raises
+        DeadlineExceeded where the caller's time is over.
+        """
+
+    def blocks(self, wants: tuple[Want, ...] | None = None) -> int:
+        """How many blocks of n rows one such pass may have at most, by the memory that is granted."""
 
 
 class Method:
@@ -70,13 +103,16 @@ class Method:
     # What a reader of the map must know.
     caveats: ClassVar[tuple[str, ...]] = ()
 
-    def bind(self, cam_layer: str) -> Self:
-        """The method with every default that depends on the model filled in."""
+    def bind(self, facts: Facts) -> Self:
+        """The method with every default that depends on the model filled in. Raises FailedPrecondition."""
         return self
 
     def wants(self) -> tuple[Want, ...]:
         """The gradients that the method takes from the shared pass."""
         return ()
+
+    # The parameter that the cost grows with, for advice to a caller who asks for too much; "" if there is none.
+    dial: ClassVar[str] = ""
 
     def cost(self, height: int, width: int) -> int:
         """Forward and backward passes per image beyond the shared ones, for an input of this size."""

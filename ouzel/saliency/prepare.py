@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 from dataclasses import dataclass
 
@@ -13,34 +14,51 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.folding import fold
+from ouzel.saliency.method import Facts
 from ouzel.saliency.taps import Taps
 
 logger = logging.getLogger(__name__)
 
+Colours = tuple[tuple[float, ...], tuple[float, ...]]  # black, white
+
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _ROUNDS = 3
+MOST_ROWS = 32
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A network ready to be explained: frozen, folded, tapped.
 
-    cam_layer: the layer Grad-CAM looks at by default, if there is one. scripted: whether it has parts in TorchScript.
+    scripted: whether it has parts in TorchScript. row_bytes: what one row's graph keeps until its backward pass.
+    memory_bytes: what the further passes of a method may take.
     """
 
     network: nn.Module
     memory_format: torch.memory_format
     taps: Taps
     classes: int
-    cam_layer: str | None
     scripted: bool
+    facts: Facts
+    row_bytes: int
+    memory_bytes: int
+
+    def rows_per_pass(self, *, backward: bool) -> int:
+        """How many rows fit into the memory granted, at least 1; more than MOST_ROWS would not be faster."""
+        # Without a graph only the tensors around the current layer are alive; a quarter of all is a safe guess.
+        row_bytes = self.row_bytes if backward else self.row_bytes // 4
+        return max(1, min(self.memory_bytes // max(row_bytes, 1), MOST_ROWS))
 
 
 @torch.inference_mode(False)
-def prepare(network: nn.Module, example: Tensor, *, rows: int = 4) -> Prepared:
+def prepare(
+    network: nn.Module, example: Tensor, *, colours: Colours, memory_bytes: int | None = None, rows: int = 4
+) -> Prepared:
     """Prepare a private copy of the network; the network itself is left as it is.
 
-    example: (C, H, W) of the dtype and device that the network takes. rows: batch size at which formats are compared.
+    example: (C, H, W) of the dtype and device that the network takes. colours: of black and white pixels, (C,) each.
+    memory_bytes: for the further passes of a method; None is a share of the device's memory. rows: batch size at which
+    formats are compared.
     Raises FailedPrecondition for a network that is no classifier.
     """
     example = example[None].detach().clone()
@@ -56,16 +74,51 @@ def prepare(network: nn.Module, example: Tensor, *, rows: int = 4) -> Prepared:
         )
     ready, folded = fold(ready, example)
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
-    cam_layer = None if scripted else _cam_layer(ready, example)
+    cam_layer = "" if scripted else _cam_layer(ready, example)
+    row_bytes = _graph_bytes(ready, example)
     ready, memory_format = _faster_format(ready, example.expand(rows, -1, -1, -1))
-    return Prepared(ready, memory_format, Taps(ready, folded), logits.shape[1], cam_layer, scripted)
+    return Prepared(
+        network=ready,
+        memory_format=memory_format,
+        taps=Taps(ready, folded),
+        classes=logits.shape[1],
+        scripted=scripted,
+        facts=Facts(cam_layer, *colours),
+        row_bytes=row_bytes,
+        memory_bytes=memory_bytes or _memory_share(example.device),
+    )
 
 
-def _cam_layer(network: nn.Module, example: Tensor) -> str | None:
+def _cam_layer(network: nn.Module, example: Tensor) -> str:
     try:
         return models.cam_layer(network, example.clone())
     except FailedPrecondition:
-        return None
+        return ""
+
+
+@torch.enable_grad()
+def _graph_bytes(network: nn.Module, example: Tensor) -> int:
+    """What a forward pass of one row saves for its backward pass, each storage counted once, weights left out."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
+    sizes: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        kept = network(example.clone().requires_grad_() * 1)
+    del kept
+    return sum(sizes.values())
+
+
+def _memory_share(device: torch.device) -> int:
+    """A quarter of the GPU's free memory, or an eighth of the machine's, which others need too."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
 
 
 def _faster_format(network: nn.Module, batch: Tensor) -> tuple[nn.Module, torch.memory_format]:

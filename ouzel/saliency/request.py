@@ -10,13 +10,36 @@ from typing import Any, Self
 
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.grad_cam import GradCam
+from ouzel.saliency.grad_cam_plus_plus import GradCamPlusPlus
 from ouzel.saliency.gradient import Gradient
 from ouzel.saliency.guided import Guided
+from ouzel.saliency.guided_grad_cam import GuidedGradCam
+from ouzel.saliency.input_x_gradient import InputXGradient
+from ouzel.saliency.integrated_gradients import IntegratedGradients
+from ouzel.saliency.layer_cam import LayerCam
 from ouzel.saliency.method import Method
+from ouzel.saliency.occlusion import Occlusion
 from ouzel.saliency.reduction import REDUCTIONS
+from ouzel.saliency.rise import Rise
+from ouzel.saliency.smoothgrad import SmoothGrad
 from ouzel.saliency.targets import Target
 
-METHODS: dict[str, type] = {method.name: method for method in (Gradient, Guided, GradCam)}
+METHODS: dict[str, type] = {
+    method.name: method
+    for method in (
+        Gradient,
+        Guided,
+        InputXGradient,
+        IntegratedGradients,
+        SmoothGrad,
+        GradCam,
+        GradCamPlusPlus,
+        GuidedGradCam,
+        LayerCam,
+        Occlusion,
+        Rise,
+    )
+}
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -52,17 +75,20 @@ def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
     """A method by name, with its parameters checked. Raises InvalidArgument that names what is allowed."""
     kind = METHODS[_one_of("method", name, METHODS)]
     allowed = {field.name: field for field in dataclasses.fields(kind)}
-    for key, value in parameters.items():
+    checked: dict[str, Any] = {}
+    for key, given in parameters.items():
         if key not in allowed:
             choice = f"one of {', '.join(allowed)}" if allowed else "it takes none"
             raise InvalidArgument(f"parameters: {name} knows no parameter {key!r}; {choice}", field=f"parameters.{key}")
         wanted = type(allowed[key].default)
-        if not isinstance(value, wanted):
+        value = float(given) if wanted is float and type(given) is int else given
+        checked[key] = value
+        if type(value) is not wanted:
             raise InvalidArgument(
                 f"parameters.{key}: {value!r} is a {type(value).__name__}, {name} takes a {wanted.__name__}",
                 field=f"parameters.{key}",
             )
-    method: Method = kind(**parameters)
+    method: Method = kind(**checked)
     return method
 
 

@@ -25,7 +25,7 @@ def explainer() -> Explainer:
     ("method", "options", "field", "message"),
     [
         ("guidde", {}, "method", "did you mean guided?"),
-        ("", {}, "method", "is not one of gradient, guided, grad_cam"),
+        ("", {}, "method", "is not one of gradient, guided, input_x_gradient"),
         (["gradient"], {}, "method", "is not one of"),
         ("gradient", {"layer": "conv1"}, "parameters.layer", "it takes none"),
         ("grad_cam", {"layers": "conv1"}, "parameters.layers", "one of layer"),

@@ -1,0 +1,27 @@
+"""Guided Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391): the guided gradient where Grad-CAM looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from ouzel.saliency.grad_cam import GradCam
+from ouzel.saliency.guided import Guided
+from ouzel.saliency.method import Attribution, Rows, Want
+
+
+@dataclass(frozen=True)
+class GuidedGradCam(GradCam):
+    name: ClassVar[str] = "guided_grad_cam"
+    caveats: ClassVar[tuple[str, ...]] = Guided.caveats
+
+    def wants(self) -> tuple[Want, ...]:
+        return (*Guided().wants(), *super().wants())
+
+    def attribute(self, rows: Rows) -> Attribution:
+        guided = Guided().attribute(rows)
+        size = guided.values.shape[-2:]
+        cam = F.interpolate(self.layer_map(rows)[:, None], size=size, mode="bilinear", align_corners=False)
+        return replace(guided, values=guided.values * cam)

@@ -1,0 +1,62 @@
+"""Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365): the gradient along the way from a baseline.
+
+The integral is taken by Gauss-Legendre quadrature. The map sums up to the difference of the scores at both ends, but
+for the error of the quadrature, which is reported as `completeness_gap`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ouzel.errors import InvalidArgument
+from ouzel.saliency.baselines import BASELINES, baseline_of
+from ouzel.saliency.method import Attribution, Method, Rows, Want
+
+_INPUT = Want()
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(Method):
+    """baseline: one of BASELINES. steps: gradients per image, 1 to 1024."""
+
+    baseline: str = "black"
+    steps: int = 32
+    name: ClassVar[str] = "integrated_gradients"
+    dial: ClassVar[str] = "steps"
+
+    def __post_init__(self) -> None:
+        if self.baseline not in BASELINES:
+            raise InvalidArgument(
+                f"parameters.baseline: {self.baseline!r} is not one of {', '.join(BASELINES)}",
+                field="parameters.baseline",
+            )
+        if not 1 <= self.steps <= 1024:
+            raise InvalidArgument(f"parameters.steps: {self.steps} is not within 1..1024", field="parameters.steps")
+
+    def cost(self, height: int, width: int) -> int:
+        return 2 * self.steps + 1
+
+    def attribute(self, rows: Rows) -> Attribution:
+        baseline = baseline_of(self.baseline, rows)
+        way = rows.x - baseline
+        places, weights = quadrature(self.steps)
+        total = torch.zeros_like(way)
+        size = rows.blocks((_INPUT,))
+        for start in range(0, self.steps, size):
+            chunk = places[start : start + size]
+            gradients = rows.at(torch.cat([baseline + place * way for place in chunk]), (_INPUT,)).gradient(_INPUT)
+            for weight, gradient in zip(weights[start : start + size], gradients.split(len(way)), strict=True):
+                total += weight * gradient
+        values = way * total
+        ends = rows.score() - rows.at(baseline, ()).score()
+        return Attribution(values, {"completeness_gap": (values.sum(dim=(1, 2, 3)) - ends).abs()})
+
+
+def quadrature(steps: int) -> tuple[list[float], list[float]]:
+    """Places in (0, 1), ascending, and weights that sum up to 1, of Gauss and Legendre."""
+    places, weights = np.polynomial.legendre.leggauss(steps)
+    return ((places + 1) / 2).tolist(), (weights / 2).tolist()

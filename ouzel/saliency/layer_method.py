@@ -1,0 +1,48 @@
+"""What the methods that look at a layer share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor
+
+from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
+
+
+@dataclass(frozen=True)
+class LayerMethod(Method):
+    """layer: name of a layer with output (B, c, h, w); by default the last one before the spatial pooling."""
+
+    layer: str = ""
+
+    def wants(self) -> tuple[Want, ...]:
+        return (Want(layer=self.layer),)
+
+    def bind(self, facts: Facts) -> Self:
+        if self.layer:
+            return self
+        if not facts.cam_layer:
+            raise FailedPrecondition(
+                "layer: the model has no feature map to look at by default; name a layer", field="layer"
+            )
+        return replace(self, layer=facts.cam_layer)
+
+    def attribute(self, rows: Rows) -> Attribution:
+        return Attribution(self.layer_map(rows))
+
+    def layer_map(self, rows: Rows) -> Tensor:
+        """(n, h, w) map at the layer's resolution. Raises InvalidArgument for a layer without one."""
+        activation = rows.activation(self.layer)
+        if activation.ndim != 4:
+            raise InvalidArgument(
+                f"layer: {self.layer!r} gives shape {tuple(activation.shape[1:])} per image, "
+                f"{self.name} needs (c, h, w)",
+                field="layer",
+            )
+        return self.weigh(activation, rows.gradient(Want(layer=self.layer)))
+
+    def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """(n, h, w) from two (n, c, h, w)."""
+        raise NotImplementedError

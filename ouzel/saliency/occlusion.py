@@ -1,0 +1,79 @@
+"""Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901): what the score loses when a window of the image is covered.
+
+A pixel's value is the mean loss over the windows that cover it; a positive value speaks for the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ouzel.errors import InvalidArgument
+from ouzel.saliency.baselines import BASELINES, baseline_of
+from ouzel.saliency.method import Attribution, Method, Rows
+
+
+@dataclass(frozen=True)
+class Occlusion(Method):
+    """window, stride: side of the square window and its step, in pixels of the input, 1 or more. fill: one of
+    BASELINES, seen through the window.
+    """
+
+    window: int = 32
+    stride: int = 16
+    fill: str = "blur"
+    name: ClassVar[str] = "occlusion"
+    dial: ClassVar[str] = "stride"
+
+    def __post_init__(self) -> None:
+        for field, value in (("window", self.window), ("stride", self.stride)):
+            if value < 1:
+                raise InvalidArgument(f"parameters.{field}: {value} is less than 1", field=f"parameters.{field}")
+        if self.stride > self.window:
+            raise InvalidArgument(
+                f"parameters.stride: {self.stride} is more than the window, {self.window}: pixels would stay unseen",
+                field="parameters.stride",
+            )
+        if self.fill not in BASELINES:
+            raise InvalidArgument(
+                f"parameters.fill: {self.fill!r} is not one of {', '.join(BASELINES)}", field="parameters.fill"
+            )
+
+    def cost(self, height: int, width: int) -> int:
+        return len(list(self._windows(height, width)))
+
+    def attribute(self, rows: Rows) -> Attribution:
+        x, fill = rows.x, baseline_of(self.fill, rows)
+        height, width = x.shape[-2:]
+        if self.window > min(height, width):
+            raise InvalidArgument(
+                f"parameters.window: {self.window} is more than the input's shorter side, {min(height, width)}",
+                field="parameters.window",
+            )
+        score = rows.score()
+        loss = x.new_zeros(len(x), height, width)
+        covered = x.new_zeros(height, width)
+        windows = list(self._windows(height, width))
+        size = rows.blocks(())
+        for start in range(0, len(windows), size):
+            chunk = windows[start : start + size]
+            occluded = x.repeat(len(chunk), 1, 1, 1)
+            for block, (down, across) in zip(occluded.split(len(x)), chunk, strict=True):
+                block[:, :, down, across] = fill[:, :, down, across]
+            scores = rows.at(occluded, ()).score().reshape(len(chunk), len(x))
+            for one, (down, across) in zip(scores, chunk, strict=True):
+                loss[:, down, across] += (score - one)[:, None, None]
+                covered[down, across] += 1
+        return Attribution((loss / covered)[:, None])
+
+    def _windows(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        """The last window of each row and column ends at the edge, so that every pixel is covered."""
+        for top in _starts(height, self.window, self.stride):
+            for left in _starts(width, self.window, self.stride):
+                yield slice(top, top + self.window), slice(left, left + self.window)
+
+
+def _starts(extent: int, window: int, stride: int) -> list[int]:
+    last = max(extent - window, 0)
+    return [*range(0, last, stride), last]

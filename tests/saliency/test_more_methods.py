@@ -1,0 +1,297 @@
+"""The methods of several passes and those of a layer, against plain re-implementations and against captum."""
+
+from __future__ import annotations
+
+import time
+
+import captum.attr
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ouzel.errors import DeadlineExceeded, InvalidArgument, OuzelError
+from ouzel.saliency import METHODS, Explainer, Saliency
+from ouzel.saliency.baselines import blurred
+from ouzel.saliency.integrated_gradients import quadrature
+from ouzel.saliency.rise import Rise
+
+from .nets import CLASSES, Cnn, images, seeded
+from .reference import error
+
+TARGET = 3
+EXACT = 1e-9
+CAPTUM = 1e-6  # parts of it reckon in single precision
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return seeded(Cnn, nn.ReLU())
+
+
+@pytest.fixture(scope="module")
+def explainer(network: nn.Module) -> Explainer:
+    return Explainer(network)
+
+
+def raw(explainer: Explainer, x: Tensor, method: str, reduction: str = "none", **parameters: object) -> Tensor:
+    return explainer(x, [Saliency(method, target=TARGET, reduction=reduction, **parameters)]).maps[0].values
+
+
+def score(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x)[:, TARGET]
+
+
+def gradient(network: nn.Module, x: Tensor) -> Tensor:
+    """Row by row."""
+    rows = []
+    for row in x:
+        leaf = row[None].detach().clone().requires_grad_()
+        rows += torch.autograd.grad(score(network, leaf).sum(), leaf)
+    return torch.cat(rows)
+
+
+def at_layer(network: Cnn, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Output of the second BatchNorm and its gradient, for one row."""
+    hidden = F.max_pool2d(F.relu(network.bn1(network.conv1(row[None]))), 2)
+    activation = network.bn2(network.conv2(hidden)).detach().requires_grad_()
+    logits = network.head(F.relu(activation).mean(dim=(2, 3)))
+    return activation.detach()[0], torch.autograd.grad(logits[0, TARGET], activation)[0][0]
+
+
+def enlarged(cam: Tensor, x: Tensor) -> Tensor:
+    return F.interpolate(cam[None, None], size=x.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+
+
+def test_input_x_gradient(network: nn.Module, explainer: Explainer) -> None:
+    x = images(3)
+    assert error(raw(explainer, x, "input_x_gradient"), x * gradient(network, x)) <= EXACT
+    peer = captum.attr.InputXGradient(network).attribute(x.clone().requires_grad_(), target=TARGET)
+    assert error(raw(explainer, x, "input_x_gradient"), peer) <= EXACT
+
+
+@pytest.mark.parametrize("steps", [1, 5, 32])
+@pytest.mark.parametrize("baseline", ["black", "white", "mean", "blur"])
+def test_integrated_gradients(network: nn.Module, explainer: Explainer, baseline: str, steps: int) -> None:
+    x = images(2)
+    start = {
+        "black": torch.zeros_like(x),
+        "white": torch.ones_like(x),
+        "mean": x.mean(dim=(2, 3), keepdim=True).expand_as(x),
+        "blur": blurred(x),
+    }[baseline]
+    expected = torch.zeros_like(x)
+    for place, weight in zip(*quadrature(steps), strict=True):
+        expected += weight * (x - start) * gradient(network, start + place * (x - start))
+    request = Saliency("integrated_gradients", TARGET, "none", baseline=baseline, steps=steps)
+    found = explainer(x, [request]).maps[0]
+    assert error(found.values, expected) <= EXACT
+    ends = score(network, x) - score(network, start)
+    gap = (expected.sum(dim=(1, 2, 3)) - ends).abs()
+    torch.testing.assert_close(found.measures["completeness_gap"].double(), gap, atol=1e-6, rtol=1e-4)
+    peer = captum.attr.IntegratedGradients(network).attribute(x, start, target=TARGET, n_steps=steps)
+    assert error(found.values, peer) <= CAPTUM
+
+
+def test_integrated_gradients_become_complete(explainer: Explainer) -> None:
+    requests = [Saliency("integrated_gradients", TARGET, steps=steps) for steps in (2, 256)]
+    coarse, fine = explainer(images(4), requests).maps
+    assert fine.measures["completeness_gap"].max() < 0.05 * coarse.measures["completeness_gap"].max()
+
+
+@pytest.mark.parametrize("of", ["gradient", "guided", "integrated_gradients"])
+def test_smoothgrad_is_the_mean_over_its_noise(explainer: Explainer, of: str) -> None:
+    x = images(2)
+    generator = torch.Generator().manual_seed(5)
+    noises = [torch.randn(1, *x.shape[1:], generator=generator).double() * 0.2 for _ in range(6)]
+    inner = {"steps": 8} if of == "integrated_gradients" else {}
+    expected = torch.stack([raw(explainer, x + noise, of, **inner) for noise in noises]).mean(dim=0)
+    found = raw(explainer, x, "smoothgrad", of=of, samples=6, noise=0.2, seed=5)
+    assert error(found, expected) <= 1e-7  # noise is drawn in float32
+    assert not torch.equal(found, raw(explainer, x, "smoothgrad", of=of, samples=6, noise=0.2, seed=6))
+
+
+@pytest.mark.parametrize("method", ["grad_cam_plus_plus", "layer_cam"])
+def test_layer_methods(network: Cnn, explainer: Explainer, method: str) -> None:
+    x = images(3)
+    found = raw(explainer, x, method, layer="bn2")
+    for row, values in zip(x, found, strict=True):
+        activation, slope = at_layer(network, row)
+        expected = torch.zeros_like(activation[0])
+        for channel, one in zip(activation, slope, strict=True):
+            if method == "layer_cam":
+                expected += one.clamp(min=0) * channel
+                continue
+            weight = 0.0
+            for value in one.flatten().tolist():
+                bottom = 2 * value**2 + float(channel.sum()) * value**3
+                weight += value**2 / bottom * max(value, 0) if bottom else 0
+            expected += weight * channel
+        assert error(values, enlarged(expected.clamp(min=0), x)) <= EXACT
+
+
+def test_guided_grad_cam(network: nn.Module, explainer: Explainer) -> None:
+    x = images(2)
+    found = explainer(x, [Saliency("guided_grad_cam", TARGET, "none", layer="bn2")]).maps[0]
+    cam, guided = raw(explainer, x, "grad_cam", layer="bn2"), raw(explainer, x, "guided")
+    assert error(found.values, guided * cam[:, None]) <= EXACT
+    assert found.rectified == 2
+    assert found.caveats
+
+
+@pytest.mark.parametrize(("window", "stride"), [(4, 4), (8, 4), (5, 3), (16, 16), (1, 1)])
+def test_occlusion(network: nn.Module, explainer: Explainer, window: int, stride: int) -> None:
+    x = images(1)[..., :12, :]
+    if window > 12:
+        window = stride = 12
+    found = raw(explainer, x, "occlusion", "signed_sum", window=window, stride=stride, fill="black")[0]
+    loss, count = torch.zeros(12, 16).double(), torch.zeros(12, 16)
+    for top in [*range(0, 12 - window, stride), 12 - window]:
+        for left in [*range(0, 16 - window, stride), 16 - window]:
+            covered = x.clone()
+            covered[:, :, top : top + window, left : left + window] = 0
+            loss[top : top + window, left : left + window] += (score(network, x) - score(network, covered))[0].detach()
+            count[top : top + window, left : left + window] += 1
+    assert error(found, loss / count) <= EXACT
+    if (12 - window) % stride == 0 and (16 - window) % stride == 0:  # where captum's windows end at the edge too
+        peer = captum.attr.Occlusion(network).attribute(x, (3, window, window), (3, stride, stride), 0, target=TARGET)
+        assert error(found, peer[0, 0]) <= CAPTUM
+
+
+def test_rise(network: nn.Module, explainer: Explainer) -> None:
+    x = images(2)
+    masks = Rise(masks=40, seed=3)._masks(x)
+    expected = torch.zeros(2, 16, 16).double()
+    for _ in range(40):
+        mask = next(masks)
+        expected += network(x * mask).softmax(dim=1)[:, TARGET, None, None].detach() * mask
+    assert error(raw(explainer, x, "rise", "signed_sum", masks=40, seed=3), expected / 40 / 0.5) <= EXACT
+
+
+def test_masks_of_rise_show_what_they_should() -> None:
+    masks = Rise(masks=1, seed=0, cells=5, keep=0.3)._masks(torch.zeros(1, 1, 33, 47))
+    drawn = torch.stack([next(masks) for _ in range(2000)])
+    assert drawn.shape[1:] == (33, 47)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1 + 1e-6
+    assert (drawn.mean(dim=0) - 0.3).abs().max() < 0.06
+
+
+SEVERAL_PASSES = [
+    Saliency("integrated_gradients", TARGET, steps=9),
+    Saliency("smoothgrad", TARGET, samples=7),
+    Saliency("smoothgrad", TARGET, samples=5, of="guided"),
+    Saliency("occlusion", TARGET, window=4, stride=3),
+    Saliency("rise", TARGET, masks=21),
+]
+
+
+def test_chunked_equals_unchunked(network: nn.Module) -> None:
+    x = images(3)
+    whole, pieces = Explainer(network), Explainer(network, memory_bytes=1)
+    assert pieces.prepare(x[0]).rows_per_pass(backward=True) == 1
+    assert whole.prepare(x[0]).rows_per_pass(backward=True) > 1
+    for one, other in zip(whole(x, SEVERAL_PASSES).maps, pieces(x, SEVERAL_PASSES).maps, strict=True):
+        assert error(other.values, one.values) <= EXACT
+
+
+def test_no_pass_is_larger_than_the_memory_allows(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = images(2)
+    explainer = Explainer(network)
+    prepared = explainer.prepare(x[0])
+    object.__setattr__(prepared, "memory_bytes", 5 * prepared.row_bytes)
+    sizes: list[int] = []
+    forward = prepared.network.forward
+    monkeypatch.setattr(prepared.network, "forward", lambda batch: sizes.append(len(batch)) or forward(batch))
+    explainer(x, [Saliency("integrated_gradients", steps=9)])
+    assert max(sizes) == 4  # two blocks of two rows; three would need six times the memory of a row
+
+
+def test_a_row_is_explained_alike_in_any_company(explainer: Explainer) -> None:
+    x = images(4)
+    for request in SEVERAL_PASSES:
+        together = explainer(x, [request]).maps[0].values
+        assert error(together[2:3], explainer(x[2:3], [request]).maps[0].values) <= EXACT
+
+
+def test_work_stops_at_the_deadline(explainer: Explainer) -> None:
+    x = images(1)
+    requests = [Saliency("rise", masks=16384), Saliency("gradient")]
+    explainer.prepare(x[0])
+    start = time.monotonic()
+    (answer,) = explainer.forward(x, [requests], deadline=start).explain()
+    assert isinstance(answer, DeadlineExceeded)
+    (answer,) = explainer.forward(x, [[Saliency("gradient")]], deadline=start).explain()
+    assert isinstance(answer, list)  # what is done already is given
+
+
+def bad() -> list[tuple[str, dict[str, object], str]]:
+    return [
+        ("integrated_gradients", {"steps": 0}, "steps"),
+        ("integrated_gradients", {"steps": -1}, "steps"),
+        ("integrated_gradients", {"steps": 10**9}, "steps"),
+        ("integrated_gradients", {"steps": 2.5}, "steps"),
+        ("integrated_gradients", {"baseline": "grey"}, "baseline"),
+        ("smoothgrad", {"samples": 0}, "samples"),
+        ("smoothgrad", {"noise": 0.0}, "noise"),
+        ("smoothgrad", {"noise": float("nan")}, "noise"),
+        ("smoothgrad", {"of": "rise"}, "of"),
+        ("smoothgrad", {"seed": -1}, "seed"),
+        ("occlusion", {"stride": 0}, "stride"),
+        ("occlusion", {"window": 4, "stride": 5}, "stride"),
+        ("occlusion", {"window": 0, "stride": 1}, "window"),
+        ("occlusion", {"fill": ""}, "fill"),
+        ("rise", {"masks": 10**9}, "masks"),
+        ("rise", {"cells": 1}, "cells"),
+        ("rise", {"keep": 1.0}, "keep"),
+        ("rise", {"masks": True}, "masks"),
+    ]
+
+
+@pytest.mark.parametrize(("method", "parameters", "field"), bad())
+def test_bad_parameters(method: str, parameters: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidArgument, match=field) as caught:
+        Saliency(method, **parameters)  # type: ignore[arg-type]
+    assert caught.value.field == f"parameters.{field}"
+
+
+def test_a_window_larger_than_the_image(explainer: Explainer) -> None:
+    with pytest.raises(InvalidArgument, match="16") as caught:
+        explainer(images(1), [Saliency("occlusion", window=17)])
+    assert caught.value.field == "saliency[0].parameters.window"
+
+
+def test_an_integer_will_do_for_a_number(explainer: Explainer) -> None:
+    assert raw(explainer, images(1), "smoothgrad", noise=1, samples=1).shape == (1, 3, 16, 16)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    method=st.sampled_from(sorted(METHODS)),
+    rows=st.integers(1, 4),
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(12, 20),
+    width=st.integers(12, 20),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    reduction=st.sampled_from(["max_abs", "sum_abs", "signed_sum", "none"]),
+)
+def test_every_method_takes_every_shape(
+    method: str, rows: int, channels: int, height: int, width: int, dtype: torch.dtype, reduction: str
+) -> None:
+    network = seeded(Cnn, nn.ReLU(), channels).to(dtype)
+    small = {"occlusion": {"window": 8, "stride": 8}, "rise": {"masks": 4}, "smoothgrad": {"samples": 2}}
+    x = torch.rand(rows, channels, height, width, dtype=dtype)
+    found = Explainer(network)(x, [Saliency(method, reduction=reduction, **small.get(method, {}))])
+    values = found.maps[0].values
+    assert values.dtype == dtype
+    assert values.isfinite().all()
+    assert values.shape[0] == rows
+    assert values.shape[-2:] == (height, width)
+    assert found.logits.shape == (rows, CLASSES)
+
+
+def test_errors_are_ouzels() -> None:
+    with pytest.raises(OuzelError):
+        Explainer(seeded(Cnn), memory_bytes=0)
