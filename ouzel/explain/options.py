@@ -51,6 +51,7 @@ def _from_json(raw: bytes) -> pb.ExplainOptions:
         "saliency": lambda value, path: options.saliency.extend(_saliency_list(value, path)),
         "when": lambda value, path: options.when.CopyFrom(_condition(value, path)),
         "estimate_only": lambda value, path: setattr(options, "estimate_only", _of(bool, value, path)),
+        "timeout": lambda value, path: setattr(options, "timeout", _number(value, path)),
         "request_id": lambda value, path: setattr(options, "request_id", _of(str, value, path)),
     })  # fmt: skip
     return options

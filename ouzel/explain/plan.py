@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
-from ouzel.saliency import Contrast, Explainer, Rank, Saliency, Target, Top
+from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
+from ouzel.saliency.occlusion import Occlusion
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
@@ -52,6 +54,7 @@ class Plan:
     when: pb.Condition | None
     estimate_only: bool
     passes: int
+    timeout: float | None
     response_bytes: int
 
 
@@ -71,12 +74,14 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
     for number, request in enumerate(options.saliency):
         path = f"saliency[{number}]"
         saliency, presentation = _located(path, lambda r=request: (_saliency(r), _presentation(r)))
-        count = saliency.target.count if isinstance(saliency.target, Top) else 1
+        count = _count(saliency)
         if len(presentations) + count > limits.maps:
             raise InvalidArgument(f"{path}: more than {limits.maps} maps in one request", field=path)
         requests.append(saliency)
         presentations += [presentation] * count
         channels += [model.input_shape[0] if saliency.reduction == "none" else 1] * count
+    if not 0 <= options.timeout < math.inf:
+        raise InvalidArgument(f"timeout: {options.timeout} is not a number of seconds", field="timeout")
     top_k = options.top_k or min(DEFAULT_TOP_K, classes)
     _, height, width = model.input_shape
     size = _ANSWER_OVERHEAD + top_k * (32 + max(len(label.encode()) for label in model.labels))
@@ -90,6 +95,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         when=options.when if options.HasField("when") else None,
         estimate_only=options.estimate_only,
         passes=explainer.passes(requests, height, width),
+        timeout=options.timeout or None,
         response_bytes=size,
     )
 
@@ -102,6 +108,43 @@ def check_response(size: int, limit: int) -> None:
             "ask for fewer maps, dtype float16, or size model instead of original",
             field="saliency",
         )
+
+
+def check_cost(plan: Plan, model: Model, limit: int) -> None:
+    """Raises InvalidArgument where a request would take more passes through the network than the limit."""
+    if plan.passes <= limit:
+        return
+    _, height, width = model.input_shape
+    costs = [_count(request) * request.method.cost(height, width) for request in plan.requests]
+    number = max(range(len(costs)), key=costs.__getitem__)
+    method = plan.requests[number].method
+    spare = (limit - (plan.passes - costs[number])) // _count(plan.requests[number])
+    advice = "ask for fewer maps"
+    if method.dial and (value := _fitting(method, spare, height, width)) is not None:
+        advice = f"{method.dial} {value} fits"
+    raise InvalidArgument(
+        f"saliency[{number}]: the request takes {plan.passes} passes through the network, the limit is {limit}; "
+        f"{advice}",
+        field=f"saliency[{number}]" + (f".parameters.{method.dial}" if method.dial else ""),
+    )
+
+
+def _count(request: Saliency) -> int:
+    """How many maps a request gives."""
+    return request.target.count if isinstance(request.target, Top) else 1
+
+
+def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
+    """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none."""
+    now = getattr(method, method.dial)
+    values = range(now, method.window + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
+    # The cost falls along the values: look for the first that fits.
+    place = bisect.bisect_left(
+        values,
+        True,
+        key=lambda value: type(method)(**{**vars(method), method.dial: value}).cost(height, width) <= spare,
+    )
+    return values[place] if place < len(values) else None
 
 
 def _saliency(request: pb.SaliencyRequest) -> Saliency:

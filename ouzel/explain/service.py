@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
@@ -18,7 +18,7 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options
 from ouzel.explain.limits import Limits
-from ouzel.explain.plan import Plan, check_response, make_plan
+from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.models import Model
 from ouzel.saliency import Explainer
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -62,7 +62,8 @@ class _Row:
     source: inputs.Input | None = None
     plan: Plan | None = None
     seconds: float = 0.0
-    error: OuzelError | None = field(default=None)
+    error: OuzelError | None = None
+    deadline: float | None = None
 
 
 class ExplainService:
@@ -120,6 +121,7 @@ class ExplainService:
         return row
 
     def _read_into(self, row: _Row, request: RawRequest) -> None:
+        start = time.monotonic()
         if request.refusal is not None:
             raise request.refusal
         wishes = options.parse(request.options)
@@ -135,7 +137,9 @@ class ExplainService:
             )
         else:
             check_response(size, self.limits.response_bytes)
+            check_cost(plan, self.model, self.limits.passes)
         row.source, row.plan = source, plan
+        row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
 
@@ -146,7 +150,7 @@ class ExplainService:
         logits = batch.logits.float()
         probabilities = logits.softmax(dim=1)
         skipped = [self._skipped(row, p) for row, p in zip(rows, probabilities, strict=True)]
-        answers = batch.explain(keep=[not reason for reason in skipped])
+        answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
         logits, probabilities = logits.cpu(), probabilities.cpu()
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
             if isinstance(maps, OuzelError):

@@ -38,22 +38,28 @@ class Batch:
         self._wishes = wishes
         self.logits = forward.logits
 
-    def explain(self, keep: Sequence[bool] | None = None) -> list[list[SaliencyMap] | OuzelError]:
+    def explain(
+        self, keep: Sequence[bool] | None = None, deadlines: Sequence[float | None] | None = None
+    ) -> list[list[SaliencyMap] | OuzelError]:
         """Per row its maps in the order asked for, or the error that stands in their way. It can be called once.
 
-        keep: rows whose maps are wanted after all, now that the prediction is known; the others get none.
+        keep: rows whose maps are wanted after all, now that the prediction is known; the others get none. deadlines:
+        when each row's caller stops waiting, on the clock of `time.monotonic`; methods of many passes stop when nobody
+        waits any more, and answer DeadlineExceeded.
         """
         rows = [row if keep is None or keep[number] else [] for number, row in enumerate(self._wishes)]
         ranking = self._forward.logits.argsort(dim=1, descending=True, stable=True).tolist()
         groups: dict[tuple[Method, str], list[Wish]] = {}
         for wish in (wish for row in rows for wish in row):
             groups.setdefault((wish.method, wish.reduction), []).append(wish.resolved(ranking[wish.row]))
-        answers = self._answer(groups)
+        answers = self._answer(groups, deadlines or [None] * len(rows))
         self._forward.release()
         del self._forward
         return [self._collect(row, ranking[number], answers) for number, row in enumerate(rows)]
 
-    def _answer(self, groups: dict[tuple[Method, str], list[Wish]]) -> dict[Wish, SaliencyMap | OuzelError]:
+    def _answer(
+        self, groups: dict[tuple[Method, str], list[Wish]], deadlines: Sequence[float | None]
+    ) -> dict[Wish, SaliencyMap | OuzelError]:
         answers: dict[Wish, SaliencyMap | OuzelError] = {}
         ready: list[tuple[ForwardRows, Method, str, list[Wish]]] = []
         for (method, reduction), wishes in groups.items():
@@ -65,7 +71,9 @@ class Batch:
                 answers.update(dict.fromkeys(unique, error))
                 continue
             targets = tuple(wish.target for wish in unique)
-            rows = ForwardRows(self._forward, [wish.row for wish in unique], targets, method.wants())  # type: ignore[arg-type]
+            numbers = [wish.row for wish in unique]
+            deadline = _last([deadlines[number] for number in numbers])
+            rows = ForwardRows(self._forward, numbers, targets, method.wants(), deadline)  # type: ignore[arg-type]
             ready.append((rows, method, reduction, unique))
         self._forward.differentiate(demand for rows, *_ in ready for demand in rows.demands())
         for rows, method, reduction, wishes in ready:
@@ -113,6 +121,11 @@ def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyM
         )
         for number, target in enumerate(rows.targets)
     ]
+
+
+def _last(deadlines: Sequence[float | None]) -> float | None:
+    given = [deadline for deadline in deadlines if deadline is not None]
+    return max(given) if len(given) == len(deadlines) else None
 
 
 def located(error: OuzelError, request: int) -> OuzelError:

@@ -76,11 +76,10 @@ class Explainer:
             answers.append(answer)
         return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
 
-    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]], *, deadline: float | None = None) -> Batch:
+    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
-        x: (B, C, H, W) as the model takes it. rows: B lists of requests. deadline: when to stop further passes, on the
-        clock of `time.monotonic`. Raises an OuzelError for a bad request.
+        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request.
         """
         _check_input(x)
         if len(rows) != len(x):
@@ -88,7 +87,7 @@ class Explainer:
         prepared = self.prepare(x[0])
         wishes = [[replace(wish, row=row) for wish in self.check(requests)] for row, requests in enumerate(rows)]
         wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
-        return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted, deadline), wishes)
+        return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted), wishes)
 
     def check(self, requests: Sequence[Saliency]) -> list[Wish]:
         """Check one row's requests against the model. Raises an OuzelError whose field names the request."""

@@ -30,14 +30,12 @@ class Demand:
 class Forward:
     """A forward pass whose graph is kept until `release`, or no graph if nothing is `wanted`.
 
-    x: (B, C, H, W). deadline: of further passes, on the clock of `time.monotonic`. After construction `logits` is
-    (B, K), detached.
+    x: (B, C, H, W). After construction `logits` is (B, K), detached.
     """
 
     prepared: Prepared
     x: Tensor
     wanted: Iterable[Want]
-    deadline: float | None = None
     logits: Tensor = field(init=False)
     rectifiers: int = field(init=False, default=0)
 
@@ -138,12 +136,16 @@ def _pack(demands: Iterable[Demand]) -> list[tuple[Rule, dict[int, list[Demand]]
 
 @dataclass(frozen=True)
 class ForwardRows:
-    """`method.Rows` over one forward pass: row numbers of the batch, with one target each."""
+    """`method.Rows` over one forward pass: row numbers of the batch, with one target each.
+
+    deadline: of further passes, on the clock of `time.monotonic`.
+    """
 
     forward: Forward
     numbers: Sequence[int]
     targets: tuple[ResolvedTarget, ...]
     wants: tuple[Want, ...]
+    deadline: float | None = None
 
     @property
     def x(self) -> Tensor:
@@ -179,13 +181,12 @@ class ForwardRows:
         return (self.logits.softmax(dim=1) * cotangent(self.targets, self.logits)).sum(dim=1)
 
     def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> ForwardRows:
-        deadline = self.forward.deadline
-        if deadline is not None and time.monotonic() > deadline:
+        if self.deadline is not None and time.monotonic() > self.deadline:
             raise DeadlineExceeded("the time that the caller gave is over; the work was stopped")
         targets = self.targets * (len(x) // len(self.targets))
         wants = self.wants if wants is None else wants
-        forward = Forward(self.forward.prepared, x, wants, deadline)
-        rows = ForwardRows(forward, range(len(x)), targets, wants)
+        forward = Forward(self.forward.prepared, x, wants)
+        rows = ForwardRows(forward, range(len(x)), targets, wants, self.deadline)
         forward.differentiate(rows.demands())
         forward.release()
         return rows

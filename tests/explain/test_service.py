@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ouzel.errors import InvalidArgument
 from ouzel.explain import JSON, PNG, ExplainService, Limits, RawRequest
 from ouzel.models import Model
 from ouzel.saliency import Explainer, Saliency
@@ -315,3 +316,55 @@ def test_a_real_photograph(lite0: Model, chelsea_png: bytes) -> None:
     assert answer.scores[0].probability == pytest.approx(0.355, abs=0.01)
     assert [m.method for m in answer.saliency] == ["gradient", "guided", "grad_cam"]
     assert all(torch.from_numpy(tensors.decode(m.values).copy()).isfinite().all() for m in answer.saliency)
+
+
+@pytest.mark.parametrize(
+    ("wish", "fitting"),
+    [
+        ({"method": "rise", "masks": 5000}, "masks 97 fits"),
+        ({"method": "integrated_gradients", "steps": 400}, "steps 48 fits"),
+        ({"method": "smoothgrad", "samples": 500}, "samples 48 fits"),
+        ({"method": "occlusion", "window": 8, "stride": 1}, "stride 3 fits"),
+        ({"method": "rise", "masks": 5000, "target": {"top": 2}}, "masks 48 fits"),
+    ],
+)
+def test_a_costly_request_is_refused_before_the_work(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch, wish: dict[str, object], fitting: str
+) -> None:
+    service = ExplainService(tiny, Limits(passes=99))
+    with monkeypatch.context() as patch:
+        patch.setattr(service.explainer, "forward", lambda *_: pytest.fail("computed all the same"))
+        error = ask(service, {"saliency": ["gradient", wish]}).error
+    assert error.code == pb.Error.INVALID_ARGUMENT
+    assert "99" in error.message
+    assert fitting in error.message
+    dial, value, _ = fitting.split()
+    assert error.field == f"saliency[1].parameters.{dial}"
+    assert len(ask(service, {"saliency": ["gradient", wish | {dial: int(value)}]}).saliency) >= 2
+    more = int(value) - 1 if dial == "stride" else int(value) + 1
+    assert ask(service, {"saliency": ["gradient", wish | {dial: more}]}).HasField("error")
+
+
+def test_no_work_for_a_caller_who_is_gone(service: ExplainService) -> None:
+    wish = {"saliency": [{"method": "rise", "masks": 2000}], "timeout": 1e-9}
+    error = ask(service, wish).error
+    assert error.code == pb.Error.DEADLINE_EXCEEDED
+    for timeout in (-1, float("nan")):
+        assert ask(service, {"timeout": timeout}).error.field == "timeout"
+
+
+def test_methods_of_many_passes_report_what_they_did(service: ExplainService) -> None:
+    wish = {"saliency": [{"method": "integrated_gradients", "steps": 12, "baseline": "white"}]}
+    (found,) = ask(service, wish).saliency
+    assert found.parameters["steps"].integer == 12
+    assert found.parameters["baseline"].text == "white"
+    assert found.measures["completeness_gap"] >= 0
+
+
+def test_limits_come_from_the_environment() -> None:
+    found = Limits.from_environment({"OUZEL_MAX_RESPONSE_BYTES": "2048", "OUZEL_MAX_PASSES": "7"})
+    assert (found.response_bytes, found.passes) == (2048, 7)
+    assert Limits.from_environment({}) == Limits()
+    for name, value in (("OUZEL_MAX_RESPONSE_BYTES", "12"), ("OUZEL_MAX_PASSES", "-1"), ("OUZEL_MAX_PASSES", "many")):
+        with pytest.raises(InvalidArgument, match=name):
+            Limits.from_environment({name: value})

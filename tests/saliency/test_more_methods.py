@@ -221,10 +221,14 @@ def test_work_stops_at_the_deadline(explainer: Explainer) -> None:
     requests = [Saliency("rise", masks=16384), Saliency("gradient")]
     explainer.prepare(x[0])
     start = time.monotonic()
-    (answer,) = explainer.forward(x, [requests], deadline=start).explain()
+    (answer,) = explainer.forward(x, [requests]).explain(deadlines=[start])
     assert isinstance(answer, DeadlineExceeded)
-    (answer,) = explainer.forward(x, [[Saliency("gradient")]], deadline=start).explain()
+    (answer,) = explainer.forward(x, [[Saliency("gradient")]]).explain(deadlines=[start])
     assert isinstance(answer, list)  # what is done already is given
+    few = [Saliency("rise", masks=2)]
+    late, patient = explainer.forward(x.repeat(2, 1, 1, 1), [few, few]).explain(deadlines=[start, None])
+    assert isinstance(late, list)  # the other row's caller still waits
+    assert isinstance(patient, list)
 
 
 def bad() -> list[tuple[str, dict[str, object], str]]:

@@ -189,6 +189,7 @@ class Model:
         named = pb.ExplainOptions()
         named.CopyFrom(options)
         named.request_id = _checked_id(request_id)
+        named.timeout = self._client._timeout if timeout is None else timeout  # so that nobody works for us in vain
         request = PredictionsRequest(
             model_name=self.name,
             model_version=self.version,

@@ -31,18 +31,20 @@ MODEL_INPUT: MapSize
 ORIGINAL_IMAGE: MapSize
 
 class ExplainOptions(_message.Message):
-    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id")
+    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout")
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     WHEN_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     top_k: int
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyRequest]
     when: Condition
     estimate_only: bool
     request_id: str
-    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+    timeout: float
+    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ...) -> None: ...
 
 class SaliencyRequest(_message.Message):
     __slots__ = ("method", "target", "reduction", "parameters", "dtype", "size")
