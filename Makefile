@@ -44,8 +44,10 @@ protos: $(STAMP) ## generate the protobuf stubs
 sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 	@$(BIN)/python scripts/unasync.py
 
-bench: $(STAMP) ## measure against TorchServe with captum, and against the in-process limit
+bench: $(STAMP) ## measure against captum and pytorch-grad-cam, served and as libraries
+	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
 	@$(BIN)/python benchmarks/explain.py
+	@$(BIN)/python benchmarks/saliency.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt
 	@scripts/lock.sh

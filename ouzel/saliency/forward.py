@@ -45,13 +45,18 @@ class Forward:
         self._rule = Rectifiers()
         self._gradients: dict[Demand, Tensor | None] = {}
         x = self.x.clone() if self.x.is_inference() else self.x.detach()
-        self._input = x.contiguous(memory_format=self.prepared.memory_format).requires_grad_(bool(wanted))
+        taps = self.prepared.taps
+        layers = sorted({want.layer for want in wanted if want.layer is not None})
+        of_input = any(want.layer is None for want in wanted)
+        # Where only layers are asked for, nothing before them needs a graph.
+        begin = bool(layers) and not of_input and taps.reached(layers)
+        x = x.contiguous(memory_format=self.prepared.memory_format)
+        self._input = x.requires_grad_(bool(wanted) and not begin)
         with torch.set_grad_enabled(bool(wanted)):
             guided = any(want.rule == "guided" for want in wanted)
-            layers = sorted({want.layer for want in wanted if want.layer is not None})
             # An in-place first layer may not write into the caller's tensor, nor into a leaf of the graph.
             entry = self._input.clone(memory_format=torch.preserve_format)
-            with self.prepared.taps.recording(layers) as record, self._rule if guided else nullcontext():
+            with taps.recording(layers, begin=begin) as record, self._rule if guided else nullcontext():
                 self._output = self.prepared.network(entry)
         self._record = record
         self.logits = self._output.detach()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,16 @@ from torch import Tensor, nn
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.saliency.folding import Affine
 
-_recording: ContextVar[dict[str, Tensor | None] | None] = ContextVar("ouzel_recording", default=None)
+
+@dataclass(frozen=True)
+class Recording:
+    """What one forward pass records. begin: let the graph begin at the tapped layers; nothing before them is wanted."""
+
+    outputs: dict[str, Tensor | None]
+    begin: bool
+
+
+_recording: ContextVar[Recording | None] = ContextVar("ouzel_recording", default=None)
 
 
 class Taps:
@@ -29,6 +39,7 @@ class Taps:
         self._modules = dict(network.named_modules(remove_duplicate=False))
         self._folded = folded
         self._tapped: set[str] = set()
+        self._reached: set[str] = set()
         self._lock = threading.Lock()
 
     def check(self, layer: str) -> None:
@@ -40,19 +51,28 @@ class Taps:
         if isinstance(self._modules[layer], torch.jit.ScriptModule):
             raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
 
+    def reached(self, layers: Iterable[str]) -> bool:
+        """Whether earlier passes have shown that the image reaches these layers."""
+        return self._reached.issuperset(layers)
+
     @contextmanager
-    def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor | None]]:
+    def recording(self, layers: Iterable[str], *, begin: bool = False) -> Iterator[dict[str, Tensor | None]]:
         """Record the outputs of `layers` during the forward pass of this thread; of a layer that runs more than once,
         the last. What is recorded is a node of the graph of its own: its gradient is that of this output alone.
+
+        begin: the graph begins at the layers; for layers that `reached` vouches for.
         """
-        record: dict[str, Tensor | None] = dict.fromkeys(layers)
-        for layer in record:
+        record = Recording(dict.fromkeys(layers), begin)
+        for layer in record.outputs:
             self._tap(layer)
         token = _recording.set(record)
         try:
-            yield record
+            yield record.outputs
         finally:
             _recording.reset(token)
+        self._reached.update(
+            name for name, output in record.outputs.items() if output is not None and output.requires_grad
+        )
 
     def _tap(self, layer: str) -> None:
         with self._lock:
@@ -64,14 +84,16 @@ class Taps:
 def _hook(layer: str, folded: Affine | None) -> Any:
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         record = _recording.get()
-        if record is None or layer not in record or not isinstance(output, Tensor):
+        if record is None or layer not in record.outputs or not isinstance(output, Tensor):
             return None
+        if record.begin and not output.requires_grad and output.is_floating_point():
+            output = output.detach().requires_grad_()
         if folded is not None:
-            record[layer], output = _unfolded(output, folded)
+            record.outputs[layer], output = _unfolded(output, folded)
             return output
         # Copies both before and after: the layer may hand on its input, which has other uses, and an in-place
         # activation that follows would overwrite what was recorded.
-        record[layer] = kept = output.clone()
+        record.outputs[layer] = kept = output.clone()
         return kept.clone()
 
     return keep
