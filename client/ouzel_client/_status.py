@@ -45,6 +45,7 @@ _BY_MESSAGE = (
     (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND, ""),  # no such version
     (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT, ""),
     (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, ""),  # queue full, or none up yet
+    (_Code.INTERNAL, "Worker died", _Code.UNAVAILABLE, ""),  # a new one is on its way
     (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER),
 )
 _HINTS = {

@@ -34,6 +34,7 @@ def test_the_docstring_draws_the_tree():
     (CODE.INTERNAL, "Model not found: zzz\norg.pytorch.serve.archive.model.ModelNotFoundException", oc.NotFound),
     (CODE.INTERNAL, "Model version: 9.0 does not exist for model: toy\norg.pytorch...", oc.NotFound),
     (CODE.INTERNAL, "Parameter model_name is required.\nBadRequestException.()", oc.InvalidArgument),
+    (CODE.INTERNAL, "Worker died.\nInternalServerException.()", oc.Unavailable),
     (CODE.INTERNAL, 'Model "toy" has no worker to serve inference request. Please ...', oc.Overloaded),
     (CODE.UNAVAILABLE, "Prediction failed\norg.pytorch.serve.http.InternalServerException", oc.Unavailable),
     (CODE.PERMISSION_DENIED, "Token Authorization failed. Token either incorrect, ...", oc.Unauthenticated),

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ouzel import saliency
+from ouzel.models import Model
+from ouzel.saliency import METHODS
 from ouzel.serving import RunningServing
 from ouzel_client import (
     AsyncClient,
@@ -87,6 +90,26 @@ def test_targets_conditions_and_presentation(client: Client, chelsea: np.ndarray
     assert len(skipped.saliency) == 0
     estimate = model.estimate(chelsea, saliency=["guided", "grad_cam"])
     assert estimate.passes == 3
+
+
+def test_every_method_travels(client: Client, lite0: Model, chelsea: np.ndarray) -> None:
+    small = {"smoothgrad": {"samples": 2, "noise": 0.1}, "occlusion": {"window": 112, "stride": 56, "fill": "mean"}}
+    small |= {"rise": {"masks": 4, "seed": 9}, "integrated_gradients": {"steps": 3, "baseline": "white"}}
+    answer = client.models[MODEL].explain(
+        chelsea, saliency=[Saliency(method, **small.get(method, {})) for method in METHODS], timeout=120
+    )
+    x = lite0.preprocessing(Image.fromarray(chelsea))[None]
+    wishes = [saliency.Saliency(method, **small.get(method, {})) for method in METHODS]
+    expected = saliency.Explainer(lite0)(x, wishes)
+    assert answer.saliency.keys() == tuple(METHODS)
+    for got, want in zip(answer.saliency, expected.maps, strict=True):
+        # The two explainers may have settled on different memory formats: equal but for float32's ties.
+        np.testing.assert_allclose(
+            np.linalg.norm(got.array - want.values[0].numpy()), 0, atol=0.03 * want.values.norm()
+        )
+        for name, value in small.get(got.method, {}).items():
+            assert got.parameters[name] == value
+    assert answer.saliency["integrated_gradients"].measures["completeness_gap"] > 0
 
 
 def test_many_keep_their_order(client: Client, chelsea: np.ndarray) -> None:
