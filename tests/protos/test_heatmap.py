@@ -42,6 +42,7 @@ def test_a_blend_leaves_the_picture_alone_where_the_map_is_zero(values, alpha):
 @given(maps, st.sampled_from([0.125, 2.0, 64.0]))
 def test_the_unit_of_the_values_does_not_matter(values, factor):
     wide = values.astype(np.float64)
+    wide[np.abs(wide) < 1e-300] = 0  # a change of unit may round such a value to zero: then it is another map
     assert (heatmap.colorize(wide * factor) == heatmap.colorize(wide)).all()
 
 
