@@ -1,7 +1,9 @@
 """The peer: TorchServe with captum as its users write it today.
 
 `BaseHandler` predicts under inference mode; captum's Saliency then runs its own forward and backward; the answer is a
-dict, which TorchServe writes as JSON. The network and its preprocessing come from the same archive as ours.
+dict, which TorchServe writes as JSON. The network and its preprocessing come from the same archive as ours, and so does
+its batch size, which TorchServe would leave at 1. The whole attribution travels, (C, H, W), as captum returns it, unless
+a row's `map` field asks for the (H, W) map.
 """
 
 import io
@@ -32,12 +34,12 @@ class CaptumHandler(BaseHandler):
         with torch.inference_mode():
             probabilities = self.network(x).softmax(dim=1)
         best = probabilities.argmax(dim=1)
-        maps = self.saliency.attribute(x, target=best).amax(dim=1)
+        attributions = self.saliency.attribute(x, target=best)
         return [
             {
                 "label": self.model.labels[int(index)],
                 "probability": float(row[index]),
-                "saliency": saliency.tolist(),
+                "saliency": (saliency.amax(dim=0) if "map" in request else saliency).tolist(),
             }
-            for index, row, saliency in zip(best, probabilities, maps, strict=True)
+            for request, index, row, saliency in zip(data, best, probabilities, attributions, strict=True)
         ]

@@ -13,10 +13,10 @@ def test_committed_stubs_are_up_to_date(tmp_path):
         ["bash", ROOT / "scripts" / "protos.sh", tmp_path], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*_pb2.py*")}
+    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*_pb2*.py*")}
     kept = {
         path.relative_to(ROOT / "protos"): path.read_bytes()
-        for path in (ROOT / "protos").rglob("*_pb2.py*")
+        for path in (ROOT / "protos").rglob("*_pb2*.py*")
         if path.suffix in (".py", ".pyi")
     }
     assert sorted(made) == sorted(kept)
