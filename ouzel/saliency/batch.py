@@ -115,7 +115,7 @@ def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyM
             values=values[number],
             reduction=reduction,
             rectified=attribution.rectified,
-            caveats=method.caveats,
+            caveats=method.caveats + attribution.caveats,
             parameters=parameters,
             measures={name: float(figures[number]) for name, figures in attribution.measures.items()},
         )

@@ -115,7 +115,7 @@ def _bind(method: Method, prepared: Prepared) -> Method:
     for want in method.wants():
         if want.layer is not None:
             prepared.taps.check(want.layer)
-        if want.rule == "guided" and prepared.scripted:
+        if want.rule != "plain" and prepared.scripted:
             raise FailedPrecondition(
                 f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the original "
                 "nn.Module instead",

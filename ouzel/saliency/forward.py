@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -37,12 +37,13 @@ class Forward:
     x: Tensor
     wanted: Iterable[Want]
     logits: Tensor = field(init=False)
-    rectifiers: int = field(init=False, default=0)
+    rectifiers: Rectifiers = field(init=False)
 
     @torch.inference_mode(False)
     def __post_init__(self) -> None:
         wanted = frozenset(self.wanted)
-        self._rule = Rectifiers()
+        rules = {want.rule for want in wanted}
+        self.rectifiers = Rectifiers(smooth="smooth" in rules)
         self._gradients: dict[Demand, Tensor | None] = {}
         x = self.x.clone() if self.x.is_inference() else self.x.detach()
         taps = self.prepared.taps
@@ -53,14 +54,12 @@ class Forward:
         x = x.contiguous(memory_format=self.prepared.memory_format)
         self._input = x.requires_grad_(bool(wanted) and not begin)
         with torch.set_grad_enabled(bool(wanted)):
-            guided = any(want.rule == "guided" for want in wanted)
             # An in-place first layer may not write into the caller's tensor, nor into a leaf of the graph.
             entry = self._input.clone(memory_format=torch.preserve_format)
-            with taps.recording(layers, begin=begin) as record, self._rule if guided else nullcontext():
+            with taps.recording(layers, begin=begin) as record, self.rectifiers if rules - {"plain"} else nullcontext():
                 self._output = self.prepared.network(entry)
         self._record = record
         self.logits = self._output.detach()
-        self.rectifiers = self._rule.count
 
     def check(self, want: Want) -> None:
         """Raises FailedPrecondition if the pass did not reach what is wanted."""
@@ -98,7 +97,7 @@ class Forward:
         names: list[str | None] = [*([None] if of_input else []), *layers]
         inputs = [self._input if name is None else self._output_of(name) for name in names]
         targets = [rows[row][0].target if row in rows else None for row in range(len(self.x))]
-        self._rule.guided = rule == "guided"
+        self.rectifiers.rule = rule
         gradients = torch.autograd.grad(
             self._output, inputs, cotangent(targets, self.logits), retain_graph=retain_graph, allow_unused=True
         )
@@ -162,7 +161,11 @@ class ForwardRows:
 
     @property
     def rectifiers(self) -> int:
-        return self.forward.rectifiers
+        return self.forward.rectifiers.count
+
+    @property
+    def smooth_activations(self) -> Mapping[str, int]:
+        return self.forward.rectifiers.smooth_count
 
     def demands(self) -> list[Demand]:
         pairs = list(zip(self.numbers, self.targets, strict=True))
@@ -198,4 +201,5 @@ class ForwardRows:
 
     def blocks(self, wants: tuple[Want, ...] | None = None) -> int:
         wants = self.wants if wants is None else wants
-        return max(1, self.forward.prepared.rows_per_pass(backward=bool(wants)) // len(self.targets))
+        rules = {want.rule for want in wants}
+        return max(1, self.forward.prepared.rows_per_pass(rules) // len(self.targets))

@@ -14,14 +14,20 @@ from ouzel.saliency.method import Attribution, Rows, Want
 
 @dataclass(frozen=True)
 class GuidedGradCam(GradCam):
+    """layer: as of Grad-CAM. variant: as of guided."""
+
+    variant: str = "rectifiers"
     name: ClassVar[str] = "guided_grad_cam"
     caveats: ClassVar[tuple[str, ...]] = Guided.caveats
 
+    def __post_init__(self) -> None:
+        Guided(self.variant)  # checks it
+
     def wants(self) -> tuple[Want, ...]:
-        return (*Guided().wants(), *super().wants())
+        return (*Guided(self.variant).wants(), *super().wants())
 
     def attribute(self, rows: Rows) -> Attribution:
-        guided = Guided().attribute(rows)
+        guided = Guided(self.variant).attribute(rows)
         size = guided.values.shape[-2:]
         cam = F.interpolate(self.layer_map(rows)[:, None], size=size, mode="bilinear", align_corners=False)
         return replace(guided, values=guided.values * cam)

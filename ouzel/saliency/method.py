@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ouzel.saliency.targets import ResolvedTarget
 
-Rule = Literal["plain", "guided"]
+Rule = Literal["plain", "guided", "smooth"]  # see `ouzel.saliency.rectifiers`
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class Facts:
 class Attribution:
     """values: (n, C, H, W), or (n, h, w) at any resolution. measures: figures of (n,), by name.
 
-    rectified: activations whose backward pass the method changed.
+    rectified: activations whose backward pass the method changed. caveats: those of this model, beside the method's.
     """
 
     values: Tensor
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     rectified: int = 0
+    caveats: tuple[str, ...] = ()
 
 
 class Rows(Protocol):
@@ -67,7 +68,11 @@ class Rows(Protocol):
 
     @property
     def rectifiers(self) -> int:
-        """How many rectifiers the guided rule acts on."""
+        """How many rectifiers the guided rules act on."""
+
+    @property
+    def smooth_activations(self) -> Mapping[str, int]:
+        """How many activations the rule "smooth" acts on beside, by name."""
 
     @property
     def facts(self) -> Facts:

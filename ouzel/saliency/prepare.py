@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.folding import fold
-from ouzel.saliency.method import Facts
+from ouzel.saliency.method import Facts, Rule
 from ouzel.saliency.taps import Taps
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,15 @@ class Prepared:
     memory_bytes: int
     most_rows: int
 
-    def rows_per_pass(self, *, backward: bool) -> int:
-        """How many rows fit into the memory granted, at least 1 and at most what is quick."""
-        # Without a graph only the tensors around the current layer are alive; a quarter of all is a safe guess.
-        row_bytes = self.row_bytes if backward else self.row_bytes // 4
+    def rows_per_pass(self, rules: Collection[Rule]) -> int:
+        """How many rows fit into the memory granted, at least 1 and at most what is quick.
+
+        rules: of the backward passes that follow; none is a forward pass alone.
+        """
+        # Without a graph only the tensors around the current layer are alive; a quarter of all is a safe guess. The
+        # rule "smooth" keeps a byte more for each value of an activation.
+        row_bytes = self.row_bytes if rules else self.row_bytes // 4
+        row_bytes += row_bytes // 4 if "smooth" in rules else 0
         return max(1, min(self.memory_bytes // max(row_bytes, 1), self.most_rows))
 
 

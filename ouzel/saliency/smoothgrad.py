@@ -7,7 +7,7 @@ the seed, so that its map does not depend on what else is in the batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,6 +22,7 @@ from ouzel.saliency.method import Attribution, Facts, Method, Rows
 OF: dict[str, Method] = {
     "gradient": Gradient(),
     "guided": Guided(),
+    "guided_smooth": Guided("smooth"),
     "integrated_gradients": IntegratedGradients(steps=8),
 }
 
@@ -70,7 +71,7 @@ class SmoothGrad(Method):
             noisy = torch.cat([rows.x + next(noises) for _ in range(count)])
             attribution = inner.attribute(rows.at(noisy, inner.wants()))
             total += attribution.values.reshape(count, *total.shape).sum(dim=0)
-        return Attribution(total / self.samples, rectified=attribution.rectified)
+        return replace(attribution, values=total / self.samples, measures={})
 
     def _noises(self, x: Tensor, facts: Facts) -> Iterator[Tensor]:
         """(1, C, H, W) each; drawn on the CPU in float32, so that every device and precision sees the same noise."""

@@ -109,13 +109,42 @@ RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.Threshold inplace": nn.Threshold(0, 0, inplace=True),
 }
 
-SMOOTH: dict[str, nn.Module] = {
-    "SiLU": nn.SiLU(),
-    "GELU": nn.GELU(),
-    "LeakyReLU": nn.LeakyReLU(),
-    "PReLU": nn.PReLU(),
-    "ELU": nn.ELU(),
-    "Hardswish": nn.Hardswish(),
+# Each with the same function written without anything in place.
+SMOOTH: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "nn.SiLU": (nn.SiLU(), F.silu),
+    "nn.SiLU inplace": (nn.SiLU(inplace=True), F.silu),
+    "F.silu": (F.silu, F.silu),
+    "F.silu inplace": (lambda x: F.silu(x, True), F.silu),
+    "nn.GELU": (nn.GELU(), F.gelu),
+    "nn.GELU tanh": (nn.GELU("tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    "F.gelu": (F.gelu, F.gelu),
+    "nn.Mish": (nn.Mish(), F.mish),
+    "F.mish inplace": (lambda x: F.mish(x, inplace=True), F.mish),
+    "nn.Hardswish": (nn.Hardswish(), F.hardswish),
+    "nn.Hardswish inplace": (nn.Hardswish(inplace=True), F.hardswish),
+    "nn.ELU": (nn.ELU(0.5), lambda x: F.elu(x, 0.5)),
+    "nn.ELU inplace": (nn.ELU(inplace=True), F.elu),
+    "F.elu positional": (lambda x: F.elu(x, 0.5, True), lambda x: F.elu(x, 0.5)),
+    "F.elu_": (F.elu_, F.elu),
+    "nn.CELU": (nn.CELU(), F.celu),
+    "torch.celu_": (torch.celu_, F.celu),
+    "nn.SELU": (nn.SELU(), F.selu),
+    "nn.SELU inplace": (nn.SELU(inplace=True), F.selu),
+    "torch.selu": (torch.selu, F.selu),
+    "nn.LeakyReLU": (nn.LeakyReLU(), F.leaky_relu),
+    "nn.LeakyReLU inplace": (nn.LeakyReLU(0.2, inplace=True), lambda x: F.leaky_relu(x, 0.2)),
+    "F.leaky_relu_": (F.leaky_relu_, F.leaky_relu),
+    "nn.PReLU": (nn.PReLU(), lambda x: torch.where(x > 0, x, 0.25 * x)),
+    "Tensor.prelu": (lambda x: x.prelu(x.new_tensor([0.1])), lambda x: torch.where(x > 0, x, 0.1 * x)),
+    "nn.RReLU": (nn.RReLU(0.1, 0.3), lambda x: F.leaky_relu(x, 0.2)),
+    "nn.Softplus": (nn.Softplus(2), lambda x: F.softplus(x, 2)),
+}
+
+# Neither rectifiers nor like one.
+OTHERS: dict[str, nn.Module] = {
+    "Sigmoid": nn.Sigmoid(),
+    "Tanh": nn.Tanh(),
+    "Hardsigmoid": nn.Hardsigmoid(),
     "Hardtanh": nn.Hardtanh(),
     "Threshold": nn.Threshold(0.1, 0.0),
 }

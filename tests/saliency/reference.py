@@ -61,21 +61,50 @@ def rectified(x: Tensor, upper: float = float("inf")) -> Tensor:
     return _GuidedRelu.apply(x, 0.0, upper)  # type: ignore[no-any-return]
 
 
+class _GuidedSmooth(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.activation = activation
+        ctx.save_for_backward(x)
+        return activation(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        with torch.enable_grad():
+            x = ctx.saved_tensors[0].detach().requires_grad_()
+            (slope,) = torch.autograd.grad(ctx.activation(x).sum(), x)
+        return torch.where((x > 0) & (grads[0] > 0), grads[0] * slope, 0), None
+
+
+def smooth(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A smooth activation, not in place, that is guided when differentiated."""
+    return lambda x: _GuidedSmooth.apply(x, activation)  # type: ignore[no-any-return]
+
+
+_SMOOTH = {nn.SiLU: F.silu, nn.Hardswish: F.hardswish, nn.GELU: F.gelu}
+
+
 class GuidedModule(nn.Module):
-    def __init__(self, upper: float) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.upper = upper
+        self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        return rectified(x, self.upper)
+        return self.function(x)
 
 
-def guided_copy(network: nn.Module) -> nn.Module:
-    """The network with each ReLU module replaced by one that is guided; for functional ones see `guided_functions`."""
+def guided_copy(network: nn.Module, *, smoothly: bool = False) -> nn.Module:
+    """The network with each ReLU module replaced by one that is guided; for functional ones see `guided_functions`.
+
+    smoothly: SiLU, Hardswish and GELU too.
+    """
     network = copy.deepcopy(network)
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.ReLU | nn.ReLU6):
-            network.set_submodule(name, GuidedModule(6.0 if isinstance(module, nn.ReLU6) else float("inf")))
+            upper = 6.0 if isinstance(module, nn.ReLU6) else float("inf")
+            network.set_submodule(name, GuidedModule(lambda x, upper=upper: rectified(x, upper)))
+        elif smoothly and type(module) in _SMOOTH:
+            network.set_submodule(name, GuidedModule(smooth(_SMOOTH[type(module)])))
     return network
 
 
@@ -84,10 +113,10 @@ def guided_functions() -> Any:
     return mock.patch.object(F, "relu", lambda x, inplace=False: rectified(x))
 
 
-def guided_gradient(network: nn.Module, row: Tensor, target: ResolvedTarget) -> Tensor:
+def guided_gradient(network: nn.Module, row: Tensor, target: ResolvedTarget, *, smoothly: bool = False) -> Tensor:
     """(C, H, W). The network's rectifiers are nn.ReLU, nn.ReLU6 and F.relu, none of them relied on to work in place."""
     with guided_functions():
-        return gradient(guided_copy(network), row, target)
+        return gradient(guided_copy(network, smoothly=smoothly), row, target)
 
 
 def grad_cam(

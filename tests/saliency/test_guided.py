@@ -16,7 +16,7 @@ from ouzel.errors import FailedPrecondition
 from ouzel.saliency import Explainer, ResolvedTarget, Saliency
 
 from . import reference
-from .nets import RECTIFIERS, SMOOTH, Cnn, Residual, images, seeded
+from .nets import OTHERS, RECTIFIERS, Cnn, Residual, images, seeded
 
 UPPER = {"ReLU6": 6.0, "relu6": 6.0, "Hardtanh": 0.5, "hardtanh": 0.5, "0.5": 0.5, "torch.clamp": 6.0}
 
@@ -96,11 +96,12 @@ def test_by_hand_layer_by_layer() -> None:
     assert reference.error(found.values[0], r.view(3, 2, 2)) <= 1e-9
 
 
-@pytest.mark.parametrize("name", SMOOTH)
-def test_refused_without_rectifiers(name: str) -> None:
-    explainer, x = Explainer(seeded(Cnn, SMOOTH[name])), images(2)
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("variant", ["rectifiers", "smooth"])
+def test_refused_without_rectifiers(name: str, variant: str) -> None:
+    explainer, x = Explainer(seeded(Cnn, OTHERS[name])), images(2)
     with pytest.raises(FailedPrecondition, match="0 rectified activations") as caught:
-        explainer(x, [Saliency("gradient"), Saliency("guided")])
+        explainer(x, [Saliency("gradient"), Saliency("guided", variant=variant)])
     assert caught.value.field == "saliency[1].method"
     error, maps = explainer.forward(x, [[Saliency("guided")], [Saliency("gradient")]]).explain()
     assert isinstance(error, FailedPrecondition)
@@ -108,8 +109,9 @@ def test_refused_without_rectifiers(name: str) -> None:
     assert len(maps) == 1
 
 
+@pytest.mark.parametrize("variant", ["rectifiers", "smooth"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_refused_for_torchscript(whole: bool) -> None:
+def test_refused_for_torchscript(whole: bool, variant: str) -> None:
     network, x = seeded(Cnn, nn.ReLU()), images(1)
     if whole:
         scripted: nn.Module = torch.jit.trace(network, x)
@@ -118,7 +120,7 @@ def test_refused_for_torchscript(whole: bool) -> None:
         scripted.act = torch.jit.script(nn.ReLU())
     explainer = Explainer(scripted)
     with pytest.raises(FailedPrecondition, match="TorchScript") as caught:
-        explainer(x, [Saliency("guided")])
+        explainer(x, [Saliency("guided", variant=variant)])
     assert caught.value.field == "saliency[0].method"
     [found] = explainer(x, [Saliency("gradient", 2, "none")]).maps
     assert reference.error(found.values[0], reference.gradient(network, x[0], ResolvedTarget(2))) <= 1e-9
@@ -131,7 +133,8 @@ def test_caveat() -> None:
 
 NETWORKS = {
     "resnet18": (lambda: torchvision.models.resnet18(num_classes=6), 17),
-    "mobilenet_v3_small": (lambda: torchvision.models.mobilenet_v3_small(num_classes=6), None),
+    "mobilenet_v3_small": (lambda: torchvision.models.mobilenet_v3_small(num_classes=6), 14),
+    "mobilenetv3 (timm)": (lambda: timm.create_model("mobilenetv3_small_100", num_classes=6), 14),
     "densenet121": (lambda: torchvision.models.densenet121(num_classes=6), None),
     "resnetv2 (pre-activation)": (lambda: timm.create_model("resnetv2_50", num_classes=6), 49),
     "resnetv2 (weight-standardised)": (lambda: timm.create_model("resnetv2_50x1_bit", num_classes=6), 49),

@@ -191,8 +191,8 @@ SEVERAL_PASSES = [
 def test_chunked_equals_unchunked(network: nn.Module) -> None:
     x = images(3)
     whole, pieces = Explainer(network), Explainer(network, memory_bytes=1)
-    assert pieces.prepare(x[0]).rows_per_pass(backward=True) == 1
-    assert whole.prepare(x[0]).rows_per_pass(backward=True) > 1
+    assert pieces.prepare(x[0]).rows_per_pass({"plain"}) == 1
+    assert whole.prepare(x[0]).rows_per_pass({"plain"}) > 1
     for one, other in zip(whole(x, SEVERAL_PASSES).maps, pieces(x, SEVERAL_PASSES).maps, strict=True):
         assert error(other.values, one.values) <= EXACT
 
