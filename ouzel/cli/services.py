@@ -73,6 +73,14 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @_option("--max-request-bytes", "Largest request.", type=_COUNT, default=_OPTIONS["max_request_bytes"])
 @_option("--max-response-bytes", "Largest answer.", type=_COUNT, default=_OPTIONS["max_response_bytes"])
 @_option(
+    "--max-passes", "Most passes through the network for one request.", type=_COUNT, default=_OPTIONS["max_passes"]
+)
+@_option(
+    "--memory-mb",
+    "MiB that a worker may take at a time for methods of many passes. [default: a share of the machine's]",
+    type=_COUNT,
+)
+@_option(
     "--timeout",
     "Seconds in which the services must be ready.",
     type=click.FloatRange(min=0, min_open=True),

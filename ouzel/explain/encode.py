@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from ouzel.errors import OuzelError
 from ouzel.explain.plan import REDUCTIONS, Plan, Presentation
 from ouzel.models import Model
-from ouzel.saliency import ResolvedTarget, SaliencyMap
+from ouzel.saliency import GivenImage, ResolvedTarget, SaliencyMap
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -88,6 +87,6 @@ def _parameter(value: object) -> pb.Parameter:
             return pb.Parameter(number=value)
         case str():
             return pb.Parameter(text=value)
-        case np.ndarray():
-            return pb.Parameter(tensor=tensors.encode(value))
+        case GivenImage():  # the caller has it
+            return pb.Parameter(text=str(value))
     raise TypeError(f"a parameter of type {type(value).__name__} has no place on the wire")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from google.protobuf.message import DecodeError
 from PIL import Image
@@ -50,6 +52,10 @@ def _from_tensor(data: bytes, model: models.Model) -> Input:
         array = tensors.decode(Tensor.FromString(data))
     except (DecodeError, ValueError) as error:
         raise InvalidArgument(f"tensor: {error}", field="tensor") from None
+    return _from_array(array, model)
+
+
+def _from_array(array: npt.NDArray[Any], model: models.Model) -> Input:
     if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         return _from_picture(images.from_array(array), model)
     if array.dtype == np.float32 and array.shape == model.input_shape:
@@ -63,3 +69,18 @@ def _from_tensor(data: bytes, model: models.Model) -> Input:
         f"nor float32 {model.input_shape}, as the model takes it",
         field="tensor",
     )
+
+
+def given_image(array: npt.NDArray[Any], parameter: str, model: models.Model) -> torch.Tensor:
+    """(C, H, W) as the model takes it, of an image that a method's parameter holds.
+
+    array: what `read` takes as a tensor, or uint8 (n,), the bytes of an encoded image. Pixels are preprocessed like
+    those of an upload. Raises InvalidArgument that names the parameter.
+    """
+    try:
+        if array.dtype == np.uint8 and array.ndim == 1:
+            return _from_picture(images.decode(array.tobytes(), smallest=model.preprocessing.resize), model).x
+        return _from_array(array, model).x
+    except InvalidArgument as error:
+        where = f"parameters.{parameter}"
+        raise type(error)(f"{where}: {str(error).removeprefix(f'{error.field}: ')}", field=where) from None

@@ -11,25 +11,35 @@ from ouzel.errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Limits:
-    """response_bytes: size of one answer; a larger one would cost TorchServe its worker. passes: through the network
-    per request, forward and backward counted one each. maps: saliency maps of one request. request_id: characters."""
+    """What one request may ask for, and what its work may take.
+
+    response_bytes: size of one answer; a larger one would cost TorchServe its worker. passes: through the network per
+    request, forward and backward counted one each. maps: saliency maps of one request. images: given as parameters.
+    request_id: characters. memory_bytes: what a method of many passes may take at a time; None is a share of the
+    machine's.
+    """
 
     response_bytes: int = 6_553_500
     passes: int = 2048
     maps: int = 32
+    images: int = 4
     request_id: int = 128
+    memory_bytes: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Limits:
-        """OUZEL_MAX_RESPONSE_BYTES, as the serving side sets it beside TorchServe's own limit, and OUZEL_MAX_PASSES."""
+        """OUZEL_MAX_RESPONSE_BYTES, as the serving side sets it beside TorchServe's own limit, OUZEL_MAX_PASSES, and
+        OUZEL_MEMORY_MB, 0 for the machine's share. One that is not set has its default. Raises InvalidArgument.
+        """
         return cls(
             response_bytes=_number(environment, "OUZEL_MAX_RESPONSE_BYTES", cls.response_bytes, 1024),
             passes=_number(environment, "OUZEL_MAX_PASSES", cls.passes, 1),
+            memory_bytes=_number(environment, "OUZEL_MEMORY_MB", 0, 0) * 2**20 or None,
         )
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int) -> int:
-    text = environment.get(name, str(default))
+    text = environment.get(name) or str(default)
     if not text.isdecimal() or int(text) < least:
         raise InvalidArgument(f"{name}: {text!r} is not a whole number from {least} up")
     return int(text)

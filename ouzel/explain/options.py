@@ -2,11 +2,13 @@
 
 JSON is the form for curl: `{"saliency": ["guided", {"method": "grad_cam", "target": "tabby", "layer": "blocks.6"}]}`.
 A target is a label, an index, or one of {"contrast": [a, b]}, {"top": n}, {"rank": n}. In a saliency entry, keys that
-are not the request's own are parameters of the method. No message starts with a brace, so the two cannot be confused.
+are not the request's own are parameters of the method; where one is an image, it is {"image": "..."}, with a PNG, JPEG
+or WebP file in base64. No message starts with a brace, so the two cannot be confused.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -126,7 +128,18 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
             return pb.Parameter(number=value)
         case str():
             return pb.Parameter(text=value)
-    raise InvalidArgument(f"{path}: {value!r} is neither a number, a text nor a flag", field=path)
+        case {"image": str() as text}:
+            return pb.Parameter(tensor=_file(text, path))
+    raise InvalidArgument(f"{path}: {value!r:.80} is neither a number, a text, a flag nor an image", field=path)
+
+
+def _file(text: str, path: str) -> Tensor:
+    """The bytes of a file, as a tensor of one axis."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidArgument(f"{path}.image: not base64 ({error})", field=f"{path}.image") from None
+    return Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data)
 
 
 def _apply(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
+from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
@@ -68,12 +69,16 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         )
     if options.HasField("when"):
         _check_condition(options.when, model)
+    if (images := sum(_images(request) for request in options.saliency)) > limits.images:
+        raise InvalidArgument(
+            f"saliency: {images} images among the parameters; at most {limits.images}", field="saliency"
+        )
     requests: list[Saliency] = []
     presentations: list[Presentation] = []
     channels: list[int] = []
     for number, request in enumerate(options.saliency):
         path = f"saliency[{number}]"
-        saliency, presentation = _located(path, lambda r=request: (_saliency(r), _presentation(r)))
+        saliency, presentation = _located(path, lambda r=request: (_saliency(r, model), _presentation(r)))
         count = _count(saliency)
         if len(presentations) + count > limits.maps:
             raise InvalidArgument(f"{path}: more than {limits.maps} maps in one request", field=path)
@@ -147,14 +152,18 @@ def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
     return values[place] if place < len(values) else None
 
 
-def _saliency(request: pb.SaliencyRequest) -> Saliency:
+def _saliency(request: pb.SaliencyRequest, model: Model) -> Saliency:
     if request.reduction not in REDUCTIONS:
         raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
-    parameters = {key: _parameter(key, value) for key, value in request.parameters.items()}
+    parameters = {key: _parameter(key, value, model) for key, value in request.parameters.items()}
     clash = parameters.keys() & {"method", "target", "reduction"}
     if clash:
         raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
     return Saliency(request.method, _target(request.target), REDUCTIONS[request.reduction], **parameters)
+
+
+def _images(request: pb.SaliencyRequest) -> int:
+    return sum(parameter.HasField("tensor") for parameter in request.parameters.values())
 
 
 def _presentation(request: pb.SaliencyRequest) -> Presentation:
@@ -189,7 +198,7 @@ def _class_ref(ref: pb.ClassRef, side: str) -> int | str:
     raise InvalidArgument(f"target.contrast.{side}: missing", field="target")
 
 
-def _parameter(key: str, parameter: pb.Parameter) -> Any:
+def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
     kind = parameter.WhichOneof("value")
     if kind is None:
         raise InvalidArgument(f"parameters.{key}: has no value", field=f"parameters.{key}")
@@ -198,9 +207,10 @@ def _parameter(key: str, parameter: pb.Parameter) -> Any:
         raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
     if kind == "tensor":
         try:
-            return tensors.decode(value)
+            array = tensors.decode(value)
         except ValueError as error:
             raise InvalidArgument(f"parameters.{key}: {error}", field=f"parameters.{key}") from None
+        return inputs.given_image(array, key, model)
     return value
 
 

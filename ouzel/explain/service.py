@@ -74,8 +74,8 @@ class ExplainService:
 
     def __init__(self, model: Model, limits: Limits | None = None, *, threads: int | None = None) -> None:
         self.model = model
-        self.explainer = Explainer(model)
         self.limits = limits or Limits()
+        self.explainer = Explainer(model, memory_bytes=self.limits.memory_bytes)
         self._info = encode.model_info(model)
         self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
 

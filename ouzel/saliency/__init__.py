@@ -13,6 +13,7 @@ double precision may take different sides, so that a float32 map differs from a 
 maximum at single pixels.
 """
 
+from ouzel.saliency.baselines import GivenImage
 from ouzel.saliency.batch import Batch
 from ouzel.saliency.engine import Explainer
 from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
@@ -30,6 +31,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Facts",
+    "GivenImage",
     "Method",
     "Rank",
     "ResolvedTarget",

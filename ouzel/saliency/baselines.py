@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouzel.errors import InvalidArgument
 from ouzel.saliency.method import Rows
 
 BLUR_SHARE = 1 / 16  # of the shorter side: standard deviation of the blur
 
 
-def baseline_of(name: str, rows: Rows) -> Tensor:
-    """The baseline of this name for each row."""
-    return BASELINES[name](rows)
+@dataclass(frozen=True)
+class GivenImage:
+    """An image that the caller gives, of floats (C, H, W) as the model takes it: normalised.
+
+    As bytes, because methods are compared and hashed by their parameters.
+    """
+
+    data: bytes = field(repr=False)
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, image: Tensor, parameter: str) -> Self:
+        """Raises InvalidArgument that names the parameter for what is no image, or has values that are not finite."""
+        where = f"parameters.{parameter}"
+        if image.ndim != 3 or not image.is_floating_point():
+            raise InvalidArgument(
+                f"{where}: {image.dtype} of shape {tuple(image.shape)} is no image; give floats (channels, height, "
+                "width), normalised as the model takes it",
+                field=where,
+            )
+        if not image.isfinite().all():
+            raise InvalidArgument(f"{where}: has values that are not finite", field=where)
+        exact = torch.float64 if image.dtype == torch.float64 else torch.float32  # numpy knows no bfloat16
+        array = image.detach().to("cpu", exact).numpy()
+        return cls(array.tobytes(), array.shape, array.dtype.name)
+
+    def like(self, x: Tensor, parameter: str) -> Tensor:
+        """The image for each row of x, (n, C, H, W). Raises InvalidArgument where it has another size."""
+        if self.shape != x.shape[1:]:
+            where = f"parameters.{parameter}"
+            raise InvalidArgument(
+                f"{where}: the image has shape {self.shape}, the model's input {tuple(x.shape[1:])}", field=where
+            )
+        array = np.frombuffer(self.data, self.dtype).reshape(self.shape)
+        return torch.tensor(array).to(x)[None].expand_as(x)
+
+    def __str__(self) -> str:
+        return f"image sha256:{hashlib.sha256(self.data).hexdigest()}"
+
+
+Baseline = str | GivenImage
+
+
+def check_baseline(baseline: Baseline, parameter: str) -> None:
+    """Raises InvalidArgument that names the parameter if there is no baseline of that name."""
+    if isinstance(baseline, str) and baseline not in BASELINES:
+        where = f"parameters.{parameter}"
+        raise InvalidArgument(
+            f"{where}: {baseline!r:.80} is neither an image nor one of {', '.join(BASELINES)}", field=where
+        )
+
+
+def baseline_of(baseline: Baseline, rows: Rows, parameter: str) -> Tensor:
+    """(n, C, H, W): the baseline of this name, or this image, for each row."""
+    return BASELINES[baseline](rows) if isinstance(baseline, str) else baseline.like(rows.x, parameter)
 
 
 def constant(colour: Sequence[float], x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ouzel.errors import InvalidArgument
-from ouzel.saliency.baselines import BASELINES, baseline_of
+from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, Method, Rows, Want
 
 _INPUT = Want()
@@ -21,19 +21,17 @@ _INPUT = Want()
 
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    """baseline: one of BASELINES. steps: gradients per image, 1 to 1024."""
+    """baseline: one of BASELINES, or an image, floats (C, H, W) as the model takes it. steps: gradients per image, 1 to
+    1024.
+    """
 
-    baseline: str = "black"
+    baseline: Baseline = "black"
     steps: int = 32
     name: ClassVar[str] = "integrated_gradients"
     dial: ClassVar[str] = "steps"
 
     def __post_init__(self) -> None:
-        if self.baseline not in BASELINES:
-            raise InvalidArgument(
-                f"parameters.baseline: {self.baseline!r} is not one of {', '.join(BASELINES)}",
-                field="parameters.baseline",
-            )
+        check_baseline(self.baseline, "baseline")
         if not 1 <= self.steps <= 1024:
             raise InvalidArgument(f"parameters.steps: {self.steps} is not within 1..1024", field="parameters.steps")
 
@@ -41,7 +39,7 @@ class IntegratedGradients(Method):
         return 2 * self.steps + 1
 
     def attribute(self, rows: Rows) -> Attribution:
-        baseline = baseline_of(self.baseline, rows)
+        baseline = baseline_of(self.baseline, rows, "baseline")
         way = rows.x - baseline
         places, weights = quadrature(self.steps)
         total = torch.zeros_like(way)

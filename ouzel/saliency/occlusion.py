@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ouzel.errors import InvalidArgument
-from ouzel.saliency.baselines import BASELINES, baseline_of
+from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, Method, Rows
 
 
 @dataclass(frozen=True)
 class Occlusion(Method):
     """window, stride: side of the square window and its step, in pixels of the input, 1 or more. fill: one of
-    BASELINES, seen through the window.
+    BASELINES, or an image, floats (C, H, W) as the model takes it, seen through the window.
     """
 
     window: int = 32
     stride: int = 16
-    fill: str = "blur"
+    fill: Baseline = "blur"
     name: ClassVar[str] = "occlusion"
     dial: ClassVar[str] = "stride"
 
@@ -35,16 +35,13 @@ class Occlusion(Method):
                 f"parameters.stride: {self.stride} is more than the window, {self.window}: pixels would stay unseen",
                 field="parameters.stride",
             )
-        if self.fill not in BASELINES:
-            raise InvalidArgument(
-                f"parameters.fill: {self.fill!r} is not one of {', '.join(BASELINES)}", field="parameters.fill"
-            )
+        check_baseline(self.fill, "fill")
 
     def cost(self, height: int, width: int) -> int:
         return len(list(self._windows(height, width)))
 
     def attribute(self, rows: Rows) -> Attribution:
-        x, fill = rows.x, baseline_of(self.fill, rows)
+        x, fill = rows.x, baseline_of(self.fill, rows, "fill")
         height, width = x.shape[-2:]
         if self.window > min(height, width):
             raise InvalidArgument(

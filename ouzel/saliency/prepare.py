@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]  # black, white
 
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _ROUNDS = 3
+# What the process's container may take, for version 2 and version 1 of control groups.
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # More rows in one pass are slower on a CPU, whose caches they leave, and no faster on a GPU.
 MOST_ROWS = {"cpu": 16, "cuda": 64}
 
@@ -124,10 +127,14 @@ def _graph_bytes(network: nn.Module, example: Tensor) -> int:
 
 
 def _memory_share(device: torch.device) -> int:
-    """A quarter of the GPU's free memory, or an eighth of the machine's, which others need too."""
+    """A quarter of the GPU's free memory, or an eighth of the machine's, or container's, which others need too."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in _CGROUP_LIMITS:
+        if limit.is_file() and (text := limit.read_text().strip()).isdecimal():  # else "max"
+            memory = min(memory, int(text))
+    return memory // 8
 
 
 def _faster_format(network: nn.Module, batch: Tensor) -> tuple[nn.Module, torch.memory_format]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import functools
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from torch import Tensor
+
 from ouzel.errors import InvalidArgument
+from ouzel.saliency.baselines import GivenImage
 from ouzel.saliency.grad_cam import GradCam
 from ouzel.saliency.grad_cam_plus_plus import GradCamPlusPlus
 from ouzel.saliency.gradient import Gradient
@@ -48,7 +53,7 @@ class Saliency:
 
     method: one of METHODS. target: see `ouzel.saliency.targets.Target`, or a sequence with one target per row.
     reduction: one of REDUCTIONS ("max_abs" by default); maps of a layer, such as Grad-CAM's, have one channel and
-    ignore it. Parameters of the method are keywords. Raises InvalidArgument.
+    ignore it. Parameters of the method are keywords; one that is an image may be a tensor. Raises InvalidArgument.
     """
 
     method: Method
@@ -74,22 +79,35 @@ class Saliency:
 def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
     """A method by name, with its parameters checked. Raises InvalidArgument that names what is allowed."""
     kind = METHODS[_one_of("method", name, METHODS)]
-    allowed = {field.name: field for field in dataclasses.fields(kind)}
+    allowed = _parameter_types(kind)
     checked: dict[str, Any] = {}
     for key, given in parameters.items():
         if key not in allowed:
             choice = f"one of {', '.join(allowed)}" if allowed else "it takes none"
             raise InvalidArgument(f"parameters: {name} knows no parameter {key!r}; {choice}", field=f"parameters.{key}")
-        wanted = type(allowed[key].default)
-        value = float(given) if wanted is float and type(given) is int else given
+        value = float(given) if float in allowed[key] and type(given) is int else given
+        if isinstance(given, Tensor) and GivenImage in allowed[key]:
+            value = GivenImage.of(given, key)
         checked[key] = value
-        if type(value) is not wanted:
+        if type(value) not in allowed[key]:
+            wanted = " or ".join(_TYPE_NAMES.get(each, each.__name__) for each in allowed[key])
             raise InvalidArgument(
-                f"parameters.{key}: {value!r} is a {type(value).__name__}, {name} takes a {wanted.__name__}",
+                f"parameters.{key}: {value!r:.80} is a {type(value).__name__}, {name} takes a {wanted}",
                 field=f"parameters.{key}",
             )
     method: Method = kind(**checked)
     return method
+
+
+_TYPE_NAMES: dict[type, str] = {GivenImage: "tensor"}
+
+
+@functools.cache
+def _parameter_types(kind: type) -> dict[str, tuple[type, ...]]:
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: typing.get_args(hints[field.name]) or (hints[field.name],) for field in dataclasses.fields(kind)
+    }
 
 
 def _one_of(field: str, value: str, choices: Mapping[str, Any]) -> str:

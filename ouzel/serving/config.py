@@ -90,10 +90,13 @@ def environment(options: ServingOptions, granted: Resources, run: Path) -> dict[
     """The environment of the Java process, which its Python workers inherit."""
     kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     threads = str(granted.threads)
+    if options.memory_mb is not None:
+        kept["OUZEL_MEMORY_MB"] = str(options.memory_mb)
     return kept | {
         RUN: str(run),
         "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
         "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
+        "OUZEL_MAX_PASSES": str(options.max_passes),
         "OUZEL_THREADS": threads,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

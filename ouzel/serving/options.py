@@ -57,6 +57,9 @@ class ServingOptions:
     response_timeout: seconds after which a worker that has not answered is restarted.
     max_request_bytes, max_response_bytes: larger requests are refused; the handler finds the limit of responses in
         `OUZEL_MAX_RESPONSE_BYTES` and has to keep it, for an oversize response costs TorchServe the worker.
+    max_passes: a request that takes more passes through its network, forward and backward counted one each, is refused.
+    memory_mb: MiB that each worker may take at a time for methods of many passes (integrated gradients, noise, masks);
+        None is a quarter of its GPU's free memory, or an eighth of the machine's.
     heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
     timeout: seconds in which the services must become ready.
     """
@@ -73,6 +76,8 @@ class ServingOptions:
     response_timeout: int = 120
     max_request_bytes: int = 6_553_500
     max_response_bytes: int = 6_553_500
+    max_passes: int = 2048
+    memory_mb: int | None = None
     heap_mb: int | None = None
     timeout: float = 120.0
 
@@ -94,6 +99,8 @@ _POSITIVE = (
     "response_timeout",
     "max_request_bytes",
     "max_response_bytes",
+    "max_passes",
+    "memory_mb",
     "heap_mb",
     "timeout",
 )

@@ -362,9 +362,22 @@ def test_methods_of_many_passes_report_what_they_did(service: ExplainService) ->
 
 
 def test_limits_come_from_the_environment() -> None:
-    found = Limits.from_environment({"OUZEL_MAX_RESPONSE_BYTES": "2048", "OUZEL_MAX_PASSES": "7"})
-    assert (found.response_bytes, found.passes) == (2048, 7)
-    assert Limits.from_environment({}) == Limits()
-    for name, value in (("OUZEL_MAX_RESPONSE_BYTES", "12"), ("OUZEL_MAX_PASSES", "-1"), ("OUZEL_MAX_PASSES", "many")):
+    given = {"OUZEL_MAX_RESPONSE_BYTES": "2048", "OUZEL_MAX_PASSES": "7", "OUZEL_MEMORY_MB": "3"}
+    assert Limits.from_environment(given) == Limits(response_bytes=2048, passes=7, memory_bytes=3 * 2**20)
+    assert Limits.from_environment({}) == Limits.from_environment(dict.fromkeys(given, "")) == Limits()
+    for name, value in (
+        ("OUZEL_MAX_RESPONSE_BYTES", "12"),
+        ("OUZEL_MAX_PASSES", "-1"),
+        ("OUZEL_MAX_PASSES", "many"),
+        ("OUZEL_MEMORY_MB", "1.5"),
+    ):
         with pytest.raises(InvalidArgument, match=name):
             Limits.from_environment({name: value})
+
+
+def test_the_memory_granted_reaches_the_engine(tiny: Model) -> None:
+    def rows(limits: Limits) -> int:
+        explainer = ExplainService(tiny, limits).explainer
+        return explainer.prepare(torch.zeros(tiny.input_shape)).rows_per_pass({"plain"})
+
+    assert rows(Limits()) > rows(Limits(memory_bytes=1)) == 1

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.explain import Limits
 from ouzel.serving import Ports, ServingOptions, config
 from ouzel.serving.options import HOST, Resources, gpu_count, resources
 from ouzel.serving.store import Archive
@@ -63,6 +64,16 @@ def test_sizes_reach_both_sides() -> None:
     assert found["max_request_size"] == environment["OUZEL_MAX_REQUEST_BYTES"] == "1000"
     assert found["max_response_size"] == environment["OUZEL_MAX_RESPONSE_BYTES"] == "2000"
     assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_budgets_reach_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUZEL_MEMORY_MB", raising=False)
+    found = config.environment(ServingOptions(max_passes=77, memory_mb=512), GRANTED, Path("/run"))
+    assert (found["OUZEL_MAX_PASSES"], found["OUZEL_MEMORY_MB"]) == ("77", "512")
+    assert "OUZEL_MEMORY_MB" not in config.environment(ServingOptions(), GRANTED, Path("/run"))
+    assert ServingOptions().max_passes == Limits().passes
+    with pytest.raises(InvalidArgument, match="memory_mb is 0"):
+        ServingOptions(memory_mb=0)
 
 
 def test_environment_of_the_caller_cannot_replace_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

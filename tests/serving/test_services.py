@@ -37,6 +37,7 @@ def test_a_worker_answers_and_knows_its_limits(services: Shared) -> None:
         answer["environment"].items()
         >= {
             "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
+            "OUZEL_MAX_PASSES": str(options.max_passes),
             "OUZEL_THREADS": "3",
             "OMP_NUM_THREADS": "3",
         }.items()
