@@ -17,7 +17,19 @@ from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
-_METHODS = ("gradient", "guided", "grad_cam")
+_METHODS = (
+    "gradient",
+    "guided",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "guided_grad_cam",
+    "layer_cam",
+    "occlusion",
+    "rise",
+)
 
 
 @dataclass(frozen=True)

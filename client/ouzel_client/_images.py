@@ -67,6 +67,12 @@ def read(source: ImageInput, limit: int) -> Upload:
     )
 
 
+def is_file(source: Any) -> bool:
+    """Whether this is sent as the bytes of a file: a path (but no text), bytes, or a PIL image."""
+    pil = sys.modules.get("PIL.Image")
+    return isinstance(source, bytes | os.PathLike) or (pil is not None and isinstance(source, pil.Image))
+
+
 def _from_file(path: Path, limit: int) -> Upload:
     try:
         if path.exists() and not path.is_file():  # a pipe or a device might never end

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ouzel_client import _images
+from ouzel_client._settings import MAX_REQUEST_BYTES
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -74,7 +76,9 @@ class Saliency:
     target: None for the predicted class (or the default of the call), an index, a label, Contrast or Top.
     reduction: how channels become one value per pixel; None leaves it to the method, "none" keeps them.
     size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
-    parameters: those of the method, by name: numbers, texts, flags, arrays.
+    parameters: those of the method, by name: numbers, texts, flags. One that is an image, such as the baseline of
+    integrated_gradients, is a Path (a text is a name), the bytes of a file, a PIL image, or an array as `explain` takes
+    it; the service preprocesses it like the image itself.
     """
 
     method: str
@@ -200,7 +204,13 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
                 return pb.Parameter(tensor=tensors.encode(value))
             except TypeError as error:
                 raise InvalidArgument(f"{path}: {error}", field=path) from None
-    raise InvalidArgument(f"{path}: {value!r} is neither a number, a text, a flag nor an array", field=path)
+    if not _images.is_file(value):
+        raise InvalidArgument(f"{path}: {value!r:.80} is neither a number, a text, a flag nor an image", field=path)
+    try:
+        data = _images.read(value, MAX_REQUEST_BYTES).data
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}: {error.message}", field=path) from None
+    return pb.Parameter(tensor=Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data))
 
 
 def _integer(value: Any, path: str, *, bits: int) -> int:

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from ouzel_client import _cli_explain as work
-from ouzel_client._options import Saliency, When
+from ouzel_client import _cli_wishes as wishes
+from ouzel_client._options import When
 from ouzel_client._sync._client import Client
 from ouzel_client.errors import OuzelError
 
@@ -63,9 +64,21 @@ def main() -> None:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--model", envvar="OUZEL_MODEL", help="Name of the model. Default: OUZEL_MODEL, or the only one served.")
 @click.option(
-    "--method", "methods", multiple=True, help="Saliency method; may be repeated. Default: guided and grad_cam."
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Saliency method, with parameters of its own: smoothgrad:samples=32,of=guided. An image is @ and its path: "
+    "integrated_gradients:baseline=@grey.png. May be repeated. Default: guided and grad_cam.",
 )
 @click.option("--target", help="Class to explain: its label, or its index. Default: the predicted one.")
+@click.option("--contrast", nargs=2, metavar="A B", help="Explain why class A and not class B.")
+@click.option("--target-top", type=click.IntRange(min=1), help="Explain each of so many best classes, a map for each.")
+@click.option(
+    "--reduction",
+    type=click.Choice(["max_abs", "sum_abs", "signed_sum", "none"]),
+    help="How channels become one value per pixel; none keeps them. Default: max_abs.",
+)
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
 @click.option(
     "--size",
@@ -90,6 +103,9 @@ def explain(
     model: str | None,
     methods: tuple[str, ...],
     target: str | None,
+    contrast: tuple[str, str] | None,
+    target_top: int | None,
+    reduction: Any,
     top_k: int,
     size: Any,
     when_score_below: float | None,
@@ -98,10 +114,9 @@ def explain(
     as_json: bool,
 ) -> None:
     """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
+    common = {"target": wishes.target(target, contrast, target_top), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
-        "saliency": [
-            Saliency(method, target=_class(target), size=size) for method in methods or ("guided", "grad_cam")
-        ],
+        "saliency": wishes.saliency(methods or ("guided", "grad_cam"), common),
         "top_k": top_k,
         "when": When(score_below=when_score_below) if when_score_below is not None else None,
         "timeout": timeout,
@@ -122,7 +137,3 @@ def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[st
         for path, stem, result in zip(images, stems, results, strict=True):
             files = [] if out is None or isinstance(result, OuzelError) else work.write(result, out, stem)
             yield path, result, files
-
-
-def _class(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isdecimal() else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from importlib.metadata import EntryPoint
@@ -67,6 +68,51 @@ def test_options_reach_the_service(run, picture, server):
     assert request.options["saliency"][0]["target"] == {"index": "1"}
 
 
+def test_each_method_has_parameters_of_its_own(run, picture, server):
+    result = run(
+        "explain", picture, "--model", "m", "--reduction", "sum_abs", "--size", "original",
+        "--method", "integrated_gradients:steps=64,baseline=white",
+        "--method", "smoothgrad:samples=32,of=guided,noise=0.2,reduction=none",
+        "--method", "grad_cam:layer=4,target=dog,size=model",
+        "--method", "guided",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    first, second, third, fourth = server.requests[0].options["saliency"]
+    assert first["parameters"] == {"steps": {"integer": "64"}, "baseline": {"text": "white"}}
+    assert first["reduction"] == "SUM_ABS"
+    assert second["parameters"] == {"samples": {"integer": "32"}, "of": {"text": "guided"}, "noise": {"number": 0.2}}
+    assert second["reduction"] == "NONE"
+    assert third["parameters"] == {"layer": {"text": "4"}}
+    assert (third["target"], third["size"], fourth["size"]) == ({"label": "dog"}, "MODEL_INPUT", "ORIGINAL_IMAGE")
+    assert "parameters" not in fourth
+
+
+def test_an_image_among_the_parameters(run, picture, png, server):
+    result = run("explain", picture, "--model", "m", "--method", f"integrated_gradients:baseline=@{picture}")
+    assert result.exit_code == 0, result.output
+    tensor = server.requests[0].options["saliency"][0]["parameters"]["baseline"]["tensor"]
+    assert base64.b64decode(tensor["data"]) == png
+    result = run("explain", picture, "--model", "m", "--method", "integrated_gradients:baseline=@none.png")
+    assert result.exit_code == 1
+    assert "saliency[0].baseline: none.png: No such file" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "target"),
+    [
+        (["--contrast", "cat", "1"], {"contrast": {"a": {"label": "cat"}, "b": {"index": "1"}}}),
+        (["--target-top", "2"], {"top": 2}),
+        (["--target", "dog"], {"label": "dog"}),
+    ],
+)
+def test_targets(run, picture, server, args, target):
+    result = run("explain", picture, "--model", "m", "--method", "guided", "--json", *args)
+    assert result.exit_code == 0, result.output
+    assert server.requests[0].options["saliency"][0]["target"] == target
+    assert len(json.loads(result.stdout)["saliency"]) == target.get("top", 1)
+
+
 def test_one_bad_image_does_not_stop_the_others(run, picture, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
@@ -112,7 +158,24 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(run, picture):
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("args", [[], ["x", "--top-k", "0"], ["x", "--timeout", "0"], ["x", "--when-score-below", "2"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["x", "--top-k", "0"],
+        ["x", "--timeout", "0"],
+        ["x", "--when-score-below", "2"],
+        ["x", "--reduction", "mean"],
+        ["x", "--target-top", "0"],
+        ["x", "--target", "a", "--contrast", "a", "b"],
+        ["x", "--contrast", "a"],
+        ["x", "--method", "rise:masks"],
+        ["x", "--method", "rise:=3"],
+        ["x", "--method", "rise:"],
+        ["x", "--method", "rise:method=guided"],
+        ["x", "--method", "rise:reduction=mean"],
+    ],
+)
 def test_wrong_usage(run, args):
     assert run("explain", *args).exit_code == 2
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ouzel_client import Contrast, InvalidArgument, Saliency, Top, When
 from ouzel_client._options import encode
+from ouzel_protos import tensors
 
 
 def test_a_saliency_request_is_frozen_hashable_and_can_be_pickled():
@@ -33,6 +37,19 @@ def test_numbers_of_numpy_are_numbers():
     assert kinds == {"a": "number", "b": "integer", "c": "flag", "d": "tensor"}
 
 
+def test_images_among_the_parameters(picture, png, pixels, tmp_path):
+    for image in (picture, png):
+        tensor = encode(Saliency("m", baseline=image)).saliency[0].parameters["baseline"].tensor
+        assert tensors.decode(tensor).tobytes() == png
+    tensor = encode(Saliency("m", baseline=Image.fromarray(pixels))).saliency[0].parameters["baseline"].tensor
+    with Image.open(io.BytesIO(tensors.decode(tensor).tobytes())) as sent:
+        np.testing.assert_array_equal(np.asarray(sent), pixels)
+    for array in (pixels, pixels[:, :, 0].astype(np.float32)):
+        tensor = encode(Saliency("m", baseline=array)).saliency[0].parameters["baseline"].tensor
+        np.testing.assert_array_equal(tensors.decode(tensor), array)
+    assert encode(Saliency("m", baseline=str(picture))).saliency[0].parameters["baseline"].text == str(picture)
+
+
 def test_index_zero_is_a_target():
     assert encode("guided", target=0).saliency[0].target.WhichOneof("kind") == "index"
     assert not encode("guided").saliency[0].HasField("target")
@@ -54,6 +71,8 @@ def test_index_zero_is_a_target():
         (lambda: encode("a", target=Contrast("a", None)), "saliency[0].target.b"),
         (lambda: encode(Saliency("a", layer=object())), "saliency[0].layer"),
         (lambda: encode(Saliency("a", base=np.array(["x"]))), "saliency[0].base"),
+        (lambda: encode(Saliency("a", base=Path("no.png"))), "saliency[0].base"),
+        (lambda: encode(Saliency("a", base=b"<html>")), "saliency[0].base"),
         (lambda: encode((), top_k=0), "top_k"),
         (lambda: encode((), top_k=2**31), "top_k"),
         (lambda: encode((), when=When(score_below="x")), "when.score_below"),

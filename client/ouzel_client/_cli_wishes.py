@@ -1,0 +1,68 @@
+"""What `ouzel explain` asks for, from the texts of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ouzel_client._options import Contrast, Saliency, Target, Top
+from ouzel_client.errors import InvalidArgument
+
+
+def target(one: str | None, contrast: tuple[str, str] | None, top: int | None) -> Target:
+    """The target of all methods; at most one of the three may be given. Raises click.UsageError."""
+    if sum(option is not None for option in (one, contrast, top)) > 1:
+        raise click.UsageError("give one of --target, --contrast and --target-top")
+    if contrast is not None:
+        return Contrast(_class(contrast[0]), _class(contrast[1]))
+    if top is not None:
+        return Top(top)
+    return None if one is None else _class(one)
+
+
+def saliency(methods: Sequence[str], common: Mapping[str, Any]) -> list[Saliency]:
+    """One request per method, written as NAME or NAME:KEY=VALUE,KEY=VALUE. Raises click.BadParameter.
+
+    Keys are parameters of the method, or replace one of `common`: target, reduction, size, dtype.
+    """
+    return [_wish(text, common) for text in methods]
+
+
+def _wish(text: str, common: Mapping[str, Any]) -> Saliency:
+    method, colon, rest = text.partition(":")
+    keywords = dict(common)
+    for part in rest.split(",") if colon else ():
+        key, sign, value = part.partition("=")
+        if not key or not sign or key == "method":
+            raise click.BadParameter(f"{text!r}: {part!r} is not KEY=VALUE", param_hint="--method")
+        keywords[key] = _value(key, value)
+    try:
+        return Saliency(method, **keywords)
+    except InvalidArgument as error:
+        raise click.BadParameter(f"{text!r}: {error.message}", param_hint="--method") from None
+
+
+def _value(key: str, text: str) -> Any:
+    """A flag, a number, an image (@ and its path) or the text itself."""
+    if key == "layer":  # layers may be called by numbers
+        return text
+    if key == "target":
+        return _class(text)
+    if text.startswith("@"):
+        return Path(text[1:])
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _class(text: str) -> int | str:
+    """An index if it is a number, else a label."""
+    return int(text) if text.isdecimal() else text
