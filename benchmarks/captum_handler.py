@@ -1,9 +1,9 @@
 """The peer: TorchServe with captum as its users write it today.
 
 `BaseHandler` predicts under inference mode; captum's Saliency then runs its own forward and backward; the answer is a
-dict, which TorchServe writes as JSON. The network and its preprocessing come from the same archive as ours, and so does
-its batch size, which TorchServe would leave at 1. The whole attribution travels, (C, H, W), as captum returns it, unless
-a row's `map` field asks for the (H, W) map.
+dict, which TorchServe writes as JSON. The network, its preprocessing and its batch size (which TorchServe would leave
+at 1) come from the same archive as ours. The whole attribution travels, (C, H, W), as captum returns it, unless a
+row's `map` field asks for the (H, W) map.
 """
 
 import io

@@ -1,9 +1,9 @@
 """Predict and explain, served: (a) TorchServe with captum, (b) Ouzel, (c) the in-process limit; interleaved in one run.
 
-(a) comes twice: with the whole attribution in its answer, (C, H, W), as captum returns it, and with the (H, W) map alone,
-which is kind to it, since a user has to think of reducing it first. (c) is one forward and one input-only backward of the
-same network, frozen, folded, in the faster memory format, at the batch size that the clients allow, with no server and no
-decoding: what is left when serving costs nothing.
+(a) comes twice: with the whole attribution in its answer, (C, H, W), as captum returns it, and with the (H, W) map
+alone, which is kind to it, since a user has to think of reducing it first. (c) is one forward and one input-only
+backward of the same network, frozen, folded, in the faster memory format, at the batch size that the clients allow,
+with no server and no decoding: what is left when serving costs nothing.
 
     python benchmarks/explain.py [--seconds 8] [--rounds 4] [--clients 1 8] [--models resnet50 efficientnet-lite0]
 """

@@ -30,6 +30,7 @@ MODELS = {
     "efficientnet-lite0": "timm:tf_efficientnet_lite0",
 }
 SAMPLES = 8  # of SmoothGrad and integrated gradients
+PEER_ROWS = 64  # per pass of captum, which would otherwise hold all samples of all rows at once
 Job = Callable[[], object]
 
 
@@ -65,13 +66,19 @@ def captums(network: nn.Module, x: Tensor, cam_layer: str) -> dict[str, Job]:
             enlarged(captum.attr.LayerGradCam(network, layer).attribute(x, target)),
         )
 
-    smooth = captum.attr.NoiseTunnel(captum.attr.Saliency(network))
+    def smoothgrad() -> object:
+        tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(network))
+        together = max(1, min(SAMPLES, PEER_ROWS // len(x)))
+        return tunnel.attribute(
+            x, nt_type="smoothgrad", nt_samples=SAMPLES, nt_samples_batch_size=together, target=predicted()
+        )
+
     return {
         "gradient": lambda: captum.attr.Saliency(network).attribute(x, predicted()),
         "three": three,
-        "smoothgrad": lambda: smooth.attribute(x, nt_type="smoothgrad", nt_samples=SAMPLES, target=predicted()),
+        "smoothgrad": smoothgrad,
         "integrated": lambda: captum.attr.IntegratedGradients(network).attribute(
-            x, target=predicted(), n_steps=SAMPLES
+            x, target=predicted(), n_steps=SAMPLES, internal_batch_size=PEER_ROWS
         ),
         "grad_cam": lambda: enlarged(captum.attr.LayerGradCam(network, layer).attribute(x, predicted())),
     }
