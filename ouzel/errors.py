@@ -6,6 +6,10 @@ OuzelError
 │   └── TooLarge             beyond a stated limit of size
 ├── NotFound                 no such model, layer, ...
 ├── FailedPrecondition       right, but not with this model or in this state
+├── AlreadyExists            the name is taken by something else
+├── ResourceExhausted        beyond what one caller may have at a time, or the disk is full
+├── Unavailable              not now; whether it was done is not known
+├── DataLoss                 what was stored is damaged
 └── DeadlineExceeded         the caller's time was over before the work was done
 """
 
@@ -44,6 +48,32 @@ class NotFound(OuzelError, LookupError):
 class FailedPrecondition(OuzelError):
     code = "FAILED_PRECONDITION"
     http = 400
+
+
+class AlreadyExists(OuzelError):
+    code = "ALREADY_EXISTS"
+    http = 409
+
+
+class ResourceExhausted(OuzelError):
+    """retry_after: seconds after which it may work; 0 if time alone does not help."""
+
+    code = "RESOURCE_EXHAUSTED"
+    http = 429
+
+    def __init__(self, message: str, *, field: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, field=field)
+        self.retry_after = retry_after
+
+
+class Unavailable(OuzelError):
+    code = "UNAVAILABLE"
+    http = 503
+
+
+class DataLoss(OuzelError):
+    code = "DATA_LOSS"
+    http = 500
 
 
 class DeadlineExceeded(OuzelError, TimeoutError):
