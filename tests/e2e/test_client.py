@@ -112,6 +112,22 @@ def test_every_method_travels(client: Client, lite0: Model, chelsea: np.ndarray)
     assert answer.saliency["integrated_gradients"].measures["completeness_gap"] > 0
 
 
+def test_a_given_baseline_travels(client: Client, lite0: Model, chelsea: np.ndarray, tmp_path: Path) -> None:
+    blurred = Image.fromarray(chelsea).resize((30, 20)).resize((500, 400))
+    path = tmp_path / "blurred.png"
+    blurred.save(path)
+    wishes = [Saliency("integrated_gradients", steps=3, baseline=image) for image in (path, blurred, np.array(blurred))]
+    answer = client.models[MODEL].explain(chelsea, saliency=wishes, timeout=120)
+    x, start = (lite0.preprocessing(image) for image in (Image.fromarray(chelsea), blurred))
+    wish = saliency.Saliency("integrated_gradients", steps=3, baseline=start)
+    expected = saliency.Explainer(lite0)(x[None], [wish]).maps[0].values[0].numpy()
+    first, *others = answer.saliency
+    assert np.linalg.norm(first.array - expected) <= 0.03 * np.linalg.norm(expected)
+    assert first.parameters["baseline"].startswith("image sha256:")
+    for other in others:
+        np.testing.assert_array_equal(other.array, first.array)
+
+
 def test_many_keep_their_order(client: Client, chelsea: np.ndarray) -> None:
     images = [np.roll(chelsea, 40 * i, axis=1) for i in range(12)]
     images[5] = np.zeros((4, 4, 3), np.uint8)
