@@ -30,7 +30,7 @@ def only_model() -> str:
     served = serving["models"] if serving else []
     if len(served) == 1:
         return served[0]
-    known = f"; served are {', '.join(served)}" if served else ""
+    known = f"; served are {', '.join(served)}" if served else "; no services of this machine are running (`ouzel up`)"
     raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
 
 

@@ -170,7 +170,9 @@ def _print_entries(entries: tuple[Entry, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "version", "architecture", "classes", "size", "weights", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "version", "architecture", "classes", "size", "weights"):
+        table.add_column(column, overflow="fold")  # a name that is cut off is of no use
     for entry in entries:
         if entry.error:
             table.add_row(entry.name, "", "damaged", "", _megabytes(entry.size), "")
