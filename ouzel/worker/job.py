@@ -97,6 +97,8 @@ class Job:
     memory_deaths: int = 0
     batch_scale: float = 1.0  # halved after running out of memory
     checkpoint: str = ""  # digest of the newest checkpoint
+    pause: bool = False  # wished for; PAUSED once the process has stopped
+    worker: str = ""  # who holds the lease
 
     def message(self) -> pb.Job:
         """The job on the wire."""
