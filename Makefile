@@ -6,7 +6,9 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
-.PHONY: help setup demo up test lint format protos sync bench lock clean
+MODEL ?= efficientnet-lite0
+
+.PHONY: help setup demo up trust test lint format protos sync bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -22,6 +24,9 @@ demo: $(STAMP) ## explain a photograph with a real network; writes demo/
 
 up: $(STAMP) ## serve the models of model_store/ until Ctrl-C
 	@$(BIN)/ouzel up
+
+trust: $(STAMP) ## measure how far the maps of MODEL=NAME can be trusted
+	@$(BIN)/ouzel models trust $(MODEL) --html trust-$(MODEL).html
 
 test: $(STAMP) ## run the whole test suite
 	@$(BIN)/python -m pytest

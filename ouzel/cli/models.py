@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ouzel.cli._errors import Group
+from ouzel.cli.trust import trust
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, so that --help is quick
     from ouzel.models import Preprocessing
@@ -138,6 +139,9 @@ def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
         _print_json({"removed": name})
     else:
         click.echo(f"Removed {name}.")
+
+
+models.add_command(trust)
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:

@@ -1,0 +1,25 @@
+"""How far saliency maps can be trusted: measured, for one model and its methods, beside maps that know nothing of it.
+
+from ouzel.audit import shipped, trust
+
+report = trust(model, shipped(model.preprocessing))
+report.scores[0].method, report.scores[0].figures["deletion"]
+"""
+
+from ouzel.audit.explainers import EDGES, RANDOM
+from ouzel.audit.photographs import Photograph, from_folder, shipped
+from ouzel.audit.report import MPRT_LIMIT, QUICK, Score, TrustOptions, TrustReport, trust
+
+__all__ = [
+    "EDGES",
+    "MPRT_LIMIT",
+    "QUICK",
+    "RANDOM",
+    "Photograph",
+    "Score",
+    "TrustOptions",
+    "TrustReport",
+    "from_folder",
+    "shipped",
+    "trust",
+]

@@ -1,0 +1,52 @@
+"""Deletion and insertion (Petsiuk et al. 2018, arXiv 1806.07421): does the score follow the pixels the map points at?
+
+Pixels are taken in order of saliency. Deletion covers them one share after the other with the mean colour: a good map
+makes the probability fall early. Insertion reveals them from a blurred picture: a good map makes it rise early.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ouzel.saliency.baselines import blurred
+
+Mode = Literal["deletion", "insertion"]
+_CHUNK = 16  # images per forward
+
+
+def area(network: nn.Module, x: Tensor, values: Tensor, target: int, mode: Mode, *, steps: int, seed: int = 0) -> float:
+    """Area under the curve of the target's probability, in [0, 1].
+
+    x: (C, H, W); values: (H, W), signed or not: the largest go first. Equal values are taken in random order, drawn
+    from `seed`: a map with large flat parts gains nothing by where its zeros lie.
+    """
+    scores = curve(network, x, values, target, mode, steps=steps, seed=seed)
+    return float((scores.sum() - scores[0] / 2 - scores[-1] / 2) / steps)
+
+
+def curve(
+    network: nn.Module, x: Tensor, values: Tensor, target: int, mode: Mode, *, steps: int, seed: int = 0
+) -> Tensor:
+    """(steps + 1,) probabilities of the target, from no pixel changed to all."""
+    place = _places(values, seed).to(x.device)
+    start, end = (x, x.mean(dim=(1, 2), keepdim=True).expand_as(x)) if mode == "deletion" else (blurred(x[None])[0], x)
+    scores = []
+    counts = [round(step * values.numel() / steps) for step in range(steps + 1)]
+    for first in range(0, len(counts), _CHUNK):
+        images = torch.stack([torch.where(place < count, end, start) for count in counts[first : first + _CHUNK]])
+        with torch.no_grad():
+            scores.append(network(images).double().softmax(dim=1)[:, target])
+    return torch.cat(scores)
+
+
+def _places(values: Tensor, seed: int) -> Tensor:
+    """(H, W): the place of each pixel in the order, 0 for the most salient."""
+    flat = values.flatten().cpu()
+    shuffled = torch.randperm(flat.numel(), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[flat[shuffled].argsort(descending=True, stable=True)]
+    places = torch.empty_like(order)
+    places[order] = torch.arange(flat.numel())
+    return places.reshape(values.shape)

@@ -1,0 +1,118 @@
+"""Photographs to measure on, with the place of the object where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ouzel import models
+from ouzel.errors import InvalidArgument
+
+# Rough boxes (left, top, right, bottom), in pixels, drawn by eye round what ImageNet classifiers see on photographs of
+# scikit-image: the cup, the rocket, the tripod with its camera. The cat fills the view: a box would tell nothing.
+BOXES = {
+    "chelsea": None,
+    "coffee": (170, 15, 410, 310),
+    "rocket": (298, 120, 342, 410),
+    "camera": (228, 135, 410, 512),
+}
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """x: (C, H, W), as the model takes it. mask: (H, W) of bool, True on the object; None if nobody knows.
+
+    picture: (H, W, 3) uint8, what the model sees, for people to look at.
+    """
+
+    name: str
+    x: Tensor
+    mask: Tensor | None
+    picture: np.ndarray
+
+
+def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
+    """Four photographs of scikit-image, three with rough boxes. Raises InvalidArgument if it is missing."""
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise InvalidArgument(
+            "images: the photographs come with scikit-image, which is not installed; give a folder instead",
+            field="images",
+        ) from error
+    found = []
+    for name, box in BOXES.items():
+        image = Image.fromarray(getattr(data, name)())
+        mask = None
+        if box:
+            mask = Image.new("L", image.size)
+            mask.paste(255, box)
+        found.append(photograph(name, image, mask, preprocessing))
+    return tuple(found)
+
+
+def from_folder(
+    images: str | Path, preprocessing: models.Preprocessing, masks: str | Path | None = None
+) -> tuple[Photograph, ...]:
+    """The PNG, JPEG and WebP files of a folder, by name.
+
+    masks: a folder with a picture of the same stem and size for some or all of them, above mid-grey on the object.
+    Raises InvalidArgument that names the file.
+    """
+    paths = _files(images, "images")
+    if not paths:
+        raise InvalidArgument(f"images: {images} holds no PNG, JPEG or WebP file", field="images")
+    known = {path.stem: path for path in _files(masks, "masks")} if masks is not None else {}
+    if masks is not None and not known.keys() & {path.stem for path in paths}:
+        raise InvalidArgument(f"masks: no file in {masks} has the stem of an image in {images}", field="masks")
+    found = []
+    for path in paths:
+        image = _open(path, "images")
+        mask = _open(known[path.stem], "masks") if path.stem in known else None
+        found.append(photograph(path.name, image, mask, preprocessing))
+    return tuple(found)
+
+
+def photograph(
+    name: str, image: Image.Image, mask: Image.Image | None, preprocessing: models.Preprocessing
+) -> Photograph:
+    """One photograph as the model sees it. Raises InvalidArgument for a mask of another size, or without an object."""
+    height, width = preprocessing.input_size
+    view = preprocessing.view(*image.size)
+    picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=view)
+    inside = None
+    if mask is not None:
+        if mask.size != image.size:
+            raise InvalidArgument(
+                f"masks: the mask of {name} has {mask.width} x {mask.height} pixels, the image "
+                f"{image.width} x {image.height}",
+                field="masks",
+            )
+        seen = mask.convert("L").resize((width, height), Image.Resampling.BILINEAR, box=view)
+        inside = torch.tensor(np.asarray(seen) > 127)
+        if not inside.any():
+            raise InvalidArgument(
+                f"masks: the mask of {name} shows nothing in the part that the model sees", field="masks"
+            )
+    return Photograph(name, preprocessing(image), inside, np.asarray(picture))
+
+
+def _files(folder: str | Path, field: str) -> list[Path]:
+    if not Path(folder).is_dir():
+        raise InvalidArgument(f"{field}: {folder} is not a folder", field=field)
+    entries: Iterable[Path] = Path(folder).iterdir()
+    return sorted(path for path in entries if path.suffix.lower() in _SUFFIXES)
+
+
+def _open(path: Path, field: str) -> Image.Image:
+    try:
+        return models.decode(path.read_bytes())
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{field}: {path}: {error}", field=field) from None

@@ -1,0 +1,28 @@
+"""Does the map look at the object? For photographs whose object has a mask."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+TOLERANCE = 15  # pixels round the mask that still count as a hit, as TorchRay has it
+
+
+def pointing_game(values: Tensor, mask: Tensor, tolerance: int = TOLERANCE) -> float:
+    """1 if the map's maximum lies within `tolerance` pixels of the mask, else 0 (Zhang et al. 2018, arXiv 1608.00507).
+
+    values: (H, W); mask: (H, W) of bool. Of several equal maxima, the share that hits: a flat map wins nothing.
+    """
+    grown = F.max_pool2d(mask[None].float(), 2 * tolerance + 1, stride=1, padding=tolerance)[0] > 0
+    highest = values == values.max()
+    return float((highest & grown).sum() / highest.sum())
+
+
+def energy_inside(values: Tensor, mask: Tensor) -> float:
+    """Share of the map's mass |values| that lies on the mask (Wang et al. 2020, arXiv 1910.01279), in [0, 1].
+
+    A map without mass has none inside.
+    """
+    mass = values.double().abs()
+    total = mass.sum()
+    return float(mass[mask].sum() / total) if total else 0.0

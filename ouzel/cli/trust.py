@@ -1,0 +1,153 @@
+"""`ouzel models trust`: how far each method's maps of one model can be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel.cli._errors import Command
+from ouzel_protos import local
+
+if TYPE_CHECKING:
+    from ouzel.audit import Photograph, TrustOptions, TrustReport
+    from ouzel.audit.report import Progress
+    from ouzel.models import Model
+
+_ARROWS = {1: "↑", -1: "↓"}
+_folder = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="OUZEL_MODEL_STORE",
+    default=Path("model_store"),
+    show_default="./model_store",
+    show_envvar=True,
+    help="Folder of the archives.",
+)
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME", help="Saliency method; may be repeated. Default: all."
+)
+@click.option("--images", type=_folder, help="Folder of photographs. Default: four that scikit-image brings along.")
+@click.option(
+    "--masks", type=_folder, help="Folder of masks: same stems and sizes as the images, bright on the object."
+)
+@click.option("--quick", is_flag=True, help="Three methods, fewer steps: seconds instead of minutes, rougher figures.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with pictures.")
+@click.option("--fresh", is_flag=True, help="Measure again what has been measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def trust(
+    *,
+    name: str,
+    store: Path,
+    methods: tuple[str, ...],
+    images: Path | None,
+    masks: Path | None,
+    quick: bool,
+    html: Path | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Measure how far the saliency maps of the model NAME can be trusted.
+
+    Deletion, insertion, pointing game, energy inside the object, randomisation of the model, infidelity and
+    max-sensitivity of each method, beside an edge filter and a random map. docs/trust.md says how to read them. The
+    same weights, photographs and options are measured once.
+    """
+    if masks is not None and images is None:
+        raise click.UsageError("--masks goes with --images")
+    from dataclasses import replace
+
+    from ouzel import models
+    from ouzel.audit import QUICK, TrustOptions, from_folder, shipped
+    from ouzel.models.store import ModelStore
+
+    options = QUICK if quick else TrustOptions()
+    if methods:
+        options = replace(options, methods=tuple(dict.fromkeys(methods)))
+    model = models.load(ModelStore(store).find(name))
+    photographs = from_folder(images, model.preprocessing, masks) if images else shipped(model.preprocessing)
+    folder = local.state_dir() / "trust" / _key(model, photographs, options)
+    if fresh or not (folder / "report.json").exists():
+        _measure(model, photographs, options, folder)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    if html:
+        html.write_bytes((folder / "report.html").read_bytes())
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+
+
+def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions) -> str:
+    """Names everything that the figures depend on."""
+    tools = [f"{package} {version(package)}" for package in ("ouzel", "torch", "captum")]
+    digest = hashlib.sha256(json.dumps([model.digest, asdict(options), tools]).encode())
+    for one in photographs:
+        digest.update(repr((one.name, one.x.shape, one.mask is None)).encode())
+        digest.update(one.x.numpy().tobytes())
+        if one.mask is not None:
+            digest.update(one.mask.numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path) -> None:
+    from ouzel.audit import trust as measure
+    from ouzel.cli.trust_page import page
+
+    with _bar() as advance:
+        report = measure(model, photographs, options, on_progress=advance)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "report.html").write_text(page(report, photographs), encoding="utf-8")
+    partial = folder / "report.json.partial"  # last, and in one piece: it says that the measurement is whole
+    partial.write_text(json.dumps(_plain(report), ensure_ascii=False), encoding="utf-8")
+    partial.replace(folder / "report.json")
+
+
+def _plain(report: TrustReport) -> dict[str, Any]:
+    from dataclasses import replace
+
+    return asdict(replace(report, scores=tuple(replace(score, maps=()) for score in report.scores)))
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ouzel.audit.report import FIGURES
+
+    table = Table("method", box=None, pad_edge=False)
+    for figure, direction in FIGURES.items():
+        table.add_column(f"{figure} {_ARROWS[direction]}", justify="right")
+    for score in report["scores"]:
+        figures = [f"{score['figures'][each]:.2f}" if each in score["figures"] else "-" for each in FIGURES]
+        table.add_row(escape(score["method"]), *figures)
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    for score in report["scores"]:
+        for finding in [*score["fails"], *([score["problem"]] if score["problem"] else [])]:
+            console.print(escape(f"{score['method']}: {finding}"), highlight=False)
+    seen = ", ".join(f"{photo} ({label})" for photo, label in report["photographs"])
+    console.print(escape(f"Measured on {seen}."), highlight=False)
