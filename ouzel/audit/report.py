@@ -22,8 +22,8 @@ from ouzel.audit.photographs import Photograph
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.saliency import METHODS, Explainer, make_method
 
-# Above this rank correlation with the maps of a network that knows nothing, a map is said to fail: half of its order
-# comes from the picture alone.
+# Above this mean rank correlation with the maps of a network that forgets its layers from the output down, a method is
+# said to fail: most of what it draws does not come from what the network has learnt.
 MPRT_LIMIT = 0.5
 # What the methods of many passes are asked for; fewer passes than their defaults, for each runs a hundred times.
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
@@ -77,8 +77,9 @@ QUICK = TrustOptions(("gradient", "guided", "grad_cam"), steps=16, stages=2, sam
 @dataclass(frozen=True)
 class Score:
     """figures: means over the photographs, by name, those of FIGURES that could be measured. mprt_stages: rank
-    correlation after each stage of randomisation. fails: what the map is known to fail. problem: why a method could not
-    be measured at all, then everything else is empty. maps: (H, W) per photograph, for pictures.
+    correlation after each stage of randomisation; their mean is the figure. fails: what the map is known to fail.
+    problem: why a method could not be measured at all, then everything else is empty. maps: (H, W) per photograph, for
+    pictures.
     """
 
     method: str
@@ -155,7 +156,7 @@ class _Bench:
                 "deletion": self._areas(maps, "deletion"),
                 "insertion": self._areas(maps, "insertion"),
                 **self._regions(maps),
-                "mprt": stages[-1],
+                "mprt": fmean(stages),
                 "infidelity": self._infidelity(signed),
                 "sensitivity": self._sensitivity(shown),
             }

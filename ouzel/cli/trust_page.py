@@ -25,7 +25,7 @@ _MEANING = {
     "insertion": "the same while they are revealed first",
     "pointing": "share of photographs whose most salient pixel lies on the object, or within 15 pixels of it",
     "energy": "share of the map's mass on the object",
-    "mprt": f"rank correlation with the maps of the fully randomised network; above {MPRT_LIMIT} is a failure",
+    "mprt": f"mean rank correlation with the maps of a network that forgets its layers; above {MPRT_LIMIT} fails",
     "infidelity": "share of the logit's change under small noise that the map leaves unexplained",
     "sensitivity": "largest relative change of the map under noise that nobody sees",
 }
