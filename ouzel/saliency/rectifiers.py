@@ -174,3 +174,9 @@ _READERS: dict[Any, _Reader] = {
     **dict.fromkeys((torch.clamp_min, Tensor.clamp_min), _clamp),
     **dict.fromkeys((torch.clamp_min_, Tensor.clamp_min_), _clamp_),
 }
+
+
+def is_rectifier(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether this call of a torch function is one of the rectifiers above; smooth activations are none."""
+    reader = _READERS.get(func)
+    return func not in _SMOOTH and reader is not None and reader(*args, **kwargs) is not None

@@ -1,0 +1,34 @@
+"""Activation maximization: which input excites a node of a network most?
+
+from ouzel.maximize import Channel, ClassLogit, maximize
+
+result = maximize(model, [ClassLogit("tabby"), Channel("blocks.3", 12)], recipe="fourier", seed=0)
+result.found[0].image         # (3, H, W) in [0, 1]
+result.found[0].activation    # of that very image
+"""
+
+from ouzel.maximize.ascent import Found, Result, Step, maximize
+from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
+from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
+from ouzel.maximize.spectrum import spectrum_of
+from ouzel.maximize.truncated import Truncated
+
+__all__ = [
+    "RECIPES",
+    "Channel",
+    "ClassLogit",
+    "Direction",
+    "Found",
+    "FourierRecipe",
+    "Maco",
+    "Node",
+    "Pixel",
+    "Recipe",
+    "Result",
+    "Step",
+    "Truncated",
+    "Unit",
+    "make_recipe",
+    "maximize",
+    "spectrum_of",
+]

@@ -1,0 +1,303 @@
+"""Activation maximization: the loop. Which image excites a node most?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from ouzel import models
+from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.maximize.nodes import LOGITS, ClassLogit, Node, readout
+from ouzel.maximize.recipes import Recipe, make_recipe
+from ouzel.maximize.redirect import Redirected
+from ouzel.maximize.regularizers import alikeness
+from ouzel.maximize.spaces import Space
+from ouzel.maximize.truncated import Truncated
+
+REDIRECTED_STEPS = 16  # as Lucid has it
+MOST_IMAGES = 4096
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `on_step` sees after a step. step: 1, 2, ... of steps. activations, objectives: (n,), before the step; the
+    objective is the activation of the random view less the penalty. images(): (n, C, H, W) in [0, 1] as they are now.
+    state(): all that `resume` needs; plain values and tensors, for torch.save.
+    """
+
+    step: int
+    steps: int
+    activations: tuple[float, ...]
+    objectives: tuple[float, ...]
+    images: Callable[[], Tensor] = field(repr=False)
+    state: Callable[[], dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image for one node.
+
+    image: (C, H, W) float32 of whole multiples of 1/255, so that a PNG holds this very image. activation: of the node
+    for this very image, whole and unturned. history: the activation of the random view at each step. transparency:
+    (H, W) in [0, 1]: where the gradient has been at work.
+    """
+
+    node: Node
+    title: str
+    image: Tensor = field(repr=False)
+    activation: float
+    history: tuple[float, ...] = field(repr=False)
+    transparency: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """found: for each node its images, in order. recipe and seed make it again. stopped: `on_step` ended it early."""
+
+    found: tuple[Found, ...]
+    recipe: Recipe
+    seed: int
+    steps: int
+    stopped: bool
+
+
+def maximize(
+    model: models.Model | nn.Module,
+    targets: Sequence[Node],
+    *,
+    recipe: str | Recipe = "fourier",
+    images_per_target: int = 1,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+    seed: int = 0,
+    on_step: Callable[[Step], bool | None] | None = None,
+    resume: dict[str, Any] | None = None,
+    memory_bytes: int | None = None,
+) -> Result:
+    """Seek images in [0, 1] that excite the target nodes, all as one batch.
+
+    model: a Model, or a module that takes values in [0, 1] as they are, (n, C, H, W). recipe: "pixel", "fourier",
+    "maco", or a recipe with parameters of its own. size: (height, width); a Model has its own, a module needs one.
+    channels: of a module's input; a Model has its own. on_step: called after every step; True ends the run. resume: the
+    state of an earlier run of the same call; it goes on as if it had never stopped. memory_bytes: what may be used;
+    None is half of what is free. Raises OuzelError before the first step for what cannot be.
+    """
+    chosen = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
+    run = _Run(
+        model,
+        targets,
+        chosen,
+        copies=images_per_target,
+        size=size,
+        channels=channels,
+        seed=seed,
+        memory_bytes=memory_bytes,
+    )
+    if resume is not None:
+        run.restore(resume)
+    stopped = False
+    while run.step < chosen.steps and not stopped:
+        seen = run.advance()
+        stopped = bool(on_step and on_step(seen))
+    return run.result(stopped)
+
+
+class _Run:
+    """One run: the images so far, the optimiser, the generator."""
+
+    def __init__(
+        self,
+        model: models.Model | nn.Module,
+        targets: Sequence[Node],
+        recipe: Recipe,
+        *,
+        copies: int,
+        size: tuple[int, int] | None,
+        channels: int,
+        seed: int,
+        memory_bytes: int | None,
+    ) -> None:
+        if not targets:
+            raise InvalidArgument("targets: name at least one node", field="targets")
+        if not 1 <= copies <= MOST_IMAGES // len(targets):
+            raise InvalidArgument(
+                f"images_per_target: {copies} is not within 1..{MOST_IMAGES // len(targets)}", field="images_per_target"
+            )
+        self.recipe, self.copies, self.seed = recipe, copies, seed
+        self.nodes = tuple(targets)
+        network = model if isinstance(model, nn.Module) else model.network
+        labels = () if isinstance(model, nn.Module) else model.labels
+        shape, self._mean, self._std = _input(model, size, channels)
+        layers = {LOGITS if isinstance(node, ClassLogit) else node.layer for node in targets}
+        self._network = Truncated(network, layers)
+        parameter = next(network.parameters(), None)
+        self.device = parameter.device if parameter is not None else torch.device("cpu")
+        self._mean, self._std = self._mean.to(self.device), self._std.to(self.device)
+        self.count = len(targets) * copies
+        example = torch.full((1, *shape), 0.5, device=self.device)
+        shapes = self._network.shapes(self._normalised(example))
+        self._readouts = tuple(
+            readout(node, shapes[_layer(node)], labels, f"targets[{number}]") for number, node in enumerate(targets)
+        )
+        _check_memory(network, self._normalised(example), self.count, memory_bytes)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
+        self._optimizer = recipe.optimizer(self._space.leaves)
+        self._work = torch.zeros(self.count, *shape[1:], device=self.device)
+        self._history: list[list[float]] = []
+        self.step = 0
+
+    def advance(self) -> Step:
+        """One step of the optimiser."""
+        images = self._space.images()
+        views = self.recipe.views(images, self._generator)
+        redirected = Redirected() if self.step < REDIRECTED_STEPS else nullcontext()
+        with redirected:
+            outputs = self._network(self._normalised(views))
+        activations = self._activations(outputs)
+        objectives = activations - self.recipe.penalty(images)
+        loss = -objectives.sum() + self._likeness(outputs, images)
+        wanted = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        self._check_finite(activations, gradients)
+        self._work += gradients[0].detach().abs().amax(dim=1)
+        for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
+            leaf.grad = gradient
+        self._optimizer.step()
+        self._space.project()
+        self.step += 1
+        self._history.append(activations.detach().tolist())
+        return Step(
+            self.step,
+            self.recipe.steps,
+            tuple(self._history[-1]),
+            tuple(objectives.detach().tolist()),
+            lambda: self._space.images().detach().clone(),
+            self.state,
+        )
+
+    def result(self, stopped: bool) -> Result:
+        with torch.no_grad():
+            images = (self._space.images() * 255).round().clamp(0, 255) / 255
+            activations = self._activations(self._network(self._normalised(images))).tolist()
+        found = []
+        for row in range(self.count):
+            work = self._work[row]
+            found.append(
+                Found(
+                    node=self.nodes[row // self.copies],
+                    title=self._readouts[row // self.copies].title,
+                    image=images[row].detach().float().cpu(),
+                    activation=activations[row],
+                    history=tuple(step[row] for step in self._history),
+                    transparency=(work / work.max().clamp_min(1e-30)).cpu(),
+                )
+            )
+        return Result(tuple(found), self.recipe, self.seed, self.step, stopped)
+
+    def state(self) -> dict[str, Any]:
+        """All that changes from step to step, copied."""
+        return {
+            "step": self.step,
+            "leaves": [leaf.detach().cpu().clone() for leaf in self._space.leaves],
+            "optimizer": _copied(self._optimizer.state_dict()),
+            "generator": self._generator.get_state(),
+            "work": self._work.cpu().clone(),
+            "history": [list(each) for each in self._history],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Raises InvalidArgument for the state of another run."""
+        try:
+            for leaf, saved in zip(self._space.leaves, state["leaves"], strict=True):
+                if leaf.shape != saved.shape:
+                    raise ValueError(f"{tuple(saved.shape)} instead of {tuple(leaf.shape)}")
+                with torch.no_grad():
+                    leaf.copy_(saved)
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._generator.set_state(state["generator"])
+            self._work.copy_(state["work"])
+            self._history = [list(each) for each in state["history"]]
+            self.step = int(state["step"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InvalidArgument(f"resume: is not the state of this call ({error})", field="resume") from error
+
+    def _activations(self, outputs: dict[str, Tensor]) -> Tensor:
+        """(n,): each row's node."""
+        rows = []
+        for number, read in enumerate(self._readouts):
+            own = slice(number * self.copies, (number + 1) * self.copies)
+            rows.append(read(outputs[read.layer][own]))
+        return torch.cat(rows)
+
+    def _likeness(self, outputs: dict[str, Tensor], images: Tensor) -> Tensor | float:
+        if self.copies == 1 or not self.recipe.diversity:
+            return 0.0
+        total: Tensor | float = 0.0
+        for number, read in enumerate(self._readouts):
+            own = slice(number * self.copies, (number + 1) * self.copies)
+            output = outputs[read.layer][own]
+            total = total + alikeness(output if output.ndim == 4 else images[own] - 0.5)
+        return self.recipe.diversity * self.copies * total
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images - self._mean) / self._std
+
+    def _check_finite(self, activations: Tensor, gradients: Sequence[Tensor | None]) -> None:
+        if not activations.isfinite().all() or not all(g is None or g.isfinite().all() for g in gradients):
+            raise FailedPrecondition(f"targets: the network's values are not finite at step {self.step + 1}")
+
+
+def _layer(node: Node) -> str:
+    return LOGITS if isinstance(node, ClassLogit) else node.layer
+
+
+def _input(
+    model: models.Model | nn.Module, size: tuple[int, int] | None, channels: int
+) -> tuple[tuple[int, int, int], Tensor, Tensor]:
+    """(C, H, W), and the mean and deviation, (C, 1, 1), that lead from [0, 1] to what the network takes."""
+    if isinstance(model, nn.Module):
+        if size is None:
+            raise InvalidArgument("size: a plain module needs (height, width)", field="size")
+        mean, std = (0.0,) * channels, (1.0,) * channels
+    else:
+        mean, std, channels = model.preprocessing.mean, model.preprocessing.std, model.preprocessing.channels
+        size = size or model.preprocessing.input_size
+    if not all(isinstance(edge, int) and 1 <= edge <= 4096 for edge in size):
+        raise InvalidArgument(f"size: {size} is not (height, width), each within 1..4096", field="size")
+    as_column = [torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std)]
+    return (channels, *size), as_column[0], as_column[1]
+
+
+def _check_memory(network: nn.Module, example: Tensor, count: int, memory_bytes: int | None) -> None:
+    """Raises InvalidArgument if the graph of all images is over the budget. Counts what the leaf modules put out."""
+    leaves = {name for name, module in network.named_modules() if not any(True for _ in module.children())}
+    seen = models.layers(network, example)
+    numbers = sum(torch.Size(each.shape).numel() for each in seen if each.name in leaves and each.shape)
+    one = 2 * 4 * (numbers + 8 * example[0].numel())  # values and gradients
+    if memory_bytes is not None:
+        budget = memory_bytes
+    elif example.is_cuda:
+        budget = torch.cuda.mem_get_info(example.device)[0] // 2
+    else:
+        budget = psutil.virtual_memory().available // 2
+    if one * count > budget:
+        raise InvalidArgument(
+            f"targets: {count} images need about {one * count / 2**20:.0f} MiB, the budget is {budget / 2**20:.0f} "
+            f"MiB; at most {budget // one} fit",
+            field="targets",
+        )
+
+
+def _copied(state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state

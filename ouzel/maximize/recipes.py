@@ -1,0 +1,199 @@
+"""How an image is sought: the space, the optimiser, the views, the regularisers."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from ouzel.errors import InvalidArgument
+from ouzel.maximize.regularizers import norm, total_variation
+from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
+from ouzel.maximize.spectrum import magnitude
+from ouzel.maximize.transforms import Views
+
+
+class Recipe(Protocol):
+    """steps: of the optimiser. diversity: weight of being different, where several images are sought for a node."""
+
+    name: ClassVar[str]
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def diversity(self) -> float: ...
+
+    @property
+    def views(self) -> Views: ...
+
+    def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
+        """shape: (n, C, H, W) of the images."""
+
+    def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer: ...
+
+    def penalty(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) to (n,)."""
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """Projected gradient ascent on the pixels, with norm and total-variation regularisers (Simonyan et al. 2014;
+    Mahendran and Vedaldi 2015).
+
+    steps: 1 to 100000. rate: of Adam, in units of [0, 1]. norm_weight, p: of the mean of |2x - 1|^p. tv_weight, beta:
+    of the total variation. jitter, zoom_range, rotate: of the random views, see Views; zoom goes from 1 / (1 +
+    zoom_range) to 1 + zoom_range. diversity: weight of the likeness of images that are sought for one node.
+    """
+
+    steps: int = 256
+    rate: float = 0.02
+    norm_weight: float = 1.0
+    p: float = 6.0
+    tv_weight: float = 100.0
+    beta: float = 2.0
+    jitter: float = 0.04
+    zoom_range: float = 0.0
+    rotate: float = 0.0
+    diversity: float = 0.0
+    name: ClassVar[str] = "pixel"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def views(self) -> Views:
+        return _views(self)
+
+    def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
+        return Pixels((0.5 + 0.02 * torch.randn(shape, generator=generator)).clamp(0, 1).to(device))
+
+    def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(leaves, lr=self.rate)
+
+    def penalty(self, images: Tensor) -> Tensor:
+        return self.norm_weight * norm(images, self.p) + self.tv_weight * total_variation(images, self.beta)
+
+
+@dataclass(frozen=True)
+class FourierRecipe:
+    """Fourier coefficients of decorrelated colours under random views (Olah et al. 2017, "Feature visualization").
+
+    Parameters as those of Pixel.
+    """
+
+    steps: int = 256
+    rate: float = 0.05
+    tv_weight: float = 0.0
+    beta: float = 2.0
+    jitter: float = 0.05
+    zoom_range: float = 0.1
+    rotate: float = 10.0
+    diversity: float = 0.0
+    name: ClassVar[str] = "fourier"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def views(self) -> Views:
+        return _views(self)
+
+    def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
+        count, channels, height, width = shape
+        start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
+        return Fourier(start.to(device), height, width)
+
+    def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(leaves, lr=self.rate)
+
+    def penalty(self, images: Tensor) -> Tensor:
+        return self.tv_weight * total_variation(images, self.beta)
+
+
+@dataclass(frozen=True)
+class Maco:
+    """Phases of a fixed, natural magnitude spectrum under random crops (Fel et al. 2023, arXiv 2306.06805).
+
+    spectrum: radial amplitudes, (channels, bins), of the caller's data (`spectrum_of`); empty takes those of
+    photographs. The others as those of Pixel; zoom goes from 1 to 1 + zoom_range.
+    """
+
+    steps: int = 256
+    rate: float = 1.0
+    jitter: float = 0.1
+    zoom_range: float = 1.0
+    rotate: float = 0.0
+    diversity: float = 0.0
+    spectrum: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    name: ClassVar[str] = "maco"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def views(self) -> Views:
+        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate)
+
+    def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
+        count, channels, height, width = shape
+        start = math.pi * (2 * torch.rand(count, channels, height, width // 2 + 1, generator=generator) - 1)
+        return Phases(start.to(device), magnitude(channels, height, width, self.spectrum), height, width)
+
+    def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.NAdam(leaves, lr=self.rate)
+
+    def penalty(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images))
+
+
+RECIPES: dict[str, type] = {recipe.name: recipe for recipe in (Pixel, FourierRecipe, Maco)}
+_LIMITS = {
+    "steps": (1, 100_000),
+    "rate": (1e-6, 100.0),
+    "norm_weight": (0.0, 1e6),
+    "p": (1.0, 32.0),
+    "tv_weight": (0.0, 1e6),
+    "beta": (0.5, 8.0),
+    "zoom_range": (0.0, 4.0),
+    "diversity": (0.0, 1e6),
+}
+
+
+def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
+    """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
+    if name not in RECIPES:
+        close = difflib.get_close_matches(str(name), RECIPES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InvalidArgument(f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{hint}", field="recipe")
+    allowed = [each.name for each in dataclasses.fields(RECIPES[name])]
+    for key in parameters:
+        if key not in allowed:
+            raise InvalidArgument(
+                f"parameters: {name} knows no parameter {key!r}; one of {', '.join(allowed)}", field=f"parameters.{key}"
+            )
+    recipe: Recipe = RECIPES[name](**parameters)
+    return recipe
+
+
+def _views(recipe: Pixel | FourierRecipe) -> Views:
+    return Views(recipe.jitter, (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range), recipe.rotate)
+
+
+def _check(recipe: Any) -> None:
+    for name, (least, most) in _LIMITS.items():
+        value = getattr(recipe, name, least)
+        where = f"parameters.{name}"
+        kinds = int if name == "steps" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise InvalidArgument(f"{where}: {value!r:.80} is no {'whole ' * (name == 'steps')}number", field=where)
+        if not least <= value <= most:
+            raise InvalidArgument(f"{where}: {value} is not within {least:g}..{most:g}", field=where)
+    _ = recipe.views  # checks itself

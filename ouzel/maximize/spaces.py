@@ -1,0 +1,89 @@
+"""The spaces in which images are sought: pixels, Fourier coefficients, or phases of a natural spectrum."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Colour directions of natural images (Olah et al. 2017): the columns of what decorrelates them, by the largest norm.
+_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
+_COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
+
+
+class Space(Protocol):
+    leaves: list[Tensor]
+
+    def images(self) -> Tensor:
+        """(n, C, H, W) in [0, 1], differentiable in the leaves."""
+
+    def project(self) -> None:
+        """Put the leaves back to where they are allowed, after a step."""
+
+
+class Pixels:
+    """The values themselves, kept within [0, 1]."""
+
+    def __init__(self, start: Tensor) -> None:
+        self.leaves = [start.requires_grad_()]
+
+    def images(self) -> Tensor:
+        return self.leaves[0]
+
+    def project(self) -> None:
+        with torch.no_grad():
+            self.leaves[0].clamp_(0, 1)
+
+
+class Fourier:
+    """Fourier coefficients, scaled by 1/frequency, of decorrelated colours; a sigmoid leads to [0, 1].
+
+    start: (n, C, H, W // 2 + 1, 2), real and imaginary parts.
+    """
+
+    def __init__(self, start: Tensor, height: int, width: int) -> None:
+        self.leaves = [start.requires_grad_()]
+        self._size = height, width
+        lowest = 1 / max(height, width)
+        self._scale = (1 / frequencies(height, width).clamp_min(lowest)).to(start)
+
+    def images(self) -> Tensor:
+        spectrum = torch.view_as_complex(self.leaves[0]) * self._scale
+        values = torch.fft.irfft2(spectrum, s=self._size, norm="ortho") / 4
+        return torch.sigmoid(_colour(values))
+
+    def project(self) -> None: ...
+
+
+class Phases:
+    """Only the phase is free; the magnitude is that of natural images (Fel et al. 2023, MaCo, arXiv 2306.06805).
+
+    start: (n, C, H, W // 2 + 1), radians. magnitude: (C, H, W // 2 + 1).
+    """
+
+    def __init__(self, start: Tensor, magnitude: Tensor, height: int, width: int) -> None:
+        self.leaves = [start.requires_grad_()]
+        self._size = height, width
+        self._magnitude = magnitude.to(start)
+
+    def images(self) -> Tensor:
+        spectrum = torch.polar(self._magnitude.expand_as(self.leaves[0]), self.leaves[0])
+        values = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
+        values = values - values.mean(dim=(2, 3), keepdim=True)
+        # A quarter is a usual standard deviation of photographs; the sigmoid's slope at 0 is a quarter too.
+        values = values / values.flatten(1).std(dim=1).clamp_min(1e-12)[:, None, None, None]
+        return torch.sigmoid(values)
+
+    def project(self) -> None: ...
+
+
+def frequencies(height: int, width: int) -> Tensor:
+    """(H, W // 2 + 1): cycles per pixel of each coefficient of a real image's spectrum."""
+    down = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+    across = torch.fft.rfftfreq(width, dtype=torch.float64)
+    return torch.hypot(down, across)
+
+
+def _colour(values: Tensor) -> Tensor:
+    return torch.einsum("nchw,dc->ndhw", values, _COLOURS.to(values)) if values.shape[1] == 3 else values

@@ -1,0 +1,86 @@
+"""A network that runs no further than the layers that are asked for."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ouzel import models
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.maximize.nodes import LOGITS
+
+
+class _Enough(Exception):
+    """Raised inside a forward pass when everything wanted has been seen."""
+
+
+class Truncated:
+    """The outputs of `layers` of a network, at the price of the pass up to the last of them.
+
+    Works on a frozen copy of its own. LOGITS among the layers is the network's output, for which the pass is whole. Of
+    a layer that runs several times in a pass the first output counts. Not to be shared between threads.
+    """
+
+    def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
+        with torch.no_grad():  # copies of a script's parameters would be results of a computation otherwise
+            self._network = models.freeze(copy.deepcopy(network))
+        self._wanted = frozenset(layers)
+        named = dict(self._network.named_modules(remove_duplicate=False))
+        for layer in self._wanted - {LOGITS}:
+            if layer not in named:
+                close = difflib.get_close_matches(layer, named, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
+                raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
+            if isinstance(named[layer], torch.jit.ScriptModule):
+                raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
+        self._modules = {layer: named[layer] for layer in self._wanted - {LOGITS}}
+
+    def __call__(self, x: Tensor) -> dict[str, Tensor]:
+        """x: (n, C, H, W), normalised. Raises FailedPrecondition for a layer that did not run or gave no tensor."""
+        outputs: dict[str, Tensor] = {}
+        with self._watched(outputs):
+            try:
+                logits = self._network(x)
+            except _Enough:
+                return outputs
+        if LOGITS in self._wanted:
+            outputs[LOGITS] = logits
+        for layer in self._wanted - outputs.keys():
+            raise FailedPrecondition(f"layer: {layer!r} does not run, or puts out no tensor", field="layer")
+        return outputs
+
+    def shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's output for one row. Raises InvalidArgument for sizes that the network cannot take."""
+        try:
+            with torch.no_grad():
+                return {layer: tuple(out.shape[1:]) for layer, out in self(x[:1]).items()}
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidArgument(
+                f"size: the network cannot take {tuple(x.shape[1:])} ({reason:.200})", field="size"
+            ) from error
+
+    @contextmanager
+    def _watched(self, outputs: dict[str, Tensor]) -> Iterator[None]:
+        def watch(layer: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                if isinstance(output, Tensor):
+                    # A copy: the next module may overwrite its input in place.
+                    outputs.setdefault(layer, output.clone())
+                if outputs.keys() >= self._wanted:
+                    raise _Enough
+
+            return hook
+
+        handles = [module.register_forward_hook(watch(layer)) for layer, module in self._modules.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
