@@ -10,6 +10,7 @@ result.found[0].activation    # of that very image
 from ouzel.maximize.ascent import Found, Result, Step, maximize
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
+from ouzel.maximize.search import Hit, Ranking, search
 from ouzel.maximize.spectrum import spectrum_of
 from ouzel.maximize.truncated import Truncated
 
@@ -20,9 +21,11 @@ __all__ = [
     "Direction",
     "Found",
     "FourierRecipe",
+    "Hit",
     "Maco",
     "Node",
     "Pixel",
+    "Ranking",
     "Recipe",
     "Result",
     "Step",
@@ -30,5 +33,6 @@ __all__ = [
     "Unit",
     "make_recipe",
     "maximize",
+    "search",
     "spectrum_of",
 ]

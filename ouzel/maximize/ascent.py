@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psutil
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.maximize.nodes import LOGITS, ClassLogit, Node, readout
+from ouzel.maximize.inputs import Inputs
+from ouzel.maximize.nodes import Node
 from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.redirect import Redirected
 from ouzel.maximize.regularizers import alikeness
+from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space
-from ouzel.maximize.truncated import Truncated
 
 REDIRECTED_STEPS = 16  # as Lucid has it
 MOST_IMAGES = 4096
@@ -45,7 +46,8 @@ class Found:
 
     image: (C, H, W) float32 of whole multiples of 1/255, so that a PNG holds this very image. activation: of the node
     for this very image, whole and unturned. history: the activation of the random view at each step. transparency:
-    (H, W) in [0, 1]: where the gradient has been at work.
+    (H, W) in [0, 1]: where the gradient has been at work. best_of_data: the highest activation among the images of the
+    data set, and the name of that image; None without a data set.
     """
 
     node: Node
@@ -54,6 +56,7 @@ class Found:
     activation: float
     history: tuple[float, ...] = field(repr=False)
     transparency: Tensor = field(repr=False)
+    best_of_data: Hit | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def maximize(
     on_step: Callable[[Step], bool | None] | None = None,
     resume: dict[str, Any] | None = None,
     memory_bytes: int | None = None,
+    data: Iterable[tuple[str, Tensor]] | None = None,
 ) -> Result:
     """Seek images in [0, 1] that excite the target nodes, all as one batch.
 
@@ -86,7 +90,8 @@ def maximize(
     "maco", or a recipe with parameters of its own. size: (height, width); a Model has its own, a module needs one.
     channels: of a module's input; a Model has its own. on_step: called after every step; True ends the run. resume: the
     state of an earlier run of the same call; it goes on as if it had never stopped. memory_bytes: what may be used;
-    None is half of what is free. Raises OuzelError before the first step for what cannot be.
+    None is half of what is free. data: names and images, (C, H, W) in [0, 1], to compare with; see `search`. Raises
+    OuzelError before the first step for what cannot be.
     """
     chosen = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     run = _Run(
@@ -105,7 +110,13 @@ def maximize(
     while run.step < chosen.steps and not stopped:
         seen = run.advance()
         stopped = bool(on_step and on_step(seen))
-    return run.result(stopped)
+    result = run.result(stopped)
+    if data is None:
+        return result
+    rankings = search(model, targets, data, top_k=1)
+    best = (rankings[row // images_per_target].hits[0] for row in range(len(result.found)))
+    compared = (replace(found, best_of_data=hit) for found, hit in zip(result.found, best, strict=True))
+    return replace(result, found=tuple(compared))
 
 
 class _Run:
@@ -131,21 +142,12 @@ class _Run:
             )
         self.recipe, self.copies, self.seed = recipe, copies, seed
         self.nodes = tuple(targets)
-        network = model if isinstance(model, nn.Module) else model.network
-        labels = () if isinstance(model, nn.Module) else model.labels
-        shape, self._mean, self._std = _input(model, size, channels)
-        layers = {LOGITS if isinstance(node, ClassLogit) else node.layer for node in targets}
-        self._network = Truncated(network, layers)
-        parameter = next(network.parameters(), None)
-        self.device = parameter.device if parameter is not None else torch.device("cpu")
-        self._mean, self._std = self._mean.to(self.device), self._std.to(self.device)
+        inputs = Inputs(model, size, channels)
+        self._network, self._readouts = inputs.open(targets)
+        self._normalised, self.device = inputs.normalised, inputs.device
+        shape = inputs.shape
         self.count = len(targets) * copies
-        example = torch.full((1, *shape), 0.5, device=self.device)
-        shapes = self._network.shapes(self._normalised(example))
-        self._readouts = tuple(
-            readout(node, shapes[_layer(node)], labels, f"targets[{number}]") for number, node in enumerate(targets)
-        )
-        _check_memory(network, self._normalised(example), self.count, memory_bytes)
+        _check_memory(inputs.network, self._normalised(torch.full((1, *shape), 0.5)), self.count, memory_bytes)
         self._generator = torch.Generator().manual_seed(seed)
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
@@ -246,33 +248,9 @@ class _Run:
             total = total + alikeness(output if output.ndim == 4 else images[own] - 0.5)
         return self.recipe.diversity * self.copies * total
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return (images - self._mean) / self._std
-
     def _check_finite(self, activations: Tensor, gradients: Sequence[Tensor | None]) -> None:
         if not activations.isfinite().all() or not all(g is None or g.isfinite().all() for g in gradients):
             raise FailedPrecondition(f"targets: the network's values are not finite at step {self.step + 1}")
-
-
-def _layer(node: Node) -> str:
-    return LOGITS if isinstance(node, ClassLogit) else node.layer
-
-
-def _input(
-    model: models.Model | nn.Module, size: tuple[int, int] | None, channels: int
-) -> tuple[tuple[int, int, int], Tensor, Tensor]:
-    """(C, H, W), and the mean and deviation, (C, 1, 1), that lead from [0, 1] to what the network takes."""
-    if isinstance(model, nn.Module):
-        if size is None:
-            raise InvalidArgument("size: a plain module needs (height, width)", field="size")
-        mean, std = (0.0,) * channels, (1.0,) * channels
-    else:
-        mean, std, channels = model.preprocessing.mean, model.preprocessing.std, model.preprocessing.channels
-        size = size or model.preprocessing.input_size
-    if not all(isinstance(edge, int) and 1 <= edge <= 4096 for edge in size):
-        raise InvalidArgument(f"size: {size} is not (height, width), each within 1..4096", field="size")
-    as_column = [torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std)]
-    return (channels, *size), as_column[0], as_column[1]
 
 
 def _check_memory(network: nn.Module, example: Tensor, count: int, memory_bytes: int | None) -> None:

@@ -1,0 +1,205 @@
+"""`ouzel maximize-local`: images that excite nodes of a model of the store, sought in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel.cli._errors import Command
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ouzel.maximize import Node, Result, Step
+    from ouzel.models import Model
+
+_STORE = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("maximize-local", cls=Command)
+@click.argument("model")
+@click.option("--logit", "logits", multiple=True, metavar="CLASS", help="A class: its label or index. May be repeated.")
+@click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel.")
+@click.option("--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle.")
+@click.option("--direction", "directions", multiple=True, metavar="LAYER:W,W,...", help="Weights for all channels.")
+@click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier or maco.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
+@click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Images per node.")
+@click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of photographs to compare with; for maco also the source of the spectrum.",
+)
+@click.option("--store", type=_STORE, envvar="OUZEL_MODEL_STORE", default=Path("model_store"), show_default=True)
+@click.option("--out", type=_STORE, default=Path("maximized"), show_default=True, help="Folder for what is found.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def maximize(
+    *,
+    model: str,
+    logits: tuple[str, ...],
+    channels: tuple[str, ...],
+    units: tuple[str, ...],
+    directions: tuple[str, ...],
+    recipe: str,
+    settings: tuple[str, ...],
+    images: int,
+    size: tuple[int, int] | None,
+    seed: int,
+    data: Path | None,
+    store: Path,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Seek the images that excite nodes of MODEL most, all in one run.
+
+    Layers are those that `ouzel models show MODEL` lists. Writes OUT/<number>.png, tensors.npz (images and
+    transparency), result.json (activations, history, parameters), sheet.png and sheet.html.
+    """
+    from ouzel import maximize as library
+    from ouzel import models
+    from ouzel.models.store import ModelStore
+
+    nodes = [*map(_logit, logits), *map(_channel, channels), *map(_unit, units), *map(_direction, directions)]
+    if not nodes:
+        raise click.UsageError("name at least one --logit, --channel, --unit or --direction")
+    loaded = models.load(ModelStore(store).find(model))
+    photographs = list(_photographs(data, loaded)) if data else None
+    parameters = dict(_setting(text) for text in settings)
+    if recipe == "maco" and photographs:
+        parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
+    chosen = library.make_recipe(recipe, parameters)
+    with _bar(chosen.steps) as on_step:
+        result = library.maximize(
+            loaded,
+            nodes,
+            recipe=chosen,
+            images_per_target=images,
+            size=size,
+            seed=seed,
+            on_step=on_step,
+            data=photographs,
+        )
+    report = _write(result, out, model)
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        for one in report["found"]:
+            best = one["best_of_data"]
+            beside = f" (best photograph: {best['activation']:.2f}, {best['name']})" if best else ""
+            click.echo(f"{out / one['file']}: {one['title']} {one['activation']:.2f}{beside}")
+        click.echo(f"{out / 'sheet.html'}: all of them")
+
+
+def _logit(text: str) -> Node:
+    from ouzel.maximize import ClassLogit
+
+    return ClassLogit(int(text) if text.isdecimal() else text)
+
+
+def _channel(text: str) -> Node:
+    from ouzel.maximize import Channel
+
+    layer, channel = _parts(text, "channel", "LAYER:C", (1,))
+    return Channel(layer, int(channel[0]))
+
+
+def _unit(text: str) -> Node:
+    from ouzel.maximize import Unit
+
+    layer, numbers = _parts(text, "unit", "LAYER:C or LAYER:C:X:Y", (1, 3))
+    return Unit(layer, *(int(number) for number in numbers))
+
+
+def _direction(text: str) -> Node:
+    from ouzel.maximize import Direction
+
+    layer, _, weights = text.rpartition(":")
+    try:
+        return Direction(layer, tuple(float(weight) for weight in weights.split(",")))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not LAYER:W,W,...", param_hint="--direction") from error
+
+
+def _parts(text: str, option: str, form: str, counts: tuple[int, ...]) -> tuple[str, list[str]]:
+    layer, *numbers = text.split(":")
+    if not layer or len(numbers) not in counts or not all(number.isdecimal() for number in numbers):
+        raise click.BadParameter(f"{text!r} is not {form}, with whole numbers", param_hint=f"--{option}")
+    return layer, numbers
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+    try:
+        return name, int(value) if value.lstrip("-").isdecimal() else float(value)
+    except ValueError:
+        raise click.BadParameter(f"{name}: {value!r} is not a number", param_hint="--set") from None
+
+
+def _photographs(folder: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
+    """The images of a folder as the model sees them, (C, H, W) in [0, 1]."""
+    import torch
+
+    from ouzel.audit import from_folder
+
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
+    for one in from_folder(folder, model.preprocessing):
+        yield one.name, (one.x * std + mean).clamp(0, 1)
+
+
+@contextmanager
+def _bar(steps: int) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=steps)
+
+        def on_step(step: Step) -> None:
+            mean = sum(step.activations) / len(step.activations)
+            bar.update(task, completed=step.step, description=f"mean activation {mean:8.2f}")
+
+        yield on_step
+
+
+def _write(result: Result, out: Path, model: str) -> dict[str, Any]:
+    import numpy as np
+
+    from ouzel.maximize import gallery
+
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, one in enumerate(result.found):
+        file = f"{number:03}.png"
+        gallery.picture(one.image).save(out / file)
+        best = asdict(one.best_of_data) if one.best_of_data else None
+        found.append(
+            {
+                "file": file,
+                "node": {"kind": type(one.node).__name__, **asdict(one.node)},
+                "title": one.title,
+                "activation": one.activation,
+                "best_of_data": best,
+                "history": one.history,
+            }
+        )
+    np.savez_compressed(
+        out / "tensors.npz",
+        images=np.stack([one.image.numpy() for one in result.found]),
+        transparency=np.stack([one.transparency.numpy() for one in result.found]),
+    )
+    gallery.sheet(result.found).save(out / "sheet.png")
+    (out / "sheet.html").write_text(gallery.page(result.found, f"What excites {model}"), encoding="utf-8")
+    recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]
+    report = {"model": model, "recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found}
+    (out / "result.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+    return report
