@@ -31,8 +31,8 @@ def method(name: str, reduction: str = "max_abs", **parameters: Any) -> Maps:
 def edge_filter(explainer: Explainer, x: Tensor, targets: Sequence[int]) -> Tensor:
     """Sobel's filter on the mean of the channels: what an edge detector finds, whatever the model."""
     grey = F.pad(x.mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], dtype=x.dtype)
-    kernels = torch.stack([across, across.T])[:, None]
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    kernels = torch.stack([across, across.T])[:, None].to(x)
     down, right = F.conv2d(grey, kernels).unbind(dim=1)
     return torch.hypot(down, right)
 
@@ -42,6 +42,6 @@ def random_map(seed: int) -> Maps:
     generator = torch.Generator().manual_seed(seed)
 
     def maps(explainer: Explainer, x: Tensor, targets: Sequence[int]) -> Tensor:
-        return torch.rand(len(x), *x.shape[-2:], generator=generator, dtype=torch.float64).to(x.dtype)
+        return torch.rand(len(x), *x.shape[-2:], generator=generator, dtype=torch.float64).to(x)
 
     return maps

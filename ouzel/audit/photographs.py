@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,21 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument
 
-# Rough boxes (left, top, right, bottom), in pixels, drawn by eye round what ImageNet classifiers see on photographs of
-# scikit-image: the cup, the rocket, the tripod with its camera. The cat fills the view: a box would tell nothing.
-BOXES = {
+
+@dataclass(frozen=True)
+class _Box:
+    """left, top, right, bottom in pixels, drawn roughly, by eye, round what goes by these labels of ImageNet."""
+
+    edges: tuple[int, int, int, int]
+    labels: frozenset[str]
+
+
+# Photographs of scikit-image. The cat fills the view: a box would tell nothing.
+BOXES: dict[str, _Box | None] = {
     "chelsea": None,
-    "coffee": (170, 15, 410, 310),
-    "rocket": (298, 120, 342, 410),
-    "camera": (228, 135, 410, 512),
+    "coffee": _Box((170, 15, 410, 310), frozenset({"espresso", "cup", "coffee mug"})),
+    "rocket": _Box((298, 120, 342, 410), frozenset({"missile", "projectile", "space shuttle"})),
+    "camera": _Box((228, 135, 410, 512), frozenset({"tripod"})),
 }
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -29,13 +37,19 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 class Photograph:
     """x: (C, H, W), as the model takes it. mask: (H, W) of bool, True on the object; None if nobody knows.
 
-    picture: (H, W, 3) uint8, what the model sees, for people to look at.
+    labels: of classes that the mask shows; empty if it is right for every class. picture: (H, W, 3) uint8, what the
+    model sees, for people to look at.
     """
 
     name: str
     x: Tensor
     mask: Tensor | None
     picture: np.ndarray
+    labels: frozenset[str] = frozenset()
+
+    def mask_for(self, label: str) -> Tensor | None:
+        """The mask, if it shows what goes by this label."""
+        return self.mask if not self.labels or label in self.labels else None
 
 
 def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
@@ -53,8 +67,9 @@ def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
         mask = None
         if box:
             mask = Image.new("L", image.size)
-            mask.paste(255, box)
-        found.append(photograph(name, image, mask, preprocessing))
+            mask.paste(255, box.edges)
+        one = photograph(name, image, mask, preprocessing)
+        found.append(replace(one, labels=box.labels if box else frozenset()))
     return tuple(found)
 
 

@@ -1,9 +1,9 @@
 """Model parameter randomisation (Adebayo et al. 2018, arXiv 1810.03292): a map that explains a network must change when
 the network forgets what it has learnt.
 
-The layers lose what they know from the output down, stage by stage. Their values are shuffled rather than drawn anew:
-that keeps the scale of the activations, so that what is compared is a network that knows nothing, not one that is
-silent.
+The layers lose what they know stage by stage, from the last that the network defines, which in usual architectures is
+next to the output, to the first. Their values are shuffled rather than drawn anew: that keeps the scale of the
+activations, so that what is compared is a network that knows nothing, not one that is silent.
 """
 
 from __future__ import annotations

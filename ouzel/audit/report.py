@@ -32,7 +32,7 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "occlusion": {"window": 32, "stride": 32},
     "rise": {"masks": 128},
 }
-# Figures in the order of the table, with the better direction: 1 more is better, -1 less, 0 neither.
+# Figures in the order of the table, with the better direction: 1 more is better, -1 less.
 FIGURES: Mapping[str, int] = {
     "deletion": -1,
     "insertion": 1,
@@ -111,8 +111,9 @@ def trust(
     """Measure each method's maps of the predicted class on every photograph, and both baselines.
 
     on_progress: told the method, and how many of how many are done. Takes minutes on a processor; see TrustOptions.
-    Raises InvalidArgument without photographs.
+    Raises InvalidArgument without photographs, and if captum or scipy is missing.
     """
+    robustness.need_packages()
     if not photographs:
         raise InvalidArgument("images: give at least one photograph", field="images")
     bench = _Bench(model, photographs, options)
@@ -123,7 +124,7 @@ def trust(
         on_progress(name, number, len(contenders))
         scores.append(bench.score(name, baseline))
     on_progress("", len(contenders), len(contenders))
-    names = tuple((one.name, model.labels[target]) for one, target in zip(photographs, bench.targets, strict=True))
+    names = tuple((one.name, label) for one, label in zip(photographs, bench.labels, strict=True))
     return TrustReport(model.name, model.digest, options, names, _compared(scores))
 
 
@@ -139,6 +140,7 @@ class _Bench:
         self.photographs, self.options = photographs, options
         with torch.no_grad():
             self.targets: list[int] = self.network(self.x).argmax(dim=1).tolist()
+        self.labels = [model.labels[target] for target in self.targets]
         self.forgetful = [
             Explainer(each) for each in randomization.cascade(model.network, options.stages, options.seed)
         ]
@@ -172,7 +174,8 @@ class _Bench:
         )
 
     def _regions(self, maps: Tensor) -> dict[str, float]:
-        known = [(one, photo.mask) for one, photo in zip(maps, self.photographs, strict=True) if photo.mask is not None]
+        rows = zip(maps, self.photographs, self.labels, strict=True)
+        known = [(one, mask) for one, photo, label in rows if (mask := photo.mask_for(label)) is not None]
         if not known:
             return {}
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,8 @@ def infidelity(network: nn.Module, x: Tensor, values: Tensor, target: int, *, sa
     possible one, and the mean squared error is divided by the mean squared change, so that maps of any unit compare.
     With few samples the scale alone explains something: about 1/samples, by chance.
     """
-    metrics = _captum()
+    import captum.metrics
+
     attributions = values.expand_as(x)[None].double()
 
     def error(given: Tensor, normalize: bool) -> float:
@@ -35,7 +37,7 @@ def infidelity(network: nn.Module, x: Tensor, values: Tensor, target: int, *, sa
 
         with torch.no_grad():
             return float(
-                metrics.infidelity(
+                captum.metrics.infidelity(
                     lambda inputs: network(inputs).double()[:, target],
                     noise,
                     x[None],
@@ -54,21 +56,20 @@ def max_sensitivity(explain: Callable[[Tensor], Tensor], x: Tensor, *, samples: 
 
     x: (C, H, W). explain: (n, C, H, W) -> n maps.
     """
-    metrics = _captum()
+    import captum.metrics
 
     def maps(inputs: Any) -> tuple[Tensor]:  # captum passes either form, and reads a lone tensor as one per row
         return (explain(inputs[0] if isinstance(inputs, tuple) else inputs),)
 
     with torch.random.fork_rng(devices=[]):  # captum draws from the global generator
         torch.manual_seed(seed)
-        return float(metrics.sensitivity_max(maps, x[None], perturb_radius=RADIUS, n_perturb_samples=samples))
+        return float(captum.metrics.sensitivity_max(maps, x[None], perturb_radius=RADIUS, n_perturb_samples=samples))
 
 
-def _captum() -> Any:
-    try:
-        import captum.metrics
-    except ImportError as error:
-        raise InvalidArgument(
-            "trust: needs captum, which is not installed: pip install 'ouzel[trust]'", field="trust"
-        ) from error
-    return captum.metrics
+def need_packages() -> None:
+    """Raises InvalidArgument if what the metrics need is not installed."""
+    for package in ("captum", "scipy"):
+        if importlib.util.find_spec(package) is None:
+            raise InvalidArgument(
+                f"trust: needs {package}, which is not installed: pip install 'ouzel[trust]'", field="trust"
+            )

@@ -71,6 +71,8 @@ def trust(
 
     from ouzel import models
     from ouzel.audit import QUICK, TrustOptions, from_folder, shipped
+    from ouzel.audit.robustness import need_packages
+    from ouzel.errors import FailedPrecondition
     from ouzel.models.store import ModelStore
 
     options = QUICK if quick else TrustOptions()
@@ -78,10 +80,14 @@ def trust(
         options = replace(options, methods=tuple(dict.fromkeys(methods)))
     model = models.load(ModelStore(store).find(name))
     photographs = from_folder(images, model.preprocessing, masks) if images else shipped(model.preprocessing)
+    need_packages()
     folder = local.state_dir() / "trust" / _key(model, photographs, options)
     if fresh or not (folder / "report.json").exists():
         _measure(model, photographs, options, folder)
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FailedPrecondition(f"{folder / 'report.json'} is damaged; measure again with --fresh") from error
     if html:
         html.write_bytes((folder / "report.html").read_bytes())
     if as_json:
@@ -93,7 +99,9 @@ def trust(
 def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions) -> str:
     """Names everything that the figures depend on."""
     tools = [f"{package} {version(package)}" for package in ("ouzel", "torch", "captum")]
-    digest = hashlib.sha256(json.dumps([model.digest, asdict(options), tools]).encode())
+    labels = hashlib.sha256("\n".join(model.labels).encode()).hexdigest()
+    parts = [model.name, model.digest, labels, asdict(options), tools]
+    digest = hashlib.sha256(json.dumps(parts).encode())
     for one in photographs:
         digest.update(repr((one.name, one.x.shape, one.mask is None)).encode())
         digest.update(one.x.numpy().tobytes())
@@ -108,7 +116,8 @@ def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOpti
 
     with _bar() as advance:
         report = measure(model, photographs, options, on_progress=advance)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in (local.state_dir(), folder):  # parents of what mkdir makes do not get its mode
+        each.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "report.html").write_text(page(report, photographs), encoding="utf-8")
     partial = folder / "report.json.partial"  # last, and in one piece: it says that the measurement is whole
     partial.write_text(json.dumps(_plain(report), ensure_ascii=False), encoding="utf-8")

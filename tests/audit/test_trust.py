@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -82,6 +83,17 @@ def test_every_method_and_both_baselines_get_every_figure(small, folder):
     assert again.scores == report.scores
 
 
+def test_maps_of_an_unchanged_network_do_not_change(small, folder, monkeypatch):
+    """Baselines and noise must be the same for the network and its randomised copies: here nothing is randomised."""
+    same = lambda network, stages, seed: (copy.deepcopy(network) for _ in range(stages))  # noqa: E731
+    monkeypatch.setattr("ouzel.audit.randomization.cascade", same)
+    options = TrustOptions(steps=2, stages=1, samples=2, perturbations=8)
+    report = trust(small, from_folder(folder / "images", SMALL), options)
+    for score in report.scores:
+        if score.method != RANDOM:
+            assert score.figures["mprt"] == pytest.approx(1, abs=1e-3), score.method
+
+
 def test_a_method_that_ignores_the_network_fails(small, folder, monkeypatch):
     monkeypatch.setattr(explainers, "method", lambda name, *_, **__: explainers.edge_filter)
     report = trust(small, from_folder(folder / "images", SMALL), replace(QUICK, methods=("gradient",)))
@@ -114,6 +126,10 @@ def test_shipped_photographs_show_their_objects(lite0):
     photographs = shipped(lite0.preprocessing)
     assert [one.name for one in photographs] == list(BOXES)
     assert [one.name for one in photographs if one.mask is None] == ["chelsea"]
+    assert set().union(*(one.labels for one in photographs)) <= set(lite0.labels)
+    coffee = photographs[1]
+    assert coffee.mask_for("espresso") is coffee.mask
+    assert coffee.mask_for("tabby") is None
     assert all(0.02 < one.mask.float().mean() < 0.6 for one in photographs if one.mask is not None)
 
 
@@ -179,6 +195,28 @@ def test_command(lite0_store, tmp_path, monkeypatch):
     assert figures["grad_cam"]["insertion"] > figures["random"]["insertion"]
     assert figures["grad_cam"]["deletion"] < figures["random"]["deletion"]
     assert figures["grad_cam"]["energy"] > figures["random"]["energy"]
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    (kept,) = (tmp_path / "state" / "trust").glob("*/report.json")
+    kept.write_text("{")
+    damaged = CliRunner().invoke(command, arguments)
+    assert damaged.exit_code == 1
+    assert "is damaged; measure again with --fresh" in " ".join(damaged.output.split())
+
+
+@pytest.mark.parametrize("package", ["captum", "scipy"])
+def test_missing_packages_are_named(lite0_store, tmp_path, monkeypatch, package):
+    import importlib.util
+
+    from click.testing import CliRunner
+
+    from ouzel.cli.trust import trust as command
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == package else real(name, *rest))
+    monkeypatch.setenv("OUZEL_STATE", str(tmp_path / "state"))
+    result = CliRunner().invoke(command, ["efficientnet-lite0", "--store", str(lite0_store), "--quick"])
+    assert result.exit_code == 1
+    assert f"needs {package}, which is not installed" in result.output
 
 
 @pytest.mark.parametrize(
