@@ -7,7 +7,7 @@ So all are shown, and what a method fails is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -142,7 +142,8 @@ class _Bench:
             self.targets: list[int] = self.network(self.x).argmax(dim=1).tolist()
         self.labels = [model.labels[target] for target in self.targets]
         self.forgetful = [
-            Explainer(each) for each in randomization.cascade(model.network, options.stages, options.seed)
+            Explainer(replace(model, network=each))  # with the model's own black and white
+            for each in randomization.cascade(model.network, options.stages, options.seed)
         ]
 
     def score(self, name: str, baseline: Maps | None) -> Score:
