@@ -49,10 +49,11 @@ protos: $(STAMP) ## generate the protobuf stubs
 sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 	@$(BIN)/python scripts/unasync.py
 
-bench: $(STAMP) ## measure against captum and pytorch-grad-cam, served and as libraries
+bench: $(STAMP) ## measure against captum, pytorch-grad-cam and lucent, served and as libraries
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
 	@$(BIN)/python benchmarks/explain.py
 	@$(BIN)/python benchmarks/saliency.py
+	@$(BIN)/python benchmarks/maximize.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt
 	@scripts/lock.sh

@@ -16,7 +16,8 @@ from ouzel.cli._errors import Command
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ouzel.maximize import Node, Result, Step
+    from ouzel.maximize import Node, Ranking, Result, Step
+    from ouzel.maximize.gallery import Tile
     from ouzel.models import Model
 
 _STORE = click.Path(path_type=Path, file_okay=False)
@@ -28,15 +29,15 @@ _STORE = click.Path(path_type=Path, file_okay=False)
 @click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel.")
 @click.option("--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle.")
 @click.option("--direction", "directions", multiple=True, metavar="LAYER:W,W,...", help="Weights for all channels.")
-@click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier or maco.")
+@click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier, maco or dataset.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
-@click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Images per node.")
+@click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of photographs to compare with; for maco also the source of the spectrum.",
+    help="Folder of photographs: compared with; for maco also the source of the spectrum; searched by dataset.",
 )
 @click.option("--store", type=_STORE, envvar="OUZEL_MODEL_STORE", default=Path("model_store"), show_default=True)
 @click.option("--out", type=_STORE, default=Path("maximized"), show_default=True, help="Folder for what is found.")
@@ -60,6 +61,8 @@ def maximize(
 ) -> None:
     """Seek the images that excite nodes of MODEL most, all in one run.
 
+    The recipe dataset makes no images: it finds those of --data, and the part of each that the node sees.
+
     Layers are those that `ouzel models show MODEL` lists. Writes OUT/<number>.png, tensors.npz (images and
     transparency), result.json (activations, history, parameters), sheet.png and sheet.html.
     """
@@ -73,6 +76,15 @@ def maximize(
     loaded = models.load(ModelStore(store).find(model))
     photographs = list(_photographs(data, loaded)) if data else None
     parameters = dict(_setting(text) for text in settings)
+    if recipe == "dataset":
+        if photographs is None or parameters or size:
+            raise click.UsageError("the recipe dataset needs --data, and takes neither --set nor --size")
+        _show(
+            _write_crops(library.search(loaded, nodes, photographs, top_k=images), dict(photographs), out, model),
+            out,
+            as_json,
+        )
+        return
     if recipe == "maco" and photographs:
         parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
     chosen = library.make_recipe(recipe, parameters)
@@ -87,15 +99,18 @@ def maximize(
             on_step=on_step,
             data=photographs,
         )
-    report = _write(result, out, model)
+    _show(_write(result, out, model), out, as_json)
+
+
+def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        for one in report["found"]:
-            best = one["best_of_data"]
-            beside = f" (best photograph: {best['activation']:.2f}, {best['name']})" if best else ""
-            click.echo(f"{out / one['file']}: {one['title']} {one['activation']:.2f}{beside}")
-        click.echo(f"{out / 'sheet.html'}: all of them")
+        return
+    for one in report["found"]:
+        best = one.get("best_of_data")
+        beside = f" (best photograph: {best['activation']:.2f}, {best['name']})" if best else ""
+        click.echo(f"{out / one['file']}: {one['title']} {one['activation']:.2f}{beside}")
+    click.echo(f"{out / 'sheet.html'}: all of them")
 
 
 def _logit(text: str) -> Node:
@@ -185,7 +200,7 @@ def _write(result: Result, out: Path, model: str) -> dict[str, Any]:
         found.append(
             {
                 "file": file,
-                "node": {"kind": type(one.node).__name__, **asdict(one.node)},
+                "node": _plain(one.node),
                 "title": one.title,
                 "activation": one.activation,
                 "best_of_data": best,
@@ -197,9 +212,35 @@ def _write(result: Result, out: Path, model: str) -> dict[str, Any]:
         images=np.stack([one.image.numpy() for one in result.found]),
         transparency=np.stack([one.transparency.numpy() for one in result.found]),
     )
-    gallery.sheet(result.found).save(out / "sheet.png")
-    (out / "sheet.html").write_text(gallery.page(result.found, f"What excites {model}"), encoding="utf-8")
     recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]
     report = {"model": model, "recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found}
-    (out / "result.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+    _write_sheet(gallery.tiles_of(result.found), report, out)
     return report
+
+
+def _write_crops(rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: str) -> dict[str, Any]:
+    from ouzel.maximize import gallery
+
+    out.mkdir(parents=True, exist_ok=True)
+    tiles = gallery.crops_of(rankings, images)
+    hits = [(ranking, hit) for ranking in rankings for hit in ranking.hits]
+    found = []
+    for number, (tile, (ranking, hit)) in enumerate(zip(tiles, hits, strict=True)):
+        file = f"{number:03}.png"
+        gallery.picture(tile.image).save(out / file)
+        found.append({"file": file, "node": _plain(ranking.node), "title": ranking.title, **asdict(hit)})
+    report = {"model": model, "recipe": {"name": "dataset"}, "images": len(images), "found": found}
+    _write_sheet(tiles, report, out)
+    return report
+
+
+def _write_sheet(tiles: list[Tile], report: dict[str, Any], out: Path) -> None:
+    from ouzel.maximize import gallery
+
+    gallery.sheet(tiles).save(out / "sheet.png")
+    (out / "sheet.html").write_text(gallery.page(tiles, f"What excites {report['model']}"), encoding="utf-8")
+    (out / "result.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+
+
+def _plain(node: Node) -> dict[str, Any]:
+    return {"kind": type(node).__name__, **asdict(node)}

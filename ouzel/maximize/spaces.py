@@ -57,7 +57,8 @@ class Fourier:
 
 
 class Phases:
-    """Only the phase is free; the magnitude is that of natural images (Fel et al. 2023, MaCo, arXiv 2306.06805).
+    """Only the phase is free; the magnitude is that of natural images (Fel et al. 2023, MaCo, arXiv 2306.06805), and so
+    is how much light and colours vary together.
 
     start: (n, C, H, W // 2 + 1), radians. magnitude: (C, H, W // 2 + 1).
     """
@@ -70,8 +71,8 @@ class Phases:
     def images(self) -> Tensor:
         spectrum = torch.polar(self._magnitude.expand_as(self.leaves[0]), self.leaves[0])
         values = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
-        values = values - values.mean(dim=(2, 3), keepdim=True)
-        # A quarter is a usual standard deviation of photographs; the sigmoid's slope at 0 is a quarter too.
+        values = _colour(values / values.std(dim=(2, 3), keepdim=True).clamp_min(1e-12))
+        # Standard deviation 1 before the sigmoid, whose slope at 0 is a quarter, gives about that of photographs.
         values = values / values.flatten(1).std(dim=1).clamp_min(1e-12)[:, None, None, None]
         return torch.sigmoid(values)
 

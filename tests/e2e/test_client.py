@@ -160,7 +160,8 @@ def test_a_worker_killed_in_mid_request(client: Client, running: RunningServing,
     buffer = io.BytesIO()
     Image.fromarray(chelsea).save(buffer, "PNG")
 
-    with Client(target=running.grpc, token=running.inference_token, retry=Retry(attempts=1)) as impatient:
+    options = {"retry": Retry(attempts=1), "timeout": 120}  # those in the queue wait for the new worker
+    with Client(target=running.grpc, token=running.inference_token, **options) as impatient:
         results = impatient.models[MODEL].explain_many(
             [buffer.getvalue()] * 40, saliency=["gradient", "guided"], in_flight=16, on_error="return"
         )
@@ -168,7 +169,7 @@ def test_a_worker_killed_in_mid_request(client: Client, running: RunningServing,
         os.kill(worker, signal.SIGKILL)
         failed = [result for result in results if isinstance(result, Exception)]
     assert failed
-    assert all(isinstance(error, Unavailable | Overloaded) for error in failed), failed
+    assert not [error for error in failed if not isinstance(error, Unavailable | Overloaded)]
 
     deadline = time.monotonic() + 90
     while True:

@@ -56,6 +56,32 @@ def test_compared_with_photographs(lite0_store, tmp_path, chelsea):
     assert "cat.png" in result.stdout
 
 
+def test_the_best_of_a_data_set(lite0_store, tmp_path, chelsea):
+    from skimage import data
+
+    (tmp_path / "photos").mkdir()
+    for name, pixels in (("cat.png", chelsea), ("cup.png", data.coffee()), ("rocket.jpg", data.rocket())):
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    arguments = ("--logit", "espresso", "--channel", "blocks.1:3", "--recipe", "dataset", "--images", "2")
+    out = tmp_path / "out"
+    result = run(lite0_store, *arguments, "--data", str(tmp_path / "photos"), "--out", str(out), "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [one["title"] for one in report["found"]] == [
+        "espresso",
+        "espresso",
+        "blocks.1 channel 3",
+        "blocks.1 channel 3",
+    ]
+    assert report["found"][0]["name"] == "cup.png"
+    for one in report["found"]:
+        left, top, right, bottom = one["box"]
+        assert Image.open(out / one["file"]).size == (right - left, bottom - top)
+    left, top, right, bottom = report["found"][2]["box"]
+    assert 3 <= right - left < 60
+    assert 3 <= bottom - top < 60
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -69,6 +95,7 @@ def test_compared_with_photographs(lite0_store, tmp_path, chelsea):
         (("--logit", "1", "--set", "steps=many"), 2, "'many' is not a number"),
         (("--logit", "1", "--set", "stepz=3"), 1, "knows no parameter 'stepz'"),
         (("--logit", "1", "--size", "9000", "10"), 1, "each within 1..4096"),
+        (("--logit", "1", "--recipe", "dataset"), 2, "the recipe dataset needs --data"),
         (("--direction", "blocks.1:a,b"), 2, "is not LAYER:W,W"),
     ],
 )

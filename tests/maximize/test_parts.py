@@ -125,11 +125,11 @@ def test_sheet_and_page(cnn):
     result = maximize(
         cnn, [ClassLogit(0), Channel("conv2", 1)], recipe=FourierRecipe(steps=1), size=(28, 28), channels=1
     )
-    sheet = gallery.sheet(result.found, columns=1)
+    sheet = gallery.sheet(gallery.tiles_of(result.found), columns=1)
     first = np.asarray(sheet)[6 : 6 + 112, 6 : 6 + 112, 0]
     wanted = np.asarray(gallery.picture(result.found[0].image)).repeat(4, 0).repeat(4, 1)
     assert np.array_equal(first, wanted)
-    page = gallery.page(result.found, "<b>")
+    page = gallery.page(gallery.tiles_of(result.found), "<b>")
     assert page.count("<img") == 2
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
