@@ -2,9 +2,10 @@
 
 Both seek the same channels by Fourier coefficients of decorrelated colours, under random views, with the same size and
 number of steps, for networks with random weights. Lucent is measured as its documentation uses it, one channel after
-the other, and with all channels in one batch. They take turns within one run.
+the other, where it enlarges smaller images to 224 pixels before they enter the network; without that; and without that
+and with all channels in one batch. They take turns within one run.
 
-    python benchmarks/maximize.py [--models vgg16 resnet18] [--steps 8] [--rounds 2] [--size 128] [--device cpu]
+    python benchmarks/maximize.py [--models vgg16 resnet18] [--steps 6] [--rounds 2] [--size 128] [--device cpu]
 """
 
 from __future__ import annotations
@@ -38,9 +39,16 @@ def ours(network: nn.Module, layer: str, last: bool, steps: int, size: int) -> C
     return lambda: maximize(network, nodes, recipe=FourierRecipe(steps=steps), size=(size, size))
 
 
-def lucent(network: nn.Module, layer: str, steps: int, size: int, together: bool) -> Callable[[], object]:
+def lucent(
+    network: nn.Module, layer: str, steps: int, size: int, *, enlarge: bool = False, together: bool = False
+) -> Callable[[], object]:
     name = layer.replace(".", "_")
-    quiet = {"thresholds": (steps,), "show_image": False, "progress": False, "fixed_image_size": size}
+    quiet = {
+        "thresholds": (steps,),
+        "show_image": False,
+        "progress": False,
+        "fixed_image_size": None if enlarge else size,
+    }
 
     def one_by_one() -> None:
         for channel in range(CHANNELS):
@@ -79,7 +87,7 @@ class Peak:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=LAYERS, default=list(LAYERS))
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--device", default="cpu")
@@ -91,16 +99,17 @@ def main() -> None:
     )
     print(f"{chosen.steps} steps at {chosen.size} px\n")
     print(
-        "| model | layer | ouzel s | lucent / ouzel | lucent, one batch / ouzel | peak MiB: ouzel, lucent, one batch |"
+        "| model | layer | ouzel s | lucent / ouzel | not enlarged / ouzel | in one batch / ouzel | peak MiB of each |"
     )
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|")
     for name in chosen.models:
         torch.manual_seed(0)
         network = getattr(torchvision.models, name)(weights=None).eval().to(chosen.device)
         for where, layer in LAYERS[name].items():
             contenders = {
                 "ouzel": ours(network, layer, where == "last", chosen.steps, chosen.size),
-                "lucent": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, together=False),
+                "lucent": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, enlarge=True),
+                "same size": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size),
                 "batch": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, together=True),
             }
             times: dict[str, list[float]] = {each: [] for each in contenders}
@@ -113,7 +122,7 @@ def main() -> None:
                         times[each].append(time.perf_counter() - start)
                     peaks[each] = max(peaks[each], peak.mib)
             best = {each: min(spent) for each, spent in times.items()}
-            ratios = " | ".join(f"{best[each] / best['ouzel']:.1f}" for each in ("lucent", "batch"))
+            ratios = " | ".join(f"{best[each] / best['ouzel']:.1f}" for each in ("lucent", "same size", "batch"))
             memory = ", ".join(f"{peaks[each]:.0f}" for each in contenders)
             print(f"| {name} | {where}: {layer} | {best['ouzel']:.2f} | {ratios} | {memory} |", flush=True)
 

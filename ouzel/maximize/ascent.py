@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +14,8 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
+from ouzel.maximize.pull import Pull
 from ouzel.maximize.recipes import Recipe, make_recipe
-from ouzel.maximize.redirect import Redirected
-from ouzel.maximize.regularizers import alikeness
 from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space
 
@@ -143,11 +141,13 @@ class _Run:
         self.recipe, self.copies, self.seed = recipe, copies, seed
         self.nodes = tuple(targets)
         inputs = Inputs(model, size, channels)
-        self._network, self._readouts = inputs.open(targets)
-        self._normalised, self.device = inputs.normalised, inputs.device
-        shape = inputs.shape
+        network, self._readouts = inputs.open(targets)
+        self._pull = Pull(network, self._readouts, copies, inputs.normalised)
+        self.device, shape = inputs.device, inputs.shape
         self.count = len(targets) * copies
-        _check_memory(inputs.network, self._normalised(torch.full((1, *shape), 0.5)), self.count, memory_bytes)
+        together = min(self.count, self._pull.rows_per_pass(self.device.type))
+        example = inputs.normalised(torch.full((1, *shape), 0.5))
+        _check_memory(inputs.network, example, together, self.count, memory_bytes)
         self._generator = torch.Generator().manual_seed(seed)
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
@@ -159,27 +159,24 @@ class _Run:
         """One step of the optimiser."""
         images = self._space.images()
         views = self.recipe.views(images, self._generator)
-        redirected = Redirected() if self.step < REDIRECTED_STEPS else nullcontext()
-        with redirected:
-            outputs = self._network(self._normalised(views))
-        activations = self._activations(outputs)
-        objectives = activations - self.recipe.penalty(images)
-        loss = -objectives.sum() + self._likeness(outputs, images)
+        activations, pull = self._pull.gradients(views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS)
+        penalty = self.recipe.penalty(images)
         wanted = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+        # As if the network were part of this graph: its gradient enters where the views come out.
+        gradients = torch.autograd.grad(penalty.sum() + (views * pull).sum(), wanted)
         self._check_finite(activations, gradients)
-        self._work += gradients[0].detach().abs().amax(dim=1)
+        self._work += gradients[0].abs().amax(dim=1)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
             leaf.grad = gradient
         self._optimizer.step()
         self._space.project()
         self.step += 1
-        self._history.append(activations.detach().tolist())
+        self._history.append(activations.tolist())
         return Step(
             self.step,
             self.recipe.steps,
             tuple(self._history[-1]),
-            tuple(objectives.detach().tolist()),
+            tuple((activations - penalty.detach()).tolist()),
             lambda: self._space.images().detach().clone(),
             self.state,
         )
@@ -187,7 +184,7 @@ class _Run:
     def result(self, stopped: bool) -> Result:
         with torch.no_grad():
             images = (self._space.images() * 255).round().clamp(0, 255) / 255
-            activations = self._activations(self._network(self._normalised(images))).tolist()
+            activations = self._pull.activations(images).tolist()
         found = []
         for row in range(self.count):
             work = self._work[row]
@@ -230,45 +227,30 @@ class _Run:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InvalidArgument(f"resume: is not the state of this call ({error})", field="resume") from error
 
-    def _activations(self, outputs: dict[str, Tensor]) -> Tensor:
-        """(n,): each row's node."""
-        rows = []
-        for number, read in enumerate(self._readouts):
-            own = slice(number * self.copies, (number + 1) * self.copies)
-            rows.append(read(outputs[read.layer][own]))
-        return torch.cat(rows)
-
-    def _likeness(self, outputs: dict[str, Tensor], images: Tensor) -> Tensor | float:
-        if self.copies == 1 or not self.recipe.diversity:
-            return 0.0
-        total: Tensor | float = 0.0
-        for number, read in enumerate(self._readouts):
-            own = slice(number * self.copies, (number + 1) * self.copies)
-            output = outputs[read.layer][own]
-            total = total + alikeness(output if output.ndim == 4 else images[own] - 0.5)
-        return self.recipe.diversity * self.copies * total
-
     def _check_finite(self, activations: Tensor, gradients: Sequence[Tensor | None]) -> None:
         if not activations.isfinite().all() or not all(g is None or g.isfinite().all() for g in gradients):
             raise FailedPrecondition(f"targets: the network's values are not finite at step {self.step + 1}")
 
 
-def _check_memory(network: nn.Module, example: Tensor, count: int, memory_bytes: int | None) -> None:
-    """Raises InvalidArgument if the graph of all images is over the budget. Counts what the leaf modules put out."""
+def _check_memory(network: nn.Module, example: Tensor, together: int, count: int, memory_bytes: int | None) -> None:
+    """Raises InvalidArgument if what is held at a time is over the budget: the graph of `together` rows, estimated by
+    what the leaf modules put out, and a few times all images.
+    """
     leaves = {name for name, module in network.named_modules() if not any(True for _ in module.children())}
     seen = models.layers(network, example)
     numbers = sum(torch.Size(each.shape).numel() for each in seen if each.name in leaves and each.shape)
-    one = 2 * 4 * (numbers + 8 * example[0].numel())  # values and gradients
+    graph = 2 * 4 * numbers * together  # values and gradients
+    image = 12 * 4 * example[0].numel()  # leaves, optimiser, views, gradients
     if memory_bytes is not None:
         budget = memory_bytes
     elif example.is_cuda:
         budget = torch.cuda.mem_get_info(example.device)[0] // 2
     else:
         budget = psutil.virtual_memory().available // 2
-    if one * count > budget:
+    if graph + image * count > budget:
         raise InvalidArgument(
-            f"targets: {count} images need about {one * count / 2**20:.0f} MiB, the budget is {budget / 2**20:.0f} "
-            f"MiB; at most {budget // one} fit",
+            f"targets: {count} images need about {(graph + image * count) / 2**20:.0f} MiB, the budget is "
+            f"{budget / 2**20:.0f} MiB; at most {max(0, budget - graph) // image} images fit",
             field="targets",
         )
 

@@ -1,7 +1,8 @@
 """Gradients past dead rectifiers, so that a unit which nothing excites yet can be sought at all (Lucid's trick).
 
 A `TorchFunctionMode` sees rectifiers as modules and as functions. Where a row's gradient would be stopped entirely at
-one, it passes instead, but for what would push inputs that are negative further down.
+one, it passes instead, but for what would push inputs that are negative further down. That is slower than the plain
+pass, so it is for rows that need it.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class Truncated:
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
         with torch.no_grad():  # copies of a script's parameters would be results of a computation otherwise
-            self._network = models.freeze(copy.deepcopy(network))
+            # Faster for nearly every convolution; pull.py lays out the images alike.
+            self._network = models.freeze(copy.deepcopy(network)).to(memory_format=torch.channels_last)
         self._wanted = frozenset(layers)
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
@@ -41,17 +42,21 @@ class Truncated:
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
         self._modules = {layer: named[layer] for layer in self._wanted - {LOGITS}}
 
-    def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """x: (n, C, H, W), normalised. Raises FailedPrecondition for a layer that did not run or gave no tensor."""
+    def __call__(self, x: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
+        """x: (n, C, H, W), normalised. layers: None is all.
+
+        Raises FailedPrecondition for a layer that did not run or gave no tensor.
+        """
+        wanted = self._wanted if layers is None else self._wanted.intersection(layers)
         outputs: dict[str, Tensor] = {}
-        with self._watched(outputs):
+        with self._watched(outputs, wanted):
             try:
                 logits = self._network(x)
             except _Enough:
                 return outputs
-        if LOGITS in self._wanted:
+        if LOGITS in wanted:
             outputs[LOGITS] = logits
-        for layer in self._wanted - outputs.keys():
+        for layer in wanted - outputs.keys():
             raise FailedPrecondition(f"layer: {layer!r} does not run, or puts out no tensor", field="layer")
         return outputs
 
@@ -67,18 +72,19 @@ class Truncated:
             ) from error
 
     @contextmanager
-    def _watched(self, outputs: dict[str, Tensor]) -> Iterator[None]:
+    def _watched(self, outputs: dict[str, Tensor], wanted: Collection[str]) -> Iterator[None]:
         def watch(layer: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                if isinstance(output, Tensor):
-                    # A copy: the next module may overwrite its input in place.
-                    outputs.setdefault(layer, output.clone())
-                if outputs.keys() >= self._wanted:
-                    raise _Enough
+                if isinstance(output, Tensor) and layer not in outputs:
+                    last = len(outputs) == len(wanted) - 1
+                    # A copy, but for the last: the next module may overwrite its input in place.
+                    outputs[layer] = output if last else output.clone()
+                    if last:
+                        raise _Enough
 
             return hook
 
-        handles = [module.register_forward_hook(watch(layer)) for layer, module in self._modules.items()]
+        handles = [self._modules[layer].register_forward_hook(watch(layer)) for layer in set(wanted) - {LOGITS}]
         try:
             yield
         finally:
