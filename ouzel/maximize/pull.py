@@ -30,8 +30,9 @@ class Pull:
         self._network, self._readouts, self._copies, self._normalised = network, readouts, copies, normalised
 
     def gradients(self, views: Tensor, diversity: float, *, redirected: bool) -> tuple[Tensor, Tensor]:
-        """Activations (n,), and gradients of the loss, (n, C, H, W). What lowers the loss raises the activations and makes
-        the copies of a node differ.
+        """Activations (n,), and gradients of a loss, (n, C, H, W).
+
+        The loss is lower where activations are higher, and where the copies of a node differ.
 
         redirected: where no gradient reaches an image at all, let it pass dead rectifiers.
         """
