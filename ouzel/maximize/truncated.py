@@ -28,9 +28,12 @@ class Truncated:
     """
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
+        # Values are shared, so that a large network takes no memory twice; nothing here changes them.
+        shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
         with torch.no_grad():  # copies of a script's parameters would be results of a computation otherwise
-            # Faster for nearly every convolution; pull.py lays out the images alike.
-            self._network = models.freeze(copy.deepcopy(network)).to(memory_format=torch.channels_last)
+            own = copy.deepcopy(network, shared)
+        # Faster for nearly every convolution; pull.py lays out the images alike.
+        self._network = models.freeze(own).to(memory_format=torch.channels_last)
         self._wanted = frozenset(layers)
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
