@@ -51,8 +51,9 @@ class Inputs:
     def open(self, targets: Sequence[Node]) -> tuple[Truncated, tuple[Readout, ...]]:
         """The network up to the targets' layers, and how to read each target. Raises OuzelError that names it."""
         network = Truncated(self.network, {layer_of(node) for node in targets})
-        example = torch.full((1, *self.shape), 0.5)
-        shapes = network.shapes(self.normalised(example))
+        example = self.normalised(torch.full((1, *self.shape), 0.5))
+        shapes = network.shapes(example)
+        network.fold(example)
         return network, tuple(
             readout(node, shapes[layer_of(node)], self.labels, f"targets[{number}]")
             for number, node in enumerate(targets)

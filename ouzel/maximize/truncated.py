@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.maximize.nodes import LOGITS
+from ouzel.saliency.folding import Affine, fold
 
 
 class _Enough(Exception):
@@ -43,6 +44,18 @@ class Truncated:
                 raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
+        self._folded: dict[str, Affine] = {}
+        self._find_modules()
+
+    def fold(self, example: Tensor) -> None:
+        """Fold BatchNorms into convolutions: the same outputs, sooner. example: (1, C, H, W), normalised."""
+        if any(isinstance(module, nn.BatchNorm2d) for module in self._network.modules()):
+            folded, self._folded = fold(self._network, example)
+            self._network = folded.to(memory_format=torch.channels_last)
+            self._find_modules()
+
+    def _find_modules(self) -> None:
+        named = dict(self._network.named_modules(remove_duplicate=False))
         self._modules = {layer: named[layer] for layer in self._wanted - {LOGITS}}
 
     def __call__(self, x: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -81,7 +94,7 @@ class Truncated:
                 if isinstance(output, Tensor) and layer not in outputs:
                     last = len(outputs) == len(wanted) - 1
                     # A copy, but for the last: the next module may overwrite its input in place.
-                    outputs[layer] = output if last else output.clone()
+                    outputs[layer] = self._plain(layer, output if last else output.clone())
                     if last:
                         raise _Enough
 
@@ -93,3 +106,11 @@ class Truncated:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _plain(self, layer: str, output: Tensor) -> Tensor:
+        """What a convolution gave before a BatchNorm was folded into it; 0 where that multiplied by 0."""
+        if layer not in self._folded:
+            return output
+        affine = self._folded[layer]
+        inverse = torch.where(affine.scale == 0, 0, 1 / affine.scale).to(output)
+        return (output - affine.shift.to(output)) * inverse

@@ -144,6 +144,33 @@ def test_objective_and_gradient_are_those_of_a_full_forward(cnn, node):
     assert torch.allclose(own, gradient, atol=1e-6)
 
 
+@pytest.mark.parametrize("layer", ["0", "1", "2", "4"])
+def test_folding_changes_no_output_and_no_gradient(layer):
+    """A convolution before its BatchNorm, that, and what follows; one channel's scale is 0."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4)
+    )
+    for norm in (network[1], network[4]):
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(0.5, 2)
+        nn.init.uniform_(norm.weight, -2, 2)
+    with torch.no_grad():
+        network[1].weight[5] = 0
+    network.double().eval()
+    x = torch.rand(2, 3, 12, 12, dtype=torch.float64)
+    found = []
+    for folds in (False, True):
+        cut = Truncated(network, {layer})
+        if folds:
+            cut.fold(x[:1])
+        leaf = x.clone().requires_grad_()
+        output = cut(leaf)[layer][:, :4]
+        found.append((output, torch.autograd.grad(output.square().sum(), leaf)[0]))
+    for plain, folded in zip(*found, strict=True):
+        assert torch.allclose(plain, folded, atol=1e-10)
+
+
 def test_the_forward_stops_at_the_layer():
     ran = []
 
