@@ -62,7 +62,7 @@ class TrustOptions:
         if not self.methods:
             raise InvalidArgument("methods: name at least one", field="methods")
         for name in self.methods:
-            make_method(name, PARAMETERS.get(name, {}))
+            make_method(name, {})
         limits = {"steps": (2, 1024), "stages": (1, 64), "samples": (2, 256), "perturbations": (8, 1024)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
@@ -224,5 +224,5 @@ def _compared(scores: Sequence[Score]) -> tuple[Score, ...]:
                 for title, other in ((EDGES, edges), (RANDOM, random)):
                     if name in score.figures and (score.figures[name] - other[name]) * FIGURES[name] <= 0:
                         fails.append(f"{name}: no better than {title}")
-        judged.append(Score(score.method, score.figures, score.mprt_stages, tuple(fails), score.problem, score.maps))
+        judged.append(replace(score, fails=tuple(fails)))
     return tuple(judged)

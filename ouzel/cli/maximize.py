@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import print_json
+from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from ouzel.maximize import Node, Ranking, Result, Step
     from ouzel.maximize.gallery import Tile
     from ouzel.models import Model
-
-_STORE = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command("maximize-local", cls=Command)
@@ -39,8 +39,14 @@ _STORE = click.Path(path_type=Path, file_okay=False)
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of photographs: compared with; for maco also the source of the spectrum; searched by dataset.",
 )
-@click.option("--store", type=_STORE, envvar="OUZEL_MODEL_STORE", default=Path("model_store"), show_default=True)
-@click.option("--out", type=_STORE, default=Path("maximized"), show_default=True, help="Folder for what is found.")
+@store_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("maximized"),
+    show_default=True,
+    help="Folder for what is found.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def maximize(
     *,
@@ -104,7 +110,7 @@ def maximize(
 
 def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
         return
     for one in report["found"]:
         best = one.get("best_of_data")
@@ -212,7 +218,7 @@ def _write(result: Result, out: Path, model: str) -> dict[str, Any]:
         images=np.stack([one.image.numpy() for one in result.found]),
         transparency=np.stack([one.transparency.numpy() for one in result.found]),
     )
-    recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]
+    recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]  # a dataclass, which its Protocol cannot say
     report = {"model": model, "recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found}
     _write_sheet(gallery.tiles_of(result.found), report, out)
     return report

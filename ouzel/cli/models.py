@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import print_json
+from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli.trust import trust
 
@@ -16,15 +17,6 @@ if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run
     from ouzel.models import Preprocessing
     from ouzel.models.store import Details, Entry
 
-_store = click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="OUZEL_MODEL_STORE",
-    default=Path("model_store"),
-    show_default="./model_store",
-    show_envvar=True,
-    help="Folder of the archives.",
-)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -52,7 +44,7 @@ def models() -> None:
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
 @click.option("--mean", help="Subtracted from values of 0 to 1: a number per channel, with commas.")
 @click.option("--std", help="Divided by afterwards: a number per channel, with commas.")
-@_store
+@store_option
 @_json
 def add(
     *,
@@ -86,13 +78,13 @@ def add(
     )
     entry = next(entry for entry in ModelStore(store).list() if entry.name == name)
     if as_json:
-        _print_json({"path": str(path), **asdict(entry)})
+        print_json({"path": str(path), **asdict(entry)})
     else:
         click.echo(f"{path}: {entry.arch}, {entry.classes} classes, {_megabytes(entry.size)}, {entry.digest}")
 
 
 @models.command("list")
-@_store
+@store_option
 @_json
 def list_(store: Path, as_json: bool) -> None:
     """The archives in the store. A damaged one is listed with what is wrong with it."""
@@ -100,7 +92,7 @@ def list_(store: Path, as_json: bool) -> None:
 
     entries = ModelStore(store).list()
     if as_json:
-        _print_json([asdict(entry) for entry in entries])
+        print_json([asdict(entry) for entry in entries])
     elif entries:
         _print_entries(entries)
     else:
@@ -109,7 +101,7 @@ def list_(store: Path, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@_store
+@store_option
 @_json
 def show(name: str, store: Path, as_json: bool) -> None:
     """A model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
@@ -117,7 +109,7 @@ def show(name: str, store: Path, as_json: bool) -> None:
 
     details = ModelStore(store).show(name)
     if as_json:
-        _print_json({**asdict(details.entry), **details.card, "layers": [asdict(layer) for layer in details.layers]})
+        print_json({**asdict(details.entry), **details.card, "layers": [asdict(layer) for layer in details.layers]})
     else:
         _print_details(details)
 
@@ -125,7 +117,7 @@ def show(name: str, store: Path, as_json: bool) -> None:
 @models.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_store
+@store_option
 @_json
 def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
     """Delete a model's archive."""
@@ -136,7 +128,7 @@ def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
         click.confirm(f"Delete {path}?", abort=True, err=True)
     ModelStore(store).remove(name)
     if as_json:
-        _print_json({"removed": name})
+        print_json({"removed": name})
     else:
         click.echo(f"Removed {name}.")
 
@@ -164,10 +156,6 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not numbers with commas between", param_hint=f"--{option}") from error
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _print_entries(entries: tuple[Entry, ...]) -> None:

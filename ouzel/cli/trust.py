@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import print_json
+from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
 from ouzel_protos import local
 
@@ -27,15 +29,7 @@ _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="OUZEL_MODEL_STORE",
-    default=Path("model_store"),
-    show_default="./model_store",
-    show_envvar=True,
-    help="Folder of the archives.",
-)
+@store_option
 @click.option(
     "--method", "methods", multiple=True, metavar="NAME", help="Saliency method; may be repeated. Default: all."
 )
@@ -91,7 +85,7 @@ def trust(
     if html:
         html.write_bytes((folder / "report.html").read_bytes())
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
     else:
         _print(report)
 

@@ -104,15 +104,16 @@ def maximize(
     )
     if resume is not None:
         run.restore(resume)
+    # First, since it is quick and finds out what is wrong with the data.
+    rankings = search(model, targets, data, top_k=1) if data is not None else ()
     stopped = False
     while run.step < chosen.steps and not stopped:
         seen = run.advance()
         stopped = bool(on_step and on_step(seen))
     result = run.result(stopped)
-    if data is None:
+    best = [ranking.hits[0] for ranking in rankings for _ in range(images_per_target)]
+    if not best:
         return result
-    rankings = search(model, targets, data, top_k=1)
-    best = (rankings[row // images_per_target].hits[0] for row in range(len(result.found)))
     compared = (replace(found, best_of_data=hit) for found, hit in zip(result.found, best, strict=True))
     return replace(result, found=tuple(compared))
 
