@@ -73,3 +73,10 @@ def test_a_script_shows_no_layers():
     network = torch.nn.Sequential(torch.jit.script(torch.nn.Conv2d(1, 2, 3)), torch.nn.Flatten())
     with pytest.raises((OuzelError, NotFound), match="TorchScript"):
         maximize(network, [Channel("0", 0)], recipe=Pixel(steps=1), size=(8, 8), channels=1)
+
+
+def test_bad_data_is_found_before_the_first_step():
+    steps = []
+    with pytest.raises(InvalidArgument, match="at least one image"):
+        maximize(Never(), [ClassLogit(0)], size=(16, 16), channels=1, data=[], on_step=steps.append)
+    assert not steps
