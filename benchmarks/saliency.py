@@ -3,7 +3,8 @@
 Every contender predicts and explains the same batch with the same weights. The floor is one forward and one input-only
 backward of the prepared network, which no method of one gradient can beat; that of Grad-CAM alone is the forward.
 
-    python benchmarks/saliency.py [--models resnet50 ...] [--batches 1 8 32] [--rounds 5] [--device cpu]
+    python benchmarks/saliency.py [--models resnet50 ...] [--batches 1 8 32] [--tasks grad_cam ...] [--rounds 5]
+                                  [--device cpu]
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MODELS = {
     "mobilenet_v2": "torchvision:mobilenet_v2",
     "efficientnet-lite0": "timm:tf_efficientnet_lite0",
 }
+TASKS = ("gradient", "three", "smoothgrad", "integrated", "grad_cam")
 SAMPLES = 8  # of SmoothGrad and integrated gradients
 PEER_ROWS = 64  # per pass of captum, which would otherwise hold all samples of all rows at once
 Job = Callable[[], object]
@@ -131,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
@@ -154,7 +157,7 @@ def main() -> None:
                 "grad-cam": grad_cams(copy.deepcopy(peer), x, layer),
                 "floor": floors(explainer, x),
             }
-            for task in contenders["ouzel"]:
+            for task in chosen.tasks:
                 found = measure(contenders, task, chosen.rounds, chosen.device)
                 own = found["ouzel"]
                 cells = [f"{found[peer] / own:.2f}" if peer in found else "-" for peer in ("captum", "grad-cam")]

@@ -7,7 +7,7 @@ report.scores[0].method, report.scores[0].figures["deletion"]
 """
 
 from ouzel.audit.explainers import EDGES, RANDOM
-from ouzel.audit.photographs import Photograph, from_folder, shipped
+from ouzel.audit.photographs import Photograph, each_of_folder, from_folder, shipped
 from ouzel.audit.report import MPRT_LIMIT, QUICK, Score, TrustOptions, TrustReport, trust
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Score",
     "TrustOptions",
     "TrustReport",
+    "each_of_folder",
     "from_folder",
     "shipped",
     "trust",

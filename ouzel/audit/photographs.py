@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,18 +81,23 @@ def from_folder(
     masks: a folder with a picture of the same stem and size for some or all of them, above mid-grey on the object.
     Raises InvalidArgument that names the file.
     """
+    return tuple(each_of_folder(images, preprocessing, masks))
+
+
+def each_of_folder(
+    images: str | Path, preprocessing: models.Preprocessing, masks: str | Path | None = None
+) -> Iterator[Photograph]:
+    """As `from_folder`, one by one: only what the caller keeps is held in memory."""
     paths = _files(images, "images")
     if not paths:
         raise InvalidArgument(f"images: {images} holds no PNG, JPEG or WebP file", field="images")
     known = {path.stem: path for path in _files(masks, "masks")} if masks is not None else {}
     if masks is not None and not known.keys() & {path.stem for path in paths}:
         raise InvalidArgument(f"masks: no file in {masks} has the stem of an image in {images}", field="masks")
-    found = []
     for path in paths:
         image = _open(path, "images")
         mask = _open(known[path.stem], "masks") if path.stem in known else None
-        found.append(photograph(path.name, image, mask, preprocessing))
-    return tuple(found)
+        yield photograph(path.name, image, mask, preprocessing)
 
 
 def photograph(

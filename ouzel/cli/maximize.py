@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,57 +195,43 @@ def _write(result: Result, out: Path, model: str) -> dict[str, Any]:
     import numpy as np
 
     from ouzel.maximize import gallery
+    from ouzel.maximize.report import of_result
 
-    out.mkdir(parents=True, exist_ok=True)
-    found = []
-    for number, one in enumerate(result.found):
-        file = f"{number:03}.png"
-        gallery.picture(one.image).save(out / file)
-        best = asdict(one.best_of_data) if one.best_of_data else None
-        found.append(
-            {
-                "file": file,
-                "node": _plain(one.node),
-                "title": one.title,
-                "activation": one.activation,
-                "best_of_data": best,
-                "history": one.history,
-            }
-        )
+    files = _write_pictures([one.image for one in result.found], out)
     np.savez_compressed(
         out / "tensors.npz",
         images=np.stack([one.image.numpy() for one in result.found]),
         transparency=np.stack([one.transparency.numpy() for one in result.found]),
     )
-    recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]  # a dataclass, which its Protocol cannot say
-    report = {"model": model, "recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found}
+    report = {"model": model, **of_result(result, files)}
     _write_sheet(gallery.tiles_of(result.found), report, out)
     return report
 
 
 def _write_crops(rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: str) -> dict[str, Any]:
     from ouzel.maximize import gallery
+    from ouzel.maximize.report import of_rankings
 
-    out.mkdir(parents=True, exist_ok=True)
     tiles = gallery.crops_of(rankings, images)
-    hits = [(ranking, hit) for ranking in rankings for hit in ranking.hits]
-    found = []
-    for number, (tile, (ranking, hit)) in enumerate(zip(tiles, hits, strict=True)):
-        file = f"{number:03}.png"
-        gallery.picture(tile.image).save(out / file)
-        found.append({"file": file, "node": _plain(ranking.node), "title": ranking.title, **asdict(hit)})
-    report = {"model": model, "recipe": {"name": "dataset"}, "images": len(images), "found": found}
+    files = _write_pictures([tile.image for tile in tiles], out)
+    report = {"model": model, "images": len(images), **of_rankings(rankings, files)}
     _write_sheet(tiles, report, out)
     return report
+
+
+def _write_pictures(images: list[Tensor], out: Path) -> list[str]:
+    from ouzel.maximize import gallery
+
+    out.mkdir(parents=True, exist_ok=True)
+    files = [f"{number:03}.png" for number in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        (out / file).write_bytes(gallery.png(gallery.picture(image)))
+    return files
 
 
 def _write_sheet(tiles: list[Tile], report: dict[str, Any], out: Path) -> None:
     from ouzel.maximize import gallery
 
-    gallery.sheet(tiles).save(out / "sheet.png")
+    (out / "sheet.png").write_bytes(gallery.png(gallery.sheet(tiles)))
     (out / "sheet.html").write_text(gallery.page(tiles, f"What excites {report['model']}"), encoding="utf-8")
     (out / "result.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
-
-
-def _plain(node: Node) -> dict[str, Any]:
-    return {"kind": type(node).__name__, **asdict(node)}

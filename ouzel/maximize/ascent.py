@@ -80,6 +80,7 @@ def maximize(
     on_step: Callable[[Step], bool | None] | None = None,
     resume: dict[str, Any] | None = None,
     memory_bytes: int | None = None,
+    pass_scale: float = 1.0,
     data: Iterable[tuple[str, Tensor]] | None = None,
 ) -> Result:
     """Seek images in [0, 1] that excite the target nodes, all as one batch.
@@ -88,7 +89,8 @@ def maximize(
     "maco", or a recipe with parameters of its own. size: (height, width); a Model has its own, a module needs one.
     channels: of a module's input; a Model has its own. on_step: called after every step; True ends the run. resume: the
     state of an earlier run of the same call; it goes on as if it had never stopped. memory_bytes: what may be used;
-    None is half of what is free. data: names and images, (C, H, W) in [0, 1], to compare with; see `search`. Raises
+    None is half of what is free. pass_scale: less than 1 puts fewer rows through the network at a time. data: names and
+    images, (C, H, W) in [0, 1], to compare with; see `search`. Raises
     OuzelError before the first step for what cannot be.
     """
     chosen = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
@@ -101,6 +103,7 @@ def maximize(
         channels=channels,
         seed=seed,
         memory_bytes=memory_bytes,
+        pass_scale=pass_scale,
     )
     if resume is not None:
         run.restore(resume)
@@ -132,6 +135,7 @@ class _Run:
         channels: int,
         seed: int,
         memory_bytes: int | None,
+        pass_scale: float,
     ) -> None:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
@@ -143,7 +147,7 @@ class _Run:
         self.nodes = tuple(targets)
         inputs = Inputs(model, size, channels)
         network, self._readouts = inputs.open(targets)
-        self._pull = Pull(network, self._readouts, copies, inputs.normalised)
+        self._pull = Pull(network, self._readouts, copies, inputs.normalised, pass_scale)
         self.device, shape = inputs.device, inputs.shape
         self.count = len(targets) * copies
         together = min(self.count, self._pull.rows_per_pass(self.device.type))

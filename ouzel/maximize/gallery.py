@@ -59,6 +59,13 @@ def picture(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if values.shape[2] == 1 else values))
 
 
+def png(image: Image.Image) -> bytes:
+    """The picture as a file."""
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
 def sheet(tiles: Sequence[Tile], columns: int | None = None) -> Image.Image:
     """All tiles in rows. Small pictures are enlarged by whole factors. columns: None makes it about square."""
     if not tiles:
@@ -98,6 +105,4 @@ def _enlarged(image: Tensor) -> Image.Image:
 
 
 def _source(one: Tile) -> str:
-    out = io.BytesIO()
-    picture(one.image).save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(png(picture(one.image))).decode()

@@ -19,14 +19,21 @@ MOST_ROWS = {"cpu": 4, "cuda": 64}
 
 class Pull:
     """copies: images per node. normalised: from images in [0, 1] to what the network takes.
+    scale: of the rows per pass.
 
     Rows come as one batch, `copies` of them for each readout in turn. They go through the network in passes of a few
     rows, those of one layer together, each no further than that layer.
     """
 
     def __init__(
-        self, network: Truncated, readouts: Sequence[Readout], copies: int, normalised: Callable[[Tensor], Tensor]
+        self,
+        network: Truncated,
+        readouts: Sequence[Readout],
+        copies: int,
+        normalised: Callable[[Tensor], Tensor],
+        scale: float = 1.0,
     ) -> None:
+        self._scale = scale
         self._network, self._readouts, self._copies, self._normalised = network, readouts, copies, normalised
 
     def gradients(self, views: Tensor, diversity: float, *, redirected: bool) -> tuple[Tensor, Tensor]:
@@ -59,7 +66,7 @@ class Pull:
 
     def rows_per_pass(self, device: str) -> int:
         """The most rows that are in the network at a time."""
-        return max(1, MOST_ROWS[device] // self._copies) * self._copies
+        return max(1, int(MOST_ROWS[device] * self._scale) // self._copies) * self._copies
 
     def _one(
         self, views: Tensor, numbers: Sequence[int], diversity: float, *, redirected: bool

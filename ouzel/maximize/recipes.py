@@ -155,14 +155,17 @@ class Maco:
 
 
 RECIPES: dict[str, type] = {recipe.name: recipe for recipe in (Pixel, FourierRecipe, Maco)}
-_LIMITS = {
+# Least and most of each parameter.
+LIMITS = {
     "steps": (1, 100_000),
     "rate": (1e-6, 100.0),
     "norm_weight": (0.0, 1e6),
     "p": (1.0, 32.0),
     "tv_weight": (0.0, 1e6),
     "beta": (0.5, 8.0),
+    "jitter": (0.0, 0.5),
     "zoom_range": (0.0, 4.0),
+    "rotate": (0.0, 180.0),
     "diversity": (0.0, 1e6),
 }
 
@@ -188,7 +191,7 @@ def _views(recipe: Pixel | FourierRecipe) -> Views:
 
 
 def _check(recipe: Any) -> None:
-    for name, (least, most) in _LIMITS.items():
+    for name, (least, most) in LIMITS.items():
         value = getattr(recipe, name, least)
         where = f"parameters.{name}"
         kinds = int if name == "steps" else (int, float)

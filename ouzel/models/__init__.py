@@ -10,10 +10,11 @@ Networks are in eval mode and frozen from the start. Nothing here ever downloads
 
 from ouzel.models.architectures import build, default_preprocessing, freeze
 from ouzel.models.images import Limits, decode, from_array, original_size
-from ouzel.models.labels import label_index, read_labels
+from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.probe import Layer, cam_layer, layers
+from ouzel.names import label_index
 
 __all__ = [
     "Layer",

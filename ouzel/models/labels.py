@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,27 +35,6 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
                 f"labels[{index}]: {label!r:.80} is not a line of 1 to {_LONGEST} characters", field="labels"
             )
     return tuple(labels)
-
-
-def label_index(labels: Sequence[str], text: str) -> int:
-    """The index of the label `text`: as written, else without regard to case if only one label fits.
-
-    Raises InvalidArgument for a label that several classes share (naming them) and for an unknown one (with near ones).
-    """
-    for fits in (
-        [i for i, label in enumerate(labels) if label == text],
-        [i for i, label in enumerate(labels) if label.casefold() == text.casefold()],
-    ):
-        if len(fits) == 1:
-            return fits[0]
-        if fits:
-            raise InvalidArgument(
-                f"label: {text!r} is the name of classes {', '.join(map(str, fits))}; give the index", field="label"
-            )
-    folded = {label.casefold(): label for label in labels}
-    near = [folded[name] for name in difflib.get_close_matches(text.casefold(), folded, n=3)]
-    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-    raise InvalidArgument(f"label: the model has no class {text!r:.80}{hint}", field="label")
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Where services on this machine are found: the convention that server and client share. Standard library only.
 
-`ouzel up` writes `serving.json` into the state folder once the services are ready and removes it when they stop.
+`ouzel up` writes `serving.json` into the state folder once the services are ready and removes it when they stop; the
+worker does the same with `worker.json`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 SERVING = "serving.json"
+WORKER = "worker.json"
 
 
 class Serving(TypedDict):
@@ -25,6 +27,15 @@ class Serving(TypedDict):
     key_file: str
     model_store: str
     models: list[str]
+
+
+class Worker(TypedDict):
+    """What `worker.json` holds. grpc: "host:port"; token_file: holds the token of who started it, and nothing else."""
+
+    pid: int
+    create_time: float
+    grpc: str
+    token_file: str
 
 
 def state_dir() -> Path:
@@ -44,11 +55,20 @@ def read_serving(state: Path | None = None) -> Serving | None:
 
     It says what was started, not that it still answers: a process may have been killed since.
     """
+    return cast(Serving | None, _read(state, SERVING, Serving))
+
+
+def read_worker(state: Path | None = None) -> Worker | None:
+    """The worker that runs here according to `worker.json`, as `read_serving` does."""
+    return cast(Worker | None, _read(state, WORKER, Worker))
+
+
+def _read(state: Path | None, name: str, form: Any) -> dict[str, Any] | None:
     try:
-        found = json.loads(((state or state_dir()) / SERVING).read_text(encoding="utf-8"))
+        found = json.loads(((state or state_dir()) / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return cast(Serving, found) if isinstance(found, dict) and found.keys() >= Serving.__annotations__.keys() else None
+    return found if isinstance(found, dict) and found.keys() >= form.__annotations__.keys() else None
 
 
 def token(key_file: str | Path, kind: Literal["inference", "management"]) -> str:

@@ -86,7 +86,7 @@ class JobSpec(_message.Message):
     def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ...) -> None: ...
 
 class MaximizeSpec(_message.Message):
-    __slots__ = ("model", "targets", "recipe", "parameters", "seed")
+    __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,12 +99,18 @@ class MaximizeSpec(_message.Message):
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_PER_TARGET_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     model: str
     targets: _containers.RepeatedCompositeFieldContainer[Node]
     recipe: str
     parameters: _containers.MessageMap[str, _explain_pb2.Parameter]
     seed: int
-    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., recipe: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ...) -> None: ...
+    images_per_target: int
+    height: int
+    width: int
+    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., recipe: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., images_per_target: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class SearchActivationsSpec(_message.Message):
     __slots__ = ("model", "targets", "dataset", "top_k")

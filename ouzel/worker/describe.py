@@ -1,0 +1,57 @@
+"""What the service must know of a model to tell a request that can work from one that cannot.
+
+`python -m ouzel.worker.describe ARCHIVE` prints it as JSON: torch is loaded there, and not in the service.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Raises OuzelError for an archive that cannot be used."""
+    import torch
+
+    from ouzel import models
+    from ouzel.maximize import RECIPES
+    from ouzel.maximize.recipes import LIMITS
+
+    model = models.load(path)
+    seen = models.layers(model.network, torch.zeros(1, *model.input_shape))
+    recipes = {
+        name: {
+            field.name: {"whole": field.name == "steps", "least": LIMITS[field.name][0], "most": LIMITS[field.name][1]}
+            for field in dataclasses.fields(recipe)
+            if field.name in LIMITS
+        }
+        for name, recipe in RECIPES.items()
+    }
+    steps = {name: recipe().steps for name, recipe in RECIPES.items()}
+    return {
+        "name": model.name,
+        "digest": model.digest,
+        "input": list(model.input_shape),
+        "labels": list(model.labels),
+        "layers": {layer.name: list(layer.shape) for layer in seen if layer.shape},
+        "recipes": recipes,
+        "steps": steps,
+    }
+
+
+def main() -> int:
+    from ouzel.errors import OuzelError
+
+    try:
+        found = describe(Path(sys.argv[1]))
+    except OuzelError as error:
+        found = {"error": str(error)}
+    sys.stdout.write(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Names of processes that outlive them: host, process id, and when it was started, in ticks since the machine was."""
+
+from __future__ import annotations
+
+import socket
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+
+@cache
+def host() -> str:
+    """This machine since it was started, or the container in it: process ids are unique within."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        space = str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        boot = space = ""
+    return ":".join((socket.gethostname(), boot, space))
+
+
+def name(pid: int, of_host: str = "") -> str:
+    """Raises psutil.NoSuchProcess."""
+    return f"{of_host or host()}/{pid}/{_started(pid)}"
+
+
+def find(named: str, of_host: str = "") -> psutil.Process | None:
+    """The process of that name; None if it has ended. Raises LookupError if it is one of another host's."""
+    where, _, rest = named.partition("/")
+    pid, _, started = rest.partition("/")
+    if where != (of_host or host()) or not pid.isdecimal():
+        raise LookupError(named)
+    try:
+        process = psutil.Process(int(pid))
+        return process if _started(int(pid)) == started and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def is_dead(named: str, of_host: str = "") -> bool:
+    """Whether the process has ended for sure."""
+    try:
+        return find(named, of_host) is None
+    except LookupError:
+        return False
+
+
+def _started(pid: int) -> str:
+    """No time of day, which changes when the clock is set."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except ProcessLookupError:
+        raise psutil.NoSuchProcess(pid) from None

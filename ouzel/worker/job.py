@@ -1,0 +1,190 @@
+"""What a job is, and the states that it goes through.
+
+    VALIDATING -> QUEUED -> RUNNING -> PUBLISHING -> SUCCEEDED
+                     ^        |  \\______________ FAILED  -> QUEUED (retry)
+                     |        v
+                     +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
+
+The wire's messages serve as values where nobody has to ask about what is inside: spec, progress, error, result, events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ouzel_protos.v1 import job_pb2 as pb
+
+
+class State(IntEnum):
+    """The numbers are those of the wire."""
+
+    UNSPECIFIED = 0
+    VALIDATING = 1
+    QUEUED = 2
+    RUNNING = 3
+    PUBLISHING = 4
+    PAUSED = 5
+    CANCELLING = 6
+    SUCCEEDED = 7
+    FAILED = 8
+    CANCELLED = 9
+
+
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+# A process may be at work on a job in one of these: it has a lease.
+LEASED = frozenset({State.RUNNING, State.PUBLISHING, State.CANCELLING})
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.UNSPECIFIED: frozenset({State.VALIDATING}),
+    State.VALIDATING: frozenset({State.QUEUED, State.CANCELLING}),
+    State.QUEUED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLING}),
+    State.RUNNING: frozenset({State.PUBLISHING, State.QUEUED, State.PAUSED, State.CANCELLING, State.FAILED}),
+    State.PUBLISHING: frozenset({State.SUCCEEDED, State.QUEUED, State.PAUSED, State.CANCELLING, State.FAILED}),
+    State.PAUSED: frozenset({State.QUEUED, State.CANCELLING}),
+    # A cancel may come too late.
+    State.CANCELLING: frozenset({State.CANCELLED, State.SUCCEEDED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+}
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a caller asks for. timeout: seconds of running over all attempts, None for no limit."""
+
+    spec: pb.JobSpec
+    request_id: str = ""
+    priority: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """Name of the spec's kind, "" if there is none."""
+        return self.spec.WhichOneof("kind") or ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the store holds it. Times are seconds since the epoch, `ran` and `timeout` seconds of running."""
+
+    id: str
+    owner: str
+    kind: str
+    spec: pb.JobSpec
+    state: State
+    attempt: int
+    progress: pb.Progress
+    created: float
+    started: float | None
+    ended: float | None
+    updated: float
+    error: pb.JobError | None
+    result: pb.JobResult | None
+    last_sequence: int
+    priority: int
+    labels: Mapping[str, str]
+    request_id: str
+    timeout: float | None
+    ran: float = 0.0  # of all attempts together
+    lost: int = 0  # processes lost since the last checkpoint
+    memory_deaths: int = 0
+    batch_scale: float = 1.0  # halved after running out of memory
+    checkpoint: str = ""  # digest of the newest checkpoint
+    pause: bool = False  # wished for; PAUSED once the process has stopped
+    worker: str = ""  # who holds the lease
+
+    def message(self) -> pb.Job:
+        """The job on the wire."""
+        out = pb.Job(
+            id=self.id,
+            spec=self.spec,
+            state=int(self.state),  # type: ignore[arg-type]
+            attempt=self.attempt,
+            progress=self.progress,
+            create_time=timestamp(self.created),
+            update_time=timestamp(self.updated),
+            error=self.error,
+            result=self.result,
+            last_sequence=self.last_sequence,
+            priority=self.priority,
+            labels=self.labels,
+            request_id=self.request_id,
+        )
+        if self.started is not None:
+            out.start_time.CopyFrom(timestamp(self.started))
+        if self.ended is not None:
+            out.end_time.CopyFrom(timestamp(self.ended))
+        if self.timeout is not None:
+            out.timeout.CopyFrom(duration(self.timeout))
+        return out
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which jobs to list, newest first; page_size 1 to 500."""
+
+    states: frozenset[State] = frozenset()
+    kind: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    page_size: int = 50
+    page_token: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    jobs: tuple[Job, ...]
+    next_page_token: str  # "" on the last page
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one owner: jobs that wait (VALIDATING, QUEUED, PAUSED), and jobs that run at a time over all workers."""
+
+    queued: int = 1000
+    running: int = 64
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a job. `attempt` is the fence: whoever comes with an older one is refused."""
+
+    job: str
+    attempt: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease as others see it: it lives as long as `beat` goes on changing. `handle` names the job's process."""
+
+    lease: Lease
+    beat: int
+    handle: str
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the owner wants of a running job, and its newest event, which tells whether it gets on."""
+
+    cancel: bool
+    pause: bool
+    last_sequence: int = 0
+
+
+def timestamp(seconds: float) -> Timestamp:
+    out = Timestamp()
+    out.FromMicroseconds(round(seconds * 1e6))
+    return out
+
+
+def duration(seconds: float) -> Duration:
+    out = Duration()
+    out.FromMicroseconds(round(seconds * 1e6))
+    return out

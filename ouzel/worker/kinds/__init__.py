@@ -1,0 +1,30 @@
+"""What jobs do: one module per kind, of the name that the kind has in JobSpec.
+
+A module has two functions. `validate(spec, catalogue)` runs in the service, without torch, and raises OuzelError for
+what can never work. `run(spec, work)` runs in the job's own process and returns a `Done`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol, cast
+
+from ouzel.errors import InvalidArgument
+from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.work import Done, Work
+from ouzel_protos.v1 import job_pb2 as pb
+
+NAMES = tuple(field.name for field in pb.JobSpec.DESCRIPTOR.oneofs_by_name["kind"].fields)
+
+
+class Kind(Protocol):
+    def validate(self, spec: Any, catalogue: Catalogue) -> None: ...
+
+    def run(self, spec: Any, work: Work) -> Done: ...
+
+
+def find(name: str, package: str = __name__) -> Kind:
+    """Raises InvalidArgument for a spec without a kind."""
+    if name not in NAMES:
+        raise InvalidArgument(f"spec: must be one of {', '.join(NAMES)}", field="spec")
+    return cast(Kind, importlib.import_module(f"{package}.{name}"))

@@ -1,0 +1,103 @@
+"""Which images of a data set excite nodes of a model most?
+
+Artifacts: crops/000.png, ... (for each target its hits, best first: the part of the image that the node sees),
+result.json, sheet.png, sheet.html. Summary: hits, for each target a list of {name, activation, box}; images, how many
+were looked at; digest of the model's weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ouzel.errors import InvalidArgument, NotFound
+from ouzel.worker import nodes
+from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ouzel.maximize import Ranking
+    from ouzel.models import Model
+
+_DEFAULT_HITS = 9
+_PART = 64  # images between two looks at whether to go on
+
+
+def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
+    model = catalogue.model(spec.model)
+    nodes.check(spec.targets, model, catalogue.budget.targets)
+    if not 0 <= spec.top_k <= catalogue.budget.top_k:
+        raise InvalidArgument(f"top_k: {spec.top_k} is not within 0..{catalogue.budget.top_k}", field="top_k")
+    if not spec.dataset and find_spec("skimage") is None:
+        raise InvalidArgument("dataset: name one; this worker has no photographs of its own", field="dataset")
+    if spec.dataset and spec.dataset not in catalogue.datasets:
+        held = ", ".join(sorted(catalogue.datasets)) or "none"
+        raise NotFound(f"dataset: no data set {spec.dataset!r:.80}; the operator allows {held}", field="dataset")
+
+
+def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
+    """Part by part; a part takes seconds, so that there is no checkpoint but the start."""
+    import torch
+
+    from ouzel import models
+    from ouzel.maximize import search
+    from ouzel.models.store import ModelStore
+
+    work.progress(0, phase="loading")
+    model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
+    targets, top_k = nodes.plain(spec.targets), spec.top_k or _DEFAULT_HITS
+    images = _images(work.datasets[spec.dataset] if spec.dataset else None, model)
+    found: tuple[Ranking, ...] = ()
+    kept: dict[str, Tensor] = {}
+    seen = 0
+    while part := list(islice(images, _PART)):
+        rankings = search(model, targets, part, top_k=top_k)
+        found = tuple(a.merge(b, top_k) for a, b in zip(found, rankings, strict=True)) if found else rankings
+        named = {hit.name for ranking in found for hit in ranking.hits}
+        kept = {name: image for name, image in {**kept, **dict(part)}.items() if name in named}
+        seen += len(part)
+        work.progress(seen, phase="searching")
+        if work.stop_wanted():
+            raise Stopped
+    if not found:
+        raise InvalidArgument("dataset: holds no image", field="dataset")
+    return _done(found, kept, seen, model)
+
+
+def _images(folder: Path | None, model: Model) -> Iterator[tuple[str, Tensor]]:
+    """(C, H, W) in [0, 1], as the model sees them."""
+    import torch
+
+    from ouzel.audit import each_of_folder, shipped
+
+    source = shipped(model.preprocessing) if folder is None else each_of_folder(folder, model.preprocessing)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
+    for one in source:
+        yield one.name, (one.x * std + mean).clamp(0, 1)
+
+
+def _done(found: tuple[Ranking, ...], images: dict[str, Tensor], seen: int, model: Model) -> Done:
+    from ouzel.maximize import gallery, report
+
+    tiles = gallery.crops_of(found, images)
+    files = [
+        File(f"crops/{number:03}.png", "image/png", gallery.png(gallery.picture(tile.image)))
+        for number, tile in enumerate(tiles)
+    ]
+    described: dict[str, Any] = {"model": model.name, "digest": model.digest, "images": seen}
+    described |= report.of_rankings(found, [file.name for file in files])
+    files += [
+        File("result.json", "application/json", json.dumps(described, ensure_ascii=False).encode()),
+        File("sheet.png", "image/png", gallery.png(gallery.sheet(tiles))),
+        File("sheet.html", "text/html; charset=utf-8", gallery.page(tiles, f"What excites {model.name}").encode()),
+    ]
+    hits = [[asdict(hit) | {"box": list(hit.box)} for hit in ranking.hits] for ranking in found]
+    return Done(files, {"hits": hits, "images": seen, "digest": model.digest})

@@ -1,0 +1,80 @@
+"""The tables. Both databases get the same ones; the names in braces are their types.
+
+A lease is a beat that goes on changing, not a point in time: no clock, so no clock that jumps.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+SQLITE = {"blob": "BLOB", "float": "REAL", "number": "INTEGER PRIMARY KEY AUTOINCREMENT", "rowid": "WITHOUT ROWID"}
+POSTGRES = {
+    "blob": "BYTEA",
+    "float": "DOUBLE PRECISION",
+    "number": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "rowid": "",
+}
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value {blob} NOT NULL) {rowid};
+CREATE TABLE IF NOT EXISTS jobs (
+    number {number},
+    id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    spec {blob} NOT NULL,
+    state INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    progress {blob} NOT NULL,
+    created {float} NOT NULL,
+    started {float},
+    ended {float},
+    updated {float} NOT NULL,
+    error {blob},
+    result {blob},
+    last_sequence BIGINT NOT NULL,
+    priority INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    request_id TEXT,
+    body {blob} NOT NULL,
+    timeout {float},
+    ran {float} NOT NULL,
+    lost INTEGER NOT NULL,
+    memory_deaths INTEGER NOT NULL,
+    batch_scale {float} NOT NULL,
+    checkpoint TEXT NOT NULL,
+    pause INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    beat BIGINT NOT NULL,
+    handle TEXT NOT NULL,
+    UNIQUE (owner, request_id)
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, owner, priority, number);
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state);
+CREATE INDEX IF NOT EXISTS jobs_by_checkpoint ON jobs (checkpoint);
+CREATE TABLE IF NOT EXISTS labels (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (job, name)
+) {rowid};
+CREATE TABLE IF NOT EXISTS events (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    sequence BIGINT NOT NULL,
+    body {blob} NOT NULL,
+    PRIMARY KEY (job, sequence)
+) {rowid};
+CREATE TABLE IF NOT EXISTS artifacts (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size BIGINT NOT NULL,
+    sha256 TEXT NOT NULL,
+    PRIMARY KEY (job, name)
+) {rowid};
+CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (sha256)
+"""
+
+
+def statements(types: dict[str, str]) -> list[str]:
+    return [each.strip() for each in TABLES.format(**types).split(";")]

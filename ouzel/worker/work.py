@@ -1,0 +1,113 @@
+"""What the process of a job has to do with the world: it tells how it goes, saves what it would be sad to lose, and
+asks whether it shall go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.job import Lease
+from ouzel.worker.store import Workers
+from ouzel_protos.v1 import job_pb2 as pb
+
+_PROGRESS_SECONDS = 0.25
+_PREVIEW_SECONDS = 2.0
+LARGEST_PREVIEW = 64 * 2**10  # bytes
+
+
+@dataclass(frozen=True)
+class File:
+    """name: a relative path, unique within the job."""
+
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job leaves behind. summary: figures by name, of JSON's types."""
+
+    files: Sequence[File]
+    summary: Mapping[str, Any]
+
+
+class Stopped(Exception):
+    """Raised by a kind when it has stopped because `stop_wanted`, after its checkpoint."""
+
+
+class Work:
+    """models: folder of the model store. datasets: folders that callers may name. checkpoint: what an earlier attempt
+    has saved, None at the first. batch_scale: 1, less after running out of memory: work on so much at a time.
+    """
+
+    def __init__(
+        self,
+        store: Workers,
+        lease: Lease,
+        artifacts: Artifacts,
+        *,
+        models: Path,
+        datasets: Mapping[str, Path],
+        checkpoint: bytes | None,
+        batch_scale: float,
+        checkpoint_seconds: float,
+        stop: threading.Event,
+    ) -> None:
+        self.models, self.datasets, self.batch_scale = models, datasets, batch_scale
+        self.checkpoint = checkpoint
+        self._store, self._lease, self._artifacts = store, lease, artifacts
+        self._stop = stop
+        self._checkpoint_seconds = checkpoint_seconds
+        self._saved = time.monotonic()
+        self._progress_told = self._preview_shown = float("-inf")
+
+    def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
+        """step: 0, 1, ... of `steps`, 0 while unknown. Told at most four times a second, but the last always."""
+        now = time.monotonic()
+        if now - self._progress_told < _PROGRESS_SECONDS and step != steps:
+            return
+        self._progress_told = now
+        events = [pb.JobEvent(progress=pb.Progress(step=step, steps=steps, phase=phase))]
+        if metrics:
+            events.append(pb.JobEvent(metric=pb.Metric(step=step, values=metrics)))
+        self._store.emit(self._lease, events)
+
+    def preview_wanted(self) -> bool:
+        """Whether it is time for another preview, one in two seconds."""
+        return time.monotonic() - self._preview_shown >= _PREVIEW_SECONDS
+
+    def preview(self, step: int, images: Sequence[tuple[str, bytes]]) -> None:
+        """images: titles, and PNG files of at most 64 KiB; larger ones are left out."""
+        self._preview_shown = time.monotonic()
+        self._store.emit(
+            self._lease,
+            [
+                pb.JobEvent(preview=pb.Preview(step=step, title=title, media_type="image/png", image=image))
+                for title, image in images
+                if len(image) <= LARGEST_PREVIEW
+            ],
+        )
+
+    def log(self, message: str, level: pb.Log.Level = pb.Log.INFO) -> None:
+        self._store.emit(self._lease, [pb.JobEvent(log=pb.Log(level=level, message=message[:4096]))])
+
+    def save_wanted(self) -> bool:
+        """Whether it is time for another checkpoint."""
+        return time.monotonic() - self._saved >= self._checkpoint_seconds
+
+    def save(self, checkpoint: bytes) -> None:
+        """Make it durable: the next attempt gets it as `checkpoint`."""
+        digest, _ = self._artifacts.put(checkpoint)
+        self._store.checkpoint(self._lease, digest)
+        self._saved = time.monotonic()
+
+    def stop_wanted(self) -> bool:
+        """Whether to save and raise Stopped: cancelled, paused, or the worker is going down."""
+        return self._stop.is_set()

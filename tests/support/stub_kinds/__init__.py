@@ -1,0 +1,1 @@
+"""Kinds of jobs without torch: processes that start at once, and behave as their spec says."""

@@ -1,0 +1,63 @@
+"""Counts to `steps`, `seconds` each; `seed` names what goes wrong on the way, see `Fault`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from enum import IntEnum
+
+from ouzel.errors import InvalidArgument
+from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel_protos.v1 import job_pb2 as pb
+
+
+class Fault(IntEnum):
+    """At the middle step."""
+
+    NONE = 0
+    ERROR = 1  # a bug
+    REFUSED = 2  # the request is at fault after all
+    MEMORY = 3  # too much at a time, unless the batch has been halved
+    ALWAYS_MEMORY = 4
+    KILLED = 5  # at every attempt
+    HANG = 6
+    DEAF = 7  # never asks whether to stop
+
+
+def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
+    if spec.model == "refused":
+        raise InvalidArgument("model: 'refused' is refused", field="model")
+
+
+def run(spec: pb.MaximizeSpec, work: Work) -> Done:
+    steps = spec.parameters["steps"].integer or 5
+    seconds = spec.parameters["seconds"].number
+    start = json.loads(work.checkpoint)["step"] if work.checkpoint else 0
+    for step in range(start + 1, steps + 1):
+        time.sleep(seconds)
+        if step == (steps + 1) // 2:
+            _go_wrong(Fault(spec.seed), work)
+        work.progress(step, steps, "counting", {"square": step * step})
+        if work.stop_wanted() and step < steps and spec.seed != Fault.DEAF:
+            work.save(json.dumps({"step": step}).encode())
+            raise Stopped
+        if work.save_wanted():
+            work.save(json.dumps({"step": step}).encode())
+    text = f"{spec.model} counted to {steps}"
+    return Done([File("count.txt", "text/plain", text.encode())], {"count": steps, "from": start})
+
+
+def _go_wrong(fault: Fault, work: Work) -> None:
+    if fault is Fault.ERROR:
+        raise RuntimeError("a secret path: /etc/ouzel")
+    if fault is Fault.REFUSED:
+        raise InvalidArgument("targets: cannot be", field="targets")
+    if (fault is Fault.MEMORY and work.batch_scale == 1) or fault is Fault.ALWAYS_MEMORY:
+        raise MemoryError
+    if fault is Fault.KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault is Fault.HANG:
+        time.sleep(3600)
