@@ -70,4 +70,5 @@ class Events:
         self.batches: list[Batch] = []
 
     def wrote(self, job: str, events: Sequence[pb.JobEvent]) -> None:
-        self.batches.append((job, list(events)))
+        if events:
+            self.batches.append((job, list(events)))

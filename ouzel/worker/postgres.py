@@ -1,7 +1,7 @@
 """PostgreSQL: many machines share one store.
 
-Each thread has a connection of its own. New events are told to all workers by NOTIFY, which names the job and its first
-new event; who has somebody listening reads the events.
+Connections are lent to whichever thread calls. New events are told to all workers by NOTIFY, which names the job; who
+has somebody listening reads the events.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
-from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
+from ouzel.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
 from ouzel.worker import schema
-from ouzel.worker.asked import read_events
 from ouzel.worker.database import Committed, Connection, Events, Wanted
+from ouzel.worker.listeners import Hearing
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CHANNEL = "ouzel_events"
 _TRIES = 5
+_CONNECTIONS = 16  # at most at a time: a server has few, for all workers
+_WAIT = 10.0  # s for one of them to be free
+_LOOK = 0.05  # s between two looks for new listeners
 _SETTINGS = " ".join(
     f"-c {each}"
     for each in (
@@ -65,8 +69,8 @@ class PostgresConnection(Events):
         self.one("SELECT pg_advisory_xact_lock(hashtext(?))", f"ouzel {name}")
 
     def notify(self) -> None:
-        for job, events in self.batches:
-            self.one("SELECT pg_notify(?, ?)", _CHANNEL, f"{job} {events[0].sequence}")
+        for job in {job for job, _ in self.batches}:
+            self.one("SELECT pg_notify(?, ?)", _CHANNEL, job)
 
     def _execute(self, sql: str, values: tuple[Any, ...]) -> psycopg.Cursor:
         return self._raw.execute(sql.replace("?", "%s"), values)
@@ -77,14 +81,19 @@ class PostgresDatabase:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._local = threading.local()
-        self._open: list[psycopg.Connection] = []
+        self._idle: list[psycopg.Connection] = []
+        self._lending = threading.Lock()
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
         self._closed = threading.Event()
         self._listening = threading.Event()
         self._listener: Committed = lambda _: None
         self._wanted: Wanted = dict
         self._hearing: threading.Thread | None = None
-        self.write(_create)
+        try:
+            self.write(_create)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, work: Callable[[Connection], T]) -> T:
         def written(c: PostgresConnection) -> T:
@@ -115,15 +124,13 @@ class PostgresDatabase:
         self._closed.set()
         if self._hearing is not None:
             self._hearing.join()
-        for raw in self._open:
-            raw.close()
+        self._drop_idle()
 
     def _run(self, work: Callable[[PostgresConnection], T]) -> T:
         for attempt in range(_TRIES):
             last = attempt == _TRIES - 1
             try:
-                with _translated():
-                    raw = self._connection()
+                with _translated(), self._connection() as raw:
                     committing = False
                     try:
                         with raw.transaction():
@@ -143,16 +150,39 @@ class PostgresDatabase:
                 raise
         raise AssertionError
 
-    def _connection(self) -> psycopg.Connection:
-        raw: psycopg.Connection | None = getattr(self._local, "raw", None)
-        if raw is None or raw.closed:
-            if self._closed.is_set():
-                raise Unavailable("the store is closed")
-            if raw is not None:
-                self._open.remove(raw)
-            raw = self._local.raw = self._connect()
-            self._open.append(raw)
-        return raw
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection]:
+        if not self._free.acquire(timeout=_WAIT):
+            raise Unavailable(f"{_CONNECTIONS} calls of the job store are under way already")
+        try:
+            with self._lending:
+                if self._closed.is_set():
+                    raise Unavailable("the store is closed")
+                raw = self._idle.pop() if self._idle else None
+            if raw is None:
+                raw = self._connect()
+            try:
+                yield raw
+            finally:
+                self._take_back(raw)
+        finally:
+            self._free.release()
+
+    def _take_back(self, raw: psycopg.Connection) -> None:
+        if raw.closed:  # the server has gone, and with it the others
+            self._drop_idle()
+            return
+        with self._lending:
+            if not self._closed.is_set() and raw.info.transaction_status is TransactionStatus.IDLE:
+                self._idle.append(raw)
+                return
+        raw.close()
+
+    def _drop_idle(self) -> None:
+        with self._lending:
+            dropped, self._idle = self._idle, []
+        for raw in dropped:
+            raw.close()
 
     def _connect(self) -> psycopg.Connection:
         # No prepared statements: they fail behind a pooler.
@@ -165,24 +195,17 @@ class PostgresDatabase:
             try:
                 with self._connect() as raw:
                     raw.execute(f"LISTEN {_CHANNEL}")
-                    for job, after in self._wanted().items():  # what was missed without a connection
-                        self._read_and_tell(job, after)
+                    self._listening.set()
+                    hearing = Hearing(self, self._listener, self._wanted)  # new: it reads what was missed meanwhile
                     while not self._closed.is_set():
-                        self._listening.set()
-                        for note in raw.notifies(timeout=0.2):
-                            self._heard(note.payload)
+                        hearing.catch_up()
+                        for note in raw.notifies(timeout=_LOOK, stop_after=1):
+                            hearing.changed(note.payload)
             except Exception as error:  # noqa: BLE001 - listeners also read now and then, as `listen` says
+                if self._closed.is_set():
+                    return
                 _log.warning("new events are not heard of: %s", error)
                 self._closed.wait(1.0)
-
-    def _heard(self, payload: str) -> None:
-        job, _, first = payload.partition(" ")
-        if job in self._wanted():
-            self._read_and_tell(job, int(first) - 1)
-
-    def _read_and_tell(self, job: str, after: int) -> None:
-        if events := self.read(lambda c: read_events(c, job, after, 500)):
-            self._listener([(job, events)])
 
 
 def _create(c: Connection) -> None:
@@ -204,5 +227,7 @@ def _translated() -> Iterator[None]:
         raise ResourceExhausted(f"the job store has no room ({error})") from error
     except (errors.DataCorrupted, errors.IndexCorrupted) as error:
         raise DataLoss(f"the job store is damaged ({error})") from error
+    except psycopg.DataError as error:  # a NUL in a text, a number that is too large: SQLite takes them
+        raise InvalidArgument(f"the job store cannot hold this ({error})") from error
     except psycopg.Error as error:
         raise Unavailable(f"the job store does not answer ({type(error).__name__}: {error})") from error

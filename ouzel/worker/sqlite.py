@@ -21,8 +21,8 @@ import apsw
 
 from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
 from ouzel.worker import schema
-from ouzel.worker.asked import read_events
 from ouzel.worker.database import Batch, Committed, Connection, Events, Wanted
+from ouzel.worker.listeners import Hearing
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -64,17 +64,20 @@ class SqliteDatabase:
         self._wanted: Wanted = dict
         self._hearing: threading.Thread | None = None
         self._ended = threading.Event()
-        self._local = threading.local()
-        self._readers: list[apsw.Connection] = []
+        self._idle: list[apsw.Connection] = []
         self._asked: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._closed = False
         self._closing = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _translated():
             self._raw = _connect(path)
-            if check:
-                self.check()
-            _create(self._raw)
+            try:
+                if check:
+                    self._check(self._raw)
+                _create(self._raw)
+            except BaseException:
+                self._raw.close()
+                raise
         self._writer = threading.Thread(target=self._write_all, name="sqlite-writer", daemon=True)
         self._writer.start()
 
@@ -87,8 +90,7 @@ class SqliteDatabase:
         return done.result()
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        with _translated():
-            raw = self._reader()
+        with _translated(), self._reader() as raw:
             raw.execute("BEGIN")
             try:
                 return work(SqliteConnection(raw))
@@ -102,8 +104,11 @@ class SqliteDatabase:
             self._hearing.start()
 
     def check(self) -> None:
-        with _translated():
-            found = self._raw.execute("PRAGMA quick_check(5)").fetchall()
+        with _translated(), self._reader() as raw:
+            self._check(raw)
+
+    def _check(self, raw: apsw.Connection) -> None:
+        found = raw.execute("PRAGMA quick_check(5)").fetchall()
         if found != [("ok",)]:
             raise DataLoss(f"{self._path} is damaged: {'; '.join(str(row[0]) for row in found)}")
 
@@ -117,36 +122,48 @@ class SqliteDatabase:
         self._ended.set()
         if self._hearing is not None:
             self._hearing.join()
-        for raw in [*self._readers, self._raw]:
+        for raw in [*self._idle, self._raw]:
             raw.close()
 
     def _hear(self) -> None:
         """Other processes write too, and SQLite tells nobody; but whether they have is known without reading a page."""
+        hearing = Hearing(self, self._listener, self._wanted)
+        raw: apsw.Connection | None = None
         seen = None
         while not self._ended.wait(_LOOK if self._wanted() else _IDLE_LOOK):
             if not self._wanted():
                 continue
             try:
-                version = self._reader().pragma("data_version")
-                if version == seen:
-                    continue
-                for job, after in self._wanted().items():
-                    if events := self.read(lambda c, job=job, after=after: read_events(c, job, after, 500)):  # type: ignore[misc]
-                        self._listener([(job, events)])
-                seen = version
+                raw = raw or _connect(self._path)  # the same each time: the number means nothing on another
+                if (version := raw.pragma("data_version")) != seen:
+                    hearing.changed()
+                    seen = version
+                hearing.catch_up()
             except Exception as error:  # noqa: BLE001 - listeners also read now and then, as `listen` says
-                _log.warning("new events are not heard of: %s", error)
-                self._ended.wait(1.0)
+                if not self._closed:
+                    _log.warning("new events are not heard of: %s", error)
+                    self._ended.wait(1.0)
+        if raw is not None:
+            raw.close()
 
-    def _reader(self) -> apsw.Connection:
-        """Each thread its own; with the write-ahead log they do not wait for the writer."""
-        if self._closed:
-            raise Unavailable("the store is closed")
-        raw: apsw.Connection | None = getattr(self._local, "raw", None)
+    @contextmanager
+    def _reader(self) -> Iterator[apsw.Connection]:
+        """Lent to one thread at a time; with the write-ahead log it does not wait for the writer."""
+        with self._closing:
+            if self._closed:
+                raise Unavailable("the store is closed")
+            raw = self._idle.pop() if self._idle else None
         if raw is None:
-            raw = self._local.raw = _connect(self._path)
-            self._readers.append(raw)
-        return raw
+            raw = _connect(self._path)
+        try:
+            yield raw
+        finally:
+            with self._closing:
+                keep = not self._closed
+                if keep:
+                    self._idle.append(raw)
+            if not keep:
+                raw.close()
 
     def _write_all(self) -> None:
         while (first := self._asked.get()) is not None:
@@ -217,13 +234,20 @@ def _connect(path: Path) -> apsw.Connection:
 
 
 def _create(raw: apsw.Connection) -> None:
-    with raw:
+    # IMMEDIATE: of two processes that create the same file, one waits for the other.
+    raw.execute("BEGIN IMMEDIATE")
+    try:
         version = raw.execute("PRAGMA user_version").fetchall()[0][0]
         if version not in (0, schema.VERSION):
             raise DataLoss(f"the database has version {version}; this ouzel reads {schema.VERSION}")
         for statement in schema.statements(schema.SQLITE):
             raw.execute(statement)
         raw.execute(f"PRAGMA user_version = {schema.VERSION}")
+        raw.execute("COMMIT")
+    except BaseException:
+        if not raw.get_autocommit():
+            raw.execute("ROLLBACK")
+        raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ouzel.errors import InvalidArgument
 from ouzel.worker import policy, rows
 from ouzel.worker.database import Connection
 from ouzel.worker.job import LEASED, Held, Job, Lease, Limits, State, Wishes
@@ -71,6 +72,8 @@ def succeed(c: Connection, lease: Lease, result: pb.JobResult) -> Job:
     if row is not None and (done := rows.job_of(row)).state is State.SUCCEEDED and done.attempt == lease.attempt:
         return done
     job = rows.leased(c, lease)
+    if len({each.name for each in result.artifacts}) < len(result.artifacts):
+        raise InvalidArgument("artifacts: two of them have the same name", field="artifacts")
     for each in result.artifacts:
         c.run(
             "INSERT INTO artifacts (job, name, media_type, size, sha256) VALUES (?, ?, ?, ?, ?)",

@@ -1,0 +1,89 @@
+"""What can be chosen about a worker, with defaults that fit one machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ouzel.errors import InvalidArgument
+from ouzel.worker.catalogue import Budget
+from ouzel.worker.policy import Retries
+from ouzel.worker.runner import RunnerOptions
+from ouzel.worker.supervised import Slot
+from ouzel_protos.local import state_dir
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """state: folder of the token and the address; jobs, artifacts and logs are in its folder `jobs`.
+
+    store: URL of the job store; "" is SQLite in the state folder. artifacts: folder shared by all workers of a store.
+    models: the model store. datasets: folders by the name that callers use. host, port: where to listen; port 0 takes a
+    free one. slots: jobs at a time; None is one per GPU, or one on a machine without. tokens: file of lines "OWNER
+    TOKEN" for others than the local user. reflection: let clients ask for the methods. grace: seconds from a SIGTERM
+    until jobs that have not written their checkpoint are killed. kinds: the package of the kinds of jobs.
+    """
+
+    state: Path = field(default_factory=state_dir)
+    store: str = ""
+    artifacts: Path | None = None
+    models: Path = Path("model_store")
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    port: int = 7090
+    slots: int | None = None
+    tokens: Path | None = None
+    reflection: bool = False
+    budget: Budget = field(default_factory=Budget)
+    retries: Retries = field(default_factory=Retries)
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
+    kinds: str = "ouzel.worker.kinds"
+
+    def __post_init__(self) -> None:
+        for name in ("state", "models"):
+            object.__setattr__(self, name, Path(getattr(self, name)).expanduser().absolute())
+        if not 0 <= self.port <= 65535:
+            raise InvalidArgument(f"port: {self.port} is not within 0..65535", field="port")
+        if self.slots is not None and self.slots < 1:
+            raise InvalidArgument(f"slots: {self.slots} is less than 1", field="slots")
+
+    @property
+    def folder(self) -> Path:
+        return self.state / "jobs"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite://{self.folder / 'jobs.db'}"
+
+    @property
+    def artifact_folder(self) -> Path:
+        return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
+
+
+def slots(options: WorkerOptions) -> tuple[Slot, ...]:
+    """A GPU to each job, or a share of the cores."""
+    gpus = _gpus()
+    if gpus:
+        count = options.slots or len(gpus)
+        return tuple(
+            Slot(f"gpu{gpus[number % len(gpus)]}", {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]})
+            for number in range(count)
+        )
+    count = options.slots or 1
+    threads = str(max(1, len(os.sched_getaffinity(0)) // count))
+    return tuple(Slot(f"cpu{number}", {"OMP_NUM_THREADS": threads}) for number in range(count))
+
+
+def _gpus() -> tuple[str, ...]:
+    """Indices or ids of the GPUs that may be used, found without torch."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(each.strip() for each in visible.split(",") if each.strip() not in ("", "-1"))
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip().isdecimal())

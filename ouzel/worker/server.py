@@ -1,0 +1,173 @@
+"""The worker: the service, the runner and the store in one process, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import grpc.aio
+import psutil
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from ouzel.errors import FailedPrecondition
+from ouzel.worker import tokens
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.interceptor import TokenInterceptor
+from ouzel.worker.local import LocalExecutor
+from ouzel.worker.options import WorkerOptions, slots
+from ouzel.worker.runner import Places, Runner
+from ouzel.worker.service import JobService
+from ouzel.worker.store import Store, open_store
+from ouzel_protos.local import WORKER, Worker
+from ouzel_protos.v1 import job_pb2
+from ouzel_protos.v1.job_pb2_grpc import add_JobServiceServicer_to_server
+
+_log = logging.getLogger(__name__)
+_NAME = job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
+_SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
+_SETTINGS = [
+    ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
+    ("grpc.max_receive_message_length", 4 * 2**20),
+    ("grpc.max_send_message_length", 8 * 2**20),
+    ("grpc.max_metadata_size", 16 * 2**10),
+    ("grpc.absolute_max_metadata_size", 32 * 2**10),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+]
+_MOST_CALLS = 2000  # at a time
+
+
+def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT. ready: called with the address once it listens.
+
+    Raises OuzelError if it cannot start.
+    """
+    with _alone(options.state):
+        store = open_store(options.store_url, retries=options.retries)
+        try:
+            asyncio.run(_serve(options, store, ready))
+        finally:
+            store.close()
+
+
+async def _serve(options: WorkerOptions, store: Store, ready: Callable[[str], None]) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    runner = _runner(options, store)
+    async with _listening(options, store, runner) as (address, drain):
+        runner.start()
+        ready(address)
+        await stopping.wait()
+        _log.info("stopping: %d jobs write their checkpoints", runner.running)
+        await drain()
+
+
+@asynccontextmanager
+async def _listening(
+    options: WorkerOptions, store: Store, runner: Runner
+) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    own_token = options.folder / "token"
+    owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
+    known = tokens.Tokens(owners)
+    catalogue = Catalogue(options.models, options.folder / "models", options.datasets, options.budget)
+    service = JobService(
+        store,
+        Artifacts(options.artifact_folder),
+        catalogue,
+        known,
+        nudge=runner.nudge,
+        limits=options.runner.limits,
+        kinds=options.kinds,
+    )
+    server = grpc.aio.server(
+        interceptors=[TokenInterceptor(known)], options=_SETTINGS, maximum_concurrent_rpcs=_MOST_CALLS
+    )
+    add_JobServiceServicer_to_server(service, server)
+    state = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    if options.reflection:
+        from grpc_reflection.v1alpha import reflection
+
+        reflection.enable_server_reflection((_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    address = _bind(server, options)
+    await server.start()
+    for name in ("", _NAME):
+        await state.set(name, health_pb2.HealthCheckResponse.SERVING)
+    threading.Thread(target=catalogue.warm, name="catalogue", daemon=True).start()
+
+    async def drain() -> None:
+        await state.enter_graceful_shutdown()
+        await asyncio.to_thread(runner.stop)
+        service.close()
+
+    with _recorded(options.state, address, own_token):
+        try:
+            yield address, drain
+        finally:
+            await server.stop(_SERVER_GRACE)
+            service.release()
+
+
+def _runner(options: WorkerOptions, store: Store) -> Runner:
+    places = Places(
+        options.store_url, options.artifact_folder, options.models, datasets=options.datasets, kinds=options.kinds
+    )
+    return Runner(store, LocalExecutor(options.folder / "logs"), slots(options), places, options=options.runner)
+
+
+def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    try:
+        port = server.add_insecure_port(f"{host}:{options.port}")
+    except RuntimeError as error:
+        raise FailedPrecondition(
+            f"port {options.port} of {options.host} is in use or cannot be used; choose another with --port",
+            field="port",
+        ) from error
+    return f"{host}:{port}"
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One worker per state folder. The lock is free again however its holder ends."""
+    folder = state / "jobs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedPrecondition(f"another worker runs with the state folder {state}") from None
+        yield
+
+
+@contextmanager
+def _recorded(state: Path, address: str, token_file: Path) -> Iterator[None]:
+    """The record by which clients on this machine find the worker."""
+    record: Worker = {
+        "pid": os.getpid(),
+        "create_time": psutil.Process().create_time(),
+        "grpc": address,
+        "token_file": str(token_file),
+    }
+    handle, name = tempfile.mkstemp(dir=state / "jobs")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=2)
+    Path(name).replace(state / WORKER)
+    try:
+        yield
+    finally:
+        (state / WORKER).unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""JobService over a store: what callers see. The store blocks, so it is asked in threads, beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc.aio
+from google.protobuf.empty_pb2 import Empty
+
+from ouzel.errors import InvalidArgument, Unavailable
+from ouzel.worker import requests
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.interceptor import stream, unary
+from ouzel.worker.job import FINAL, Job, Limits, State
+from ouzel.worker.store import Callers
+from ouzel.worker.tokens import Tokens
+from ouzel.worker.watch import Watch
+from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.job_pb2_grpc import JobServiceServicer
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+_THREADS = 16
+_LONGEST_WAIT = 60.0
+_READ = 500  # events at a time
+
+
+class JobService(JobServiceServicer):
+    """nudge: called when a runner may have something to do. kinds: package of the kinds of jobs."""
+
+    def __init__(
+        self,
+        store: Callers,
+        artifacts: Artifacts,
+        catalogue: Catalogue,
+        tokens: Tokens,
+        *,
+        nudge: Callable[[], None],
+        limits: Limits,
+        kinds: str,
+    ) -> None:
+        self._store, self._artifacts, self._catalogue, self._tokens = store, artifacts, catalogue, tokens
+        self._nudge, self._limits, self._kinds = nudge, limits, kinds
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End those who watch and wait, so that they ask another worker, or later."""
+        self._closing.set()
+
+    def release(self) -> None:
+        self._threads.shutdown()
+
+    @unary
+    async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
+        owner = self._owner(context)
+        new = await self._run(requests.new_job, request, self._catalogue, self._kinds)
+        if request.validate_only:
+            return pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
+        return await self._changed(self._store.create, owner, new, limits=self._limits)
+
+    @unary
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.Job:
+        return (await self._get(context, request.id)).message()
+
+    @unary
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        page = await self._run(self._store.list, self._owner(context), requests.query(request))
+        return pb.ListJobsResponse(jobs=[job.message() for job in page.jobs], next_page_token=page.next_page_token)
+
+    @stream
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.JobEvent]:
+        if request.after_sequence < 0:
+            raise InvalidArgument(f"after_sequence: {request.after_sequence} is negative", field="after_sequence")
+        owner = self._owner(context)
+        await self._get(context, request.id)
+        sent = request.after_sequence
+        with Watch(self._store, request.id, sent) as watch:
+            events: list[pb.JobEvent] | None = None
+            while not self._closing.is_set():
+                if events is None:
+                    events = await self._run(self._store.events, owner, request.id, sent, _READ)
+                for event in events:
+                    yield event
+                    sent = event.sequence
+                if await self._is_over(context, request.id, events):
+                    return
+                # As many as were asked for: there may be more. None in time: others may have written.
+                full = len(events) == _READ
+                events = watch.take(sent) if not full and await watch.news(self._closing) else None
+        raise Unavailable("the worker is stopping")
+
+    @unary
+    async def WaitJob(self, request: pb.WaitJobRequest, context: Context) -> pb.Job:
+        seconds = _LONGEST_WAIT
+        if request.HasField("timeout"):
+            seconds = min(seconds, max(0.0, request.timeout.seconds + request.timeout.nanos / 1e9))
+        deadline = asyncio.get_running_loop().time() + seconds
+        job = await self._get(context, request.id)
+        with Watch(self._store, request.id, job.last_sequence) as watch:
+            while True:
+                job = await self._get(context, request.id)
+                left = deadline - asyncio.get_running_loop().time()
+                if job.state in FINAL or left <= 0:
+                    return job.message()
+                if self._closing.is_set():
+                    raise Unavailable("the worker is stopping")
+                await watch.news(self._closing, left)
+                watch.take(job.last_sequence)
+
+    @unary
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.cancel, self._owner(context), request.id)
+
+    @unary
+    async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.pause, self._owner(context), request.id)
+
+    @unary
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.resume, self._owner(context), request.id)
+
+    @unary
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.retry, self._owner(context), request.id, limits=self._limits)
+
+    @unary
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> Empty:
+        await self._run(self._store.delete, self._owner(context), request.id)
+        return Empty()
+
+    @unary
+    async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
+        found = await self._run(self._store.artifacts, self._owner(context), request.id)
+        return pb.ListArtifactsResponse(artifacts=found)
+
+    @stream
+    async def DownloadArtifact(
+        self, request: pb.DownloadArtifactRequest, context: Context
+    ) -> AsyncIterator[pb.ArtifactChunk]:
+        found = await self._run(self._store.artifact, self._owner(context), request.id, request.name)
+        if not 0 <= request.offset <= found.size:
+            raise InvalidArgument(f"offset: {request.offset} is not within 0..{found.size}", field="offset")
+        chunks = self._artifacts.read(found.sha256, request.offset)
+        offset, first = request.offset, True
+        while (chunk := await self._run(next, chunks, b"")) or first:
+            yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=found if first else None)
+            offset, first = offset + len(chunk), False
+
+    async def _is_over(self, context: Context, name: str, events: list[pb.JobEvent]) -> bool:
+        """Whether the last of them is the last of all: a job that has ended may be queued again."""
+        if not events or not events[-1].HasField("state_change") or State(events[-1].state_change.state) not in FINAL:
+            return False
+        job = await self._get(context, name)
+        return job.state in FINAL and job.last_sequence == events[-1].sequence
+
+    async def _get(self, context: Context, job: str) -> Job:
+        return await self._run(self._store.get, self._owner(context), job)
+
+    async def _changed(self, method: Callable[..., Job], *args: Any, **more: Any) -> pb.Job:
+        job = await self._run(method, *args, **more)
+        self._nudge()
+        return job.message()
+
+    def _owner(self, context: Context) -> str:
+        owner = self._tokens.owner(context.invocation_metadata())
+        assert owner is not None  # the interceptor has seen to it
+        return owner
+
+    async def _run(self, function: Callable[..., T], *args: Any, **more: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **more))

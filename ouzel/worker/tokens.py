@@ -1,0 +1,67 @@
+"""Who calls: owners by their tokens, of which no more than digests is kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ouzel.errors import InvalidArgument
+
+LOCAL = "local"  # owner of what is asked with the token that a worker makes for itself
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+_SHORTEST = 16
+
+
+class Tokens:
+    def __init__(self, owners: Mapping[str, str]) -> None:
+        """owners: by token. Raises InvalidArgument for a token that is too short, or a name that is none."""
+        for token, owner in owners.items():
+            if len(token) < _SHORTEST:
+                raise InvalidArgument(f"tokens: that of {owner:.80} has fewer than {_SHORTEST} characters")
+            if not _OWNER.fullmatch(owner):
+                raise InvalidArgument(f"tokens: {owner!r:.80} is not 1 to 63 letters, digits and . _ @ -")
+        self._owners = {_digest(token): owner for token, owner in owners.items()}
+
+    def owner(self, metadata: Iterable[tuple[Any, Any]] | None) -> str | None:
+        """Who sent this metadata of a call: "authorization: Bearer TOKEN". None if nobody we know."""
+        for key, value in metadata or ():
+            if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
+                # Looked up by digest, so that the time it takes tells nothing of a token.
+                return self._owners.get(_digest(value.removeprefix("Bearer ")))
+        return None
+
+
+def read(path: Path) -> dict[str, str]:
+    """A file of lines "OWNER TOKEN"; empty lines and those that begin with # count for nothing."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise InvalidArgument(f"tokens: line {number} of {path} is not OWNER TOKEN")
+        found[words[1]] = words[0]
+    return found
+
+
+def own(path: Path) -> str:
+    """The token in this file, mode 0600, which is made if it is not there."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(32)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(token)
+        Path(name).replace(path)
+        return token
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
