@@ -8,7 +8,7 @@ SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
 MODEL ?= efficientnet-lite0
 
-.PHONY: help setup demo up trust test lint format protos sync bench lock clean
+.PHONY: help setup demo up trust test soak lint format protos sync bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -48,6 +48,9 @@ protos: $(STAMP) ## generate the protobuf stubs
 
 sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 	@$(BIN)/python scripts/unasync.py
+
+soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
+	@$(BIN)/python tests/support/chaos.py
 
 bench: $(STAMP) ## measure against captum, pytorch-grad-cam and lucent, served and as libraries
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'

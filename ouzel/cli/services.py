@@ -59,6 +59,8 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @_option("--metrics-port", "Port of the metrics.", type=_PORT, default=Ports.metrics)
 @_option("--grpc-port", "Port of gRPC inference.", type=_PORT, default=Ports.grpc)
 @_option("--grpc-management-port", "Port of gRPC management.", type=_PORT, default=Ports.grpc_management)
+@_option("--worker-port", "Port of gRPC for jobs.", type=_PORT, default=Ports.worker)
+@_option("--no-worker", "Start no worker that runs jobs.", is_flag=True)
 @_option("--workers", "Processes per model. [default: one per GPU, else one]", type=_COUNT)
 @_option("--threads", "Threads per worker. [default: cores / workers]", type=_COUNT)
 @_option("--batch-size", "Most requests computed together.", type=_COUNT, default=_OPTIONS["batch_size"])
@@ -88,13 +90,13 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_state_option
 @_option("--detach", "Return when ready, and leave the services running.", is_flag=True)
-def up(model: tuple[str, ...], detach: bool, **chosen: Any) -> None:
+def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> None:
     """Start the services and stay until Ctrl-C.
 
     They listen on 127.0.0.1 only and ask for a token, which `ouzel explain` and the Python client find by themselves.
     """
     ports = Ports(**{each.name: chosen.pop(f"{each.name}_port") for each in dataclasses.fields(Ports)})
-    options = ServingOptions(models=model, ports=ports, **chosen)
+    options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)
     ready = False
     try:
         with serving.stop_on_signals():
@@ -113,6 +115,7 @@ def up(model: tuple[str, ...], detach: bool, **chosen: Any) -> None:
 def _announce(services: RunningServing, ending: str) -> None:
     rows = {
         "gRPC": services.grpc,
+        **({"Jobs": services.worker} if services.worker else {}),
         "REST": services.rest,
         "Management": services.management,
         "Metrics": f"{services.metrics}/metrics",
@@ -169,13 +172,15 @@ def _as_json(found: Status | None) -> dict[str, Any]:
     if found is None:
         return {"running": False}
     models = [dataclasses.asdict(model) for model in found.models]
-    return {"running": True, "responding": found.responding, **found.serving, "models": models}
+    return {"running": True, "responding": found.responding, **found.serving, "models": models, "worker": found.worker}
 
 
 def _print(found: Status) -> None:
     where = found.serving
     state = "Running" if found.responding else "Not answering"
     click.echo(f"{state}: process {where['pid']}, gRPC {where['grpc']}, REST {where['rest']}")
+    if found.worker:
+        click.echo(f"  jobs: {found.worker}")
     for model in found.models:
         workers = ", ".join(f"{worker.pid} {worker.state}" for worker in model.workers)
         click.echo(f"  {model.name} {model.version}: workers {workers or 'none'}")

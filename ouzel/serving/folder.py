@@ -18,7 +18,7 @@ import psutil
 from ouzel.errors import FailedPrecondition
 from ouzel.serving import processes
 from ouzel.serving.errors import AlreadyRunning
-from ouzel_protos.local import SERVING, Serving, read_serving
+from ouzel_protos.local import SERVING, Serving, Worker, read_serving, read_worker
 
 LOG = "torchserve.log"  # stays when the services stop; of the present or else the last run
 CONSOLE = "console.log"  # of the Java runtime itself, in the run's folder
@@ -72,12 +72,22 @@ def running(state: Path) -> Serving | None:
     serving = read_serving(state)
     if serving is None:
         return None
+    return serving if _lives(serving["pid"], serving["create_time"]) else None
+
+
+def running_worker(state: Path) -> Worker | None:
+    """The worker that runs with `state`, or None."""
+    worker = read_worker(state)
+    return worker if worker is not None and _lives(worker["pid"], worker["create_time"]) else None
+
+
+def _lives(pid: int, create_time: float) -> bool:
+    """Whether the process does, and is not a later one of the same id."""
     try:
-        process = psutil.Process(serving["pid"])
-        same = abs(process.create_time() - serving["create_time"]) < 1
+        process = psutil.Process(pid)
+        return abs(process.create_time() - create_time) < 1 and processes.alive(process)
     except psutil.Error:
-        return None
-    return serving if same and processes.alive(process) else None
+        return False
 
 
 def new_run(state: Path) -> Path:

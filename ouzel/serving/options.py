@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 from ouzel.errors import InvalidArgument
@@ -19,13 +19,14 @@ HOST = "127.0.0.1"  # the only address that is ever bound: the edge towards a ne
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports of TorchServe, all on loopback."""
+    """TCP ports of TorchServe, and of the worker that runs jobs."""
 
     rest: int = 8080
     management: int = 8081
     metrics: int = 8082
     grpc: int = 7070
     grpc_management: int = 7071
+    worker: int = 7090
 
     def __post_init__(self) -> None:
         for name, port in vars(self).items():
@@ -36,9 +37,9 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Five ports that nothing listens on now (another process may still be quicker)."""
+        """Ports that nothing listens on now (another process may still be quicker)."""
         with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(5)]
+            sockets = [stack.enter_context(socket.socket()) for _ in fields(cls)]
             for each in sockets:
                 each.bind((HOST, 0))
             return cls(*(each.getsockname()[1] for each in sockets))
@@ -62,6 +63,7 @@ class ServingOptions:
         None is a quarter of its GPU's free memory, or an eighth of the machine's.
     heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
     timeout: seconds in which the services must become ready.
+    worker: also start a worker that runs jobs.
     """
 
     store: Path = Path("model_store")
@@ -80,6 +82,7 @@ class ServingOptions:
     memory_mb: int | None = None
     heap_mb: int | None = None
     timeout: float = 120.0
+    worker: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", Path(self.store).expanduser().absolute())

@@ -12,7 +12,7 @@ from ouzel_protos.local import token
 
 @dataclass(frozen=True)
 class RunningServing:
-    """One run of TorchServe. Addresses: gRPC as "host:port", the others as URLs."""
+    """One run of TorchServe. Addresses: gRPC and worker as "host:port", the others as URLs."""
 
     pid: int
     grpc: str
@@ -22,6 +22,7 @@ class RunningServing:
     key_file: Path
     models: tuple[str, ...]
     log: Path
+    worker: str  # "host:port" where jobs are accepted, or ""
     _process: subprocess.Popen[bytes]
 
     @property

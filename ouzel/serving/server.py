@@ -8,13 +8,13 @@ import logging
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, processes, readiness
+from ouzel.serving import config, folder, jobs, processes, readiness
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
 from ouzel.serving.running import RunningServing
 from ouzel.serving.store import Archive, archives
@@ -73,15 +73,20 @@ def _exclusive(state: Path) -> Iterator[int]:
 def _start(options: ServingOptions, keep_open: Sequence[int] = ()) -> RunningServing:
     models = archives(options.store, options.models)
     granted = resources(options)
-    _check_ports(options.ports)
+    starts_worker = options.worker and folder.running_worker(options.state) is None
+    _check_ports(options.ports, set() if starts_worker else {"worker"})
     serving = _launch(options, models, granted, keep_open)
     readiness.wait(serving, granted.workers, options.timeout)
+    if options.worker and (worker := jobs.start(options, serving.key_file.parent)) is not None:
+        serving = replace(serving, worker=worker["grpc"])
     folder.record(options.state, _record(serving, options))
     return serving
 
 
-def _check_ports(ports: Ports) -> None:
+def _check_ports(ports: Ports, unused: set[str]) -> None:
     for each in fields(ports):
+        if each.name in unused:
+            continue
         port = getattr(ports, each.name)
         with socket.socket() as trial:
             # As the server does, which takes a port whose old connections have not quite ended.
@@ -127,6 +132,7 @@ def _launch(
         key_file=run / config.KEY_FILE,
         models=tuple(archive.name for archive in models),
         log=log,
+        worker="",
         _process=process,
     )
 

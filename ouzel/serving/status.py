@@ -34,6 +34,7 @@ class Status:
     serving: Serving
     responding: bool
     models: tuple[Model, ...]
+    worker: str = ""  # "host:port" where jobs are accepted, or ""
 
 
 def status(state: Path) -> Status | None:
@@ -41,11 +42,15 @@ def status(state: Path) -> Status | None:
     serving = folder.running(state)
     if serving is None:
         return None
+    worker = folder.running_worker(state)
+    jobs = worker["grpc"] if worker else ""
     try:
         key = token(serving["key_file"], "management")
-        return Status(serving, True, tuple(m for name in _names(serving, key) for m in _models(serving, key, name)))
+        return Status(
+            serving, True, tuple(m for name in _names(serving, key) for m in _models(serving, key, name)), jobs
+        )
     except (OSError, ValueError):
-        return Status(serving, False, ())
+        return Status(serving, False, (), jobs)
 
 
 def _names(serving: Serving, key: str) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,14 +116,24 @@ class Catalogue:
 
 def _described(path: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "ouzel.worker.describe", str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"model: {path.stem} could not be loaded within {_SECONDS} s", field="model") from None
-    if done.returncode != 0:
-        _log.error("%s cannot be described:\n%s", path, done.stderr.decode(errors="replace")[-4000:])
+    pipe = subprocess.PIPE
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors)  # ends when its input closes
+        timer = threading.Timer(_SECONDS, process.kill)
+        timer.start()
+        try:
+            assert process.stdout
+            printed = process.stdout.read()
+        finally:
+            timer.cancel()
+            process.kill()
+            process.communicate()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    if not printed:
+        _log.error("%s cannot be described:\n%s", path, said[-4000:])
         raise Unavailable(f"model: {path.stem} could not be loaded; the worker's log says why", field="model")
-    return dict(json.loads(done.stdout))
+    return dict(json.loads(printed))
 
 
 def _model(content: Mapping[str, Any], field: str) -> Model:

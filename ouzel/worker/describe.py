@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ouzel.worker.orphans import end_with_parent
+
 
 def describe(path: Path) -> dict[str, Any]:
     """Raises OuzelError for an archive that cannot be used."""
@@ -45,6 +47,7 @@ def describe(path: Path) -> dict[str, Any]:
 def main() -> int:
     from ouzel.errors import OuzelError
 
+    end_with_parent()
     try:
         found = describe(Path(sys.argv[1]))
     except OuzelError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import stat
 import sys
 import threading
 import uuid
@@ -21,6 +20,7 @@ from ouzel.worker import kinds
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.executor import VARIABLE, Task
 from ouzel.worker.job import Job, Lease
+from ouzel.worker.orphans import end_with_parent
 from ouzel.worker.policy import Retries
 from ouzel.worker.store import LeaseLost, Store, open_store
 from ouzel.worker.work import Done, Stopped, Work
@@ -36,7 +36,7 @@ def main() -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which then stops its jobs in order
-    _end_with_parent()
+    end_with_parent()
     try:
         store = open_store(task.store, retries=Retries(**task.retries), check=False)
         try:
@@ -126,19 +126,6 @@ def _is_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
-
-
-def _end_with_parent() -> None:
-    """Whoever started this process holds the other end of its input."""
-    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
-        return
-
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

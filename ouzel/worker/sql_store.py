@@ -23,8 +23,12 @@ class SqlStore:
         self._db = database
         self.retries = retries or Retries()
         self._listeners = Listeners()
-        database.write(pages.create_key)
-        database.on_commit(self._listeners.tell, self._listeners.wanted)
+        try:
+            database.write(pages.create_key)
+            database.on_commit(self._listeners.tell, self._listeners.wanted)
+        except BaseException:
+            database.close()
+            raise
 
     # For callers
 

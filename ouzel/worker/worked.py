@@ -18,22 +18,10 @@ _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
 def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | None:
     """Highest priority first; among those the owner with the fewest jobs running; among those the oldest job."""
     c.lock("claim")  # so that the limit of running jobs is exact
-    running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
-    waiting = c.all(
-        f"SELECT owner, priority, MIN(number) FROM jobs WHERE state = {int(State.QUEUED)} GROUP BY owner, priority"
-    )
-    order = sorted(
-        (-priority, running.get(owner, 0), number)
-        for owner, priority, number in waiting
-        if running.get(owner, 0) < limits.running
-    )
-    for _, _, number in order:
+    while (number := _next(c, limits)) is not None:
         row = c.one(f"{rows.SELECT} WHERE number = ?{c.for_update}", number)
-        if row is None:
-            continue
-        job = rows.job_of(row)
-        if job.state is not State.QUEUED:  # cancelled a moment ago
-            continue
+        if row is None or (job := rows.job_of(row)).state is not State.QUEUED:
+            continue  # cancelled a moment ago: look again
         changes = {"attempt": job.attempt + 1, "worker": worker, "started": job.started or c.now()}
         c.run("UPDATE jobs SET beat = beat + 1, handle = '' WHERE id = ?", job.id)
         job = rows.move(c, job, State.RUNNING, "started" if job.attempt == 0 else "started again", **changes)
@@ -114,3 +102,17 @@ def reclaim(c: Connection, was: Held, reason: str, retries: Retries) -> Job:
 
 def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
     return rows.move(c, job, verdict.state, verdict.reason, **verdict.changes)
+
+
+def _next(c: Connection, limits: Limits) -> int | None:
+    """Number of the job whose turn it is."""
+    running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
+    waiting = c.all(
+        f"SELECT owner, priority, MIN(number) FROM jobs WHERE state = {int(State.QUEUED)} GROUP BY owner, priority"
+    )
+    turns = [
+        (-priority, running.get(owner, 0), number)
+        for owner, priority, number in waiting
+        if running.get(owner, 0) < limits.running
+    ]
+    return min(turns)[2] if turns else None

@@ -13,7 +13,7 @@ import pytest
 
 from ouzel.serving import Ports, processes
 from ouzel.serving.options import HOST
-from ouzel_protos.local import read_serving
+from ouzel_protos.local import read_serving, read_worker
 from support.services import Ouzel, arguments, write_archive
 
 e2e = pytest.mark.e2e
@@ -59,6 +59,19 @@ def test_options_from_the_environment(ouzel: Ouzel, store: Path, monkeypatch: py
     assert "no model 'first'" in refused(Ouzel(ouzel.state)("up"))
 
 
+def lasting(ouzel: Ouzel) -> list[psutil.Process]:
+    """The processes of its services, but for those that look at a model for a moment."""
+    return [each for each in processes.belonging_to(ouzel.state) if "ouzel.worker.describe" not in each.cmdline()]
+
+
+@e2e
+def test_without_a_worker(ouzel: Ouzel, store: Path) -> None:
+    up = ouzel(*arguments(store), "--detach", "--no-worker")
+    assert (up.returncode, "Jobs" in up.stdout) == (0, False)
+    assert read_worker(ouzel.state) is None
+    assert ouzel("down").returncode == 0
+
+
 @e2e
 def test_detached(ouzel: Ouzel, store: Path) -> None:
     write_archive(store / "other.mar")
@@ -71,6 +84,8 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
     found = ouzel("status", "--json")
     status = json.loads(found.stdout)
     assert found.returncode == 0
+    jobs = status.pop("worker")
+    assert f"Jobs        {jobs}" in up.stdout
     assert {**serving, "running": True, "responding": True, "models": status["models"]} == status
     [model] = status["models"]
     [worker] = model["workers"]
@@ -81,7 +96,9 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
     assert psutil.pid_exists(serving["pid"])
 
     started = processes.belonging_to(ouzel.state)
-    assert {process.pid for process in started} == {serving["pid"], worker["pid"]}
+    jobs_worker = read_worker(ouzel.state)
+    assert jobs_worker is not None
+    assert {process.pid for process in lasting(ouzel)} == {serving["pid"], worker["pid"], jobs_worker["pid"]}
     down = ouzel("down")
     assert (down.returncode, down.stdout) == (0, "Stopped.\n")
     assert not any(map(processes.alive, started))
@@ -93,7 +110,7 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
 def test_foreground_ends_in_order(ending: signal.Signals | str, ouzel: Ouzel, store: Path) -> None:
     with ouzel.running(*arguments(store), until=ouzel.ready) as up:
         started = processes.belonging_to(ouzel.state)
-        assert len(started) == 2  # Java and one worker
+        assert len(lasting(ouzel)) == 3  # Java, one worker of the model, one of jobs
         if isinstance(ending, str):
             assert ouzel(ending).stdout == "Stopped.\n"
         else:
@@ -113,11 +130,11 @@ def test_killed_foreground_is_cleared_up_after(command: str, ouzel: Ouzel, store
         up.kill()
         up.wait()
     left = processes.belonging_to(ouzel.state)
-    assert len(left) == 2
+    assert len(lasting(ouzel)) == 3
     done = ouzel("down") if command == "down" else ouzel(*words, "--detach")  # the same ports
     assert done.returncode == 0
     assert not any(map(processes.alive, left))
-    assert len(processes.belonging_to(ouzel.state)) == (0 if command == "down" else 2)
+    assert len(lasting(ouzel)) == (0 if command == "down" else 3)
 
 
 @e2e

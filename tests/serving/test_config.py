@@ -188,4 +188,4 @@ def test_ports_must_be_valid_and_different() -> None:
     with pytest.raises(InvalidArgument, match="not all different"):
         Ports(rest=7070)
     free = Ports.free()
-    assert len(set(dataclasses.astuple(free))) == 5
+    assert len(set(dataclasses.astuple(free))) == 6

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import grpc
 
 from ouzel.worker.job import FINAL, Job, NewJob, State
 from ouzel.worker.local import LocalExecutor
@@ -15,6 +22,7 @@ from ouzel.worker.store import Store
 from ouzel.worker.supervised import Slot, Timing
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
 
 TESTS = Path(__file__).parents[1]
 KINDS = "support.stub_kinds"
@@ -66,3 +74,72 @@ def states(store: Store, job: Job) -> list[str]:
 
 def submit(store: Store, spec: pb.JobSpec, **more: object) -> Job:
     return store.create("me", NewJob(spec, **more))  # type: ignore[arg-type]
+
+
+@dataclass
+class Worker:
+    """A real `ouzel-worker` of its own process, with stub kinds."""
+
+    process: subprocess.Popen[str]
+    address: str
+    token: str
+    log: Path
+
+    def __post_init__(self) -> None:
+        self.channel = grpc.insecure_channel(self.address, [("grpc.enable_retries", 0)])
+        self.stub = JobServiceStub(self.channel)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.token}"),)
+
+    def create(self, spec: pb.JobSpec, **more: Any) -> pb.Job:
+        return self.call("CreateJob", pb.CreateJobRequest(spec=spec, **more))
+
+    def call(self, name: str, request: Any, token: str | None = None, seconds: float = 30.0) -> Any:
+        metadata = self.metadata if token is None else (("authorization", f"Bearer {token}"),)
+        return getattr(self.stub, name)(request, metadata=metadata, timeout=seconds)
+
+    def watch(self, job: str, after: int = 0, seconds: float = 60.0) -> Any:
+        return self.stub.WatchJob(
+            pb.WatchJobRequest(id=job, after_sequence=after), metadata=self.metadata, timeout=seconds
+        )
+
+    def result(self, job: str, seconds: float = 60.0) -> pb.Job:
+        request = pb.WaitJobRequest(id=job)
+        return self.call("WaitJob", request, seconds=seconds)
+
+    def stop(self, kill: bool = False) -> int:
+        """Its exit status."""
+        self.channel.close()
+        self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@contextmanager
+def worker(url: str, state: Path, *options: str, kinds: str = KINDS, artifacts: Path | None = None) -> Iterator[Worker]:
+    """state: its folder. Another one in the same folder goes on where an earlier one has ended."""
+    state.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "ouzel.cli.worker", "--state", str(state), "--port", "0", "--jobs", url]
+    command += ["--kinds", kinds, "--lease", "2", "--checkpoint", "0", "--artifacts", str(artifacts or state / "files")]
+    log = state / "worker.log"
+    with log.open("a") as errors:
+        process = subprocess.Popen(
+            [*command, *options],
+            env=os.environ | {"PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert "accepted at" in line, log.read_text()[-2000:]
+        address = line.partition("accepted at ")[2].split(". ")[0]
+        yield Worker(process, address, (state / "jobs" / "token").read_text(), log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

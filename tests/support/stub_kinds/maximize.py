@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from enum import IntEnum
 
@@ -25,6 +26,7 @@ class Fault(IntEnum):
     KILLED = 5  # at every attempt
     HANG = 6
     DEAF = 7  # never asks whether to stop
+    CHILD = 8  # from the first step on, a process of its own, whose id is in the artifacts' folder, file "child"
 
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
@@ -36,6 +38,9 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
     steps = spec.parameters["steps"].integer or 5
     seconds = spec.parameters["seconds"].number
     start = json.loads(work.checkpoint)["step"] if work.checkpoint else 0
+    if spec.seed == Fault.CHILD:
+        child = subprocess.Popen(["sleep", "600"])
+        (work.models / "artifacts" / "child").write_text(str(child.pid))
     for step in range(start + 1, steps + 1):
         time.sleep(seconds)
         if step == (steps + 1) // 2:

@@ -1,0 +1,58 @@
+"""The job worker beside TorchServe: a process of its own, known here by its command only."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ouzel.serving import config, folder
+from ouzel.serving.errors import StartFailed
+from ouzel.serving.options import HOST, ServingOptions
+from ouzel_protos.local import Worker
+
+logger = logging.getLogger(__name__)
+LOG = "worker.log"
+_NEEDED = ("apsw", "psycopg", "grpc_health", "grpc_status")
+_POLL = 0.05
+
+
+def installed() -> bool:
+    """Whether the extra `worker` is."""
+    return all(importlib.util.find_spec(name) for name in _NEEDED)
+
+
+def start(options: ServingOptions, run: Path) -> Worker | None:
+    """Start a worker and wait until it accepts jobs; one that runs with this state folder already is left as it is.
+
+    None if the extra `worker` is not installed. Raises StartFailed.
+    """
+    if (found := folder.running_worker(options.state)) is not None:
+        return found
+    if not installed():
+        logger.warning("no jobs are accepted: run `pip install 'ouzel[worker]'` for that")
+        return None
+    command = [sys.executable, "-m", "ouzel.cli.worker", "--state", str(options.state), "--store", str(options.store)]
+    log = options.state / LOG
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--host", HOST, "--port", str(options.ports.worker)],
+            env=os.environ | {config.RUN: str(run)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # as TorchServe: it is stopped in order, not by Ctrl-C
+        )
+    deadline = time.monotonic() + options.timeout
+    while (found := folder.running_worker(options.state)) is None:
+        if (status := process.poll()) is not None:
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise StartFailed(f"the worker ended with status {status}: {' '.join(said)}; the log is {log}")
+        if time.monotonic() > deadline:
+            raise StartFailed(f"the worker was not ready after {options.timeout:g} s; the log is {log}")
+        time.sleep(_POLL)
+    return found

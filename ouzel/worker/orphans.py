@@ -1,0 +1,25 @@
+"""Processes that end when the one that started them does, however that ends.
+
+The starter holds the other end of the process's standard input and never writes to it: when it closes, nobody waits
+for the process any more.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+
+
+def end_with_parent() -> None:
+    """Call it first in such a process. Does nothing where the input is no pipe: somebody runs it by hand."""
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        return
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

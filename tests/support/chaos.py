@@ -1,0 +1,204 @@
+"""Kills workers and jobs at random while jobs are submitted, then counts what was lost or done twice.
+
+python tests/support/chaos.py [--kills 260] [--stores sqlite postgres] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import grpc
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.job import State
+from ouzel.worker.store import open_store
+from ouzel_protos.v1 import job_pb2 as pb
+from support.jobs import Worker, count, until, worker
+
+_WORKERS = 2
+_PATIENCE = 240.0  # s for the last job to end
+
+
+@dataclass
+class Report:
+    """harm: how often what was killed or stopped for a while. lost: acknowledged jobs that did not succeed. twice: jobs published more than once."""
+
+    harm: dict[str, int] = field(default_factory=dict)
+    jobs: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # gaps in events, artifacts that cannot be read
+    left: list[int] = field(default_factory=list)  # processes
+
+
+class Rampage:
+    """Two workers on one store, one of which or one of whose jobs is killed or stopped every now and then."""
+
+    def __init__(self, url: str, folder: Path, seed: int) -> None:
+        self._url, self._folder = url, folder
+        self._random = random.Random(seed)
+        self._stack = ExitStack()
+        self._workers: list[Worker] = []
+        self._acknowledged: dict[str, str] = {}
+        self._over = threading.Event()
+        self.report = Report()
+
+    def run(self, kills: int) -> Report:
+        began = time.monotonic()
+        with self._stack:
+            self._workers = [self._start(number) for number in range(_WORKERS)]
+            submitting = threading.Thread(target=self._submit_all)
+            submitting.start()
+            try:
+                while sum(self.report.harm.get(what, 0) for what in ("worker", "job")) < kills:
+                    time.sleep(self._random.uniform(0.05, 0.6))
+                    self._harm()
+            finally:
+                self._over.set()
+                submitting.join()
+            self._wait()
+        self._judge()
+        self.report.seconds = time.monotonic() - began
+        return self.report
+
+    def _start(self, number: int) -> Worker:
+        state = self._folder / f"state{number}"
+        options = ("--lost", "1000", "--slots", "2")
+        return self._stack.enter_context(worker(self._url, state, *options, artifacts=self._folder / "artifacts"))
+
+    def _submit_all(self) -> None:
+        """One request at a time, until it is acknowledged, and then a few times again."""
+        number = 0
+        while not self._over.is_set():
+            number += 1
+            spec = count(self._random.randint(1, 12), 0.05)
+            ids = {self._acknowledge(spec, f"request-{number}") for _ in range(self._random.randint(1, 2))}
+            if len(ids) > 1:
+                self.report.twice.append(f"request-{number}")
+            time.sleep(self._random.uniform(0.0, 0.3))
+
+    def _acknowledge(self, spec: pb.JobSpec, request: str) -> str:
+        while True:
+            chosen = self._random.choice(self._workers)
+            with suppress(grpc.RpcError, ValueError):  # killed meanwhile
+                found = chosen.call("CreateJob", pb.CreateJobRequest(spec=spec, request_id=request), seconds=5)
+                self._acknowledged[request] = found.id
+                return str(found.id)
+            time.sleep(0.05)
+
+    def _harm(self) -> None:
+        number = self._random.randrange(_WORKERS)
+        victim = self._workers[number]
+        jobs = list(_jobs_of(victim.process.pid))
+        what = self._random.choice(["worker", "job", "job", "job stopped", "worker stopped"])
+        if what == "worker":
+            victim.stop(kill=True)
+            self._workers[number] = self._start(number)
+        elif what == "worker stopped":  # longer than its lease
+            victim.process.send_signal(signal.SIGSTOP)
+            time.sleep(2.5)
+            victim.process.send_signal(signal.SIGCONT)
+        elif not jobs:
+            return
+        else:
+            with suppress(psutil.Error):
+                job = self._random.choice(jobs)
+                if what == "job":
+                    job.kill()
+                else:
+                    job.suspend()
+                    time.sleep(self._random.uniform(0.1, 1.0))
+                    job.resume()
+        self.report.harm[what] = self.report.harm.get(what, 0) + 1
+
+    def _wait(self) -> None:
+        with closing(open_store(self._url)) as store:
+            waiting = set(self._acknowledged.values())
+            deadline = time.monotonic() + _PATIENCE
+            while waiting and time.monotonic() < deadline:
+                waiting = {job for job in waiting if store.get("local", job).state is not State.SUCCEEDED}
+                time.sleep(0.1)
+        pids = [each.process.pid for each in self._workers]
+        jobs = [job for pid in pids for job in _jobs_of(pid)]
+        for each in self._workers:
+            if each.stop() != 0:
+                self.report.broken.append(f"worker {each.process.pid} ended with {each.process.returncode}")
+        with suppress(AssertionError):
+            until(lambda: not any(job.is_running() for job in jobs), 5)
+        self.report.left = [job.pid for job in jobs if job.is_running()]
+
+    def _judge(self) -> None:
+        artifacts = Artifacts(self._folder / "artifacts")
+        with closing(open_store(self._url)) as store:
+            store.check()
+            for job in set(self._acknowledged.values()):
+                found = store.get("local", job)
+                self.report.jobs += 1
+                self.report.attempts += found.attempt
+                if found.state is not State.SUCCEEDED:
+                    self.report.lost.append(f"{job} {found.state.name} {found.error}")
+                    continue
+                events = store.events("local", job, limit=100_000)
+                done = [each for each in events if each.state_change.state == pb.Job.SUCCEEDED]
+                if len(done) != 1:
+                    self.report.twice.append(job)
+                if [each.sequence for each in events] != list(range(1, found.last_sequence + 1)):
+                    self.report.broken.append(f"{job}: gaps in its events")
+                (artifact,) = store.artifacts("local", job)
+                if artifacts.get(artifact.sha256) != f"m counted to {found.progress.steps}".encode():
+                    self.report.broken.append(f"{job}: another's artifact")
+
+
+def _jobs_of(pid: int) -> Iterator[psutil.Process]:
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.Error):
+                if "ouzel.worker.run" in child.cmdline():
+                    yield child
+
+
+def main() -> int:
+    from support.postgres import server
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=260, help="of each store")
+    parser.add_argument("--stores", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    print(f"{date.today()}, {psutil.cpu_count()} cores, seed {chosen.seed}\n")
+    print("| store | killed or stopped | jobs | attempts | lost | published twice | broken | processes left | s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    bad = False
+    for store in chosen.stores:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+            url = f"sqlite://{folder / 'jobs.db'}" if store == "sqlite" else stack.enter_context(server())
+            found = Rampage(url, folder, chosen.seed).run(chosen.kills)
+        harm = ", ".join(f"{what}: {times}" for what, times in sorted(found.harm.items()))
+        counts = [len(each) for each in (found.lost, found.twice, found.broken, found.left)]
+        cells = [store, harm, found.jobs, found.attempts, *counts, f"{found.seconds:.0f}"]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        bad = bad or any(counts)
+        for each in (*found.lost, *found.twice, *found.broken):
+            print(f"  {each}", file=sys.stderr)
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
