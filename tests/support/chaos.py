@@ -35,7 +35,9 @@ _PATIENCE = 240.0  # s for the last job to end
 
 @dataclass
 class Report:
-    """harm: how often what was killed or stopped for a while. lost: acknowledged jobs that did not succeed. twice: jobs published more than once."""
+    """harm: how often what was killed or stopped for a while. lost: acknowledged jobs that did not succeed. twice: jobs
+    published more than once.
+    """
 
     harm: dict[str, int] = field(default_factory=dict)
     jobs: int = 0

@@ -58,7 +58,7 @@ def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
     found: tuple[Ranking, ...] = ()
     kept: dict[str, Tensor] = {}
     seen = 0
-    while part := list(islice(images, _PART)):
+    while part := _part(images, spec, work):
         rankings = search(model, targets, part, top_k=top_k)
         found = tuple(a.merge(b, top_k) for a, b in zip(found, rankings, strict=True)) if found else rankings
         named = {hit.name for ranking in found for hit in ranking.hits}
@@ -70,6 +70,14 @@ def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
     if not found:
         raise InvalidArgument("dataset: holds no image", field="dataset")
     return _done(found, kept, seen, model)
+
+
+def _part(images: Iterator[tuple[str, Tensor]], spec: pb.SearchActivationsSpec, work: Work) -> list[tuple[str, Tensor]]:
+    try:
+        return list(islice(images, _PART))
+    except InvalidArgument as error:  # it names the operator's folder, which is not the caller's business
+        folder = str(work.datasets.get(spec.dataset, ""))
+        raise InvalidArgument(f"dataset: {str(error).replace(folder, spec.dataset)}", field="dataset") from None
 
 
 def _images(folder: Path | None, model: Model) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,265 @@
+"""The real kinds of jobs: refused in the service, run in a process, resumed after a kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from ouzel import maximize
+from ouzel.audit import shipped
+from ouzel.errors import InvalidArgument, NotFound, OuzelError
+from ouzel.models import Model
+from ouzel.worker import requests, state_file
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.catalogue import Budget, Catalogue
+from ouzel.worker.job import Job, State
+from ouzel.worker.local import LocalExecutor
+from ouzel.worker.runner import Places, Runner
+from ouzel.worker.store import Store, open_store
+from ouzel.worker.supervised import Slot
+from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import job_pb2 as pb
+from support.jobs import QUICK, ended, submit, until
+
+MODEL = "efficientnet-lite0"
+KINDS = "ouzel.worker.kinds"
+OUZEL = pb.Node(logit=explain_pb2.ClassRef(label="water ouzel"))
+
+
+def number(value: float) -> explain_pb2.Parameter:
+    if isinstance(value, int):
+        return explain_pb2.Parameter(integer=value)
+    return explain_pb2.Parameter(number=value)
+
+
+def asked(targets: tuple[pb.Node, ...] = (OUZEL,), steps: float = 4, **more: object) -> pb.JobSpec:
+    values = {"model": MODEL, "height": 64, "width": 64, **more}
+    parameters = {"steps": number(steps), **values.pop("parameters", {})}  # type: ignore[dict-item]
+    return pb.JobSpec(maximize=pb.MaximizeSpec(targets=targets, parameters=parameters, **values))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def catalogue(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    found = Catalogue(lite0_store, tmp_path_factory.mktemp("catalogue"), {"birds": lite0_store})
+    found.model(MODEL)
+    return found
+
+
+def channel(layer: str = "blocks.3", of: int = 0) -> tuple[pb.Node]:
+    return (pb.Node(channel=pb.Channel(layer=layer, channel=of)),)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "field"),
+    [
+        (asked(steps=0), InvalidArgument, "parameters.steps"),
+        (asked(steps=-1), InvalidArgument, "parameters.steps"),
+        (asked(steps=10**9), InvalidArgument, "parameters.steps"),
+        (asked(steps=100_000, images_per_target=1000), InvalidArgument, "parameters.steps"),
+        (asked(parameters={"rate": number(math.nan)}), InvalidArgument, "parameters.rate"),
+        (asked(parameters={"rate": explain_pb2.Parameter(text="fast")}), InvalidArgument, "parameters.rate"),
+        (asked(steps=2.5), InvalidArgument, "parameters.steps"),
+        (asked(parameters={"stpes": number(3)}), InvalidArgument, "parameters.stpes"),
+        (asked(recipe="furier"), InvalidArgument, "recipe"),
+        (asked(images_per_target=10**6), InvalidArgument, "images_per_target"),
+        (asked(images_per_target=-1), InvalidArgument, "images_per_target"),
+        (asked(height=0, width=64), InvalidArgument, "height"),
+        (asked(height=64, width=100_000), InvalidArgument, "width"),
+        (asked(seed=-1), InvalidArgument, "seed"),
+        (asked(targets=()), InvalidArgument, "targets"),
+        (asked(targets=(OUZEL,) * 257), InvalidArgument, "targets"),
+        (asked(targets=(pb.Node(),)), InvalidArgument, "targets[0]"),
+        (asked(targets=(pb.Node(logit=explain_pb2.ClassRef(index=1000)),)), InvalidArgument, "targets[0].logit.index"),
+        (asked(targets=(pb.Node(logit=explain_pb2.ClassRef(index=2**62)),)), InvalidArgument, "targets[0].logit.index"),
+        (
+            asked(targets=(pb.Node(logit=explain_pb2.ClassRef(label="ouzle")),)),
+            InvalidArgument,
+            "targets[0].logit.label",
+        ),
+        (asked(targets=channel("__class__")), NotFound, "targets[0].channel.layer"),
+        (asked(targets=channel("../x")), NotFound, "targets[0].channel.layer"),
+        (asked(targets=channel(of=-1)), InvalidArgument, "targets[0].channel.channel"),
+        (asked(targets=channel(of=2**31 - 1)), InvalidArgument, "targets[0].channel.channel"),
+        (asked(targets=(pb.Node(unit=pb.Unit(layer="blocks.3", x=99)),)), InvalidArgument, "targets[0].unit.x"),
+        (asked(targets=(pb.Node(unit=pb.Unit(layer="classifier")),)), InvalidArgument, "targets[0].unit.layer"),
+        (
+            asked(targets=(pb.Node(direction=pb.Direction(layer="blocks.3", weights=[1.0])),)),
+            InvalidArgument,
+            "targets[0].direction.weights",
+        ),
+        (asked(model="no-such"), NotFound, "model"),
+        (asked(model="../secret"), NotFound, "model"),
+        (asked(model=""), NotFound, "model"),
+        (
+            pb.JobSpec(search_activations=pb.SearchActivationsSpec(model=MODEL, targets=[OUZEL], dataset="/etc")),
+            NotFound,
+            "dataset",
+        ),
+        (
+            pb.JobSpec(search_activations=pb.SearchActivationsSpec(model=MODEL, targets=[OUZEL], top_k=10**6)),
+            InvalidArgument,
+            "top_k",
+        ),
+    ],
+)
+def test_refused_at_once(catalogue: Catalogue, spec: pb.JobSpec, error: type[OuzelError], field: str) -> None:
+    """Before anything is queued, without torch, and the field is named."""
+    with pytest.raises(error) as caught:
+        requests.new_job(pb.CreateJobRequest(spec=spec), catalogue, KINDS)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(field)
+
+
+def test_the_budget_names_what_fits(catalogue: Catalogue) -> None:
+    small = replace(catalogue, budget=Budget(values=64 * 64 * 3 * 10))
+    assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=10)), small, KINDS)
+    with pytest.raises(InvalidArgument, match="at most 10 steps fit"):
+        requests.new_job(pb.CreateJobRequest(spec=asked(steps=11)), small, KINDS)
+
+
+def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "broken.mar").write_bytes(b"no zip")
+    with pytest.raises(OuzelError, match="model: "):
+        Catalogue(tmp_path, tmp_path / "cache").model("broken")
+
+
+def test_the_service_never_loads_torch() -> None:
+    program = "import sys, ouzel.cli.worker, ouzel.worker.server, ouzel.worker.kinds as k; k.find('maximize'); "
+    program += "k.find('search_activations'); print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_state_file_keeps_everything() -> None:
+    optimizer = torch.optim.Adam([leaf := torch.zeros(3, requires_grad=True)])
+    leaf.grad = torch.ones(3)
+    optimizer.step()
+    state = {
+        "step": 3,
+        "leaves": [leaf.detach()],
+        "optimizer": optimizer.state_dict(),
+        "none": None,
+        "history": [[0.1]],
+    }
+    back = state_file.read(state_file.dump(state))
+    assert torch.equal(back["leaves"][0], leaf)
+    assert torch.equal(back["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+    assert (back["step"], back["none"], back["history"]) == (3, None, [[0.1]])
+    torch.optim.Adam([leaf]).load_state_dict(back["optimizer"])
+    for broken in (b"", b"\xff" * 100, state_file.dump(state)[:-1]):
+        with pytest.raises(OuzelError):
+            state_file.read(broken)
+
+
+class Real:
+    """A runner with the real kinds."""
+
+    def __init__(self, folder: Path, models: Path, datasets: dict[str, Path] | None = None) -> None:
+        url = f"sqlite://{folder / 'jobs.db'}"
+        self.store: Store = open_store(url)
+        self.artifacts = Artifacts(folder / "artifacts")
+        places = Places(url, folder / "artifacts", models, datasets=datasets or {})
+        slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, places, options=QUICK)
+        self.runner.start()
+
+    def close(self) -> None:
+        self.runner.stop()
+        self.store.close()
+
+    def run(self, spec: pb.JobSpec) -> Job:
+        done = ended(self.store, submit(self.store, spec), 120)
+        assert done.state is State.SUCCEEDED, done.error
+        return done
+
+    def file(self, job: Job, name: str) -> bytes:
+        return self.artifacts.get(self.store.artifact("me", job.id, name).sha256)
+
+
+@pytest.fixture
+def real(tmp_path: Path, lite0_store: Path) -> Real:
+    with closing(Real(tmp_path, lite0_store)) as found:
+        yield found
+
+
+def test_maximize(real: Real, lite0: Model) -> None:
+    """What comes out is what the library gives, and the activation is that of the PNG itself."""
+    targets = (OUZEL, *channel(of=5))
+    done = real.run(asked(targets, 5, images_per_target=2, seed=3))
+    names = [each.name for each in real.store.artifacts("me", done.id)]
+    assert names == [*(f"images/{n:03}.png" for n in range(4)), "result.json", "sheet.html", "sheet.png", "tensors.npz"]
+    nodes = [maximize.ClassLogit("water ouzel"), maximize.Channel("blocks.3", 5)]
+    recipe = maximize.make_recipe("fourier", {"steps": 5})
+    expected = maximize.maximize(lite0, nodes, recipe=recipe, images_per_target=2, size=(64, 64), seed=3)
+    summary = dict(done.result.summary)
+    assert list(summary["activations"]) == pytest.approx([one.activation for one in expected.found], rel=1e-4)
+    assert list(summary["titles"]) == [one.title for one in expected.found]
+    picture = np.asarray(Image.open(io.BytesIO(real.file(done, "images/000.png")))) / 255
+    assert np.abs(picture.transpose(2, 0, 1) - expected.found[0].image.numpy()).max() <= 1 / 255 + 1e-6
+    report = json.loads(real.file(done, "result.json"))
+    assert report["found"][3]["file"] == "images/003.png"
+    kinds = {each.WhichOneof("kind") for each in real.store.events("me", done.id)}
+    assert kinds >= {"progress", "metric", "state_change"}
+
+
+def test_maximize_resumes_after_a_kill(real: Real) -> None:
+    """A job whose process was killed ends within 1e-5 of one that was left alone."""
+    spec = asked((OUZEL,), 60)
+    alone = real.run(spec)
+    job = submit(real.store, spec)
+    until(lambda: real.store.get("me", job.id).progress.step > 5, 60)
+    until(lambda: real.store.get("me", job.id).checkpoint != "")
+    handle = real.store.held()[0].handle
+    psutil.Process(int(handle.split("/")[1])).kill()
+    done = ended(real.store, job, 120)
+    assert (done.state, done.attempt) == (State.SUCCEEDED, 2)
+    first, second = (np.load(io.BytesIO(real.file(each, "tensors.npz")))["images"] for each in (alone, done))
+    assert np.abs(first - second).max() <= 1e-5
+    assert list(done.result.summary["activations"]) == pytest.approx(
+        list(alone.result.summary["activations"]), rel=1e-5
+    )
+
+
+def test_cancel_takes_effect_within_a_step(real: Real) -> None:
+    job = submit(real.store, asked((OUZEL,), 100_000))
+    until(lambda: real.store.get("me", job.id).progress.step > 0, 60)
+    real.store.cancel("me", job.id)
+    real.runner.nudge()
+    began = time.monotonic()
+    assert ended(real.store, job).state is State.CANCELLED
+    assert time.monotonic() - began < 5
+
+
+def test_search_activations(real: Real, lite0: Model) -> None:
+    spec = pb.SearchActivationsSpec(model=MODEL, targets=[OUZEL, *channel(of=5)], top_k=2)
+    done = real.run(pb.JobSpec(search_activations=spec))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (lite0.preprocessing.mean, lite0.preprocessing.std))
+    images = [(one.name, (one.x * std + mean).clamp(0, 1)) for one in shipped(lite0.preprocessing)]
+    nodes = [maximize.ClassLogit("water ouzel"), maximize.Channel("blocks.3", 5)]
+    expected = maximize.search(lite0, nodes, images, top_k=2)
+    found = done.result.summary["hits"]
+    assert [[hit["name"] for hit in ranking] for ranking in found] == [[h.name for h in r.hits] for r in expected]
+    assert done.result.summary["images"] == 4
+    assert len([each for each in done.result.artifacts if each.name.startswith("crops/")]) == 4
+
+
+def test_search_of_an_empty_folder(tmp_path: Path, lite0_store: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with closing(Real(tmp_path, lite0_store, {"mine": tmp_path / "nothing"})) as real:
+        spec = pb.SearchActivationsSpec(model=MODEL, targets=[OUZEL], dataset="mine")
+        done = ended(real.store, submit(real.store, pb.JobSpec(search_activations=spec)), 120)
+    assert (done.state, done.error.failure_class) == (State.FAILED, pb.JobError.USER)
+    assert os.fspath(tmp_path) not in done.error.message
