@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -27,6 +28,7 @@ class Fault(IntEnum):
     HANG = 6
     DEAF = 7  # never asks whether to stop
     CHILD = 8  # from the first step on, a process of its own, whose id is in the artifacts' folder, file "child"
+    FULL = 9  # leaves more than the disk has room for: what one process may write to a file is limited
 
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
@@ -52,6 +54,9 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
         if work.save_wanted():
             work.save(json.dumps({"step": step}).encode())
     text = f"{spec.model} counted to {steps}"
+    if spec.seed == Fault.FULL:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+        text += " " * 2**21
     return Done([File("count.txt", "text/plain", text.encode())], {"count": steps, "from": start})
 
 
