@@ -21,6 +21,9 @@ HEADER = """\
 """
 RENAMED = {
     "AsyncClient": "Client",
+    "AsyncJob": "Job",
+    "AsyncJobs": "Jobs",
+    "AsyncGenerator": "Generator",
     "AsyncIterator": "Iterator",
     "AsyncModel": "Model",
     "AsyncModels": "Models",
@@ -33,6 +36,7 @@ RENAMED = {
 TEXTS = {
     "The asyncio client, written by hand; `_sync` is generated from it.": "The blocking client.",
     "AsyncClient(": "Client(",
+    "AsyncJob(": "Job(",
     "AsyncModel(": "Model(",
 }
 

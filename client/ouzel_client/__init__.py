@@ -1,15 +1,34 @@
-"""Thin Python client of Ouzel: a prediction and its saliency maps, in one call.
+"""Thin Python client of Ouzel: a prediction and its saliency maps in one call, and long work as jobs.
 
 with Client() as ouzel:
     e = ouzel.models["efficientnet-lite0"].explain("cat.jpg", saliency=["guided", "grad_cam"], top_k=3)
     e.labels, e.scores
     e.saliency["guided"].overlay().save("why.png")
+    job = ouzel.jobs.maximize("efficientnet-lite0", layer="blocks.3", channel=12)
+    job.result(timeout=300).image
 """
 
 from __future__ import annotations
 
 from ouzel_client._async._client import AsyncClient
+from ouzel_client._async._job import AsyncJob
+from ouzel_client._async._jobs import AsyncJobs
 from ouzel_client._async._models import AsyncModel, AsyncModels
+from ouzel_client._job_types import (
+    Artifact,
+    Channel,
+    ClassLogit,
+    Direction,
+    JobEvent,
+    JobResult,
+    LogEvent,
+    MetricEvent,
+    PreviewEvent,
+    Progress,
+    ProgressEvent,
+    StateEvent,
+    Unit,
+)
 from ouzel_client._options import Contrast, Saliency, Top, When
 from ouzel_client._results import (
     Estimate,
@@ -23,13 +42,20 @@ from ouzel_client._results import (
 )
 from ouzel_client._retry import Retry
 from ouzel_client._sync._client import Client
+from ouzel_client._sync._job import Job
+from ouzel_client._sync._jobs import Jobs
 from ouzel_client._sync._models import Model, Models
 from ouzel_client.errors import (
+    AlreadyExists,
     AmbiguousKey,
     ConfigurationError,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
+    JobCancelled,
+    JobError,
+    JobFailed,
     NotFound,
     OuzelError,
     Overloaded,
@@ -39,27 +65,48 @@ from ouzel_client.errors import (
     Unauthenticated,
     Unavailable,
     Unimplemented,
+    WaitTimeout,
 )
 
 __all__ = [
+    "AlreadyExists",
     "AmbiguousKey",
+    "Artifact",
     "AsyncClient",
+    "AsyncJob",
+    "AsyncJobs",
     "AsyncModel",
     "AsyncModels",
+    "Channel",
+    "ClassLogit",
     "Client",
     "ConfigurationError",
     "Contrast",
+    "DataLoss",
     "DeadlineExceeded",
+    "Direction",
     "Estimate",
     "Explanation",
     "FailedPrecondition",
     "InvalidArgument",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobEvent",
+    "JobFailed",
+    "JobResult",
+    "Jobs",
+    "LogEvent",
+    "MetricEvent",
     "Model",
     "ModelInfo",
     "Models",
     "NotFound",
     "OuzelError",
     "Overloaded",
+    "PreviewEvent",
+    "Progress",
+    "ProgressEvent",
     "RequestError",
     "ResolvedTarget",
     "Retry",
@@ -67,12 +114,15 @@ __all__ = [
     "SaliencyMap",
     "SaliencyMaps",
     "ServerError",
+    "StateEvent",
     "Timing",
     "Top",
     "TransportError",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Unit",
     "View",
+    "WaitTimeout",
     "When",
 ]

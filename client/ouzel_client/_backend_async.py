@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from ouzel_client._settings import Address, channel_options
-from ouzel_client._status import from_status
+from ouzel_client._status import from_call
 from ouzel_client.errors import ConfigurationError
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 
+M = TypeVar("M", bound=Message)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -32,12 +34,33 @@ class Connection:
 
     async def predict(self, request: PredictionsRequest, timeout: float) -> bytes:
         """One attempt: the answer's bytes. Raises errors of the client's tree."""
-        try:
-            answer = await self._method()(request, timeout=timeout, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error.code(), error.details(), self._address.target) from None
-        prediction: bytes = answer.prediction
+        prediction: bytes = (await self.call(PREDICTIONS, request, PredictionResponse, timeout)).prediction
         return prediction
+
+    async def call(self, method: str, request: Message, answer: type[M], timeout: float) -> M:
+        """One attempt of a method with one answer."""
+        multi = self._open().unary_unary(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        try:
+            found: M = await multi(request, timeout=timeout, metadata=self._metadata)
+            return found
+        except grpc.aio.AioRpcError as error:
+            raise from_call(error, self._address.target) from None
+
+    async def stream(self, method: str, request: Message, answer: type[M], timeout: float) -> AsyncGenerator[M]:
+        """One attempt of a method with a stream of answers. Close it, or read it to its end."""
+        multi = self._open().unary_stream(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        call = multi(request, timeout=timeout, metadata=self._metadata)
+        try:
+            async for found in call:
+                yield found
+        except grpc.aio.AioRpcError as error:
+            raise from_call(error, self._address.target) from None
+        finally:
+            call.cancel()  # no effect on one that has ended
 
     async def close(self) -> None:
         """End what is in flight and close the channel."""
@@ -45,7 +68,7 @@ class Connection:
         if channel is not None:
             await channel.close()
 
-    def _method(self) -> Any:
+    def _open(self) -> grpc.aio.Channel:
         if self._closed:
             raise ConfigurationError("the client is closed")
         if self._channel is None:
@@ -53,11 +76,11 @@ class Connection:
                 self._channel = grpc.aio.insecure_channel(self._address.target, self._options)
             else:
                 self._channel = grpc.aio.secure_channel(self._address.target, self._credentials, self._options)
-        return self._channel.unary_unary(
-            PREDICTIONS,
-            request_serializer=PredictionsRequest.SerializeToString,
-            response_deserializer=PredictionResponse.FromString,
-        )
+        return self._channel
+
+
+def _serialized(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 async def sleep(seconds: float) -> None:

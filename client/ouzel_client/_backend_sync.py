@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from ouzel_client._settings import Address, channel_options
-from ouzel_client._status import from_status
+from ouzel_client._status import from_call
 from ouzel_client.errors import ConfigurationError
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 
+M = TypeVar("M", bound=Message)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -64,21 +66,42 @@ class Connection:
 
     def predict(self, request: PredictionsRequest, timeout: float) -> bytes:
         """One attempt: the answer's bytes. Raises errors of the client's tree."""
-        call = self._method().future(request, timeout=timeout, metadata=self._metadata)
+        prediction: bytes = self.call(PREDICTIONS, request, PredictionResponse, timeout).prediction
+        return prediction
+
+    def call(self, method: str, request: Message, answer: type[M], timeout: float) -> M:
+        """One attempt of a method with one answer."""
+        multi = self._open().unary_unary(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        call = multi.future(request, timeout=timeout, metadata=self._metadata)
         scope = _scope.get()
         if scope:
             scope.add(call)
         try:
-            prediction: bytes = call.result().prediction
-            return prediction
+            found: M = call.result()
+            return found
         except grpc.FutureCancelledError:
             raise CancelledError from None
         except grpc.RpcError:
-            raise from_status(call.code(), call.details(), self._address.target) from None
+            raise from_call(call, self._address.target) from None
         finally:
             call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
             if scope:
                 scope.discard(call)
+
+    def stream(self, method: str, request: Message, answer: type[M], timeout: float) -> Generator[M]:
+        """One attempt of a method with a stream of answers. Close it, or read it to its end."""
+        multi = self._open().unary_stream(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        call = multi(request, timeout=timeout, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError:
+            raise from_call(call, self._address.target) from None
+        finally:
+            call.cancel()  # no effect on one that has ended
 
     def close(self) -> None:
         """End what is in flight and close the channel."""
@@ -87,7 +110,7 @@ class Connection:
         if channel is not None:
             channel.close()
 
-    def _method(self) -> Any:
+    def _open(self) -> grpc.Channel:
         with self._lock:
             if self._closed:
                 raise ConfigurationError("the client is closed")
@@ -96,11 +119,11 @@ class Connection:
                     self._channel = grpc.insecure_channel(self._address.target, self._options)
                 else:
                     self._channel = grpc.secure_channel(self._address.target, self._credentials, self._options)
-            return self._channel.unary_unary(
-                PREDICTIONS,
-                request_serializer=PredictionsRequest.SerializeToString,
-                response_deserializer=PredictionResponse.FromString,
-            )
+            return self._channel
+
+
+def _serialized(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def sleep(seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from ouzel_client.errors import ConfigurationError
 from ouzel_protos import local
@@ -35,13 +36,44 @@ def find(target: str | None = None, token: str | None = None) -> Address:
             "no services are found: start local ones with `ouzel up`, or set OUZEL_GRPC (and OUZEL_TOKEN), "
             "or pass target='host:port'"
         )
-    host, separator, port = target.rpartition(":")
-    if not separator or not host or not port.isdecimal() or "/" in host:
-        raise ConfigurationError(f"target: {target!r} is not host:port, e.g. 127.0.0.1:7070")
+    _check_target(target, "target", "127.0.0.1:7070")
     token = token or os.environ.get("OUZEL_TOKEN")
     if not token and serving and serving["grpc"] == target:
         token = _local_token(serving["key_file"])
     return Address(target, token or "")
+
+
+def find_worker(target: str | None = None, token: str | None = None) -> Address:
+    """Where jobs go: the arguments, else OUZEL_WORKER and OUZEL_WORKER_TOKEN, else the worker of this machine.
+
+    Its token goes to its own address only. Raises ConfigurationError when nothing is found.
+    """
+    worker = local.read_worker()
+    target = target or os.environ.get("OUZEL_WORKER") or (worker["grpc"] if worker else None)
+    if not target:
+        raise ConfigurationError(
+            "no worker is found: start one with `ouzel up` or `ouzel-worker`, or set OUZEL_WORKER (and "
+            "OUZEL_WORKER_TOKEN), or pass worker='host:port'"
+        )
+    _check_target(target, "worker", "127.0.0.1:7090")
+    token = token or os.environ.get("OUZEL_WORKER_TOKEN")
+    if not token and worker and worker["grpc"] == target:
+        try:
+            token = Path(worker["token_file"]).read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise ConfigurationError(f"the token of the local worker cannot be read: {error}") from None
+    return Address(target, token or "")
+
+
+def has_worker(target: str | None) -> bool:
+    """Whether there is somewhere to send jobs."""
+    return bool(target or os.environ.get("OUZEL_WORKER") or local.read_worker())
+
+
+def _check_target(target: str, name: str, example: str) -> None:
+    host, separator, port = target.rpartition(":")
+    if not separator or not host or not port.isdecimal() or "/" in host:
+        raise ConfigurationError(f"{name}: {target!r} is not host:port, e.g. {example}")
 
 
 def _local_token(key_file: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
 from ouzel_client.errors import (
+    AlreadyExists,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -26,6 +30,8 @@ ERRORS: dict[grpc.StatusCode, type[OuzelError]] = {
     _Code.INVALID_ARGUMENT: InvalidArgument,
     _Code.DEADLINE_EXCEEDED: DeadlineExceeded,
     _Code.NOT_FOUND: NotFound,
+    _Code.ALREADY_EXISTS: AlreadyExists,
+    _Code.DATA_LOSS: DataLoss,
     _Code.PERMISSION_DENIED: Unauthenticated,
     _Code.RESOURCE_EXHAUSTED: Overloaded,
     _Code.FAILED_PRECONDITION: FailedPrecondition,
@@ -35,6 +41,7 @@ ERRORS: dict[grpc.StatusCode, type[OuzelError]] = {
     _Code.UNAUTHENTICATED: Unauthenticated,
 }
 _BY_NUMBER = {code.value[0]: code for code in _Code}
+_DETAILS = "grpc-status-details-bin"
 
 _ANSWER = "the answer is larger than max_response_bytes: "
 
@@ -55,8 +62,37 @@ _HINTS = {
 }
 
 
+def from_call(call: Any, target: str) -> OuzelError:
+    """The exception for a call that gRPC reports as failed, or for its error; with details if the worker gave some."""
+    trailers = dict(call.trailing_metadata() or ())
+    if _DETAILS in trailers and (found := _from_details(trailers[_DETAILS])) is not None:
+        return found
+    return from_status(call.code(), call.details(), target)
+
+
+def _from_details(data: bytes) -> OuzelError | None:
+    from google.protobuf.message import DecodeError
+    from google.rpc import error_details_pb2 as details
+    from google.rpc.status_pb2 import Status
+
+    try:
+        status = Status.FromString(data)
+    except DecodeError:
+        return None
+    info, request, retry = details.ErrorInfo(), details.BadRequest(), details.RetryInfo()
+    for each in status.details:
+        for message in (info, request, retry):
+            each.Unpack(message)
+    code = _BY_NUMBER.get(status.code)
+    if info.domain != "ouzel" or code is None:
+        return None
+    field = request.field_violations[0].field if request.field_violations else ""
+    seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    return ERRORS.get(code, ServerError)(status.message, field=field, retry_after=seconds)
+
+
 def from_status(code: grpc.StatusCode, details: str | None, target: str) -> OuzelError:
-    """The exception for a call that gRPC reports as failed. `target` is the address that was called."""
+    """The same for a status without trailers. `target` is the address that was called."""
     # TorchServe appends the name of a Java exception on a line of its own.
     reason = (details or "").partition("\n")[0].strip()
     for raw, part, meaning, note in _BY_MESSAGE:

@@ -8,11 +8,17 @@ OuzelError
 │   └── DeadlineExceeded     no answer in time
 ├── RequestError             the service, or the client before it sends, refuses the request
 │   ├── InvalidArgument      wrong as it stands
-│   ├── NotFound             no such model or version
+│   ├── NotFound             no such model, version, job or artifact
+│   ├── AlreadyExists        the request_id was used for another job
 │   ├── Unauthenticated      no token, or one that is wrong or has expired
 │   ├── FailedPrecondition   right, but not with this model or in this state
 │   └── Unimplemented        not offered by this service
 ├── ServerError              the service failed
+│   └── DataLoss             what it had stored is damaged
+├── JobError                 a job did not succeed
+│   ├── JobFailed            it failed
+│   ├── JobCancelled         it was cancelled
+│   └── WaitTimeout          it has not ended yet; it goes on
 └── AmbiguousKey             a key that fits several saliency maps
 """
 
@@ -20,15 +26,19 @@ from __future__ import annotations
 
 
 class OuzelError(Exception):
-    """Base of all. `field` is the path of the field at fault, e.g. "saliency[1].target", or empty."""
+    """Base of all. `field` is the path of the field at fault, e.g. "saliency[1].target", or empty.
 
-    def __init__(self, message: str, *, field: str = "") -> None:
+    retry_after: seconds after which the service asks to try again, or 0.
+    """
+
+    def __init__(self, message: str, *, field: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.message,), {"field": self.field})
+        return (type(self), (self.message,), self.__dict__)
 
 
 class ConfigurationError(OuzelError):
@@ -60,7 +70,11 @@ class InvalidArgument(RequestError, ValueError):
 
 
 class NotFound(RequestError, LookupError):
-    """No such model or version."""
+    """No such model, version, job or artifact."""
+
+
+class AlreadyExists(RequestError):
+    """The request_id was used for another job."""
 
 
 class Unauthenticated(RequestError):
@@ -77,6 +91,37 @@ class Unimplemented(RequestError):
 
 class ServerError(OuzelError):
     """The service failed; its log says more."""
+
+
+class DataLoss(ServerError):
+    """What the service had stored is damaged."""
+
+
+class JobError(OuzelError):
+    """A job did not succeed. `job` is its id."""
+
+    def __init__(self, message: str, *, field: str = "", job: str = "") -> None:
+        super().__init__(message, field=field)
+        self.job = job
+
+
+class JobFailed(JobError):
+    """failure_class: "USER", "RESOURCE", "INFRASTRUCTURE" or "TIMEOUT". error_id: to tell the operator, or empty."""
+
+    def __init__(
+        self, message: str, *, field: str = "", job: str = "", failure_class: str = "", error_id: str = ""
+    ) -> None:
+        super().__init__(message, field=field, job=job)
+        self.failure_class = failure_class
+        self.error_id = error_id
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled it."""
+
+
+class WaitTimeout(JobError, TimeoutError):
+    """It has not ended in the time given. It goes on all the same."""
 
 
 class AmbiguousKey(OuzelError, LookupError):

@@ -17,7 +17,7 @@ from ouzel_protos.local import Worker
 
 logger = logging.getLogger(__name__)
 LOG = "worker.log"
-_NEEDED = ("apsw", "psycopg", "grpc_health", "grpc_status")
+_NEEDED = ("apsw", "psycopg", "grpc_health", "google.rpc")
 _POLL = 0.05
 
 

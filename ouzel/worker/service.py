@@ -18,7 +18,7 @@ from ouzel.worker.interceptor import stream, unary
 from ouzel.worker.job import FINAL, Job, Limits, State
 from ouzel.worker.store import Callers
 from ouzel.worker.tokens import Tokens
-from ouzel.worker.watch import Watch
+from ouzel.worker.watch import Watches
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceServicer
 
@@ -46,11 +46,11 @@ class JobService(JobServiceServicer):
         self._store, self._artifacts, self._catalogue, self._tokens = store, artifacts, catalogue, tokens
         self._nudge, self._limits, self._kinds = nudge, limits, kinds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
-        self._closing = asyncio.Event()
+        self._watches = Watches(store)
 
     def close(self) -> None:
         """End those who watch and wait, so that they ask another worker, or later."""
-        self._closing.set()
+        self._watches.close()
 
     def release(self) -> None:
         self._threads.shutdown()
@@ -77,11 +77,11 @@ class JobService(JobServiceServicer):
         if request.after_sequence < 0:
             raise InvalidArgument(f"after_sequence: {request.after_sequence} is negative", field="after_sequence")
         owner = self._owner(context)
-        await self._get(context, request.id)
+        job = await self._get(context, request.id)
         sent = request.after_sequence
-        with Watch(self._store, request.id, sent) as watch:
+        with self._watches.watch(request.id, max(sent, job.last_sequence)) as watch:
             events: list[pb.JobEvent] | None = None
-            while not self._closing.is_set():
+            while not self._watches.closing:
                 if events is None:
                     events = await self._run(self._store.events, owner, request.id, sent, _READ)
                 for event in events:
@@ -91,7 +91,7 @@ class JobService(JobServiceServicer):
                     return
                 # As many as were asked for: there may be more. None in time: others may have written.
                 full = len(events) == _READ
-                events = watch.take(sent) if not full and await watch.news(self._closing) else None
+                events = watch.take(sent) if not full and await watch.news() else None
         raise Unavailable("the worker is stopping")
 
     @unary
@@ -101,15 +101,15 @@ class JobService(JobServiceServicer):
             seconds = min(seconds, max(0.0, request.timeout.seconds + request.timeout.nanos / 1e9))
         deadline = asyncio.get_running_loop().time() + seconds
         job = await self._get(context, request.id)
-        with Watch(self._store, request.id, job.last_sequence) as watch:
+        with self._watches.watch(request.id, job.last_sequence) as watch:
             while True:
                 job = await self._get(context, request.id)
                 left = deadline - asyncio.get_running_loop().time()
                 if job.state in FINAL or left <= 0:
                     return job.message()
-                if self._closing.is_set():
+                if self._watches.closing:
                     raise Unavailable("the worker is stopping")
-                await watch.news(self._closing, left)
+                await watch.news(left)
                 watch.take(job.last_sequence)
 
     @unary

@@ -40,7 +40,7 @@ def test_the_docstring_draws_the_tree():
     (CODE.PERMISSION_DENIED, "Token Authorization failed. Token either incorrect, ...", oc.Unauthenticated),
     (CODE.CANCELLED, "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))", oc.TransportError),
     (CODE.INTERNAL, "something else", oc.ServerError),
-    (CODE.DATA_LOSS, None, oc.ServerError),
+    (CODE.DATA_LOSS, None, oc.DataLoss),
 ])  # fmt: skip
 def test_statuses_of_torchserve(code, details, error):
     found = from_status(code, details, "host:1")

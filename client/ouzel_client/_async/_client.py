@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ouzel_client import _backend_async as backend
 from ouzel_client import _decode, _settings
+from ouzel_client._async._jobs import AsyncJobs
 from ouzel_client._async._models import AsyncModels
 from ouzel_client._retry import RETRIED, Retry
 from ouzel_client.errors import ConfigurationError, DeadlineExceeded, InvalidArgument, OuzelError
@@ -30,6 +31,7 @@ class AsyncClient:
     may take, retries included, unless it says otherwise. retry: when to try again after Unavailable and Overloaded.
     max_request_bytes: what the services take; checked before anything is sent. max_response_bytes: what is accepted.
     credentials: gRPC channel credentials for TLS; None speaks plain text, as local services do.
+    worker, worker_token: where jobs go; without them OUZEL_WORKER and OUZEL_WORKER_TOKEN, else the worker started here.
     Raises ConfigurationError when no services are found.
     """
 
@@ -43,26 +45,40 @@ class AsyncClient:
         max_request_bytes: int = _settings.MAX_REQUEST_BYTES,
         max_response_bytes: int = _settings.MAX_RESPONSE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
+        worker: str | None = None,
+        worker_token: str | None = None,
     ) -> None:
-        address = _settings.find(target, token)
+        address, self._missing = _found(target, token, worker)
         for name, value in (("max_request_bytes", max_request_bytes), ("max_response_bytes", max_response_bytes)):
             if value < 1:
                 raise ConfigurationError(f"{name}: {value} is less than 1")
         self._timeout = _checked_timeout(timeout)
         self._retry = retry or Retry()
         self._max_request_bytes = max_request_bytes
+        self._credentials = credentials
+        self._max_response_bytes = max_response_bytes
         self._connection = backend.Connection(address, max_response_bytes, credentials)
         self._target = address.target
         self._models = AsyncModels(self)
+        self._jobs = AsyncJobs(self)
+        self._worker_address = (worker, worker_token)
+        self._worker_connection: backend.Connection | None = None
 
     @property
     def models(self) -> AsyncModels:
         """The served models: `client.models["efficientnet-lite0"]`."""
         return self._models
 
+    @property
+    def jobs(self) -> AsyncJobs:
+        """The jobs of the worker: `client.jobs.maximize("efficientnet-lite0", logit="tabby")`."""
+        return self._jobs
+
     async def close(self) -> None:
-        """Close the connection; calls in flight end with an error. More than once does no harm."""
+        """Close the connections; calls in flight end with an error. More than once does no harm."""
         await self._connection.close()
+        if self._worker_connection is not None:
+            await self._worker_connection.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -77,7 +93,9 @@ class AsyncClient:
 
     async def _predict(self, request: PredictionsRequest, timeout: float | None) -> pb.Explanation:
         """Call until there is an answer, attempts are used up, or time is. Raises the error that the answer carries."""
-        deadline = time.monotonic() + (self._timeout if timeout is None else _checked_timeout(timeout))
+        if self._missing is not None:
+            raise self._missing
+        deadline = time.monotonic() + self._seconds(timeout)
         size = request.ByteSize()
         if size > self._max_request_bytes:
             raise InvalidArgument(
@@ -94,12 +112,34 @@ class AsyncClient:
             except RETRIED as error:
                 await self._pause(next(pauses, None), deadline, error)
 
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _checked_timeout(timeout)
+
+    def _worker(self) -> backend.Connection:
+        """The connection to the worker, looked for when it is first needed. Raises ConfigurationError."""
+        if self._worker_connection is None:
+            address = _settings.find_worker(*self._worker_address)
+            self._worker_connection = backend.Connection(address, self._max_response_bytes, self._credentials)
+        return self._worker_connection
+
     async def _pause(self, seconds: float | None, deadline: float, error: OuzelError) -> None:
         """Wait before the next attempt. Raises `error` if there is to be none."""
         if seconds is None or time.monotonic() + seconds >= deadline:
             raise error
         logger.debug("trying again in %.2f s: %s", seconds, error)
         await backend.sleep(seconds)
+
+
+def _found(
+    target: str | None, token: str | None, worker: str | None
+) -> tuple[_settings.Address, ConfigurationError | None]:
+    """Where to explain; and why nowhere, if there is at least a worker. Raises ConfigurationError."""
+    try:
+        return _settings.find(target, token), None
+    except ConfigurationError as missing:
+        if target or not _settings.has_worker(worker):
+            raise
+        return _settings.Address(""), missing
 
 
 def _checked_timeout(timeout: float) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _decode, _settings
+from ouzel_client._sync._jobs import Jobs
 from ouzel_client._sync._models import Models
 from ouzel_client._retry import RETRIED, Retry
 from ouzel_client.errors import ConfigurationError, DeadlineExceeded, InvalidArgument, OuzelError
@@ -33,6 +34,7 @@ class Client:
     may take, retries included, unless it says otherwise. retry: when to try again after Unavailable and Overloaded.
     max_request_bytes: what the services take; checked before anything is sent. max_response_bytes: what is accepted.
     credentials: gRPC channel credentials for TLS; None speaks plain text, as local services do.
+    worker, worker_token: where jobs go; without them OUZEL_WORKER and OUZEL_WORKER_TOKEN, else the worker started here.
     Raises ConfigurationError when no services are found.
     """
 
@@ -46,26 +48,40 @@ class Client:
         max_request_bytes: int = _settings.MAX_REQUEST_BYTES,
         max_response_bytes: int = _settings.MAX_RESPONSE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
+        worker: str | None = None,
+        worker_token: str | None = None,
     ) -> None:
-        address = _settings.find(target, token)
+        address, self._missing = _found(target, token, worker)
         for name, value in (("max_request_bytes", max_request_bytes), ("max_response_bytes", max_response_bytes)):
             if value < 1:
                 raise ConfigurationError(f"{name}: {value} is less than 1")
         self._timeout = _checked_timeout(timeout)
         self._retry = retry or Retry()
         self._max_request_bytes = max_request_bytes
+        self._credentials = credentials
+        self._max_response_bytes = max_response_bytes
         self._connection = backend.Connection(address, max_response_bytes, credentials)
         self._target = address.target
         self._models = Models(self)
+        self._jobs = Jobs(self)
+        self._worker_address = (worker, worker_token)
+        self._worker_connection: backend.Connection | None = None
 
     @property
     def models(self) -> Models:
         """The served models: `client.models["efficientnet-lite0"]`."""
         return self._models
 
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of the worker: `client.jobs.maximize("efficientnet-lite0", logit="tabby")`."""
+        return self._jobs
+
     def close(self) -> None:
-        """Close the connection; calls in flight end with an error. More than once does no harm."""
+        """Close the connections; calls in flight end with an error. More than once does no harm."""
         self._connection.close()
+        if self._worker_connection is not None:
+            self._worker_connection.close()
 
     def __enter__(self) -> Client:
         return self
@@ -80,7 +96,9 @@ class Client:
 
     def _predict(self, request: PredictionsRequest, timeout: float | None) -> pb.Explanation:
         """Call until there is an answer, attempts are used up, or time is. Raises the error that the answer carries."""
-        deadline = time.monotonic() + (self._timeout if timeout is None else _checked_timeout(timeout))
+        if self._missing is not None:
+            raise self._missing
+        deadline = time.monotonic() + self._seconds(timeout)
         size = request.ByteSize()
         if size > self._max_request_bytes:
             raise InvalidArgument(
@@ -97,12 +115,34 @@ class Client:
             except RETRIED as error:
                 self._pause(next(pauses, None), deadline, error)
 
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _checked_timeout(timeout)
+
+    def _worker(self) -> backend.Connection:
+        """The connection to the worker, looked for when it is first needed. Raises ConfigurationError."""
+        if self._worker_connection is None:
+            address = _settings.find_worker(*self._worker_address)
+            self._worker_connection = backend.Connection(address, self._max_response_bytes, self._credentials)
+        return self._worker_connection
+
     def _pause(self, seconds: float | None, deadline: float, error: OuzelError) -> None:
         """Wait before the next attempt. Raises `error` if there is to be none."""
         if seconds is None or time.monotonic() + seconds >= deadline:
             raise error
         logger.debug("trying again in %.2f s: %s", seconds, error)
         backend.sleep(seconds)
+
+
+def _found(
+    target: str | None, token: str | None, worker: str | None
+) -> tuple[_settings.Address, ConfigurationError | None]:
+    """Where to explain; and why nowhere, if there is at least a worker. Raises ConfigurationError."""
+    try:
+        return _settings.find(target, token), None
+    except ConfigurationError as missing:
+        if target or not _settings.has_worker(worker):
+            raise
+        return _settings.Address(""), missing
 
 
 def _checked_timeout(timeout: float) -> float:

@@ -1,0 +1,162 @@
+"""What jobs are about, what they tell, and what they leave behind."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ouzel_client._optional import need_pillow
+from ouzel_client.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+State = Literal[
+    "VALIDATING", "QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"
+]
+FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+
+
+@dataclass(frozen=True)
+class ClassLogit:
+    """A node: the logit of a class, an index or a label."""
+
+    target: int | str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A node: one unit of a layer. x counts from the left, y from the top; None is the middle."""
+
+    layer: str
+    channel: int
+    x: int | None = None
+    y: int | None = None
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A node: the mean of a channel of a layer."""
+
+    layer: str
+    channel: int
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A node: a direction in the space of a layer's channels, one weight for each."""
+
+    layer: str
+    weights: tuple[float, ...]
+
+
+Node: TypeAlias = ClassLogit | Unit | Channel | Direction
+
+
+@dataclass(frozen=True)
+class Progress:
+    """step of steps, which is 0 while it is unknown; phase: what is being done, in a word."""
+
+    step: int
+    steps: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """Base of all events. sequence: 1, 2, 3, ... within a job. attempt: counts from 1."""
+
+    sequence: int
+    time: datetime
+    attempt: int
+
+
+@dataclass(frozen=True)
+class ProgressEvent(JobEvent):
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class MetricEvent(JobEvent):
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PreviewEvent(JobEvent):
+    """A thumbnail of what the job is at: `image` is a file of the type `media_type`. It shows itself in a notebook."""
+
+    step: int
+    title: str
+    media_type: str
+    image: bytes = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return _figure(self.image, self.media_type, self.title)
+
+
+@dataclass(frozen=True)
+class LogEvent(JobEvent):
+    level: Literal["INFO", "WARNING", "ERROR"]
+    message: str
+
+
+@dataclass(frozen=True)
+class StateEvent(JobEvent):
+    previous: State
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a job left behind. size: bytes; sha256: hex."""
+
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class JobResult:
+    """What a job that SUCCEEDED left behind. It shows its images in a notebook.
+
+    summary: figures by name, as the job's kind documents them. pictures: the PNG files of the images that were found,
+    by name, in order; of a search, the crops.
+    """
+
+    job: str
+    artifacts: tuple[Artifact, ...]
+    summary: Mapping[str, Any]
+    pictures: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def images(self) -> tuple[PILImage.Image, ...]:
+        """The images that were found, in order. Needs Pillow."""
+        pillow, _ = need_pillow("an image of a result")
+        return tuple(pillow.open(io.BytesIO(content)) for content in self.pictures.values())
+
+    @property
+    def image(self) -> PILImage.Image:
+        """The first of them. Raises InvalidArgument if there is none."""
+        if not self.pictures:
+            raise InvalidArgument(f"{self.job} left no images", field="image")
+        return self.images[0]
+
+    def _repr_html_(self) -> str:
+        return "".join(_figure(content, "image/png", name) for name, content in self.pictures.items())
+
+
+def _figure(image: bytes, media_type: str, caption: str) -> str:
+    source = f"data:{html.escape(media_type)};base64," + base64.b64encode(image).decode()
+    text = html.escape(caption)
+    return (
+        f'<figure style="display:inline-block;margin:4px"><img src="{source}" alt="{text}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )

@@ -1,0 +1,142 @@
+"""Jobs: to messages of the wire, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf import json_format
+
+from ouzel_client._job_types import (
+    Artifact,
+    Channel,
+    ClassLogit,
+    Direction,
+    JobEvent,
+    LogEvent,
+    MetricEvent,
+    Node,
+    PreviewEvent,
+    Progress,
+    ProgressEvent,
+    StateEvent,
+    Unit,
+)
+from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
+from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import job_pb2 as pb
+
+_STATES = tuple(pb.Job.State.keys())[1:]
+SERVICE = "/ouzel.v1.JobService/"
+
+
+def targets(
+    nodes: Sequence[Node] | Node,
+    logit: int | str | None,
+    layer: str | None,
+    channel: int | None,
+    place: tuple[int | None, int | None],
+) -> list[pb.Node]:
+    """The nodes of a call: a sequence of them, or one by its parts. Raises InvalidArgument."""
+    named = [nodes] if isinstance(nodes, (ClassLogit, Unit, Channel, Direction)) else list(nodes)
+    if logit is not None:
+        named.append(ClassLogit(logit))
+    if (layer is None) != (channel is None):
+        raise InvalidArgument("layer, channel: give both or neither", field="channel")
+    if layer is not None and channel is not None:
+        named.append(Channel(layer, channel) if place == (None, None) else Unit(layer, channel, *place))
+    elif place != (None, None):
+        raise InvalidArgument("x, y: need layer and channel", field="x")
+    if not named:
+        raise InvalidArgument("targets: name at least one node, e.g. logit='tabby'", field="targets")
+    return [_node(node, f"targets[{number}]") for number, node in enumerate(named)]
+
+
+def parameters(values: Mapping[str, Any]) -> dict[str, explain_pb2.Parameter]:
+    """Numbers by name. Raises InvalidArgument."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InvalidArgument(f"parameters.{name}: {value!r:.80} is no number", field=f"parameters.{name}")
+        if isinstance(value, int):
+            found[name] = explain_pb2.Parameter(integer=value)
+        else:
+            found[name] = explain_pb2.Parameter(number=value)
+    return found
+
+
+def states(names: Sequence[str]) -> list[Any]:
+    for name in names:
+        if name not in _STATES:
+            raise InvalidArgument(f"states: {name!r:.80} is not one of {', '.join(_STATES)}", field="states")
+    return [pb.Job.State.Value(name) for name in names]
+
+
+def state(number: int) -> Any:
+    return pb.Job.State.Name(number)
+
+
+def event(message: pb.JobEvent) -> JobEvent:
+    common = (message.sequence, message.time.ToDatetime(tzinfo=UTC), message.attempt)
+    kind = message.WhichOneof("kind")
+    if kind == "progress":
+        return ProgressEvent(*common, progress(message.progress))
+    if kind == "metric":
+        return MetricEvent(*common, message.metric.step, MappingProxyType(dict(sorted(message.metric.values.items()))))
+    if kind == "preview":
+        shown = message.preview
+        return PreviewEvent(*common, shown.step, shown.title, shown.media_type, shown.image)
+    if kind == "log":
+        level: Any = pb.Log.Level.Name(message.log.level)
+        return LogEvent(*common, level, message.log.message)
+    if kind == "state_change":
+        change = message.state_change
+        return StateEvent(*common, state(change.previous), state(change.state), change.reason)
+    return JobEvent(*common)  # of a later version
+
+
+def progress(message: pb.Progress) -> Progress:
+    return Progress(message.step, message.steps, message.phase)
+
+
+def artifact(message: pb.Artifact) -> Artifact:
+    return Artifact(message.name, message.media_type, message.size, message.sha256)
+
+
+def summary(message: pb.JobResult) -> Mapping[str, Any]:
+    return MappingProxyType(json_format.MessageToDict(message.summary))
+
+
+def failure(job: pb.Job) -> JobFailed | JobCancelled:
+    """Why a job that has ended did not succeed."""
+    if job.state == pb.Job.CANCELLED:
+        return JobCancelled(f"{job.id} was cancelled", job=job.id)
+    error = job.error
+    kind = pb.JobError.Class.Name(error.failure_class)
+    return JobFailed(
+        f"{job.id} failed ({kind.lower()}): {error.message}",
+        field=error.field,
+        job=job.id,
+        failure_class=kind,
+        error_id=error.error_id,
+    )
+
+
+def _node(node: Node, where: str) -> pb.Node:
+    try:
+        if isinstance(node, ClassLogit):
+            named = isinstance(node.target, str)
+            ref = explain_pb2.ClassRef(**{"label" if named else "index": node.target})  # type: ignore[arg-type]
+            return pb.Node(logit=ref)
+        if isinstance(node, Channel):
+            return pb.Node(channel=pb.Channel(layer=node.layer, channel=node.channel))
+        if isinstance(node, Unit):
+            return pb.Node(unit=pb.Unit(layer=node.layer, channel=node.channel, x=node.x, y=node.y))
+        if isinstance(node, Direction):
+            return pb.Node(direction=pb.Direction(layer=node.layer, weights=node.weights))
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{where}: {node!r:.200} cannot be sent ({error})", field=where) from None
+    raise InvalidArgument(f"{where}: {node!r:.80} is no ClassLogit, Unit, Channel or Direction", field=where)

@@ -1,0 +1,221 @@
+# Generated from _async/_job.py by scripts/unasync.py (`make sync`). Do not edit.
+# ruff: noqa: I001, SIM117, RUF100
+# fmt: off
+"""One job of the worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ouzel_client import _job_wire as wire
+from ouzel_client._job_show import presenter
+from ouzel_client._job_types import FINAL, Artifact, JobEvent, JobResult, Progress, State
+from ouzel_client.errors import DataLoss, DeadlineExceeded, TransportError, Unavailable, WaitTimeout
+from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel_client._sync._jobs import Jobs
+
+_STREAM_SECONDS = 600.0  # then a new stream takes over
+_ROUND = 30.0  # s of one wait
+_SHOWN_BYTES = 64 * 2**20  # of images that come with a result
+_SHOWN = ("images/", "crops/")
+
+
+class Job:
+    """A job, as it was at the last call. Several processes may hold the same one: `client.jobs.get(job.id)`."""
+
+    def __init__(self, jobs: Jobs, message: pb.Job) -> None:
+        self._jobs = jobs
+        self._message = message
+
+    @property
+    def id(self) -> str:
+        return self._message.id
+
+    @property
+    def kind(self) -> str:
+        """ "maximize" or "search_activations"."""
+        return self._message.spec.WhichOneof("kind") or ""
+
+    @property
+    def state(self) -> State:
+        found: State = wire.state(self._message.state)
+        return found
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1; 0 before the first start."""
+        return self._message.attempt
+
+    @property
+    def progress(self) -> Progress:
+        return wire.progress(self._message.progress)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return dict(self._message.labels)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in one way or another."""
+        return self.state in FINAL
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r}, {self.kind}, {self.state})"
+
+    def refresh(self) -> Job:
+        """Ask how it stands; returns itself."""
+        return self._do("GetJob", pb.GetJobRequest(id=self.id))
+
+    def cancel(self) -> Job:
+        """Have it stopped; `wait` tells when it is. One that has ended stays as it is."""
+        return self._do("CancelJob", pb.CancelJobRequest(id=self.id))
+
+    def pause(self) -> Job:
+        """Have it write a checkpoint and free its processor. Raises FailedPrecondition if it has ended."""
+        return self._do("PauseJob", pb.PauseJobRequest(id=self.id))
+
+    def resume(self) -> Job:
+        """Queue a paused job. Raises FailedPrecondition if it has ended."""
+        return self._do("ResumeJob", pb.ResumeJobRequest(id=self.id))
+
+    def retry(self) -> Job:
+        """Queue a job that FAILED or was CANCELLED; it goes on from its checkpoint."""
+        return self._do("RetryJob", pb.RetryJobRequest(id=self.id))
+
+    def delete(self) -> None:
+        """Remove a job that has ended, with its artifacts. Raises FailedPrecondition."""
+        from google.protobuf.empty_pb2 import Empty
+
+        self._jobs._call("DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
+
+    def events(self, after: int = 0) -> Generator[JobEvent]:
+        """Every event with sequence > `after`, in order, each once; ends when the job has.
+
+        A lost connection, a worker that is started anew, a stream that grew old: it goes on where it was. Raises
+        Unavailable if the worker stays away for a minute.
+        """
+        since = time.monotonic()
+        while True:
+            try:
+                request = pb.WatchJobRequest(id=self.id, after_sequence=after)
+                with closing(self._jobs._stream("WatchJob", request, pb.JobEvent, _STREAM_SECONDS)) as messages:
+                    for message in messages:
+                        since, after = time.monotonic(), message.sequence
+                        self._follow(message)
+                        yield wire.event(message)
+                return
+            except TransportError as error:
+                since = time.monotonic() if isinstance(error, DeadlineExceeded) else since
+                self._jobs._patient_pause(since, error)
+
+    def wait(self, timeout: float | None = None) -> Job:
+        """Until it has ended; returns itself. Raises WaitTimeout after `timeout` seconds; the job goes on."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        since = time.monotonic()
+        while True:
+            left = _ROUND if deadline is None else min(_ROUND, deadline - time.monotonic())
+            if left <= 0:
+                raise WaitTimeout(f"{self.id} is {self.state} after {timeout:g} s; it goes on", job=self.id)
+            request = pb.WaitJobRequest(id=self.id)
+            request.timeout.FromMicroseconds(round(left * 1e6))
+            try:
+                self._do("WaitJob", request, left + _ROUND)
+                since = time.monotonic()
+            except Unavailable as error:
+                self._jobs._patient_pause(since, error)
+            if self.done:
+                return self
+
+    def result(self, timeout: float | None = None) -> JobResult:
+        """Wait for it, and fetch what it found. Raises JobFailed, JobCancelled or WaitTimeout."""
+        self.wait(timeout)
+        if self.state != "SUCCEEDED":
+            raise wire.failure(self._message)
+        result = self._message.result
+        shown = [each for each in result.artifacts if each.name.startswith(_SHOWN)]
+        if sum(each.size for each in shown) > _SHOWN_BYTES:
+            shown = []
+        pictures = {each.name: self.download(each.name) for each in shown}
+        return JobResult(self.id, tuple(map(wire.artifact, result.artifacts)), wire.summary(result), pictures)
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files that it left behind; none before it has SUCCEEDED."""
+        found = self._jobs._call("ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse)
+        return tuple(map(wire.artifact, found.artifacts))
+
+    def download(self, name: str, to: str | os.PathLike[str] | None = None) -> bytes:
+        """The content of an artifact, checked against its digest; written to the file `to` as well, if that is given.
+
+        A broken stream goes on where it was. Raises NotFound or DataLoss.
+        """
+        with tempfile.TemporaryFile() as file:
+            self._fetch(name, file)
+            file.seek(0)
+            content = file.read()
+        if to is not None:
+            _write(Path(to), content)
+        return content
+
+    def watch(self, progress: bool | None = None) -> Job:
+        """Show how it goes until it has ended: a progress bar on a terminal, with previews in a notebook.
+
+        progress: False shows nothing; None shows it where somebody can see it. Returns itself.
+        """
+        with presenter(self.id, progress) as show:
+            with closing(self.events()) as events:
+                for event in events:
+                    show(event)
+        return self.refresh()
+
+    def _fetch(self, name: str, file: BinaryIO) -> None:
+        sha256, offset, expected = hashlib.sha256(), 0, ""
+        since = time.monotonic()
+        while True:
+            try:
+                request = pb.DownloadArtifactRequest(id=self.id, name=name, offset=offset)
+                stream = self._jobs._stream("DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS)
+                with closing(stream) as chunks:
+                    for chunk in chunks:
+                        expected = chunk.artifact.sha256 or expected
+                        file.write(chunk.data)
+                        sha256.update(chunk.data)
+                        offset, since = offset + len(chunk.data), time.monotonic()
+                break
+            except TransportError as error:
+                self._jobs._patient_pause(since, error)
+        if sha256.hexdigest() != expected:
+            raise DataLoss(f"{name} of {self.id} came with other content than its digest says")
+
+    def _do(self, name: str, request: Any, timeout: float | None = None) -> Job:
+        self._message = self._jobs._call(name, request, pb.Job, timeout)
+        return self
+
+    def _follow(self, message: pb.JobEvent) -> None:
+        """What an event tells of the job itself."""
+        if message.HasField("progress"):
+            self._message.progress.CopyFrom(message.progress)
+        elif message.HasField("state_change"):
+            self._message.state = message.state_change.state
+        self._message.attempt = message.attempt
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,165 @@
+# Generated from _async/_jobs.py by scripts/unasync.py (`make sync`). Do not edit.
+# ruff: noqa: I001, SIM117, RUF100
+# fmt: off
+"""Jobs of the worker: submitted, found again, listed."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+
+from google.protobuf.message import Message
+
+from ouzel_client import _backend_sync as backend
+from ouzel_client import _job_wire as wire
+from ouzel_client._sync._job import Job
+from ouzel_client._job_types import Node, State
+from ouzel_client.errors import InvalidArgument, OuzelError, Unavailable
+from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel_client._sync._client import Client
+
+M = TypeVar("M", bound=Message)
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of every job.
+
+    priority: higher runs first, -100 to 100. labels: texts by name, to find it by. max_seconds: the job fails after
+    running for so long. request_id: at most 128 characters; the same one again gives the same job; made up if not
+    given. timeout: seconds that the call may take, retries included; None is the client's.
+    """
+
+    priority: int
+    labels: Mapping[str, str]
+    max_seconds: float | None
+    request_id: str | None
+    timeout: float | None
+
+
+class Jobs:
+    """The jobs of the caller."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def maximize(
+        self,
+        model: str,
+        targets: Sequence[Node] | Node = (),
+        *,
+        logit: int | str | None = None,
+        layer: str | None = None,
+        channel: int | None = None,
+        x: int | None = None,
+        y: int | None = None,
+        recipe: str = "fourier",
+        parameters: Mapping[str, float] | None = None,
+        images_per_target: int = 1,
+        size: tuple[int, int] | None = None,
+        seed: int = 0,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Seek the images that excite nodes of `model` most: `maximize("m", logit="tabby")`.
+
+        targets: ClassLogit, Unit, Channel or Direction, sought together; or one by its parts: logit, a class, label or
+        index; layer and channel, and x and y for a single unit. recipe: "pixel", "fourier" or "maco", with its
+        parameters by name. size: (height, width) in pixels, None for the model's input. Raises OuzelError for what can
+        never work, before there is a job.
+        """
+        height, width = size or (0, 0)
+        spec = pb.MaximizeSpec(
+            model=model,
+            targets=wire.targets(targets, logit, layer, channel, (x, y)),
+            recipe=recipe,
+            parameters=wire.parameters(parameters or {}),
+            seed=seed,
+            images_per_target=images_per_target,
+            height=height,
+            width=width,
+        )
+        return self._create(pb.JobSpec(maximize=spec), options)
+
+    def search_activations(
+        self,
+        model: str,
+        targets: Sequence[Node] | Node = (),
+        *,
+        logit: int | str | None = None,
+        layer: str | None = None,
+        channel: int | None = None,
+        x: int | None = None,
+        y: int | None = None,
+        dataset: str = "",
+        top_k: int = 9,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Find the images of a data set that excite nodes of `model` most, and the part of each that the node sees.
+
+        targets and its parts: as those of `maximize`. dataset: by the name that the worker's operator gave it; empty
+        for the photographs that come with the worker. top_k: images per target.
+        """
+        spec = pb.SearchActivationsSpec(
+            model=model, targets=wire.targets(targets, logit, layer, channel, (x, y)), dataset=dataset, top_k=top_k
+        )
+        return self._create(pb.JobSpec(search_activations=spec), options)
+
+    def get(self, job: str) -> Job:
+        """A job by its id, from any process. Raises NotFound."""
+        return Job(self, self._call("GetJob", pb.GetJobRequest(id=job), pb.Job))
+
+    def list(
+        self, *, states: Sequence[State] = (), kind: str = "", labels: Mapping[str, str] | None = None
+    ) -> Iterator[Job]:
+        """The caller's jobs, newest first. states: any of these; kind: "maximize" or "search_activations"; labels: all
+        of these.
+        """
+        request = pb.ListJobsRequest(states=wire.states(states), kind=kind, labels=labels or {}, page_size=100)
+        while True:
+            page = self._call("ListJobs", request, pb.ListJobsResponse)
+            for job in page.jobs:
+                yield Job(self, job)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def _create(self, spec: pb.JobSpec, options: JobOptions) -> Job:
+        request = pb.CreateJobRequest(
+            spec=spec,
+            request_id=options.get("request_id") or uuid.uuid4().hex,  # a repeated call is the same job
+            priority=options.get("priority", 0),
+            labels=options.get("labels", {}),
+        )
+        seconds = options.get("max_seconds")
+        if seconds is not None:
+            if not 1 <= seconds <= 30 * 86_400:
+                raise InvalidArgument(f"max_seconds: {seconds} is not within 1..2592000", field="max_seconds")
+            request.timeout.FromMicroseconds(round(seconds * 1e6))
+        return Job(self, self._call("CreateJob", request, pb.Job, options.get("timeout")))
+
+    def _call(self, name: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
+        """Call until there is an answer, attempts are used up, or time is; all of the service's methods allow that."""
+        deadline = time.monotonic() + self._client._seconds(timeout)
+        pauses = self._client._retry.pauses()
+        while True:
+            try:
+                left = max(deadline - time.monotonic(), 0.001)
+                return self._client._worker().call(wire.SERVICE + name, request, answer, left)
+            except Unavailable as error:
+                self._client._pause(next(pauses, None), deadline, error)
+
+    def _patient_pause(self, since: float, error: OuzelError) -> None:
+        """Wait for a worker that is away, restarting say: a minute. Raises `error` after that."""
+        if time.monotonic() - since > _PATIENCE:
+            raise error
+        backend.sleep(_PATIENT_PAUSE)
+
+    def _stream(self, name: str, request: Message, answer: type[M], timeout: float) -> Generator[Any]:
+        return self._client._worker().stream(wire.SERVICE + name, request, answer, timeout)
+
+
+_PATIENCE = 60.0  # s
+_PATIENT_PAUSE = 0.25  # s
