@@ -1,4 +1,4 @@
-"""The `ouzel` command: `explain`, and the verbs that other distributions plug into it.
+"""The `ouzel` command: `explain`, jobs, and the verbs that other distributions plug into it.
 
 A distribution adds a verb as an entry point of group "ouzel.commands". It is loaded when it is run or its help is asked
 for, so that `ouzel explain` never imports torch.
@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from ouzel_client import _cli_explain as work
+from ouzel_client import _cli_jobs as jobs
 from ouzel_client import _cli_wishes as wishes
 from ouzel_client._options import When
 from ouzel_client._sync._client import Client
@@ -128,6 +129,11 @@ def explain(
         raise click.ClickException(" ".join(str(error).split())) from error
     if failed:
         sys.exit(1)
+
+
+main.add_command(jobs.maximize)
+main.add_command(jobs.search)
+main.add_command(jobs.jobs)
 
 
 def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[work.Row]:

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ouzel_client import _job_wire as wire
 from ouzel_client._job_show import presenter
 from ouzel_client._job_types import FINAL, Artifact, JobEvent, JobResult, Progress, State
-from ouzel_client.errors import DataLoss, DeadlineExceeded, TransportError, Unavailable, WaitTimeout
+from ouzel_client.errors import (
+    DataLoss,
+    DeadlineExceeded,
+    JobCancelled,
+    JobFailed,
+    TransportError,
+    Unavailable,
+    WaitTimeout,
+)
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -67,6 +75,11 @@ class Job:
     def done(self) -> bool:
         """Whether it has ended, in one way or another."""
         return self.state in FINAL
+
+    @property
+    def failure(self) -> JobFailed | JobCancelled | None:
+        """Why it did not succeed; None for one that did, or has not ended."""
+        return wire.failure(self._message) if self.done and self.state != "SUCCEEDED" else None
 
     def __repr__(self) -> str:
         return f"Job({self.id!r}, {self.kind}, {self.state})"
@@ -138,8 +151,8 @@ class Job:
     def result(self, timeout: float | None = None) -> JobResult:
         """Wait for it, and fetch what it found. Raises JobFailed, JobCancelled or WaitTimeout."""
         self.wait(timeout)
-        if self.state != "SUCCEEDED":
-            raise wire.failure(self._message)
+        if (failure := self.failure) is not None:
+            raise failure
         result = self._message.result
         shown = [each for each in result.artifacts if each.name.startswith(_SHOWN)]
         if sum(each.size for each in shown) > _SHOWN_BYTES:
