@@ -5,6 +5,7 @@
         assert ouzel.models["pets"].explain(picture).labels == ("cat", "dog")
         assert len(server.requests) == 3
 
+Jobs run by themselves, without any work, for `Client(server.target, worker=server.target)`; `server.jobs` says how.
 Every image is the first label of its model; maps depend on method and target alone. Encoded pictures need Pillow.
 """
 
@@ -18,11 +19,14 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client import _fake
+from ouzel_client._fake_jobs import FakeJobs
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1 import job_pb2
 
 __all__ = ["FakeServer", "ReceivedRequest"]
 
@@ -58,8 +62,8 @@ class FakeServer:
     """Starts on entering the context, stops on leaving it.
 
     models: labels by name, best first. token: when given, requests without it are refused as TorchServe refuses them.
-    input_size: (height, width) of the maps. `requests` records what arrived, in order; `peak` is the largest number of
-    requests that were answered at the same time.
+    input_size: (height, width) of the maps. jobs: what pretended jobs do (`steps`, `fail`, `hold`, `cut`). `requests`
+    records what arrived for explanations, in order; `peak` is the largest number that was answered at the same time.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class FakeServer:
         self.token = token
         self.input_size = input_size
         self.requests: list[ReceivedRequest] = []
+        self.jobs = FakeJobs()
         self.peak = 0
         self._active = 0
         self._delay = 0.0
@@ -127,6 +132,31 @@ class FakeServer:
             with self._lock:
                 self._active -= 1
 
+    def _call_job(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        self._check_job(context)
+        return self.jobs.call(name, request, context)
+
+    def _stream_job(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        self._check_job(context)
+        yield from self.jobs.stream(name, request, context)
+
+    def _check_job(self, context: grpc.ServicerContext) -> None:
+        if self.token is not None and _token(context) != self.token:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or one that is not known here")
+        failure = self._next_failure()
+        if failure is not None:
+            context.abort(grpc.StatusCode[failure.code], failure.message)
+
+    def _next_failure(self) -> _Failure | None:
+        with self._lock:
+            if not self._failures:
+                return None
+            failure = self._failures[0]
+            failure.times -= 1
+            if failure.times <= 0:
+                self._failures.pop(0)
+            return failure
+
     def _record(self, request: PredictionsRequest, context: grpc.ServicerContext) -> _Failure | None:
         token = _token(context)
         options = pb.ExplainOptions.FromString(request.input["options"])
@@ -138,13 +168,7 @@ class FakeServer:
                     request.model_name, request.model_version, key, bytes(request.input[key]), as_dict, token
                 )
             )
-            if not self._failures:
-                return None
-            failure = self._failures[0]
-            failure.times -= 1
-            if failure.times <= 0:
-                self._failures.pop(0)
-            return failure
+        return self._next_failure()
 
     def _prediction(
         self, request: PredictionsRequest, failure: _Failure | None, context: grpc.ServicerContext
@@ -162,15 +186,19 @@ class FakeServer:
         return model.explain(request.input, self.input_size)
 
 
+JOBS = "/ouzel.v1.JobService/"
+
+
 def _token(context: grpc.ServicerContext) -> str:
     metadata = dict(context.invocation_metadata() or ())
     return str(metadata.get("authorization", "")).removeprefix("Bearer ")
 
 
 class _Handler(grpc.GenericRpcHandler):
-    """Routes the one method that there is."""
+    """Routes TorchServe's one method, and those of jobs."""
 
     def __init__(self, server: FakeServer) -> None:
+        self._server = server
         self._method = grpc.unary_unary_rpc_method_handler(
             server._answer,
             request_deserializer=PredictionsRequest.FromString,
@@ -178,4 +206,25 @@ class _Handler(grpc.GenericRpcHandler):
         )
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        service, _, name = handler_call_details.method.rpartition("/")
+        if f"{service}/" == JOBS:
+            return self._job_method(name)
         return self._method if handler_call_details.method == PREDICTIONS else None
+
+    def _job_method(self, name: str) -> Any:
+        method = job_pb2.DESCRIPTOR.services_by_name["JobService"].methods_by_name.get(name)
+        if method is None:
+            return None
+        server = self._server
+        request, answer = (getattr(job_pb2, kind.name, Empty) for kind in (method.input_type, method.output_type))
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                lambda asked, context: server._stream_job(name, asked, context),
+                request_deserializer=request.FromString,
+                response_serializer=answer.SerializeToString,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            lambda asked, context: server._call_job(name, asked, context),
+            request_deserializer=request.FromString,
+            response_serializer=answer.SerializeToString,
+        )

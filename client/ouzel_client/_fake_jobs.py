@@ -1,0 +1,196 @@
+"""Made-up jobs for `testing.FakeServer`: they run through their states with each look, without any work."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import threading
+import time
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+
+from ouzel_protos.v1 import job_pb2 as pb
+
+_FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
+_CHUNK = 16  # bytes, so that small files come in several chunks too
+
+
+@dataclass
+class _FakeJob:
+    message: pb.Job
+    body: bytes
+    events: list[pb.JobEvent] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+class FakeJobs:
+    """steps: of every job, told as progress. fail: message of the failure of the jobs that are created from now on, or
+    empty. hold: whether jobs stay RUNNING. cut: events after which a stream breaks with UNAVAILABLE, or None.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 3
+        self.fail = ""
+        self.hold = False
+        self.cut: int | None = None
+        self.streams = 0
+        self._jobs: dict[str, _FakeJob] = {}
+        self._lock = threading.Lock()
+
+    def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        """The answer of a method with one."""
+        if name == "CreateJob":
+            return self._create(request, context)
+        if name == "ListJobs":
+            listed = [each.message for each in reversed(self._jobs.values()) if _fits(each.message, request)]
+            return pb.ListJobsResponse(jobs=listed)
+        job = self._find(request.id, context)
+        if name == "DeleteJob":
+            del self._jobs[request.id]
+            return Empty()
+        if name == "ListArtifacts":
+            return pb.ListArtifactsResponse(artifacts=job.message.result.artifacts)
+        if name == "WaitJob":
+            return self._wait(job, request)
+        self._change(name, job, context)
+        return job.message
+
+    def stream(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        """The answers of a method with many."""
+        job = self._find(request.id, context)
+        self.streams += 1
+        if name == "DownloadArtifact":
+            yield from self._download(job, request, context)
+            return
+        sent = request.after_sequence
+        for count in range(10**9):
+            if count == self.cut:
+                self.cut = None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was cut")
+            while sent >= len(job.events):
+                if job.message.state in _FINAL or not context.is_active():
+                    return
+                self._advance(job)
+            yield job.events[sent]
+            sent += 1
+
+    def _create(self, request: pb.CreateJobRequest, context: grpc.ServicerContext) -> pb.Job:
+        body = request.spec.SerializeToString(deterministic=True)
+        with self._lock:
+            for known in self._jobs.values():
+                if request.request_id and known.message.request_id == request.request_id:
+                    if known.body != body:
+                        context.abort(grpc.StatusCode.ALREADY_EXISTS, "request_id: was used for another job")
+                    return known.message
+            message = pb.Job(
+                id=f"job-{len(self._jobs) + 1}",
+                spec=request.spec,
+                labels=request.labels,
+                priority=request.priority,
+                request_id=request.request_id,
+            )
+            job = self._jobs[message.id] = _FakeJob(message, body)
+        _move(job, pb.Job.QUEUED)
+        return message
+
+    def _find(self, name: str, context: grpc.ServicerContext) -> _FakeJob:
+        if name not in self._jobs:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"id: no job {name!r}")
+        return self._jobs[name]
+
+    def _wait(self, job: _FakeJob, request: pb.WaitJobRequest) -> pb.Job:
+        deadline = time.monotonic() + request.timeout.seconds + request.timeout.nanos / 1e9
+        while job.message.state not in _FINAL and time.monotonic() < deadline:
+            self._advance(job)
+        return job.message
+
+    def _change(self, name: str, job: _FakeJob, context: grpc.ServicerContext) -> None:
+        ended = job.message.state in _FINAL
+        if name == "CancelJob" and not ended:
+            _move(job, pb.Job.CANCELLED)
+        elif name == "RetryJob":
+            _move(job, pb.Job.QUEUED)
+        elif name in ("PauseJob", "ResumeJob"):
+            if ended:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} has ended")
+            _move(job, pb.Job.PAUSED if name == "PauseJob" else pb.Job.QUEUED)
+
+    def _advance(self, job: _FakeJob) -> None:
+        """One event further."""
+        with self._lock:
+            message = job.message
+            if message.state == pb.Job.QUEUED:
+                message.attempt += 1
+                _move(job, pb.Job.RUNNING)
+            elif message.state != pb.Job.RUNNING or self.hold:
+                time.sleep(0.01)
+            elif message.progress.step < self.steps:
+                message.progress.CopyFrom(
+                    pb.Progress(step=message.progress.step + 1, steps=self.steps, phase="pretending")
+                )
+                _tell(job, pb.JobEvent(progress=message.progress))
+            elif self.fail:
+                message.error.CopyFrom(pb.JobError(failure_class=pb.JobError.USER, message=self.fail, field="spec"))
+                _move(job, pb.Job.FAILED)
+            else:
+                self._succeed(job)
+
+    def _succeed(self, job: _FakeJob) -> None:
+        spec = job.message.spec.WhichOneof("kind") or ""
+        targets = getattr(job.message.spec, spec).targets
+        folder = "images" if spec == "maximize" else "crops"
+        job.files = {f"{folder}/{number:03}.png": _png(number) for number in range(len(targets))}
+        for name, content in job.files.items():
+            digest = hashlib.sha256(content).hexdigest()
+            job.message.result.artifacts.add(name=name, media_type="image/png", size=len(content), sha256=digest)
+        job.message.result.summary.update({"steps": self.steps})
+        _move(job, pb.Job.SUCCEEDED)
+
+    def _download(self, job: _FakeJob, request: pb.DownloadArtifactRequest, context: grpc.ServicerContext) -> Any:
+        if request.name not in job.files:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"name: {job.message.id} has no artifact {request.name!r}")
+        content = job.files[request.name]
+        artifact = next(each for each in job.message.result.artifacts if each.name == request.name)
+        for count, start in enumerate(range(request.offset, max(len(content), request.offset + 1), _CHUNK)):
+            if count == self.cut:
+                self.cut = None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was cut")
+            first = artifact if start == request.offset else None
+            yield pb.ArtifactChunk(offset=start, data=content[start : start + _CHUNK], artifact=first)
+
+
+def _move(job: _FakeJob, state: Any) -> None:
+    change = pb.StateChange(previous=job.message.state, state=state, reason="pretended")
+    job.message.state = state
+    _tell(job, pb.JobEvent(state_change=change))
+
+
+def _tell(job: _FakeJob, event: pb.JobEvent) -> None:
+    copied = pb.JobEvent()
+    copied.CopyFrom(event)
+    copied.sequence, copied.attempt = len(job.events) + 1, job.message.attempt
+    copied.time.GetCurrentTime()
+    job.events.append(copied)
+    job.message.last_sequence = copied.sequence
+
+
+def _fits(job: pb.Job, request: pb.ListJobsRequest) -> bool:
+    return (
+        (not request.states or job.state in request.states)
+        and request.kind in ("", job.spec.WhichOneof("kind"))
+        and request.labels.items() <= dict(job.labels).items()
+    )
+
+
+def _png(shade: int) -> bytes:
+    """A grey pixel as a file."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes([0, shade]))) + chunk(b"IEND", b"")
