@@ -1,0 +1,132 @@
+"""`ouzel up`, a job watched from two processes, one of which is killed; the worker killed in the middle; the result."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from ouzel.models import Model
+from ouzel.serving import Ports
+from ouzel_client import Channel, ClassLogit, Client
+from ouzel_protos.local import read_worker
+from support.jobs import until
+
+pytestmark = pytest.mark.e2e
+MODEL = "efficientnet-lite0"
+STEPS = 60
+
+_WATCHER = """
+import sys
+from ouzel_client import Client
+with Client() as ouzel:
+    for event in ouzel.jobs.get(sys.argv[1]).events(int(sys.argv[2])):
+        print(event.sequence, flush=True)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
+    """Of commands that use services of their own, which are stopped in the end."""
+    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    own = {
+        "OUZEL_STATE": str(tmp_path / "state"),
+        "OUZEL_MODEL_STORE": str(lite0_store),
+        "OUZEL_WORKER_CHECKPOINT": "0",
+    }
+    found = os.environ | ports | own
+    yield found
+    ouzel(found, "down")
+
+
+def ouzel(environment: dict[str, str], *words: str) -> str:
+    program = [sys.executable, "-c", "from ouzel_client.cli import main; main()"]
+    done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def watcher(environment: dict[str, str], job: str, after: int, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen([sys.executable, "-c", _WATCHER, job, str(after)], env=environment, stdout=output)
+
+
+def seen(log: Path) -> list[int]:
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+def test_a_job_survives_it_all(
+    environment: dict[str, str], tmp_path: Path, lite0: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = Path(environment["OUZEL_STATE"])
+    ouzel(environment, "up", "--detach")
+    monkeypatch.setenv("OUZEL_STATE", str(state))
+    first, second = tmp_path / "first", tmp_path / "second"
+    with Client() as client:
+        nodes = [ClassLogit("water ouzel"), Channel("blocks.3", 5)]
+        asked: dict[str, Any] = {"parameters": {"steps": STEPS}, "size": (64, 64), "seed": 4}
+        job = client.jobs.maximize(MODEL, nodes, **asked)
+        watchers = [watcher(environment, job.id, 0, log) for log in (first, second)]
+        try:
+            until(lambda: len(seen(first)) > 4 and job.refresh().progress.step > 2, 90)
+            watchers[0].kill()
+            watchers[0].wait()
+            _kill_worker(state)
+            watchers[0] = watcher(environment, job.id, seen(first)[-1], first)
+            with restarted_worker(environment):
+                result = job.result(120)
+                for each in watchers:
+                    assert each.wait(60) == 0
+                events = job.refresh()._message.last_sequence
+                alone = client.jobs.maximize(MODEL, nodes, **asked).result(120)
+        finally:
+            for each in watchers:
+                each.kill()
+                each.wait()
+        everything = list(range(1, events + 1))
+        assert (seen(first), seen(second)) == (everything, everything)
+        assert job.attempt == 2
+    for name, content in result.pictures.items():
+        again = np.asarray(Image.open(io.BytesIO(content)), dtype=int)
+        assert np.abs(again - np.asarray(Image.open(io.BytesIO(alone.pictures[name])), dtype=int)).max() <= 1
+    reached = list(result.summary["activations"])
+    assert reached == pytest.approx(list(alone.summary["activations"]), rel=1e-5)
+    # And the first really is the logit of the first picture.
+    pixels = torch.tensor(np.array(result.image)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (lite0.preprocessing.mean, lite0.preprocessing.std))
+    logits = lite0.network(((pixels - mean) / std)[None])[0]
+    assert logits[lite0.labels.index("water ouzel")].item() == pytest.approx(reached[0], rel=1e-4)
+
+
+def _kill_worker(state: Path) -> None:
+    record = read_worker(state)
+    assert record is not None
+    process = psutil.Process(record["pid"])
+    children = process.children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
+
+
+@contextmanager
+def restarted_worker(environment: dict[str, str]) -> Iterator[None]:
+    """`ouzel-worker`, on the same port."""
+    command = [sys.executable, "-m", "ouzel.cli.worker"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
