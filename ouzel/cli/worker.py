@@ -99,7 +99,10 @@ def worker(
 
     SIGTERM and Ctrl-C let running jobs write their checkpoints; the next worker goes on with them.
     """
-    from ouzel.worker import server
+    try:
+        from ouzel.worker import server
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[worker]'`") from error
     from ouzel.worker.job import Limits
     from ouzel.worker.options import WorkerOptions
     from ouzel.worker.policy import Retries

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ouzel.errors import InvalidArgument
 from ouzel.worker import kinds
 from ouzel.worker.catalogue import Catalogue
@@ -23,14 +25,15 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue, package: str) ->
     size = request.spec.ByteSize()
     if size > _LARGEST_SPEC:
         raise InvalidArgument(f"spec: {size} bytes are more than {_LARGEST_SPEC}", field="spec")
-    if len(request.request_id) > _LONGEST_ID:
+    if len(request.request_id) > _LONGEST_ID or "\0" in request.request_id:
         raise InvalidArgument(
-            f"request_id: {len(request.request_id)} characters are more than {_LONGEST_ID}", field="request_id"
+            f"request_id: {request.request_id!r:.40} is not at most {_LONGEST_ID} characters, none of them 0",
+            field="request_id",
         )
     if not _PRIORITIES[0] <= request.priority <= _PRIORITIES[1]:
         message = f"priority: {request.priority} is not within {_PRIORITIES[0]}..{_PRIORITIES[1]}"
         raise InvalidArgument(message, field="priority")
-    _check_labels(request)
+    _check_labels(request.labels)
     timeout = _timeout(request)
     found.validate(getattr(request.spec, kind), catalogue)
     return NewJob(request.spec, request.request_id, request.priority, dict(request.labels), timeout)
@@ -43,14 +46,15 @@ def query(request: pb.ListJobsRequest) -> Query:
             raise InvalidArgument(f"states: {number} is no state", field="states")
     if request.kind and request.kind not in kinds.NAMES:
         raise InvalidArgument(f"kind: {request.kind!r:.80} is not one of {', '.join(kinds.NAMES)}", field="kind")
+    _check_labels(request.labels)
     states = frozenset(State(number) for number in request.states)
     return Query(states, request.kind, dict(request.labels), request.page_size or 50, request.page_token)
 
 
-def _check_labels(request: pb.CreateJobRequest) -> None:
-    if len(request.labels) > _MOST_LABELS:
-        raise InvalidArgument(f"labels: {len(request.labels)} are more than {_MOST_LABELS}", field="labels")
-    for name, value in request.labels.items():
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > _MOST_LABELS:
+        raise InvalidArgument(f"labels: {len(labels)} are more than {_MOST_LABELS}", field="labels")
+    for name, value in labels.items():
         if not name or max(len(name), len(value)) > _LONGEST_LABEL or "\0" in name + value:
             raise InvalidArgument(
                 f"labels: {name!r:.80} or its value is empty or longer than {_LONGEST_LABEL} characters", field="labels"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ _COLUMNS = (
     "id, owner, kind, spec, state, attempt, progress, created, started, ended, updated, error, result, last_sequence, "
     "priority, labels, request_id, timeout, ran, lost, memory_deaths, batch_scale, checkpoint, pause, worker"
 )
+_ID = re.compile(r"job-[0-9a-f]{1,64}")
 SELECT = f"SELECT {_COLUMNS} FROM jobs"
 
 
@@ -38,7 +40,9 @@ def job_of(row: tuple[Any, ...]) -> Job:
 
 def find(c: Connection, owner: str, job: str, *, lock: bool = False) -> Job:
     """The owner's job. A foreign one does not exist."""
-    row = c.one(f"{SELECT} WHERE id = ? AND owner = ?{c.for_update if lock else ''}", job, owner)
+    row = None
+    if _ID.fullmatch(job):  # PostgreSQL takes no text with a 0 in it
+        row = c.one(f"{SELECT} WHERE id = ? AND owner = ?{c.for_update if lock else ''}", job, owner)
     if row is None:
         raise NotFound(f"id: no job {job!r:.60}", field="id")
     return job_of(row)

@@ -27,7 +27,7 @@ from ouzel.worker.listeners import Hearing
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _GROUP = 128  # transactions per commit at most, so that nobody waits for long
-_LOOK = 0.01  # s between two looks for what other processes have written, while somebody listens
+_LOOK = 0.005  # s between two looks for what other processes have written, while somebody listens
 _IDLE_LOOK = 0.1
 _BUSY = 10_000  # ms to wait for another process
 

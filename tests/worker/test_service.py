@@ -177,6 +177,7 @@ def test_bytes_that_are_no_grpc(service: Worker) -> None:
     [
         (pb.CreateJobRequest(), "spec"),
         (pb.CreateJobRequest(spec=count(), request_id="x" * 129), "request_id"),
+        (pb.CreateJobRequest(spec=count(), request_id="a\0b"), "request_id"),
         (pb.CreateJobRequest(spec=count(), priority=101), "priority"),
         (pb.CreateJobRequest(spec=count(), labels={"": "x"}), "labels"),
         (pb.CreateJobRequest(spec=count(), labels={"x": "y" * 129}), "labels"),
@@ -189,6 +190,8 @@ def test_bytes_that_are_no_grpc(service: Worker) -> None:
         (pb.ListJobsRequest(page_token="forged"), "page_token"),
         (pb.ListJobsRequest(states=[77]), "states"),
         (pb.ListJobsRequest(kind="nonsense"), "kind"),
+        (pb.ListJobsRequest(labels={"a": "\0"}), "labels"),
+        (pb.ListJobsRequest(labels={str(number): "" for number in range(33)}), "labels"),
     ],
 )
 def test_refused(service: Worker, request_: pb.CreateJobRequest | pb.ListJobsRequest, field: str) -> None:
@@ -199,6 +202,11 @@ def test_refused(service: Worker, request_: pb.CreateJobRequest | pb.ListJobsReq
     violations = detail(error, details.BadRequest).field_violations  # type: ignore[attr-defined]
     assert [each.field for each in violations] == [field]
     assert detail(error, details.ErrorInfo).domain == "ouzel"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["", "\0", "job-", "job-0", "job-\0", "'; DROP TABLE jobs; --", "job-" + "0" * 10**6])
+def test_ids_that_are_none(service: Worker, name: str) -> None:
+    assert codes(service, name, service.token) == {Code.NOT_FOUND}
 
 
 def test_the_same_request_id(service: Worker) -> None:
