@@ -38,6 +38,7 @@ lint: $(STAMP) ## ruff, mypy, import contracts, generated files
 	@$(BIN)/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; exit 1; }
 	@$(BIN)/python scripts/unasync.py --check
 	@bash -n scripts/*.sh .ci/run
+	@scripts/check_compose.sh
 
 format: $(STAMP) ## let ruff lay out the code
 	@$(BIN)/ruff check -q --fix .

@@ -14,7 +14,7 @@ import click
 from ouzel import serving
 from ouzel.cli._errors import Command
 from ouzel.serving import Ports, RunningServing, ServingOptions, Status
-from ouzel_protos.local import read_serving, state_dir
+from ouzel_protos.local import read_serving, read_worker, state_dir
 from ouzel_protos.local import token as read_token
 
 NOT_RUNNING = 3  # exit statuses of `status`, those of init scripts
@@ -60,6 +60,11 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @_option("--grpc-port", "Port of gRPC inference.", type=_PORT, default=Ports.grpc)
 @_option("--grpc-management-port", "Port of gRPC management.", type=_PORT, default=Ports.grpc_management)
 @_option("--worker-port", "Port of gRPC for jobs.", type=_PORT, default=Ports.worker)
+@_option(
+    "--host",
+    "IPv4 address on which inference listens. Another than loopback is for containers, published on loopback.",
+    default=_OPTIONS["host"],
+)
 @_option("--no-worker", "Start no worker that runs jobs.", is_flag=True)
 @_option("--workers", "Processes per model. [default: one per GPU, else one]", type=_COUNT)
 @_option("--threads", "Threads per worker. [default: cores / workers]", type=_COUNT)
@@ -158,10 +163,16 @@ def status(state: Path, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("kind", type=click.Choice(["inference", "management"]), default="inference")
+@click.argument("kind", type=click.Choice(["inference", "management", "worker"]), default="inference")
 @_state_option
-def token(kind: Literal["inference", "management"], state: Path) -> None:
+def token(kind: Literal["inference", "management", "worker"], state: Path) -> None:
     """Print a token of the running services, for curl and other clients."""
+    if kind == "worker":
+        worker = read_worker(state)
+        if worker is None:
+            raise click.ClickException("no worker is running; `ouzel up` or `ouzel-worker` starts one")
+        click.echo(Path(worker["token_file"]).read_text(encoding="ascii").strip())
+        return
     found = read_serving(state)
     if found is None:
         raise click.ClickException("nothing is running; `ouzel up` starts the services")

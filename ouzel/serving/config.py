@@ -39,10 +39,10 @@ def properties(options: ServingOptions, archives: Sequence[Archive], granted: Re
     }
     models = {a.name: {a.version: {"marName": a.path.name, **per_model}} for a in archives}
     return {
-        "inference_address": f"http://{HOST}:{ports.rest}",
+        "inference_address": f"http://{options.host}:{ports.rest}",
         "management_address": f"http://{HOST}:{ports.management}",
         "metrics_address": f"http://{HOST}:{ports.metrics}",
-        "grpc_inference_address": HOST,
+        "grpc_inference_address": options.host,
         "grpc_inference_port": str(ports.grpc),
         "grpc_management_address": HOST,
         "grpc_management_port": str(ports.grpc_management),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from ouzel.errors import InvalidArgument
 from ouzel_protos.local import state_dir
 
-HOST = "127.0.0.1"  # the only address that is ever bound: the edge towards a network is a proxy
+HOST = "127.0.0.1"  # what is bound, unless it is asked otherwise: the edge towards a network is a proxy
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class ServingOptions:
     heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
     timeout: seconds in which the services must become ready.
     worker: also start a worker that runs jobs.
+    host: address on which inference listens; another than loopback is for containers whose ports are published on
+        loopback. Management and metrics stay on loopback in any case.
     """
 
     store: Path = Path("model_store")
@@ -83,10 +86,15 @@ class ServingOptions:
     heap_mb: int | None = None
     timeout: float = 120.0
     worker: bool = False
+    host: str = HOST
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", Path(self.store).expanduser().absolute())
         object.__setattr__(self, "state", Path(self.state).expanduser().absolute())
+        try:
+            ipaddress.IPv4Address(self.host)  # what TorchServe takes
+        except ValueError:
+            raise InvalidArgument(f"host is {self.host!r:.80}; give an IPv4 address", field="host") from None
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -40,6 +40,15 @@ def test_every_address_is_loopback_and_has_its_port() -> None:
     assert (found["grpc_inference_port"], found["grpc_management_port"]) == ("1004", "1005")
 
 
+def test_only_inference_listens_elsewhere() -> None:
+    found = settings(host="0.0.0.0")
+    assert found["grpc_inference_address"] == "0.0.0.0"
+    assert found["inference_address"].startswith("http://0.0.0.0:")
+    assert all(HOST in found[key] for key in found if key.endswith("_address") and "inference" not in key)
+    with pytest.raises(InvalidArgument, match="host is 'example'"):
+        settings(host="example")
+
+
 def test_settings_of_the_models() -> None:
     found = settings(batch_size=4, max_batch_delay_ms=7, response_timeout=33, timeout=44.5)
     assert json.loads(found["models"]) == {

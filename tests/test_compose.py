@@ -1,0 +1,90 @@
+"""docker-compose.yml: what it promises, and its very commands, health checks and signals as plain processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from ouzel.serving import Ports
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_hardened_and_on_loopback(name: str) -> None:
+    service = SERVICES[name]
+    assert service["user"] == "10001:10001"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["healthcheck"]["test"][0] == "CMD"
+    named = {volume.partition(":")[0] for volume in service["volumes"]}
+    assert named <= COMPOSE["volumes"].keys()
+
+
+def test_the_gpu_is_asked_for_in_its_profile_only() -> None:
+    assert [name for name, service in SERVICES.items() if "gpu" in service.get("profiles", [])] == ["worker-gpu"]
+    assert [name for name, service in SERVICES.items() if "deploy" in service] == ["worker-gpu"]
+    gpu, cpu = SERVICES["worker-gpu"], SERVICES["worker"]
+    assert (gpu["command"], gpu["healthcheck"], gpu["environment"]) == (
+        cpu["command"],
+        cpu["healthcheck"],
+        cpu["environment"],
+    )
+
+
+def test_the_image_starts_what_the_file_starts() -> None:
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    for name in ("torchserve", "worker"):
+        command = ", ".join(f'"{word}"' for word in SERVICES[name]["command"])
+        assert f"CMD [{command}]" in text
+
+
+def _found(words: list[str]) -> list[str]:
+    """The commands of this environment instead of the image's."""
+    return [str(Path(sys.executable).parent / words[0]), *words[1:]]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["torchserve", "worker"])
+def test_the_commands_as_processes(name: str, lite0_store: Path, tmp_path: Path) -> None:
+    service = SERVICES[name]
+    shutil.copytree(lite0_store, tmp_path / "models")
+    places = {"/state": str(tmp_path / "state"), "/models": str(tmp_path / "models")}
+    own = {key: places.get(value, "") for key, value in service["environment"].items()}
+    ports = {f"OUZEL_{key.upper()}_PORT": str(port) for key, port in asdict(Ports.free()).items()}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OUZEL_")}
+    process = subprocess.Popen(
+        _found(service["command"]), env=kept | ports | own, cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    try:
+        check = _found(service["healthcheck"]["test"][1:])
+        deadline = time.monotonic() + 150
+        while subprocess.run(check, env=kept | own, capture_output=True, check=False, timeout=30).returncode != 0:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        assert process.wait(float(service["stop_grace_period"].removesuffix("s"))) == 0
+        assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        assert subprocess.run(check, env=kept | own, capture_output=True, check=False, timeout=30).returncode != 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            subprocess.run(_found(["ouzel", "down"]), env=kept | own, capture_output=True, check=False, timeout=60)
