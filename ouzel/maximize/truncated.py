@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.maximize.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
 from ouzel.saliency.folding import Affine, fold
 
@@ -75,6 +76,30 @@ class Truncated:
         for layer in wanted - outputs.keys():
             raise FailedPrecondition(f"layer: {layer!r} does not run, or puts out no tensor", field="layer")
         return outputs
+
+    def convolution(self, layer: str) -> tuple[nn.Conv2d, Affine | None] | None:
+        """The layer, if it is a plain convolution, with the BatchNorm that was folded into it."""
+        module = self._modules.get(layer)
+        if not isinstance(module, nn.Conv2d) or not can_fuse(module):
+            return None
+        return module, self._folded.get(layer)
+
+    def before(self, x: Tensor, layer: str) -> Tensor:
+        """What goes into `layer`, at the price of the pass up to it. Raises FailedPrecondition if it does not run."""
+        seen: list[Tensor] = []
+
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0])
+            raise _Enough
+
+        handle = self._modules[layer].register_forward_pre_hook(hook)
+        try:
+            self._network(x)
+        except _Enough:
+            return seen[0]
+        finally:
+            handle.remove()
+        raise FailedPrecondition(f"layer: {layer!r} does not run", field="layer")
 
     def shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
         """Shape of each layer's output for one row. Raises InvalidArgument for sizes that the network cannot take."""

@@ -17,7 +17,8 @@ _MOST = 1000  # events kept for a slow reader, who reads them from the store if 
 class Watch:
     """What one caller has not taken yet. Made by `Watches`, used in the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, watches: Watches) -> None:
+        self._watches = watches
         self._events: dict[int, pb.JobEvent] = {}
         self._waiting: asyncio.Future[None] | None = None
 
@@ -28,8 +29,8 @@ class Watch:
         return None if fresh and fresh[-1].sequence != after + len(fresh) else fresh
 
     async def news(self, seconds: float = _LOOK) -> bool:
-        """Wait for some, for `seconds` or two at most, or for `wake`. Returns whether there are any."""
-        if not self._events:
+        """Wait for some, for `seconds` or two at most, or until `Watches.close`. Returns whether there are any."""
+        if not self._events and not self._watches.closing:
             # A future and a timer: tasks that wait would cost more than to send an event.
             loop = asyncio.get_running_loop()
             self._waiting = loop.create_future()
@@ -82,7 +83,7 @@ class Watches:
 
         Who joins later than others must read the store once after that: what was told before is not told again.
         """
-        found, watched = Watch(), self._watched(job, after)
+        found, watched = Watch(self), self._watched(job, after)
         watched.watches.add(found)
         try:
             yield found
