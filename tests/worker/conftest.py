@@ -16,7 +16,7 @@ from support.postgres import server
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a server for all tests."""
-    with server() as found:
+    with server(durable=False) as found:
         yield found
 
 
