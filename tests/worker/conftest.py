@@ -20,11 +20,10 @@ def postgres() -> Iterator[str]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+def urls(kind: str, folder: Path, request: pytest.FixtureRequest) -> Callable[[], str]:
     """Makes URLs of new, empty stores."""
-    if request.param == "sqlite":
-        return lambda: f"sqlite://{tmp_path / uuid.uuid4().hex / 'jobs.db'}"
+    if kind == "sqlite":
+        return lambda: f"sqlite://{folder / uuid.uuid4().hex / 'jobs.db'}"
     running: str = request.getfixturevalue("postgres")
 
     def create() -> str:
@@ -34,6 +33,17 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]
         return running.replace("/postgres?", f"/{name}?")
 
     return create
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    return urls(request.param, tmp_path, request)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a store that the tests of a module share."""
+    return urls(request.param, tmp_path_factory.mktemp("shared"), request)()
 
 
 @pytest.fixture

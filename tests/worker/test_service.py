@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -24,13 +25,26 @@ Code = grpc.StatusCode
 BOB = "bob-has-a-long-token"
 
 
-@pytest.fixture
-def service(url: str, tmp_path: Path) -> Iterator[Worker]:
-    tokens = tmp_path / "tokens"
+@contextmanager
+def started(url: str, folder: Path) -> Iterator[Worker]:
+    tokens = folder / "tokens"
     tokens.write_text(f"# others\nbob {BOB}\n")
-    with worker(url, tmp_path / "state", "--tokens", str(tokens), "--queued", "20") as found:
+    with worker(url, folder / "state", "--tokens", str(tokens), "--queued", "20") as found:
         yield found
         assert found.process.poll() is None, "it has ended by itself"
+
+
+@pytest.fixture
+def service(url: str, tmp_path: Path) -> Iterator[Worker]:
+    with started(url, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """For tests that leave nothing behind which others could notice."""
+    with started(shared_url, tmp_path_factory.mktemp("worker")) as found:
+        yield found
 
 
 def refused(call: Callable[[], object]) -> grpc.RpcError:
@@ -47,26 +61,26 @@ def detail(error: grpc.RpcError, kind: type) -> object:
     return message
 
 
-def test_from_submission_to_download(service: Worker) -> None:
-    job = service.create(count(5), labels={"team": "birds"}, priority=3)
+def test_from_submission_to_download(shared: Worker) -> None:
+    job = shared.create(count(5), labels={"team": "birds"}, priority=3)
     assert (job.state, job.priority, dict(job.labels)) == (pb.Job.QUEUED, 3, {"team": "birds"})
-    events = list(service.watch(job.id))
+    events = list(shared.watch(job.id))
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert events[-1].state_change.state == pb.Job.SUCCEEDED
-    done = service.result(job.id)
-    (artifact,) = service.call("ListArtifacts", pb.ListArtifactsRequest(id=job.id)).artifacts
+    done = shared.result(job.id)
+    (artifact,) = shared.call("ListArtifacts", pb.ListArtifactsRequest(id=job.id)).artifacts
     assert list(done.result.artifacts) == [artifact]
     for offset in (0, 5, artifact.size):
         chunks = list(
-            service.call("DownloadArtifact", pb.DownloadArtifactRequest(id=job.id, name=artifact.name, offset=offset))
+            shared.call("DownloadArtifact", pb.DownloadArtifactRequest(id=job.id, name=artifact.name, offset=offset))
         )
         assert chunks[0].artifact == artifact
         assert chunks[0].offset == offset
         assert b"".join(chunk.data for chunk in chunks) == b"m counted to 5"[offset:]
-    listed = service.call("ListJobs", pb.ListJobsRequest(kind="maximize", labels={"team": "birds"}))
+    listed = shared.call("ListJobs", pb.ListJobsRequest(kind="maximize", labels={"team": "birds"}))
     assert [each.id for each in listed.jobs] == [job.id]
-    service.call("DeleteJob", pb.DeleteJobRequest(id=job.id))
-    assert refused(lambda: service.call("GetJob", pb.GetJobRequest(id=job.id))).code() is Code.NOT_FOUND
+    shared.call("DeleteJob", pb.DeleteJobRequest(id=job.id))
+    assert refused(lambda: shared.call("GetJob", pb.GetJobRequest(id=job.id))).code() is Code.NOT_FOUND
 
 
 def test_validate_only(service: Worker) -> None:
@@ -98,10 +112,10 @@ def codes(service: Worker, job: str, token: str) -> set[grpc.StatusCode]:
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "x" * 5000])
-def test_no_or_wrong_token(service: Worker, token: str) -> None:
-    assert codes(service, "x", token) == {Code.UNAUTHENTICATED}
+def test_no_or_wrong_token(shared: Worker, token: str) -> None:
+    assert codes(shared, "x", token) == {Code.UNAUTHENTICATED}
     for name, request in (("CreateJob", pb.CreateJobRequest(spec=count())), ("ListJobs", pb.ListJobsRequest())):
-        error = refused(lambda name=name, request=request: service.call(name, request, token))
+        error = refused(lambda name=name, request=request: shared.call(name, request, token))
         assert error.code() is Code.UNAUTHENTICATED
 
 
@@ -113,10 +127,10 @@ def test_jobs_of_others_do_not_exist(service: Worker) -> None:
     assert service.call("GetJob", pb.GetJobRequest(id=job)).state == pb.Job.RUNNING
 
 
-def test_silent_streams_without_a_token_do_not_stay(service: Worker) -> None:
+def test_silent_streams_without_a_token_do_not_stay(shared: Worker) -> None:
     """Callers that open streams and never send a thing are sent away at once, and others are served."""
     methods = [
-        service.channel.stream_stream(f"/ouzel.v1.JobService/{name}") for name in ("WatchJob", "CreateJob", "GetJob")
+        shared.channel.stream_stream(f"/ouzel.v1.JobService/{name}") for name in ("WatchJob", "CreateJob", "GetJob")
     ]
     silence = threading.Event()
 
@@ -130,7 +144,7 @@ def test_silent_streams_without_a_token_do_not_stay(service: Worker) -> None:
         for call in calls:
             assert refused(lambda call=call: list(call)).code() is Code.UNAUTHENTICATED
         assert time.monotonic() - began < 15, "they were kept until they spoke"
-        assert service.create(count(1)).id
+        assert shared.create(count(1)).id
     finally:
         silence.set()
 
@@ -139,37 +153,37 @@ def resident(service: Worker) -> float:
     return psutil.Process(service.process.pid).memory_info().rss / 2**20
 
 
-def test_too_large_messages_cost_nothing(service: Worker) -> None:
-    before = resident(service)
+def test_too_large_messages_cost_nothing(shared: Worker) -> None:
+    before = resident(shared)
     large = count(model="x" * (5 * 2**20))
-    assert refused(lambda: service.create(large)).code() is Code.RESOURCE_EXHAUSTED
-    method = service.channel.unary_unary("/ouzel.v1.JobService/CreateJob")
+    assert refused(lambda: shared.create(large)).code() is Code.RESOURCE_EXHAUSTED
+    method = shared.channel.unary_unary("/ouzel.v1.JobService/CreateJob")
     bomb, gzipped = bytes(400 * 2**20), grpc.Compression.Gzip
-    error = refused(lambda: method(bomb, metadata=service.metadata, timeout=60, compression=gzipped))
+    error = refused(lambda: method(bomb, metadata=shared.metadata, timeout=60, compression=gzipped))
     assert error.code() is Code.RESOURCE_EXHAUSTED
-    metadata = (*service.metadata, ("x-large", "y" * 64 * 2**10))
-    error = refused(lambda: service.stub.ListJobs(pb.ListJobsRequest(), metadata=metadata, timeout=30))
+    metadata = (*shared.metadata, ("x-large", "y" * 64 * 2**10))
+    error = refused(lambda: shared.stub.ListJobs(pb.ListJobsRequest(), metadata=metadata, timeout=30))
     assert error.code() is Code.RESOURCE_EXHAUSTED
-    assert resident(service) - before < 20
-    assert service.create(count(1)).id
+    assert resident(shared) - before < 20
+    assert shared.create(count(1)).id
 
 
-def test_bytes_that_are_no_message(service: Worker) -> None:
+def test_bytes_that_are_no_message(shared: Worker) -> None:
     for name in ("CreateJob", "ListJobs"):
-        method = service.channel.unary_unary(f"/ouzel.v1.JobService/{name}")
+        method = shared.channel.unary_unary(f"/ouzel.v1.JobService/{name}")
         for junk in (b"\xff\xff\xff", gzip.compress(b"x"), b"\x0a\xff\xff\xff\xff\x0f"):
-            error = refused(lambda method=method, junk=junk: method(junk, metadata=service.metadata, timeout=30))
+            error = refused(lambda method=method, junk=junk: method(junk, metadata=shared.metadata, timeout=30))
             assert error.code() in (Code.INTERNAL, Code.INVALID_ARGUMENT, Code.UNKNOWN)
             assert "Traceback" not in (error.details() or "")
             assert "File " not in (error.details() or "")
 
 
-def test_bytes_that_are_no_grpc(service: Worker) -> None:
-    host, _, port = service.address.partition(":")
+def test_bytes_that_are_no_grpc(shared: Worker) -> None:
+    host, _, port = shared.address.partition(":")
     for junk in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 1000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 64):
         with socket.create_connection((host, int(port)), timeout=5) as raw:
             raw.sendall(junk)
-    assert service.create(count(1)).id
+    assert shared.create(count(1)).id
 
 
 @pytest.mark.parametrize(
@@ -194,9 +208,9 @@ def test_bytes_that_are_no_grpc(service: Worker) -> None:
         (pb.ListJobsRequest(labels={str(number): "" for number in range(33)}), "labels"),
     ],
 )
-def test_refused(service: Worker, request_: pb.CreateJobRequest | pb.ListJobsRequest, field: str) -> None:
+def test_refused(shared: Worker, request_: pb.CreateJobRequest | pb.ListJobsRequest, field: str) -> None:
     name = "CreateJob" if isinstance(request_, pb.CreateJobRequest) else "ListJobs"
-    error = refused(lambda: service.call(name, request_))
+    error = refused(lambda: shared.call(name, request_))
     assert error.code() is Code.INVALID_ARGUMENT
     assert error.details().startswith(field)
     violations = detail(error, details.BadRequest).field_violations  # type: ignore[attr-defined]
@@ -205,15 +219,15 @@ def test_refused(service: Worker, request_: pb.CreateJobRequest | pb.ListJobsReq
 
 
 @pytest.mark.parametrize("name", ["", "\0", "job-", "job-0", "job-\0", "'; DROP TABLE jobs; --", "job-" + "0" * 10**6])
-def test_ids_that_are_none(service: Worker, name: str) -> None:
-    assert codes(service, name, service.token) == {Code.NOT_FOUND}
+def test_ids_that_are_none(shared: Worker, name: str) -> None:
+    assert codes(shared, name, shared.token) == {Code.NOT_FOUND}
 
 
-def test_the_same_request_id(service: Worker) -> None:
+def test_the_same_request_id(shared: Worker) -> None:
     """The same body gives the same job, another one is refused; so a call may be repeated."""
-    first = service.create(count(5), request_id="r1")
-    assert service.create(count(5), request_id="r1").id == first.id
-    assert refused(lambda: service.create(count(6), request_id="r1")).code() is Code.ALREADY_EXISTS
+    first = shared.create(count(5), request_id="r1")
+    assert shared.create(count(5), request_id="r1").id == first.id
+    assert refused(lambda: shared.create(count(6), request_id="r1")).code() is Code.ALREADY_EXISTS
 
 
 def test_too_many_waiting(service: Worker) -> None:
@@ -258,15 +272,15 @@ def test_cancel_in_every_situation(service: Worker) -> None:
     assert service.call("CancelJob", pb.CancelJobRequest(id=done)).state == pb.Job.SUCCEEDED
 
 
-def test_retry_goes_on_in_the_same_stream_of_events(service: Worker) -> None:
-    job = service.create(count(4, fault=Fault.REFUSED)).id
-    first = list(service.watch(job))
+def test_retry_goes_on_in_the_same_stream_of_events(shared: Worker) -> None:
+    job = shared.create(count(4, fault=Fault.REFUSED)).id
+    first = list(shared.watch(job))
     assert first[-1].state_change.state == pb.Job.FAILED
-    service.call("RetryJob", pb.RetryJobRequest(id=job))
-    rest = list(service.watch(job, after=first[-1].sequence))
+    shared.call("RetryJob", pb.RetryJobRequest(id=job))
+    rest = list(shared.watch(job, after=first[-1].sequence))
     assert [event.sequence for event in first + rest] == list(range(1, len(first + rest) + 1))
-    assert [event.sequence for event in service.watch(job)] == list(range(1, len(first + rest) + 1))
-    error = refused(lambda: service.call("ResumeJob", pb.ResumeJobRequest(id=job)))
+    assert [event.sequence for event in shared.watch(job)] == list(range(1, len(first + rest) + 1))
+    error = refused(lambda: shared.call("ResumeJob", pb.ResumeJobRequest(id=job)))
     assert error.code() is Code.FAILED_PRECONDITION
 
 
@@ -296,13 +310,13 @@ def test_watchers_see_every_event_once(service: Worker) -> None:
     assert all(seen[number] == list(range(1, last + 1)) for number in range(20))
 
 
-def test_health_needs_no_token_and_reflection_is_off(service: Worker) -> None:
-    health = health_pb2_grpc.HealthStub(service.channel)
+def test_health_needs_no_token_and_reflection_is_off(shared: Worker) -> None:
+    health = health_pb2_grpc.HealthStub(shared.channel)
     for name in ("", "ouzel.v1.JobService"):
         answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    reflection = service.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-    error = refused(lambda: list(reflection(iter([b""]), metadata=service.metadata, timeout=10)))
+    reflection = shared.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    error = refused(lambda: list(reflection(iter([b""]), metadata=shared.metadata, timeout=10)))
     assert error.code() is Code.UNIMPLEMENTED
 
 
