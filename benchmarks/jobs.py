@@ -1,0 +1,291 @@
+"""The job service against its aims: a real `ouzel-worker`, its callers in two other processes, on both stores.
+
+Submissions: 16 callers, each with a connection of its own, create jobs as fast as they are answered, while a long job
+holds the only slot, so that nothing but the queue grows. Claims: jobs that end at once, one after another, from the
+answer of CreateJob until a watcher has the RUNNING event. Events: a job tells of its progress, which 100 watchers with
+a connection each follow; an event has arrived when the last of them has it, counted from the time that it carries.
+Memory is the worker's resident one: idle, after each measure, and with the real kinds of jobs after it has refused a
+request. Every measure is repeated with a new worker and a new store; median and worst of the rounds are printed.
+
+    python benchmarks/jobs.py [--stores sqlite postgres] [--seconds 20] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import grpc
+import psutil
+
+from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support.jobs import KINDS, Worker, count, worker
+from support.postgres import server
+
+PROCESSES = 2  # of the callers
+CALLERS, WATCHERS = 16, 100
+STEP = 0.1  # s, of the job that is watched
+IDLE = 2.0  # s from the start until memory is looked at
+SETTLE = 1.0  # s after the last watcher has come, before events count
+# Jobs as operators run them, not as tests do; nothing but the first job may run while the queue grows.
+OPTIONS = ("--lease", "15", "--checkpoint", "10", "--slots", "1", "--queued", "1000000")
+Metadata = tuple[tuple[str, str], ...]
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where callers find the worker, as it is told to their processes."""
+
+    address: str
+    metadata: Metadata
+
+    def channel(self) -> grpc.aio.Channel:
+        """A connection that is shared with nobody."""
+        return grpc.aio.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)])
+
+
+# In the processes of the callers
+
+
+def pause() -> list[float]:
+    """Long enough for the other processes to start as well."""
+    time.sleep(0.5)
+    return []
+
+
+def submit(place: Place, callers: int, start: float, seconds: float) -> list[float]:
+    """Seconds of each call that was answered in time."""
+
+    async def caller() -> list[float]:
+        async with place.channel() as channel:
+            await channel.channel_ready()
+            stub, spent = JobServiceStub(channel), []
+            await asyncio.sleep(start - time.time())
+            while (begun := time.time()) < start + seconds:
+                request = pb.CreateJobRequest(spec=count(), request_id=uuid.uuid4().hex)
+                await stub.CreateJob(request, metadata=place.metadata, timeout=60)
+                if (now := time.time()) < start + seconds:
+                    spent.append(now - begun)
+            return spent
+
+    async def all_of_them() -> list[float]:
+        return list(chain(*await asyncio.gather(*(caller() for _ in range(callers)))))
+
+    return asyncio.run(all_of_them())
+
+
+def watch(place: Place, watchers: int, job: str) -> list[list[tuple[int, float, float]]]:
+    """Sequence, own time and arrival of each event, for each watcher, until the job has ended."""
+
+    async def watcher() -> list[tuple[int, float, float]]:
+        async with place.channel() as channel:
+            request, found = pb.WatchJobRequest(id=job), []
+            async for event in JobServiceStub(channel).WatchJob(request, metadata=place.metadata, timeout=600):
+                now = time.time()
+                found += [(event.sequence, event.time.ToNanoseconds() / 1e9, now)]
+            return found
+
+    async def all_of_them() -> list[list[tuple[int, float, float]]]:
+        return await asyncio.gather(*(watcher() for _ in range(watchers)))
+
+    return asyncio.run(all_of_them())
+
+
+def claims(place: Place, seconds: float) -> list[float]:
+    """Seconds from the answer of CreateJob to the arrival of the RUNNING event, of one job after another."""
+    with grpc.insecure_channel(place.address) as channel:
+        stub, spent = JobServiceStub(channel), []
+        deadline = time.time() + seconds
+        while time.time() < deadline:
+            job = stub.CreateJob(pb.CreateJobRequest(spec=count(1)), metadata=place.metadata, timeout=60)
+            answered = time.time()
+            events = stub.WatchJob(pb.WatchJobRequest(id=job.id), metadata=place.metadata, timeout=60)
+            spent += [time.time() - answered for event in events if event.state_change.state == pb.Job.RUNNING]
+            time.sleep(0.5)  # until its process is gone and the worker idle
+        return spent
+
+
+# Here
+
+
+class Callers:
+    """The processes of the callers, started before anything is measured."""
+
+    def __init__(self, processes: ProcessPoolExecutor) -> None:
+        self._processes = processes
+        self.all(pause)
+
+    def one(self, function: Callable[..., list[Any]], *args: Any) -> list[Any]:
+        return self._processes.submit(function, *args).result()
+
+    def all(self, function: Callable[..., list[Any]], *args: Any) -> list[Any]:
+        """What all processes return together; they call it at the same time."""
+        calls = [self._processes.submit(function, *args) for _ in range(PROCESSES)]
+        return list(chain(*(each.result() for each in calls)))
+
+
+def memory(row: Row, found: Worker, when: str) -> None:
+    """Note it in `row`, and whether torch is loaded by now."""
+    process = psutil.Process(found.process.pid)
+    row[f"MiB, {when}"] = process.memory_info().rss / 2**20
+    torch = "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
+    row["torch loaded"] = max(row.get("torch loaded", 0), torch)
+
+
+def submissions(callers: Callers, found: Worker, seconds: float) -> Row:
+    first = found.create(count(10**6, 3600))
+    until_running(found, first.id)
+    start, place = time.time() + 2, Place(found.address, found.metadata)
+    spent = callers.all(submit, place, CALLERS // PROCESSES, start, seconds)
+    return {"per second": len(spent) / seconds} | percentiles(spent)
+
+
+def claimed(callers: Callers, found: Worker, seconds: float) -> Row:
+    spent = callers.one(claims, Place(found.address, found.metadata), seconds)
+    return {"jobs": len(spent)} | percentiles(spent)
+
+
+def fan_out(callers: Callers, found: Worker, seconds: float) -> Row:
+    job = found.create(count(round((seconds + 5) / STEP), STEP))
+    place = Place(found.address, found.metadata)
+    until_running(found, job.id)
+    seen = callers.all(watch, place, WATCHERS // PROCESSES, job.id)
+    last = found.call("GetJob", pb.GetJobRequest(id=job.id)).last_sequence
+    wrong = sum([sequence for sequence, *_ in each] != list(range(1, last + 1)) for each in seen)
+    assert not wrong, f"{wrong} watchers have gaps or duplicates"
+    begun = max(each[0][2] for each in seen) + SETTLE
+    late = [max(arrived - told for _, told, arrived in each) for each in zip(*seen, strict=True) if each[0][1] > begun]
+    return {"events": len(late)} | percentiles(late)
+
+
+def until_running(found: Worker, job: str) -> None:
+    for event in found.watch(job):
+        if event.state_change.state == pb.Job.RUNNING:
+            return
+
+
+def percentiles(seconds: Sequence[float]) -> Row:
+    ordered = sorted(seconds)
+    return {f"p{part} ms": 1000 * ordered[min(len(ordered) - 1, len(ordered) * part // 100)] for part in (50, 99)}
+
+
+MEASURES: dict[str, Callable[[Callers, Worker, float], Row]] = {
+    f"submissions, {CALLERS} callers": submissions,
+    "claims, one job after another": claimed,
+    f"events, {WATCHERS} watchers": fan_out,
+}
+
+
+def refuse(found: Worker) -> None:
+    """Have it load what checks the requests of the real kinds."""
+    try:
+        found.create(count(model="nowhere"))
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+
+
+@contextmanager
+def stores(kind: str) -> Iterator[Callable[[Path], str]]:
+    """Makes URLs of new, empty stores, given a folder."""
+    if kind == "sqlite":
+        yield lambda folder: f"sqlite://{folder / 'jobs.db'}"
+        return
+    import psycopg
+
+    def create(_: Path) -> str:
+        name = f"ouzel_{uuid.uuid4().hex}"
+        with psycopg.connect(running, autocommit=True) as raw:
+            raw.execute(f'CREATE DATABASE "{name}"')
+        return running.replace("/postgres?", f"/{name}?")
+
+    with server() as running, psycopg.connect(running) as raw:
+        settings = [raw.execute(f"SHOW {name}").fetchall()[0][0] for name in ("server_version", "fsync")]
+        print(f"PostgreSQL {settings[0]}, fsync {settings[1]}", file=sys.stderr)
+        yield create
+
+
+@contextmanager
+def started(new_url: Callable[[Path], str], kinds: str = KINDS) -> Iterator[Worker]:
+    folder = Path(tempfile.mkdtemp(prefix="ouzel-jobs-"))
+    try:
+        options = (*OPTIONS, "--store", str(folder / "models"))
+        with worker(new_url(folder), folder, *options, kinds=kinds) as found:
+            yield found
+            found.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(callers: Callers, kind: str, seconds: float) -> dict[str, Row]:
+    """One round. By name of the measure."""
+    rows: dict[str, Row] = {"worker": {}}
+    with stores(kind) as new_url:
+        for name, one in MEASURES.items():
+            with started(new_url) as found:
+                time.sleep(IDLE)
+                memory(rows["worker"], found, "idle")
+                rows[name] = one(callers, found, seconds)
+                memory(rows["worker"], found, f"after {name.partition(',')[0]}")
+        with started(new_url, "ouzel.worker.kinds") as found:
+            refuse(found)
+            time.sleep(IDLE)
+            memory(rows["worker"], found, "idle, real kinds")
+    print(kind, {name: {k: round(v, 1) for k, v in row.items()} for name, row in rows.items()}, file=sys.stderr)
+    return rows
+
+
+def table(rounds: dict[str, list[dict[str, Row]]]) -> str:
+    """rounds: by store."""
+    lines = ["| store | measure | figure | median | worst |", "|---|---|---|---|---|"]
+    for kind, found in rounds.items():
+        for name, row in found[0].items():
+            for figure in row:
+                values = [each[name][figure] for each in found]
+                worst = min(values) if figure in ("per second", "jobs", "events") else max(values)
+                places = 1 if figure.endswith(" ms") else 0
+                lines.append(f"| {kind} | {name} | {figure} | {median(values):.{places}f} | {worst:.{places}f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stores", nargs="+", choices=("sqlite", "postgres"), default=["sqlite", "postgres"])
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measure in each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("grpcio", "protobuf", "apsw", "psycopg"))
+    print(f"{date.today()}, {psutil.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+    context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+    with ProcessPoolExecutor(PROCESSES, mp_context=context) as processes:
+        callers = Callers(processes)
+        rounds: dict[str, list[dict[str, Row]]] = {kind: [] for kind in chosen.stores}
+        for _ in range(chosen.rounds):  # the stores take turns, so that both meet the same noise
+            for kind, found in rounds.items():
+                found.append(measure(callers, kind, chosen.seconds))
+    print(f"\n{table(rounds)}")
+
+
+if __name__ == "__main__":
+    main()
