@@ -11,4 +11,5 @@ mkdir -p "$out"
 PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --python_out="$out" --pyi_out="$out" \
   protos/ouzel_protos/v1/*.proto protos/ouzel_protos/torchserve/*.proto
 # Services that are called by generated stubs; TorchServe's are called by path.
-PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" protos/ouzel_protos/v1/job.proto
+PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" \
+  protos/ouzel_protos/v1/{job,dataset,model}.proto

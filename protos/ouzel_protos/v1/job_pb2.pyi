@@ -78,12 +78,14 @@ class Job(_message.Message):
     def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[Job.State, str]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., result: _Optional[_Union[JobResult, _Mapping]] = ..., last_sequence: _Optional[int] = ..., priority: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("maximize", "search_activations")
+    __slots__ = ("maximize", "search_activations", "finetune")
     MAXIMIZE_FIELD_NUMBER: _ClassVar[int]
     SEARCH_ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    FINETUNE_FIELD_NUMBER: _ClassVar[int]
     maximize: MaximizeSpec
     search_activations: SearchActivationsSpec
-    def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ...) -> None: ...
+    finetune: FinetuneSpec
+    def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ...) -> None: ...
 
 class MaximizeSpec(_message.Message):
     __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width")
@@ -123,6 +125,45 @@ class SearchActivationsSpec(_message.Message):
     dataset: str
     top_k: int
     def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+
+class FinetuneSpec(_message.Message):
+    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_seconds", "image_size")
+    class Promotion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PROMOTION_UNSPECIFIED: _ClassVar[FinetuneSpec.Promotion]
+        NEVER: _ClassVar[FinetuneSpec.Promotion]
+        IF_BETTER: _ClassVar[FinetuneSpec.Promotion]
+        ALWAYS: _ClassVar[FinetuneSpec.Promotion]
+    PROMOTION_UNSPECIFIED: FinetuneSpec.Promotion
+    NEVER: FinetuneSpec.Promotion
+    IF_BETTER: FinetuneSpec.Promotion
+    ALWAYS: FinetuneSpec.Promotion
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _explain_pb2.Parameter
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_explain_pb2.Parameter, _Mapping]] = ...) -> None: ...
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROMOTE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    base: str
+    dataset: str
+    recipe: str
+    name: str
+    promote: FinetuneSpec.Promotion
+    parameters: _containers.MessageMap[str, _explain_pb2.Parameter]
+    seed: int
+    max_seconds: float
+    image_size: int
+    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_seconds: _Optional[float] = ..., image_size: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("logit", "unit", "channel", "direction")
