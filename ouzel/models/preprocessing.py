@@ -60,12 +60,19 @@ class Preprocessing:
         One resampling, of the cropped region alone: the same as resizing the whole image and cropping afterwards, but
         for the rounding of a grey level here and there.
         """
+        return self.normalised(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """The same before it is normalised: (C, H, W) uint8."""
         height, width = self.input_size
         image = plain(image).resize((width, height), INTERPOLATIONS[self.interpolation], box=self.view(*image.size))
-        pixels = np.array(image.convert("L" if self.channels == 1 else "RGB"))  # a copy: torch wants it writable
-        values = torch.from_numpy(pixels.reshape(height, width, self.channels)).permute(2, 0, 1)
-        scale, shift = self._affine
-        return values.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
+        values = np.array(image.convert("L" if self.channels == 1 else "RGB"))  # a copy: torch wants it writable
+        return torch.from_numpy(values.reshape(height, width, self.channels)).permute(2, 0, 1)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """(..., C, H, W) uint8 as float32, on the same device."""
+        scale, shift = (values.to(pixels.device) for values in self._affine)
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """(left, top, right, bottom): the rectangle of a `width` x `height` image that becomes the input, in pixels.

@@ -1,0 +1,120 @@
+"""Labelled images, and which of them are for training, for choosing, and for the figures at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ouzel.errors import InvalidArgument
+from ouzel.finetune.recipes import Recipe
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Example:
+    """read: gives the bytes of a PNG, JPEG or WebP file, whose SHA-256 in hex is sha256. split: one of SPLITS, or ""
+    if that is left to us. group: images of the same one never come to lie on two sides, near duplicates say; "" is the
+    image's own. read_mask: gives an image of the same size, above mid-grey on the object.
+    """
+
+    name: str
+    label: str
+    sha256: str
+    read: Callable[[], bytes] = field(repr=False, compare=False)
+    split: str = ""
+    group: str = ""
+    read_mask: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Split:
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Sorted; the order of the tuned network's outputs."""
+        return tuple(sorted({example.label for example in self.train}))
+
+
+def from_folder(folder: str | Path) -> tuple[Example, ...]:
+    """FOLDER/LABEL/FILE, by name. Raises InvalidArgument if there is none."""
+    paths = sorted(path for path in Path(folder).glob("*/*") if path.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise InvalidArgument(f"data: {folder} holds no LABEL/FILE that is PNG, JPEG or WebP", field="data")
+    return tuple(
+        Example(
+            f"{path.parent.name}/{path.name}",
+            path.parent.name,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.read_bytes,
+        )
+        for path in paths
+    )
+
+
+def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
+    """Stratified: of each class the same share; groups stay whole. What the examples say themselves is respected.
+
+    Raises InvalidArgument if a class has nothing to train on, or there is only one.
+    """
+    given = {name: [each for each in examples if each.split == name] for name in SPLITS}
+    rest = [each for each in examples if not each.split]
+    if not given["test"] and not rest and given["validation"]:  # two parts: the figures come from the second
+        given["test"], given["validation"] = given["validation"], []
+    if not given["test"]:
+        given["test"], rest = _part(rest or given["train"], recipe.held_out, seed)
+        given["train"] = [] if not any(each.split for each in rest) else rest
+        rest = [each for each in rest if not each.split]
+    train = [*given["train"], *rest]
+    if not given["validation"]:
+        given["validation"], train = _part(train, recipe.validation, seed + 1)
+    found = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
+    _check(found)
+    return found
+
+
+def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """`share` of each class, at least one image where a class has two groups, and the rest."""
+    classes: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
+    homes: dict[str, str] = {}  # a group with several labels counts for the first
+    for each in sorted(examples, key=lambda example: example.name):
+        group = each.group or each.sha256
+        classes[homes.setdefault(group, each.label)][group].append(each)
+    part: list[Example] = []
+    rest: list[Example] = []
+    for label in sorted(classes):
+        groups = [classes[label][name] for name in sorted(classes[label])]
+        random.Random(f"{seed} {label}").shuffle(groups)
+        wanted = share * sum(map(len, groups))
+        taken = 0
+        for number, together in enumerate(groups):
+            left = len(groups) - number
+            if left > 1 and (taken == 0 or taken + len(together) / 2 <= wanted):
+                part += together
+                taken += len(together)
+            else:
+                rest += together
+    return part, rest
+
+
+def _check(found: Split) -> None:
+    if len(found.labels) < 2:
+        raise InvalidArgument(
+            f"data: {len(found.labels)} class with images to train on; two are needed at least", field="data"
+        )
+    for name in ("validation", "test"):
+        examples: Iterable[Example] = getattr(found, name)
+        if strange := {each.label for each in examples} - set(found.labels):
+            raise InvalidArgument(
+                f"data: class {min(strange)!r:.80} of the {name} images has none to train on", field="data"
+            )
+        if not examples:
+            raise InvalidArgument(f"data: there is no {name} image; each class needs three or more", field="data")

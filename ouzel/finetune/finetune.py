@@ -1,0 +1,215 @@
+"""Tuning a network on labelled images, from the split to the figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ouzel.finetune import data as data_module
+from ouzel.finetune import network as networks
+from ouzel.finetune.data import Example, Split
+from ouzel.finetune.features import BATCH, Features, NoCache, file_cache
+from ouzel.finetune.head import LinearHead, choose_head, fit_head
+from ouzel.finetune.loop import Event, OnEvent, Progress, Training, progress_from
+from ouzel.finetune.metrics import Score, class_weights, score
+from ouzel.finetune.pictures import Pictures
+from ouzel.finetune.recipes import DEFAULT, Recipe, make_recipe
+from ouzel.models import Model, Preprocessing, freeze
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning found. network: eval, frozen, for inputs by `preprocessing`, outputs in the order of `labels`.
+
+    test: figures on images that nothing was chosen by. validation: accuracy of each candidate on the validation
+    images, by its name; `chosen` is the one that `network` is. history: a row of figures per epoch. logits: (N, K) of
+    the test images.
+    """
+
+    network: nn.Module = field(repr=False)
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: Recipe
+    seed: int
+    split: Split = field(repr=False)
+    test: Score
+    validation: Mapping[str, float]
+    chosen: str
+    history: tuple[Mapping[str, float], ...]
+    logits: Tensor = field(repr=False)
+    seconds: float
+
+
+def finetune(
+    base: Model,
+    data: Sequence[Example],
+    recipe: Recipe | str = DEFAULT,
+    *,
+    seed: int = 0,
+    image_size: int = 0,
+    max_seconds: float = 0.0,
+    cache: str | Path | None = None,
+    on_event: OnEvent = lambda event: None,
+    resume: Mapping[str, Any] | None = None,
+    batch_scale: float = 1.0,
+) -> Tuned:
+    """Tune `base` on labelled images. The base stays as it is; work happens on its device.
+
+    image_size: pixels along each edge of the input, 0 as the base has it. max_seconds: training ends after that with
+    its best; 0 for no limit. cache: a folder for features, which trainings may share. on_event: hears how it goes, and
+    may raise to end it. resume: the state of an event of a run with the same arguments. batch_scale: share of the
+    usual images that go through the network at a time, where memory is short; the gradients stay the same.
+    Raises InvalidArgument (data, parameters), FailedPrecondition (a network that the recipe cannot tune) or Diverged.
+    """
+    recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
+    begun = time.monotonic()
+    parts = data_module.split(data, recipe, seed)
+    preprocessing = networks.resized(base.preprocessing, image_size)
+    base = dataclasses.replace(base, preprocessing=preprocessing)
+    pictures = Pictures(preprocessing)
+    elapsed = 0.0 if resume is None else float(resume["elapsed"])
+    run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_seconds)
+    try:
+        return run.result(resume)
+    finally:
+        pictures.close()
+
+
+@dataclass
+class _Run:
+    base: Model
+    split: Split
+    recipe: Recipe
+    seed: int
+    pictures: Pictures
+    cache: str | Path | None
+    on_event: OnEvent
+    batch_scale: float
+    begun: float
+    max_seconds: float
+
+    def result(self, resume: Mapping[str, Any] | None) -> Tuned:
+        base, recipe, labels = self.base, self.recipe, self.split.labels
+        network = networks.renewed(base, len(labels), pretrained=recipe.pretrained, seed=self.seed)
+        training = self._training(network)
+        candidates: dict[str, float] = {}
+        head = self._head(network, resume, training) if recipe.regression else None
+        progress = Progress()
+        if head is not None:
+            found = self._score(head, self.split.validation)
+            candidates["feature_extractor"] = found.accuracy
+            progress.best_key = (found.accuracy, -found.loss)
+            progress.best = {name: each.detach().clone() for name, each in network.state_dict().items()}
+            self._tell_head(head, found)
+        if recipe.epochs:
+            progress = self._train(training, progress, resume, head)
+            if progress.history:
+                candidates[recipe.name] = max(row["accuracy"] for row in progress.history)
+        only_head = head is not None and not progress.improved
+        if only_head and head is not None:
+            # What was kept back for choosing may now be learnt from too.
+            head = self._refit(head)
+            networks.install_head(network, self._head_name, head.weight, head.bias)
+            logits = head.logits(self._features.of(self.split.test))
+        else:
+            logits = training.logits(self.split.test)
+        return Tuned(
+            network=freeze(network).cpu().to(memory_format=torch.contiguous_format),
+            labels=labels,
+            preprocessing=base.preprocessing,
+            recipe=recipe,
+            seed=self.seed,
+            split=self.split,
+            test=score(logits, training.classes(self.split.test)),
+            validation=candidates,
+            chosen="feature_extractor" if only_head else recipe.name,
+            history=tuple(progress.history),
+            logits=logits,
+            seconds=time.monotonic() - self.begun,
+        )
+
+    def _training(self, network: nn.Module) -> Training:
+        deadline = self.begun + self.max_seconds if self.max_seconds else math.inf
+        head = networks.head_tensors(self.base.arch, self.base.preprocessing.channels)
+        micro = max(1, int(self.recipe.batch_size * self.batch_scale))
+        return Training(
+            network, head, self.pictures, self.split, self.recipe, self.seed, self.on_event, deadline, micro
+        )
+
+    def _head(self, network: nn.Module, resume: Mapping[str, Any] | None, training: Training) -> LinearHead:
+        """The logistic regression, put into the network; of an earlier attempt if there is one."""
+        base = self.base
+        self._head_name = networks.linear_head(network, base.arch, base.preprocessing.channels)
+        cache = NoCache() if self.cache is None else file_cache(Path(self.cache), base.digest, base.preprocessing)
+        batch = max(1, int(BATCH * self.batch_scale))
+        self._features = Features(networks.backbone(base, self._head_name), self.pictures, cache, batch)
+        if resume is not None and resume.get("head"):
+            head = LinearHead(**resume["head"])
+        else:
+            images, classes = self._train_features(self.split.train)
+            validation = self._told(self.split.validation), training.classes(self.split.validation)
+            head = choose_head((images, classes), validation, self._weights(classes))
+        networks.install_head(network, self._head_name, head.weight, head.bias)
+        return head
+
+    def _train(
+        self, training: Training, progress: Progress, resume: Mapping[str, Any] | None, head: LinearHead | None
+    ) -> Progress:
+        optimizer = None
+        if resume is not None and "training" in resume:
+            progress = progress_from(resume["training"])
+            training.network.load_state_dict(resume["training"]["network"])
+            optimizer = resume["training"]["optimizer"]
+
+        def on_event(event: Event) -> None:
+            inner = event.state
+            assert inner is not None
+            self.on_event(dataclasses.replace(event, state=lambda: self._state(head, inner())))
+
+        training.on_event = on_event
+        return training.run(progress, optimizer)
+
+    def _tell_head(self, head: LinearHead, found: Score) -> None:
+        metrics = {"accuracy": found.accuracy, "loss": found.loss}
+        self.on_event(Event("head", 1, 1, metrics, lambda: self._state(head, None)))
+
+    def _state(self, head: LinearHead | None, training: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "elapsed": time.monotonic() - self.begun,
+            "head": None if head is None else {"weight": head.weight, "bias": head.bias, "c": head.c},
+        } | ({} if training is None else {"training": training})
+
+    def _refit(self, head: LinearHead) -> LinearHead:
+        features, classes = self._train_features((*self.split.train, *self.split.validation))
+        return fit_head(features, classes, self._weights(classes), head.c, head)
+
+    def _train_features(self, examples: tuple[Example, ...]) -> tuple[Tensor, Tensor]:
+        index = {label: number for number, label in enumerate(self.split.labels)}
+        classes = torch.tensor([index[each.label] for each in examples])
+        features = self._told(examples)
+        if not self.recipe.flip:
+            return features, classes
+        return torch.cat([features, self._told(examples, mirrored=True)]), classes.repeat(2)
+
+    def _told(self, examples: tuple[Example, ...], mirrored: bool = False) -> Tensor:
+        def tell(done: int, of: int) -> None:
+            self.on_event(Event("features", done, of))
+
+        return self._features.of(examples, mirrored=mirrored, tell=tell)
+
+    def _weights(self, classes: Tensor) -> Tensor:
+        count = len(self.split.labels)
+        return class_weights(classes, count) if self.recipe.balance else torch.ones(count)
+
+    def _score(self, head: LinearHead, examples: tuple[Example, ...]) -> Score:
+        index = {label: number for number, label in enumerate(self.split.labels)}
+        classes = torch.tensor([index[each.label] for each in examples])
+        return score(head.logits(self._features.of(examples)), classes)

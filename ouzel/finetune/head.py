@@ -1,0 +1,85 @@
+"""A logistic regression on features: the exact best head for a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Inverse strength of the L2 penalty, as scikit-learn has it: strong to weak, so that each solution starts the next.
+GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+_STEPS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """weight: (K, F); bias: (K,); float32. c: inverse strength of the penalty that was chosen."""
+
+    weight: Tensor
+    bias: Tensor
+    c: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, F) to (N, K)."""
+        return F.linear(features, self.weight, self.bias)
+
+
+def choose_head(
+    train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], weights: Tensor, grid: Sequence[float] = GRID
+) -> LinearHead:
+    """The head with the best accuracy on the validation images; of equals the one with the least loss.
+
+    train, validation: features (N, F) and classes (N,). weights: (K,) of the classes.
+    """
+    best, best_key = None, (-1.0, 0.0)
+    start = None
+    for c in grid:
+        head = fit_head(*train, weights, c, start)
+        start = head
+        logits = head.logits(validation[0])
+        accuracy = float((logits.argmax(1) == validation[1]).double().mean())
+        key = (accuracy, -float(F.cross_entropy(logits, validation[1])))
+        if best is None or key > best_key:
+            best, best_key = head, key
+    assert best is not None
+    return best
+
+
+def fit_head(
+    features: Tensor, classes: Tensor, weights: Tensor, c: float, start: LinearHead | None = None
+) -> LinearHead:
+    """Minimise c x the sum of the weighted cross entropies + half the squared norm of the weights, on standardised
+    features, by L-BFGS. Scaling is then folded into the head.
+    """
+    # Double precision where it costs little: the solution of a weakly penalised problem is far out.
+    dtype = torch.float64 if features.numel() < 2 * 10**7 else torch.float32
+    x = features.to(dtype)
+    mean, deviation = x.mean(0), x.std(0).nan_to_num(1.0)
+    deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+    x = (x - mean) / deviation
+    weight = torch.zeros(len(weights), x.shape[1], dtype=dtype)
+    bias = torch.zeros(len(weights), dtype=dtype)
+    if start is not None:  # in the same units
+        weight = start.weight.to(dtype) * deviation
+        bias = start.bias.to(dtype) + start.weight.to(dtype) @ mean
+    weight.requires_grad_()
+    bias.requires_grad_()
+    scale = 1 / (c * len(x))
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=_STEPS, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        losses = F.cross_entropy(F.linear(x, weight, bias), classes, weights.to(dtype), reduction="sum")
+        loss = losses / len(x) + 0.5 * scale * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    found = weight.detach() / deviation
+    return LinearHead(found.float(), (bias.detach() - found @ mean).float(), c)

@@ -1,0 +1,85 @@
+"""A network with a new head: the one layer, or the few, whose shape depends on the number of classes."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from ouzel.errors import FailedPrecondition
+from ouzel.models import Model, Preprocessing, build
+
+
+@cache
+def head_tensors(arch: str, channels: int) -> frozenset[str]:
+    """Names in the state dict that depend on the number of classes."""
+    with torch.device("meta"):
+        few, many = (build(arch, num_classes=count, in_channels=channels).state_dict() for count in (7, 11))
+    return frozenset(name for name in few if few[name].shape != many[name].shape)
+
+
+def linear_head(network: nn.Module, arch: str, channels: int) -> str:
+    """Name of the linear layer that the network ends in. Raises FailedPrecondition if it ends in something else."""
+    owners = {name.rpartition(".")[0] for name in head_tensors(arch, channels)}
+    if len(owners) == 1:
+        (name,) = owners
+        module = network.get_submodule(name)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            return name
+    raise FailedPrecondition(
+        f"recipe: {arch} does not end in one linear layer, as this recipe needs; fine_tune takes any network",
+        field="recipe",
+    )
+
+
+def renewed(base: Model, classes: int, *, pretrained: bool, seed: int) -> nn.Module:
+    """The base's architecture for so many classes: its weights, and a random head; or random weights throughout.
+
+    In eval mode, every parameter asks for its gradient.
+    """
+    channels = base.preprocessing.channels
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build(base.arch, num_classes=classes, in_channels=channels)
+    if pretrained:
+        head = head_tensors(base.arch, channels)
+        kept = {name: tensor for name, tensor in base.network.state_dict().items() if name not in head}
+        network.load_state_dict(kept, strict=False)
+    device = next(base.network.parameters()).device
+    return network.to(device).requires_grad_(True)
+
+
+def backbone(base: Model, head: str) -> nn.Module:
+    """The base without its head: (B, C, H, W) to features (B, F). In eval mode, frozen, with BatchNorms folded."""
+    from ouzel.saliency.folding import fold
+
+    network = copy.deepcopy(base.network)
+    network.set_submodule(head, nn.Identity())
+    network.eval().requires_grad_(False)
+    device = next(network.parameters()).device
+    example = torch.rand((1, *base.input_shape), generator=torch.Generator().manual_seed(0))
+    folded, _ = fold(network, example.to(device))
+    return folded.to(memory_format=torch.channels_last)
+
+
+def install_head(network: nn.Module, head: str, weight: Tensor, bias: Tensor) -> None:
+    """weight: (K, F); bias: (K,)."""
+    layer = network.get_submodule(head)
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+
+
+def logits_of(output: object) -> Tensor:
+    """A training network's answer: some give auxiliary outputs beside it."""
+    found = getattr(output, "logits", output)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def resized(preprocessing: Preprocessing, edge: int) -> Preprocessing:
+    """For inputs of edge x edge pixels; 0 leaves it as it is."""
+    return preprocessing.adapted(input_size=(edge, edge)) if edge else preprocessing

@@ -1,0 +1,135 @@
+"""How a network is tuned: what is trained, for how long, how fast.
+
+feature_extractor   the backbone stays as it is; a logistic regression on its features becomes the head
+fine_tune           the new head first, then all layers, the first ones more slowly (fastai's schedule)
+lp_ft               the logistic regression, then all layers from there (Kumar et al., ICLR 2022); whichever is
+                    better on the validation images is kept
+scratch             all layers from random weights: what the transfer is worth
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ouzel.errors import InvalidArgument
+from ouzel.names import did_you_mean
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """regression: whether the head begins as a logistic regression. pretrained: whether the base's weights are used.
+
+    epochs: passes over the training images in which all layers learn; frozen_epochs: before those, of the head alone,
+    at head_rate.
+    learning_rate: of the head, at its highest; the first layers learn `spread` times more slowly.
+    warm_up: share of the steps in which the rate rises. weight_decay: of AdamW. patience: epochs without a better
+    validation after which training ends. batch_size: images per step.
+    crop: smallest share of the area that a random crop may have; 1 crops nothing. flip: whether images may be
+    mirrored; not for digits, text, or anything where left and right matter. color: how much brightness, contrast and
+    saturation may change, 0 to 1. balance: whether rare classes weigh as much as frequent ones.
+    train_batchnorm: whether BatchNorms take their statistics from the training images; with few of them, those that the
+    base has seen are better.
+    held_out: share of the images that are kept for the figures in the result; validation: of the others, for choosing.
+    """
+
+    name: str
+    regression: bool = False
+    pretrained: bool = True
+    epochs: int = 0
+    frozen_epochs: int = 0
+    learning_rate: float = 1e-3
+    head_rate: float = 2e-3
+    spread: float = 1.0
+    warm_up: float = 0.3
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    patience: int = 5
+    batch_size: int = 16
+    crop: float = 0.5
+    flip: bool = True
+    color: float = 0.0
+    balance: bool = True
+    train_batchnorm: bool = False
+    held_out: float = 0.2
+    validation: float = 0.2
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a parameter may be; of a flag, neither least nor most."""
+
+    kind: type
+    least: float = 0.0
+    most: float = 1.0
+
+
+LIMITS: Mapping[str, Range] = {
+    "epochs": Range(int, 1, 1000),
+    "frozen_epochs": Range(int, 0, 1000),
+    "learning_rate": Range(float, 1e-8, 1.0),
+    "head_rate": Range(float, 1e-8, 1.0),
+    "spread": Range(float, 1.0, 1e6),
+    "warm_up": Range(float, 0.0, 0.99),
+    "weight_decay": Range(float, 0.0, 10.0),
+    "label_smoothing": Range(float, 0.0, 0.9),
+    "patience": Range(int, 1, 1000),
+    "batch_size": Range(int, 2, 1024),
+    "crop": Range(float, 0.05, 1.0),
+    "flip": Range(bool),
+    "color": Range(float, 0.0, 1.0),
+    "balance": Range(bool),
+    "train_batchnorm": Range(bool),
+    "held_out": Range(float, 0.05, 0.5),
+    "validation": Range(float, 0.05, 0.5),
+}
+_DATA = ("flip", "balance", "held_out", "validation")
+_ALL = tuple(name for name in LIMITS if name not in ("frozen_epochs", "head_rate"))
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        # Learning from mirrored images too doubles the one cost that this recipe has.
+        Recipe("feature_extractor", regression=True, flip=False),
+        Recipe("fine_tune", epochs=5, frozen_epochs=1, spread=10.0),
+        Recipe("lp_ft", regression=True, epochs=5, spread=10.0),
+        Recipe("scratch", pretrained=False, epochs=20, patience=20, train_batchnorm=True),
+    )
+}
+PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "feature_extractor": _DATA,
+    "fine_tune": tuple(LIMITS),
+    "lp_ft": _ALL,
+    "scratch": tuple(name for name in _ALL if name != "spread"),
+}
+DEFAULT = "lp_ft"
+
+
+def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
+    """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
+    if name not in RECIPES:
+        raise InvalidArgument(
+            f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{did_you_mean(name, RECIPES)}", field="recipe"
+        )
+    for key, value in parameters.items():
+        if key not in PARAMETERS[name]:
+            raise InvalidArgument(
+                f"parameters.{key:.80}: {name} knows only {', '.join(PARAMETERS[name])}", field=f"parameters.{key}"
+            )
+        check_parameter(key, value, LIMITS[key])
+    return dataclasses.replace(RECIPES[name], **parameters)
+
+
+def check_parameter(name: str, value: Any, allowed: Range) -> None:
+    """Raises InvalidArgument that names the parameter, the value and what it may be."""
+    field = f"parameters.{name}"
+    if allowed.kind is bool:
+        if not isinstance(value, bool):
+            raise InvalidArgument(f"{field}: {value!r:.80} is neither true nor false", field=field)
+        return
+    whole = allowed.kind is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * whole}number", field=field)
+    if not allowed.least <= value <= allowed.most:  # not so for NaN
+        raise InvalidArgument(f"{field}: {value} is not within {allowed.least:g}..{allowed.most:g}", field=field)
