@@ -1,0 +1,163 @@
+"""Real networks on real images, and what is told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from ouzel import models
+from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.finetune import Example, Tuned, finetune, make_recipe
+from ouzel.finetune import report as reports
+from ouzel.finetune.features import Features
+from ouzel.finetune.network import backbone, linear_head, resized
+from ouzel.finetune.pictures import Pictures
+from ouzel.models import Model
+from ouzel_protos.heatmap import blend
+
+SIZE = 96  # pixels: an eighth of the work
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def tuned_digits(lite0, digits, cache) -> dict[str, Tuned]:
+    """The three recipes on the same digits. Mirrored digits are others, so nothing is flipped."""
+    chosen = {
+        "feature_extractor": make_recipe("feature_extractor", {}),
+        "lp_ft": make_recipe("lp_ft", {"flip": False, "crop": 0.8}),
+        "scratch": make_recipe("scratch", {"flip": False, "epochs": 5}),
+    }
+    return {
+        name: finetune(lite0, digits, recipe, image_size=SIZE, cache=cache, seed=1) for name, recipe in chosen.items()
+    }
+
+
+def test_digits(tuned_digits):
+    """50 images per class of MNIST on EfficientNet-Lite0: transfer is worth something, and training on more."""
+    found = {name: tuned.test.accuracy for name, tuned in tuned_digits.items()}
+    print({name: (tuned.test.accuracy, tuned.test.interval) for name, tuned in tuned_digits.items()})
+    assert found["lp_ft"] >= found["feature_extractor"] >= found["scratch"]
+    assert found["feature_extractor"] > 0.8
+
+
+def test_the_head_is_as_good_as_scikit_learns(lite0, digits, cache, tuned_digits):
+    tuned = tuned_digits["feature_extractor"]
+    base = dataclasses.replace(lite0, preprocessing=resized(lite0.preprocessing, SIZE))
+    features = Features(backbone(base, linear_head(lite0.network, lite0.arch, 3)), Pictures(base.preprocessing))
+    known = (*tuned.split.train, *tuned.split.validation)
+    x = features.of(known)
+    mean, deviation = x.mean(0), x.std(0).clamp(min=1e-6)
+    accuracies = []
+    for c in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
+        model = LogisticRegression(C=c, max_iter=2000)
+        cut = len(tuned.split.train)
+        scaled = ((x - mean) / deviation).numpy()
+        labels = [each.label for each in known]
+        right = model.fit(scaled[:cut], labels[:cut]).score(scaled[cut:], labels[cut:])
+        test = ((features.of(tuned.split.test) - mean) / deviation).numpy()
+        accuracies.append((right, model.fit(scaled, labels).score(test, [each.label for each in tuned.split.test])))
+    best = max(accuracies, key=lambda pair: pair[0])[0]
+    theirs = [test for right, test in accuracies if right == best]  # of equals we take the one with the least loss
+    print("ours", tuned.test.accuracy, "scikit-learn", theirs)
+    assert min(abs(tuned.test.accuracy - each) for each in theirs) <= 0.01
+
+
+def test_textures(lite0, textures, cache):
+    tuned = finetune(lite0, textures, make_recipe("lp_ft", {"epochs": 1}), image_size=SIZE, cache=cache)
+    print(tuned.test.accuracy, tuned.test.interval, tuned.validation)
+    assert tuned.test.accuracy >= 0.95
+
+
+def test_a_tuned_network_is_the_base_of_another(lite0, textures, digits, cache):
+    first = finetune(lite0, textures, "feature_extractor", image_size=SIZE, cache=cache)
+    base = Model("textures", "1", first.network, first.labels, first.preprocessing, lite0.arch, "sha256:textures", {})
+    second = finetune(base, digits, "feature_extractor", cache=cache)
+    assert second.labels == tuple(f"digit {n}" for n in range(10))
+    assert second.preprocessing.input_size == (SIZE, SIZE)
+    assert second.test.accuracy > 0.8
+
+
+def test_what_comes_out_is_what_is_measured(tuned_digits):
+    """The network, fed as it will be served, gives the figures of the result."""
+    tuned = tuned_digits["lp_ft"]
+    assert not tuned.network.training
+    assert not any(parameter.requires_grad for parameter in tuned.network.parameters())
+    some = tuned.split.test[::7]
+    x = torch.stack([tuned.preprocessing(models.decode(each.read())) for each in some])
+    torch.testing.assert_close(tuned.network(x), tuned.logits[::7], atol=1e-3, rtol=1e-3)
+    right = sum(tuned.labels[k] == e.label for k, e in zip(tuned.network(x).argmax(1), some, strict=True))
+    assert abs(right / len(some) - tuned.test.accuracy) < 0.12
+
+
+def test_the_report_holds_all_of_it(lite0, tuned_digits):
+    tuned = tuned_digits["feature_extractor"]
+    report = reports.make_report(lite0, tuned, blend)
+    assert report.method == "grad_cam"
+    assert 0 < len(report.mistakes) <= 12
+    for one in report.mistakes:
+        assert one.label != one.predicted
+        assert one.overlays[one.predicted].shape == (SIZE, SIZE, 3)
+        assert not np.array_equal(one.overlays[one.predicted], one.overlays["image"])
+    sure = [one.probability for one in report.mistakes]
+    assert len({one.label for one in report.compared}) == len(report.compared)
+    assert all(set(one.overlays) == {"image", "before", "after"} for one in report.compared)
+    assert len(sure) == len(report.mistakes)
+    figures = reports.summary(report)
+    assert json.loads(json.dumps(figures))["accuracy"] == tuned.test.accuracy
+    assert sum(map(sum, figures["confusion"])) == tuned.test.images
+    page = reports.page(report, "Digits <by> us", {"base": "lite0"})
+    assert "Digits &lt;by&gt; us" in page
+    assert page.count("data:image/png") >= 2 * len(report.mistakes) + 3 * len(report.compared)
+    assert "http" not in page
+    assert reports.curves(()) is None
+    curves = reports.curves(tuned_digits["lp_ft"].history)
+    assert curves is not None
+    assert curves.startswith(b"\x89PNG")
+
+
+def test_masks_tell_how_much_of_the_map_is_on_the_object(tiny, colours):
+    def mask(left: int, right: int) -> bytes:
+        image = Image.new("L", (40, 40))
+        image.paste(255, (left, 0, right, 40))
+        out = io.BytesIO()
+        image.save(out, "PNG")
+        return out.getvalue()
+
+    def inside(left: int, right: int) -> float:
+        data = [dataclasses.replace(each, read_mask=lambda: mask(left, right)) for each in colours]
+        report = reports.make_report(tiny, finetune(tiny, data, "feature_extractor"), blend)
+        assert set(report.inside) == {"before", "after"}
+        return report.inside["after"]
+
+    whole = inside(0, 40)  # less than 1 only where a map is empty
+    assert 0 < whole <= 1
+    assert inside(0, 20) + inside(20, 40) == pytest.approx(whole, abs=0.02)
+
+
+def test_an_image_that_cannot_be_read_is_named(tiny, colours):
+    broken = Example("red/broken.png", "red", "0" * 64, lambda: b"\x89PNG\r\n\x1a\nnothing")
+    with pytest.raises(InvalidArgument, match=r"data: red/broken\.png: image: is broken"):
+        finetune(tiny, [*colours, broken], "feature_extractor")
+
+
+def test_any_network_can_be_fine_tuned(colours):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models.build("torchvision:squeezenet1_1", num_classes=5)
+    preprocessing = models.Preprocessing(input_size=(48, 48), resize=48)
+    base = Model("s", "1", network, tuple("abcde"), preprocessing, "torchvision:squeezenet1_1", "sha256:s", {})
+    tuned = finetune(base, colours, make_recipe("fine_tune", {"epochs": 1}))
+    assert tuned.labels == ("blue", "red")
+    with pytest.raises(FailedPrecondition, match="one linear layer"):
+        finetune(base, colours, "lp_ft")
