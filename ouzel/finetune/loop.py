@@ -33,7 +33,8 @@ class Diverged(FailedPrecondition):
 class Event:
     """What a run tells. phase: "features", "head" or "training"; step of `steps` in it, images in "features".
 
-    metrics: loss, accuracy, learning_rate, images_per_second, seconds_left, epoch, as far as the phase has them.
+    metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done, with
+    their fraction), as far as the phase has them.
     state: gives all that is needed to go on from here; None where that is the start of the phase.
     """
 
@@ -101,7 +102,7 @@ class Training:
                 optimizer_state = None
             batches = self._batches(0)
             total = stages[progress.stage] * len(batches)
-            while progress.epoch < stages[progress.stage]:
+            while progress.epoch < stages[progress.stage] and progress.stale < recipe.patience:
                 batches = self._batches(progress.epoch + 1000 * progress.stage)
                 self._mode(all_layers)
                 while progress.step < len(batches):
@@ -129,7 +130,8 @@ class Training:
                 finished = progress.step == len(batches)
                 self._validate(progress, loss)
                 progress.epoch, progress.step = progress.epoch + 1, 0
-                if not finished or progress.stale >= recipe.patience:
+                self._tell(progress, optimizer, progress.epoch * len(batches), total, {"loss": loss})
+                if not finished:
                     break
             if time.monotonic() >= self.deadline:
                 break
@@ -243,7 +245,8 @@ class Training:
         figures: Mapping[str, float],
     ) -> None:
         left = min((total - done) * progress.elapsed / done, max(0.0, self.deadline - time.monotonic()))
-        metrics = {**figures, "seconds_left": left, "epoch": float(progress.epoch + 1)}
+        epochs = progress.epoch + progress.step / len(self._batches(0))
+        metrics = {**figures, "seconds_left": left, "epoch": epochs}
         if progress.history:
             metrics["accuracy"] = progress.history[-1]["accuracy"]
 

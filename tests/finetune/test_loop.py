@@ -129,7 +129,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_the_best_is_in_the_last_state
 
     def spoil(event: Event) -> None:
         last[:] = [event.state()]
-        if event.metrics.get("epoch", 0) > 1 and event.step > 20:
+        if event.metrics.get("epoch", 0) > 1.5:
             with torch.no_grad():
                 event.state()["training"]["network"]["fc.bias"].fill_(float("nan"))  # of the live network
 

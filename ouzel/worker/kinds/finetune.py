@@ -1,0 +1,291 @@
+"""Fine-tuning: a model of the store becomes a classifier of the images of a data set, and is served.
+
+Artifacts: report.html, report.json, curves.png (of recipes that train by epochs), mistakes/00.png, ... (test images
+that were taken for something else, the surest first, with what the network looked at), compared/00-before.png,
+00-after.png, ... (of test images, what the base and the tuned network look at). Summary: model, version, digest,
+promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and the other figures of
+`ouzel.finetune.report`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as version_of
+from typing import TYPE_CHECKING, Any
+
+from ouzel.errors import InvalidArgument, NotFound
+from ouzel.names import did_you_mean
+from ouzel.worker import trained_images
+from ouzel.worker.catalogue import Catalogue, Model
+from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel.finetune import Event, Recipe, Tuned
+    from ouzel.finetune.report import Report, Shown
+    from ouzel.models import Model as LoadedModel
+
+_DEFAULT = "lp_ft"
+_LONGEST = 30 * 86_400.0  # s
+_EDGE = (32, 1024)
+_CACHE_BYTES = 20 * 2**30
+_SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
+_LIBRARIES = ("ouzel", "torch", "torchvision", "timm", "numpy")
+
+
+def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
+    base = catalogue.model(spec.base, "base")
+    _check_recipe(spec, base)
+    catalogue.check_new_name(spec.name)
+    if not 0 <= spec.seed < 2**63:
+        raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
+    if not 0 <= spec.max_seconds <= _LONGEST:  # not so for NaN
+        raise InvalidArgument(f"max_seconds: {spec.max_seconds} is not within 0..{_LONGEST:.0f}", field="max_seconds")
+    if spec.image_size and not _EDGE[0] <= spec.image_size <= _EDGE[1]:
+        raise InvalidArgument(f"image_size: {spec.image_size} is not within {_EDGE[0]}..{_EDGE[1]}", field="image_size")
+    if spec.promote not in pb.FinetuneSpec.Promotion.values():
+        raise InvalidArgument(f"promote: {spec.promote} is not one that is known", field="promote")
+    trained_images.check(spec.dataset, catalogue)
+
+
+def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
+    """What `validate_only` answers: how the data set looks."""
+    return trained_images.report(spec.dataset, catalogue)
+
+
+def run(spec: pb.FinetuneSpec, work: Work) -> Done:
+    import torch
+
+    from ouzel import models
+    from ouzel.finetune import finetune
+    from ouzel.finetune import report as reports
+    from ouzel.finetune.features import trim
+    from ouzel.models.store import ModelStore
+    from ouzel.worker import state_file
+    from ouzel_protos.heatmap import blend
+
+    work.progress(0, phase="loading")
+    store = ModelStore(work.models)
+    base = models.load(store.find(spec.base), "cuda" if torch.cuda.is_available() else "cpu")
+    work.progress(0, phase="checking the images")
+    examples = trained_images.examples(spec.dataset, work)
+    trim(work.cache, _CACHE_BYTES)
+    told = _Told(work)
+    tuned = finetune(
+        base,
+        examples,
+        recipe_of(spec),
+        seed=spec.seed,
+        image_size=spec.image_size,
+        max_seconds=spec.max_seconds,
+        cache=work.cache,
+        on_event=told,
+        resume=None if work.checkpoint is None else state_file.read(work.checkpoint),
+        batch_scale=work.batch_scale,
+    )
+    work.progress(0, phase="reporting")
+    found = reports.make_report(base, tuned, blend)
+    lineage = _lineage(spec, work, base, found)
+    if work.stop_wanted():
+        raise Stopped
+    published = _publish(spec, work, base, tuned, lineage)
+    return Done(_files(spec, found, lineage), {**reports.summary(found), **published})
+
+
+class _Told:
+    """Hands the library's events on, saves, and raises Stopped when that is wanted."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._saving = 0.0  # seconds that the last checkpoint took
+        self._saved = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        work = self._work
+        work.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
+        stop = work.stop_wanted()
+        due = work.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
+        # The head is a result already, and the last step would be a pity to lose.
+        if event.state is not None and (stop or due or event.step == event.steps):
+            from ouzel.worker import state_file
+
+            begun = time.monotonic()
+            work.save(state_file.dump(event.state()))
+            self._saved = time.monotonic()
+            self._saving = self._saved - begun
+        if stop:
+            raise Stopped
+
+
+_PHASES = {"features": "computing features", "head": "head", "training": "training"}
+
+
+def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
+    from ouzel.finetune import make_recipe
+
+    return make_recipe(spec.recipe or _DEFAULT, _parameters(spec))
+
+
+def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
+    name = spec.recipe or _DEFAULT
+    if name not in base.tuning:
+        raise InvalidArgument(
+            f"recipe: {name!r:.80} is not one of {', '.join(base.tuning)}{did_you_mean(name, base.tuning)}",
+            field="recipe",
+        )
+    allowed, values = base.tuning[name], _parameters(spec)
+    for key, value in values.items():
+        if key not in allowed:
+            raise InvalidArgument(
+                f"parameters.{key:.80}: {name} knows only {', '.join(allowed)}", field=f"parameters.{key}"
+            )
+        allowed[key].check(f"parameters.{key}", value)
+
+
+def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
+    found = {}
+    for key, parameter in spec.parameters.items():
+        kind = parameter.WhichOneof("value")
+        if kind not in ("number", "integer", "flag"):
+            raise InvalidArgument(f"parameters.{key:.80}: is neither a number nor a flag", field=f"parameters.{key}")
+        found[key] = getattr(parameter, kind)
+    return found
+
+
+def _lineage(spec: pb.FinetuneSpec, work: Work, base: LoadedModel, found: Report) -> dict[str, Any]:
+    test = found.tuned.test
+    return {
+        "job": work.job,
+        "owner": work.owner,
+        "base": base.name,
+        "base_version": base.version,
+        "base_digest": base.digest,
+        "dataset": spec.dataset,
+        "recipe": spec.recipe or _DEFAULT,
+        "parameters": _parameters(spec),
+        "seed": spec.seed,
+        "metrics": {
+            "accuracy": test.accuracy,
+            "accuracy_low": test.interval[0],
+            "accuracy_high": test.interval[1],
+            "balanced_accuracy": test.balanced,
+            "test_images": test.images,
+        },
+        "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+    }
+
+
+def _publish(
+    spec: pb.FinetuneSpec, work: Work, base: LoadedModel, tuned: Tuned, lineage: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
+    from ouzel.models.card import Card
+    from ouzel.models.store import ModelStore
+    from ouzel.serving import publication
+
+    store = ModelStore(work.models)
+    promote = _promoted(spec, work, tuned)
+    card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
+    state = tuned.network.state_dict()
+    work.progress(0, phase="publishing")
+    work.still_mine()
+    entry = store.publish(spec.name, lambda version: (card, state), work.job)
+    server = work.serving
+    if server is None:
+        work.log(
+            "no model server is known to this worker: the model is in the store, and served from its next start on"
+        )
+        if promote:
+            store.promote(entry.name, entry.version)
+    else:
+        publication.publish_served(server, store, entry.name, entry.version, base=base.name, promote=promote)
+    return {
+        "model": entry.name,
+        "version": entry.version,
+        "digest": entry.digest,
+        "promoted": store.default(entry.name) == entry.version,
+        "served": server is not None,
+    }
+
+
+def _promoted(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> bool:
+    """Whether the new version is to be the default."""
+    kinds = pb.FinetuneSpec
+    if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
+        return False
+    if spec.promote == kinds.ALWAYS:
+        return True
+    try:
+        accuracy = _accuracy_of_default(spec.name, work, tuned)
+    except NotFound:
+        return True  # the first of its name
+    if accuracy is None:
+        work.log("not promoted: the present default tells other classes apart", pb.Log.WARNING)
+        return False
+    better = tuned.test.accuracy > accuracy
+    work.log(
+        f"{'promoted' if better else 'not promoted'}: {100 * tuned.test.accuracy:.2f} % of the held-out images are "
+        f"right, of the present default {100 * accuracy:.2f} %"
+    )
+    return better
+
+
+def _accuracy_of_default(name: str, work: Work, tuned: Tuned) -> float | None:
+    """Of the present default of the name, other versions than this job's, on the images held out; None if its classes
+    are others. Raises NotFound.
+    """
+    import torch
+
+    from ouzel import models
+    from ouzel.finetune.pictures import Pictures
+    from ouzel.models.store import ModelStore
+
+    present = models.load(ModelStore(work.models).find(name))
+    if set(present.labels) != set(tuned.labels):
+        return None
+    pictures, right = Pictures(present.preprocessing), 0
+    try:
+        test = tuned.split.test
+        for start in range(0, len(test), 32):
+            part = test[start : start + 32]
+            with torch.no_grad():
+                predicted = present.network(pictures.as_served(part)).argmax(1).tolist()
+            right += sum(present.labels[k] == each.label for k, each in zip(predicted, part, strict=True))
+    finally:
+        pictures.close()
+    return right / len(test)
+
+
+def _files(spec: pb.FinetuneSpec, found: Report, lineage: Mapping[str, Any]) -> Sequence[File]:
+    from ouzel.finetune import report as reports
+
+    described = {**reports.summary(found), "lineage": lineage}
+    page = reports.page(found, f"{spec.name}, tuned from {spec.base}", _flat(lineage))
+    files = [
+        File("report.json", "application/json", json.dumps(described, ensure_ascii=False).encode()),
+        File("report.html", "text/html; charset=utf-8", page.encode()),
+    ]
+    if (drawn := reports.curves(found.tuned.history)) is not None:
+        files.append(File("curves.png", "image/png", drawn))
+    for number, one in enumerate(found.mistakes):
+        files.append(_picture(f"mistakes/{number:02}.png", one, one.predicted))
+    for number, one in enumerate(found.compared):
+        files += [_picture(f"compared/{number:02}-{title}.png", one, title) for title in ("before", "after")]
+    return files
+
+
+def _picture(name: str, one: Shown, title: str) -> File:
+    from ouzel.finetune.pictures import png
+
+    return File(name, "image/png", png(one.overlays[title]))
+
+
+def _flat(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """For a table: what is nested as text."""
+    return {
+        key: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
+        for key, value in lineage.items()
+    }
