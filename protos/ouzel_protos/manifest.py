@@ -1,0 +1,159 @@
+"""What a data set may hold, and its id: the rules that the client and the worker share. Needs protobuf only.
+
+The canonical form is a line of JSON per image, sorted by path, without what is empty; its SHA-256 is the data set's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+SPLITS = ("", "train", "validation", "test")
+LARGEST_FILE = 32 * 2**20  # bytes
+MOST_IMAGES = 200_000
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_LONGEST_PATH, _LONGEST_LABEL = 512, 200  # characters
+_MOST_BOXES = 1000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# Folders above those of the classes that say what images are for.
+_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+class BadEntry(ValueError):
+    """Something that a data set may not hold. field: the path of the field at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def labelled(paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(path, label, split) of each image in a folder: LABEL/.../FILE, or SPLIT/LABEL/.../FILE.
+
+    Hidden files and those that archives of some systems add are left out. A first folder that all share is not a label.
+    Raises BadEntry for a file that is no image by its suffix, or lies in no folder of a class.
+    """
+    kept = sorted(path for path in paths if not any(_is_hidden(part) for part in path.split("/")))
+    parts = {path: path.split("/") for path in kept}
+    while parts and all(len(each) > 2 for each in parts.values()) and len({each[0] for each in parts.values()}) == 1:
+        if next(iter(parts.values()))[0].lower() in _FOLDERS:
+            break
+        parts = {path: each[1:] for path, each in parts.items()}
+    has_splits = bool(parts) and all(len(each) > 2 and each[0].lower() in _FOLDERS for each in parts.values())
+    for path, each in parts.items():
+        if PurePosixPath(path).suffix.lower() not in SUFFIXES:
+            raise BadEntry(f"source: {path!r:.200} is no PNG, JPEG or WebP file by its suffix", "source")
+        split = _FOLDERS[each[0].lower()] if has_splits else ""
+        inner = each[1:] if has_splits else each
+        if len(inner) < 2:
+            raise BadEntry(f"source: {path!r:.200} lies in no folder that names its class", "source")
+        yield path, inner[0], split
+
+
+def check(entries: Iterable[pb.DatasetEntry]) -> None:
+    """Whether these may be a data set, as far as one can tell without the files. Raises BadEntry."""
+    seen: set[str] = set()
+    for number, entry in enumerate(entries):
+        at = f"entries[{number}]"
+        check_path(entry.path, f"{at}.path")
+        if entry.path in seen:
+            raise BadEntry(f"{at}.path: {entry.path!r:.200} is there twice", f"{at}.path")
+        seen.add(entry.path)
+        if not 1 <= len(entry.label) <= _LONGEST_LABEL or not entry.label.isprintable() or not entry.label.strip():
+            raise BadEntry(
+                f"{at}.label: {entry.label!r:.80} is not a line of 1 to {_LONGEST_LABEL} characters", f"{at}.label"
+            )
+        if entry.split not in SPLITS:
+            raise BadEntry(f"{at}.split: {entry.split!r:.80} is not one of train, validation, test", f"{at}.split")
+        check_file(entry.file, f"{at}.file")
+        if entry.HasField("mask"):
+            check_file(entry.mask, f"{at}.mask")
+        if len(entry.boxes) > _MOST_BOXES:
+            raise BadEntry(f"{at}.boxes: {len(entry.boxes)} are more than {_MOST_BOXES}", f"{at}.boxes")
+        for box in entry.boxes:
+            edges = (box.left, box.top, box.right, box.bottom)
+            if not all(map(math.isfinite, edges)) or not (box.left < box.right and box.top < box.bottom):
+                raise BadEntry(f"{at}.boxes: {edges} is no left, top, right, bottom", f"{at}.boxes")
+    if len(seen) > MOST_IMAGES:
+        raise BadEntry(f"entries: {len(seen)} images are more than {MOST_IMAGES}", "entries")
+
+
+def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
+    """Raises BadEntry where there is nothing to tell apart."""
+    labels = {entry.label for entry in entries}
+    if len(labels) < 2:
+        what = f"only the class {min(labels)!r:.80}" if labels else "no image"
+        raise BadEntry(f"entries: there is {what}; two classes are needed at least", "entries")
+
+
+def check_path(path: str, field: str) -> None:
+    """Relative, with / between its parts, and staying in its folder. Raises BadEntry."""
+    parts = path.split("/")
+    if not path or len(path) > _LONGEST_PATH or not path.isprintable() or "\\" in path:
+        raise BadEntry(
+            f"{field}: {path!r:.80} is not 1 to {_LONGEST_PATH} characters that print, without backslash", field
+        )
+    if any(part in ("", ".", "..") for part in parts) or re.match(r"[A-Za-z]:", path):
+        raise BadEntry(f"{field}: {path!r:.200} is not a relative path without '..'", field)
+
+
+def check_file(file: pb.FileRef, field: str) -> None:
+    """Raises BadEntry for what can be no digest, or a size that is not 1 to 32 MiB."""
+    if not _SHA256.fullmatch(file.sha256):
+        raise BadEntry(f"{field}.sha256: {file.sha256!r:.80} is not a SHA-256 in lower-case hex", f"{field}.sha256")
+    if not 1 <= file.size <= LARGEST_FILE:
+        raise BadEntry(f"{field}.size: {file.size} bytes is not within 1..{LARGEST_FILE}", f"{field}.size")
+
+
+def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:
+    """The same data set always gives the same bytes."""
+    lines = []
+    for entry in sorted(entries, key=lambda each: each.path):
+        line: dict[str, Any] = {"path": entry.path, "label": entry.label}
+        line |= {"sha256": entry.file.sha256, "size": entry.file.size}
+        if entry.split:
+            line["split"] = entry.split
+        if entry.HasField("mask"):
+            line["mask"] = {"sha256": entry.mask.sha256, "size": entry.mask.size}
+        if entry.boxes:
+            line["boxes"] = [[box.left, box.top, box.right, box.bottom] for box in entry.boxes]
+        lines.append(json.dumps(line, ensure_ascii=True, separators=(",", ":"), sort_keys=True))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def read(content: bytes) -> list[pb.DatasetEntry]:
+    """What `canonical` was given, sorted."""
+    found = []
+    for line in content.decode().splitlines():
+        values = json.loads(line)
+        entry = pb.DatasetEntry(path=values["path"], label=values["label"], split=values.get("split", ""))
+        entry.file.CopyFrom(pb.FileRef(sha256=values["sha256"], size=values["size"]))
+        if "mask" in values:
+            entry.mask.CopyFrom(pb.FileRef(**values["mask"]))
+        for left, top, right, bottom in values.get("boxes", ()):
+            entry.boxes.add(left=left, top=top, right=right, bottom=bottom)
+        found.append(entry)
+    return found
+
+
+def digest(entries: Iterable[pb.DatasetEntry]) -> str:
+    """The id: hex."""
+    return hashlib.sha256(canonical(entries)).hexdigest()
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")
