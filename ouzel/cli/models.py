@@ -153,8 +153,6 @@ def promote(name: str, version: str, store: Path, state: Path | None, as_json: b
     from ouzel.serving import publication
 
     server = publication.Server.local((state or state_dir()).expanduser().absolute())
-    if server is not None and not server.runs():
-        server = None
     publication.promote_served(server, ModelFiles(store), name, version)
     if as_json:
         print_json({"name": name, "version": version})

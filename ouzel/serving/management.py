@@ -31,23 +31,24 @@ class Server:
 
     @classmethod
     def local(cls, state: Path) -> Server | None:
-        """What runs with the state folder `state`; None when nothing is recorded there."""
+        """What runs with the state folder `state`; None if nothing does."""
         found = read_serving(state)
         if found is None:
             return None
-        return cls(found["rest"], found["management"], Path(found["key_file"]), state / log.FILE)
+        server = cls(found["rest"], found["management"], Path(found["key_file"]), state / log.FILE)
+        return server if server._listens() else None
 
     @classmethod
     def found(cls, place: Mapping[str, str] | None) -> Server | None:
-        """By {"state": FOLDER}, as it is now, or by {"rest": URL, "management": URL, "key_file": PATH}."""
+        """By {"state": FOLDER}, as it is now, or by {"rest": URL, "management": URL, "key_file": PATH}; None if none."""
         if not place:
             return None
         if "state" in place:
             return cls.local(Path(place["state"]))
         return cls(place["rest"].rstrip("/"), place["management"].rstrip("/"), Path(place["key_file"]))
 
-    def runs(self) -> bool:
-        """Whether somebody listens: what is recorded may have been killed. Any other trouble counts as running."""
+    def _listens(self) -> bool:
+        """Whether somebody does: what is recorded may have been killed. Any other trouble counts as running."""
         try:
             self.manage("GET", "/models?limit=1")
         except PublicationFailed as error:

@@ -251,7 +251,6 @@ def test_nobody_there(tmp_path: Path) -> None:
     key.write_text('{"management": {"key": "x"}, "inference": {"key": "x"}}')
     port = Ports.free().management
     server = Server(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}", key)
-    assert not server.runs()
     with pytest.raises(PublicationFailed, match="does not answer"):
         publication.workers_of(server, "tuned")
     assert Server.found(None) is None
