@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ouzel.cli._common import print_json
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli.trust import trust
+from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, so that --help is quick
     from ouzel.models import Preprocessing
@@ -22,7 +24,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group(cls=Group)
 def models() -> None:
-    """Make, list, show and remove model archives."""
+    """Make, list, show, promote and remove model archives. NAME@VERSION is a version, NAME the default one."""
 
 
 @models.command()
@@ -76,7 +78,7 @@ def add(
         version=version,
         preprocessing=_preprocessing(arch, match, given),
     )
-    entry = next(entry for entry in ModelStore(store).list() if entry.name == name)
+    (entry,) = ModelStore(store).versions(name)
     if as_json:
         print_json({"path": str(path), **asdict(entry)})
     else:
@@ -87,7 +89,7 @@ def add(
 @store_option
 @_json
 def list_(store: Path, as_json: bool) -> None:
-    """The archives in the store. A damaged one is listed with what is wrong with it."""
+    """The archives in the store, every version. A damaged one is listed with what is wrong with it."""
     from ouzel.models.store import ModelStore
 
     entries = ModelStore(store).list()
@@ -133,6 +135,31 @@ def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
         click.echo(f"Removed {name}.")
 
 
+@models.command()
+@click.argument("name")
+@click.option("--version", required=True, help="The version that is to be the default.")
+@store_option
+@click.option(
+    "--state",
+    envvar="OUZEL_STATE",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="State folder of the services. [default: ~/.local/state/ouzel]",
+)
+@_json
+def promote(name: str, version: str, store: Path, state: Path | None, as_json: bool) -> None:
+    """Make a version of a model the one that callers get who name none, also in the services that run."""
+    from ouzel.model_files import ModelFiles
+    from ouzel.serving import publication
+
+    server = publication.Server.local((state or state_dir()).expanduser().absolute())
+    publication.promote_served(server, ModelFiles(store), name, version)
+    if as_json:
+        print_json({"name": name, "version": version})
+    else:
+        click.echo(f"{name} {version} is the default now.")
+
+
 models.add_command(trust)
 
 
@@ -163,14 +190,16 @@ def _print_entries(entries: tuple[Entry, ...]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "version", "architecture", "classes", "size", "weights"):
+    for column in ("name", "version", "default", "architecture", "classes", "size", "weights"):
         table.add_column(column, overflow="fold")  # a name that is cut off is of no use
+    beside = Counter(entry.name for entry in entries)
     for entry in entries:
         if entry.error:
-            table.add_row(entry.name, "", "damaged", "", _megabytes(entry.size), "")
+            table.add_row(entry.name, entry.version, "", "damaged", "", _megabytes(entry.size), "")
         else:
-            row = entry.name, entry.version, entry.arch, str(entry.classes), _megabytes(entry.size), entry.digest[:19]
-            table.add_row(*row)
+            default = "*" if entry.is_default and beside[entry.name] > 1 else ""
+            facts = entry.arch, str(entry.classes), _megabytes(entry.size), entry.digest[:19]
+            table.add_row(entry.name, entry.version, default, *facts)
     Console().print(table)
     for entry in entries:
         if entry.error:

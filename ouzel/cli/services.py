@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -192,6 +193,8 @@ def _print(found: Status) -> None:
     click.echo(f"{state}: process {where['pid']}, gRPC {where['grpc']}, REST {where['rest']}")
     if found.worker:
         click.echo(f"  jobs: {found.worker}")
+    beside = Counter(model.name for model in found.models)
     for model in found.models:
         workers = ", ".join(f"{worker.pid} {worker.state}" for worker in model.workers)
-        click.echo(f"  {model.name} {model.version}: workers {workers or 'none'}")
+        default = " (default)" if model.is_default and beside[model.name] > 1 else ""
+        click.echo(f"  {model.name} {model.version}{default}: workers {workers or 'none'}")

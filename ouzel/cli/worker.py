@@ -58,6 +58,18 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "File of lines OWNER TOKEN, for others than the local user.",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
+@_option(
+    "--serving-state",
+    "State folder of the TorchServe that tuned models are published in. [default: that of the worker]",
+    type=click.Path(file_okay=False, path_type=Path),
+)
+@_option("--serving-rest", "URL of REST inference of a TorchServe elsewhere, over the same model store.", default="")
+@_option("--serving-management", "URL of its REST management.", default="")
+@_option(
+    "--serving-key-file",
+    "Its file of tokens.",
+    type=click.Path(dir_okay=False, path_type=Path),
+)
 @_option("--reflection", "Tell clients the methods of the service.", is_flag=True)
 @_option(
     "--lease",

@@ -11,12 +11,11 @@ time stamps and permissions are fixed.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,16 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.durable import written
+from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from ouzel.model_files import CARD, MANIFEST, check_name, check_version
 from ouzel.models import weights as weights_module
 from ouzel.models.architectures import build, default_preprocessing
-from ouzel.models.card import Card, check_name, check_version, parse
+from ouzel.models.card import Card, parse
 from ouzel.models.labels import read_labels
 from ouzel.models.preprocessing import Preprocessing
 
-MANIFEST, CARD, HANDLER, WEIGHTS = "MAR-INF/MANIFEST.json", "model.json", "saliency_handler.py", "weights.safetensors"
+HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
 
 
@@ -54,31 +55,47 @@ def create(
     """
     check_name(name)
     check_version(version)
+    _check_untuned(name, Path(store))
     label_names = read_labels(labels)
     if preprocessing is None:
         preprocessing = preprocessing_for(arch, match)
     network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
     state = weights_module.read(weights)
     _check_classes(state, network, len(label_names))
-    packed = safetensors.save(weights_module.match(state, network, by=match))
-    card = Card(
-        name=name,
-        version=version,
-        arch=arch,
-        labels=label_names,
-        preprocessing=preprocessing,
-        digest=digest_of(packed),
-    )
+    card = Card(name=name, version=version, arch=arch, labels=label_names, preprocessing=preprocessing)
     path = Path(store) / f"{name}.mar"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    return _write(card, weights_module.match(state, network, by=match), path, replace=True)
+
+
+def write(card: Card, state: Mapping[str, Tensor], path: str | Path, *, replace: bool = True) -> Path:
+    """Pack the tensors of `state`, by name, into an archive in one step, and return its path.
+
+    The card's digest is that of the packed weights, whatever it was. The tensors may be on any device. Without
+    `replace` an archive that is there raises AlreadyExists. Raises InvalidArgument for weights that do not fit the
+    architecture or are not finite, and for a card that cannot be written.
+    """
+    check_name(card.name)
+    check_version(card.version)
+    network = build(card.arch, num_classes=len(card.labels), in_channels=card.preprocessing.channels)
+    on_cpu = {name: tensor.cpu() for name, tensor in state.items()}
+    return _write(card, weights_module.match(on_cpu, network), Path(path), replace=replace)
+
+
+def _write(card: Card, state: Mapping[str, Tensor], path: Path, *, replace: bool) -> Path:
+    packed = safetensors.save(dict(state))
+    card = dataclasses.replace(card, digest=digest_of(packed))
     entries = {
         MANIFEST: _manifest(card),
         CARD: card.to_json(),
         HANDLER: handler_file().read_bytes(),
         WEIGHTS: packed,
     }
-    with _replacing(path) as temporary:
-        _write_zip(temporary, entries)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with written(path, replace=replace) as temporary:
+            _write_zip(temporary, entries)
+    except FileExistsError:
+        raise AlreadyExists(f"there is a model archive {path} already", field="name") from None
     return path
 
 
@@ -139,6 +156,12 @@ def _manifest(card: Card) -> bytes:
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
+def _check_untuned(name: str, store: Path) -> None:
+    """A name belongs to the operator or to the owner of a tuned model, never to both."""
+    if tuned := next(store.glob(f"{name}@*.mar"), None):
+        raise AlreadyExists(f"name: {name!r} is that of a tuned model, {tuned}", field="name")
+
+
 def _check_classes(state: dict[str, Tensor], network: nn.Module, labels: int) -> None:
     """A wrong list of labels would show as a wrong shape of the last layer: say it in the user's words."""
     last_name, last = list(network.state_dict().items())[-1]
@@ -149,29 +172,12 @@ def _check_classes(state: dict[str, Tensor], network: nn.Module, labels: int) ->
         )
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, and vanishes if something went wrong."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        yield Path(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _write_zip(path: Path, entries: dict[str, bytes]) -> None:
-    with path.open("wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name in sorted(entries):
-                info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-                info.create_system, info.external_attr = 3, 0o644 << 16  # Unix, a plain readable file
-                archive.writestr(info, entries[name])
-        file.flush()
-        os.fsync(file.fileno())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(entries):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o644 << 16  # Unix, a plain readable file
+            archive.writestr(info, entries[name])
 
 
 @contextmanager

@@ -10,30 +10,35 @@ from typing import Any
 
 import ouzel
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.model_files import check_name, check_version
 from ouzel.models.labels import check_labels
 from ouzel.models.preprocessing import Preprocessing
 
 SCHEMA = 1
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.]{0,30}")
+LARGEST_LINEAGE = 64 * 2**10  # bytes, as JSON
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Card:
-    """`digest` is "sha256:<hex>" of weights.safetensors; `ouzel` the version of the library that wrote the archive."""
+    """`digest` is "sha256:<hex>" of weights.safetensors; `ouzel` the version of the library that wrote the archive.
+
+    `lineage` is None but for tuned models. Its values are JSON's, its keys free; these are used: job, owner, base,
+    base_version, base_digest, dataset, recipe, seed, metrics, libraries. At most 64 KiB.
+    """
 
     name: str
     version: str
     arch: str
     labels: tuple[str, ...]
     preprocessing: Preprocessing
-    digest: str
+    digest: str = ""  # filled in when the weights are packed
     ouzel: str = ouzel.__version__
+    lineage: Mapping[str, Any] | None = None
 
     def to_json(self) -> bytes:
-        """The same card always gives the same bytes."""
-        content = {
+        """The same card always gives the same bytes. Raises InvalidArgument for a lineage that cannot be written."""
+        content: dict[str, Any] = {
             "schema": SCHEMA,
             "ouzel": self.ouzel,
             "name": self.name,
@@ -45,6 +50,8 @@ class Card:
             "labels": list(self.labels),
             "weights": {"file": "weights.safetensors", "digest": self.digest},
         }
+        if check_lineage(self.lineage) is not None:
+            content["lineage"] = self.lineage
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
@@ -68,6 +75,7 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             digest=values["weights"]["digest"],
             ouzel=values["ouzel"],
+            lineage=check_lineage(values.get("lineage")),
         )
     except (KeyError, TypeError) as error:
         raise FailedPrecondition(f"model.json lacks something ({type(error).__name__}: {error})") from error
@@ -82,21 +90,19 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
     return card, dict(values)
 
 
-def check_name(name: str) -> str:
-    """The name, if it may be a model's: it becomes a file name and part of a URL. Raises InvalidArgument."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
-        raise InvalidArgument(
-            f"name: {name!r:.80} is not 1 to 63 of a-z 0-9 . _ - that begin with a letter or digit, without ..",
-            field="name",
-        )
-    return name
-
-
-def check_version(version: str) -> str:
-    """The version, if it may be a model's. Raises InvalidArgument."""
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise InvalidArgument(f"version: {version!r:.80} is not 1 to 31 letters, digits and dots", field="version")
-    return version
+def check_lineage(lineage: object) -> Mapping[str, Any] | None:
+    """The lineage, if it is None or a JSON object of at most 64 KiB. Raises InvalidArgument."""
+    if lineage is None:
+        return None
+    if not isinstance(lineage, Mapping):
+        raise InvalidArgument(f"lineage: {lineage!r:.80} is not an object", field="lineage")
+    try:
+        size = len(json.dumps(dict(lineage), allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"lineage: holds what is not JSON ({error})", field="lineage") from error
+    if size > LARGEST_LINEAGE:
+        raise InvalidArgument(f"lineage: {size} bytes are more than {LARGEST_LINEAGE}", field="lineage")
+    return lineage
 
 
 def _check_library(written_by: object) -> None:

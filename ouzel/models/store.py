@@ -1,24 +1,33 @@
-"""A folder of model archives, `<name>.mar` each."""
+"""A folder of model archives: `<name>.mar` those of the operator, `<name>@<version>.mar` those of tuned models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import builtins
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ouzel.errors import FailedPrecondition, NotFound
+from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
+from ouzel.model_files import ModelFile, ModelFiles, check_name
 from ouzel.models import archive
-from ouzel.models.card import check_name
+from ouzel.models.card import Card
 from ouzel.models.model import load
 from ouzel.models.probe import Layer, layers
+
+Make = Callable[[str], tuple[Card, Mapping[str, Tensor]]]  # of the version that it will have: the card and the weights
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One archive: `size` in bytes; `error` says why it cannot be used, all but `name` and `size` are then empty."""
+    """One archive: `size` in bytes; `error` says why it cannot be used, what could not be read is then empty.
+
+    lineage: of a tuned model, see `Card`. is_default: whether `find(name)` is this version.
+    """
 
     name: str
     size: int
@@ -27,6 +36,8 @@ class Entry:
     digest: str = ""
     classes: int = 0
     error: str = ""
+    lineage: Mapping[str, Any] | None = None
+    is_default: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,41 +49,101 @@ class Details:
     layers: tuple[Layer, ...]
 
 
-class ModelStore:
-    """The archives in `folder`. Names with a path in them are refused by every method: InvalidArgument."""
+class ModelStore(ModelFiles):
+    """The archives in `folder`. "name" is a model's default version, "name@2" its version 2.
+
+    Names with a path in them are refused by every method: InvalidArgument.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
 
     def list(self) -> tuple[Entry, ...]:
-        """All archives by name; those that are damaged are listed with their `error`. A missing folder is empty."""
-        paths = sorted(path for path in self.folder.glob("*.mar") if not path.name.startswith("."))
-        return tuple(_entry(path) for path in paths)
+        """All archives by name and version; those that are damaged are listed with their `error`.
+
+        A missing folder is empty.
+        """
+        return self._entries(self.all())
+
+    def versions(self, name: str) -> tuple[Entry, ...]:
+        """Of one model, lowest first. Raises NotFound."""
+        self.file(name)
+        return self._entries(self.of(name))
 
     def show(self, name: str) -> Details:
         """Load a model and probe its layers. Raises NotFound or FailedPrecondition."""
-        path = self.find(name)
-        model = load(path)
+        file = self.file(name)
+        model = load(file.path)
         seen = layers(model.network, torch.zeros(1, *model.input_shape))
-        return Details(_entry(path), model.card, seen)
+        return Details(self._entries([file])[0], model.card, seen)
 
     def remove(self, name: str) -> None:
-        """Delete an archive, a damaged one too. Raises NotFound."""
-        self.find(name).unlink()
+        """Delete an archive, a damaged one too. Raises NotFound, and FailedPrecondition for one of several versions
+        that is not named.
+        """
+        file = self.file(name)
+        files = self.of(file.name)
+        if len(files) == 1 and file.path.stem == name:
+            file.path.unlink()
+            self._sidecar(name).unlink(missing_ok=True)
+        elif "@" in name or len(files) == 1:
+            self.withdraw(file.name, file.version)
+        else:
+            known = ", ".join(f"{name}@{file.version}" for file in files)
+            raise FailedPrecondition(f"name: {name!r} has several versions; say which: {known}", field="name")
 
-    def find(self, name: str) -> Path:
-        """The archive of the model `name`. Raises NotFound."""
-        path = self.folder / f"{check_name(name)}.mar"
-        if not path.is_file():
-            held = ", ".join(entry.name for entry in self.list()) or "nothing"
-            raise NotFound(f"name: no model {name!r} in {self.folder}, which holds {held}", field="name")
-        return path
+    def publish(self, name: str, make: Make, job: str) -> Entry:
+        """Add the model that `make` gives as the next version of `name`; once for a job, however often it is called.
+
+        The card's name, version and lineage["job"] are set here; its lineage["owner"] says whose the model is. The
+        archive is there whole or not at all. Raises AlreadyExists for the name of an operator's model or of somebody
+        else's, and FailedPrecondition for a store that cannot be written.
+        """
+        with self.locked(check_name(name)):
+            files = self.of(name)
+            if (done := next((file for file in files if file.job == job), None)) is not None:
+                return self._entries([done])[0]
+            _check_free(name, files)
+            self._tidy(name)
+            version = str(max((int(file.version) for file in files if file.version.isdigit()), default=0) + 1)
+            card, state = make(version)
+            lineage = {**(card.lineage or {}), "job": job}
+            _check_free(name, files, str(lineage.get("owner", "")))
+            card = dataclasses.replace(card, name=name, version=version, lineage=lineage)
+            path = self.folder / f"{name}@{version}.mar"
+            with self.writing():
+                archive.write(card, state, path, replace=False)
+            return self._entries([self.file(f"{name}@{version}")])[0]
+
+    def _tidy(self, name: str) -> None:
+        """Remove what processes have left that were killed while they wrote."""
+        with self.writing():
+            for left in self.folder.glob(f".{name}@*.mar.*"):
+                left.unlink(missing_ok=True)
+
+    def _entries(self, files: builtins.list[ModelFile] | tuple[ModelFile, ...]) -> tuple[Entry, ...]:
+        defaults = {file.path for file in self.defaults().values()}
+        return tuple(_entry(file, file.path in defaults) for file in files)
 
 
-def _entry(path: Path) -> Entry:
-    size = path.stat().st_size
+def _check_free(name: str, files: tuple[ModelFile, ...], owner: str | None = None) -> None:
+    """Raises AlreadyExists if the name is not for tuned models, or not for those of `owner`."""
+    for file in files:
+        if file.lineage is None:
+            what = "damaged" if file.error else "the operator's"
+            raise AlreadyExists(f"name: there is a model {name!r} that is {what}; choose another name", field="name")
+        if not file.seen_by(owner):
+            raise AlreadyExists(f"name: {name!r} is taken by somebody else's model; choose another name", field="name")
+
+
+def _entry(file: ModelFile, is_default: bool) -> Entry:
+    known = Entry(file.name, file.size, file.version, is_default=is_default)
     try:
-        card, _ = archive.read_card(path)
+        card, _ = archive.read_card(file.path)
     except (FailedPrecondition, NotFound) as error:
-        return Entry(path.stem, size, error=str(error))
-    return Entry(path.stem, size, card.version, card.arch, card.digest, len(card.labels))
+        return dataclasses.replace(known, error=str(error))
+    if file.error:
+        return dataclasses.replace(known, error=file.error)
+    return dataclasses.replace(
+        known, arch=card.arch, digest=card.digest, classes=len(card.labels), lineage=card.lineage
+    )

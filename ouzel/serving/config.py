@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.serving.options import HOST, Resources, ServingOptions
@@ -37,7 +38,9 @@ def properties(options: ServingOptions, archives: Sequence[Archive], granted: Re
         "responseTimeout": options.response_timeout,
         "startupTimeout": max(int(options.timeout), 1),
     }
-    models = {a.name: {a.version: {"marName": a.path.name, **per_model}} for a in archives}
+    models: dict[str, dict[str, Any]] = {}
+    for archive in archives:
+        models.setdefault(archive.name, {})[archive.version] = {"marName": archive.path.name, **per_model}
     return {
         "inference_address": f"http://{options.host}:{ports.rest}",
         "management_address": f"http://{HOST}:{ports.management}",
@@ -130,7 +133,7 @@ def command(
         str(options.store),
         "-ncs",  # no snapshots of the configuration: it is written anew at each start
         "-m",
-        *(f"{a.name}={a.path.name}" for a in archives),
+        *(f"{a.name}={a.path.name}" for a in archives),  # of each name the first becomes the default
     ]
 
 

@@ -14,3 +14,10 @@ class StartFailed(OuzelError):
 
     code = "UNAVAILABLE"
     http = 503
+
+
+class PublicationFailed(OuzelError):
+    """TorchServe does not serve a version, or could not be told to; it is as it was before."""
+
+    code = "UNAVAILABLE"
+    http = 503

@@ -16,11 +16,11 @@ from typing import IO
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import processes
+from ouzel.serving import log, processes
 from ouzel.serving.errors import AlreadyRunning
 from ouzel_protos.local import SERVING, Serving, Worker, read_serving, read_worker
 
-LOG = "torchserve.log"  # stays when the services stop; of the present or else the last run
+LOG = log.FILE  # stays when the services stop; of the present or else the last run
 CONSOLE = "console.log"  # of the Java runtime itself, in the run's folder
 _LOCK = "lock"
 _RUNS = "ouzel-run-"  # all of this name is removed: nobody else should use it, whatever folder is chosen

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+FILE = "torchserve.log"  # in the state folder
+
 # The layout is that of log4j2.xml; workers' output comes from threads named W-PORT-NAME_VERSION-stdout or -stderr.
 _LINE = re.compile(r"\S+ (?:[A-Z]+) +\[(?P<thread>[^\]]*)\] (?P<logger>\S+) - (?P<message>.*)")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: .+)?$")

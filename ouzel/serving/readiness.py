@@ -14,24 +14,24 @@ _LAST_LINES = 1.0  # seconds that the log gets to be complete after a worker die
 
 
 def wait(serving: RunningServing, workers: int, timeout: float) -> None:
-    """Return once `workers` workers of each model are ready and one has answered a request.
+    """Return once `workers` workers of each version of each model are ready and one has answered a request.
 
     Raises StartFailed when a worker dies while it loads, when TorchServe ends, or after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
-    for model in serving.models:
-        while not _loaded(serving, model, workers):
+    for model, version in serving.versions:
+        while not _loaded(serving, model, version, workers):
             _check(serving, model)
             if time.monotonic() > deadline:
                 raise StartFailed(f"model {model} was not ready after {timeout:g} s; the log is {serving.log}")
             time.sleep(_POLL)
-    for model in serving.models:
-        _answer(serving, model, max(deadline - time.monotonic(), 1.0))
+    for model, version in serving.versions:
+        _answer(serving, model, version, max(deadline - time.monotonic(), 1.0))
 
 
-def _loaded(serving: RunningServing, model: str, workers: int) -> bool:
+def _loaded(serving: RunningServing, model: str, version: str, workers: int) -> bool:
     try:
-        found = rest.workers(serving.management, serving.management_token, model)
+        found = rest.workers(serving.management, serving.management_token, model, version)
     except (FileNotFoundError, ValueError, rest.Unreachable):  # no key file yet, half a key file, no listener yet
         return False
     return sum(worker["status"] == "READY" for worker in found) >= workers
@@ -55,9 +55,9 @@ def _reason(path: Path, model: str) -> str:
     return said or "its worker died without a word"
 
 
-def _answer(serving: RunningServing, model: str, timeout: float) -> None:
+def _answer(serving: RunningServing, model: str, version: str, timeout: float) -> None:
     try:
-        status, message = rest.probe(serving.rest, serving.inference_token, model, timeout)
+        status, message = rest.probe(serving.rest, serving.inference_token, f"{model}/{version}", timeout)
     except rest.Unreachable as error:
         raise StartFailed(f"model {model} loaded but did not answer a request: {error}") from error
     if status != 200:

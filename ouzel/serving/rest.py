@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,27 +32,38 @@ def call(
         connection.close()
 
 
-def workers(management: str, token: str, model: str) -> list[dict[str, Any]]:
-    """TorchServe's description of the workers of `model`: each has "status" and "pid". Empty when unknown."""
-    status, body = call("GET", f"{management}/models/{model}", token)
+def workers(management: str, token: str, model: str, version: str = "") -> list[dict[str, Any]]:
+    """TorchServe's description of the workers of `model`: each has "status" and "pid". Empty when unknown.
+
+    version: "" is the default one, "all" takes them together.
+    """
+    status, body = call("GET", f"{management}/models/{model}{version and '/'}{version}", token)
     if status != 200:
         return []
-    return [worker for version in json.loads(body) for worker in version["workers"]]
+    return [worker for found in json.loads(body) for worker in found["workers"]]
 
 
 def probe(rest: str, token: str, model: str, timeout: float) -> tuple[int, str]:
-    """A real request with a tiny picture, without the work of explaining it; returns status and, if not 200, why."""
+    """A real request with a tiny picture, without the work of explaining it; returns status and, if not 200, why.
+
+    model: a name, or "name/version".
+    """
+    status, answer = explain(rest, token, model, {"estimate_only": True}, timeout)
+    return status, "" if status == 200 else message(answer)
+
+
+def explain(rest: str, token: str, model: str, options: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
+    """As `probe`, with these options; returns status and body."""
     boundary = uuid.uuid4().hex
-    fields = {"image": _picture(), "options": json.dumps({"estimate_only": True}).encode()}
+    fields = {"image": _picture(), "options": json.dumps(options).encode()}
     head = '--{}\r\nContent-Disposition: form-data; name="{}"; filename="{}"\r\n\r\n'
     parts = (head.format(boundary, name, name).encode() + value + b"\r\n" for name, value in fields.items())
     body = b"".join(parts) + f"--{boundary}--\r\n".encode()
     kind = f"multipart/form-data; boundary={boundary}"
-    status, answer = call("POST", f"{rest}/predictions/{model}", token, body=body, kind=kind, timeout=timeout)
-    return status, "" if status == 200 else _message(answer)
+    return call("POST", f"{rest}/predictions/{model}", token, body=body, kind=kind, timeout=timeout)
 
 
-def _message(answer: bytes) -> str:
+def message(answer: bytes) -> str:
     """The message in an answer that is an error: of TorchServe, or of the handler."""
     text = answer.decode("utf-8", errors="replace").strip()
     try:

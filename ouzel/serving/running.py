@@ -12,7 +12,10 @@ from ouzel_protos.local import token
 
 @dataclass(frozen=True)
 class RunningServing:
-    """One run of TorchServe. Addresses: gRPC and worker as "host:port", the others as URLs."""
+    """One run of TorchServe. Addresses: gRPC and worker as "host:port", the others as URLs.
+
+    models: names. versions: (name, version) of all that were started, the default of each name first.
+    """
 
     pid: int
     grpc: str
@@ -21,6 +24,7 @@ class RunningServing:
     metrics: str
     key_file: Path
     models: tuple[str, ...]
+    versions: tuple[tuple[str, str], ...]
     log: Path
     worker: str  # "host:port" where jobs are accepted, or ""
     _process: subprocess.Popen[bytes]
@@ -34,8 +38,8 @@ class RunningServing:
         return token(self.key_file, "management")
 
     def worker_pids(self) -> tuple[int, ...]:
-        """Process ids of the Python workers of all models."""
-        found = (rest.workers(self.management, self.management_token, model) for model in self.models)
+        """Process ids of the Python workers of all models and versions."""
+        found = (rest.workers(self.management, self.management_token, model, "all") for model in self.models)
         return tuple(worker["pid"] for workers in found for worker in workers)
 
     def poll(self) -> int | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ouzel.model_files import order
 from ouzel.serving import folder, rest
 from ouzel_protos.local import Serving, token
 
@@ -20,10 +22,11 @@ class Worker:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is served."""
+    """A version of a model that is served; `is_default` if callers get it who name none."""
 
     name: str
     version: str
+    is_default: bool
     workers: tuple[Worker, ...]
 
 
@@ -62,9 +65,19 @@ def _names(serving: Serving, key: str) -> list[str]:
 
 
 def _models(serving: Serving, key: str, name: str) -> list[Model]:
-    answered, body = rest.call("GET", f"{serving['management']}/models/{name}/all", key)
-    versions = json.loads(body) if answered == 200 else []
+    versions, default = _described(serving, key, f"{name}/all"), _described(serving, key, name)
+    chosen = {version["modelVersion"] for version in default}
     return [
-        Model(name, version["modelVersion"], tuple(Worker(w["pid"], w["status"]) for w in version["workers"]))
-        for version in versions
+        Model(
+            name,
+            version["modelVersion"],
+            version["modelVersion"] in chosen,
+            tuple(Worker(w["pid"], w["status"]) for w in version["workers"]),
+        )
+        for version in sorted(versions, key=lambda version: order(version["modelVersion"]))
     ]
+
+
+def _described(serving: Serving, key: str, model: str) -> list[dict[str, Any]]:
+    answered, body = rest.call("GET", f"{serving['management']}/models/{model}", key)
+    return list(json.loads(body)) if answered == 200 else []

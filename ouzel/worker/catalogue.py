@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import ouzel
-from ouzel.errors import FailedPrecondition, NotFound, Unavailable
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.names import did_you_mean
 
 _log = logging.getLogger(__name__)
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SECONDS = 300  # a model must load in this time
 
 
@@ -62,29 +62,58 @@ class Budget:
 
 @dataclass
 class Catalogue:
-    """folder: the model store. cache: a folder for what was found out. datasets: folders by the name for callers."""
+    """folder: the model store. cache: a folder for what was found out. datasets: folders by the name for callers.
+    owner: who looks, and sees no tuned models of others; None sees all.
+    """
 
     folder: Path
     cache: Path
     datasets: Mapping[str, Path] = field(default_factory=dict)
     budget: Budget = Budget()
+    owner: str | None = None
 
     def __post_init__(self) -> None:
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._known: dict[str, Model] = {}
         self._lock = threading.Lock()
 
-    def names(self) -> list[str]:
-        return sorted(path.stem for path in self.folder.glob("*.mar") if not path.name.startswith("."))
+    def seen_by(self, owner: str) -> Catalogue:
+        """The same, without the tuned models of others; what is found out is shared."""
+        view = copy.copy(self)
+        view.owner = owner
+        return view
 
-    def model(self, name: str, field: str = "model") -> Model:
-        """Takes seconds for a model that is new. Raises NotFound, FailedPrecondition (damaged) or Unavailable."""
-        path = self.folder / f"{name}.mar"
-        if not _NAME.fullmatch(name) or ".." in name or not path.is_file():
+    def names(self) -> list[str]:
+        """What `model` takes: each name, and "name@version" of those that have several."""
+        found: dict[str, list[str]] = {}
+        for file in ModelFiles(self.folder).all():
+            if file.seen_by(self.owner):
+                found.setdefault(file.name, []).append(f"{file.name}@{file.version}")
+        several = {name: versions if len(versions) > 1 else [] for name, versions in found.items()}
+        return [each for name, versions in several.items() for each in (name, *versions)]
+
+    def file(self, name: str, field: str = "model") -> ModelFile:
+        """The archive of "name", its default version, or of "name@version". Raises NotFound."""
+        try:
+            found = ModelFiles(self.folder).file(name)
+        except (NotFound, InvalidArgument):
+            found = None
+        if found is None or not found.seen_by(self.owner):
             held = ", ".join(self.names()) or "nothing"
             hint = did_you_mean(name, self.names())
             raise NotFound(f"{field}: no model {name!r:.80}{hint}; there is {held:.400}", field=field)
-        status = path.stat()
+        return found
+
+    def model(self, name: str, field: str = "model") -> Model:
+        """Of "name" or "name@version". Takes seconds for one that is new.
+
+        Raises NotFound, FailedPrecondition (damaged) or Unavailable.
+        """
+        path = self.file(name, field).path
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise NotFound(f"{field}: {name!r} was removed just now", field=field) from None
         key = hashlib.sha256(
             f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {ouzel.__version__}".encode()
         ).hexdigest()

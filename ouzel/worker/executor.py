@@ -17,7 +17,8 @@ class Task:
 
     worker: who holds the lease. store: URL of the job store. artifacts, models: folders. datasets: folders by the name
     that callers use. kinds: the package whose modules are the kinds of jobs. checkpoint_seconds: between two
-    checkpoints. retries: as `policy.Retries` has them. environment: variables.
+    checkpoints. retries: as `policy.Retries` has them. environment: variables. serving: where the TorchServe is found that
+    tuned models are published in, see `ouzel.serving.publication.Server.found`; None if there is none.
     """
 
     job: str
@@ -31,6 +32,7 @@ class Task:
     checkpoint_seconds: float = 10.0
     retries: Mapping[str, int] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    serving: Mapping[str, str] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

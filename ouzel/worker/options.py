@@ -26,6 +26,9 @@ class WorkerOptions:
     free one. slots: jobs at a time; None is one per GPU, or one on a machine without. tokens: file of lines "OWNER
     TOKEN" for others than the local user. reflection: let clients ask for the methods. grace: seconds from a SIGTERM
     until jobs that have not written their checkpoint are killed. kinds: the package of the kinds of jobs.
+
+    serving_state: the state folder of the TorchServe that tuned models are published in, by default `state`. For one on
+    another machine, over the same model store: serving_rest, serving_management (URLs) and serving_key_file.
     """
 
     state: Path = field(default_factory=state_dir)
@@ -42,6 +45,10 @@ class WorkerOptions:
     retries: Retries = field(default_factory=Retries)
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     kinds: str = "ouzel.worker.kinds"
+    serving_state: Path | None = None
+    serving_rest: str = ""
+    serving_management: str = ""
+    serving_key_file: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -50,6 +57,13 @@ class WorkerOptions:
             raise InvalidArgument(f"port: {self.port} is not within 0..65535", field="port")
         if self.slots is not None and self.slots < 1:
             raise InvalidArgument(f"slots: {self.slots} is less than 1", field="slots")
+        given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
+        if len(set(given.values())) > 1:
+            missing = ", ".join(name for name, there in given.items() if not there)
+            raise InvalidArgument(f"{missing}: give all three of {', '.join(given)}, or none", field=missing)
+        for name in ("serving_rest", "serving_management"):
+            if (url := getattr(self, name)) and not url.startswith("http://"):
+                raise InvalidArgument(f"{name}: {url!r:.80} does not begin with http://", field=name)
 
     @property
     def folder(self) -> Path:
@@ -62,6 +76,14 @@ class WorkerOptions:
     @property
     def artifact_folder(self) -> Path:
         return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
+
+    @property
+    def serving(self) -> Mapping[str, str]:
+        """As `ouzel.serving.publication.Server.found` takes it."""
+        if self.serving_key_file is None:
+            return {"state": str((self.serving_state or self.state).expanduser().absolute())}
+        key_file = str(self.serving_key_file.expanduser().absolute())
+        return {"rest": self.serving_rest, "management": self.serving_management, "key_file": key_file}
 
 
 def slots(options: WorkerOptions) -> tuple[Slot, ...]:

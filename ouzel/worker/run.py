@@ -66,6 +66,7 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
             batch_scale=job.batch_scale,
             checkpoint_seconds=task.checkpoint_seconds,
             stop=stop,
+            serving=task.serving,
         )
         kind = kinds.find(job.kind, task.kinds)
         done = kind.run(getattr(job.spec, job.kind), work)

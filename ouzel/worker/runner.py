@@ -54,6 +54,7 @@ class Places:
     models: Path
     datasets: Mapping[str, Path] = field(default_factory=dict)
     kinds: str = "ouzel.worker.kinds"
+    serving: Mapping[str, str] | None = None
 
 
 class Runner:
@@ -163,4 +164,5 @@ class Runner:
             checkpoint_seconds=self._options.checkpoint,
             retries=asdict(self._store.retries),
             environment=slot.environment,
+            serving=places.serving,
         )

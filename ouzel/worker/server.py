@@ -24,16 +24,21 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalogue import Catalogue
 from ouzel.worker.interceptor import TokenInterceptor
 from ouzel.worker.local import LocalExecutor
+from ouzel.worker.model_service import ModelService
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.runner import Places, Runner
 from ouzel.worker.service import JobService
 from ouzel.worker.store import Store, open_store
 from ouzel_protos.local import WORKER, Worker
-from ouzel_protos.v1 import job_pb2
+from ouzel_protos.v1 import job_pb2, model_pb2
 from ouzel_protos.v1.job_pb2_grpc import add_JobServiceServicer_to_server
+from ouzel_protos.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
-_NAME = job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
+_NAMES = (
+    job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
 _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
 _SETTINGS = [
     ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
@@ -97,15 +102,17 @@ async def _listening(
         interceptors=[TokenInterceptor(known)], options=_SETTINGS, maximum_concurrent_rpcs=_MOST_CALLS
     )
     add_JobServiceServicer_to_server(service, server)
+    models = ModelService(catalogue, known, serving=options.serving)
+    add_ModelServiceServicer_to_server(models, server)
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     if options.reflection:
         from grpc_reflection.v1alpha import reflection
 
-        reflection.enable_server_reflection((_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, options)
     await server.start()
-    for name in ("", _NAME):
+    for name in ("", *_NAMES):
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
     threading.Thread(target=catalogue.warm, name="catalogue", daemon=True).start()
 
@@ -120,11 +127,17 @@ async def _listening(
         finally:
             await server.stop(_SERVER_GRACE)
             service.release()
+            models.release()
 
 
 def _runner(options: WorkerOptions, store: Store) -> Runner:
     places = Places(
-        options.store_url, options.artifact_folder, options.models, datasets=options.datasets, kinds=options.kinds
+        options.store_url,
+        options.artifact_folder,
+        options.models,
+        datasets=options.datasets,
+        kinds=options.kinds,
+        serving=options.serving,
     )
     return Runner(store, LocalExecutor(options.folder / "logs"), slots(options), places, options=options.runner)
 

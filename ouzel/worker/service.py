@@ -58,7 +58,7 @@ class JobService(JobServiceServicer):
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
         owner = self._owner(context)
-        new = await self._run(requests.new_job, request, self._catalogue, self._kinds)
+        new = await self._run(requests.new_job, request, self._catalogue.seen_by(owner), self._kinds)
         if request.validate_only:
             return pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
         return await self._changed(self._store.create, owner, new, limits=self._limits)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ouzel.serving import publication
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.job import Lease
 from ouzel.worker.store import Workers
@@ -59,14 +60,20 @@ class Work:
         batch_scale: float,
         checkpoint_seconds: float,
         stop: threading.Event,
+        serving: Mapping[str, str] | None = None,
     ) -> None:
         self.models, self.datasets, self.batch_scale = models, datasets, batch_scale
         self.checkpoint = checkpoint
         self._store, self._lease, self._artifacts = store, lease, artifacts
-        self._stop = stop
+        self._stop, self._serving = stop, serving
         self._checkpoint_seconds = checkpoint_seconds
         self._saved = time.monotonic()
         self._progress_told = self._preview_shown = float("-inf")
+
+    @property
+    def serving(self) -> publication.Server | None:
+        """The TorchServe that tuned models are published in, if there is one at this moment."""
+        return publication.Server.found(self._serving)
 
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
         """step: 0, 1, ... of `steps`, 0 while unknown. Told at most four times a second, but the last always."""

@@ -21,7 +21,13 @@ def store(tiny_archive, tmp_path) -> ModelStore:
 def test_list(store, tiny_archive):
     broken, tiny = store.list()
     assert tiny == Entry(
-        "tiny", tiny_archive.stat().st_size, "1", "timm:test_resnet", models.load(tiny_archive).digest, 10
+        "tiny",
+        tiny_archive.stat().st_size,
+        "1",
+        "timm:test_resnet",
+        models.load(tiny_archive).digest,
+        10,
+        is_default=True,
     )
     assert (broken.name, broken.size, broken.arch) == ("broken", 4, "")
     assert "not a sound zip file" in broken.error
