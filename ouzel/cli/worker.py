@@ -50,6 +50,17 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     metavar="NAME=FOLDER",
     callback=_dataset,
 )
+@_option(
+    "--uploads",
+    "Folder of the data sets that callers send, shared by all workers of a store. [default: beside the artifacts]",
+    type=click.Path(file_okay=False, path_type=Path),
+)
+@_option(
+    "--dataset-scheme",
+    "Let callers name data sets by URIs of this scheme (s3, gs, ...), read with the worker's own rights.",
+    multiple=True,
+)
+@_option("--patience", "Seconds that an upload may be silent.", type=click.FloatRange(min=0.1), default=30.0)
 @_option("--host", "Address to listen on; all but loopback belongs behind a proxy.", default="127.0.0.1")
 @_option("--port", "Port of gRPC; 0 takes a free one.", type=click.IntRange(0, 65535), default=7090)
 @_option("--slots", "Jobs at a time. [default: one per GPU, else one]", type=click.IntRange(min=1))
@@ -99,6 +110,7 @@ def worker(
     store: Path,
     jobs: str | None,
     dataset: dict[str, Path],
+    dataset_scheme: tuple[str, ...],
     lease: float,
     watchdog: float,
     checkpoint: float,
@@ -128,6 +140,7 @@ def worker(
         store=jobs or "",
         models=store,
         datasets=dataset,
+        schemes=frozenset(dataset_scheme),
         retries=Retries(lost=lost),
         runner=RunnerOptions(
             timing=timing, lease=lease, checkpoint=checkpoint, limits=Limits(queued=queued, running=running)

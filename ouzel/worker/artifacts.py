@@ -13,14 +13,46 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from ouzel.errors import DataLoss, NotFound, ResourceExhausted
+from ouzel.durable import sync_folder
+from ouzel.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 
 CHUNK = 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Incoming:
+    """A file on its way in; see `Artifacts.incoming`. Raises ResourceExhausted if the disk is full."""
+
+    def __init__(self, file: IO[bytes], place: Callable[[str], Path]) -> None:
+        self._file, self._place = file, place
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, chunk: bytes) -> None:
+        with _disk_full():
+            self._file.write(chunk)
+        self._sha256.update(chunk)
+        self.size += len(chunk)
+
+    def keep(self, expected: str = "") -> tuple[str, int]:
+        """Make it durable; returns digest and size. Raises InvalidArgument if it is not what was expected."""
+        digest = self._sha256.hexdigest()
+        if expected and digest != expected:
+            raise InvalidArgument(f"sha256: the bytes have {digest}, not {expected}", field="sha256")
+        with _disk_full():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            place = self._place(digest)
+            place.parent.mkdir(exist_ok=True)
+            Path(self._file.name).replace(place)
+            for folder in (place.parent, place.parent.parent):
+                sync_folder(folder)
+        return digest, self.size
 
 
 class Artifacts:
@@ -33,25 +65,35 @@ class Artifacts:
 
     def put(self, content: bytes | Iterable[bytes]) -> tuple[str, int]:
         """Store it durably; returns digest and size. Raises ResourceExhausted if the disk is full."""
-        chunks = (content,) if isinstance(content, bytes) else content
-        sha256, size = hashlib.sha256(), 0
-        with _disk_full(), tempfile.NamedTemporaryFile(dir=self._incoming, delete=False) as file:
-            try:
-                for chunk in chunks:
-                    file.write(chunk)
-                    sha256.update(chunk)
-                    size += len(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-                place = self._place(sha256.hexdigest())
-                place.parent.mkdir(exist_ok=True)
-                Path(file.name).replace(place)
-                for folder in (place.parent, self._folder):
-                    _sync(folder)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        return sha256.hexdigest(), size
+        with self.incoming() as incoming:
+            for chunk in (content,) if isinstance(content, bytes) else content:
+                incoming.write(chunk)
+            return incoming.keep()
+
+    @contextmanager
+    def incoming(self) -> Iterator[Incoming]:
+        """A file that comes in pieces; what has not been kept at the end is gone."""
+        with _disk_full():
+            file = tempfile.NamedTemporaryFile(dir=self._incoming, delete=False)  # noqa: SIM115 - closed below
+        try:
+            yield Incoming(file, self._place)
+        finally:
+            with suppress(OSError):  # what could not be flushed is of no more interest
+                file.close()
+            Path(file.name).unlink(missing_ok=True)
+
+    def size(self, digest: str) -> int | None:
+        """Bytes of what is stored; None if it is not."""
+        try:
+            return self._place(digest).stat().st_size
+        except (FileNotFoundError, NotFound):
+            return None
+
+    def path(self, digest: str) -> Path:
+        """Where it is, for reading. Raises NotFound."""
+        if self.size(digest) is None:
+            raise NotFound(f"artifact {digest:.80} is not there any more")
+        return self._place(digest)
 
     def get(self, digest: str) -> bytes:
         """The whole content. Raises NotFound or DataLoss."""
@@ -92,14 +134,6 @@ def _older(path: Path, before: float) -> bool:
         return path.stat().st_mtime < before
     except FileNotFoundError:
         return False
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -7,9 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import ouzel
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.names import did_you_mean
+from ouzel.worker import isolated
+from ouzel.worker.datasets import Datasets
 
 _log = logging.getLogger(__name__)
+_FORM = 2  # of what is remembered
 _SECONDS = 300  # a model must load in this time
 
 
@@ -32,12 +32,24 @@ class Range:
     whole: bool
     least: float
     most: float
+    flag: bool = False  # true or false, and no number
+
+    def check(self, field: str, value: object) -> None:
+        """Raises InvalidArgument that names the field, the value and what it may be."""
+        if self.flag:
+            if not isinstance(value, bool):
+                raise InvalidArgument(f"{field}: {value!r:.80} is neither true nor false", field=field)
+            return
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * self.whole}number", field=field)
+        if not self.least <= value <= self.most:  # not so for NaN
+            raise InvalidArgument(f"{field}: {value} is not within {self.least:g}..{self.most:g}", field=field)
 
 
 @dataclass(frozen=True)
 class Model:
     """input: (C, H, W). layers: the shape of what each puts out for one image. recipes: parameters by recipe.
-    steps: of each recipe, unless told otherwise.
+    steps: of each recipe, unless told otherwise. tuning: parameters of the recipes of fine-tuning.
     """
 
     name: str
@@ -47,6 +59,7 @@ class Model:
     layers: Mapping[str, tuple[int, ...]]
     recipes: Mapping[str, Mapping[str, Range]]
     steps: Mapping[str, int]
+    tuning: Mapping[str, Mapping[str, Range]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,8 @@ class Budget:
 @dataclass
 class Catalogue:
     """folder: the model store. cache: a folder for what was found out. datasets: folders by the name for callers.
-    owner: who looks, and sees no tuned models of others; None sees all.
+    owner: who looks, and sees no tuned models of others; None sees all. uploads: the data sets of callers. schemes: of
+    URIs that callers may name as data sets.
     """
 
     folder: Path
@@ -71,6 +85,8 @@ class Catalogue:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     budget: Budget = Budget()
     owner: str | None = None
+    uploads: Datasets | None = None
+    schemes: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,13 +131,20 @@ class Catalogue:
         except FileNotFoundError:
             raise NotFound(f"{field}: {name!r} was removed just now", field=field) from None
         key = hashlib.sha256(
-            f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {ouzel.__version__}".encode()
+            f"{_FORM} {path.absolute()} {status.st_size} {status.st_mtime_ns} {ouzel.__version__}".encode()
         ).hexdigest()
         if key not in self._known:
             with self._lock:  # one at a time: it takes memory
                 if key not in self._known:
                     self._known[key] = _model(self._content(path, key), field)
         return self._known[key]
+
+    def check_new_name(self, name: str) -> None:
+        """Whether `owner` may tune a model of this name. Raises InvalidArgument or AlreadyExists."""
+        for file in ModelFiles(self.folder).of(name):
+            if file.lineage is None or not file.seen_by(self.owner):
+                whose = "the operator's" if file.lineage is None else "somebody else's"
+                raise AlreadyExists(f"name: {name!r} is {whose} model; choose another name", field="name")
 
     def warm(self) -> None:
         """Look at all models before anybody asks."""
@@ -144,23 +167,8 @@ class Catalogue:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "ouzel.worker.describe", str(path)]
-    pipe = subprocess.PIPE
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors)  # ends when its input closes
-        timer = threading.Timer(_SECONDS, process.kill)
-        timer.start()
-        try:
-            assert process.stdout
-            printed = process.stdout.read()
-        finally:
-            timer.cancel()
-            process.kill()
-            process.communicate()
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")
+    printed = isolated.ask("ouzel.worker.describe", str(path), seconds=_SECONDS)
     if not printed:
-        _log.error("%s cannot be described:\n%s", path, said[-4000:])
         raise Unavailable(f"model: {path.stem} could not be loaded; the worker's log says why", field="model")
     return dict(json.loads(printed))
 
@@ -168,10 +176,10 @@ def _described(path: Path) -> dict[str, Any]:
 def _model(content: Mapping[str, Any], field: str) -> Model:
     if "error" in content:
         raise FailedPrecondition(f"{field}: {content['error']}", field=field)
-    recipes = {
-        name: {key: Range(**value) for key, value in parameters.items()}
-        for name, parameters in content["recipes"].items()
-    }
+    recipes, tuning = (
+        {name: {key: Range(**value) for key, value in parameters.items()} for name, parameters in content[kind].items()}
+        for kind in ("recipes", "tuning")
+    )
     layers = {name: _shape(shape) for name, shape in content["layers"].items()}
     return Model(
         content["name"],
@@ -181,6 +189,7 @@ def _model(content: Mapping[str, Any], field: str) -> Model:
         layers,
         recipes,
         content["steps"],
+        tuning,
     )
 
 

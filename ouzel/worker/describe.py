@@ -19,6 +19,8 @@ def describe(path: Path) -> dict[str, Any]:
     import torch
 
     from ouzel import models
+    from ouzel.finetune.recipes import LIMITS as LIMITS_OF_TUNING
+    from ouzel.finetune.recipes import PARAMETERS
     from ouzel.maximize import RECIPES
     from ouzel.maximize.recipes import LIMITS
 
@@ -32,6 +34,9 @@ def describe(path: Path) -> dict[str, Any]:
         }
         for name, recipe in RECIPES.items()
     }
+    tuning = {
+        name: {key: _range(LIMITS_OF_TUNING[key]) for key in parameters} for name, parameters in PARAMETERS.items()
+    }
     steps = {name: recipe().steps for name, recipe in RECIPES.items()}
     return {
         "name": model.name,
@@ -41,6 +46,16 @@ def describe(path: Path) -> dict[str, Any]:
         "layers": {layer.name: list(layer.shape) for layer in seen if layer.shape},
         "recipes": recipes,
         "steps": steps,
+        "tuning": tuning,
+    }
+
+
+def _range(allowed: Any) -> dict[str, Any]:
+    return {
+        "whole": allowed.kind is int,
+        "least": allowed.least,
+        "most": allowed.most,
+        "flag": allowed.kind is bool,
     }
 
 

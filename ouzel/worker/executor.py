@@ -17,8 +17,9 @@ class Task:
 
     worker: who holds the lease. store: URL of the job store. artifacts, models: folders. datasets: folders by the name
     that callers use. kinds: the package whose modules are the kinds of jobs. checkpoint_seconds: between two
-    checkpoints. retries: as `policy.Retries` has them. environment: variables. serving: where the TorchServe is found that
-    tuned models are published in, see `ouzel.serving.publication.Server.found`; None if there is none.
+    checkpoints. retries: as `policy.Retries` has them. environment: variables. serving: where the TorchServe is found
+    that tuned models are published in, see `ouzel.serving.publication.Server.found`; None if there is none. uploads:
+    folder of the data sets of callers.
     """
 
     job: str
@@ -33,6 +34,7 @@ class Task:
     retries: Mapping[str, int] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     serving: Mapping[str, str] | None = None
+    uploads: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

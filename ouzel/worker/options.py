@@ -27,6 +27,8 @@ class WorkerOptions:
     TOKEN" for others than the local user. reflection: let clients ask for the methods. grace: seconds from a SIGTERM
     until jobs that have not written their checkpoint are killed. kinds: the package of the kinds of jobs.
 
+    uploads: folder of the data sets of callers, shared by all workers of a store. schemes: of URIs that callers may
+    name as data sets, through fsspec and with the worker's own rights. patience: seconds that an upload may be silent.
     serving_state: the state folder of the TorchServe that tuned models are published in, by default `state`. For one on
     another machine, over the same model store: serving_rest, serving_management (URLs) and serving_key_file.
     """
@@ -45,6 +47,9 @@ class WorkerOptions:
     retries: Retries = field(default_factory=Retries)
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     kinds: str = "ouzel.worker.kinds"
+    uploads: Path | None = None
+    patience: float = 30.0
+    schemes: frozenset[str] = frozenset()
     serving_state: Path | None = None
     serving_rest: str = ""
     serving_management: str = ""
@@ -76,6 +81,10 @@ class WorkerOptions:
     @property
     def artifact_folder(self) -> Path:
         return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
+
+    @property
+    def upload_folder(self) -> Path:
+        return (self.uploads or self.artifact_folder.parent / "datasets").expanduser().absolute()
 
     @property
     def serving(self) -> Mapping[str, str]:

@@ -67,6 +67,9 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
             checkpoint_seconds=task.checkpoint_seconds,
             stop=stop,
             serving=task.serving,
+            owner=job.owner,
+            uploads=Path(task.uploads),
+            cache=Path(task.artifacts).with_name("features"),
         )
         kind = kinds.find(job.kind, task.kinds)
         done = kind.run(getattr(job.spec, job.kind), work)

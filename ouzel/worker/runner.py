@@ -55,6 +55,7 @@ class Places:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     kinds: str = "ouzel.worker.kinds"
     serving: Mapping[str, str] | None = None
+    uploads: Path | None = None
 
 
 class Runner:
@@ -165,4 +166,5 @@ class Runner:
             retries=asdict(self._store.retries),
             environment=slot.environment,
             serving=places.serving,
+            uploads=str(places.uploads or ""),
         )

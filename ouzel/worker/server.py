@@ -22,6 +22,8 @@ from ouzel.errors import FailedPrecondition
 from ouzel.worker import tokens
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.dataset_service import DatasetService
+from ouzel.worker.datasets import Datasets
 from ouzel.worker.interceptor import TokenInterceptor
 from ouzel.worker.local import LocalExecutor
 from ouzel.worker.model_service import ModelService
@@ -30,7 +32,8 @@ from ouzel.worker.runner import Places, Runner
 from ouzel.worker.service import JobService
 from ouzel.worker.store import Store, open_store
 from ouzel_protos.local import WORKER, Worker
-from ouzel_protos.v1 import job_pb2, model_pb2
+from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
+from ouzel_protos.v1.dataset_pb2_grpc import add_DatasetServiceServicer_to_server
 from ouzel_protos.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from ouzel_protos.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 
@@ -38,6 +41,7 @@ _log = logging.getLogger(__name__)
 _NAMES = (
     job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
 )
 _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
 _SETTINGS = [
@@ -88,7 +92,15 @@ async def _listening(
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     known = tokens.Tokens(owners)
-    catalogue = Catalogue(options.models, options.folder / "models", options.datasets, options.budget)
+    datasets = Datasets(options.upload_folder)
+    catalogue = Catalogue(
+        options.models,
+        options.folder / "models",
+        options.datasets,
+        options.budget,
+        uploads=datasets,
+        schemes=options.schemes,
+    )
     service = JobService(
         store,
         Artifacts(options.artifact_folder),
@@ -104,6 +116,8 @@ async def _listening(
     add_JobServiceServicer_to_server(service, server)
     models = ModelService(catalogue, known, serving=options.serving)
     add_ModelServiceServicer_to_server(models, server)
+    uploads = DatasetService(datasets, store, known, patience=options.patience)
+    add_DatasetServiceServicer_to_server(uploads, server)
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     if options.reflection:
@@ -128,6 +142,7 @@ async def _listening(
             await server.stop(_SERVER_GRACE)
             service.release()
             models.release()
+            uploads.release()
 
 
 def _runner(options: WorkerOptions, store: Store) -> Runner:
@@ -138,6 +153,7 @@ def _runner(options: WorkerOptions, store: Store) -> Runner:
         datasets=options.datasets,
         kinds=options.kinds,
         serving=options.serving,
+        uploads=options.upload_folder,
     )
     return Runner(store, LocalExecutor(options.folder / "logs"), slots(options), places, options=options.runner)
 

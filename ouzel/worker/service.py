@@ -11,7 +11,7 @@ import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import InvalidArgument, Unavailable
-from ouzel.worker import requests
+from ouzel.worker import kinds, requests
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalogue import Catalogue
 from ouzel.worker.interceptor import stream, unary
@@ -58,9 +58,14 @@ class JobService(JobServiceServicer):
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
         owner = self._owner(context)
-        new = await self._run(requests.new_job, request, self._catalogue.seen_by(owner), self._kinds)
+        seen = self._catalogue.seen_by(owner)
+        new = await self._run(requests.new_job, request, seen, self._kinds)
         if request.validate_only:
-            return pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
+            job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
+            report = await self._run(kinds.report_of, new.kind, new.spec, seen, self._kinds)
+            if report is not None:
+                job.result.summary.update(report)
+            return job
         return await self._changed(self._store.create, owner, new, limits=self._limits)
 
     @unary

@@ -13,6 +13,7 @@ from typing import Any
 
 from ouzel.serving import publication
 from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.datasets import Datasets
 from ouzel.worker.job import Lease
 from ouzel.worker.store import Workers
 from ouzel_protos.v1 import job_pb2 as pb
@@ -44,7 +45,8 @@ class Stopped(Exception):
 
 
 class Work:
-    """models: folder of the model store. datasets: folders that callers may name. checkpoint: what an earlier attempt
+    """job, owner: ids. models: folder of the model store. cache: a folder for what later jobs may find useful. uploads:
+    the data sets of callers. datasets: folders that callers may name. checkpoint: what an earlier attempt
     has saved, None at the first. batch_scale: 1, less after running out of memory: work on so much at a time.
     """
 
@@ -61,14 +63,24 @@ class Work:
         checkpoint_seconds: float,
         stop: threading.Event,
         serving: Mapping[str, str] | None = None,
+        owner: str = "",
+        uploads: Path | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.models, self.datasets, self.batch_scale = models, datasets, batch_scale
         self.checkpoint = checkpoint
         self._store, self._lease, self._artifacts = store, lease, artifacts
         self._stop, self._serving = stop, serving
+        self.job, self.owner = lease.job, owner
+        self.uploads = Datasets(uploads or Path())
+        self.cache = cache or models / ".cache"
         self._checkpoint_seconds = checkpoint_seconds
         self._saved = time.monotonic()
         self._progress_told = self._preview_shown = float("-inf")
+
+    def still_mine(self) -> None:
+        """Raises LeaseLost if others have the job by now: for the moment before something that others see."""
+        self._store.leased(self._lease)
 
     @property
     def serving(self) -> publication.Server | None:

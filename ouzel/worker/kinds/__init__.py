@@ -7,6 +7,7 @@ what can never work. `run(spec, work)` runs in the job's own process and returns
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from ouzel.errors import InvalidArgument
@@ -21,6 +22,12 @@ class Kind(Protocol):
     def validate(self, spec: Any, catalogue: Catalogue) -> None: ...
 
     def run(self, spec: Any, work: Work) -> Done: ...
+
+
+def report_of(name: str, spec: pb.JobSpec, catalogue: Catalogue, package: str = __name__) -> Mapping[str, Any] | None:
+    """What a kind has to say of a valid spec beforehand, by its function `report`; None if it has none."""
+    report = getattr(find(name, package), "report", None)
+    return None if report is None else dict(report(getattr(spec, name), catalogue))
 
 
 def find(name: str, package: str = __name__) -> Kind:

@@ -103,11 +103,7 @@ def _check_recipe(spec: pb.MaximizeSpec, model: Model) -> int:
         field = f"parameters.{key}"
         if key not in allowed:
             raise InvalidArgument(f"{field:.100}: {name} knows only {', '.join(allowed)}", field=field)
-        limits = allowed[key]
-        if isinstance(value, bool) or not isinstance(value, int if limits.whole else (int, float)):
-            raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * limits.whole}number", field=field)
-        if not limits.least <= value <= limits.most:  # not so for NaN
-            raise InvalidArgument(f"{field}: {value} is not within {limits.least:g}..{limits.most:g}", field=field)
+        allowed[key].check(field, value)
     return int(values.get("steps", model.steps[name]))
 
 

@@ -1,0 +1,35 @@
+"""A question to a process of its own, for what this one must not load: torch."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+
+_log = logging.getLogger(__name__)
+
+
+def ask(module: str, *arguments: str, seconds: float) -> bytes:
+    """What `python -m module arguments...` prints; nothing if it fails or takes too long, and then the log says more.
+
+    The module ends with its input, by `orphans.end_with_parent`.
+    """
+    pipe = subprocess.PIPE
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=pipe, stdout=pipe, stderr=errors)
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        try:
+            assert process.stdout
+            printed = process.stdout.read()
+        finally:
+            timer.cancel()
+            process.kill()
+            process.communicate()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    if not printed:
+        _log.error("%s %s\n%s", module, " ".join(arguments), said[-4000:])
+    return printed

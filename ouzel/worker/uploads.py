@@ -1,0 +1,79 @@
+"""Files on their way in, in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from ouzel.errors import InvalidArgument, ResourceExhausted
+from ouzel.worker.artifacts import Artifacts, Incoming
+from ouzel_protos import manifest
+from ouzel_protos.manifest import BadEntry
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+LARGEST_CHUNK = 2**20
+
+
+class Upload:
+    """One file after another: `begin`, `write` until its size is reached, `begin` the next; `close` in any case, which
+    throws away what is not complete. All raise InvalidArgument, or ResourceExhausted (room, or the disk).
+
+    room: bytes that may be added.
+    """
+
+    def __init__(self, artifacts: Artifacts, room: int) -> None:
+        self._artifacts, self._room = artifacts, room
+        self._file: pb.FileRef | None = None
+        self._incoming: Incoming | None = None
+        self._open = ExitStack()
+        self.files = self.bytes = 0
+
+    def begin(self, file: pb.FileRef) -> None:
+        self.check_complete()
+        checked(manifest.check_file, file, "file")
+        if file.size > self._room:
+            raise ResourceExhausted(
+                f"file.size: {file.size} bytes are more than the {max(self._room, 0)} that are left to you; delete a "
+                "data set"
+            )
+        self._file = file
+        self._incoming = self._open.enter_context(self._artifacts.incoming())
+
+    def write(self, chunk: pb.Chunk) -> None:
+        if self._file is None or self._incoming is None:
+            raise InvalidArgument("chunk: no file was begun", field="chunk")
+        got, name = self._incoming.size, f"the file {self._file.sha256[:12]}"
+        if not 1 <= len(chunk.data) <= LARGEST_CHUNK:
+            raise InvalidArgument(
+                f"chunk.data: {len(chunk.data)} bytes is not within 1..{LARGEST_CHUNK}", field="chunk.data"
+            )
+        if chunk.offset != got:
+            raise InvalidArgument(f"chunk.offset: {chunk.offset}, but {name} goes on at {got}", field="chunk.offset")
+        if got + len(chunk.data) > self._file.size:
+            raise InvalidArgument(f"chunk.data: {name} has more than its {self._file.size} bytes", field="chunk.data")
+        self._incoming.write(chunk.data)
+        if self._incoming.size == self._file.size:
+            _, size = self._incoming.keep(self._file.sha256)
+            self.close()
+            self.files, self.bytes, self._room = self.files + 1, self.bytes + size, self._room - size
+
+    def check_complete(self) -> None:
+        """Raises InvalidArgument if bytes of the present file are missing."""
+        if self._file is not None and self._incoming is not None:
+            raise InvalidArgument(
+                f"file.size: {self._file.sha256[:12]} ended after {self._incoming.size} of {self._file.size} bytes",
+                field="file.size",
+            )
+
+    def close(self) -> None:
+        self._open.close()
+        self._file = self._incoming = None
+
+
+def checked(check: Callable[..., None], *arguments: Any) -> None:
+    """A check of `ouzel_protos.manifest`, whose errors become InvalidArgument."""
+    try:
+        check(*arguments)
+    except BadEntry as error:
+        raise InvalidArgument(str(error), field=error.field) from None

@@ -1,0 +1,60 @@
+"""Data sets of small pictures, as entries and as files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from PIL import Image
+
+from ouzel.worker.datasets import Datasets
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+CHUNK = 2**16
+
+
+def coloured(channel: int, seed: int, size: int = 40) -> bytes:
+    """A PNG of noise in which one colour is strong: nothing that a network would confuse."""
+    pixels = np.random.default_rng([channel, seed]).integers(0, 90, (size, size, 3), dtype=np.uint8)
+    pixels[..., channel] += 150
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def two_colours(images: int = 12) -> dict[str, bytes]:
+    """By path: so many images of each of two classes."""
+    return {
+        f"{label}/{n}.png": coloured(channel, n) for label, channel in (("blue", 2), ("red", 0)) for n in range(images)
+    }
+
+
+def ref(content: bytes) -> pb.FileRef:
+    return pb.FileRef(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def entries(files: Mapping[str, bytes]) -> list[pb.DatasetEntry]:
+    """The folder of each is its label."""
+    return [pb.DatasetEntry(path=path, label=path.split("/")[-2], file=ref(content)) for path, content in files.items()]
+
+
+def parts(*contents: bytes, chunk: int = CHUNK) -> Iterator[pb.UploadFilesRequest]:
+    """What UploadFiles is sent."""
+    for content in contents:
+        yield pb.UploadFilesRequest(file=ref(content))
+        for at in range(0, len(content), chunk):
+            yield pb.UploadFilesRequest(chunk=pb.Chunk(offset=at, data=content[at : at + chunk]))
+
+
+def stored(datasets: Datasets, owner: str, files: Mapping[str, bytes], title: str = "") -> pb.Dataset:
+    """Uploaded and created."""
+    upload = datasets.upload(owner)
+    for part in parts(*files.values()):
+        if part.WhichOneof("part") == "file":
+            upload.begin(part.file)
+        else:
+            upload.write(part.chunk)
+    upload.close()
+    return datasets.create(owner, title, entries(files))

