@@ -40,7 +40,7 @@ class Server:
 
     @classmethod
     def found(cls, place: Mapping[str, str] | None) -> Server | None:
-        """By {"state": FOLDER}, as it is now, or by {"rest": URL, "management": URL, "key_file": PATH}; None if none."""
+        """By {"state": FOLDER}, as it is now, or by {"rest": URL, "management": URL, "key_file": PATH}."""
         if not place:
             return None
         if "state" in place:
