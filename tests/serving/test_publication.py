@@ -20,25 +20,9 @@ from ouzel.models.card import Card
 from ouzel.models.store import ModelStore
 from ouzel.serving import Ports, RunningServing, ServingOptions, publication, rest
 from ouzel.serving.publication import PublicationFailed, Server, Settings
+from support.tuned import ARCH, LABELS, publish
 
 pytestmark = pytest.mark.e2e
-
-ARCH = "timm:test_resnet"
-LABELS = ("cat", "dog", "bird")
-
-
-def publish(store: ModelStore, job: str, seed: int, name: str = "tuned") -> str:
-    """The version that a job with random weights gets."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        state = models.build(ARCH, num_classes=len(LABELS)).state_dict()
-    preprocessing = models.default_preprocessing(ARCH)
-
-    def make(version: str) -> tuple[Card, dict[str, torch.Tensor]]:
-        card = Card(name, version, ARCH, LABELS, preprocessing, lineage={"owner": "ann", "base": "tuned"})
-        return card, state
-
-    return store.publish(name, make, job).version
 
 
 class Site:

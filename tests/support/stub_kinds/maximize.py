@@ -29,6 +29,7 @@ class Fault(IntEnum):
     DEAF = 7  # never asks whether to stop
     CHILD = 8  # from the first step on, a process of its own, whose id is in the artifacts' folder, file "child"
     FULL = 9  # leaves more than the disk has room for: what one process may write to a file is limited
+    SERVING = 10  # nothing: what it leaves says which TorchServe it would publish models in
 
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
@@ -54,6 +55,8 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
         if work.save_wanted():
             work.save(json.dumps({"step": step}).encode())
     text = f"{spec.model} counted to {steps}"
+    if spec.seed == Fault.SERVING:
+        text = str(work.serving)
     if spec.seed == Fault.FULL:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
         text += " " * 2**21
