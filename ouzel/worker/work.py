@@ -9,14 +9,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ouzel.serving import publication
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets import Datasets
 from ouzel.worker.job import Lease
 from ouzel.worker.store import Workers
 from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel.serving.publication import Server
 
 _PROGRESS_SECONDS = 0.25
 _PREVIEW_SECONDS = 2.0
@@ -83,8 +85,10 @@ class Work:
         self._store.leased(self._lease)
 
     @property
-    def serving(self) -> publication.Server | None:
+    def serving(self) -> Server | None:
         """The TorchServe that tuned models are published in, if there is one at this moment."""
+        from ouzel.serving import publication  # most jobs never need it, and all wait for what is imported
+
         return publication.Server.found(self._serving)
 
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:

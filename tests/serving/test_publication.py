@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from ouzel import models, serving
 from ouzel.cli.models import models as commands
+from ouzel.cli.services import status
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.models.card import Card
 from ouzel.models.store import ModelStore
@@ -44,8 +45,8 @@ class Site:
     def answers(self, running: RunningServing, model: str = "tuned") -> str:
         """The digest of the weights that answer a real request."""
         options = {"saliency": ["gradient"]}
-        status, body = rest.explain(running.rest, running.inference_token, model, options, 60)
-        assert status == 200, body
+        code, body = rest.explain(running.rest, running.inference_token, model, options, 60)
+        assert code == 200, body
         return str(json.loads(body)["model"]["weights_digest"])
 
     def digests(self) -> dict[str, str]:
@@ -113,11 +114,11 @@ def test_promotion_under_load(site: Site, running: RunningServing, second: str) 
 
     def ask() -> None:
         while not over.is_set():
-            status, body = rest.explain(running.rest, running.inference_token, "tuned", {"saliency": ["gradient"]}, 60)
-            if status == 200:
+            code, body = rest.explain(running.rest, running.inference_token, "tuned", {"saliency": ["gradient"]}, 60)
+            if code == 200:
                 seen.add(json.loads(body)["model"]["weights_digest"])
             else:
-                wrong.append(f"{status}: {body!r:.200}")
+                wrong.append(f"{code}: {body!r:.200}")
             enough.release()
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -168,6 +169,20 @@ def test_what_does_not_load_is_rolled_back(site: Site, running: RunningServing, 
     assert site.answers(running) == site.digests()["1"]
 
 
+def test_an_archive_that_was_replaced_is_served_anew(site: Site, running: RunningServing, second: str) -> None:
+    version = publish(site.store, "old", seed=4)
+    publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+    old = site.answers(running, f"tuned/{version}")
+    site.store.withdraw("tuned", version)
+    assert publish(site.store, "new", seed=5) == version
+    try:
+        publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+        assert site.answers(running, f"tuned/{version}") == site.digests()[version] != old
+    finally:
+        publication.unregister(site.server, "tuned", version)
+        site.store.withdraw("tuned", version)
+
+
 def test_a_version_that_answers_nonsense_is_rolled_back(site: Site, running: RunningServing) -> None:
     """Weights that are finite and so large that their results are not."""
 
@@ -210,6 +225,9 @@ def test_the_command_that_promotes(site: Site, running: RunningServing, second: 
     assert site.answers(running) == site.digests()[second]
     rows = [line.split()[:3] for line in run("list").splitlines()[1:]]
     assert rows == [["tuned", "1", ARCH], ["tuned", "2", "*"]]
+    shown = CliRunner().invoke(status, ["--state", str(site.options.state)]).output
+    assert "  tuned 1: workers" in shown
+    assert "  tuned 2 (default): workers" in shown
     assert "no version '9'" in run("promote", "tuned", "--version", "9", code=1)
     run("promote", "tuned", "--version", "1")
     assert site.answers(running) == site.digests()["1"]
