@@ -118,6 +118,8 @@ def failure_of(error: Exception) -> Failure:
         return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=message), memory=True)
     if isinstance(error, ResourceExhausted):
         return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=str(error), field=error.field))
+    if isinstance(error, OuzelError) and error.code == Unavailable.code:  # another service's failure: it may pass
+        return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=str(error)))
     if isinstance(error, OuzelError) and not isinstance(error, DataLoss):
         return Failure(pb.JobError(failure_class=pb.JobError.USER, message=str(error), field=error.field))
     found = uuid.uuid4().hex[:12]

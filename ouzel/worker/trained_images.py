@@ -12,7 +12,6 @@ from google.protobuf.json_format import MessageToDict
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.worker.catalogue import Catalogue
-from ouzel.worker.uploads import checked
 from ouzel_protos import manifest
 from ouzel_protos.manifest import BadEntry
 from ouzel_protos.v1 import dataset_pb2 as pb
@@ -122,14 +121,14 @@ def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes]]:
             entry = pb.DatasetEntry(path=path, label=label, split=split)
             entry.file.CopyFrom(pb.FileRef(sha256=digest, size=len(content)))
             entries.append(entry)
+        manifest.check(entries)
+        manifest.check_classes(entries)
     except BadEntry as error:
         raise InvalidArgument(f"dataset: {error}", field="dataset") from None
     except OuzelError:
         raise
     except Exception as error:  # its many file systems raise what they like; what they say may hold secrets
         raise NotFound(f"dataset: {uri!r:.200} cannot be read ({type(error).__name__})", field="dataset") from error
-    checked(manifest.check, entries)
-    checked(manifest.check_classes, entries)
 
     def read(sha256: str) -> bytes:
         content: bytes = system.cat_file(places[sha256])

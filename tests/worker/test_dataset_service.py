@@ -40,7 +40,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     folder = tmp_path_factory.mktemp("worker")
     tokens = folder / "tokens"
     tokens.write_text(f"bob {BOB}\n")
-    with worker(f"sqlite://{folder / 'jobs.db'}", folder / "state", "--tokens", str(tokens), "--patience", "1") as found:
+    with worker(
+        f"sqlite://{folder / 'jobs.db'}", folder / "state", "--tokens", str(tokens), "--patience", "1"
+    ) as found:
         yield found
         assert found.process.poll() is None, "it has ended by itself"
 
@@ -92,7 +94,10 @@ def test_the_whole_way(call, service):
 
 
 def test_pages(call):
-    made = {call.create({f"{a}/{n}.png": coloured(c, 100 + n) for a, c in (("x", 0), ("y", 1)) for n in range(k)}).id for k in (2, 3, 4)}
+    made = {
+        call.create({f"{a}/{n}.png": coloured(c, 100 + n) for a, c in (("x", 0), ("y", 1)) for n in range(k)}).id
+        for k in (2, 3, 4)
+    }
     seen, token = [], ""
     while True:
         page = call("ListDatasets", pb.ListDatasetsRequest(page_size=1, page_token=token))
@@ -205,7 +210,9 @@ def test_a_million_images_are_too_many_and_cost_no_memory(call, service):
 
 
 def test_files_that_were_not_sent_are_named(call):
-    error = refused(call, "CreateDataset", iter([pb.CreateDatasetRequest(entries=entries({"a/1.png": b"1", "b/2.png": b"2"}))]))
+    error = refused(
+        call, "CreateDataset", iter([pb.CreateDatasetRequest(entries=entries({"a/1.png": b"1", "b/2.png": b"2"}))])
+    )
     assert error.code() == Code.FAILED_PRECONDITION
     assert "'a/1.png'" in error.details()
 

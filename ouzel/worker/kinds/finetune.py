@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 
-from ouzel.errors import InvalidArgument, NotFound
+from ouzel.errors import InvalidArgument, NotFound, OuzelError
 from ouzel.names import did_you_mean
 from ouzel.worker import trained_images
 from ouzel.worker.catalogue import Catalogue, Model
@@ -108,8 +108,10 @@ class _Told:
         work.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
         stop = work.stop_wanted()
         due = work.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
-        # The head is a result already, and the last step would be a pity to lose.
-        if event.state is not None and (stop or due or event.step == event.steps):
+        # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
+        # is no news: were it saved again, a job could fail behind it for ever.
+        due |= event.step == event.steps and not (event.phase == "head" and work.checkpoint)
+        if event.state is not None and (stop or due):
             from ouzel.worker import state_file
 
             begun = time.monotonic()
@@ -201,7 +203,13 @@ def _publish(
         if promote:
             store.promote(entry.name, entry.version)
     else:
-        publication.publish_served(server, store, entry.name, entry.version, base=base.name, promote=promote)
+        try:
+            publication.publish_served(
+                server, store, entry.name, entry.version, base=f"{base.name}@{base.version}", promote=promote
+            )
+        except OuzelError:
+            store.withdraw(entry.name, entry.version)
+            raise
     return {
         "model": entry.name,
         "version": entry.version,

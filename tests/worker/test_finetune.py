@@ -1,0 +1,334 @@
+"""Jobs that tune: refused in the service, run in a process, killed, published once."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ouzel import models
+from ouzel.errors import AlreadyExists, InvalidArgument, NotFound
+from ouzel.models import archive
+from ouzel.models.preprocessing import Preprocessing
+from ouzel.models.store import ModelStore
+from ouzel.worker import requests
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.datasets import Datasets
+from ouzel.worker.job import Job, State
+from ouzel.worker.local import LocalExecutor
+from ouzel.worker.policy import Retries
+from ouzel.worker.runner import Places, Runner
+from ouzel.worker.store import open_store
+from ouzel.worker.supervised import Slot
+from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import job_pb2 as pb
+from support.datasets import stored, two_colours
+from support.jobs import QUICK, ended, submit, until
+
+KINDS = "ouzel.worker.kinds"
+ARCH = "timm:test_resnet"
+Class = pb.JobError.Class
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one small random model."""
+    store = tmp_path_factory.mktemp("base")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(models.build(ARCH, num_classes=4).state_dict(), store / "w.safetensors")
+    preprocessing = Preprocessing(input_size=(32, 32), resize=36)
+    archive.create("base", ARCH, store / "w.safetensors", ["a", "b", "c", "d"], store, preprocessing=preprocessing)
+    return store / "base.mar"
+
+
+class Place:
+    """A model store, data sets, and a runner with the real kinds; no model server."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        url = f"sqlite://{folder / 'jobs.db'}"
+        (folder / "store").mkdir()
+        (folder / "store" / "base.mar").write_bytes(base.read_bytes())
+        self.models = ModelStore(folder / "store")
+        self.datasets = Datasets(folder / "datasets")
+        self.catalogue = Catalogue(folder / "store", folder / "known", uploads=self.datasets, owner="me")
+        self.store = open_store(url, retries=Retries(lost=50))
+        self.artifacts = Artifacts(folder / "artifacts")
+        places = Places(url, folder / "artifacts", folder / "store", uploads=folder / "datasets")
+        slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, places, options=QUICK)
+        self.runner.start()
+
+    def close(self) -> None:
+        self.runner.stop()
+        self.store.close()
+
+    def upload(self, files: dict[str, bytes] | None = None) -> str:
+        return stored(self.datasets, "me", files or two_colours()).id
+
+    def run(self, spec: pb.JobSpec) -> Job:
+        done = ended(self.store, submit(self.store, spec), 120)
+        assert done.state is State.SUCCEEDED, done.error
+        return done
+
+    def file(self, job: Job, name: str) -> bytes:
+        return self.artifacts.get(self.store.artifact("me", job.id, name).sha256)
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_base: Path) -> Iterator[Place]:
+    with closing(Place(tmp_path, tiny_base)) as found:
+        yield found
+
+
+def value(given: float | bool) -> explain_pb2.Parameter:
+    if isinstance(given, bool):
+        return explain_pb2.Parameter(flag=given)
+    return explain_pb2.Parameter(integer=given) if isinstance(given, int) else explain_pb2.Parameter(number=given)
+
+
+def asked(dataset: str, recipe: str = "feature_extractor", **more) -> pb.JobSpec:
+    parameters = {key: value(each) for key, each in more.pop("parameters", {}).items()}
+    values = {"base": "base", "name": "colours", **more}
+    return pb.JobSpec(finetune=pb.FinetuneSpec(dataset=dataset, recipe=recipe, parameters=parameters, **values))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "field"),
+    [
+        ({"base": "nobody"}, NotFound, "base"),
+        ({"base": "../base"}, NotFound, "base"),
+        ({"recipe": "lpft"}, InvalidArgument, "recipe"),
+        ({"recipe": "lp_ft", "parameters": {"epochs": 0}}, InvalidArgument, "parameters.epochs"),
+        ({"recipe": "lp_ft", "parameters": {"epochs": 10**9}}, InvalidArgument, "parameters.epochs"),
+        ({"recipe": "lp_ft", "parameters": {"learning_rate": math.nan}}, InvalidArgument, "parameters.learning_rate"),
+        ({"recipe": "lp_ft", "parameters": {"flip": 1}}, InvalidArgument, "parameters.flip"),
+        ({"parameters": {"epochs": 3}}, InvalidArgument, "parameters.epochs"),
+        ({"name": ""}, InvalidArgument, "name"),
+        ({"name": "../x"}, InvalidArgument, "name"),
+        ({"name": "x@2"}, InvalidArgument, "name"),
+        ({"name": "base"}, AlreadyExists, "name"),
+        ({"seed": -1}, InvalidArgument, "seed"),
+        ({"max_seconds": -1.0}, InvalidArgument, "max_seconds"),
+        ({"max_seconds": math.nan}, InvalidArgument, "max_seconds"),
+        ({"image_size": 8}, InvalidArgument, "image_size"),
+        ({"image_size": 10**6}, InvalidArgument, "image_size"),
+        ({"promote": 77}, InvalidArgument, "promote"),
+        ({"dataset": "0" * 64}, NotFound, "dataset"),
+        ({"dataset": "../x"}, NotFound, "dataset"),
+        ({"dataset": "s3://bucket/x"}, InvalidArgument, "dataset"),
+        ({"dataset": "file:///etc"}, InvalidArgument, "dataset"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(place: Place, change: dict, error: type, field: str) -> None:
+    dataset = place.upload()
+    spec = asked(**{"dataset": dataset, **change})
+    with pytest.raises(error) as caught:
+        requests.new_job(pb.CreateJobRequest(spec=spec), place.catalogue, KINDS)
+    assert caught.value.field == field
+
+
+def test_others_data_sets_and_models_do_not_exist(place: Place) -> None:
+    dataset = place.upload()
+    place.run(asked(dataset))
+    stranger = place.catalogue.seen_by("you")
+    with pytest.raises(NotFound):
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset, name="mine")), stranger, KINDS)
+    with pytest.raises(NotFound):
+        stranger.model("colours")
+    with pytest.raises(AlreadyExists, match="somebody else's"):
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset)), stranger, KINDS)
+
+
+def test_validating_alone_gives_the_report(place: Place) -> None:
+    from ouzel.worker import kinds
+
+    dataset = place.upload(two_colours() | {"red/x.png": b"GIF89a"})
+    spec = asked(dataset)
+    found = kinds.report_of("finetune", spec, place.catalogue)
+    assert found is not None
+    assert found["usable"] is True
+    assert [each["path"] for each in found["refused"]] == ["red/x.png"]
+    assert json.loads(json.dumps(found))["classes"] == {"blue": "12", "red": "12"}
+    assert kinds.report_of("maximize", pb.JobSpec(maximize=pb.MaximizeSpec()), place.catalogue) is None
+
+
+def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
+    dataset = place.upload()
+    done = place.run(asked(dataset, "lp_ft", parameters={"epochs": 2, "learning_rate": 0.001}, seed=5))
+    summary = dict(done.result.summary)
+    assert (summary["model"], summary["version"], summary["served"]) == ("colours", "1", False)
+    assert summary["accuracy"] == 1.0
+    assert summary["accuracy_low"] < 1.0 == summary["accuracy_high"]
+    names = {each.name for each in place.store.artifacts("me", done.id)}
+    assert {"report.html", "report.json", "curves.png", "compared/00-before.png", "compared/00-after.png"} <= names
+    tuned = models.load(place.models.find("colours"))
+    assert tuned.labels == ("blue", "red")
+    assert tuned.digest == summary["digest"]
+    lineage = json.loads(place.file(done, "report.json"))["lineage"]
+    assert tuned.card["lineage"] == lineage
+    base = models.load(place.models.find("base"))
+    expected = {
+        "job": done.id,
+        "owner": "me",
+        "base": "base",
+        "base_digest": base.digest,
+        "dataset": dataset,
+        "seed": 5,
+    }
+    assert expected.items() <= lineage.items()
+    assert lineage["metrics"]["accuracy"] == 1.0
+    assert torch.__version__.startswith(lineage["libraries"]["torch"])
+    told = [each.metric.values for each in place.store.events("me", done.id) if each.HasField("metric")]
+    assert {"loss", "accuracy", "learning_rate", "images_per_second", "seconds_left"} <= {
+        k for each in told for k in each
+    }
+    for content, label in ((two_colours()["red/3.png"], "red"), (two_colours()["blue/4.png"], "blue")):
+        x = tuned.preprocessing(models.decode(content))
+        assert tuned.labels[int(tuned.network(x[None]).argmax())] == label
+
+
+def test_a_tuned_model_is_the_base_of_another_and_versions_count_up(place: Place) -> None:
+    place.run(asked(place.upload()))
+    second = place.run(asked(place.upload(two_colours(9)), base="colours", promote=pb.FinetuneSpec.ALWAYS))
+    assert (second.result.summary["version"], second.result.summary["promoted"]) == ("2", True)
+    card = models.load(place.models.find("colours")).card
+    assert (card["version"], card["lineage"]["base"], card["lineage"]["base_version"]) == ("2", "colours", "1")
+    third = place.run(asked(place.upload(), promote=pb.FinetuneSpec.IF_BETTER))
+    assert (third.result.summary["version"], third.result.summary["promoted"]) == ("3", False)  # both are right always
+    assert place.models.default("colours") == "2"
+
+
+def test_images_that_cannot_be_used_are_left_out_and_a_data_set_without_any_fails_the_job(place: Place) -> None:
+    files = two_colours() | {"red/x.png": b"GIF89a", "red/copy.png": two_colours()["red/0.png"]}
+    done = place.run(asked(place.upload(files)))
+    assert sum(done.result.summary[f"{part}_images"] for part in ("train", "validation", "test")) == 25
+    logs = [each.log.message for each in place.store.events("me", done.id) if each.HasField("log")]
+    assert any("1 of 26 images are left out" in each for each in logs)
+    bad = submit(place.store, asked(place.upload({"a/1.png": b"no", "b/2.png": b"no either"})))
+    failed = ended(place.store, bad, 60)
+    assert failed.state is State.FAILED
+    assert failed.error is not None
+    assert (failed.error.failure_class, failed.error.field) == (Class.USER, "dataset")
+    assert "class 'a' has 0 image(s)" in failed.error.message
+
+
+def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> None:
+    """The process is killed at moments of chance; the weights are those of a job that was left alone."""
+    parameters = {"epochs": 3, "batch_size": 4}
+    dataset = place.upload()
+    alone = place.run(asked(dataset, "lp_ft", name="alone", parameters=parameters))
+    events = len(place.store.events("me", alone.id, limit=10_000))
+    chance = random.Random(7)
+    job = submit(place.store, asked(dataset, "lp_ft", parameters=parameters))
+    kills = 0
+    for _ in range(3):
+        seen = place.store.get("me", job.id).last_sequence
+        wanted = seen + chance.randrange(3, max(4, events // 2))
+
+        def there(wanted: int = wanted) -> bool:
+            found = place.store.get("me", job.id)
+            return found.state is State.SUCCEEDED or (found.state is State.RUNNING and found.last_sequence >= wanted)
+
+        until(there, 60)
+        held = place.store.held()
+        if place.store.get("me", job.id).state is State.SUCCEEDED or not held or not held[0].handle:
+            break
+        try:
+            psutil.Process(int(held[0].handle.split("/")[1])).kill()
+            kills += 1
+        except psutil.NoSuchProcess:
+            break
+    done = ended(place.store, job, 120)
+    assert done.state is State.SUCCEEDED, done.error
+    assert kills
+    assert len(place.models.versions("colours")) == 1
+    first, second = (models.load(place.models.find(name)).network.state_dict() for name in ("alone", "colours"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+
+
+def test_a_job_killed_while_it_publishes_publishes_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit(place.store, asked(place.upload()))
+    until(lambda: any(place.models.folder.glob("colours@*.mar")), 60)
+    for held in place.store.held():
+        if held.handle:
+            try:
+                psutil.Process(int(held.handle.split("/")[1])).kill()
+            except psutil.NoSuchProcess:
+                continue
+    done = ended(place.store, job, 120)
+    assert done.state is State.SUCCEEDED
+    assert [entry.version for entry in place.models.versions("colours")] == ["1"]
+    assert done.result is not None
+    assert done.result.summary["version"] == "1"
+
+
+def test_a_loss_that_is_no_number_fails_the_job_keeps_the_best_and_publishes_nothing(place: Place) -> None:
+    parameters = {"epochs": 200, "learning_rate": 1.0, "spread": 1.0, "weight_decay": 10.0, "batch_size": 2}
+    job = submit(
+        place.store, asked(place.upload(), "scratch", parameters={k: v for k, v in parameters.items() if k != "spread"})
+    )
+    failed = ended(place.store, job, 120)
+    if failed.state is State.SUCCEEDED:
+        pytest.fail("the loss stayed finite: the test needs a harder network")
+    assert failed.error is not None
+    assert failed.error.failure_class == Class.USER
+    assert failed.error.field == "parameters.learning_rate"
+    assert "the loss became" in failed.error.message
+    assert failed.checkpoint  # the best until then is in it
+    assert [entry.name for entry in place.models.list()] == ["base"]
+
+
+def test_a_cancelled_job_publishes_nothing(place: Place) -> None:
+    job = submit(place.store, asked(place.upload(), "lp_ft", parameters={"epochs": 1000, "patience": 1000}))
+    until(lambda: place.store.get("me", job.id).progress.phase == "training", 60)
+    place.store.cancel("me", job.id)
+    place.runner.nudge()
+    assert ended(place.store, job).state is State.CANCELLED
+    assert [entry.name for entry in place.models.list()] == ["base"]
+
+
+def test_a_paused_job_goes_on(place: Place) -> None:
+    job = submit(
+        place.store, asked(place.upload(), "lp_ft", parameters={"epochs": 30, "patience": 1000, "batch_size": 4})
+    )
+    until(lambda: place.store.get("me", job.id).progress.phase == "training", 60)
+    place.store.pause("me", job.id)
+    place.runner.nudge()
+    until(lambda: place.store.get("me", job.id).state is State.PAUSED, 30)
+    place.store.resume("me", job.id)
+    place.runner.nudge()
+    done = ended(place.store, job, 120)
+    assert done.state is State.SUCCEEDED
+    assert done.attempt == 2
+
+
+def test_data_sets_by_uri_where_the_operator_allows_them(place: Place, tmp_path: Path) -> None:
+    for path, content in two_colours().items():
+        (tmp_path / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / path).write_bytes(content)
+    spec = asked(f"file://{tmp_path}/images")
+    allowed = replace(place.catalogue, schemes=frozenset({"file"}))
+    requests.new_job(pb.CreateJobRequest(spec=spec), allowed, KINDS)
+    assert place.run(spec).result.summary["accuracy"] == 1.0
+    missing = ended(place.store, submit(place.store, asked(f"file://{tmp_path}/nothing")), 60)
+    assert missing.error is not None
+    assert (missing.error.failure_class, missing.error.field) == (Class.USER, "dataset")
+
+
+def test_the_service_loads_no_torch_for_it() -> None:
+    program = "import sys, ouzel.worker.server, ouzel.worker.kinds as k; k.find('finetune'); "
+    program += "print(sorted({'torch', 'numpy', 'PIL', 'matplotlib', 'fsspec'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
