@@ -23,6 +23,7 @@ RENAMED = {
     "AsyncClient": "Client",
     "AsyncJob": "Job",
     "AsyncJobs": "Jobs",
+    "AsyncDatasets": "Datasets",
     "AsyncGenerator": "Generator",
     "AsyncIterator": "Iterator",
     "AsyncModel": "Model",

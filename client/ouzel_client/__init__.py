@@ -11,9 +11,11 @@ with Client() as ouzel:
 from __future__ import annotations
 
 from ouzel_client._async._client import AsyncClient
+from ouzel_client._async._datasets import AsyncDatasets
 from ouzel_client._async._job import AsyncJob
 from ouzel_client._async._jobs import AsyncJobs
 from ouzel_client._async._models import AsyncModel, AsyncModels
+from ouzel_client._dataset_types import Dataset, DatasetReport, Duplicates
 from ouzel_client._job_types import (
     Artifact,
     Channel,
@@ -29,6 +31,7 @@ from ouzel_client._job_types import (
     StateEvent,
     Unit,
 )
+from ouzel_client._model_types import ModelDetails, StoredModel
 from ouzel_client._options import Contrast, Saliency, Top, When
 from ouzel_client._results import (
     Estimate,
@@ -42,6 +45,7 @@ from ouzel_client._results import (
 )
 from ouzel_client._retry import Retry
 from ouzel_client._sync._client import Client
+from ouzel_client._sync._datasets import Datasets
 from ouzel_client._sync._job import Job
 from ouzel_client._sync._jobs import Jobs
 from ouzel_client._sync._models import Model, Models
@@ -73,6 +77,7 @@ __all__ = [
     "AmbiguousKey",
     "Artifact",
     "AsyncClient",
+    "AsyncDatasets",
     "AsyncJob",
     "AsyncJobs",
     "AsyncModel",
@@ -83,8 +88,12 @@ __all__ = [
     "ConfigurationError",
     "Contrast",
     "DataLoss",
+    "Dataset",
+    "DatasetReport",
+    "Datasets",
     "DeadlineExceeded",
     "Direction",
+    "Duplicates",
     "Estimate",
     "Explanation",
     "FailedPrecondition",
@@ -99,6 +108,7 @@ __all__ = [
     "LogEvent",
     "MetricEvent",
     "Model",
+    "ModelDetails",
     "ModelInfo",
     "Models",
     "NotFound",
@@ -115,6 +125,7 @@ __all__ = [
     "SaliencyMaps",
     "ServerError",
     "StateEvent",
+    "StoredModel",
     "Timing",
     "Top",
     "TransportError",

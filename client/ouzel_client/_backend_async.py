@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
@@ -58,6 +58,34 @@ class Connection:
             async for found in call:
                 yield found
         except grpc.aio.AioRpcError as error:
+            raise from_call(error, self._address.target) from None
+        finally:
+            call.cancel()  # no effect on one that has ended
+
+    async def send(self, method: str, requests: Iterator[Message], answer: type[M], timeout: float) -> M:
+        """One attempt of a method that is sent a stream. What `requests` raises ends the call, and is raised."""
+        multi = self._open().stream_unary(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        failed: list[BaseException] = []
+
+        async def guarded() -> AsyncGenerator[Message]:
+            try:
+                while (request := await asyncio.to_thread(next, requests, None)) is not None:
+                    yield request
+            except Exception as error:  # gRPC would log it, in a task of its own
+                failed.append(error)
+                raise
+
+        call = multi(guarded(), timeout=timeout, metadata=self._metadata)
+        try:
+            found: M = await call
+            return found
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            if failed:
+                raise failed[0] from None
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise from_call(error, self._address.target) from None
         finally:
             call.cancel()  # no effect on one that has ended

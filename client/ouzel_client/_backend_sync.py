@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
@@ -102,6 +102,33 @@ class Connection:
             raise from_call(call, self._address.target) from None
         finally:
             call.cancel()  # no effect on one that has ended
+
+    def send(self, method: str, requests: Iterator[Message], answer: type[M], timeout: float) -> M:
+        """One attempt of a method that is sent a stream. What `requests` raises ends the call, and is raised."""
+        multi = self._open().stream_unary(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        failed: list[BaseException] = []
+
+        def guarded() -> Iterator[Message]:
+            try:
+                yield from requests
+            except BaseException as error:  # gRPC would swallow it, in a thread of its own
+                failed.append(error)
+                raise
+
+        call = multi.future(guarded(), timeout=timeout, metadata=self._metadata)
+        try:
+            found: M = call.result()
+            return found
+        except grpc.FutureCancelledError:
+            raise CancelledError from None
+        except grpc.RpcError:
+            if failed:
+                raise failed[0] from None
+            raise from_call(call, self._address.target) from None
+        finally:
+            call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
 
     def close(self) -> None:
         """End what is in flight and close the channel."""

@@ -20,16 +20,16 @@ from ouzel_client._sync._job import Job
 from ouzel_client.errors import OuzelError
 
 F = TypeVar("F", bound=Callable[..., Any])
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _id = click.argument("job")
 
 
 @contextmanager
-def _client() -> Iterator[Client]:
-    """Errors become one line."""
+def client() -> Iterator[Client]:
+    """A client of the worker, whose errors become one line."""
     try:
-        with Client(worker=_settings.find_worker().target) as client:
-            yield client
+        with Client(worker=_settings.find_worker().target) as found:
+            yield found
     except (OuzelError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 
@@ -55,7 +55,7 @@ def _common(command: F) -> F:
                 "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what the job leaves behind."
             ),
             click.option("--detach", is_flag=True, help="Do not wait: print the job's id."),
-            _json,
+            json_option,
         )
     ):
         command = option(command)
@@ -83,10 +83,10 @@ def maximize(
 
     Waits, and shows how it goes, unless --detach. Ctrl-C leaves the job running.
     """
-    parameters = dict(_setting(text) for text in settings)
+    parameters = dict(setting(text) for text in settings)
     targets, options = _targets(common), _options(common)
-    with _client() as client:
-        job = client.jobs.maximize(
+    with client() as ouzel:
+        job = ouzel.jobs.maximize(
             model,
             targets,
             recipe=recipe,
@@ -96,7 +96,7 @@ def maximize(
             seed=seed,
             **options,
         )
-        _follow(job, **common)
+        follow(job, **common)
 
 
 @click.command()
@@ -106,8 +106,8 @@ def maximize(
 def search(model: str, dataset: str, top_k: int, **common: Any) -> None:
     """Have the worker find the images of a data set that excite nodes of MODEL most."""
     targets, options = _targets(common), _options(common)
-    with _client() as client:
-        _follow(client.jobs.search_activations(model, targets, dataset=dataset, top_k=top_k, **options), **common)
+    with client() as ouzel:
+        follow(ouzel.jobs.search_activations(model, targets, dataset=dataset, top_k=top_k, **options), **common)
 
 
 @click.group()
@@ -117,18 +117,18 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--state", "states", multiple=True, help="Only those in this state; may be repeated.")
-@click.option("--kind", default="", help="maximize or search_activations.")
+@click.option("--kind", default="", help="maximize, search_activations or finetune.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@_json
+@json_option
 def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit: int, as_json: bool) -> None:
     """The newest first."""
-    with _client() as client:
+    with client() as ouzel:
         wanted: Any = tuple(state.upper() for state in states)
-        listed = client.jobs.list(states=wanted, kind=kind, labels=dict(map(_label, labels)))
+        listed = ouzel.jobs.list(states=wanted, kind=kind, labels=dict(map(_label, labels)))
         found = [job for job, _ in zip(listed, range(limit), strict=False)]
     if as_json:
-        _print([_plain(job) for job in found])
+        print_json([_plain(job) for job in found])
         return
     table = Table("job", "kind", "state", "step", "attempt", box=None)
     for job in found:
@@ -138,14 +138,14 @@ def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit
 
 @jobs.command()
 @_id
-@_json
+@json_option
 def show(job: str, as_json: bool) -> None:
     """How a job stands, and what it has left behind."""
-    with _client() as client:
-        found = client.jobs.get(job)
+    with client() as ouzel:
+        found = ouzel.jobs.get(job)
         artifacts = [dataclasses.asdict(each) for each in found.artifacts()]
     if as_json:
-        _print({**_plain(found), "artifacts": artifacts})
+        print_json({**_plain(found), "artifacts": artifacts})
         return
     click.echo(_line(found))
     if found.failure is not None:
@@ -160,8 +160,8 @@ def show(job: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per event and line.")
 def watch(job: str, after: int, as_json: bool) -> None:
     """Show how a job goes until it has ended. Exit status 1 if it did not succeed."""
-    with _client() as client:
-        found = client.jobs.get(job)
+    with client() as ouzel:
+        found = ouzel.jobs.get(job)
         if as_json:
             for event in found.events(after):
                 click.echo(json.dumps(_event(event), ensure_ascii=False))
@@ -176,32 +176,32 @@ def watch(job: str, after: int, as_json: bool) -> None:
 @_id
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--name", "names", multiple=True, help="Only this file; may be repeated.")
-@_json
+@json_option
 def download(job: str, out: Path, names: tuple[str, ...], as_json: bool) -> None:
     """Fetch what a job has left behind."""
-    with _client() as client:
-        files = _download(client.jobs.get(job), out, names)
-    _print(files) if as_json else click.echo("\n".join(files))
+    with client() as ouzel:
+        files = _download(ouzel.jobs.get(job), out, names)
+    print_json(files) if as_json else click.echo("\n".join(files))
 
 
 @jobs.command()
 @_id
-@_json
+@json_option
 def delete(job: str, as_json: bool) -> None:
     """Remove a job that has ended, with what it left behind."""
-    with _client() as client:
-        client.jobs.get(job).delete()
-    _print({"deleted": job}) if as_json else click.echo(f"{job} is deleted")
+    with client() as ouzel:
+        ouzel.jobs.get(job).delete()
+    print_json({"deleted": job}) if as_json else click.echo(f"{job} is deleted")
 
 
 def _verb(name: str, help_: str) -> None:
     @jobs.command(name, help=help_)
     @_id
-    @_json
+    @json_option
     def act(job: str, as_json: bool) -> None:
-        with _client() as client:
-            found = getattr(client.jobs.get(job), name)()
-        _print(_plain(found)) if as_json else click.echo(_line(found))
+        with client() as ouzel:
+            found = getattr(ouzel.jobs.get(job), name)()
+        print_json(_plain(found)) if as_json else click.echo(_line(found))
 
 
 _verb("cancel", "Stop a job.")
@@ -210,9 +210,9 @@ _verb("resume", "Queue a paused job.")
 _verb("retry", "Queue a job that FAILED or was CANCELLED once more.")
 
 
-def _follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any) -> None:
+def follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any) -> None:
     if detach:
-        _print(_plain(job)) if as_json else click.echo(job.id)
+        print_json(_plain(job)) if as_json else click.echo(job.id)
         return
     _watch(job)
     if job.failure is not None:
@@ -220,7 +220,7 @@ def _follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any
     files = _download(job, out) if out is not None else []
     if as_json:
         summary = job.result().summary
-        _print({**_plain(job), "summary": dict(summary), "files": files})
+        print_json({**_plain(job), "summary": dict(summary), "files": files})
     else:
         click.echo("\n".join(files) or f"{job.id}: `ouzel jobs download {job.id} --out FOLDER` fetches what it found")
 
@@ -280,12 +280,17 @@ def _place(text: str, option: str, form: str, counts: tuple[int, ...]) -> tuple[
     return layer, [int(number) for number in numbers]
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of a recipe: a number, or true or false."""
     name, value = _label(text, "--set")
+    if value in ("true", "false"):
+        return name, value == "true"
     try:
         return name, int(value) if value.lstrip("-").isdecimal() else float(value)
     except ValueError:
-        raise click.BadParameter(f"{name}: {value!r} is not a number", param_hint="--set") from None
+        raise click.BadParameter(
+            f"{name}: {value!r} is neither a number nor true or false", param_hint="--set"
+        ) from None
 
 
 def _label(text: str, option: str = "--label") -> tuple[str, str]:
@@ -328,5 +333,5 @@ def _line(job: Job) -> str:
     return f"{job.id}  {job.kind}  {job.state}  step {done.step} of {done.steps or '?'}  attempt {job.attempt}"
 
 
-def _print(value: Any) -> None:
+def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

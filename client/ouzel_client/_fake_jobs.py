@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel_client._fake_store import FakeModels
 from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
@@ -32,7 +33,8 @@ class FakeJobs:
     empty. hold: whether jobs stay RUNNING. cut: events after which a stream breaks with UNAVAILABLE, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, models: FakeModels | None = None) -> None:
+        self.models = models or FakeModels()
         self.steps = 3
         self.fail = ""
         self.hold = False
@@ -141,6 +143,9 @@ class FakeJobs:
 
     def _succeed(self, job: _FakeJob) -> None:
         spec = job.message.spec.WhichOneof("kind") or ""
+        if spec == "finetune":
+            self._tune(job)
+            return
         targets = getattr(job.message.spec, spec).targets
         folder = "images" if spec == "maximize" else "crops"
         job.files = {f"{folder}/{number:03}.png": _png(number) for number in range(len(targets))}
@@ -148,6 +153,20 @@ class FakeJobs:
             digest = hashlib.sha256(content).hexdigest()
             job.message.result.artifacts.add(name=name, media_type="image/png", size=len(content), sha256=digest)
         job.message.result.summary.update({"steps": self.steps})
+        _move(job, pb.Job.SUCCEEDED)
+
+    def _tune(self, job: _FakeJob) -> None:
+        spec = job.message.spec.finetune
+        _tell(job, pb.JobEvent(metric=pb.Metric(step=self.steps, values={"loss": 0.1, "accuracy": 0.9})))
+        made = self.models.publish(spec.name, job.message.id, spec.promote != pb.FinetuneSpec.NEVER)
+        figures: dict[str, Any] = {
+            "accuracy": 0.9,
+            "accuracy_low": 0.8,
+            "accuracy_high": 0.95,
+            "balanced_accuracy": 0.9,
+        }
+        published = {"model": made.name, "version": made.version, "promoted": made.is_default, "served": True}
+        job.message.result.summary.update(figures | published)
         _move(job, pb.Job.SUCCEEDED)
 
     def _download(self, job: _FakeJob, request: pb.DownloadArtifactRequest, context: grpc.ServicerContext) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 State = Literal[
     "VALIDATING", "QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"
 ]
+Promotion = Literal["never", "if_better", "always"]
 FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from ouzel_client._dataset_types import Dataset
 from ouzel_client._job_types import (
     Artifact,
     Channel,
@@ -22,6 +23,7 @@ from ouzel_client._job_types import (
     PreviewEvent,
     Progress,
     ProgressEvent,
+    Promotion,
     StateEvent,
     Unit,
 )
@@ -29,6 +31,11 @@ from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
+_PROMOTIONS: Mapping[str, Any] = {
+    "never": pb.FinetuneSpec.NEVER,
+    "if_better": pb.FinetuneSpec.IF_BETTER,
+    "always": pb.FinetuneSpec.ALWAYS,
+}
 _STATES = tuple(pb.Job.State.keys())[1:]
 SERVICE = "/ouzel.v1.JobService/"
 
@@ -55,10 +62,13 @@ def targets(
     return [_node(node, f"targets[{number}]") for number, node in enumerate(named)]
 
 
-def parameters(values: Mapping[str, Any]) -> dict[str, explain_pb2.Parameter]:
-    """Numbers by name. Raises InvalidArgument."""
+def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, explain_pb2.Parameter]:
+    """Numbers by name, and flags where they are allowed. Raises InvalidArgument."""
     found = {}
     for name, value in values.items():
+        if flags and isinstance(value, bool):
+            found[name] = explain_pb2.Parameter(flag=value)
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InvalidArgument(f"parameters.{name}: {value!r:.80} is no number", field=f"parameters.{name}")
         if isinstance(value, int):
@@ -66,6 +76,39 @@ def parameters(values: Mapping[str, Any]) -> dict[str, explain_pb2.Parameter]:
         else:
             found[name] = explain_pb2.Parameter(number=value)
     return found
+
+
+def finetune(  # noqa: PLR0917 - as the call has them
+    base: str,
+    dataset: str | Dataset,
+    name: str,
+    recipe: str,
+    promote: Promotion,
+    values: Mapping[str, float | bool],
+    seed: int,
+    max_seconds: float,
+    image_size: int,
+) -> pb.JobSpec:
+    """Raises InvalidArgument."""
+    if promote not in _PROMOTIONS:
+        raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(_PROMOTIONS)}", field="promote")
+    try:
+        spec = pb.FinetuneSpec(
+            base=base,
+            dataset=dataset if isinstance(dataset, str) else dataset.id,
+            name=name,
+            recipe=recipe,
+            promote=_PROMOTIONS[promote],
+            parameters=parameters(values, flags=True),
+            seed=seed,
+            max_seconds=max_seconds,
+            image_size=image_size,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"finetune: cannot be sent ({error})", field="spec") from None
+    return pb.JobSpec(finetune=spec)
 
 
 def states(names: Sequence[str]) -> list[Any]:

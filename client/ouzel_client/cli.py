@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from ouzel_client import _cli_data as data
 from ouzel_client import _cli_explain as work
 from ouzel_client import _cli_jobs as jobs
 from ouzel_client import _cli_wishes as wishes
@@ -134,6 +135,9 @@ def explain(
 main.add_command(jobs.maximize)
 main.add_command(jobs.search)
 main.add_command(jobs.jobs)
+main.add_command(data.datasets)
+main.add_command(data.finetune)
+main.add_command(data.tuned)
 
 
 def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[work.Row]:

@@ -23,10 +23,11 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client import _fake
 from ouzel_client._fake_jobs import FakeJobs
+from ouzel_client._fake_store import FakeDatasets, FakeModels
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
+from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1 import explain_pb2 as pb
-from ouzel_protos.v1 import job_pb2
 
 __all__ = ["FakeServer", "ReceivedRequest"]
 
@@ -62,8 +63,9 @@ class FakeServer:
     """Starts on entering the context, stops on leaving it.
 
     models: labels by name, best first. token: when given, requests without it are refused as TorchServe refuses them.
-    input_size: (height, width) of the maps. jobs: what pretended jobs do (`steps`, `fail`, `hold`, `cut`). `requests`
-    records what arrived for explanations, in order; `peak` is the largest number that was answered at the same time.
+    input_size: (height, width) of the maps. jobs: what pretended jobs do (`steps`, `fail`, `hold`, `cut`). datasets:
+    what was uploaded (`received`, `files`), and `cut`. `requests` records what arrived for explanations, in order;
+    `peak` is the largest number that was answered at the same time.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class FakeServer:
         self.token = token
         self.input_size = input_size
         self.requests: list[ReceivedRequest] = []
-        self.jobs = FakeJobs()
+        self._store = FakeModels()
+        self.jobs = FakeJobs(self._store)
+        self.datasets = FakeDatasets()
         self.peak = 0
         self._active = 0
         self._delay = 0.0
@@ -132,9 +136,10 @@ class FakeServer:
             with self._lock:
                 self._active -= 1
 
-    def _call_job(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+    def _call_worker(self, service: str, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self._check_job(context)
-        return self.jobs.call(name, request, context)
+        fakes: dict[str, Any] = {"JobService": self.jobs, "DatasetService": self.datasets, "ModelService": self._store}
+        return fakes[service].call(name, request, context)
 
     def _stream_job(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self._check_job(context)
@@ -186,7 +191,7 @@ class FakeServer:
         return model.explain(request.input, self.input_size)
 
 
-JOBS = "/ouzel.v1.JobService/"
+_WORKER = {"JobService": job_pb2, "DatasetService": dataset_pb2, "ModelService": model_pb2}
 
 
 def _token(context: grpc.ServicerContext) -> str:
@@ -195,7 +200,7 @@ def _token(context: grpc.ServicerContext) -> str:
 
 
 class _Handler(grpc.GenericRpcHandler):
-    """Routes TorchServe's one method, and those of jobs."""
+    """Routes TorchServe's one method, and those of the worker."""
 
     def __init__(self, server: FakeServer) -> None:
         self._server = server
@@ -206,25 +211,30 @@ class _Handler(grpc.GenericRpcHandler):
         )
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        service, _, name = handler_call_details.method.rpartition("/")
-        if f"{service}/" == JOBS:
-            return self._job_method(name)
+        service, _, name = handler_call_details.method.removeprefix("/ouzel.v1.").rpartition("/")
+        if service in _WORKER:
+            return self._worker_method(service, name)
         return self._method if handler_call_details.method == PREDICTIONS else None
 
-    def _job_method(self, name: str) -> Any:
-        method = job_pb2.DESCRIPTOR.services_by_name["JobService"].methods_by_name.get(name)
+    def _worker_method(self, service: str, name: str) -> Any:
+        module = _WORKER[service]
+        method = module.DESCRIPTOR.services_by_name[service].methods_by_name.get(name)
         if method is None:
             return None
         server = self._server
-        request, answer = (getattr(job_pb2, kind.name, Empty) for kind in (method.input_type, method.output_type))
+        request, answer = (getattr(module, kind.name, Empty) for kind in (method.input_type, method.output_type))
+        codec: dict[str, Any] = {
+            "request_deserializer": request.FromString,
+            "response_serializer": answer.SerializeToString,
+        }
+
+        def call(asked: Any, context: grpc.ServicerContext) -> Any:
+            return server._call_worker(service, name, asked, context)
+
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                lambda asked, context: server._stream_job(name, asked, context),
-                request_deserializer=request.FromString,
-                response_serializer=answer.SerializeToString,
+                lambda asked, context: server._stream_job(name, asked, context), **codec
             )
-        return grpc.unary_unary_rpc_method_handler(
-            lambda asked, context: server._call_job(name, asked, context),
-            request_deserializer=request.FromString,
-            response_serializer=answer.SerializeToString,
-        )
+        if method.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(call, **codec)
+        return grpc.unary_unary_rpc_method_handler(call, **codec)

@@ -114,10 +114,10 @@ def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes]]:
     try:
         system, root = fsspec.core.url_to_fs(uri)
         names = {str(PurePosixPath(name).relative_to(root.rstrip("/"))): name for name in system.find(root)}
-        for path, label, split in manifest.labelled(names):
-            content = system.cat_file(names[path])
+        for name, path, label, split in manifest.labelled(names):
+            content = system.cat_file(names[name])
             digest = hashlib.sha256(content).hexdigest()
-            places[digest] = names[path]
+            places[digest] = names[name]
             entry = pb.DatasetEntry(path=path, label=label, split=split)
             entry.file.CopyFrom(pb.FileRef(sha256=digest, size=len(content)))
             entries.append(entry)

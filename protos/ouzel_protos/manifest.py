@@ -41,11 +41,11 @@ class BadEntry(ValueError):
         self.field = field
 
 
-def labelled(paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(path, label, split) of each image in a folder: LABEL/.../FILE, or SPLIT/LABEL/.../FILE.
+def labelled(paths: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
+    """(name, path, label, split) of each image in a folder: LABEL/.../FILE, or SPLIT/LABEL/.../FILE.
 
-    Hidden files and those that archives of some systems add are left out. A first folder that all share is not a label.
-    Raises BadEntry for a file that is no image by its suffix, or lies in no folder of a class.
+    Hidden files and those that archives of some systems add are left out. A first folder that all share is not a label,
+    and is left out of the path. Raises BadEntry for a file that is no image by its suffix, or lies in no folder of a class.
     """
     kept = sorted(path for path in paths if not any(_is_hidden(part) for part in path.split("/")))
     parts = {path: path.split("/") for path in kept}
@@ -61,7 +61,7 @@ def labelled(paths: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         inner = each[1:] if has_splits else each
         if len(inner) < 2:
             raise BadEntry(f"source: {path!r:.200} lies in no folder that names its class", "source")
-        yield path, inner[0], split
+        yield path, "/".join(each), inner[0], split
 
 
 def check(entries: Iterable[pb.DatasetEntry]) -> None:

@@ -114,7 +114,7 @@ def test_one_class_is_nothing_to_tell_apart():
         ),
         (
             ["pets/cat/1.png", "pets/dog/2.webp", "__MACOSX/pets/x"],
-            [("pets/cat/1.png", "cat", ""), ("pets/dog/2.webp", "dog", "")],
+            [("cat/1.png", "cat", ""), ("dog/2.webp", "dog", "")],
         ),
         (
             ["train/cat/1.png", "val/cat/2.png", "test/dog/3.png"],
@@ -126,7 +126,7 @@ def test_one_class_is_nothing_to_tell_apart():
         ),
         (
             ["d/train/cat/1.png", "d/val/dog/2.png"],
-            [("d/train/cat/1.png", "cat", "train"), ("d/val/dog/2.png", "dog", "validation")],
+            [("train/cat/1.png", "cat", "train"), ("val/dog/2.png", "dog", "validation")],
         ),
         (
             ["train/cat/1.png", "train/dog/2.png"],
@@ -136,7 +136,8 @@ def test_one_class_is_nothing_to_tell_apart():
     ],
 )
 def test_labels_come_from_folders(paths, expected):
-    assert list(manifest.labelled(paths)) == expected
+    assert [found[1:] for found in manifest.labelled(paths)] == expected
+    assert {found[0] for found in manifest.labelled(paths)} <= set(paths)
 
 
 @pytest.mark.parametrize(("paths", "said"), [(["a/1.png", "a/x.gif"], "x.gif"), (["1.png", "a/2.png"], "'1.png'")])

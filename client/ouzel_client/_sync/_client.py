@@ -9,20 +9,24 @@ import logging
 import math
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
 
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _decode, _settings
+from ouzel_client._sync._datasets import Datasets
 from ouzel_client._sync._jobs import Jobs
 from ouzel_client._sync._models import Models
 from ouzel_client._retry import RETRIED, Retry
-from ouzel_client.errors import ConfigurationError, DeadlineExceeded, InvalidArgument, OuzelError
+from ouzel_client.errors import ConfigurationError, DeadlineExceeded, InvalidArgument, OuzelError, Unavailable
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
     import grpc
 
+M = TypeVar("M", bound=Message)
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +68,7 @@ class Client:
         self._target = address.target
         self._models = Models(self)
         self._jobs = Jobs(self)
+        self._datasets = Datasets(self)
         self._worker_address = (worker, worker_token)
         self._worker_connection: backend.Connection | None = None
 
@@ -76,6 +81,11 @@ class Client:
     def jobs(self) -> Jobs:
         """The jobs of the worker: `client.jobs.maximize("efficientnet-lite0", logit="tabby")`."""
         return self._jobs
+
+    @property
+    def datasets(self) -> Datasets:
+        """The data sets that jobs learn from: `client.datasets.upload("folder/")`."""
+        return self._datasets
 
     def close(self) -> None:
         """Close the connections; calls in flight end with an error. More than once does no harm."""
@@ -113,6 +123,17 @@ class Client:
             try:
                 return _decode.envelope(self._connection.predict(request, remaining))
             except RETRIED as error:
+                self._pause(next(pauses, None), deadline, error)
+
+    def _ask(self, method: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
+        """Call the worker until there is an answer, attempts are used up, or time is; all of its methods allow that."""
+        deadline = time.monotonic() + self._seconds(timeout)
+        pauses = self._retry.pauses()
+        while True:
+            try:
+                left = max(deadline - time.monotonic(), 0.001)
+                return self._worker().call(method, request, answer, left)
+            except Unavailable as error:
                 self._pause(next(pauses, None), deadline, error)
 
     def _seconds(self, timeout: float | None) -> float:

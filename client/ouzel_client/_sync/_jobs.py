@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _job_wire as wire
 from ouzel_client._sync._job import Job
-from ouzel_client._job_types import Node, State
-from ouzel_client.errors import InvalidArgument, OuzelError, Unavailable
+from ouzel_client._dataset_types import Dataset
+from ouzel_client._job_types import Node, Promotion, State
+from ouzel_client.errors import InvalidArgument, OuzelError
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -107,6 +108,33 @@ class Jobs:
         )
         return self._create(pb.JobSpec(search_activations=spec), options)
 
+    def finetune(
+        self,
+        base: str,
+        dataset: str | Dataset,
+        *,
+        name: str,
+        recipe: str = "lp_ft",
+        promote: Promotion = "if_better",
+        parameters: Mapping[str, float | bool] | None = None,
+        seed: int = 0,
+        max_training_seconds: float = 0.0,
+        image_size: int = 0,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Make `base`, "NAME" or "NAME@VERSION", a classifier of the images of a data set, served as `name`.
+
+        dataset: what `client.datasets.upload` gives, or its id. name: of the new model; one that is there gets its next
+        version. recipe: "feature_extractor", "fine_tune", "lp_ft" or "scratch", with its parameters by name. promote:
+        whether callers who name no version get the new one. max_training_seconds: training ends after that with its
+        best; 0 for no limit. image_size: pixels along each edge of the input, 0 as the base has it. Raises OuzelError
+        for what can never work, before there is a job.
+        """
+        spec = wire.finetune(
+            base, dataset, name, recipe, promote, parameters or {}, seed, max_training_seconds, image_size
+        )
+        return self._create(spec, options)
+
     def get(self, job: str) -> Job:
         """A job by its id, from any process. Raises NotFound."""
         return Job(self, self._call("GetJob", pb.GetJobRequest(id=job), pb.Job))
@@ -114,8 +142,8 @@ class Jobs:
     def list(
         self, *, states: Sequence[State] = (), kind: str = "", labels: Mapping[str, str] | None = None
     ) -> Iterator[Job]:
-        """The caller's jobs, newest first. states: any of these; kind: "maximize" or "search_activations"; labels: all
-        of these.
+        """The caller's jobs, newest first. states: any of these; kind: "maximize", "search_activations" or
+        "finetune"; labels: all of these.
         """
         request = pb.ListJobsRequest(states=wire.states(states), kind=kind, labels=labels or {}, page_size=100)
         while True:
@@ -141,15 +169,7 @@ class Jobs:
         return Job(self, self._call("CreateJob", request, pb.Job, options.get("timeout")))
 
     def _call(self, name: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
-        """Call until there is an answer, attempts are used up, or time is; all of the service's methods allow that."""
-        deadline = time.monotonic() + self._client._seconds(timeout)
-        pauses = self._client._retry.pauses()
-        while True:
-            try:
-                left = max(deadline - time.monotonic(), 0.001)
-                return self._client._worker().call(wire.SERVICE + name, request, answer, left)
-            except Unavailable as error:
-                self._client._pause(next(pauses, None), deadline, error)
+        return self._client._ask(wire.SERVICE + name, request, answer, timeout)
 
     def _patient_pause(self, since: float, error: OuzelError) -> None:
         """Wait for a worker that is away, restarting say: a minute. Raises `error` after that."""

@@ -11,20 +11,25 @@ from collections.abc import Iterator, Iterable, Sized
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
+from google.protobuf.empty_pb2 import Empty
+
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _decode, _images, _options
 from ouzel_client._images import ImageInput, Upload
+from ouzel_client._model_types import ModelDetails, StoredModel, model_details, stored_model
 from ouzel_client._options import Target, When, Wishes
 from ouzel_client._progress import progress_bar
 from ouzel_client._results import Estimate, Explanation
 from ouzel_client.errors import InvalidArgument, OuzelError
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1 import model_pb2
 
 if TYPE_CHECKING:
     from ouzel_client._sync._client import Client
 
 
+SERVICE = "/ouzel.v1.ModelService/"
 _END: Any = object()
 
 
@@ -44,11 +49,38 @@ class Models:
         self._client = client
 
     def __getitem__(self, name: str) -> Model:
-        return Model(self._client, name)
+        """A model by "NAME", its default version, or by "NAME@VERSION"."""
+        plain, _, version = name.partition("@") if isinstance(name, str) else (name, "", "")
+        return Model(self._client, plain, version)
 
     def get(self, name: str, *, version: str = "") -> Model:
         """One version of a model; empty for the default version."""
         return Model(self._client, name, version)
+
+    def list(self, name: str = "") -> tuple[StoredModel, ...]:
+        """What the worker's store holds, by name and version; of one model if it is named."""
+        answer = self._client._ask(
+            SERVICE + "ListModels", model_pb2.ListModelsRequest(name=name), model_pb2.ListModelsResponse
+        )
+        return tuple(stored_model(each) for each in answer.models)
+
+    def describe(self, name: str, version: str = "", timeout: float = 300.0) -> ModelDetails:
+        """Layers, labels and preprocessing of a model of the store; takes seconds the first time. Raises NotFound."""
+        request = model_pb2.GetModelRequest(name=name, version=version)
+        answer = self._client._ask(SERVICE + "GetModel", request, model_pb2.ModelDetails, timeout)
+        return model_details(answer)
+
+    def promote(self, name: str, version: str) -> StoredModel:
+        """Give callers who name no version this one; calls in flight are not disturbed. Raises NotFound, or
+        FailedPrecondition for a model of the operator.
+        """
+        request = model_pb2.PromoteModelRequest(name=name, version=version)
+        return stored_model(self._client._ask(SERVICE + "PromoteModel", request, model_pb2.Model))
+
+    def delete(self, name: str, version: str) -> None:
+        """Remove one version of a tuned model. Raises NotFound, or FailedPrecondition for the default beside others."""
+        request = model_pb2.DeleteModelRequest(name=name, version=version)
+        self._client._ask(SERVICE + "DeleteModel", request, Empty)
 
 
 class Model:

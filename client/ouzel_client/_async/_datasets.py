@@ -1,0 +1,123 @@
+"""Data sets: sent, found again, looked at."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from ouzel_client import _backend_async as backend
+from ouzel_client import _dataset_types as types
+from ouzel_client._dataset_types import Dataset, DatasetReport
+from ouzel_client._dataset_wire import manifest_parts, parts
+from ouzel_client._progress import progress_bar
+from ouzel_client._sources import Files, Source, collect
+from ouzel_client.errors import Unavailable
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel_client._async._client import AsyncClient
+
+SERVICE = "/ouzel.v1.DatasetService/"
+_ASKED = 5000  # files in a question
+_LONGEST = 3600.0  # s for one call that sends files
+_CHECK = 3600.0  # s
+
+
+class AsyncDatasets:
+    """The data sets of the caller."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def upload(
+        self,
+        source: Source,
+        *,
+        title: str = "",
+        masks: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+    ) -> Dataset:
+        """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
+
+        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test; a zip file of the same; or pairs
+        (image, label) with an image as `explain` takes it. masks: a folder with a PNG of the image's path for some or
+        all, above mid-grey on the object. title: for people. progress: show a bar; None where somebody can see it.
+        Raises InvalidArgument that names the file at fault, before anything is sent.
+        """
+        files = await backend.run(collect, source, masks)
+        await self._send(files, progress)
+        return types.dataset(await self._create(files.entries, title))
+
+    async def get(self, dataset: str) -> Dataset:
+        """Raises NotFound."""
+        return types.dataset(await self._call("GetDataset", pb.GetDatasetRequest(id=dataset), pb.Dataset))
+
+    async def list(self) -> AsyncIterator[Dataset]:
+        """Newest first."""
+        request = pb.ListDatasetsRequest(page_size=100)
+        while True:
+            page = await self._call("ListDatasets", request, pb.ListDatasetsResponse)
+            for each in page.datasets:
+                yield types.dataset(each)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def delete(self, dataset: str) -> None:
+        """Raises FailedPrecondition while a job needs it."""
+        await self._call("DeleteDataset", pb.DeleteDatasetRequest(id=dataset), Empty)
+
+    async def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
+        """Have every image looked at, which takes seconds to minutes the first time."""
+        return types.report(
+            await self._call("CheckDataset", pb.CheckDatasetRequest(id=dataset), pb.DatasetReport, timeout)
+        )
+
+    async def _send(self, files: Files, progress: bool | None) -> None:
+        pauses = self._client._retry.pauses()
+        with progress_bar(progress, len(files.contents), "sending") as advance:
+            told, before = 0, None
+            while True:
+                missing = await self._missing(files)
+                for _ in range(len(files.contents) - len(missing) - told):
+                    advance()
+                told = len(files.contents) - len(missing)
+                if not missing:
+                    return
+                if before is None or len(missing) < before:
+                    pauses, before = self._client._retry.pauses(), len(missing)
+                try:
+                    requests = parts(files, missing)
+                    await self._client._worker().send(
+                        SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST
+                    )
+                except Unavailable as error:
+                    await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+
+    async def _missing(self, files: Files) -> Sequence[str]:
+        refs = {entry.file.sha256: entry.file for entry in files.entries}
+        refs |= {entry.mask.sha256: entry.mask for entry in files.entries if entry.HasField("mask")}
+        asked = [*refs.values()]
+        found: Sequence[str] = ()
+        for start in range(0, len(asked), _ASKED):
+            request = pb.FindMissingRequest(files=asked[start : start + _ASKED])
+            found = (*found, *(await self._call("FindMissing", request, pb.FindMissingResponse)).sha256)
+        return found
+
+    async def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
+        """Once more if the answer is lost: the same data set is no other."""
+        pauses = self._client._retry.pauses()
+        while True:
+            try:
+                return await self._client._worker().send(
+                    SERVICE + "CreateDataset", manifest_parts(entries, title), pb.Dataset, _LONGEST
+                )
+            except Unavailable as error:
+                await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+
+    async def _call(self, name: str, request: Any, answer: Any, timeout: float | None = None) -> Any:
+        return await self._client._ask(SERVICE + name, request, answer, timeout)

@@ -1,0 +1,251 @@
+"""`ouzel datasets`, `ouzel finetune` and `ouzel tuned`: from labelled images to a served model."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ouzel_client._cli_jobs import client as _client
+from ouzel_client._cli_jobs import follow, json_option, print_json, setting
+from ouzel_client._dataset_types import Dataset, DatasetReport
+from ouzel_client._model_types import StoredModel
+from ouzel_client._sync._job import Job
+
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@click.group()
+def datasets() -> None:
+    """The data sets that jobs learn from."""
+
+
+@datasets.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option("--title", default="", help="For people.")
+@click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of PNG masks.")
+@click.option("--check", is_flag=True, help="Have every image looked at, and print what was found.")
+@json_option
+def upload(source: Path, title: str, masks: Path | None, check: bool, as_json: bool) -> None:
+    """Send the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one."""
+    with _client() as ouzel:
+        made = ouzel.datasets.upload(source, title=title, masks=masks)
+        report = ouzel.datasets.check(made.id) if check else None
+    if as_json:
+        print_json(_plain(made) | ({"report": _report(report)} if report else {}))
+        return
+    click.echo(made.id)
+    click.echo(report if report else f"{made.images} images of {len(made.classes)} classes", err=report is None)
+
+
+@datasets.command("list")
+@json_option
+def list_datasets(as_json: bool) -> None:
+    """The newest first."""
+    with _client() as ouzel:
+        found = list(ouzel.datasets.list())
+    if as_json:
+        print_json([_plain(each) for each in found])
+        return
+    table = Table("data set", "title", "images", "classes", "created", box=None)
+    for each in found:
+        created = each.created.astimezone().strftime("%Y-%m-%d %H:%M")
+        table.add_row(each.id[:12], each.title, str(each.images), str(len(each.classes)), created)
+    Console().print(table)
+
+
+@datasets.command()
+@click.argument("dataset")
+@json_option
+def show(dataset: str, as_json: bool) -> None:
+    """What a data set holds."""
+    with _client() as ouzel:
+        found = ouzel.datasets.get(_full(ouzel, dataset))
+    if as_json:
+        print_json(_plain(found))
+        return
+    click.echo(f"{found.id}  {found.title}\n{found.images} images, {found.bytes} bytes, {found.masks} masks")
+    for label, count in found.classes.items():
+        click.echo(f"  {label}  {count}")
+
+
+@datasets.command()
+@click.argument("dataset")
+@json_option
+def check(dataset: str, as_json: bool) -> None:
+    """Have every image looked at. Exit status 1 if a job would not train on it."""
+    with _client() as ouzel:
+        report = ouzel.datasets.check(_full(ouzel, dataset))
+    print_json(_report(report)) if as_json else click.echo(report)
+    if not report.usable:
+        raise click.exceptions.Exit(1)
+
+
+@datasets.command()
+@click.argument("dataset")
+@json_option
+def delete(dataset: str, as_json: bool) -> None:
+    """Remove a data set that no job needs."""
+    with _client() as ouzel:
+        found = _full(ouzel, dataset)
+        ouzel.datasets.delete(found)
+    print_json({"deleted": found}) if as_json else click.echo(f"{found} is deleted")
+
+
+@click.command()
+@click.argument("source")
+@click.option("--base", required=True, help="The model to start from: NAME or NAME@VERSION.")
+@click.option("--name", required=True, help="Of the new model; one that is there gets its next version.")
+@click.option("--recipe", default="lp_ft", show_default=True, help="feature_extractor, fine_tune, lp_ft or scratch.")
+@click.option(
+    "--promote",
+    type=click.Choice(["never", "if_better", "always"]),
+    default="if_better",
+    show_default=True,
+    help="Whether callers who name no version get the new one.",
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set epochs=10.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--max-training-seconds", type=click.FloatRange(min=0), default=0.0, help="Train for so long at most.")
+@click.option("--image-size", type=click.IntRange(min=0), default=0, help="Pixels along each edge of the new input.")
+@click.option("--check", "only_check", is_flag=True, help="Look at the images, and train nothing.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
+@click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
+@json_option
+def finetune(
+    source: str,
+    *,
+    base: str,
+    name: str,
+    settings: tuple[str, ...],
+    only_check: bool,
+    out: Path | None,
+    detach: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make BASE a classifier of the images of SOURCE: a folder, a zip file, or the id of a data set.
+
+    Waits, and shows how it goes, unless --detach. Ctrl-C leaves the job running.
+    """
+    parameters = dict(setting(text) for text in settings)
+    with _client() as ouzel:
+        dataset = source
+        if not _ID.fullmatch(source) and "://" not in source:
+            dataset = ouzel.datasets.upload(source, title=Path(source).name).id
+        if only_check:
+            report = ouzel.datasets.check(dataset)
+            print_json(_report(report)) if as_json else click.echo(report)
+            if not report.usable:
+                raise click.exceptions.Exit(1)
+            return
+        job = ouzel.jobs.finetune(base, dataset, name=name, parameters=parameters, **options)
+        follow(job, detach=detach, out=out, as_json=as_json)
+        if not detach and not as_json:
+            click.echo(_outcome(job))
+
+
+@click.group()
+def tuned() -> None:
+    """The models of the worker's store: versions, and which of them is the default."""
+
+
+@tuned.command("list")
+@click.argument("name", default="")
+@json_option
+def list_models(name: str, as_json: bool) -> None:
+    """All models, or the versions of NAME."""
+    with _client() as ouzel:
+        found = ouzel.models.list(name)
+    if as_json:
+        print_json([_model(each) for each in found])
+        return
+    table = Table("model", "version", "default", "served", "classes", "accuracy", "base", box=None)
+    for each in found:
+        metrics = each.lineage.get("metrics", {})
+        accuracy = f"{100 * metrics['accuracy']:.1f} %" if "accuracy" in metrics else ""
+        base = f"{each.lineage['base']}@{each.lineage['base_version']}" if "base_version" in each.lineage else ""
+        marks = ("yes" if each.is_default else "", "yes" if each.served else "")
+        table.add_row(each.name, each.version, *marks, str(each.classes), accuracy, base)
+    Console().print(table)
+
+
+@tuned.command("show")
+@click.argument("name")
+@click.option("--version", default="", help="Default: the default.")
+@json_option
+def show_model(name: str, version: str, as_json: bool) -> None:
+    """Labels, preprocessing and lineage of a model."""
+    with _client() as ouzel:
+        found = ouzel.models.describe(name, version)
+    details = {"labels": list(found.labels), "preprocessing": dict(found.preprocessing)}
+    layers = {layer: list(shape) for layer, shape in found.layers.items()}
+    if as_json:
+        print_json(_model(found.model) | details | {"layers": layers})
+        return
+    for key, value in (_model(found.model) | details).items():
+        click.echo(f"{key}: {value}")
+
+
+@tuned.command()
+@click.argument("name")
+@click.option("--version", required=True)
+@json_option
+def promote(name: str, version: str, as_json: bool) -> None:
+    """Give callers who name no version this one."""
+    with _client() as ouzel:
+        found = ouzel.models.promote(name, version)
+    print_json(_model(found)) if as_json else click.echo(f"{name}: version {found.version} is the default")
+
+
+@tuned.command("delete")
+@click.argument("name")
+@click.option("--version", required=True)
+@json_option
+def delete_model(name: str, version: str, as_json: bool) -> None:
+    """Remove one version, that is not the default beside others."""
+    with _client() as ouzel:
+        ouzel.models.delete(name, version)
+    print_json({"deleted": f"{name}@{version}"}) if as_json else click.echo(f"{name}@{version} is deleted")
+
+
+def _full(ouzel: Any, dataset: str) -> str:
+    """An id may be shortened to what is unique."""
+    if _ID.fullmatch(dataset):
+        return dataset
+    found = [each.id for each in ouzel.datasets.list() if dataset and each.id.startswith(dataset)]
+    if len(found) != 1:
+        raise click.ClickException(f"{dataset!r} is the beginning of {len(found) or 'no'} data sets' ids")
+    return str(found[0])
+
+
+def _outcome(job: Job) -> str:
+    figures = job.result().summary
+    low, high = 100 * figures["accuracy_low"], 100 * figures["accuracy_high"]
+    promoted = "is the default" if figures["promoted"] else "is not the default"
+    return (
+        f"{figures['model']} version {figures['version']}: {100 * figures['accuracy']:.1f} % of the held-out images "
+        f"are right (95 %: {low:.1f} to {high:.1f}); it {promoted}"
+    )
+
+
+def _plain(dataset: Dataset) -> dict[str, Any]:
+    values = {each.name: getattr(dataset, each.name) for each in dataclasses.fields(dataset)}
+    return values | {"created": dataset.created.isoformat(), "classes": dict(dataset.classes)}
+
+
+def _report(report: DatasetReport) -> dict[str, Any]:
+    values = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
+    refused = [{"path": path, "reason": reason} for path, reason in report.refused]
+    duplicates = [dataclasses.asdict(each) for each in report.duplicates]
+    return values | {"classes": dict(report.classes), "refused": refused, "duplicates": duplicates}
+
+
+def _model(model: StoredModel) -> dict[str, Any]:
+    values = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
+    return values | {"lineage": dict(model.lineage)}

@@ -1,0 +1,122 @@
+"""Data sets and models for `testing.FakeServer`: kept in memory, never looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+
+from ouzel_protos import manifest
+from ouzel_protos.v1 import dataset_pb2, model_pb2
+
+
+class FakeDatasets:
+    """cut: files after which an upload breaks with UNAVAILABLE, or None. received: digests of the files that came, in
+    order, those that came twice too.
+    """
+
+    def __init__(self) -> None:
+        self.cut: int | None = None
+        self.received: list[str] = []
+        self.files: dict[str, bytes] = {}
+        self._known: dict[str, tuple[dataset_pb2.Dataset, list[dataset_pb2.DatasetEntry]]] = {}
+
+    def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        """The answer of a method; `request` is an iterator where a stream is sent."""
+        if name in ("UploadFiles", "CreateDataset"):
+            return self._upload(request, context) if name == "UploadFiles" else self._create(request)
+        if name == "FindMissing":
+            missing = [file.sha256 for file in request.files if file.sha256 not in self.files]
+            return dataset_pb2.FindMissingResponse(sha256=missing)
+        if name == "ListDatasets":
+            return dataset_pb2.ListDatasetsResponse(datasets=[each for each, _ in reversed(self._known.values())])
+        if request.id not in self._known:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"dataset: no data set {request.id!r}")
+        found, entries = self._known[request.id]
+        if name == "DeleteDataset":
+            del self._known[request.id]
+            return Empty()
+        if name == "CheckDataset":
+            classes = Counter(entry.label for entry in entries)
+            return dataset_pb2.DatasetReport(dataset=found.id, usable=True, classes=classes, images=len(entries))
+        return found
+
+    def _upload(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        file, content = dataset_pb2.FileRef(), b""
+        for request in requests:
+            if request.WhichOneof("part") == "file":
+                if self.cut == 0:
+                    self.cut = None
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "the upload was cut")
+                file, content = request.file, b""
+                continue
+            content += request.chunk.data
+            if len(content) == file.size:
+                assert hashlib.sha256(content).hexdigest() == file.sha256
+                self.files[file.sha256] = content
+                self.received.append(file.sha256)
+                self.cut = None if self.cut is None else self.cut - 1
+        return dataset_pb2.UploadFilesResponse(files=len(self.received))
+
+    def _create(self, requests: Iterator[Any]) -> dataset_pb2.Dataset:
+        title, entries = "", []
+        for request in requests:
+            title = title or request.title
+            entries += request.entries
+        manifest.check(entries)
+        made = dataset_pb2.Dataset(
+            id=manifest.digest(entries),
+            title=title,
+            images=len(entries),
+            bytes=sum(entry.file.size for entry in entries),
+            classes=Counter(entry.label for entry in entries),
+            masks=sum(entry.HasField("mask") for entry in entries),
+        )
+        made.create_time.GetCurrentTime()
+        return self._known.setdefault(made.id, (made, entries))[0]
+
+
+class FakeModels:
+    """versions: of each model, oldest first."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[model_pb2.Model]] = {}
+
+    def publish(self, name: str, job: str, promote: bool) -> model_pb2.Model:
+        """The next version of a name."""
+        versions = self.versions.setdefault(name, [])
+        made = model_pb2.Model(name=name, version=str(len(versions) + 1), arch="fake:net", served=True, classes=2)
+        made.lineage.update({"job": job})
+        versions.append(made)
+        if promote or len(versions) == 1:
+            self._promote(name, made.version)
+        return made
+
+    def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        """The answer of a method."""
+        if name == "ListModels":
+            found = [each for key, each in sorted(self.versions.items()) if request.name in ("", key)]
+            return model_pb2.ListModelsResponse(models=[model for versions in found for model in versions])
+        versions = self.versions.get(request.name, [])
+        default = next((each.version for each in versions if each.is_default), "")
+        model = next((each for each in versions if each.version == (request.version or default)), None)
+        if model is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"name: no model {request.name!r} of version {request.version!r}")
+        if name == "GetModel":
+            layers = [model_pb2.ModelDetails.Layer(name="conv", shape=[4, 8, 8])]
+            return model_pb2.ModelDetails(model=model, labels=["cat", "dog"], layers=layers)
+        if name == "DeleteModel":
+            if model.is_default and len(versions) > 1:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "version: is the default; promote another one first")
+            versions.remove(model)
+            return Empty()
+        self._promote(request.name, request.version)
+        return model
+
+    def _promote(self, name: str, version: str) -> None:
+        for each in self.versions[name]:
+            each.is_default = each.version == version

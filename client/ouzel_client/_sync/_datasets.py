@@ -1,0 +1,126 @@
+# Generated from _async/_datasets.py by scripts/unasync.py (`make sync`). Do not edit.
+# ruff: noqa: I001, SIM117, RUF100
+# fmt: off
+"""Data sets: sent, found again, looked at."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from ouzel_client import _backend_sync as backend
+from ouzel_client import _dataset_types as types
+from ouzel_client._dataset_types import Dataset, DatasetReport
+from ouzel_client._dataset_wire import manifest_parts, parts
+from ouzel_client._progress import progress_bar
+from ouzel_client._sources import Files, Source, collect
+from ouzel_client.errors import Unavailable
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel_client._sync._client import Client
+
+SERVICE = "/ouzel.v1.DatasetService/"
+_ASKED = 5000  # files in a question
+_LONGEST = 3600.0  # s for one call that sends files
+_CHECK = 3600.0  # s
+
+
+class Datasets:
+    """The data sets of the caller."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def upload(
+        self,
+        source: Source,
+        *,
+        title: str = "",
+        masks: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+    ) -> Dataset:
+        """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
+
+        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test; a zip file of the same; or pairs
+        (image, label) with an image as `explain` takes it. masks: a folder with a PNG of the image's path for some or
+        all, above mid-grey on the object. title: for people. progress: show a bar; None where somebody can see it.
+        Raises InvalidArgument that names the file at fault, before anything is sent.
+        """
+        files = backend.run(collect, source, masks)
+        self._send(files, progress)
+        return types.dataset(self._create(files.entries, title))
+
+    def get(self, dataset: str) -> Dataset:
+        """Raises NotFound."""
+        return types.dataset(self._call("GetDataset", pb.GetDatasetRequest(id=dataset), pb.Dataset))
+
+    def list(self) -> Iterator[Dataset]:
+        """Newest first."""
+        request = pb.ListDatasetsRequest(page_size=100)
+        while True:
+            page = self._call("ListDatasets", request, pb.ListDatasetsResponse)
+            for each in page.datasets:
+                yield types.dataset(each)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def delete(self, dataset: str) -> None:
+        """Raises FailedPrecondition while a job needs it."""
+        self._call("DeleteDataset", pb.DeleteDatasetRequest(id=dataset), Empty)
+
+    def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
+        """Have every image looked at, which takes seconds to minutes the first time."""
+        return types.report(
+            self._call("CheckDataset", pb.CheckDatasetRequest(id=dataset), pb.DatasetReport, timeout)
+        )
+
+    def _send(self, files: Files, progress: bool | None) -> None:
+        pauses = self._client._retry.pauses()
+        with progress_bar(progress, len(files.contents), "sending") as advance:
+            told, before = 0, None
+            while True:
+                missing = self._missing(files)
+                for _ in range(len(files.contents) - len(missing) - told):
+                    advance()
+                told = len(files.contents) - len(missing)
+                if not missing:
+                    return
+                if before is None or len(missing) < before:
+                    pauses, before = self._client._retry.pauses(), len(missing)
+                try:
+                    requests = parts(files, missing)
+                    self._client._worker().send(
+                        SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST
+                    )
+                except Unavailable as error:
+                    self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+
+    def _missing(self, files: Files) -> Sequence[str]:
+        refs = {entry.file.sha256: entry.file for entry in files.entries}
+        refs |= {entry.mask.sha256: entry.mask for entry in files.entries if entry.HasField("mask")}
+        asked = [*refs.values()]
+        found: Sequence[str] = ()
+        for start in range(0, len(asked), _ASKED):
+            request = pb.FindMissingRequest(files=asked[start : start + _ASKED])
+            found = (*found, *(self._call("FindMissing", request, pb.FindMissingResponse)).sha256)
+        return found
+
+    def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
+        """Once more if the answer is lost: the same data set is no other."""
+        pauses = self._client._retry.pauses()
+        while True:
+            try:
+                return self._client._worker().send(
+                    SERVICE + "CreateDataset", manifest_parts(entries, title), pb.Dataset, _LONGEST
+                )
+            except Unavailable as error:
+                self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+
+    def _call(self, name: str, request: Any, answer: Any, timeout: float | None = None) -> Any:
+        return self._client._ask(SERVICE + name, request, answer, timeout)
