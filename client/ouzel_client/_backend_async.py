@@ -67,7 +67,7 @@ class Connection:
         multi = self._open().stream_unary(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         async def guarded() -> AsyncGenerator[Message]:
             try:

@@ -108,12 +108,12 @@ class Connection:
         multi = self._open().stream_unary(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         def guarded() -> Iterator[Message]:
             try:
                 yield from requests
-            except BaseException as error:  # gRPC would swallow it, in a thread of its own
+            except Exception as error:  # gRPC would swallow it, in a thread of its own
                 failed.append(error)
                 raise
 

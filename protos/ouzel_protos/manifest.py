@@ -45,7 +45,8 @@ def labelled(paths: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
     """(name, path, label, split) of each image in a folder: LABEL/.../FILE, or SPLIT/LABEL/.../FILE.
 
     Hidden files and those that archives of some systems add are left out. A first folder that all share is not a label,
-    and is left out of the path. Raises BadEntry for a file that is no image by its suffix, or lies in no folder of a class.
+    and is left out of the path. Raises BadEntry for a file that is no image by its suffix, or lies in no folder of a
+    class.
     """
     kept = sorted(path for path in paths if not any(_is_hidden(part) for part in path.split("/")))
     parts = {path: path.split("/") for path in kept}
