@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
 _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
-_SHOWN = ("images/", "crops/")
+_SHOWN = ("images/", "crops/", "compared/", "mistakes/")
 
 
 class AsyncJob:

