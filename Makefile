@@ -53,12 +53,13 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
 
-bench: $(STAMP) ## measure against captum, pytorch-grad-cam and lucent, and the job service
+bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent and fastai, and the job service
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
 	@$(BIN)/python benchmarks/explain.py
 	@$(BIN)/python benchmarks/saliency.py
 	@$(BIN)/python benchmarks/maximize.py
 	@$(BIN)/python benchmarks/jobs.py
+	@$(BIN)/python benchmarks/finetune.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt
 	@scripts/lock.sh

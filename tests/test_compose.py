@@ -29,7 +29,7 @@ def test_hardened_and_on_loopback(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert service["healthcheck"]["test"][0] == "CMD"
     named = {volume.partition(":")[0] for volume in service["volumes"]}
     assert named <= COMPOSE["volumes"].keys()
@@ -44,6 +44,21 @@ def test_the_gpu_is_asked_for_in_its_profile_only() -> None:
         cpu["healthcheck"],
         cpu["environment"],
     )
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_a_worker_can_publish_what_it_has_tuned(name: str) -> None:
+    """It writes the model store, and finds TorchServe's management API, on loopback, with its tokens."""
+    service, torchserve = SERVICES[name], SERVICES["torchserve"]
+    assert service["network_mode"] == "service:torchserve"
+    assert service["depends_on"]["torchserve"]["condition"] == "service_healthy"
+    assert "ports" not in service
+    volumes = {place.split(":")[0]: place.split(":")[1:] for place in service["volumes"]}
+    assert volumes["models"] == [service["environment"]["OUZEL_MODEL_STORE"]]
+    # The record in it names files by their paths, so that it must lie at the same place.
+    assert volumes["serving"] == [service["environment"]["OUZEL_WORKER_SERVING_STATE"], "ro"]
+    assert torchserve["environment"]["OUZEL_STATE"] == service["environment"]["OUZEL_WORKER_SERVING_STATE"]
+    assert any(port.endswith(":7090") for port in torchserve["ports"])
 
 
 def test_the_image_starts_what_the_file_starts() -> None:
@@ -64,7 +79,7 @@ def _found(words: list[str]) -> list[str]:
 def test_the_commands_as_processes(name: str, lite0_store: Path, tmp_path: Path) -> None:
     service = SERVICES[name]
     shutil.copytree(lite0_store, tmp_path / "models")
-    places = {"/state": str(tmp_path / "state"), "/models": str(tmp_path / "models")}
+    places = {"/state": str(tmp_path / "state"), "/models": str(tmp_path / "models"), "/jobs": str(tmp_path / "jobs")}
     own = {key: places.get(value, "") for key, value in service["environment"].items()}
     ports = {f"OUZEL_{key.upper()}_PORT": str(port) for key, port in asdict(Ports.free()).items()}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OUZEL_")}
