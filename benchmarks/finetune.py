@@ -77,10 +77,9 @@ def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, op
     for title, rows in (("frozen, 10 epochs", frozen), ("to equal accuracy", equal)):
         a, a_right, b, b_right = (median(column) for column in zip(*rows, strict=True))
         ratio = f"{median(row[0] / row[2] for row in rows):.1f}" if b != float("inf") else "not reached"
-        print(
-            f"| {name} | {len(examples)} | {title} | {a:.1f} | {a_right:.3f} | {b:.1f} | {b_right:.3f} | {ratio} |",
-            flush=True,
-        )
+        images = len({each.name for each in examples})
+        figures = f"{a:.1f} | {a_right:.3f} | {b:.1f} | {b_right:.3f} | {ratio}"
+        print(f"| {name} | {images} | {title} | {figures} |", flush=True)
 
 
 def _first(course: Sequence[tuple[float, float]], wanted: float) -> tuple[float, float]:

@@ -57,7 +57,15 @@ def test_the_snippets_run(tmp_path: Path, chelsea: np.ndarray, environment: dict
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         if "print(e.labels[0], e.scores[0])" in text:
             assert done.stdout.startswith("Egyptian cat 0.3"), done.stdout
-    for name in ("why.png", "overlay.png", "answer.json", "why/cat.guided.png", "why/cat.npz", "found/sheet.png", "report/report.html"):
+    for name in (
+        "why.png",
+        "overlay.png",
+        "answer.json",
+        "why/cat.guided.png",
+        "why/cat.npz",
+        "found/sheet.png",
+        "report/report.html",
+    ):
         assert (folder / name).stat().st_size > 0
     assert (
         "Nothing is running"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from collections import OrderedDict
 
@@ -191,3 +192,44 @@ def test_state_that_does_not_fit_by_order(state, message):
 def test_unknown_way_of_matching():
     with pytest.raises(InvalidArgument, match="'shape' is not one of name, order"):
         weights.match({}, network(), by="shape")
+
+
+def safetensors_file(path, header, body=b"", length=None):
+    text = json.dumps(header).encode()
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "length"),
+    [
+        ({}, b"", 2**60),  # a header that would fill any memory
+        ({}, b"", 200 * 2**20),
+        ({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, bytes(8), None),  # ends early
+        (
+            {
+                "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+                "b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+            },
+            bytes(12),
+            None,
+        ),  # overlap
+        ({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 16]}}, bytes(16), None),
+        ({"a": {"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}}, bytes(16), None),
+        ({"a": {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}}, bytes(16), None),
+    ],
+)
+def test_hostile_safetensors_are_refused(tmp_path, header, body, length):
+    path = safetensors_file(tmp_path / "x.safetensors", header, body, length)
+    with pytest.raises(InvalidArgument, match=r"x\.safetensors is not a file of tensors"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
+    small = nn.Linear(2, 2)
+    state = {name: tensor.clone() for name, tensor in small.state_dict().items()}
+    state["weight"][0, 1] = value
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(InvalidArgument, match="weight holds values that are not finite"):
+        weights.match(weights.read(tmp_path / "x.safetensors"), small)
