@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # what a full disk, or a used-up quota, says
+
 
 @contextmanager
 def written(path: Path, *, replace: bool = True) -> Iterator[Path]:

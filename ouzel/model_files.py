@@ -22,8 +22,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ouzel.durable import sync_folder, written
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
+from ouzel.durable import FULL, sync_folder, written
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, ResourceExhausted
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -158,13 +158,15 @@ class ModelFiles:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Errors of the file system become FailedPrecondition: no right to write, a full disk."""
+        """Errors of the file system become ResourceExhausted (a full disk) or FailedPrecondition (all others)."""
         try:
             yield
         except OSError as error:
             if isinstance(error, OuzelError):
                 raise
             reason = error.strerror or type(error).__name__
+            if error.errno in FULL:
+                raise ResourceExhausted(f"the disk of the model store {self.folder} is full ({reason})") from error
             raise FailedPrecondition(f"the model store {self.folder} cannot be written: {reason}") from error
 
     def _sidecar(self, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,9 @@ from ouzel_protos.manifest import BadEntry
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[tuple[ImageInput, str]]"
+Boxes: TypeAlias = Mapping[str, Sequence[tuple[float, float, float, float]]]
 Read = Callable[[], bytes]
+_EDGES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Files:
     contents: Mapping[str, Read]
 
 
-def collect(source: Source, masks: str | os.PathLike[str] | None) -> Files:
+def collect(source: Source, masks: str | os.PathLike[str] | None, boxes: Boxes | None = None) -> Files:
     """Read every file once, for its digest. Raises InvalidArgument that names the file at fault."""
+    left = dict(boxes or {})
     entries: list[pb.DatasetEntry] = []
     contents: dict[str, Read] = {}
     try:
@@ -43,7 +46,14 @@ def collect(source: Source, masks: str | os.PathLike[str] | None) -> Files:
             mask = Path(masks, path).with_suffix(".png") if masks is not None else None
             if mask is not None and mask.is_file():
                 entry.mask.CopyFrom(_hashed(mask.read_bytes, str(mask), contents))
+            for edges in left.pop(path, ()):
+                try:
+                    entry.boxes.append(pb.Box(**dict(zip(_EDGES, edges, strict=True))))
+                except (TypeError, ValueError):
+                    raise BadEntry(f"boxes: {edges!r:.80} of {path} is no left, top, right, bottom", "boxes") from None
             entries.append(entry)
+        if left:
+            raise BadEntry(f"boxes: there is no image {min(left)!r:.200}", "boxes")
         if masks is not None and not any(entry.HasField("mask") for entry in entries):
             raise BadEntry(f"masks: {masks} holds no PNG of the path of an image", "masks")
         manifest.check(entries)

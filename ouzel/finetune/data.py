@@ -20,7 +20,8 @@ SPLITS = ("train", "validation", "test")
 class Example:
     """read: gives the bytes of a PNG, JPEG or WebP file, whose SHA-256 in hex is sha256. split: one of SPLITS, or ""
     if that is left to us. group: images of the same one never come to lie on two sides, near duplicates say; "" is the
-    image's own. read_mask: gives an image of the same size, above mid-grey on the object.
+    image's own. read_mask: gives an image of the same size, above mid-grey on the object; without it, boxes: of the
+    object, left, top, right, bottom in pixels.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Example:
     split: str = ""
     group: str = ""
     read_mask: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)

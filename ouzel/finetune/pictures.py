@@ -55,9 +55,14 @@ class Pictures:
 
     def mask(self, example: Example) -> Tensor | None:
         """(H, W) of bool, True on the object, as far as the model sees it."""
-        if example.read_mask is None:
+        if example.read_mask is not None:
+            image = models.decode(example.read_mask()).convert("L")
+        elif example.boxes:
+            image = Image.new("L", models.original_size(models.decode(example.read())))
+            for left, top, right, bottom in example.boxes:
+                image.paste(255, (round(left), round(top), round(right), round(bottom)))
+        else:
             return None
-        image = models.decode(example.read_mask()).convert("L")
         height, width = self.preprocessing.input_size
         seen = image.resize((width, height), Image.Resampling.BILINEAR, box=self.preprocessing.view(*image.size))
         return torch.tensor(np.asarray(seen) > 127)

@@ -6,7 +6,6 @@ hashed again whenever it is read.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -17,12 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ouzel.durable import sync_folder
+from ouzel.durable import FULL, sync_folder
 from ouzel.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 
 CHUNK = 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Incoming:
@@ -141,6 +139,6 @@ def _disk_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise ResourceExhausted(f"the disk of the artifacts is full ({error.strerror})") from error
         raise

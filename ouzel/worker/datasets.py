@@ -18,7 +18,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from ouzel.durable import written
+from ouzel.durable import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from ouzel.worker import isolated
 from ouzel.worker.artifacts import Artifacts
@@ -181,7 +181,9 @@ class Datasets:
             with written(path) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
-            raise ResourceExhausted(f"the disk of the data sets cannot be written ({error.strerror})") from error
+            if error.errno not in FULL:
+                raise
+            raise ResourceExhausted(f"the disk of the data sets is full ({error.strerror})") from error
 
     @staticmethod
     def _about(path: Path) -> pb.Dataset | None:

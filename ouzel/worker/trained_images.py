@@ -99,6 +99,7 @@ def examples(dataset: str, work: Work) -> list[Example]:
             entry.split,
             groups.get(entry.path, ""),
             reader(entry.mask) if entry.HasField("mask") else None,
+            tuple((box.left, box.top, box.right, box.bottom) for box in entry.boxes),
         )
         for entry in entries
         if entry.path not in refused

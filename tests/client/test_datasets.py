@@ -130,8 +130,8 @@ def test_a_file_that_vanishes_while_others_travel_is_an_error(client, tmp_path, 
 
     real = _datasets.collect
 
-    def collect(source, masks):
-        found = real(source, masks)
+    def collect(*arguments):
+        found = real(*arguments)
         os.unlink(tmp_path / "dog/2.png")
         return found
 
@@ -147,6 +147,16 @@ def test_masks_go_along(client, tmp_path):
     assert made.masks == 2
     with pytest.raises(InvalidArgument, match="masks"):
         client.datasets.upload(tmp_path / "images", masks=folder(tmp_path / "others", {"x/1.png": png(1)}))
+
+
+def test_boxes_go_along(client, server, tmp_path):
+    boxes = {"cat/0.png": [(0, 1, 4.5, 8)]}
+    made = client.datasets.upload(folder(tmp_path, FILES), boxes=boxes)
+    entry = server.datasets._known[made.id][1][0]
+    assert [(box.left, box.top, box.right, box.bottom) for box in entry.boxes] == boxes["cat/0.png"]
+    for bad, said in (({"cat/7.png": []}, "no image 'cat/7.png'"), ({"cat/0.png": [(1, 2)]}, "is no left, top")):
+        with pytest.raises(InvalidArgument, match=said):
+            client.datasets.upload(tmp_path, boxes=bad)
 
 
 def test_folders_may_say_what_images_are_for(client, server, tmp_path):

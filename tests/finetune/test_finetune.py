@@ -134,14 +134,16 @@ def test_masks_tell_how_much_of_the_map_is_on_the_object(tiny, colours):
         image.save(out, "PNG")
         return out.getvalue()
 
-    def inside(left: int, right: int) -> float:
-        data = [dataclasses.replace(each, read_mask=lambda: mask(left, right)) for each in colours]
+    def inside(left: int, right: int, boxes: bool = False) -> float:
+        given = {"boxes": ((left, 0, right, 40),)} if boxes else {"read_mask": lambda: mask(left, right)}
+        data = [dataclasses.replace(each, **given) for each in colours]
         report = reports.make_report(tiny, finetune(tiny, data, "feature_extractor"), blend)
         assert set(report.inside) == {"before", "after"}
         return report.inside["after"]
 
     whole = inside(0, 40)  # less than 1 only where a map is empty
     assert 0 < whole <= 1
+    assert inside(0, 20, boxes=True) == inside(0, 20)
     assert inside(0, 20) + inside(20, 40) == pytest.approx(whole, abs=0.02)
 
 

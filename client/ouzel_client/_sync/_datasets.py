@@ -17,7 +17,7 @@ from ouzel_client import _dataset_types as types
 from ouzel_client._dataset_types import Dataset, DatasetReport
 from ouzel_client._dataset_wire import manifest_parts, parts
 from ouzel_client._progress import progress_bar
-from ouzel_client._sources import Files, Source, collect
+from ouzel_client._sources import Boxes, Files, Source, collect
 from ouzel_client.errors import Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
 
@@ -42,16 +42,18 @@ class Datasets:
         *,
         title: str = "",
         masks: str | os.PathLike[str] | None = None,
+        boxes: Boxes | None = None,
         progress: bool | None = None,
     ) -> Dataset:
         """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
 
         source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test; a zip file of the same; or pairs
         (image, label) with an image as `explain` takes it. masks: a folder with a PNG of the image's path for some or
-        all, above mid-grey on the object. title: for people. progress: show a bar; None where somebody can see it.
+        all, above mid-grey on the object. boxes: instead, (left, top, right, bottom) in pixels of the objects, by path;
+        of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see it.
         Raises InvalidArgument that names the file at fault, before anything is sent.
         """
-        files = backend.run(collect, source, masks)
+        files = backend.run(collect, source, masks, boxes)
         self._send(files, progress)
         return types.dataset(self._create(files.entries, title))
 
