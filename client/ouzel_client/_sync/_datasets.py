@@ -50,8 +50,8 @@ class Datasets:
         source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test; a zip file of the same; or pairs
         (image, label) with an image as `explain` takes it. masks: a folder with a PNG of the image's path for some or
         all, above mid-grey on the object. boxes: instead, (left, top, right, bottom) in pixels of the objects, by path;
-        of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see it.
-        Raises InvalidArgument that names the file at fault, before anything is sent.
+        of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see
+        it. Raises InvalidArgument that names the file at fault, before anything is sent.
         """
         files = backend.run(collect, source, masks, boxes)
         self._send(files, progress)
