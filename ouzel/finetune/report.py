@@ -25,6 +25,7 @@ from ouzel.saliency import Explainer, Saliency
 Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _MISTAKES = 12
 _COMPARED = 6
+_TABLE = 60  # classes
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { border: 1px solid #ccc; padding: .2em .6em; }
@@ -206,6 +207,8 @@ def page(report: Report, title: str, lineage: Mapping[str, Any]) -> str:
 
 
 def _confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
+    if len(labels) > _TABLE:
+        return f"<p>A table of {len(labels)} classes would be too large; report.json has it.</p>"
     head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
     rows = "".join(
         f"<tr><th>{html.escape(label)}</th>{''.join(f'<td class=n>{count}</td>' for count in row)}</tr>"

@@ -18,6 +18,7 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 SPLITS = ("", "train", "validation", "test")
 LARGEST_FILE = 32 * 2**20  # bytes
 MOST_IMAGES = 200_000
+MOST_CLASSES = 2000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _LONGEST_PATH, _LONGEST_LABEL = 512, 200  # characters
 _MOST_BOXES = 1000
@@ -94,11 +95,13 @@ def check(entries: Iterable[pb.DatasetEntry]) -> None:
 
 
 def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
-    """Raises BadEntry where there is nothing to tell apart."""
+    """Raises BadEntry where there is nothing to tell apart, or too much."""
     labels = {entry.label for entry in entries}
     if len(labels) < 2:
         what = f"only the class {min(labels)!r:.80}" if labels else "no image"
         raise BadEntry(f"entries: there is {what}; two classes are needed at least", "entries")
+    if len(labels) > MOST_CLASSES:
+        raise BadEntry(f"entries: {len(labels)} classes are more than {MOST_CLASSES}", "entries")
 
 
 def check_path(path: str, field: str) -> None:

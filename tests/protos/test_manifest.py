@@ -98,11 +98,14 @@ def test_two_of_the_same_path_and_too_many_are_refused(monkeypatch):
         manifest.check([entry(f"a/{n}.png") for n in range(3)])
 
 
-def test_one_class_is_nothing_to_tell_apart():
+def test_one_class_is_nothing_to_tell_apart_and_thousands_are_too_many(monkeypatch):
     with pytest.raises(BadEntry, match="no image"):
         manifest.check_classes([])
     with pytest.raises(BadEntry, match="only the class 'cat'"):
         manifest.check_classes([entry("cat/1.png"), entry("cat/2.png")])
+    monkeypatch.setattr(manifest, "MOST_CLASSES", 2)
+    with pytest.raises(BadEntry, match="3 classes are more than 2"):
+        manifest.check_classes([entry(f"{label}/1.png", label) for label in "abc"])
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     assert summary["accuracy_low"] < 1.0 == summary["accuracy_high"]
     names = {each.name for each in place.store.artifacts("me", done.id)}
     assert {"report.html", "report.json", "curves.png", "compared/00-before.png", "compared/00-after.png"} <= names
+    assert (summary["confusion"], "history" in summary) == ([[2.0, 0.0], [0.0, 2.0]], False)
     tuned = models.load(place.models.find("colours"))
     assert tuned.labels == ("blue", "red")
     assert tuned.digest == summary["digest"]

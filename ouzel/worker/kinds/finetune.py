@@ -32,6 +32,7 @@ _DEFAULT = "lp_ft"
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
+_GROWING, _FEW = ("labels", "confusion"), 20  # classes
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 _LIBRARIES = ("ouzel", "torch", "torchvision", "timm", "numpy")
 
@@ -92,7 +93,13 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     if work.stop_wanted():
         raise Stopped
     published = _publish(spec, work, base, tuned, lineage)
-    return Done(_files(spec, found, lineage), {**reports.summary(found), **published})
+    return Done(_files(spec, found, lineage), {**_short(reports.summary(found)), **published})
+
+
+def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what grows with classes and epochs, where there are many: lists of jobs carry their results."""
+    few = len(summary["labels"]) <= _FEW
+    return {key: value for key, value in summary.items() if key != "history" and (few or key not in _GROWING)}
 
 
 class _Told:
