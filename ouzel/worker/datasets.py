@@ -136,6 +136,11 @@ class Datasets:
 
         return self._files(owner).collect(referenced, age)
 
+    def collect_all(self) -> None:
+        """`collect`, for all owners: what was uploaded and never made a data set."""
+        for folder in self._folder.glob("*/files"):
+            self.collect(folder.parent.name)
+
     def report(self, owner: str, dataset: str) -> pb.DatasetReport:
         """What a look at every image finds. Takes seconds to minutes the first time. Raises Unavailable."""
         self.get(owner, dataset)

@@ -19,6 +19,7 @@ from pathlib import Path
 from ouzel.errors import Unavailable
 from ouzel.worker import identity, policy
 from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.datasets import Datasets
 from ouzel.worker.executor import Executor, Task
 from ouzel.worker.job import Job, Lease, Limits
 from ouzel.worker.lost import Lost
@@ -130,6 +131,8 @@ class Runner:
         if time.monotonic() - self._collected > _COLLECT_SECONDS:
             self._collected = time.monotonic()
             self._artifacts.collect(self._store.referenced)
+            if self._places.uploads is not None:
+                Datasets(self._places.uploads).collect_all()
 
     def _claim(self) -> bool:
         claimed = self._store.claim(self.name, limits=self._options.limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 
 import numpy as np
 import pytest
@@ -178,6 +179,18 @@ def test_deleted_ones_are_gone_and_their_files_go_when_nobody_needs_them(dataset
     assert datasets.collect("me") == 0  # young ones stay: an upload may be under way
     assert datasets.collect("me", age=-1) == 2
     assert datasets.missing("me", [ref(content) for content in two_colours(2).values()]) == []
+
+
+def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
+    made = stored(datasets, "me", two_colours(2))
+    upload = datasets.upload("you")
+    upload.begin(ref(b"alone"))
+    upload.write(pb.Chunk(data=b"alone"))
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1, 1))
+    datasets.collect_all()
+    assert datasets.missing("you", [ref(b"alone")])
+    assert datasets.missing("me", [entry.file for entry in datasets.entries("me", made.id)]) == []
 
 
 def test_a_report_is_made_once(datasets, monkeypatch):
