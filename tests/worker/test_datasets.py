@@ -188,6 +188,11 @@ def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
     upload.write(pb.Chunk(data=b"alone"))
     for path in tmp_path.rglob("*"):
         os.utime(path, (1, 1))
+    assert not datasets.missing("you", [ref(b"alone")])  # somebody asks, and may be about to use it
+    datasets.collect_all()
+    assert not datasets.missing("you", [ref(b"alone")])
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1, 1))
     datasets.collect_all()
     assert datasets.missing("you", [ref(b"alone")])
     assert datasets.missing("me", [entry.file for entry in datasets.entries("me", made.id)]) == []
