@@ -13,7 +13,8 @@ from rich.table import Table
 
 from ouzel_client._cli_jobs import client as _client
 from ouzel_client._cli_jobs import follow, json_option, print_json, setting
-from ouzel_client._dataset_types import Dataset, DatasetReport
+from ouzel_client._dataset_types import Dataset, DatasetReport, report_of
+from ouzel_client._job_types import FinetuneResult
 from ouzel_client._model_types import StoredModel
 from ouzel_client._sync._job import Job
 
@@ -139,9 +140,9 @@ def finetune(
         if not _ID.fullmatch(source) and "://" not in source:
             dataset = ouzel.datasets.upload(source, title=Path(source).name).id
         if only_check:
-            report = ouzel.datasets.check(dataset)
-            print_json(_report(report)) if as_json else click.echo(report)
-            if not report.usable:
+            found = ouzel.jobs.check_finetune(base, dataset, name=name, parameters=parameters, **options)
+            print_json(found) if as_json else click.echo(report_of(found))
+            if not found["usable"]:
                 raise click.exceptions.Exit(1)
             return
         job = ouzel.jobs.finetune(base, dataset, name=name, parameters=parameters, **options)
@@ -225,13 +226,15 @@ def _full(ouzel: Any, dataset: str) -> str:
 
 
 def _outcome(job: Job) -> str:
-    figures = job.result().summary
-    low, high = 100 * figures["accuracy_low"], 100 * figures["accuracy_high"]
-    promoted = "is the default" if figures["promoted"] else "is not the default"
-    return (
-        f"{figures['model']} version {figures['version']}: {100 * figures['accuracy']:.1f} % of the held-out images "
-        f"are right (95 %: {low:.1f} to {high:.1f}); it {promoted}"
-    )
+    found = job.result(pictures=False)
+    if not isinstance(found, FinetuneResult):
+        raise TypeError(f"{job.id} is of kind {job.kind}")
+    if found.promoted:
+        promoted = "it is the default"
+    else:
+        promoted = f"it is not the default, `ouzel tuned promote {found.model} --version {found.version}` makes it that"
+    served = "" if found.served else "; not served yet"
+    return f"{found}; {promoted}{served}"
 
 
 def _plain(dataset: Dataset) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any)
         raise click.ClickException(str(job.failure))
     files = _download(job, out) if out is not None else []
     if as_json:
-        summary = job.result().summary
+        summary = job.result(pictures=False).summary
         print_json({**_plain(job), "summary": dict(summary), "files": files})
     else:
         click.echo("\n".join(files) or f"{job.id}: `ouzel jobs download {job.id} --out FOLDER` fetches what it found")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Any
+
+from google.protobuf import json_format
 
 from ouzel_protos.v1 import dataset_pb2 as pb
 
@@ -88,6 +91,11 @@ def report(message: pb.DatasetReport) -> DatasetReport:
         ),
         message.images,
     )
+
+
+def report_of(values: Mapping[str, Any]) -> DatasetReport:
+    """The same, as a check of a job has it."""
+    return report(json_format.ParseDict(dict(values), pb.DatasetReport(), ignore_unknown_fields=True))
 
 
 def _sorted(counts: Mapping[str, int]) -> Mapping[str, int]:

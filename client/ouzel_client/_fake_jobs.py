@@ -7,13 +7,15 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel_client._fake_store import FakeModels
+from ouzel_client import _fake_finetune
+from ouzel_client._fake_models import FakeModels
 from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
@@ -30,12 +32,15 @@ class _FakeJob:
 
 class FakeJobs:
     """steps: of every job, told as progress. fail: message of the failure of the jobs that are created from now on, or
-    empty. hold: whether jobs stay RUNNING. cut: events after which a stream breaks with UNAVAILABLE, or None.
+    empty. hold: whether jobs stay RUNNING. cut: events after which a stream breaks with UNAVAILABLE, or None. better:
+    whether a fine-tuned version is better than the present default, which is what promote="if_better" asks; their
+    figures are always the same. models: where such versions go.
     """
 
     def __init__(self, models: FakeModels | None = None) -> None:
-        self.models = models or FakeModels()
+        self.models = models or FakeModels({})
         self.steps = 3
+        self.better = True
         self.fail = ""
         self.hold = False
         self.cut: int | None = None
@@ -82,6 +87,10 @@ class FakeJobs:
 
     def _create(self, request: pb.CreateJobRequest, context: grpc.ServicerContext) -> pb.Job:
         body = request.spec.SerializeToString(deterministic=True)
+        if request.spec.HasField("finetune"):
+            self._check_finetune(request.spec.finetune, context)
+        if request.validate_only:
+            return self._checked(request)
         with self._lock:
             for known in self._jobs.values():
                 if request.request_id and known.message.request_id == request.request_id:
@@ -135,6 +144,8 @@ class FakeJobs:
                     pb.Progress(step=message.progress.step + 1, steps=self.steps, phase="pretending")
                 )
                 _tell(job, pb.JobEvent(progress=message.progress))
+                if message.spec.HasField("finetune"):
+                    _tell(job, pb.JobEvent(metric=_fake_finetune.metric(message.progress)))
             elif self.fail:
                 message.error.CopyFrom(pb.JobError(failure_class=pb.JobError.USER, message=self.fail, field="spec"))
                 _move(job, pb.Job.FAILED)
@@ -142,32 +153,33 @@ class FakeJobs:
                 self._succeed(job)
 
     def _succeed(self, job: _FakeJob) -> None:
-        spec = job.message.spec.WhichOneof("kind") or ""
-        if spec == "finetune":
-            self._tune(job)
-            return
-        targets = getattr(job.message.spec, spec).targets
-        folder = "images" if spec == "maximize" else "crops"
-        job.files = {f"{folder}/{number:03}.png": _png(number) for number in range(len(targets))}
+        kind = job.message.spec.WhichOneof("kind") or ""
+        if kind == "finetune":
+            names: Sequence[str] = _fake_finetune.FILES
+            summary = _fake_finetune.publish(job.message, self.models, self.better)
+        else:
+            folder = "images" if kind == "maximize" else "crops"
+            names = [f"{folder}/{n:03}.png" for n in range(len(getattr(job.message.spec, kind).targets))]
+            summary = {"steps": self.steps}
+        job.files = {name: _png(number) for number, name in enumerate(names)}
         for name, content in job.files.items():
             digest = hashlib.sha256(content).hexdigest()
             job.message.result.artifacts.add(name=name, media_type="image/png", size=len(content), sha256=digest)
-        job.message.result.summary.update({"steps": self.steps})
+        job.message.result.summary.update(summary)
         _move(job, pb.Job.SUCCEEDED)
 
-    def _tune(self, job: _FakeJob) -> None:
-        spec = job.message.spec.finetune
-        _tell(job, pb.JobEvent(metric=pb.Metric(step=self.steps, values={"loss": 0.1, "accuracy": 0.9})))
-        made = self.models.publish(spec.name, job.message.id, spec.promote != pb.FinetuneSpec.NEVER)
-        figures: dict[str, Any] = {
-            "accuracy": 0.9,
-            "accuracy_low": 0.8,
-            "accuracy_high": 0.95,
-            "balanced_accuracy": 0.9,
-        }
-        published = {"model": made.name, "version": made.version, "promoted": made.is_default, "served": True}
-        job.message.result.summary.update(figures | published)
-        _move(job, pb.Job.SUCCEEDED)
+    def _check_finetune(self, spec: pb.FinetuneSpec, context: grpc.ServicerContext) -> None:
+        if self.models.find(*spec.base.partition("@")[::2]) is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"base: no model {spec.base!r}")
+        if self.models.is_operators(spec.name):
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, f"name: {spec.name!r} is the operator's model")
+
+    def _checked(self, request: pb.CreateJobRequest) -> pb.Job:
+        """The answer to a request that is only to be checked: a job without an id."""
+        job = pb.Job(spec=request.spec, labels=request.labels, priority=request.priority)
+        if request.spec.HasField("finetune"):
+            job.result.summary.update(_fake_finetune.report(self.models.labels))
+        return job
 
     def _download(self, job: _FakeJob, request: pb.DownloadArtifactRequest, context: grpc.ServicerContext) -> Any:
         if request.name not in job.files:

@@ -1,4 +1,4 @@
-"""Data sets and models for `testing.FakeServer`: kept in memory, never looked at."""
+"""Data sets for `testing.FakeServer`: kept in memory, never looked at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel_protos import manifest
-from ouzel_protos.v1 import dataset_pb2, model_pb2
+from ouzel_protos.v1 import dataset_pb2
 
 
 class FakeDatasets:
@@ -78,45 +78,3 @@ class FakeDatasets:
         )
         made.create_time.GetCurrentTime()
         return self._known.setdefault(made.id, (made, entries))[0]
-
-
-class FakeModels:
-    """versions: of each model, oldest first."""
-
-    def __init__(self) -> None:
-        self.versions: dict[str, list[model_pb2.Model]] = {}
-
-    def publish(self, name: str, job: str, promote: bool) -> model_pb2.Model:
-        """The next version of a name."""
-        versions = self.versions.setdefault(name, [])
-        made = model_pb2.Model(name=name, version=str(len(versions) + 1), arch="fake:net", served=True, classes=2)
-        made.lineage.update({"job": job})
-        versions.append(made)
-        if promote or len(versions) == 1:
-            self._promote(name, made.version)
-        return made
-
-    def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answer of a method."""
-        if name == "ListModels":
-            found = [each for key, each in sorted(self.versions.items()) if request.name in ("", key)]
-            return model_pb2.ListModelsResponse(models=[model for versions in found for model in versions])
-        versions = self.versions.get(request.name, [])
-        default = next((each.version for each in versions if each.is_default), "")
-        model = next((each for each in versions if each.version == (request.version or default)), None)
-        if model is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"name: no model {request.name!r} of version {request.version!r}")
-        if name == "GetModel":
-            layers = [model_pb2.ModelDetails.Layer(name="conv", shape=[4, 8, 8])]
-            return model_pb2.ModelDetails(model=model, labels=["cat", "dog"], layers=layers)
-        if name == "DeleteModel":
-            if model.is_default and len(versions) > 1:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "version: is the default; promote another one first")
-            versions.remove(model)
-            return Empty()
-        self._promote(request.name, request.version)
-        return model
-
-    def _promote(self, name: str, version: str) -> None:
-        for each in self.versions[name]:
-            each.is_default = each.version == version

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,20 +31,26 @@ class _Shown:
         self._bar, self._notebook = bar, notebook
         self._task = bar.add_task(job, total=None)
         self._previews: dict[str, Any] = {}
+        self._phase = self._figures = ""
 
     def __call__(self, event: JobEvent) -> None:
         if isinstance(event, ProgressEvent):
             done = event.progress
-            self._bar.update(self._task, completed=done.step, total=done.steps or None, description=done.phase)
+            if done.phase != self._phase:
+                self._phase, self._figures = done.phase, ""
+            self._bar.update(self._task, completed=done.step, total=done.steps or None, description=self._text())
         elif isinstance(event, MetricEvent):
-            values = ", ".join(f"{name} {value:.4g}" for name, value in event.values.items())
-            self._bar.update(self._task, description=values)
+            self._figures = figures(event.values)
+            self._bar.update(self._task, description=self._text())
         elif isinstance(event, StateEvent):
             self._bar.console.print(f"{event.state}: {event.reason}", highlight=False, markup=False)
         elif isinstance(event, LogEvent):
             self._bar.console.print(f"{event.level}: {event.message}", highlight=False, markup=False)
         elif isinstance(event, PreviewEvent) and self._notebook is not None:
             self._preview(event)
+
+    def _text(self) -> str:
+        return ": ".join(filter(None, (self._phase, self._figures)))
 
     def _preview(self, event: PreviewEvent) -> None:
         """One place for each target, whose picture changes."""
@@ -52,6 +59,31 @@ class _Shown:
             self._previews[place].update(event)
         else:
             self._previews[place] = self._notebook(event, display_id=True)
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """Figures in a line: those that are known first, in a form that people read easily."""
+    known = [show(values[name]) for name, show in _FORMS.items() if name in values]
+    return ", ".join(filter(None, known + [f"{name} {values[name]:.4g}" for name in values if name not in _FORMS]))
+
+
+def _duration(seconds: float) -> str:
+    """Empty while it cannot be told."""
+    if not math.isfinite(seconds):
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}") + " left"
+
+
+_FORMS: dict[str, Callable[[float], str]] = {
+    "epoch": lambda value: f"epoch {value:.1f}",
+    "loss": lambda value: f"loss {value:.4g}",
+    "accuracy": lambda value: f"accuracy {value:.1%}",
+    "learning_rate": lambda value: f"learning rate {value:.3g}",
+    "images_per_second": lambda value: f"{value:.{0 if value >= 10 else 2}f} images/s",
+    "seconds_left": _duration,
+}
 
 
 def _notebook() -> Any:

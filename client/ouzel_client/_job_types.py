@@ -154,6 +154,35 @@ class JobResult:
         return "".join(_figure(content, "image/png", name) for name, content in self.pictures.items())
 
 
+@dataclass(frozen=True, eq=False)
+class FinetuneResult(JobResult):
+    """The new version of a model, and how good it is.
+
+    accuracy: share of the held-out images that it is right on, in [0, 1]; interval: where that lies with 95 %
+    confidence; balanced_accuracy: mean over the classes. NaN where the worker tells none. promoted: whether callers who
+    name no version get this one. served: whether it could be asked when the job ended. pictures: curves of the
+    training, images that were taken for something else, and what the network looked at before and after.
+    """
+
+    model: str
+    version: str
+    accuracy: float
+    interval: tuple[float, float]
+    balanced_accuracy: float
+    promoted: bool
+    served: bool
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"{self.model} version {self.version}: {100 * self.accuracy:.1f} % of the held-out images are right "
+            f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>{super()._repr_html_()}"
+
+
 def _figure(image: bytes, media_type: str, caption: str) -> str:
     source = f"data:{html.escape(media_type)};base64," + base64.b64encode(image).decode()
     text = html.escape(caption)

@@ -16,7 +16,9 @@ from ouzel_client._job_types import (
     Channel,
     ClassLogit,
     Direction,
+    FinetuneResult,
     JobEvent,
+    JobResult,
     LogEvent,
     MetricEvent,
     Node,
@@ -89,25 +91,24 @@ def finetune(  # noqa: PLR0917 - as the call has them
     max_seconds: float,
     image_size: int,
 ) -> pb.JobSpec:
-    """Raises InvalidArgument."""
-    if promote not in _PROMOTIONS:
+    """Raises InvalidArgument that names the field as callers know it."""
+    if not isinstance(promote, str) or promote not in _PROMOTIONS:
         raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(_PROMOTIONS)}", field="promote")
-    try:
-        spec = pb.FinetuneSpec(
-            base=base,
-            dataset=dataset if isinstance(dataset, str) else dataset.id,
-            name=name,
-            recipe=recipe,
-            promote=_PROMOTIONS[promote],
-            parameters=parameters(values, flags=True),
-            seed=seed,
-            max_seconds=max_seconds,
-            image_size=image_size,
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InvalidArgument):
-            raise
-        raise InvalidArgument(f"finetune: cannot be sent ({error})", field="spec") from None
+    spec = pb.FinetuneSpec(promote=_PROMOTIONS[promote], parameters=parameters(values, flags=True))
+    fields = {
+        "base": base,
+        "dataset": getattr(dataset, "id", dataset),
+        "name": name,
+        "recipe": recipe,
+        "seed": seed,
+        "max_training_seconds": max_seconds,
+        "image_size": image_size,
+    }
+    for field, value in fields.items():
+        try:
+            setattr(spec, field.replace("_training", ""), value)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"{field}: {value!r:.80} cannot be sent ({error})", field=field) from None
     return pb.JobSpec(finetune=spec)
 
 
@@ -151,6 +152,34 @@ def artifact(message: pb.Artifact) -> Artifact:
 
 def summary(message: pb.JobResult) -> Mapping[str, Any]:
     return MappingProxyType(json_format.MessageToDict(message.summary))
+
+
+def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
+    """What a job that SUCCEEDED left behind, as its kind has it."""
+    figures = summary(job.result)
+    common = (job.id, tuple(map(artifact, job.result.artifacts)), figures, pictures)
+    if not job.spec.HasField("finetune"):
+        return JobResult(*common)
+    return FinetuneResult(
+        *common,
+        model=figures.get("model", ""),
+        version=figures.get("version", ""),
+        accuracy=figures.get("accuracy", math.nan),
+        interval=(figures.get("accuracy_low", math.nan), figures.get("accuracy_high", math.nan)),
+        balanced_accuracy=figures.get("balanced_accuracy", math.nan),
+        promoted=figures.get("promoted", False),
+        served=figures.get("served", False),
+    )
+
+
+def report(message: pb.JobResult) -> dict[str, Any]:
+    """What a check found. Counts come as texts, as JSON has 64 bits, and leave as numbers."""
+    found = dict(summary(message))
+    if "images" in found:
+        found["images"] = int(found["images"])
+    if "classes" in found:
+        found["classes"] = {label: int(count) for label, count in found["classes"].items()}
+    return found
 
 
 def failure(job: pb.Job) -> JobFailed | JobCancelled:

@@ -27,7 +27,7 @@ class StoredModel:
     size: int
     classes: int
     served: bool
-    lineage: Mapping[str, Any] = field(repr=False)
+    lineage: Mapping[str, Any] = field(repr=False, hash=False)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class ModelDetails:
 
     model: StoredModel
     labels: tuple[str, ...] = field(repr=False)
-    layers: Mapping[str, tuple[int, ...]] = field(repr=False)
-    preprocessing: Mapping[str, Any]
+    layers: Mapping[str, tuple[int, ...]] = field(repr=False, hash=False)
+    preprocessing: Mapping[str, Any] = field(hash=False)
 
 
 def stored_model(message: pb.Model) -> StoredModel:

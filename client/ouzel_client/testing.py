@@ -6,6 +6,7 @@
         assert len(server.requests) == 3
 
 Jobs run by themselves, without any work, for `Client(server.target, worker=server.target)`; `server.jobs` says how.
+Those that fine-tune add versions to `client.models.list()`, which can be asked for explanations like the others.
 Every image is the first label of its model; maps depend on method and target alone. Encoded pictures need Pillow.
 """
 
@@ -23,7 +24,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client import _fake
 from ouzel_client._fake_jobs import FakeJobs
-from ouzel_client._fake_store import FakeDatasets, FakeModels
+from ouzel_client._fake_models import FakeModels
+from ouzel_client._fake_store import FakeDatasets
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
@@ -63,9 +65,10 @@ class FakeServer:
     """Starts on entering the context, stops on leaving it.
 
     models: labels by name, best first. token: when given, requests without it are refused as TorchServe refuses them.
-    input_size: (height, width) of the maps. jobs: what pretended jobs do (`steps`, `fail`, `hold`, `cut`). datasets:
-    what was uploaded (`received`, `files`), and `cut`. `requests` records what arrived for explanations, in order;
-    `peak` is the largest number that was answered at the same time.
+    input_size: (height, width) of the maps. jobs: what pretended jobs do (`steps`, `fail`, `hold`, `cut`, `better`);
+    `jobs.models.labels` are those of the models that they make. datasets: what was uploaded (`received`, `files`), and
+    `cut`. `requests` records what arrived for explanations, in order; `peak` is the largest number that was answered at
+    the same time.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class FakeServer:
         self.token = token
         self.input_size = input_size
         self.requests: list[ReceivedRequest] = []
-        self._store = FakeModels()
+        self._store = FakeModels(self.models)
         self.jobs = FakeJobs(self._store)
         self.datasets = FakeDatasets()
         self.peak = 0
@@ -182,9 +185,10 @@ class FakeServer:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed. Token either incorrect, ...")
         if failure is not None and not failure.in_answer:
             context.abort(grpc.StatusCode[failure.code], failure.message)
-        if request.model_name not in self.models:
+        found = self._store.find(request.model_name, request.model_version)
+        if found is None:
             context.abort(grpc.StatusCode.INTERNAL, f"Model not found: {request.model_name}\nModelNotFoundException")
-        model = _fake.FakeModel(request.model_name, request.model_version, self.models[request.model_name])
+        model = _fake.FakeModel(request.model_name, request.model_version or found[0].version, found[1])
         if failure is not None:
             error = pb.Error(code=failure.code, message=failure.message)
             return pb.Explanation(model=model.info(), error=error)

@@ -345,7 +345,7 @@ def test_finetune_by_command(run, tmp_path):
     assert "pets version 1: 90.0 % of the held-out images are right (95 %: 80.0 to 95.0); it is the default" in said
     again = json.loads(run("finetune", str(tmp_path / "pets"), "--base", "m", "--name", "pets", "--json"))
     assert again["summary"]["version"] == "2"
-    listed = json.loads(run("tuned", "list", "--json"))
+    listed = json.loads(run("tuned", "list", "pets", "--json"))
     assert [(each["version"], each["is_default"]) for each in listed] == [("1", False), ("2", True)]
     assert "version 1 is the default" in run("tuned", "promote", "pets", "--version", "1")
     assert "no model" in run("tuned", "promote", "pets", "--version", "7", status=1)

@@ -45,8 +45,8 @@ def test_what_is_asked_for_arrives(client):
         ({"promote": "sometimes"}, "promote"),
         ({"parameters": {"epochs": "many"}}, "parameters.epochs"),
         ({"parameters": {"learning_rate": float("nan")}}, "parameters.learning_rate"),
-        ({"seed": 2**70}, "spec"),
-        ({"dataset": 3}, "spec"),
+        ({"seed": 2**70}, "seed"),
+        ({"dataset": 3}, "dataset"),
     ],
 )
 def test_what_cannot_be_sent_is_named(client, change, field):
@@ -68,7 +68,7 @@ def test_versions_and_the_default(client):
     with pytest.raises(FailedPrecondition):
         client.models.delete("pets", "1")
     client.models.delete("pets", "3")
-    assert [each.version for each in client.models.list()] == ["1", "2"]
+    assert [each.version for each in client.models.list()] == ["1.0", "1", "2"]
     with pytest.raises(NotFound):
         client.models.describe("pets", "3")
 

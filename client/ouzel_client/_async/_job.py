@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
 _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
-_SHOWN = ("images/", "crops/", "compared/", "mistakes/")
+_SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/")
 
 
 class AsyncJob:
@@ -47,7 +47,7 @@ class AsyncJob:
 
     @property
     def kind(self) -> str:
-        """ "maximize" or "search_activations"."""
+        """ "maximize", "search_activations" or "finetune"."""
         return self._message.spec.WhichOneof("kind") or ""
 
     @property
@@ -145,17 +145,18 @@ class AsyncJob:
             if self.done:
                 return self
 
-    async def result(self, timeout: float | None = None) -> JobResult:
-        """Wait for it, and fetch what it found. Raises JobFailed, JobCancelled or WaitTimeout."""
+    async def result(self, timeout: float | None = None, *, pictures: bool = True) -> JobResult:
+        """Wait for it, and fetch what it found; of kind finetune, a FinetuneResult.
+
+        pictures: False leaves the images where they are. Raises JobFailed, JobCancelled or WaitTimeout.
+        """
         await self.wait(timeout)
         if (failure := self.failure) is not None:
             raise failure
-        result = self._message.result
-        shown = [each for each in result.artifacts if each.name.startswith(_SHOWN)]
-        if sum(each.size for each in shown) > _SHOWN_BYTES:
+        shown = [each for each in self._message.result.artifacts if each.name.startswith(_SHOWN)]
+        if not pictures or sum(each.size for each in shown) > _SHOWN_BYTES:
             shown = []
-        pictures = {each.name: await self.download(each.name) for each in shown}
-        return JobResult(self.id, tuple(map(wire.artifact, result.artifacts)), wire.summary(result), pictures)
+        return wire.result(self._message, {each.name: await self.download(each.name) for each in shown})
 
     async def artifacts(self) -> tuple[Artifact, ...]:
         """The files that it left behind; none before it has SUCCEEDED."""

@@ -47,7 +47,9 @@ class AsyncModels:
 
     def __getitem__(self, name: str) -> AsyncModel:
         """A model by "NAME", its default version, or by "NAME@VERSION"."""
-        plain, _, version = name.partition("@") if isinstance(name, str) else (name, "", "")
+        plain, at, version = name.partition("@") if isinstance(name, str) else (name, "", "")
+        if at and not version:  # the default is not meant by this
+            raise InvalidArgument(f"model: {name!r:.80} is neither NAME nor NAME@VERSION", field="model")
         return AsyncModel(self._client, plain, version)
 
     def get(self, name: str, *, version: str = "") -> AsyncModel:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
 _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
-_SHOWN = ("images/", "crops/", "compared/", "mistakes/")
+_SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/")
 
 
 class Job:
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """ "maximize" or "search_activations"."""
+        """ "maximize", "search_activations" or "finetune"."""
         return self._message.spec.WhichOneof("kind") or ""
 
     @property
@@ -148,17 +148,18 @@ class Job:
             if self.done:
                 return self
 
-    def result(self, timeout: float | None = None) -> JobResult:
-        """Wait for it, and fetch what it found. Raises JobFailed, JobCancelled or WaitTimeout."""
+    def result(self, timeout: float | None = None, *, pictures: bool = True) -> JobResult:
+        """Wait for it, and fetch what it found; of kind finetune, a FinetuneResult.
+
+        pictures: False leaves the images where they are. Raises JobFailed, JobCancelled or WaitTimeout.
+        """
         self.wait(timeout)
         if (failure := self.failure) is not None:
             raise failure
-        result = self._message.result
-        shown = [each for each in result.artifacts if each.name.startswith(_SHOWN)]
-        if sum(each.size for each in shown) > _SHOWN_BYTES:
+        shown = [each for each in self._message.result.artifacts if each.name.startswith(_SHOWN)]
+        if not pictures or sum(each.size for each in shown) > _SHOWN_BYTES:
             shown = []
-        pictures = {each.name: self.download(each.name) for each in shown}
-        return JobResult(self.id, tuple(map(wire.artifact, result.artifacts)), wire.summary(result), pictures)
+        return wire.result(self._message, {each.name: self.download(each.name) for each in shown})
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """The files that it left behind; none before it has SUCCEEDED."""

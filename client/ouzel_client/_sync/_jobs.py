@@ -135,6 +135,35 @@ class Jobs:
         )
         return self._create(spec, options)
 
+    def check_finetune(
+        self,
+        base: str,
+        dataset: str | Dataset,
+        *,
+        name: str,
+        recipe: str = "lp_ft",
+        promote: Promotion = "if_better",
+        parameters: Mapping[str, float | bool] | None = None,
+        seed: int = 0,
+        max_training_seconds: float = 0.0,
+        image_size: int = 0,
+        **options: Unpack[JobOptions],
+    ) -> Mapping[str, Any]:
+        """What the worker finds in the images, if it were asked to `finetune` so; there is no job.
+
+        Takes seconds to minutes the first time, and may by default take an hour. The answer has the fields of a
+        DatasetReport: usable, problems, warnings, refused, classes, duplicates, images. Raises what `finetune` raises,
+        and FailedPrecondition for a data set that was not uploaded.
+        """
+        spec = wire.finetune(
+            base, dataset, name, recipe, promote, parameters or {}, seed, max_training_seconds, image_size
+        )
+        request = _request(spec, options)
+        request.validate_only = True
+        timeout = options.get("timeout")
+        answer = self._call("CreateJob", request, pb.Job, _CHECK if timeout is None else timeout)
+        return wire.report(answer.result)
+
     def get(self, job: str) -> Job:
         """A job by its id, from any process. Raises NotFound."""
         return Job(self, self._call("GetJob", pb.GetJobRequest(id=job), pb.Job))
@@ -155,18 +184,7 @@ class Jobs:
             request.page_token = page.next_page_token
 
     def _create(self, spec: pb.JobSpec, options: JobOptions) -> Job:
-        request = pb.CreateJobRequest(
-            spec=spec,
-            request_id=options.get("request_id") or uuid.uuid4().hex,  # a repeated call is the same job
-            priority=options.get("priority", 0),
-            labels=options.get("labels", {}),
-        )
-        seconds = options.get("max_seconds")
-        if seconds is not None:
-            if not 1 <= seconds <= 30 * 86_400:
-                raise InvalidArgument(f"max_seconds: {seconds} is not within 1..2592000", field="max_seconds")
-            request.timeout.FromMicroseconds(round(seconds * 1e6))
-        return Job(self, self._call("CreateJob", request, pb.Job, options.get("timeout")))
+        return Job(self, self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout")))
 
     def _call(self, name: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
         return self._client._ask(wire.SERVICE + name, request, answer, timeout)
@@ -181,5 +199,21 @@ class Jobs:
         return self._client._worker().stream(wire.SERVICE + name, request, answer, timeout)
 
 
+def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
+    request = pb.CreateJobRequest(
+        spec=spec,
+        request_id=options.get("request_id") or uuid.uuid4().hex,  # a repeated call is the same job
+        priority=options.get("priority", 0),
+        labels=options.get("labels", {}),
+    )
+    seconds = options.get("max_seconds")
+    if seconds is not None:
+        if not 1 <= seconds <= 30 * 86_400:
+            raise InvalidArgument(f"max_seconds: {seconds} is not within 1..2592000", field="max_seconds")
+        request.timeout.FromMicroseconds(round(seconds * 1e6))
+    return request
+
+
+_CHECK = 3600.0  # s
 _PATIENCE = 60.0  # s
 _PATIENT_PAUSE = 0.25  # s

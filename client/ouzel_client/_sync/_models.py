@@ -50,7 +50,9 @@ class Models:
 
     def __getitem__(self, name: str) -> Model:
         """A model by "NAME", its default version, or by "NAME@VERSION"."""
-        plain, _, version = name.partition("@") if isinstance(name, str) else (name, "", "")
+        plain, at, version = name.partition("@") if isinstance(name, str) else (name, "", "")
+        if at and not version:  # the default is not meant by this
+            raise InvalidArgument(f"model: {name!r:.80} is neither NAME nor NAME@VERSION", field="model")
         return Model(self._client, plain, version)
 
     def get(self, name: str, *, version: str = "") -> Model:

@@ -1,0 +1,53 @@
+"""What pretended fine-tuning jobs tell and leave behind, in the shape of real ones; nothing is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ouzel_client._fake_models import FakeModels
+from ouzel_protos.v1 import job_pb2 as pb
+
+FILES = ("curves.png", "mistakes/00.png", "compared/00-before.png", "compared/00-after.png")
+_FIGURES = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "balanced_accuracy": 0.85}
+
+
+def metric(progress: pb.Progress) -> pb.Metric:
+    """Of a step: the loss falls from 1 to 0.1, and the accuracy rises to 0.9."""
+    done = progress.step / progress.steps
+    values = {
+        "loss": 1 - 0.9 * done,
+        "accuracy": 0.9 * done,
+        "learning_rate": 1e-3,
+        "images_per_second": 100.0,
+        "seconds_left": float(progress.steps - progress.step),
+        "epoch": float(progress.step),
+    }
+    return pb.Metric(step=progress.step, values=values)
+
+
+def report(labels: tuple[str, ...]) -> Mapping[str, Any]:
+    """The answer to a check, for a data set of eight images of each class; counts are texts, as JSON has 64 bits."""
+    empty: Mapping[str, Any] = {"problems": [], "warnings": [], "refused": [], "duplicates": []}
+    counts = {"images": str(8 * len(labels)), "classes": dict.fromkeys(labels, "8")}
+    return {"dataset": "", "usable": True, **empty, **counts}
+
+
+def publish(job: pb.Job, models: FakeModels, better: bool) -> Mapping[str, Any]:
+    """Add a version to the models; the summary of its job."""
+    spec, kinds = job.spec.finetune, pb.FinetuneSpec
+    base, _, version = spec.base.partition("@")
+    known = models.find(base, version)
+    lineage = {
+        "job": job.id,
+        "base": base,
+        "base_version": known[0].version if known else version,
+        "dataset": spec.dataset,
+        "recipe": spec.recipe,
+        "seed": spec.seed,
+        "metrics": _FIGURES,
+    }
+    promote = spec.promote == kinds.ALWAYS or (spec.promote == kinds.IF_BETTER and better)
+    made = models.publish(spec.name, lineage, promote)
+    named = {"model": made.name, "version": made.version, "digest": made.digest}
+    return {**named, **_FIGURES, "promoted": made.is_default, "served": made.served}
