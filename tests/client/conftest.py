@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ouzel_client import AsyncClient, Client
+from ouzel_client import AsyncClient, Client, Retry
 from ouzel_client.testing import FakeServer
 
 
@@ -83,6 +83,39 @@ def no_services(monkeypatch, tmp_path):
 def server():
     with FakeServer(models={"m": ("cat", "dog", "<b>bird</b>")}) as running:
         yield running
+
+
+@pytest.fixture(params=[Client, AsyncClient], ids=["blocking", "asyncio"])
+def steps(request, server):
+    """Runs steps with a client of the fake worker: each takes what the one before gave, the first the client itself.
+
+    What is awaitable is awaited, and iterators come as lists.
+    """
+
+    async def asynchronous(*steps):
+        async with _of_worker(AsyncClient, server) as client:
+            found = client
+            for step in steps:
+                found = step(found)
+                if hasattr(found, "__anext__"):
+                    found = [each async for each in found]
+                elif asyncio.iscoroutine(found):
+                    found = await found
+            return found
+
+    def blocking(*steps):
+        with _of_worker(Client, server) as client:
+            found = client
+            for step in steps:
+                found = step(found)
+                found = list(found) if hasattr(found, "__next__") else found
+            return found
+
+    return blocking if request.param is Client else lambda *steps: asyncio.run(asynchronous(*steps))
+
+
+def _of_worker(kind, server):
+    return kind(worker=server.target, retry=Retry(initial=0.001, maximum=0.002))
 
 
 @pytest.fixture

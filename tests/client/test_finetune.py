@@ -1,0 +1,178 @@
+"""Fine-tuning jobs through both twins, against the fake server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import ouzel_client as oc
+from ouzel_client import _job_show
+from ouzel_client.testing import FakeServer
+
+DATASET = "0123456789abcdef" * 4
+
+
+Steps = Callable[..., Any]
+
+
+def finetune(**options: Any) -> Any:
+    return lambda client: client.jobs.finetune("m", DATASET, name="pets", **options)
+
+
+def only_spec(server: FakeServer) -> Any:
+    (job,) = server.jobs._jobs.values()
+    return job.message.spec
+
+
+def test_result(steps: Steps) -> None:
+    result = steps(finetune(), lambda job: job.result(30))
+    assert isinstance(result, oc.FinetuneResult)
+    assert (result.model, result.version, result.promoted, result.served) == ("pets", "1", True, True)
+    assert (result.accuracy, result.interval, result.balanced_accuracy) == (0.9, (0.8, 0.95), 0.85)
+    assert result.summary["digest"].startswith("sha256:")
+    assert [each.name for each in result.artifacts] == list(result.pictures)
+    assert result.image.size == (1, 1)
+    assert str(result) == "pets version 1: 90.0 % of the held-out images are right (95 %: 80.0 to 95.0)"
+    assert result._repr_html_().startswith("<p>pets version 1: ")
+    assert result._repr_html_().count("<img") == len(result.pictures)
+
+
+@pytest.mark.parametrize(
+    ("promote", "better", "promoted"),
+    [("never", True, False), ("if_better", True, True), ("if_better", False, False), ("always", False, True)],
+)
+def test_promotion(steps: Steps, server: FakeServer, promote: str, better: bool, promoted: bool) -> None:
+    assert steps(finetune(promote="never"), lambda job: job.result(30)).promoted  # the first of its name
+    server.jobs.better = better
+    second = steps(finetune(promote=promote), lambda job: job.result(30))
+    assert (second.version, second.promoted) == ("2", promoted)
+
+
+def test_pictures_may_stay_where_they_are(steps: Steps, server: FakeServer) -> None:
+    result = steps(finetune(), lambda job: job.result(30, pictures=False))
+    assert (len(result.artifacts), dict(result.pictures), server.jobs.streams) == (4, {}, 0)
+
+
+def test_metrics(steps: Steps) -> None:
+    job = steps(finetune())
+    assert (job.kind, job.state) == ("finetune", "QUEUED")
+    events = steps(lambda client: client.jobs.get(job.id), lambda job: job.events())
+    metrics = [event for event in events if isinstance(event, oc.MetricEvent)]
+    assert [metric.step for metric in metrics] == [1, 2, 3]
+    assert set(metrics[0].values) == {"loss", "accuracy", "learning_rate", "images_per_second", "seconds_left", "epoch"}
+    assert [each.id for each in steps(lambda client: client.jobs.list(kind="finetune"))] == [job.id]
+
+
+def test_what_is_sent(steps: Steps, server: FakeServer) -> None:
+    parameters = {"epochs": 7, "learning_rate": 0.5, "flip": False}
+    more = {"recipe": "fine_tune", "seed": 9, "max_training_seconds": 1.5, "image_size": 64}
+    job = steps(finetune(parameters=parameters, promote="always", labels={"a": "b"}, max_seconds=90, **more))
+    spec = only_spec(server).finetune
+    assert (spec.base, spec.dataset, spec.name) == ("m", DATASET, "pets")
+    assert (spec.parameters["epochs"].integer, spec.parameters["learning_rate"].number) == (7, 0.5)
+    assert (spec.parameters["flip"].WhichOneof("value"), spec.parameters["flip"].flag) == ("flag", False)
+    assert (spec.recipe, spec.seed, spec.max_seconds, spec.image_size) == ("fine_tune", 9, 1.5, 64)
+    assert spec.promote == spec.ALWAYS
+    assert job.labels == {"a": "b"}
+
+
+def test_what_is_sent_if_nothing_is_said(steps: Steps, server: FakeServer) -> None:
+    steps(lambda client: client.jobs.finetune("m@1.0", SimpleNamespace(id=DATASET), name="pets"))
+    spec = only_spec(server).finetune
+    assert (spec.base, spec.dataset, spec.recipe, spec.promote) == ("m@1.0", DATASET, "lp_ft", spec.IF_BETTER)
+    assert (spec.seed, spec.max_seconds, spec.image_size, len(spec.parameters)) == (0, 0, 0, 0)
+
+
+def test_check(steps: Steps, server: FakeServer) -> None:
+    report = steps(
+        lambda client: client.jobs.check_finetune("m", DATASET, name="pets", parameters={"flip": True}, max_seconds=60)
+    )
+    assert type(report) is dict
+    assert (report["usable"], report["images"], report["classes"]) == (True, 16, {"cat": 8, "dog": 8})
+    assert (report["problems"], report["warnings"], report["refused"], report["duplicates"]) == ([], [], [], [])
+    assert not server.jobs._jobs
+    with pytest.raises(oc.AlreadyExists, match="operator"):
+        steps(lambda client: client.jobs.check_finetune("m", DATASET, name="m"))
+    with pytest.raises(oc.NotFound, match="nothing"):
+        steps(lambda client: client.jobs.check_finetune("nothing", DATASET, name="pets"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"promote": "sometimes"}, "promote"),
+        ({"promote": []}, "promote"),
+        ({"parameters": {"epochs": "many"}}, "parameters.epochs"),
+        ({"parameters": {"learning_rate": float("inf")}}, "parameters.learning_rate"),
+        ({"seed": 2**64}, "seed"),
+        ({"image_size": 0.5}, "image_size"),
+        ({"max_training_seconds": "long"}, "max_training_seconds"),
+        ({"dataset": None}, "dataset"),
+        ({"dataset": SimpleNamespace(id=7)}, "dataset"),
+        ({"base": None}, "base"),
+        ({"name": 5}, "name"),
+        ({"max_seconds": 0}, "max_seconds"),
+    ],
+)
+def test_refused_before_anything_is_sent(steps: Steps, server: FakeServer, wrong: dict[str, Any], field: str) -> None:
+    for method in ("finetune", "check_finetune"):
+        arguments = {"base": "m", "dataset": DATASET, "name": "pets", **wrong}
+        with pytest.raises(oc.InvalidArgument) as caught:
+            steps(lambda client, method=method, arguments=arguments: getattr(client.jobs, method)(**arguments))
+        assert caught.value.field == field
+    assert not server.jobs._jobs
+
+
+def test_flags_are_for_finetuning(steps: Steps) -> None:
+    with pytest.raises(oc.InvalidArgument, match="no number"):
+        steps(lambda client: client.jobs.maximize("m", logit=0, parameters={"steps": True}))
+
+
+def test_a_failure_is_told(steps: Steps, server: FakeServer) -> None:
+    server.jobs.fail = "dataset: is no good"
+    with pytest.raises(oc.JobFailed, match="dataset: is no good"):
+        steps(finetune(), lambda job: job.result(30))
+    with oc.Client(worker=server.target) as client:
+        assert client.models.list("pets") == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            {
+                "accuracy": 0.913,
+                "images_per_second": 151.7,
+                "learning_rate": 1e-3,
+                "loss": 0.41234,
+                "seconds_left": 130,
+            },
+            "loss 0.4123, accuracy 91.3%, learning rate 0.001, 152 images/s, 2:10 left",
+        ),
+        ({"epoch": 1.25, "loss": 0.0, "seconds_left": 3725.2}, "epoch 1.2, loss 0, 1:02:05 left"),
+        ({"images_per_second": 0.53, "seconds_left": 0.2}, "0.53 images/s, 0:00 left"),
+        ({"mean": 1.0, "activation": 2.5}, "mean 1, activation 2.5"),
+        ({"loss": float("nan"), "seconds_left": float("inf")}, "loss nan"),
+    ],
+)
+def test_figures(values: dict[str, float], text: str) -> None:
+    assert _job_show.figures(values) == text
+
+
+def test_shown(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+    with _job_show.presenter("job-1", True) as show:
+        assert isinstance(show._bar.console, Console)
+        update = show._bar.update
+        monkeypatch.setattr(
+            show._bar, "update", lambda *a, **k: (shown.append(k.get("description", "")), update(*a, **k))
+        )
+        with oc.Client(worker=server.target) as client:
+            for event in client.jobs.finetune("m", DATASET, name="pets").events():
+                show(event)
+    assert shown[-1] == "pretending: epoch 3.0, loss 0.1, accuracy 90.0%, learning rate 0.001, 100 images/s, 0:00 left"
+    assert "SUCCEEDED: pretended" in capsys.readouterr().err
