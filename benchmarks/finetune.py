@@ -2,7 +2,8 @@
 
 Frozen: fastai trains the head for ten epochs on a frozen backbone; Ouzel's feature_extractor computes features once.
 To equal accuracy: the best accuracy that fastai's fine_tune(5) reaches, and the seconds that each needs until it has
-reached it on the held-out images; Ouzel's lp_ft. Clocks start before the images are read; caches are cold.
+reached it on the held-out images; Ouzel's lp_ft. Clocks start before the images are read; caches are cold. Both once
+with fastai as it is, and once with its BatchNorms kept as they come, which is what Ouzel does.
 
     python benchmarks/finetune.py [--device cuda] [--rounds 2] [--size 96] [--batch 16]
 """
@@ -63,21 +64,23 @@ def main() -> None:
 
 
 def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, options: argparse.Namespace) -> None:
-    frozen: list[tuple[Any, ...]] = []
-    equal: list[tuple[Any, ...]] = []
+    rows: dict[str, list[tuple[Any, ...]]] = {}
     for _ in range(options.rounds):
-        theirs = _fastai(root, base, options, frozen=True)
-        ours = _ouzel(examples, base, options, "feature_extractor")
-        # The accuracy before the head is fitted anew with the images held out for choosing.
-        frozen.append((theirs[-1][0], theirs[-1][1], ours[-1][0], ours[0][1]))
-        theirs = _fastai(root, base, options, frozen=False)
-        ours = _ouzel(examples, base, options, "lp_ft")
-        wanted = max(accuracy for _, accuracy in theirs)
-        equal.append((*_first(theirs, wanted), *_first(ours, wanted)))
-    for title, rows in (("frozen, 10 epochs", frozen), ("to equal accuracy", equal)):
-        a, a_right, b, b_right = (median(column) for column in zip(*rows, strict=True))
-        ratio = f"{median(row[0] / row[2] for row in rows):.1f}" if b != float("inf") else "not reached"
-        images = len({each.name for each in examples})
+        for fixed in (False, True):
+            title = ", BatchNorms fixed" * fixed
+            theirs = _fastai(root, base, options, frozen=True, fixed=fixed)
+            ours = _ouzel(examples, base, options, "feature_extractor")
+            # The accuracy before the head is fitted anew with the images held out for choosing.
+            frozen = (theirs[-1][0], theirs[-1][1], ours[-1][0], ours[0][1])
+            rows.setdefault("frozen, 10 epochs" + title, []).append(frozen)
+            theirs = _fastai(root, base, options, frozen=False, fixed=fixed)
+            ours = _ouzel(examples, base, options, "lp_ft")
+            wanted = max(accuracy for _, accuracy in theirs)
+            rows.setdefault("to equal accuracy" + title, []).append((*_first(theirs, wanted), *_first(ours, wanted)))
+    images = len({each.name for each in examples})
+    for title, found in rows.items():
+        a, a_right, b, b_right = (median(column) for column in zip(*found, strict=True))
+        ratio = f"{median(row[0] / row[2] for row in found):.1f}" if b != float("inf") else "not reached"
         figures = f"{a:.1f} | {a_right:.3f} | {b:.1f} | {b_right:.3f} | {ratio}"
         print(f"| {name} | {images} | {title} | {figures} |", flush=True)
 
@@ -110,7 +113,9 @@ def _ouzel(
     return course
 
 
-def _fastai(root: Path, base: Model, options: argparse.Namespace, *, frozen: bool) -> list[tuple[float, float]]:
+def _fastai(
+    root: Path, base: Model, options: argparse.Namespace, *, frozen: bool, fixed: bool
+) -> list[tuple[float, float]]:
     from fastai.vision import all as fastai
 
     torch.manual_seed(0)
@@ -119,6 +124,11 @@ def _fastai(root: Path, base: Model, options: argparse.Namespace, *, frozen: boo
 
     class Course(fastai.Callback):  # type: ignore[misc]
         order = 60  # after the recorder
+
+        def before_train(self) -> None:
+            if fixed:
+                for module in norms:
+                    module.eval()
 
         def after_epoch(self) -> None:
             course.append((time.perf_counter() - start, float(self.learn.recorder.values[-1][-1])))
@@ -137,9 +147,9 @@ def _fastai(root: Path, base: Model, options: argparse.Namespace, *, frozen: boo
     )
     network = renewed(base, loaders.c, pretrained=True, seed=0).to(device)
     head = head_tensors(base.arch, base.preprocessing.channels)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 0.1  # the usual one: with this network's own, 0.01, short trainings of all layers fail
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = 0.1  # the usual one: with this network's own, 0.01, short trainings of all layers fail
 
     def splitter(model: torch.nn.Module) -> list[list[torch.nn.Parameter]]:
         named = list(model.named_parameters())
@@ -151,6 +161,7 @@ def _fastai(root: Path, base: Model, options: argparse.Namespace, *, frozen: boo
         loss_func=fastai.CrossEntropyLossFlat(),
         metrics=fastai.accuracy,
         splitter=splitter,
+        train_bn=not fixed,
         cbs=Course(),
     )
     with learner.no_bar(), learner.no_logging():

@@ -83,6 +83,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
+        self.per_epoch = len(self._batches(0))
         self.device = next(self.network.parameters()).device
         self.weights: Tensor | None = None
         if self.recipe.balance:
@@ -100,13 +101,12 @@ class Training:
             if optimizer_state is not None:
                 optimizer.load_state_dict(optimizer_state)
                 optimizer_state = None
-            batches = self._batches(0)
-            total = stages[progress.stage] * len(batches)
+            total = stages[progress.stage] * self.per_epoch
             while progress.epoch < stages[progress.stage] and progress.stale < recipe.patience:
                 batches = self._batches(progress.epoch + 1000 * progress.stage)
                 self._mode(all_layers)
                 while progress.step < len(batches):
-                    done = progress.epoch * len(batches) + progress.step
+                    done = progress.epoch * self.per_epoch + progress.step
                     rate = self._set_rate(optimizer, done / total, all_layers)
                     began = time.monotonic()
                     loss = self._step(optimizer, batches[progress.step], f"{self.seed} {progress.stage} {done}")
@@ -130,7 +130,7 @@ class Training:
                 finished = progress.step == len(batches)
                 self._validate(progress, loss)
                 progress.epoch, progress.step = progress.epoch + 1, 0
-                self._tell(progress, optimizer, progress.epoch * len(batches), total, {"loss": loss})
+                self._tell(progress, optimizer, progress.epoch * self.per_epoch, total, {"loss": loss})
                 if not finished:
                     break
             if time.monotonic() >= self.deadline:
@@ -245,8 +245,7 @@ class Training:
         figures: Mapping[str, float],
     ) -> None:
         left = min((total - done) * progress.elapsed / done, max(0.0, self.deadline - time.monotonic()))
-        epochs = progress.epoch + progress.step / len(self._batches(0))
-        metrics = {**figures, "seconds_left": left, "epoch": epochs}
+        metrics = {**figures, "seconds_left": left, "epoch": done / self.per_epoch}
         if progress.history:
             metrics["accuracy"] = progress.history[-1]["accuracy"]
 

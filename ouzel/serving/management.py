@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ouzel_protos.local import read_serving, token
 
 _CALL = 10.0  # s for what TorchServe answers at once
 _SMOKE = 120.0  # s for an explanation
+_LOG = 2.0  # s for what workers say to come into the log
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,15 @@ def register(server: Server, name: str, version: str, file: str, settings: Setti
     try:
         status, body = server.manage("POST", f"/models?{urlencode(query, quote_via=quote)}", patience)
         if status != 409:
-            _check(server, status, body, f"{name} {version} does not load", _reason(server.log, start, name))
+            _check(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
             return True
     except PublicationFailed:
         forget(server, name, version)
         raise
     path = f"{_path(name, version)}?min_worker={settings.workers}&max_worker={settings.workers}&synchronous=true"
     status, body = server.manage("PUT", path, patience)
-    why = _reason(server.log, start, name)
-    _check(server, status, body, f"{name} {version} does not get {settings.workers} workers", why)
+    what = f"{name} {version} does not get {settings.workers} workers"
+    _check(server, status, body, what, lambda: _reason(server.log, start, name))
     return False
 
 
@@ -211,10 +213,10 @@ def _reached(url: str) -> Iterator[None]:
         raise PublicationFailed(f"TorchServe at {url} does not answer: {error}") from error
 
 
-def _check(server: Server, status: int, body: bytes, what: str, why: str | None = None) -> None:
+def _check(server: Server, status: int, body: bytes, what: str, why: Callable[[], str | None] = lambda: None) -> None:
     if status != 200:
         where = f"; the log is {server.log}" if server.log else "; TorchServe's log may say more"
-        raise PublicationFailed(f"{what}: {why or rest.message(body)}{where}")
+        raise PublicationFailed(f"{what}: {why() or rest.message(body)}{where}")
 
 
 def _size(path: Path | None) -> int:
@@ -222,8 +224,14 @@ def _size(path: Path | None) -> int:
 
 
 def _reason(path: Path | None, start: int, name: str) -> str | None:
-    """Why the model did not load, by what the log says from `start` on."""
+    """Why the model did not load, by what the log says from `start` on. What workers say comes there in its own time,
+    also after TorchServe's answer.
+    """
     if path is None:
         return None
-    text = log.read(path).encode("utf-8", errors="replace")[start:].decode("utf-8", errors="replace")
-    return log.reason(text, name)
+    deadline = time.monotonic() + _LOG
+    while True:
+        text = log.read(path).encode("utf-8", errors="replace")[start:].decode("utf-8", errors="replace")
+        if (found := log.reason(text, name)) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)

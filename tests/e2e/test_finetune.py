@@ -115,11 +115,6 @@ def test_from_a_folder_to_production(
         assert "1" in said
         assert client.models["digits"].explain(others[0][0]).model.version == "1"
         assert client.models["digits@2"].explain(others[0][0]).model.version == "2"
-    ouzel(environment, "down")
-    ouzel(environment, "up", "--detach", "--no-worker")  # the default outlives the services
-    with Client() as client:
-        assert client.models["digits"].explain(others[0][0]).model.version == "1"
-        assert client.models["digits@2"].explain(others[0][0]).model.version == "2"
 
 
 def _second_version(client: Client, first: Job, others: dict[int, list[bytes]]) -> Job:

@@ -36,7 +36,7 @@ def tuned_digits(lite0, digits, cache) -> dict[str, Tuned]:
     chosen = {
         "feature_extractor": make_recipe("feature_extractor", {}),
         "lp_ft": make_recipe("lp_ft", {"flip": False, "crop": 0.8}),
-        "scratch": make_recipe("scratch", {"flip": False, "epochs": 5}),
+        "scratch": make_recipe("scratch", {"flip": False, "epochs": 3}),
     }
     return {
         name: finetune(lite0, digits, recipe, image_size=SIZE, cache=cache, seed=1) for name, recipe in chosen.items()

@@ -235,14 +235,13 @@ def test_the_command_that_promotes(site: Site, running: RunningServing, second: 
 
 def test_a_restart_keeps_the_default(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    for number in (2, 3):
-        publish(site.store, f"job {number}", seed=number)
+    publish(site.store, "job 2", seed=2)
     with serving.start(site.options) as running:
-        assert (running.models, running.versions) == (("tuned",), (("tuned", "1"), ("tuned", "2"), ("tuned", "3")))
+        assert (running.models, running.versions) == (("tuned",), (("tuned", "1"), ("tuned", "2")))
         publication.promote_served(site.server, site.store, "tuned", "2")
     assert Server.local(site.options.state) is None
     with serving.start(replace(site.options, models=("tuned",))) as running:
-        assert running.versions == (("tuned", "2"), ("tuned", "1"), ("tuned", "3"))
+        assert running.versions == (("tuned", "2"), ("tuned", "1"))
         assert site.answers(running) == site.digests()["2"]
         for version, digest in site.digests().items():
             assert site.answers(running, f"tuned/{version}") == digest

@@ -93,6 +93,13 @@ def place(tmp_path: Path, tiny_base: Path) -> Iterator[Place]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Place]:
+    """For tests in which no job comes about."""
+    with closing(Place(tmp_path_factory.mktemp("asking"), tiny_base)) as found:
+        yield found
+
+
 def value(given: float | bool) -> explain_pb2.Parameter:
     if isinstance(given, bool):
         return explain_pb2.Parameter(flag=given)
@@ -132,37 +139,25 @@ def asked(dataset: str, recipe: str = "feature_extractor", **more) -> pb.JobSpec
         ({"dataset": "file:///etc"}, InvalidArgument, "dataset"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(place: Place, change: dict, error: type, field: str) -> None:
-    dataset = place.upload()
+def test_what_cannot_work_is_refused_at_once(asking: Place, change: dict, error: type, field: str) -> None:
+    dataset = asking.upload()
     spec = asked(**{"dataset": dataset, **change})
     with pytest.raises(error) as caught:
-        requests.new_job(pb.CreateJobRequest(spec=spec), place.catalogue, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=spec), asking.catalogue, KINDS)
     assert caught.value.field == field
 
 
-def test_others_data_sets_and_models_do_not_exist(place: Place) -> None:
-    dataset = place.upload()
-    place.run(asked(dataset))
-    stranger = place.catalogue.seen_by("you")
-    with pytest.raises(NotFound):
-        requests.new_job(pb.CreateJobRequest(spec=asked(dataset, name="mine")), stranger, KINDS)
-    with pytest.raises(NotFound):
-        stranger.model("colours")
-    with pytest.raises(AlreadyExists, match="somebody else's"):
-        requests.new_job(pb.CreateJobRequest(spec=asked(dataset)), stranger, KINDS)
-
-
-def test_validating_alone_gives_the_report(place: Place) -> None:
+def test_validating_alone_gives_the_report(asking: Place) -> None:
     from ouzel.worker import kinds
 
-    dataset = place.upload(two_colours() | {"red/x.png": b"GIF89a"})
+    dataset = asking.upload(two_colours() | {"red/x.png": b"GIF89a"})
     spec = asked(dataset)
-    found = kinds.report_of("finetune", spec, place.catalogue)
+    found = kinds.report_of("finetune", spec, asking.catalogue)
     assert found is not None
     assert found["usable"] is True
     assert [each["path"] for each in found["refused"]] == ["red/x.png"]
     assert json.loads(json.dumps(found))["classes"] == {"blue": "12", "red": "12"}
-    assert kinds.report_of("maximize", pb.JobSpec(maximize=pb.MaximizeSpec()), place.catalogue) is None
+    assert kinds.report_of("maximize", pb.JobSpec(maximize=pb.MaximizeSpec()), asking.catalogue) is None
 
 
 def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
@@ -201,8 +196,20 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
         assert tuned.labels[int(tuned.network(x[None]).argmax())] == label
 
 
+def _do_not_exist_for_others(place: Place, dataset: str) -> None:
+    stranger = place.catalogue.seen_by("you")
+    with pytest.raises(NotFound):
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset, name="mine")), stranger, KINDS)
+    with pytest.raises(NotFound):
+        stranger.model("colours")
+    with pytest.raises(AlreadyExists, match="somebody else's"):
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset)), stranger, KINDS)
+
+
 def test_a_tuned_model_is_the_base_of_another_and_versions_count_up(place: Place) -> None:
-    place.run(asked(place.upload()))
+    dataset = place.upload()
+    place.run(asked(dataset))
+    _do_not_exist_for_others(place, dataset)
     second = place.run(asked(place.upload(two_colours(9)), base="colours", promote=pb.FinetuneSpec.ALWAYS))
     assert (second.result.summary["version"], second.result.summary["promoted"]) == ("2", True)
     card = models.load(place.models.find("colours")).card
