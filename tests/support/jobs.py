@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from ouzel.worker.job import FINAL, Job, NewJob, State
 from ouzel.worker.local import LocalExecutor
@@ -26,6 +27,8 @@ from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
 
 TESTS = Path(__file__).parents[1]
 KINDS = "support.stub_kinds"
+# For tests of what happens round the store: what happens within it is tested with both.
+one_store = pytest.mark.parametrize("new_url", ["sqlite"], indirect=True)
 QUICK = RunnerOptions(timing=Timing(beat=0.1, watchdog=60, cancel_grace=1, pause_grace=5), lease=2.0, checkpoint=0.0)
 
 

@@ -15,7 +15,7 @@ import pytest
 from ouzel.worker.job import State
 from ouzel.worker.store import Store
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import QUICK, count, ended, runner, states, submit, until, worker
+from support.jobs import QUICK, count, ended, one_store, runner, states, submit, until, worker
 from support.stub_kinds.maximize import Fault
 
 
@@ -57,6 +57,7 @@ def test_a_worker_that_stands_still_loses_nothing(store: Store, url: str, tmp_pa
         assert (done.state, done.attempt) == (State.SUCCEEDED, 1)
 
 
+@one_store
 def test_the_clock_jumps(store: Store, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an hour, again and again, in the process of two runners: no job is taken for lost."""
     real, ticks = time.time, iter(range(10**9))
@@ -91,6 +92,7 @@ def test_an_artifact_that_is_damaged_later(url: str, tmp_path: Path) -> None:
         assert str(tmp_path) not in caught.value.details()
 
 
+@one_store
 def test_a_damaged_checkpoint_costs_no_more_than_the_work(store: Store, url: str, tmp_path: Path) -> None:
     job = submit(store, count(60, 0.05))
     with runner(store, url, tmp_path):

@@ -242,7 +242,7 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
     chance = random.Random(7)
     job = submit(place.store, asked(dataset, "lp_ft", parameters=parameters))
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         seen = place.store.get("me", job.id).last_sequence
         wanted = seen + chance.randrange(3, max(4, events // 2))
 

@@ -203,7 +203,10 @@ def test_maximize(real: Real, lite0: Model) -> None:
     assert names == [*(f"images/{n:03}.png" for n in range(4)), "result.json", "sheet.html", "sheet.png", "tensors.npz"]
     nodes = [maximize.ClassLogit("water ouzel"), maximize.Channel("blocks.3", 5)]
     recipe = maximize.make_recipe("fourier", {"steps": 5})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the job: sums of other order soon lead to other images
     expected = maximize.maximize(lite0, nodes, recipe=recipe, images_per_target=2, size=(64, 64), seed=3)
+    torch.set_num_threads(threads)
     summary = dict(done.result.summary)
     assert list(summary["activations"]) == pytest.approx([one.activation for one in expected.found], rel=1e-4)
     assert list(summary["titles"]) == [one.title for one in expected.found]
@@ -217,7 +220,7 @@ def test_maximize(real: Real, lite0: Model) -> None:
 
 def test_maximize_resumes_after_a_kill(real: Real) -> None:
     """A job whose process was killed ends within 1e-5 of one that was left alone."""
-    spec = asked((OUZEL,), 60)
+    spec = asked((OUZEL,), 30)
     alone = real.run(spec)
     job = submit(real.store, spec)
     until(lambda: real.store.get("me", job.id).progress.step > 5, 60)

@@ -15,7 +15,7 @@ from ouzel.worker.policy import Retries
 from ouzel.worker.store import Store, open_store
 from ouzel.worker.supervised import Timing
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import QUICK, count, ended, runner, states, submit, until
+from support.jobs import QUICK, count, ended, one_store, runner, states, submit, until
 from support.stub_kinds.maximize import Fault
 
 ALL = ["QUEUED", "RUNNING", "PUBLISHING", "SUCCEEDED"]
@@ -43,6 +43,7 @@ def test_job_runs_and_publishes(store: Store, url: str, tmp_path: Path) -> None:
     assert not processes(job.id)
 
 
+@one_store
 def test_slots_bound_how_many_run(store: Store, url: str, tmp_path: Path) -> None:
     jobs = [submit(store, count(3, 0.1)) for _ in range(5)]
     most = 0
@@ -93,6 +94,7 @@ def test_cancel(store: Store, url: str, tmp_path: Path) -> None:
         assert store.cancel("me", job.id).state is State.CANCELLED
 
 
+@one_store
 def test_cancel_of_a_job_that_does_not_listen(store: Store, url: str, tmp_path: Path) -> None:
     job = submit(store, count(1000, 0.05, fault=Fault.DEAF))
     with runner(store, url, tmp_path) as running:
@@ -103,6 +105,7 @@ def test_cancel_of_a_job_that_does_not_listen(store: Store, url: str, tmp_path: 
         assert not processes(job.id)
 
 
+@one_store
 def test_pause_frees_the_slot_and_resume_goes_on(store: Store, url: str, tmp_path: Path) -> None:
     long, short = submit(store, count(60, 0.05)), submit(store, count(2))
     with runner(store, url, tmp_path) as running:
@@ -119,6 +122,7 @@ def test_pause_frees_the_slot_and_resume_goes_on(store: Store, url: str, tmp_pat
     assert dict(done.result.summary)["from"] >= reached
 
 
+@one_store
 def test_stop_puts_jobs_back(store: Store, url: str, tmp_path: Path) -> None:
     """SIGTERM of the worker: a checkpoint, the queue, and the next worker goes on from there."""
     job = submit(store, count(60, 0.05))
@@ -149,6 +153,7 @@ def test_timeout(store: Store, url: str, tmp_path: Path) -> None:
     assert "0.5 s" in done.error.message
 
 
+@one_store
 def test_watchdog_ends_a_process_that_hangs(url: str, tmp_path: Path) -> None:
     options = replace(QUICK, timing=Timing(beat=0.1, watchdog=1.5), checkpoint=60.0)
     with closing(open_store(url, retries=Retries(lost=1))) as strict:
