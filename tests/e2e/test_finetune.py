@@ -87,7 +87,7 @@ def test_from_a_folder_to_production(
     store = ModelStore(environment["OUZEL_MODEL_STORE"])
     with Client() as client:
         dataset = client.datasets.upload(tmp_path / "digits")
-        assert client.datasets.check(dataset.id).usable
+        assert client.jobs.check_finetune(BASE, dataset, name="digits")["usable"] is True
         job = client.jobs.finetune(
             BASE, dataset, name="digits", recipe="feature_extractor", image_size=96, promote="if_better"
         )
