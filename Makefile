@@ -7,6 +7,7 @@ STAMP := .venv/.ready
 SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
 MODEL ?= efficientnet-lite0
+unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
 .PHONY: help setup demo up trust test soak lint format protos sync bench lock clean
 

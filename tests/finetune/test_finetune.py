@@ -16,7 +16,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.finetune import Example, Tuned, finetune, make_recipe
 from ouzel.finetune import report as reports
-from ouzel.finetune.features import Features
+from ouzel.finetune.features import Features, file_cache
 from ouzel.finetune.network import backbone, linear_head, resized
 from ouzel.finetune.pictures import Pictures
 from ouzel.models import Model
@@ -54,7 +54,8 @@ def test_digits(tuned_digits):
 def test_the_head_is_as_good_as_scikit_learns(lite0, digits, cache, tuned_digits):
     tuned = tuned_digits["feature_extractor"]
     base = dataclasses.replace(lite0, preprocessing=resized(lite0.preprocessing, SIZE))
-    features = Features(backbone(base, linear_head(lite0.network, lite0.arch, 3)), Pictures(base.preprocessing))
+    same = file_cache(cache, lite0.digest, base.preprocessing)
+    features = Features(backbone(base, linear_head(lite0.network, lite0.arch, 3)), Pictures(base.preprocessing), same)
     known = (*tuned.split.train, *tuned.split.validation)
     x = features.of(known)
     mean, deviation = x.mean(0), x.std(0).clamp(min=1e-6)

@@ -43,6 +43,7 @@ def test_late_commit_of_a_machine_that_stood_still(store: Store, url: str, tmp_p
         assert first.stop() == 0
 
 
+@one_store
 def test_a_worker_that_stands_still_loses_nothing(store: Store, url: str, tmp_path: Path) -> None:
     """Past its lease, but its job's process computes on: nobody takes it over."""
     with worker(url, tmp_path / "state", artifacts=tmp_path / "artifacts") as first:

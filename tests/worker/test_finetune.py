@@ -267,22 +267,6 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
-def test_a_job_killed_while_it_publishes_publishes_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = submit(place.store, asked(place.upload()))
-    until(lambda: any(place.models.folder.glob("colours@*.mar")), 60)
-    for held in place.store.held():
-        if held.handle:
-            try:
-                psutil.Process(int(held.handle.split("/")[1])).kill()
-            except psutil.NoSuchProcess:
-                continue
-    done = ended(place.store, job, 120)
-    assert done.state is State.SUCCEEDED
-    assert [entry.version for entry in place.models.versions("colours")] == ["1"]
-    assert done.result is not None
-    assert done.result.summary["version"] == "1"
-
-
 def test_a_loss_that_is_no_number_fails_the_job_keeps_the_best_and_publishes_nothing(place: Place) -> None:
     parameters = {"epochs": 200, "learning_rate": 1.0, "spread": 1.0, "weight_decay": 10.0, "batch_size": 2}
     job = submit(
@@ -310,7 +294,7 @@ def test_a_cancelled_job_publishes_nothing(place: Place) -> None:
 
 def test_a_paused_job_goes_on(place: Place) -> None:
     job = submit(
-        place.store, asked(place.upload(), "lp_ft", parameters={"epochs": 30, "patience": 1000, "batch_size": 4})
+        place.store, asked(place.upload(), "lp_ft", parameters={"epochs": 15, "patience": 1000, "batch_size": 4})
     )
     until(lambda: place.store.get("me", job.id).progress.phase == "training", 60)
     place.store.pause("me", job.id)

@@ -18,7 +18,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import Worker, count, until, worker
+from support.jobs import Worker, count, one_store, until, worker
 from support.stub_kinds.maximize import Fault
 
 Code = grpc.StatusCode
@@ -320,6 +320,7 @@ def test_health_needs_no_token_and_reflection_is_off(shared: Worker) -> None:
     assert error.code() is Code.UNIMPLEMENTED
 
 
+@one_store
 def test_terminated_worker_puts_its_jobs_back(url: str, tmp_path: Path) -> None:
     """Exit status 0, watchers told to come back, a checkpoint written; the next worker goes on from there."""
     with worker(url, tmp_path) as first:
