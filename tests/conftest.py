@@ -15,9 +15,10 @@ from ouzel.models import archive
 
 
 def pytest_configure() -> None:
-    """A suite that a shell starts in the background has Ctrl-C ignored, and would hand that on."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A suite that a shell starts in the background has signals ignored, and would hand that on."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")

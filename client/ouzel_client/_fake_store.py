@@ -53,8 +53,8 @@ class FakeDatasets:
                     self.cut = None
                     context.abort(grpc.StatusCode.UNAVAILABLE, "the upload was cut")
                 file, content = request.file, b""
-                continue
-            content += request.chunk.data
+            else:
+                content += request.chunk.data
             if len(content) == file.size:
                 assert hashlib.sha256(content).hexdigest() == file.sha256
                 self.files[file.sha256] = content

@@ -67,9 +67,9 @@ def collect(source: Source, masks: str | os.PathLike[str] | None, boxes: Boxes |
 
 def _hashed(read: Read, path: str, contents: dict[str, Read]) -> pb.FileRef:
     content = read()
-    if not 1 <= len(content) <= manifest.LARGEST_FILE:
+    if len(content) > manifest.LARGEST_FILE:
         raise InvalidArgument(
-            f"source: {path} has {len(content)} bytes, which is not within 1..{manifest.LARGEST_FILE}", field="source"
+            f"source: {path} has {len(content)} bytes, more than {manifest.LARGEST_FILE}", field="source"
         )
     digest = hashlib.sha256(content).hexdigest()
     contents.setdefault(digest, read)

@@ -39,6 +39,7 @@ class Upload:
             )
         self._file = file
         self._incoming = self._open.enter_context(self._artifacts.incoming())
+        self._keep_whole()
 
     def write(self, chunk: pb.Chunk) -> None:
         if self._file is None or self._incoming is None:
@@ -53,6 +54,12 @@ class Upload:
         if got + len(chunk.data) > self._file.size:
             raise InvalidArgument(f"chunk.data: {name} has more than its {self._file.size} bytes", field="chunk.data")
         self._incoming.write(chunk.data)
+        self._keep_whole()
+
+    def _keep_whole(self) -> None:
+        """If nothing is missing, which is so at once for an empty file."""
+        assert self._file is not None
+        assert self._incoming is not None
         if self._incoming.size == self._file.size:
             _, size = self._incoming.keep(self._file.sha256)
             self.close()

@@ -116,11 +116,11 @@ def check_path(path: str, field: str) -> None:
 
 
 def check_file(file: pb.FileRef, field: str) -> None:
-    """Raises BadEntry for what can be no digest, or a size that is not 1 to 32 MiB."""
+    """Raises BadEntry for what can be no digest, or a size above 32 MiB. Of empty files the check of images tells."""
     if not _SHA256.fullmatch(file.sha256):
         raise BadEntry(f"{field}.sha256: {file.sha256!r:.80} is not a SHA-256 in lower-case hex", f"{field}.sha256")
-    if not 1 <= file.size <= LARGEST_FILE:
-        raise BadEntry(f"{field}.size: {file.size} bytes is not within 1..{LARGEST_FILE}", f"{field}.size")
+    if not 0 <= file.size <= LARGEST_FILE:
+        raise BadEntry(f"{field}.size: {file.size} bytes is not within 0..{LARGEST_FILE}", f"{field}.size")
 
 
 def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:

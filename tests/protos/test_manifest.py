@@ -76,7 +76,7 @@ def test_a_path_that_is_taken_stays_in_its_folder(path):
         (entry(label="a\tb"), "label"),
         (entry(split="dev"), "split"),
         (pb.DatasetEntry(path="a/1.png", label="a", file=pb.FileRef(sha256="A" * 64, size=1)), "file.sha256"),
-        (pb.DatasetEntry(path="a/1.png", label="a", file=pb.FileRef(sha256="a" * 64, size=0)), "file.size"),
+        (pb.DatasetEntry(path="a/1.png", label="a", file=pb.FileRef(sha256="a" * 64, size=-1)), "file.size"),
         (pb.DatasetEntry(path="a/1.png", label="a", file=pb.FileRef(sha256="a" * 64, size=2**25 + 1)), "file.size"),
         (entry(mask=pb.FileRef(sha256="x", size=1)), "mask.sha256"),
         (entry(boxes=[pb.Box(left=3, top=0, right=2, bottom=1)]), "boxes"),

@@ -145,6 +145,16 @@ def test_pieces_that_do_not_fit_leave_nothing(datasets, tmp_path, chunk, said):
     assert datasets.missing("me", [ref(b"x" * 1000)])
 
 
+def test_an_empty_file_is_kept_for_the_report_to_tell(datasets):
+    files = two_colours(3) | {"red/zero.png": b"", "blue/zero.png": b""}
+    found = datasets.report("me", stored(datasets, "me", files).id)
+    assert found.usable
+    assert sorted(each.path for each in found.refused) == ["blue/zero.png", "red/zero.png"]
+    upload = datasets.upload("me")
+    with pytest.raises(InvalidArgument, match="the bytes have"):
+        upload.begin(pb.FileRef(sha256="0" * 64, size=0))
+
+
 def test_a_file_that_ends_early_or_was_not_begun_is_refused(datasets, tmp_path):
     upload = datasets.upload("me")
     with pytest.raises(InvalidArgument, match="no file was begun"):
