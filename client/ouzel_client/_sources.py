@@ -7,7 +7,6 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -85,7 +84,7 @@ def _labelled(source: Source) -> Iterator[tuple[str, str, str, Read]]:
         elif path.is_file():
             found = _zips.members(path)
             for name, inner, label, split in manifest.labelled(found):
-                yield inner, label, split, partial(_zips.read, path, found[name])
+                yield inner, label, split, found[name]
         else:
             raise InvalidArgument(f"source: {path} is neither a folder nor a zip file", field="source")
         return

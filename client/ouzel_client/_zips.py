@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ouzel_client.errors import InvalidArgument
@@ -18,32 +20,44 @@ _ENCRYPTED = 0x1
 _HEADER = 30  # bytes of a member's own header, at least
 
 
-def members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Its files by name, all seen to be harmless. Raises InvalidArgument that names the member."""
+def members(path: Path) -> dict[str, Callable[[], bytes]]:
+    """How to read its files, by name, all seen to be harmless. Raises InvalidArgument that names the member.
+
+    The archive stays open, and its directory is read once, as long as somebody holds one of them.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = archive.infolist()
+        archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise InvalidArgument(f"source: {path} is not a zip file ({error})", field="source") from None
+    try:
+        found = _checked(archive.infolist())
+    except InvalidArgument:
+        archive.close()
+        raise
+    return {info.filename: partial(_read, archive, info) for info in found}
+
+
+def _checked(found: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The files among the members."""
     if len(found) > manifest.MOST_IMAGES * 3:
         raise InvalidArgument(f"source: {len(found)} members are too many", field="source")
-    names: dict[str, zipfile.ZipInfo] = {}
+    names: set[str] = set()
     for info in found:
         _check(info)
         if info.filename in names:
             raise InvalidArgument(f"source: member {info.filename!r:.200} is there twice", field="source")
-        names[info.filename] = info
+        names.add(info.filename)
     total = sum(info.file_size for info in found)
     if total > _LARGEST:
         raise InvalidArgument(f"source: {total} bytes unpacked are more than {_LARGEST}", field="source")
     _check_overlaps(found)
-    return {name: info for name, info in names.items() if not info.is_dir()}
+    return [info for info in found if not info.is_dir()]
 
 
-def read(path: Path, info: zipfile.ZipInfo) -> bytes:
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """One member. Raises InvalidArgument if it is damaged."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
+        with archive.open(info) as member:
             content = member.read(manifest.LARGEST_FILE + 1)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise InvalidArgument(f"source: member {info.filename!r:.200} is damaged ({error})", field="source") from None

@@ -72,9 +72,11 @@ def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
     if not given["test"] and not rest and given["validation"]:  # two parts: the figures come from the second
         given["test"], given["validation"] = given["validation"], []
     if not given["test"]:
-        given["test"], rest = _part(rest or given["train"], recipe.held_out, seed)
-        given["train"] = [] if not any(each.split for each in rest) else rest
-        rest = [each for each in rest if not each.split]
+        given["test"], left = _part(rest or given["train"], recipe.held_out, seed)
+        if rest:
+            rest = left
+        else:
+            given["train"] = left
     train = [*given["train"], *rest]
     if not given["validation"]:
         given["validation"], train = _part(train, recipe.validation, seed + 1)

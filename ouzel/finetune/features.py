@@ -53,7 +53,7 @@ class FileCache:
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
         found: dict[str, Tensor] = {}
-        with contextlib.suppress(sqlite3.Error), self._open() as database:
+        with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             for start in range(0, len(keys), _SEEN):
                 part = list(keys[start : start + _SEEN])
                 marks = ", ".join("?" * len(part))
@@ -63,7 +63,7 @@ class FileCache:
 
     def put(self, features: Mapping[str, Tensor]) -> None:
         rows = [(key, value.numpy().tobytes()) for key, value in features.items()]
-        with contextlib.suppress(sqlite3.Error), self._open() as database:
+        with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
 
     @contextlib.contextmanager

@@ -67,14 +67,19 @@ def finetune(
     its best; 0 for no limit. cache: a folder for features, which trainings may share. on_event: hears how it goes, and
     may raise to end it. resume: the state of an event of a run with the same arguments. batch_scale: share of the
     usual images that go through the network at a time, where memory is short; the gradients stay the same.
-    Raises InvalidArgument (data, parameters), FailedPrecondition (a network that the recipe cannot tune) or Diverged.
+    Raises InvalidArgument (data, parameters, image_size), FailedPrecondition (a network that the recipe cannot tune) or
+    Diverged.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     begun = time.monotonic()
     parts = data_module.split(data, recipe, seed)
     preprocessing = networks.resized(base.preprocessing, image_size)
     base = dataclasses.replace(base, preprocessing=preprocessing)
+    if image_size:
+        networks.check_size(base)
     pictures = Pictures(preprocessing)
+    if resume is not None and resume["base"] != base.digest:
+        resume = None  # begun with another network
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
     run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_seconds)
     try:
@@ -171,8 +176,8 @@ class _Run:
 
         def on_event(event: Event) -> None:
             inner = event.state
-            assert inner is not None
-            self.on_event(dataclasses.replace(event, state=lambda: self._state(head, inner())))
+            state = None if inner is None else lambda: self._state(head, inner())
+            self.on_event(dataclasses.replace(event, state=state))
 
         training.on_event = on_event
         return training.run(progress, optimizer)
@@ -183,6 +188,7 @@ class _Run:
 
     def _state(self, head: LinearHead | None, training: dict[str, Any] | None) -> dict[str, Any]:
         return {
+            "base": self.base.digest,
             "elapsed": time.monotonic() - self.begun,
             "head": None if head is None else {"weight": head.weight, "bias": head.bias, "c": head.c},
         } | ({} if training is None else {"training": training})

@@ -22,6 +22,7 @@ from ouzel.finetune.pictures import Pictures, variation
 from ouzel.finetune.recipes import Recipe
 
 _DIVISOR = 5.0  # the rate begins at so much of its highest, as fastai's fine_tune has it
+_SIGN = 32 * 20  # images of a long validation after which there is a sign of life
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -31,7 +32,8 @@ class Diverged(FailedPrecondition):
 
 @dataclass(frozen=True)
 class Event:
-    """What a run tells. phase: "features", "head" or "training"; step of `steps` in it, images in "features".
+    """What a run tells. phase: "features", "head", "training" or "validating"; step of `steps` in it, which are images
+    where it is "features" or "validating".
 
     metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done, with
     their fraction), as far as the phase has them.
@@ -61,6 +63,7 @@ class Progress:
     stale: int = 0  # epochs since it got better
     history: list[dict[str, float]] = field(default_factory=list)
     elapsed: float = 0.0
+    loss: float = math.nan  # of the last step
 
 
 @dataclass
@@ -93,7 +96,7 @@ class Training:
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
         """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises."""
-        recipe, start, loss = self.recipe, time.monotonic() - progress.elapsed, math.nan
+        recipe, start = self.recipe, time.monotonic() - progress.elapsed
         stages = (recipe.frozen_epochs, recipe.epochs)
         while progress.stage < len(stages):
             all_layers = progress.stage == 1
@@ -116,7 +119,7 @@ class Training:
                             "a lower parameters.learning_rate may help",
                             field="parameters.learning_rate",
                         )
-                    progress.step += 1
+                    progress.step, progress.loss = progress.step + 1, loss
                     now = time.monotonic()
                     progress.elapsed = now - start
                     figures = {
@@ -128,9 +131,9 @@ class Training:
                     if now >= self.deadline:
                         break
                 finished = progress.step == len(batches)
-                self._validate(progress, loss)
+                self._validate(progress)
                 progress.epoch, progress.step = progress.epoch + 1, 0
-                self._tell(progress, optimizer, progress.epoch * self.per_epoch, total, {"loss": loss})
+                self._tell(progress, optimizer, progress.epoch * self.per_epoch, total, {"loss": progress.loss})
                 if not finished:
                     break
             if time.monotonic() >= self.deadline:
@@ -153,6 +156,8 @@ class Training:
         self.network.eval()
         found = []
         for start in range(0, len(examples), 32):
+            if start and start % _SIGN == 0:
+                self.on_event(Event("validating", start, len(examples)))
             x = self.pictures.as_served(examples[start : start + 32])
             x = x.to(self.device, memory_format=torch.channels_last)
             found.append(logits_of(self.network(x)).float().cpu())
@@ -160,7 +165,7 @@ class Training:
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63))
         # A BatchNorm cannot learn from one image.
         return [rows for rows in order.split(self.recipe.batch_size) if len(rows) > 1 or count == 1]
 
@@ -225,10 +230,11 @@ class Training:
                 if isinstance(module, _NORMS):
                     module.eval()
 
-    def _validate(self, progress: Progress, loss: float) -> None:
+    def _validate(self, progress: Progress) -> None:
         found = self.evaluate(self.split.validation)
-        row = {"epoch": len(progress.history) + 1, "train_loss": loss, "loss": found.loss, "accuracy": found.accuracy}
-        progress.history.append(row | {"balanced_accuracy": found.balanced, "seconds": progress.elapsed})
+        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": found.loss}
+        row |= {"accuracy": found.accuracy, "balanced_accuracy": found.balanced, "seconds": progress.elapsed}
+        progress.history.append(row)
         key = (found.accuracy, -found.loss)
         progress.stale += 1
         if math.isfinite(found.loss) and key > progress.best_key:

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from ouzel.errors import FailedPrecondition
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.models import Model, Preprocessing, build
 
 
@@ -78,6 +78,22 @@ def logits_of(output: object) -> Tensor:
     found = getattr(output, "logits", output)
     assert isinstance(found, Tensor)
     return found
+
+
+def check_size(base: Model) -> None:
+    """Raises InvalidArgument if the network takes no input of its size: some know one size, some need many pixels."""
+    device = next(base.network.parameters()).device
+    try:
+        with torch.no_grad():
+            base.network(torch.zeros(1, *base.input_shape, device=device))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, ValueError) as error:
+        height, width = base.preprocessing.input_size
+        raise InvalidArgument(
+            f"image_size: {base.arch} takes no input of {width} x {height} pixels ({str(error)[:200]})",
+            field="image_size",
+        ) from error
 
 
 def resized(preprocessing: Preprocessing, edge: int) -> Preprocessing:

@@ -60,7 +60,8 @@ class Pictures:
         elif example.boxes:
             image = Image.new("L", models.original_size(models.decode(example.read())))
             for left, top, right, bottom in example.boxes:
-                image.paste(255, (round(left), round(top), round(right), round(bottom)))
+                right, bottom = min(right, image.width), min(bottom, image.height)
+                image.paste(255, (round(max(left, 0)), round(max(top, 0)), round(right), round(bottom)))
         else:
             return None
         height, width = self.preprocessing.input_size

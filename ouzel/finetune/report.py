@@ -25,6 +25,7 @@ from ouzel.saliency import Explainer, Saliency
 Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _MISTAKES = 12
 _COMPARED = 6
+_MASKED = 200  # images with a mask that are looked at
 _TABLE = 60  # classes
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; color: #222; }
@@ -117,7 +118,8 @@ class _Maps:
 
     def inside(self) -> Mapping[str, float]:
         found: dict[str, list[float]] = {"before": [], "after": []}
-        for example in self._tuned.split.test:
+        masked = [each for each in self._tuned.split.test if each.read_mask is not None or each.boxes]
+        for example in masked[:_MASKED]:
             mask = self._pictures.mask(example)
             if mask is not None and mask.any():
                 found["before"].append(energy_inside(self.before(example), mask))

@@ -117,9 +117,14 @@ class Artifacts:
         kept = referenced([path.name for path in old])
         gone = [path for path in old if path.name not in kept]
         gone += [path for path in self._incoming.iterdir() if _older(path, before)]
+        gone = [path for path in gone if _older(path, before)]  # somebody may have asked for it meanwhile
         for path in gone:
             path.unlink(missing_ok=True)
         return len(gone)
+
+    def discard(self, digest: str) -> None:
+        """Remove one that nobody refers to any more."""
+        self._place(digest).unlink(missing_ok=True)
 
     def _place(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ouzel.errors import InvalidArgument
+from ouzel.errors import DataLoss, InvalidArgument, NotFound
 from ouzel.worker.orphans import end_with_parent
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 Read = Callable[[str], bytes]  # of a digest
+_THREE = 3  # images of some class, unless they are split already
 _TINY, _NEEDED = 5, 2  # images of a class: below, a warning; below, a problem
 _IMBALANCE = 10
 _EDGE = 16  # pixels of a thumbnail
@@ -54,6 +55,8 @@ def check(entries: Sequence[pb.DatasetEntry], read: Read) -> pb.DatasetReport:
     report.classes.update(Counter(entry.label for entry, _ in kept))
     report.duplicates.extend(_duplicates(kept))
     report.problems.extend(_problems(report, {entry.label for entry in entries}))
+    if not any(entry.split for entry in entries) and max(report.classes.values(), default=_THREE) < _THREE:
+        report.problems.append("no class has three images: to train on, to choose by, and for the figures")
     report.warnings.extend(_warnings(report))
     report.usable = not report.problems
     return report
@@ -74,7 +77,7 @@ def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
             width, height = original_size(image)
             if box.left >= width or box.top >= height or box.right <= 0 or box.bottom <= 0:
                 raise InvalidArgument(f"boxes: one lies outside of the {width} x {height} pixels")
-    except InvalidArgument as error:
+    except (InvalidArgument, DataLoss, NotFound) as error:
         return _Seen(refused=str(error))
     grey = image.convert("L")
     steps = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), dtype=np.int16)

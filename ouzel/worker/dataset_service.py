@@ -26,6 +26,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _THREADS = 16
 _MOST_ASKED = 10_000
 _PAGE, _LARGEST_PAGE = 50, 500
+_LARGEST_MANIFEST = 128 * 2**20  # bytes
 _LIVE = frozenset(State) - FINAL - {State.UNSPECIFIED}
 
 
@@ -66,7 +67,11 @@ class DatasetService(DatasetServiceServicer):
     async def CreateDataset(self, requests: AsyncIterator[pb.CreateDatasetRequest], context: Context) -> pb.Dataset:
         title = expected = ""
         entries: list[pb.DatasetEntry] = []
+        size = 0
         async for request in self._patiently(requests):
+            size += request.ByteSize()
+            if size > _LARGEST_MANIFEST:
+                raise InvalidArgument(f"entries: {size} bytes are more than {_LARGEST_MANIFEST}", field="entries")
             title, expected = title or request.title, expected or request.id
             entries += request.entries
             if len(entries) > manifest.MOST_IMAGES:

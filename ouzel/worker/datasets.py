@@ -152,6 +152,8 @@ class Datasets:
         """What a look at every image finds. Takes seconds to minutes the first time. Raises Unavailable."""
         self.get(owner, dataset)
         path = self._manifests(owner) / f"{dataset}.report"
+        if (known := _parsed(path)) is not None:  # nobody waits for the check of another data set
+            return known
         with self._checking:
             if (known := _parsed(path)) is not None:
                 return known

@@ -90,7 +90,7 @@ def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:
     if not job.checkpoint:
         return None
     try:
-        return artifacts.get(job.checkpoint)
+        return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `Work.save`
     except OuzelError as error:
         _log.warning("starting anew: the checkpoint cannot be used: %s", error)
         return None

@@ -4,6 +4,7 @@ asks whether it shall go on.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,9 @@ class Work:
         self.cache = cache or models / ".cache"
         self._checkpoint_seconds = checkpoint_seconds
         self._saved = time.monotonic()
+        # Their own bytes for every job: so none shares the file of another's checkpoint, and it can go.
+        self._mark = f"{lease.job}\n".encode()
+        self._last = "" if checkpoint is None else hashlib.sha256(self._mark + checkpoint).hexdigest()
         self._progress_told = self._preview_shown = float("-inf")
 
     def still_mine(self) -> None:
@@ -126,9 +130,12 @@ class Work:
         return time.monotonic() - self._saved >= self._checkpoint_seconds
 
     def save(self, checkpoint: bytes) -> None:
-        """Make it durable: the next attempt gets it as `checkpoint`."""
-        digest, _ = self._artifacts.put(checkpoint)
+        """Make it durable: the next attempt gets it as `checkpoint`. The one before goes: many fill disks."""
+        digest, _ = self._artifacts.put(self._mark + checkpoint)
         self._store.checkpoint(self._lease, digest)
+        if self._last not in ("", digest):
+            self._artifacts.discard(self._last)
+        self._last = digest
         self._saved = time.monotonic()
 
     def stop_wanted(self) -> bool:

@@ -57,6 +57,17 @@ def test_the_same_bytes_stay_together():
     assert not {e.sha256 for e in found.train} & {e.sha256 for e in (*found.test, *found.validation)}
 
 
+def test_those_marked_for_training_stay_beside_those_that_say_nothing():
+    marked = [plain(f"{label}/marked {n}", label, part="train") for label in "ab" for n in range(5)]
+    found = split([*marked, *(plain(f"{label}/{n}", label) for label in "ab" for n in range(10))], RECIPE)
+    assert set(marked) <= {*found.train, *found.validation}
+    assert len(found.train) + len(found.validation) + len(found.test) == 30
+    only = split(marked, RECIPE)
+    assert len(only.train) + len(only.validation) + len(only.test) == 10
+    assert only.train
+    assert only.test
+
+
 def test_what_the_examples_say_of_their_part_is_respected():
     named = [plain(f"{label}/{part}{n}", label, part=part) for label in "ab" for part in SPLITS for n in range(4)]
     found = split(named, RECIPE)

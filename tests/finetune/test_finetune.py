@@ -144,8 +144,25 @@ def test_masks_tell_how_much_of_the_map_is_on_the_object(tiny, colours):
 
     whole = inside(0, 40)  # less than 1 only where a map is empty
     assert 0 < whole <= 1
-    assert inside(0, 20, boxes=True) == inside(0, 20)
+    assert inside(0, 20, boxes=True) == pytest.approx(inside(0, 20), abs=1e-6)
     assert inside(0, 20) + inside(20, 40) == pytest.approx(whole, abs=0.02)
+
+
+def test_boxes_that_leave_the_image_end_at_its_edges(tiny, colours):
+    pictures = Pictures(tiny.preprocessing)
+    far = dataclasses.replace(colours[0], boxes=((-1e12, 0, 20, 1e12),))
+    near = dataclasses.replace(colours[0], boxes=((0, 0, 20, 40),))
+    assert torch.equal(pictures.mask(far), pictures.mask(near))
+
+
+def test_a_size_that_the_network_cannot_take_is_named(colours):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models.build("torchvision:vit_b_32", num_classes=5)
+    preprocessing = models.Preprocessing(input_size=(224, 224), resize=224)
+    base = Model("v", "1", network, tuple("abcde"), preprocessing, "torchvision:vit_b_32", "sha256:v", {})
+    with pytest.raises(InvalidArgument, match=r"image_size: torchvision:vit_b_32 takes no input of 64 x 64 pixels"):
+        finetune(base, colours, "fine_tune", image_size=64)
 
 
 def test_an_image_that_cannot_be_read_is_named(tiny, colours):

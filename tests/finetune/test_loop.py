@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from typing import Any
 
 import pytest
 import torch
 
+from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune import Diverged, Event, finetune, make_recipe
 from ouzel.finetune.network import head_tensors
@@ -49,6 +51,40 @@ def test_a_run_that_was_stopped_anywhere_ends_as_one_that_was_not(tiny, colours,
         assert resumed.test == whole.test
         assert resumed.chosen == whole.chosen
         assert [row["accuracy"] for row in resumed.history] == [row["accuracy"] for row in whole.history]
+
+
+def test_a_state_of_another_network_is_begun_anew(tiny, colours):
+    recipe, states = make_recipe("lp_ft", FAST), []
+    finetune(tiny, colours, recipe, on_event=lambda event: event.state and states.append(event.state()))
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        network = models.build(tiny.arch, num_classes=4)
+    other = dataclasses.replace(tiny, network=network, digest="sha256:other")
+    assert distance(finetune(other, colours, recipe), finetune(other, colours, recipe, resume=states[-1])) <= 1e-5
+
+
+def test_a_state_between_last_step_and_validation_keeps_the_loss(tiny, colours):
+    recipe, states = make_recipe("fine_tune", FAST), []
+
+    def remember(event: Event) -> None:
+        if event.phase == "training" and event.step == event.steps:
+            states.append(state_file.dump(event.state()))
+
+    whole = finetune(tiny, colours, recipe, on_event=remember)
+    resumed = finetune(tiny, colours, recipe, resume=state_file.read(states[-2]))
+    assert [row["train_loss"] for row in resumed.history] == pytest.approx([row["train_loss"] for row in whole.history])
+
+
+def test_large_seeds_and_long_validations(tiny, colours, monkeypatch):
+    monkeypatch.setattr("ouzel.finetune.loop._SIGN", 32)
+    many = [
+        dataclasses.replace(each, name=f"{each.name} {n}", sha256=f"{each.sha256} {n}")
+        for each in colours
+        for n in range(8)
+    ]
+    told = []
+    finetune(tiny, many, make_recipe("fine_tune", FAST), seed=2**63 - 1, on_event=told.append)
+    assert any((event.phase, event.step) == ("validating", 32) for event in told)
 
 
 def test_the_seed_decides(tiny, colours):

@@ -301,6 +301,14 @@ def test_classes_that_are_too_small_or_too_different_are_told():
     assert list(report.problems) == ["class 'one' has 1 image(s) that can be used; 2 are needed at least"]
 
 
+def test_a_class_with_three_images_is_needed():
+    two = {f"{label}/{n}.png": coloured(seed, n) for seed, label in enumerate("ab") for n in range(2)}
+    assert list(looked_at(two).problems) == [
+        "no class has three images: to train on, to choose by, and for the figures"
+    ]
+    assert looked_at(two | {"a/2.png": coloured(0, 2)}).usable
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -41,6 +41,7 @@ def test_job_runs_and_publishes(store: Store, url: str, tmp_path: Path) -> None:
     assert Artifacts(tmp_path / "artifacts").get(artifact.sha256) == b"m counted to 5"
     assert (done.progress.step, done.progress.steps) == (5, 5)
     assert not processes(job.id)
+    assert len(list((tmp_path / "artifacts").glob("??/*"))) == 2  # it, and the last checkpoint
 
 
 @one_store

@@ -15,7 +15,7 @@ from ouzel_client._dataset_types import Dataset, DatasetReport
 from ouzel_client._dataset_wire import manifest_parts, parts
 from ouzel_client._progress import progress_bar
 from ouzel_client._sources import Boxes, Files, Source, collect
-from ouzel_client.errors import Unavailable
+from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class AsyncDatasets:
                     await self._client._worker().send(
                         SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST
                     )
-                except Unavailable as error:
+                except (Unavailable, DeadlineExceeded) as error:  # the latter when the line was silent for too long
                     await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     async def _missing(self, files: Files) -> Sequence[str]:

@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument, NotFound, OuzelError
@@ -70,7 +71,10 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
 
     work.progress(0, phase="loading")
     store = ModelStore(work.models)
-    base = models.load(store.find(spec.base), "cuda" if torch.cuda.is_available() else "cpu")
+    file = store.file(spec.base)
+    if not file.seen_by(work.owner):  # the name may be somebody else's by now
+        raise NotFound(f"base: no model {spec.base!r:.80}", field="base")
+    base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     work.progress(0, phase="checking the images")
     examples = trained_images.examples(spec.dataset, work)
     trim(work.cache, _CACHE_BYTES)
@@ -113,6 +117,8 @@ class _Told:
     def __call__(self, event: Event) -> None:
         work = self._work
         work.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
+        if event.phase == "validating":  # to stop here would lose an epoch
+            return
         stop = work.stop_wanted()
         due = work.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
         # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
@@ -129,7 +135,7 @@ class _Told:
             raise Stopped
 
 
-_PHASES = {"features": "computing features", "head": "head", "training": "training"}
+_PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
 
 
 def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
@@ -215,7 +221,8 @@ def _publish(
                 server, store, entry.name, entry.version, base=f"{base.name}@{base.version}", promote=promote
             )
         except OuzelError:
-            store.withdraw(entry.name, entry.version)
+            if not publication.versions(server, entry.name, entry.version):  # else it is the default since before
+                store.withdraw(entry.name, entry.version)
             raise
     return {
         "model": entry.name,
@@ -228,15 +235,20 @@ def _publish(
 
 def _promoted(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> bool:
     """Whether the new version is to be the default."""
+    from ouzel.models.store import ModelStore
+
     kinds = pb.FinetuneSpec
     if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
         return False
     if spec.promote == kinds.ALWAYS:
         return True
     try:
-        accuracy = _accuracy_of_default(spec.name, work, tuned)
+        present = ModelStore(work.models).file(spec.name)
     except NotFound:
         return True  # the first of its name
+    if present.lineage is not None and present.lineage.get("job") == work.job:
+        return True  # by an attempt before this one
+    accuracy = _accuracy(present.path, work, tuned)
     if accuracy is None:
         work.log("not promoted: the present default tells other classes apart", pb.Log.WARNING)
         return False
@@ -248,23 +260,21 @@ def _promoted(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> bool:
     return better
 
 
-def _accuracy_of_default(name: str, work: Work, tuned: Tuned) -> float | None:
-    """Of the present default of the name, other versions than this job's, on the images held out; None if its classes
-    are others. Raises NotFound.
-    """
+def _accuracy(path: Path, work: Work, tuned: Tuned) -> float | None:
+    """Of a model on the images held out; None if its classes are others."""
     import torch
 
     from ouzel import models
     from ouzel.finetune.pictures import Pictures
-    from ouzel.models.store import ModelStore
 
-    present = models.load(ModelStore(work.models).find(name))
+    present = models.load(path)
     if set(present.labels) != set(tuned.labels):
         return None
     pictures, right = Pictures(present.preprocessing), 0
     try:
         test = tuned.split.test
         for start in range(0, len(test), 32):
+            work.progress(start, len(test), phase="comparing")
             part = test[start : start + 32]
             with torch.no_grad():
                 predicted = present.network(pictures.as_served(part)).argmax(1).tolist()
