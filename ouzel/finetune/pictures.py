@@ -60,8 +60,8 @@ class Pictures:
         elif example.boxes:
             image = Image.new("L", models.original_size(models.decode(example.read())))
             for left, top, right, bottom in example.boxes:
-                right, bottom = min(right, image.width), min(bottom, image.height)
-                image.paste(255, (round(max(left, 0)), round(max(top, 0)), round(right), round(bottom)))
+                start = round(max(left, 0)), round(max(top, 0))
+                image.paste(255, (*start, round(min(right, image.width)), round(min(bottom, image.height))))
         else:
             return None
         height, width = self.preprocessing.input_size
