@@ -98,6 +98,8 @@ def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
         groups = [classes[label][name] for name in sorted(classes[label])]
         random.Random(f"{seed} {label}").shuffle(groups)
         wanted = share * sum(map(len, groups))
+        if len(groups[0]) > max(1, 2 * wanted):  # a burst of alike images, that would take most of its class along
+            groups.insert(0, groups.pop(groups.index(min(groups, key=len))))
         taken = 0
         for number, together in enumerate(groups):
             left = len(groups) - number

@@ -130,9 +130,17 @@ class Runner:
         self._lost.take_back()
         if time.monotonic() - self._collected > _COLLECT_SECONDS:
             self._collected = time.monotonic()
+            # It may take long, and no heartbeat can wait for it.
+            threading.Thread(target=self._collect, name="collect", daemon=True).start()
+
+    def _collect(self) -> None:
+        """Remove the files that nobody needs."""
+        try:
             self._artifacts.collect(self._store.referenced)
             if self._places.uploads is not None:
                 Datasets(self._places.uploads).collect_all()
+        except (Unavailable, OSError) as error:
+            _log.warning("not all could be collected: %s", error)
 
     def _claim(self) -> bool:
         claimed = self._store.claim(self.name, limits=self._options.limits)

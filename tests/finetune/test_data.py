@@ -51,6 +51,15 @@ def test_groups_stay_together_even_with_different_labels():
     assert set(places.values()) == {1}
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_group_is_for_training(seed):
+    burst = [plain(f"a/{n}", "a", group="burst") for n in range(90)]
+    others = [plain(f"a/other {n}", "a") for n in range(5)] + [plain(f"b/{n}", "b") for n in range(20)]
+    found = split([*burst, *others], RECIPE, seed)
+    assert set(burst) <= set(found.train)
+    assert {each.label for each in found.test} == {"a", "b"}
+
+
 def test_the_same_bytes_stay_together():
     examples = [replace(plain(f"{label}/{n}", label), sha256=f"{label}{n // 2}") for label in "ab" for n in range(20)]
     found = split(examples, RECIPE)

@@ -29,7 +29,7 @@ from ouzel.worker.datasets import Datasets
 from ouzel.worker.job import Job, State
 from ouzel.worker.local import LocalExecutor
 from ouzel.worker.policy import Retries
-from ouzel.worker.runner import Places, Runner
+from ouzel.worker.runner import Places, Runner, RunnerOptions
 from ouzel.worker.store import open_store
 from ouzel.worker.supervised import Slot
 from ouzel_protos.v1 import explain_pb2
@@ -57,7 +57,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Place:
     """A model store, data sets, and a runner with the real kinds; no model server."""
 
-    def __init__(self, folder: Path, base: Path) -> None:
+    def __init__(self, folder: Path, base: Path, options: RunnerOptions = QUICK) -> None:
         url = f"sqlite://{folder / 'jobs.db'}"
         (folder / "store").mkdir()
         (folder / "store" / "base.mar").write_bytes(base.read_bytes())
@@ -68,7 +68,7 @@ class Place:
         self.artifacts = Artifacts(folder / "artifacts")
         places = Places(url, folder / "artifacts", folder / "store", uploads=folder / "datasets")
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, places, options=QUICK)
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, places, options=options)
         self.runner.start()
 
     def close(self) -> None:
@@ -267,7 +267,14 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
-def test_a_loss_that_is_no_number_fails_the_job_keeps_the_best_and_publishes_nothing(place: Place) -> None:
+def test_a_loss_that_is_no_number_fails_the_job_keeps_the_best_and_publishes_nothing(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    with closing(Place(tmp_path, tiny_base, replace(QUICK, checkpoint=3600.0))) as place:
+        _diverges(place)
+
+
+def _diverges(place: Place) -> None:
     parameters = {"epochs": 200, "learning_rate": 1.0, "spread": 1.0, "weight_decay": 10.0, "batch_size": 2}
     job = submit(
         place.store, asked(place.upload(), "scratch", parameters={k: v for k, v in parameters.items() if k != "spread"})

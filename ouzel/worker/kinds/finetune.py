@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     import torch
 
     from ouzel import models
-    from ouzel.finetune import finetune
+    from ouzel.finetune import Diverged, finetune
     from ouzel.finetune import report as reports
     from ouzel.finetune.features import trim
     from ouzel.models.store import ModelStore
@@ -79,18 +79,22 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     examples = trained_images.examples(spec.dataset, work)
     trim(work.cache, _CACHE_BYTES)
     told = _Told(work)
-    tuned = finetune(
-        base,
-        examples,
-        recipe_of(spec),
-        seed=spec.seed,
-        image_size=spec.image_size,
-        max_seconds=spec.max_seconds,
-        cache=work.cache,
-        on_event=told,
-        resume=None if work.checkpoint is None else state_file.read(work.checkpoint),
-        batch_scale=work.batch_scale,
-    )
+    try:
+        tuned = finetune(
+            base,
+            examples,
+            recipe_of(spec),
+            seed=spec.seed,
+            image_size=spec.image_size,
+            max_seconds=spec.max_seconds,
+            cache=work.cache,
+            on_event=told,
+            resume=None if work.checkpoint is None else state_file.read(work.checkpoint),
+            batch_scale=work.batch_scale,
+        )
+    except Diverged:
+        told.keep_best()
+        raise
     work.progress(0, phase="reporting")
     found = reports.make_report(base, tuned, blend)
     lineage = _lineage(spec, work, base, found)
@@ -111,6 +115,7 @@ class _Told:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._state: Callable[[], dict[str, Any]] | None = None
         self._saving = 0.0  # seconds that the last checkpoint took
         self._saved = time.monotonic()
 
@@ -120,19 +125,25 @@ class _Told:
         if event.phase == "validating":  # to stop here would lose an epoch
             return
         stop = work.stop_wanted()
+        self._state = event.state or self._state
         due = work.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
         # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
         # is no news: were it saved again, a job could fail behind it for ever.
         due |= event.step == event.steps and not (event.phase == "head" and work.checkpoint)
         if event.state is not None and (stop or due):
-            from ouzel.worker import state_file
-
             begun = time.monotonic()
-            work.save(state_file.dump(event.state()))
+            self.keep_best()
             self._saved = time.monotonic()
             self._saving = self._saved - begun
         if stop:
             raise Stopped
+
+    def keep_best(self) -> None:
+        """Save where the training stands, and its best so far."""
+        from ouzel.worker import state_file
+
+        if self._state is not None:
+            self._work.save(state_file.dump(self._state()))
 
 
 _PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
