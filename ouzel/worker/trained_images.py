@@ -75,7 +75,8 @@ def examples(dataset: str, work: Work) -> list[Example]:
     else:
         uploads, owner = work.uploads, work.owner
         entries = uploads.entries(owner, dataset)
-        found = uploads.report(owner, dataset)
+        with work.busy("checking the images"):
+            found = uploads.report(owner, dataset)
 
         def read(sha256: str) -> bytes:
             return uploads.path(owner, sha256).read_bytes()

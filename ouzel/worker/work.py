@@ -7,15 +7,17 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ouzel.errors import OuzelError
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets import Datasets
 from ouzel.worker.job import Lease
-from ouzel.worker.store import Workers
+from ouzel.worker.store import LeaseLost, Workers
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 0.25
 _PREVIEW_SECONDS = 2.0
+_SIGN_SECONDS = 30.0
 LARGEST_PREVIEW = 64 * 2**10  # bytes
 
 
@@ -105,6 +108,24 @@ class Work:
         if metrics:
             events.append(pb.JobEvent(metric=pb.Metric(step=step, values=metrics)))
         self._store.emit(self._lease, events)
+
+    @contextmanager
+    def busy(self, phase: str) -> Iterator[None]:
+        """For what takes long, says nothing, and bounds its time itself: the watchdog hears of it from here."""
+        over = threading.Event()
+
+        def tell() -> None:
+            while not over.wait(_SIGN_SECONDS):
+                with suppress(LeaseLost, OuzelError):  # whoever works on finds out
+                    self.progress(0, phase=phase)
+
+        thread = threading.Thread(target=tell, name="busy", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def preview_wanted(self) -> bool:
         """Whether it is time for another preview, one in two seconds."""
