@@ -36,9 +36,11 @@ class DatasetService(DatasetServiceServicer):
     def __init__(self, datasets: Datasets, store: Callers, tokens: Tokens, *, patience: float = 30.0) -> None:
         self._datasets, self._store, self._tokens, self._patience = datasets, store, tokens, patience
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="datasets")
+        self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them
 
     def release(self) -> None:
-        self._threads.shutdown()
+        self._checks.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
     @unary
     async def FindMissing(self, request: pb.FindMissingRequest, context: Context) -> pb.FindMissingResponse:
@@ -107,7 +109,9 @@ class DatasetService(DatasetServiceServicer):
 
     @unary
     async def CheckDataset(self, request: pb.CheckDatasetRequest, context: Context) -> pb.DatasetReport:
-        return told(await self._run(self._datasets.report, self._owner(context), request.id))
+        owner = self._owner(context)
+        report = self._datasets.report
+        return told(await asyncio.get_running_loop().run_in_executor(self._checks, report, owner, request.id))
 
     def _needed_by(self, owner: str, dataset: str) -> str | None:
         """A job that has not ended and is about the data set."""

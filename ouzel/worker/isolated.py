@@ -9,6 +9,7 @@ import tempfile
 import threading
 
 _log = logging.getLogger(__name__)
+_asked: set[subprocess.Popen[bytes]] = set()  # that have not answered yet
 
 
 def ask(module: str, *arguments: str, seconds: float) -> bytes:
@@ -19,6 +20,7 @@ def ask(module: str, *arguments: str, seconds: float) -> bytes:
     pipe = subprocess.PIPE
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=pipe, stdout=pipe, stderr=errors)
+        _asked.add(process)
         timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
@@ -28,8 +30,15 @@ def ask(module: str, *arguments: str, seconds: float) -> bytes:
             timer.cancel()
             process.kill()
             process.communicate()
+            _asked.discard(process)
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     if not printed:
         _log.error("%s %s\n%s", module, " ".join(arguments), said[-4000:])
     return printed
+
+
+def end_all() -> None:
+    """Nobody waits for answers any more: those who ask get nothing, at once."""
+    for process in tuple(_asked):
+        process.kill()

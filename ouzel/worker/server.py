@@ -19,7 +19,7 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
-from ouzel.worker import tokens
+from ouzel.worker import isolated, tokens
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalogue import Catalogue
 from ouzel.worker.dataset_service import DatasetService
@@ -140,6 +140,7 @@ async def _listening(
             yield address, drain
         finally:
             await server.stop(_SERVER_GRACE)
+            isolated.end_all()  # a look at many images takes long, and the threads below wait for it
             service.release()
             models.release()
             uploads.release()

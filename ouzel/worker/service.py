@@ -46,6 +46,7 @@ class JobService(JobServiceServicer):
         self._store, self._artifacts, self._catalogue, self._tokens = store, artifacts, catalogue, tokens
         self._nudge, self._limits, self._kinds = nudge, limits, kinds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
+        self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them
         self._watches = Watches(store)
 
     def close(self) -> None:
@@ -53,7 +54,8 @@ class JobService(JobServiceServicer):
         self._watches.close()
 
     def release(self) -> None:
-        self._threads.shutdown()
+        self._checks.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
@@ -62,7 +64,8 @@ class JobService(JobServiceServicer):
         new = await self._run(requests.new_job, request, seen, self._kinds)
         if request.validate_only:
             job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
-            report = await self._run(kinds.report_of, new.kind, new.spec, seen, self._kinds)
+            arguments = new.kind, new.spec, seen, self._kinds
+            report = await asyncio.get_running_loop().run_in_executor(self._checks, kinds.report_of, *arguments)
             if report is not None:
                 job.result.summary.update(report)
             return job
