@@ -1,0 +1,34 @@
+"""Texts that people see and type: which form they are kept in, and what a label may hold. Standard library only.
+
+The same word can be written in several ways in Unicode: macOS decomposes file names (NFD), Linux and the web compose
+them (NFC). Every label and path is kept composed, and what a caller sends is composed before it is compared.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST_LABEL = 200  # characters
+# Control characters, surrogates, and the two separators that break a line. Joiners (ZWJ, ZWNJ), which Persian, Sinhala
+# and emoji need, and spaces of other widths are text.
+_BREAKS = frozenset(("Cc", "Cs", "Zl", "Zp"))
+
+
+def nfc(text: str) -> str:
+    """The text in its composed form, in which texts that look the same are the same."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_line(text: str) -> bool:
+    """Whether the text can be shown in one line: no control characters, no surrogates, no line breaks."""
+    return text.isprintable() or not any(unicodedata.category(character) in _BREAKS for character in text)
+
+
+def is_label(text: object) -> bool:
+    """Whether the text can name a class: one line of 1 to 200 characters that are not all spaces."""
+    return isinstance(text, str) and bool(text.strip()) and len(text) <= LONGEST_LABEL and is_line(text)
+
+
+def shown(text: str, longest: int = 200) -> str:
+    """The text in quotes, for an error: what cannot be printed is escaped, a long text is cut."""
+    return ascii(text[:longest]) if any(unicodedata.category(c) == "Cs" for c in text) else repr(text[:longest])
