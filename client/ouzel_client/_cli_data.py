@@ -19,6 +19,8 @@ from ouzel_client._model_types import StoredModel
 from ouzel_client._sync._job import Job
 
 _ID = re.compile(r"[0-9a-f]{64}")
+_LINKS = "Also follow links that lead out of the folder."
+_TOLD = 20  # files that are left out, of which a terminal is told by name
 
 
 @click.group()
@@ -30,12 +32,14 @@ def datasets() -> None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--title", default="", help="For people.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of PNG masks.")
+@click.option("--follow-links", is_flag=True, help=_LINKS)
 @click.option("--check", is_flag=True, help="Have every image looked at, and print what was found.")
 @json_option
-def upload(source: Path, title: str, masks: Path | None, check: bool, as_json: bool) -> None:
+def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, check: bool, as_json: bool) -> None:
     """Send the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one."""
     with _client() as ouzel:
-        made = ouzel.datasets.upload(source, title=title, masks=masks)
+        made = ouzel.datasets.upload(source, title=title, masks=masks, follow_links=follow_links)
+        _tell_left_out(made)
         report = ouzel.datasets.check(made.id) if check else None
     if as_json:
         print_json(_plain(made) | ({"report": _report(report)} if report else {}))
@@ -114,6 +118,7 @@ def delete(dataset: str, as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--max-training-seconds", type=click.FloatRange(min=0), default=0.0, help="Train for so long at most.")
 @click.option("--image-size", type=click.IntRange(min=0), default=0, help="Pixels along each edge of the new input.")
+@click.option("--follow-links", is_flag=True, help=_LINKS)
 @click.option("--check", "only_check", is_flag=True, help="Look at the images, and train nothing.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
@@ -124,6 +129,7 @@ def finetune(
     base: str,
     name: str,
     settings: tuple[str, ...],
+    follow_links: bool,
     only_check: bool,
     out: Path | None,
     detach: bool,
@@ -138,7 +144,9 @@ def finetune(
     with _client() as ouzel:
         dataset = source
         if not _ID.fullmatch(source) and "://" not in source:
-            dataset = ouzel.datasets.upload(source, title=Path(source).name).id
+            made = ouzel.datasets.upload(source, title=Path(source).name, follow_links=follow_links)
+            _tell_left_out(made)
+            dataset = made.id
         if only_check:
             found = ouzel.jobs.check_finetune(base, dataset, name=name, parameters=parameters, **options)
             print_json(found) if as_json else click.echo(report_of(found))
@@ -237,8 +245,16 @@ def _outcome(job: Job) -> str:
     return f"{found}; {promoted}{served}"
 
 
+def _tell_left_out(dataset: Dataset) -> None:
+    for name, reason in dataset.left_out[:_TOLD]:
+        click.echo(f"left out: {name!r}: {reason}", err=True)
+    if len(dataset.left_out) > _TOLD:
+        click.echo(f"left out: {len(dataset.left_out) - _TOLD} more; `--json` of `datasets upload` names all", err=True)
+
+
 def _plain(dataset: Dataset) -> dict[str, Any]:
     values = {each.name: getattr(dataset, each.name) for each in dataclasses.fields(dataset)}
+    values["left_out"] = [{"name": name, "reason": reason} for name, reason in dataset.left_out]
     return values | {"created": dataset.created.isoformat(), "classes": dict(dataset.classes)}
 
 

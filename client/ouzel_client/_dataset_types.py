@@ -16,7 +16,7 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 @dataclass(frozen=True)
 class Dataset:
     """id: the digest of its manifest, hex. created: when it was first. bytes: of its images. classes: images of each.
-    masks: images with a mask.
+    masks: images with a mask. left_out: (name, reason) of the files that an upload did not use; of that upload only.
     """
 
     id: str
@@ -26,6 +26,7 @@ class Dataset:
     bytes: int
     classes: Mapping[str, int]
     masks: int
+    left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

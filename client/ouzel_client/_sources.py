@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +16,10 @@ from ouzel_client import _images, _zips
 from ouzel_client._images import ImageInput
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
-from ouzel_protos import manifest
+from ouzel_protos import folders, manifest
+from ouzel_protos.folders import BadFolder
 from ouzel_protos.manifest import BadEntry
+from ouzel_protos.text import nfc
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[tuple[ImageInput, str]]"
@@ -28,22 +30,36 @@ _EDGES = ("left", "top", "right", "bottom")
 
 @dataclass(frozen=True)
 class Files:
-    """entries: the manifest; contents: how to read each file, by its digest."""
+    """entries: the manifest; contents: how to read each file, by its digest; left_out: (name, reason) of the others."""
 
     entries: list[pb.DatasetEntry]
     contents: Mapping[str, Read]
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
-def collect(source: Source, masks: str | os.PathLike[str] | None, boxes: Boxes | None = None) -> Files:
+@dataclass(frozen=True)
+class _Image:
+    path: str
+    label: str
+    split: str
+    read: Read
+
+
+def collect(
+    source: Source, masks: str | os.PathLike[str] | None, boxes: Boxes | None = None, follow_links: bool = False
+) -> Files:
     """Read every file once, for its digest. Raises InvalidArgument that names the file at fault."""
-    left = dict(boxes or {})
+    left = {nfc(path): edges for path, edges in (boxes or {}).items()}
     entries: list[pb.DatasetEntry] = []
     contents: dict[str, Read] = {}
     try:
-        for path, label, split, read in _labelled(source):
-            entry = pb.DatasetEntry(path=path, label=label, split=split, file=_hashed(read, path, contents))
-            mask = Path(masks, path).with_suffix(".png") if masks is not None else None
-            if mask is not None and mask.is_file():
+        images, left_out = _labelled(source, follow_links)
+        known = _masks(masks, follow_links) if masks is not None else {}
+        for image in images:
+            path = image.path
+            entry = pb.DatasetEntry(path=path, label=image.label, split=image.split)
+            entry.file.CopyFrom(_hashed(image.read, path, contents))
+            if mask := known.get(str(PurePosixPath(path).with_suffix(".png"))):
                 entry.mask.CopyFrom(_hashed(mask.read_bytes, str(mask), contents))
             for edges in left.pop(path, ()):
                 try:
@@ -59,9 +75,11 @@ def collect(source: Source, masks: str | os.PathLike[str] | None, boxes: Boxes |
         manifest.check_classes(entries)
     except BadEntry as error:
         raise InvalidArgument(str(error), field=error.field) from None
+    except BadFolder as error:
+        raise InvalidArgument(f"source: {error}", field="source") from None
     except OSError as error:
         raise InvalidArgument(f"source: {error.filename or source}: {error.strerror}", field="source") from None
-    return Files(entries, contents)
+    return Files(entries, contents, left_out)
 
 
 def _hashed(read: Read, path: str, contents: dict[str, Read]) -> pb.FileRef:
@@ -75,19 +93,24 @@ def _hashed(read: Read, path: str, contents: dict[str, Read]) -> pb.FileRef:
     return pb.FileRef(sha256=digest, size=len(content))
 
 
-def _labelled(source: Source) -> Iterator[tuple[str, str, str, Read]]:
-    """Path within the data set, label, split, and how to read it."""
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if path.is_dir():
-            yield from _of_folder(path)
-        elif path.is_file():
-            found = _zips.members(path)
-            for name, inner, label, split in manifest.labelled(found):
-                yield inner, label, split, found[name]
-        else:
-            raise InvalidArgument(f"source: {path} is neither a folder nor a zip file", field="source")
-        return
+def _labelled(source: Source, follow_links: bool) -> tuple[Iterable[_Image], tuple[tuple[str, str], ...]]:
+    """The images, and what else the source holds."""
+    if not isinstance(source, (str, os.PathLike)):
+        return _of_pairs(source), ()
+    path = Path(source)
+    reads: Mapping[str, Read]
+    if path.is_dir():
+        found, files = folders.read_folder(path, follow_links)
+        reads = {name: file.read_bytes for name, file in files.items()}
+    elif path.is_file():
+        reads = _zips.members(path)
+        found = folders.arrange(reads)
+    else:
+        raise InvalidArgument(f"source: {path} is neither a folder nor a zip file", field="source")
+    return [_Image(each.path, each.label, each.split, reads[each.name]) for each in found.images], found.left_out
+
+
+def _of_pairs(source: Iterable[tuple[ImageInput, str]]) -> Iterator[_Image]:
     for number, pair in enumerate(source):
         try:
             image, label = pair
@@ -95,16 +118,15 @@ def _labelled(source: Source) -> Iterator[tuple[str, str, str, Read]]:
             raise InvalidArgument(f"source[{number}]: is no (image, label)", field="source") from None
         if not isinstance(label, str):
             raise InvalidArgument(f"source[{number}]: the label {label!r:.80} is no text", field="source")
-        yield f"{number:06}", label, "", _reader(image, number)
+        yield _Image(f"{number:06}", nfc(label), "", _reader(image, number))
 
 
-def _of_folder(folder: Path) -> Iterator[tuple[str, str, str, Read]]:
-    root = folder.resolve()
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    for name, inner, label, split in manifest.labelled(files):
-        if not files[name].resolve().is_relative_to(root):
-            raise InvalidArgument(f"source: {files[name]} is a link that leads out of {folder}", field="source")
-        yield inner, label, split, files[name].read_bytes
+def _masks(folder: str | os.PathLike[str], follow_links: bool) -> Mapping[str, Path]:
+    """The files of a folder by their composed names: that of an image may be written in another form of Unicode."""
+    if not Path(folder).is_dir():
+        raise InvalidArgument(f"masks: {folder} is not a folder", field="masks")
+    files, _ = folders.walk(Path(folder), follow_links)
+    return {nfc(name): path for name, path in files.items()}
 
 
 def _reader(image: Any, number: int) -> Read:

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ouzel_client.errors import InvalidArgument
-from ouzel_protos import manifest
+from ouzel_protos import folders, manifest
 from ouzel_protos.manifest import BadEntry
 
 _LARGEST = 8 * 2**30  # bytes of all members, unpacked
 _RATIO = 100  # of unpacked to packed: images hardly shrink
 _FREE = 2**20  # bytes that any member may have, however well it was packed
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF8 = 0x1, 0x800
 _HEADER = 30  # bytes of a member's own header, at least
 
 
@@ -34,7 +34,17 @@ def members(path: Path) -> dict[str, Callable[[], bytes]]:
     except InvalidArgument:
         archive.close()
         raise
-    return {info.filename: partial(_read, archive, info) for info in found}
+    return {_name(info): partial(_read, archive, info) for info in found}
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The member's name. macOS writes UTF-8 without saying so, which then reads as the letters of an old DOS."""
+    if info.flag_bits & _UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _checked(found: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
@@ -73,7 +83,8 @@ def _check(info: zipfile.ZipInfo) -> None:
     # zipfile turns backslashes of some systems into slashes: look at what the file says.
     raw = getattr(info, "orig_filename", info.filename)
     try:
-        manifest.check_path(raw.rstrip("/"), name)
+        if not folders.is_system(_name(info)):  # which is left out, whatever it is called: "Icon\r"
+            manifest.check_path(raw.rstrip("/"), name)
     except BadEntry as error:
         raise InvalidArgument(f"source: {error}", field="source") from None
     kind = stat.S_IFMT(info.external_attr >> 16)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel_protos.folders import is_image
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ BOXES: dict[str, _Box | None] = {
     "rocket": _Box((298, 120, 342, 410), frozenset({"missile", "projectile", "space shuttle"})),
     "camera": _Box((228, 135, 410, 512), frozenset({"tripod"})),
 }
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def _files(folder: str | Path, field: str) -> list[Path]:
     if not Path(folder).is_dir():
         raise InvalidArgument(f"{field}: {folder} is not a folder", field=field)
     entries: Iterable[Path] = Path(folder).iterdir()
-    return sorted(path for path in entries if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in entries if is_image(path.name))
 
 
 def _open(path: Path, field: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from ouzel.errors import InvalidArgument
 from ouzel.finetune.recipes import Recipe
+from ouzel_protos import folders
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 
 
@@ -46,19 +48,33 @@ class Split:
         return tuple(sorted({example.label for example in self.train}))
 
 
-def from_folder(folder: str | Path) -> tuple[Example, ...]:
-    """FOLDER/LABEL/FILE, by name. Raises InvalidArgument if there is none."""
-    paths = sorted(path for path in Path(folder).glob("*/*") if path.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise InvalidArgument(f"data: {folder} holds no LABEL/FILE that is PNG, JPEG or WebP", field="data")
+def from_folder(folder: str | Path, follow_links: bool = False) -> tuple[Example, ...]:
+    """The images of FOLDER/LABEL/FILE or FOLDER/SPLIT/LABEL/FILE, by the rules of `ouzel_protos.folders`.
+
+    Args:
+        folder: splits are train, val and test, or what means the same ("Training", "test_set", "eval").
+        follow_links: also links that lead out of the folder.
+
+    Returns:
+        The examples, sorted by name. Files that are not used are logged, with the reason.
+
+    Raises:
+        InvalidArgument: if there is no image, or the order of the folders tells no classes.
+    """
+    try:
+        found, files = folders.read_folder(Path(folder), follow_links)
+    except folders.BadFolder as error:
+        raise InvalidArgument(f"data: {error}", field="data") from None
+    except OSError as error:
+        raise InvalidArgument(f"data: {error.filename or folder}: {error.strerror}", field="data") from None
+    for name, reason in found.left_out:
+        _log.warning("%r of %s is left out: %s", name, folder, reason)
+    if not found.images:
+        raise InvalidArgument(f"data: {folder} holds no LABEL/FILE that is {folders.FORMATS}", field="data")
     return tuple(
-        Example(
-            f"{path.parent.name}/{path.name}",
-            path.parent.name,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            path.read_bytes,
-        )
-        for path in paths
+        Example(image.path, image.label, hashlib.sha256(path.read_bytes()).hexdigest(), path.read_bytes, image.split)
+        for image in found.images
+        for path in (files[image.name],)
     )
 
 

@@ -171,6 +171,7 @@ def _warnings(report: pb.DatasetReport) -> Iterator[str]:
             f"imbalance: {report.classes[most]} images of {most!r:.80}, {report.classes[least]} of {least!r:.80}; "
             "accuracy alone will flatter"
         )
+    yield from _odd_labels(sorted(report.classes))
     if report.duplicates:
         extra = sum(len(group.paths) - 1 for group in report.duplicates)
         yield f"{extra} images are the same as others, or nearly so; they stay on one side of the split"
@@ -178,6 +179,18 @@ def _warnings(report: pb.DatasetReport) -> Iterator[str]:
         yield "some images go by different labels"
     if any(group.across_splits for group in report.duplicates):
         yield "leakage: images for training are for validation or test as well, whose figures will flatter"
+
+
+def _odd_labels(labels: Sequence[str]) -> Iterator[str]:
+    spaced = [label for label in labels if label != label.strip()]
+    if spaced:
+        yield f"spaces at the beginning or end: {', '.join(map(repr, spaced[:_NAMED]))}"
+    by_fold = defaultdict(list)
+    for label in labels:
+        by_fold[label.strip().casefold()].append(label)
+    alike = [", ".join(map(repr, group)) for group in by_fold.values() if len(group) > 1]
+    if alike:
+        yield f"classes that differ in case or spaces alone: {'; '.join(alike[:_NAMED])}"
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.job import timestamp
 from ouzel.worker.uploads import Upload, checked
 from ouzel_protos import manifest
+from ouzel_protos.text import is_line
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -74,7 +75,7 @@ class Datasets:
         """Make it durable; the same one again is no other. Raises InvalidArgument, FailedPrecondition (files are
         missing) or ResourceExhausted.
         """
-        if len(title) > _LONGEST_TITLE or not title.isprintable():
+        if len(title) > _LONGEST_TITLE or not is_line(title):
             raise InvalidArgument(
                 f"title: {title!r:.80} is not a line of at most {_LONGEST_TITLE} characters", field="title"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from google.protobuf.json_format import MessageToDict
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.worker.catalogue import Catalogue
-from ouzel_protos import manifest
+from ouzel_protos import folders, manifest
+from ouzel_protos.folders import BadFolder
 from ouzel_protos.manifest import BadEntry
 from ouzel_protos.v1 import dataset_pb2 as pb
 
@@ -68,7 +69,9 @@ def examples(dataset: str, work: Work) -> list[Example]:
     from ouzel.finetune import Example
 
     if _URI.fullmatch(dataset):
-        entries, read = _remote(dataset)
+        entries, read, left_out = _remote(dataset)
+        for name, reason in left_out[:MOST_TOLD]:
+            work.log(f"left out: {name!r:.200}: {reason}")
         from ouzel.worker.check_dataset import check as look
 
         found = look(entries, read)
@@ -107,8 +110,8 @@ def examples(dataset: str, work: Work) -> list[Example]:
     ]
 
 
-def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes]]:
-    """A folder elsewhere: every file is read once, for its digest, and again when it is needed."""
+def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes], Sequence[tuple[str, str]]]:
+    """A folder elsewhere, and the files that are not used: each image is read once, for its digest, and again later."""
     import fsspec
 
     places: dict[str, str] = {}
@@ -116,16 +119,17 @@ def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes]]:
     try:
         system, root = fsspec.core.url_to_fs(uri)
         names = {str(PurePosixPath(name).relative_to(root.rstrip("/"))): name for name in system.find(root)}
-        for name, path, label, split in manifest.labelled(names):
-            content = system.cat_file(names[name])
+        found = folders.arrange(names)
+        for image in found.images:
+            content = system.cat_file(names[image.name])
             digest = hashlib.sha256(content).hexdigest()
-            places[digest] = names[name]
-            entry = pb.DatasetEntry(path=path, label=label, split=split)
+            places[digest] = names[image.name]
+            entry = pb.DatasetEntry(path=image.path, label=image.label, split=image.split)
             entry.file.CopyFrom(pb.FileRef(sha256=digest, size=len(content)))
             entries.append(entry)
         manifest.check(entries)
         manifest.check_classes(entries)
-    except BadEntry as error:
+    except (BadEntry, BadFolder) as error:
         raise InvalidArgument(f"dataset: {error}", field="dataset") from None
     except OuzelError:
         raise
@@ -138,4 +142,4 @@ def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes]]:
             raise FailedPrecondition(f"dataset: {uri!r:.200} has changed meanwhile", field="dataset")
         return content
 
-    return sorted(entries, key=lambda entry: entry.path), read
+    return sorted(entries, key=lambda entry: entry.path), read, found.left_out

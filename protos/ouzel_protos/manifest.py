@@ -9,29 +9,19 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from collections.abc import Iterable
 from typing import Any
 
+from ouzel_protos.text import LONGEST_LABEL, is_label, is_line, nfc
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 SPLITS = ("", "train", "validation", "test")
 LARGEST_FILE = 32 * 2**20  # bytes
 MOST_IMAGES = 200_000
 MOST_CLASSES = 2000
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_LONGEST_PATH, _LONGEST_LABEL = 512, 200  # characters
+_LONGEST_PATH = 512  # characters
 _MOST_BOXES = 1000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# Folders above those of the classes that say what images are for.
-_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 
 
 class BadEntry(ValueError):
@@ -42,42 +32,23 @@ class BadEntry(ValueError):
         self.field = field
 
 
-def labelled(paths: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
-    """(name, path, label, split) of each image in a folder: LABEL/.../FILE, or SPLIT/LABEL/.../FILE.
-
-    Hidden files and those that archives of some systems add are left out. A first folder that all share is not a label,
-    and is left out of the path. Raises BadEntry for a file that is no image by its suffix, or lies in no folder of a
-    class.
-    """
-    kept = sorted(path for path in paths if not any(_is_hidden(part) for part in path.split("/")))
-    parts = {path: path.split("/") for path in kept}
-    while parts and all(len(each) > 2 for each in parts.values()) and len({each[0] for each in parts.values()}) == 1:
-        if next(iter(parts.values()))[0].lower() in _FOLDERS:
-            break
-        parts = {path: each[1:] for path, each in parts.items()}
-    has_splits = bool(parts) and all(len(each) > 2 and each[0].lower() in _FOLDERS for each in parts.values())
-    for path, each in parts.items():
-        if PurePosixPath(path).suffix.lower() not in SUFFIXES:
-            raise BadEntry(f"source: {path!r:.200} is no PNG, JPEG or WebP file by its suffix", "source")
-        split = _FOLDERS[each[0].lower()] if has_splits else ""
-        inner = each[1:] if has_splits else each
-        if len(inner) < 2:
-            raise BadEntry(f"source: {path!r:.200} lies in no folder that names its class", "source")
-        yield path, "/".join(each), inner[0], split
-
-
 def check(entries: Iterable[pb.DatasetEntry]) -> None:
     """Whether these may be a data set, as far as one can tell without the files. Raises BadEntry."""
     seen: set[str] = set()
     for number, entry in enumerate(entries):
         at = f"entries[{number}]"
         check_path(entry.path, f"{at}.path")
+        for name in ("path", "label"):
+            if getattr(entry, name) != nfc(getattr(entry, name)):
+                raise BadEntry(
+                    f"{at}.{name}: {getattr(entry, name)!r:.80} is not composed Unicode (NFC)", f"{at}.{name}"
+                )
         if entry.path in seen:
             raise BadEntry(f"{at}.path: {entry.path!r:.200} is there twice", f"{at}.path")
         seen.add(entry.path)
-        if not 1 <= len(entry.label) <= _LONGEST_LABEL or not entry.label.isprintable() or not entry.label.strip():
+        if not is_label(entry.label):
             raise BadEntry(
-                f"{at}.label: {entry.label!r:.80} is not a line of 1 to {_LONGEST_LABEL} characters", f"{at}.label"
+                f"{at}.label: {entry.label!r:.80} is not a line of 1 to {LONGEST_LABEL} characters", f"{at}.label"
             )
         if entry.split not in SPLITS:
             raise BadEntry(f"{at}.split: {entry.split!r:.80} is not one of train, validation, test", f"{at}.split")
@@ -107,7 +78,7 @@ def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
 def check_path(path: str, field: str) -> None:
     """Relative, with / between its parts, and staying in its folder. Raises BadEntry."""
     parts = path.split("/")
-    if not path or len(path) > _LONGEST_PATH or not path.isprintable() or "\\" in path:
+    if not path or len(path) > _LONGEST_PATH or not is_line(path) or "\\" in path:
         raise BadEntry(
             f"{field}: {path!r:.80} is not 1 to {_LONGEST_PATH} characters that print, without backslash", field
         )
@@ -157,7 +128,3 @@ def read(content: bytes) -> list[pb.DatasetEntry]:
 def digest(entries: Iterable[pb.DatasetEntry]) -> str:
     """The id: hex."""
     return hashlib.sha256(canonical(entries)).hexdigest()
-
-
-def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini")

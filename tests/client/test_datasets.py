@@ -179,6 +179,64 @@ def test_a_link_out_of_the_folder_is_not_followed(client, tmp_path):
         client.datasets.upload(tmp_path / "pets")
 
 
+def test_links_are_followed_on_request(client, server, tmp_path):
+    folder(tmp_path / "pets", FILES)
+    folder(tmp_path / "elsewhere", {"1.png": png(70), "2.png": png(71)})
+    (tmp_path / "pets/bird").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidArgument, match="bird is a link that leads out of"):
+        client.datasets.upload(tmp_path / "pets")
+    assert client.datasets.upload(tmp_path / "pets", follow_links=True).classes["bird"] == 2
+
+
+def test_what_is_left_out_is_told(client, server, tmp_path, monkeypatch):
+    folder(tmp_path / "pets", FILES | {"cat/Thumbs.db": b"x", "README.txt": b"x"})
+    left_out = (("README.txt", "no PNG, JPEG or WebP file by its suffix"),)
+    left_out += (("cat/Thumbs.db", "hidden, or of the operating system"),)
+    made = client.datasets.upload(tmp_path / "pets")
+    assert (made.images, made.left_out) == (6, left_out)
+    assert client.datasets.get(made.id).left_out == ()
+    monkeypatch.setenv("OUZEL_WORKER", server.target)
+    said = CliRunner().invoke(main, ["datasets", "upload", str(tmp_path / "pets")])
+    assert said.stderr.splitlines()[:2] == [f"left out: {name!r}: {reason}" for name, reason in left_out]
+
+
+def test_one_label_in_two_forms_of_unicode(client, server, tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    files = {
+        f"{composed}/1.png": png(1),
+        f"{decomposed}/2.png": png(2),
+        f"{decomposed}/1.png": png(3),
+        "b/1.png": png(4),
+    }
+    (tmp_path / "masks" / decomposed).mkdir(parents=True)
+    (tmp_path / "masks" / decomposed / "2.png").write_bytes(png(9))
+    boxes = {f"{decomposed}/2.png": [(1, 1, 2, 2)]}
+    for source in (folder(tmp_path / "in", files), zipped(tmp_path / "in.zip", files)):
+        made = client.datasets.upload(source, masks=tmp_path / "masks", boxes=boxes)
+        assert (dict(made.classes), made.masks) == ({composed: 2, "b": 1}, 1)
+        ((name, reason),) = made.left_out
+        assert name in (f"{composed}/1.png", f"{decomposed}/1.png")
+        assert "in another Unicode form" in reason
+
+
+def test_a_zip_of_macos_names_its_members_in_utf_8(client, tmp_path):
+    path = zipped(tmp_path / "x.zip", {f"{label}/{n}.png": png(n) for n, label in enumerate(["cafe\u0301", "b"])})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            content[at + offset] &= ~8  # does not say that it is UTF-8
+    path.write_bytes(content)
+    assert set(client.datasets.upload(path).classes) == {"caf\u00e9", "b"}
+
+
+def test_what_macos_leaves_in_a_zip_is_left_out(client, tmp_path):
+    extra = {"pets/Icon\r": b"", "__MACOSX/pets/cat/._0.png": b"x", "pets/cat/.DS_Store": b"x"}
+    path = zipped(tmp_path / "x.zip", {f"pets/{name}": content for name, content in FILES.items()} | extra)
+    made = client.datasets.upload(path)
+    assert (made.images, {name for name, _ in made.left_out}) == (6, set(extra))
+
+
 @pytest.mark.parametrize("source", ["/nowhere", "/dev/null"])
 def test_no_folder_and_no_zip(client, source):
     with pytest.raises(InvalidArgument, match="neither a folder nor a zip file"):
@@ -264,7 +322,7 @@ def hostile_size(path: Path) -> None:
         (hostile_tar, "is not a zip file"),
         (lambda p: p.write_bytes(b""), "is not a zip file"),
         (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(100)), "is not a zip file"),
-        (lambda p: zipped(p, FILES | {"cat/notes.txt": b"x"}), "no PNG, JPEG or WebP"),
+        (lambda p: zipped(p, FILES | {"bird/1.gif": b"x"}), "bird' holds 1 images, but no PNG"),
         (lambda p: zipped(p, {}), "no image"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ouzel.errors import InvalidArgument
 from ouzel.finetune import Example, make_recipe, split
 from ouzel.finetune.data import SPLITS, from_folder
+from ouzel_client._sources import collect
 
 RECIPE = make_recipe("lp_ft", {})
 
@@ -108,8 +109,33 @@ def test_a_folder(tmp_path, colours):
         (tmp_path / each.name).write_bytes(each.read())
     (tmp_path / "notes.txt").write_text("not an image")
     assert set(from_folder(tmp_path)) == set(colours)
-    with pytest.raises(InvalidArgument, match="holds no"):
+    with pytest.raises(InvalidArgument, match="lies in no folder"):
         from_folder(tmp_path / "red")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidArgument, match="holds no"):
+        from_folder(tmp_path / "empty")
+    with pytest.raises(InvalidArgument, match="nowhere"):
+        from_folder(tmp_path / "nowhere")
+
+
+def test_a_folder_is_read_as_the_client_reads_it(tmp_path, colours, caplog):
+    places = ("Training/red/1.png", "Training/blue/2.png", "test_set/red/2024/3.PNG", "@eaDir/4.png", "test_set/5.png")
+    for place, each in zip(places, colours, strict=False):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(each.read())
+    found = from_folder(tmp_path)
+    assert [(each.name, each.label, each.split) for each in found] == [
+        ("Training/blue/2.png", "blue", "train"),
+        ("Training/red/1.png", "red", "train"),
+        ("test_set/red/2024/3.PNG", "red", "test"),
+    ]
+    files = collect(tmp_path, None)
+    assert [(each.path, each.label, each.split) for each in files.entries] == [
+        (each.name, each.label, each.split) for each in found
+    ]
+    for name, reason in files.left_out:
+        assert f"{name!r} of {tmp_path} is left out: {reason}" in caplog.text
+    assert [name for name, _ in files.left_out] == ["@eaDir", "test_set/5.png"]
 
 
 @pytest.mark.parametrize(

@@ -108,42 +108,12 @@ def test_one_class_is_nothing_to_tell_apart_and_thousands_are_too_many(monkeypat
         manifest.check_classes([entry(f"{label}/1.png", label) for label in "abc"])
 
 
-@pytest.mark.parametrize(
-    ("paths", "expected"),
-    [
-        (
-            ["cat/1.png", "dog/a/2.JPG", ".DS_Store", "cat/.hidden.png"],
-            [("cat/1.png", "cat", ""), ("dog/a/2.JPG", "dog", "")],
-        ),
-        (
-            ["pets/cat/1.png", "pets/dog/2.webp", "__MACOSX/pets/x"],
-            [("cat/1.png", "cat", ""), ("dog/2.webp", "dog", "")],
-        ),
-        (
-            ["train/cat/1.png", "val/cat/2.png", "test/dog/3.png"],
-            [
-                ("test/dog/3.png", "dog", "test"),
-                ("train/cat/1.png", "cat", "train"),
-                ("val/cat/2.png", "cat", "validation"),
-            ],
-        ),
-        (
-            ["d/train/cat/1.png", "d/val/dog/2.png"],
-            [("train/cat/1.png", "cat", "train"), ("val/dog/2.png", "dog", "validation")],
-        ),
-        (
-            ["train/cat/1.png", "train/dog/2.png"],
-            [("train/cat/1.png", "cat", "train"), ("train/dog/2.png", "dog", "train")],
-        ),
-        (["train/1.png", "bus/2.png"], [("bus/2.png", "bus", ""), ("train/1.png", "train", "")]),  # means of transport
-    ],
-)
-def test_labels_come_from_folders(paths, expected):
-    assert [found[1:] for found in manifest.labelled(paths)] == expected
-    assert {found[0] for found in manifest.labelled(paths)} <= set(paths)
+def test_texts_in_decomposed_form_are_refused():
+    for wrong, field in ((entry("cafe\u0301/1.png", "caf\u00e9"), "path"), (entry(label="cafe\u0301"), "label")):
+        with pytest.raises(BadEntry, match="NFC") as caught:
+            manifest.check([wrong])
+        assert caught.value.field == f"entries[0].{field}"
 
 
-@pytest.mark.parametrize(("paths", "said"), [(["a/1.png", "a/x.gif"], "x.gif"), (["1.png", "a/2.png"], "'1.png'")])
-def test_what_is_no_labelled_image_is_named(paths, said):
-    with pytest.raises(BadEntry, match=said):
-        list(manifest.labelled(paths))
+def test_labels_and_paths_of_all_scripts_are_taken():
+    manifest.check([entry("Bildschirmfoto\u00a01.png", "نی\u200cلبک"), entry("👩\u200d🔬/1.png", "👩\u200d🔬")])

@@ -289,6 +289,14 @@ def test_flat_images_are_no_duplicates_unless_they_are_the_same():
     assert not report.duplicates
 
 
+def test_labels_that_are_easily_mistaken_are_told():
+    labels = ("cat ", "cat", "Dog", "dog", "bird")
+    report = looked_at({f"{label}/{n}.png": coloured(k, n) for k, label in enumerate(labels) for n in range(3)})
+    assert report.usable
+    assert "spaces at the beginning or end: 'cat '" in report.warnings
+    assert "classes that differ in case or spaces alone: 'Dog', 'dog'; 'cat', 'cat '" in report.warnings
+
+
 def test_classes_that_are_too_small_or_too_different_are_told():
     files = {f"many/{n}.png": coloured(0, n) for n in range(45)} | {f"few/{n}.png": coloured(1, n) for n in range(4)}
     report = looked_at(files)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -24,6 +26,7 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 if TYPE_CHECKING:
     from ouzel_client._sync._client import Client
 
+logger = logging.getLogger(__name__)
 SERVICE = "/ouzel.v1.DatasetService/"
 _ASKED = 5000  # files in a question
 _LONGEST = 3600.0  # s for one call that sends files
@@ -43,19 +46,24 @@ class Datasets:
         title: str = "",
         masks: str | os.PathLike[str] | None = None,
         boxes: Boxes | None = None,
+        follow_links: bool = False,
         progress: bool | None = None,
     ) -> Dataset:
         """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
 
-        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test; a zip file of the same; or pairs
-        (image, label) with an image as `explain` takes it. masks: a folder with a PNG of the image's path for some or
+        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (and what means the same:
+        Training, test_set, eval); a zip file of the same; or pairs (image, label) with an image as `explain` takes it.
+        follow_links: also links that lead out of the folder. Files that are not used are told in the result's
+        `left_out`, and logged. masks: a folder with a PNG of the image's path for some or
         all, above mid-grey on the object. boxes: instead, (left, top, right, bottom) in pixels of the objects, by path;
         of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see
         it. Raises InvalidArgument that names the file at fault, before anything is sent.
         """
-        files = backend.run(collect, source, masks, boxes)
+        files = backend.run(collect, source, masks, boxes, follow_links)
+        if files.left_out:
+            logger.warning("%d files of %s are left out", len(files.left_out), source)
         self._send(files, progress)
-        return types.dataset(self._create(files.entries, title))
+        return replace(types.dataset(self._create(files.entries, title)), left_out=files.left_out)
 
     def get(self, dataset: str) -> Dataset:
         """Raises NotFound."""
