@@ -25,7 +25,7 @@ FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 @dataclass(frozen=True)
 class ClassLogit:
-    """A node: the logit of a class, an index or a label."""
+    """A node: the logit of a class: an index, or a text as in `Saliency.target`."""
 
     target: int | str
 

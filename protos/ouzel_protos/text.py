@@ -29,6 +29,11 @@ def is_label(text: object) -> bool:
     return isinstance(text, str) and bool(text.strip()) and len(text) <= LONGEST_LABEL and is_line(text)
 
 
+def is_encodable(text: str) -> bool:
+    """Whether the text can be sent and written as UTF-8: it holds no lone surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def shown(text: str, longest: int = 200) -> str:
     """The text in quotes, for an error: what cannot be printed is escaped, a long text is cut."""
-    return ascii(text[:longest]) if any(unicodedata.category(c) == "Cs" for c in text) else repr(text[:longest])
+    return repr(text[:longest]) if is_encodable(text) else ascii(text[:longest])

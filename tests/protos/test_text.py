@@ -24,6 +24,11 @@ def test_what_is_not_one_line_is_no_label(label: object) -> None:
     assert not text.is_label(label)
 
 
+def test_halves_of_characters_cannot_be_sent() -> None:
+    assert text.is_encodable("👩\u200d🔬")
+    assert not text.is_encodable("a\udce9")
+
+
 def test_what_is_shown_can_be_printed() -> None:
     assert text.shown("Caf\u00e9") == "'Caf\u00e9'"
     text.shown("caf\udce9.png").encode()
