@@ -235,7 +235,8 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
         try:
             classes.update(models.label_indices(model.labels, label))
         except InvalidArgument as error:
-            raise InvalidArgument(f"when.labels: {error}", field="when.labels") from None
+            told = str(error).removeprefix("label: ")
+            raise InvalidArgument(f"when.labels: {told}", field="when.labels") from None
     return Condition(score, entropy, frozenset(classes) if when.labels else None)
 
 

@@ -97,7 +97,8 @@ def _class(target: int | str, classes: int, labels: Sequence[str], field: str) -
         try:
             return models.label_index(labels, target, classes)
         except InvalidArgument as error:
-            raise InvalidArgument(f"{field}.logit: {error}", field=f"{field}.logit") from None
+            where = f"{field}.logit"
+            raise InvalidArgument(f"{where}: {str(error).removeprefix('label: ')}", field=where) from None
     _within(target, classes, f"{field}.logit")
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "networ
 _ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 # Before all names, in any order: DataParallel and DistributedDataParallel, Lightning modules that hold the network.
 _BEFORE = frozenset(("module", "model", "net", "network"))
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # of torch's error: what the pickle would call
 _AVERAGED = "n_averaged"  # a counter of torch.optim.swa_utils.AveragedModel
 
 
@@ -80,15 +82,11 @@ def reason(path: Path, error: Exception) -> str:
     if "TorchScript" in text:
         return f'it is a TorchScript archive; save its tensors: torch.save(torch.jit.load("{name}").state_dict(), ...)'
     objects = _objects(path)
-    if any(each.startswith("torch.nn.modules.") for each in objects):
+    if named := _GLOBAL.search(text):
+        whole = any(each.startswith("torch.nn.modules.") for each in (named[1], *objects))
+        what = f"a whole module ({named[1]:.80})" if whole else f"a Python object ({named[1]:.80})"
         return (
-            f"it holds a whole module ({_shown_objects(objects)}), and reading that would run its code; where you "
-            'trust it, save its tensors alone: torch.save(model.state_dict(), "weights.pth")'
-        )
-    if objects or "GLOBAL" in text:
-        return (
-            f"it holds Python objects ({_shown_objects(objects) or 'in the old format'}), and reading these would run "
-            "code; where you trust it, save its tensors alone: "
+            f"it holds {what}, and reading that would run code; where you trust it, save the tensors alone: "
             'torch.save(model.state_dict(), "weights.pth")'
         )
     return (text.splitlines() or [type(error).__name__])[0][:200]
@@ -100,11 +98,6 @@ def _objects(path: Path) -> list[str]:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # noqa: BLE001 - whatever is wrong with the file is told otherwise
         return []
-
-
-def _shown_objects(objects: list[str]) -> str:
-    own = [each for each in objects if not each.startswith("torch.nn.modules.")] or objects
-    return ", ".join(shown(each, 80)[1:-1] for each in own[:3]) + (", ..." if len(own) > 3 else "")
 
 
 def _is_state(value: Any) -> bool:

@@ -79,7 +79,7 @@ def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:
         try:
             return models.label_index(labels, ref, classes)
         except InvalidArgument as error:
-            raise InvalidArgument(f"target: {error}", field="target") from None
+            raise InvalidArgument(f"target: {str(error).removeprefix('label: ')}", field="target") from None
     _check("class index", ref, 0, classes - 1)
     return ref
 

@@ -65,7 +65,7 @@ def test_options_reach_the_service(run, picture, server):
     [request] = server.requests
     assert request.options["when"] == {"score_below": 0.25}
     assert request.options["top_k"] == 3
-    assert request.options["saliency"][0]["target"] == {"index": "1"}
+    assert request.options["saliency"][0]["target"] == {"label": "1"}  # what it means, the service knows
 
 
 def test_each_method_has_parameters_of_its_own(run, picture, server):
@@ -101,9 +101,12 @@ def test_an_image_among_the_parameters(run, picture, png, server):
 @pytest.mark.parametrize(
     ("args", "target"),
     [
-        (["--contrast", "cat", "1"], {"contrast": {"a": {"label": "cat"}, "b": {"index": "1"}}}),
+        (["--contrast", "cat", "1"], {"contrast": {"a": {"label": "cat"}, "b": {"label": "1"}}}),
         (["--target-top", "2"], {"top": 2}),
         (["--target", "dog"], {"label": "dog"}),
+        (["--target", "index:1"], {"label": "index:1"}),
+        (["--target", "0"], {"label": "0"}),
+        (["--method", "gradient:target=1"], {"label": "1"}),
     ],
 )
 def test_targets(run, picture, server, args, target):

@@ -100,10 +100,9 @@ def test_an_averaged_model_is_read():
     assert same(weights.match(averaged.state_dict(), network()), averaged.module.state_dict())
 
 
-def test_what_the_wrappers_of_torch_save_is_read(tmp_path):
+def test_what_data_parallel_saves_is_read(tmp_path):
     plain = network()
-    wrapped = nn.DataParallel(torch.compile(plain))
-    torch.save(wrapped.state_dict(), tmp_path / "w.pth")
+    torch.save(nn.DataParallel(plain).state_dict(), tmp_path / "w.pth")
     assert list(weights.read(tmp_path / "w.pth")) != list(plain.state_dict())
     assert same(weights.match(weights.read(tmp_path / "w.pth"), network()), plain.state_dict())
 
@@ -329,13 +328,13 @@ def test_a_whole_module_gets_the_recipe(tmp_path, content, zipped):
         weights.read(tmp_path / "w.pth")
     assert 'torch.save(model.state_dict(), "weights.pth")' in str(caught.value)
     assert "would run" in str(caught.value)
-    assert not zipped or "whole module (torch.nn.modules" in str(caught.value)
+    assert "a whole module (torch.nn.modules.container.Sequential)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_other_objects_are_named(tmp_path):
     torch.save({"model": network().state_dict(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "w.pth")
-    with pytest.raises(InvalidArgument, match=r"Python objects \(argparse\.Namespace\).*trust"):
+    with pytest.raises(InvalidArgument, match=r"Python object \(argparse\.Namespace\).*trust"):
         weights.read(tmp_path / "w.pth")
 
 
