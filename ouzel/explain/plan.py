@@ -33,6 +33,7 @@ DTYPES: dict[Any, np.dtype[Any]] = {
     Tensor.FLOAT16: np.dtype("<f2"),
 }
 DEFAULT_TOP_K = 5
+_MOST_WHOLE = 2**53  # from here on not every whole number is a double
 # Room for everything of a map that is no tensor: names, caveats, parameters; and of the answer that is no map or score.
 _MAP_OVERHEAD = 2048
 _ANSWER_OVERHEAD = 2048
@@ -214,6 +215,8 @@ def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
     value = getattr(parameter, kind)
     if kind == "number" and not math.isfinite(value):
         raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
+    if kind == "number" and value.is_integer() and abs(value) < _MOST_WHOLE:
+        return int(value)  # many languages have one kind of number; where a fraction is meant, the method takes it too
     if kind == "tensor":
         try:
             array = tensors.decode(value)

@@ -47,13 +47,14 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """The labels, composed (NFC), once each is seen to be one line that can be shown. Raises InvalidArgument."""
     if not labels:
         raise InvalidArgument("labels: there are none", field="labels")
-    for index, label in enumerate(labels):
+    composed = [nfc(label) if isinstance(label, str) else label for label in labels]
+    for index, label in enumerate(composed):
         if not is_label(label):
             told = shown(label, 80) if isinstance(label, str) else f"{label!r:.80}"
             raise InvalidArgument(
                 f"labels[{index}]: {told} is not a line of 1 to {LONGEST_LABEL} characters", field="labels"
             )
-    return tuple(map(nfc, labels))
+    return tuple(composed)
 
 
 def _told(labels: Sequence[str], what: str) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def test_each_method_has_parameters_of_its_own(run, picture, server):
         "--method", "integrated_gradients:steps=64,baseline=white",
         "--method", "smoothgrad:samples=32,of=guided,noise=0.2,reduction=none",
         "--method", "grad_cam:layer=4,target=dog,size=model",
-        "--method", "guided",
+        "--method", "guided:target=1",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     first, second, third, fourth = server.requests[0].options["saliency"]
@@ -85,6 +85,7 @@ def test_each_method_has_parameters_of_its_own(run, picture, server):
     assert third["parameters"] == {"layer": {"text": "4"}}
     assert (third["target"], third["size"], fourth["size"]) == ({"label": "dog"}, "MODEL_INPUT", "ORIGINAL_IMAGE")
     assert "parameters" not in fourth
+    assert fourth["target"] == {"label": "1"}
 
 
 def test_an_image_among_the_parameters(run, picture, png, server):
@@ -106,7 +107,6 @@ def test_an_image_among_the_parameters(run, picture, png, server):
         (["--target", "dog"], {"label": "dog"}),
         (["--target", "index:1"], {"label": "index:1"}),
         (["--target", "0"], {"label": "0"}),
-        (["--method", "gradient:target=1"], {"label": "1"}),
     ],
 )
 def test_targets(run, picture, server, args, target):

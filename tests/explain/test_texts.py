@@ -57,6 +57,20 @@ def test_whole_numbers_of_json_may_have_a_point(service: ExplainService, number:
     assert ask(service, {"top_k": number + 0.5}).error.field == "top_k"
 
 
+def test_whole_numbers_as_parameters_may_be_doubles(service: ExplainService) -> None:
+    message = pb.ExplainOptions()
+    parameters = message.saliency.add(method="smoothgrad").parameters
+    parameters["samples"].number, parameters["noise"].number = 2.0, 1.0
+    document = {"saliency": [{"method": "smoothgrad", "samples": 2.0, "noise": 1.0}]}
+    for options in (message, document):
+        (found,) = ask(service, options).saliency
+        assert found.parameters["samples"].integer == 2
+        assert found.parameters["noise"].number == 1.0
+    for wrong in (2.5, 1e300):
+        parameters["samples"].number = wrong
+        assert ask(service, message).error.field == "saliency[0].parameters.samples"
+
+
 @pytest.fixture(scope="module")
 def numbered(tiny: Model) -> ExplainService:
     """Labels that are digits, one in Unicode's composed form, and one that two classes share."""

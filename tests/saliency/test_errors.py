@@ -77,9 +77,10 @@ def test_target(target: Any, message: str, explainer: Explainer) -> None:
 
 @pytest.mark.parametrize("labels", [(), ("1", "10", "2", "3", "1")])
 @pytest.mark.parametrize(("text", "index"), [("4", 4), ("index:4", 4), ("index:1", 1), ("0", 0)])
-def test_digits_that_are_no_label_are_an_index(labels: tuple[str, ...], text: str, index: int) -> None:
-    explainer = Explainer(seeded(Cnn, nn.ReLU()))
-    explainer.labels = labels
+def test_digits_that_are_no_label_are_an_index(
+    labels: tuple[str, ...], text: str, index: int, explainer: Explainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explainer, "labels", labels)
     found = explainer(images(1), [Saliency("gradient", target=text), Saliency("gradient", target=Contrast(text, 3))])
     assert [one.target[0].index for one in found.maps] == [index, index]  # type: ignore[index]
 
