@@ -191,6 +191,8 @@ def test_labels_and_names_cannot_write_to_the_terminal(run, picture, server):
     assert "\x1b" not in result.stdout
     assert "red[bold]" in result.stdout
     assert "[red]a" in result.stdout
+    server.models["m"] = ("نی\u200cلبک",)
+    assert "نی\u200cلبک" in run("explain", picture, "--model", "m").stdout
 
 
 def test_images_of_one_name_get_files_of_their_own(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from handlers.saliency_handler import SaliencyHandler
 from ouzel.explain import JSON, PNG, ExplainService, Limits, RawRequest
 from ouzel.explain.options import parse
 from ouzel.explain.plan import make_plan
@@ -47,6 +48,12 @@ def test_halves_of_characters_are_the_callers_error(service: ExplainService, opt
         assert (reply.http, reply.envelope.error.field) == (400, field)
         for media_type in (JSON, PNG, "application/x-protobuf"):
             assert reply.render(media_type)[0]
+
+
+def test_a_body_of_json_that_is_no_text(service: ExplainService) -> None:
+    """TorchServe hands it over decoded: it fails alone, not with all of its batch."""
+    request = SaliencyHandler()._request({"body": "\ud800"}, {"host": "here"})
+    assert service.answer([request])[0].http in (400, 415)
 
 
 @pytest.mark.parametrize("number", [1, 1.0])
