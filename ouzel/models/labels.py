@@ -23,7 +23,7 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
     ["n01440764", "tench"], ...}, of which the last entry is the label, or a list of labels. A label may occur twice, as
     "crane" does in many a list of ImageNet's. Spaces around a line of a text file are taken off, around labels from
-    elsewhere they stay; both is logged as a warning.
+    elsewhere they stay; both is logged as a warning, and so are labels that differ in their Unicode form alone.
     Raises InvalidArgument or NotFound.
     """
     if isinstance(source, str) and source == "imagenet":
@@ -31,16 +31,16 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
 
         return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
     if not isinstance(source, (str, Path)):
-        return _told(check_labels(source), "which is part of the label: whoever names the class must write it too")
+        return _told(_composed(source), "which is part of the label: whoever names the class must write it too")
     path = Path(source)
     text = _text(path)
     if path.suffix.lower() == ".json":
-        return _told(check_labels(_from_json(text, path)), "which is part of the label")
+        return _told(_composed(_from_json(text, path)), "which is part of the label")
     lines = text.split("\n")  # not at what else splitlines() takes for an end: those are refused in a label
     while lines and not lines[-1].strip():
         lines.pop()
     check_labels(lines)
-    return check_labels([line.strip() for line in _told(lines, "which is taken off")])
+    return _composed([line.strip() for line in _told(lines, "which is taken off")])
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
@@ -55,6 +55,16 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
                 f"labels[{index}]: {told} is not a line of 1 to {LONGEST_LABEL} characters", field="labels"
             )
     return tuple(composed)
+
+
+def _composed(labels: Sequence[str]) -> tuple[str, ...]:
+    """As `check_labels`; a warning if two that differ become one."""
+    composed = check_labels(labels)
+    first: dict[str, int] = {}
+    for index, label in enumerate(composed):
+        if labels[earlier := first.setdefault(label, index)] != labels[index]:
+            logger.warning("labels[%d] and labels[%d] are %s in two forms of Unicode", earlier, index, shown(label, 80))
+    return composed
 
 
 def _told(labels: Sequence[str], what: str) -> tuple[str, ...]:

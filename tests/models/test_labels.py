@@ -181,3 +181,10 @@ def test_spaces_around_labels_are_told(tmp_path, caplog):
     assert "taken off" in first
     assert "labels[1]: 'dog '" in second
     assert "part of the label" in second
+
+
+def test_one_label_in_two_forms_is_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert models.read_labels(["crane", "Caf\u00e9", "crane", "Cafe\u0301"]) == ("crane", "Caf\u00e9") * 2
+    (record,) = caplog.records
+    assert "labels[1] and labels[3] are 'Caf\u00e9'" in record.getMessage()
