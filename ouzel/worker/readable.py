@@ -5,6 +5,7 @@ Without this, gRPC answers bytes that are no message with UNKNOWN and names of P
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
@@ -21,6 +22,7 @@ from ouzel_protos.v1 import dataset_pb2, job_pb2
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _SHOWN = 40  # characters
+_LARGE = 32 * 2**10  # bytes
 # There may be a great many of these, and `ouzel_protos.manifest` has rules of its own for all of their texts.
 _CHECKED_ELSEWHERE = frozenset(
     {
@@ -81,18 +83,24 @@ def _readable(handler: Handler) -> Handler:
         except Exception:  # noqa: BLE001 - whatever it says, it is about our insides
             return _Unreadable(len(content))
 
-    def checked(message: Any) -> Any:
+    async def checked(message: Any) -> Any:
         if isinstance(message, _Unreadable):
             raise InvalidArgument(f"request: {message.size} bytes are no message of the type {name}", field="request")
-        check_texts(message)
+        if message.ByteSize() > _LARGE:  # nobody else shall wait for it
+            await asyncio.to_thread(check_texts, message)
+        else:
+            check_texts(message)
         return message
 
     async def each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for message in requests:
-            yield checked(message)
+            yield await checked(message)
+
+    async def stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return each(requests)
 
     method: Any = _method(handler)
-    read = each if handler.request_streaming else checked
+    read = stream if handler.request_streaming else checked
     make: Any = getattr(
         grpc,
         f"{'stream' if handler.request_streaming else 'unary'}_"
@@ -109,20 +117,20 @@ def _method(handler: Handler) -> Any:
     return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
 
-def _one(method: Any, read: Callable[[Any], Any]) -> Any:
+def _one(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
     async def answered(request: Any, context: Any) -> Any:
         try:
-            return await method(read(request), context)
+            return await method(await read(request), context)
         except InvalidArgument as error:  # of a stream, in the middle of it
             await status.abort(context, error)
 
     return answered
 
 
-def _many(method: Any, read: Callable[[Any], Any]) -> Any:
+def _many(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
     async def answered(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for message in method(read(request), context):
+            async for message in method(await read(request), context):
                 yield message
         except InvalidArgument as error:
             await status.abort(context, error)

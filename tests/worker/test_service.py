@@ -70,6 +70,8 @@ def test_from_submission_to_download(shared: Worker) -> None:
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert events[-1].state_change.state == pb.Job.SUCCEEDED
     done = shared.result(job.id)
+    assert done.progress == pb.Progress(step=5, steps=5)  # and no phase any more
+    assert job.create_time.ToNanoseconds() <= done.start_time.ToNanoseconds() <= done.end_time.ToNanoseconds()
     (artifact,) = shared.call("ListArtifacts", pb.ListArtifactsRequest(id=job.id)).artifacts
     assert list(done.result.artifacts) == [artifact]
     for offset in (0, 5, artifact.size):
