@@ -250,7 +250,7 @@ def _outcome(job: Job) -> str:
     else:
         promoted = f"it is not the default, `ouzel tuned promote {found.model} --version {found.version}` makes it that"
     served = "" if found.served else "; not served yet"
-    return f"{found}; {promoted}{served}"
+    return "\n".join((f"{found}; {promoted}{served}", *found.notes))
 
 
 def _tell_left_out(dataset: Dataset) -> None:

@@ -186,6 +186,7 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         balanced_accuracy=figures.get("balanced_accuracy", math.nan),
         promoted=figures.get("promoted", False),
         served=figures.get("served", False),
+        notes=tuple(figures.get("notes", ())),
     )
 
 

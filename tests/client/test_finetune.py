@@ -42,6 +42,17 @@ def test_result(steps: Steps) -> None:
     assert result._repr_html_().count("<img") == len(result.pictures)
 
 
+def test_notes(steps: Steps, server: FakeServer) -> None:
+    """What did not go as it was asked for is said, and shown."""
+    job = steps(finetune(), lambda job: job.wait(30))
+    assert steps(lambda client: client.jobs.get(job.id), lambda job: job.result()).notes == ()
+    said = ["The time limit of 1 s was over <before> any fine-tuning."]
+    server.jobs._jobs[job.id].message.result.summary.update({"notes": said})
+    result = steps(lambda client: client.jobs.get(job.id), lambda job: job.result())
+    assert result.notes == tuple(said)
+    assert "<p>The time limit of 1 s was over &lt;before&gt; any fine-tuning.</p>" in result._repr_html_()
+
+
 @pytest.mark.parametrize(
     ("promote", "better", "promoted"),
     [("never", True, False), ("if_better", True, True), ("if_better", False, False), ("always", False, True)],
