@@ -30,7 +30,8 @@ from typing import Any
 from ouzel.serving.fork import HEAD, STATUS
 
 _PATIENCE = 10.0  # s for a request to arrive whole
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+NAME, WORKER_NAME = "ouzel-zygote", "ouzel-model"  # as `top` shows them, of at most 15 bytes
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class _Request:
 
 def main(listening: int, modules: Sequence[str]) -> None:
     """Fork workers for whoever connects to the socket of file descriptor `listening`, once `modules` are imported."""
+    _prctl(_PR_SET_NAME, NAME.encode())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # TorchServe is asked to stop as well, and still needs its workers
     with socket.socket(fileno=listening) as listener:
         for module in modules:
@@ -139,12 +141,17 @@ def _bury(children: dict[int, socket.socket], selector: selectors.BaseSelector) 
 
 def _orphaned(parent: int) -> bool:
     """Have the kernel end this process with the zygote; whether that is gone already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     return os.getppid() != parent
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    ctypes.CDLL(None).prctl(option, value)
 
 
 def _become(request: _Request) -> None:
     """Run the worker in this process, as the interpreter would have."""
+    _prctl(_PR_SET_NAME, WORKER_NAME.encode())
     for number, file in enumerate(request.files):
         os.dup2(file, number)
         os.close(file)
