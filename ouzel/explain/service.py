@@ -26,7 +26,7 @@ from ouzel.saliency import Explainer
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
-FORMATS = "OUZEL_MEMORY_FORMATS"
+FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,18 @@ class ExplainService:
             model, memory_bytes=self.limits.memory_bytes, known_formats=Path(known) if known else None
         )
         self._info = encode.model_info(model)
+        self._warm: set[int] = set()  # sizes of batches
         self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
 
     def warm_up(self, rows: int) -> None:
-        """Answer a made-up batch with every kind of backward pass, so that the first caller does not wait for it."""
+        """Answer a made-up batch with every kind of backward pass, so that the first caller does not wait for it.
+
+        $OUZEL_WARM_UP_ROWS bounds the batch, where many models start and larger ones can wait until they are asked for.
+        """
+        rows = min(rows, int(os.environ.get(WARM_UP_ROWS) or rows))
+        if rows in self._warm:
+            return
+        self._warm.add(rows)
         file = io.BytesIO()
         Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
         wishes = b'{"saliency": ["gradient", "grad_cam"]}'

@@ -21,6 +21,8 @@ FORMATS = "memory-formats"  # in the state folder: what workers have found to be
 # services. TorchServe cannot renew them without clients noticing; ten years stand for "does not expire".
 TOKEN_MINUTES = 10 * 365 * 24 * 60
 
+MANY = 4  # processes; from one more on each is tried with one image, not also with a full batch, which takes a second
+
 # They would override what is written here, or change the Java runtime.
 _FOREIGN = ("TS_CONFIG_FILE", "TS_MODEL_SERVER_HOME", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 
@@ -75,12 +77,14 @@ def _escape(value: str) -> str:
     return "\\" + escaped if escaped.startswith(" ") else escaped
 
 
-def environment(options: ServingOptions, granted: Resources, run: Path) -> dict[str, str]:
-    """The environment of the Java process, which its Python workers inherit."""
+def environment(options: ServingOptions, granted: Resources, run: Path, processes: int = 1) -> dict[str, str]:
+    """The environment of the Java process, which its Python workers inherit; `processes` of them start with it."""
     kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     threads = str(granted.threads)
     if options.memory_mb is not None:
         kept["OUZEL_MEMORY_MB"] = str(options.memory_mb)
+    if processes > MANY:
+        kept["OUZEL_WARM_UP_ROWS"] = "1"
     return kept | {
         RUN: str(run),
         "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),

@@ -121,7 +121,8 @@ def _launch(
     log = options.state / folder.LOG
     log.unlink(missing_ok=True)  # what it says from here on is about this run
     (run / config.CONFIG).write_text(config.render(config.properties(options, granted)), encoding="ascii")
-    command, environment = config.command(options, granted, run, log), config.environment(options, granted, run)
+    command = config.command(options, granted, run, log)
+    environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
     with forking.zygote(run, environment) as zygote, (run / folder.CONSOLE).open("wb") as console:
         process = subprocess.Popen(
             command,
