@@ -179,3 +179,10 @@ def test_ports_must_be_valid_and_different() -> None:
         Ports(rest=7070)
     free = Ports.free()
     assert len(set(dataclasses.astuple(free))) == 6
+
+
+def test_many_models_are_tried_with_one_image() -> None:
+    def rows(processes: int) -> str | None:
+        return config.environment(ServingOptions(), GRANTED, Path("/run"), processes).get("OUZEL_WARM_UP_ROWS")
+
+    assert (rows(1), rows(config.MANY), rows(config.MANY + 1)) == (None, None, "1")
