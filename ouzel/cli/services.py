@@ -14,6 +14,7 @@ import click
 
 from ouzel import serving
 from ouzel.cli._errors import Command
+from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.serving import Ports, RunningServing, ServingOptions, Status
 from ouzel_protos.local import read_serving, read_worker, state_dir
 from ouzel_protos.local import token as read_token
@@ -89,8 +90,14 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     type=_COUNT,
 )
 @_option(
+    "--loaded-versions",
+    "Versions of each model that are kept loaded: the default one and the newest others. `ouzel models load` adds one.",
+    type=_COUNT,
+    default=_OPTIONS["loaded_versions"],
+)
+@_option(
     "--timeout",
-    "Seconds in which the services must be ready.",
+    "Seconds in which TorchServe, each model and the worker must be ready.",
     type=click.FloatRange(min=0, min_open=True),
     default=_OPTIONS["timeout"],
 )
@@ -105,11 +112,11 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> 
     options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)
     ready = False
     try:
-        with serving.stop_on_signals():
+        with serving.stop_on_signals(), loading_shown() as tell:
             if detach:
-                _announce(serving.start_detached(options), "`ouzel down` stops them.")
+                _announce(serving.start_detached(options, tell), "`ouzel down` stops them.")
                 return
-            with serving.start(options) as services:
+            with serving.start(options, tell) as services:
                 ready = True
                 _announce(services, "Ctrl-C stops them.")
                 _stay(services, options.state)
@@ -129,6 +136,8 @@ def _announce(services: RunningServing, ending: str) -> None:
         "Log": str(services.log),
     }
     click.echo(f"Serving {', '.join(services.models)}. {ending}")
+    if services.unloaded:
+        click.echo(f"  {unloaded_said(services.unloaded)}")
     for name, value in rows.items():
         click.echo(f"  {name:<10}  {value}")
 

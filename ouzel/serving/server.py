@@ -14,18 +14,22 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, jobs, processes, readiness
+from ouzel.serving import config, folder, forking, jobs, loading, processes, retention
+from ouzel.serving.loading import Tell
+from ouzel.serving.management import Settings
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
 from ouzel.serving.running import RunningServing
-from ouzel.serving.store import Archive, archives
+from ouzel.serving.store import Archive, archives, unloaded
 from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def start(options: ServingOptions) -> Iterator[RunningServing]:
+def start(options: ServingOptions, tell: Tell | None = None) -> Iterator[RunningServing]:
     """Start services, yield them once every model has answered a request, stop them all at the end.
+
+    tell: called when a model begins to load, and when it is ready.
 
     Raises OuzelError with one line for the user: NotFound or InvalidArgument for the models, AlreadyRunning,
     FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then.
@@ -33,7 +37,7 @@ def start(options: ServingOptions) -> Iterator[RunningServing]:
     with _exclusive(options.state):  # the lock stays with this process: what outlives it is known to be left over
         serving = None
         try:
-            serving = _start(options)
+            serving = _start(options, tell)
             yield serving
         finally:
             folder.clear(options.state, grace=processes.GRACE if serving else 0)
@@ -41,11 +45,11 @@ def start(options: ServingOptions) -> Iterator[RunningServing]:
                 serving.poll()  # takes the exit status, without which the process stays a zombie
 
 
-def start_detached(options: ServingOptions) -> RunningServing:
+def start_detached(options: ServingOptions, tell: Tell | None = None) -> RunningServing:
     """Like `start`, but the services stay until `stop`, also after this process has ended."""
     with _exclusive(options.state) as lock:
         try:
-            return _start(options, keep_open=(lock,))
+            return _start(options, tell, keep_open=(lock,))
         except BaseException:
             folder.clear(options.state, grace=0)
             raise
@@ -70,13 +74,21 @@ def _exclusive(state: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _start(options: ServingOptions, keep_open: Sequence[int] = ()) -> RunningServing:
-    models = archives(options.store, options.models)
+def _start(options: ServingOptions, tell: Tell | None, keep_open: Sequence[int] = ()) -> RunningServing:
+    models = archives(options.store, options.models, options.loaded_versions)
     granted = resources(options)
     starts_worker = options.worker and folder.running_worker(options.state) is None
     _check_ports(options.ports, set() if starts_worker else {"worker"})
     serving = _launch(options, models, granted, keep_open)
-    readiness.wait(serving, granted.workers, options.timeout)
+    how = Settings(
+        granted.workers,
+        options.batch_size,
+        options.max_batch_delay_ms,
+        options.response_timeout,
+        max(int(options.timeout), 1),
+    )
+    retention.record(serving.key_file, options.loaded_versions, how)
+    loading.load(serving, models, how, options.timeout, tell)
     if options.worker and (worker := jobs.start(options, serving.key_file.parent)) is not None:
         serving = replace(serving, worker=worker["grpc"])
     folder.record(options.state, _record(serving, options))
@@ -108,18 +120,20 @@ def _launch(
     run = folder.new_run(options.state)
     log = options.state / folder.LOG
     log.unlink(missing_ok=True)  # what it says from here on is about this run
-    (run / config.CONFIG).write_text(config.render(config.properties(options, models, granted)), encoding="ascii")
-    with (run / folder.CONSOLE).open("wb") as console:
+    (run / config.CONFIG).write_text(config.render(config.properties(options, granted)), encoding="ascii")
+    command = config.command(options, granted, run, log)
+    environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
+    with forking.zygote(run, environment) as zygote, (run / folder.CONSOLE).open("wb") as console:
         process = subprocess.Popen(
-            config.command(options, models, granted, run, log),
+            command,
             cwd=run,  # where it puts the key file
-            env=config.environment(options, granted, run),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
             umask=0o077,
             start_new_session=True,  # Ctrl-C is for us, who then stop it in order
-            pass_fds=keep_open,
+            pass_fds=(*keep_open, *zygote),
         )
     logger.info("started TorchServe, process %d, in %s", process.pid, run)
     ports = options.ports
@@ -132,6 +146,7 @@ def _launch(
         key_file=run / config.KEY_FILE,
         models=tuple(dict.fromkeys(archive.name for archive in models)),
         versions=tuple((archive.name, archive.version) for archive in models),
+        unloaded=unloaded(options.store, options.models, models),
         log=log,
         worker="",
         _process=process,
