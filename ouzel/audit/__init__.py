@@ -7,7 +7,7 @@ report.scores[0].method, report.scores[0].figures["deletion"]
 """
 
 from ouzel.audit.explainers import EDGES, RANDOM
-from ouzel.audit.photographs import Photograph, each_of_folder, from_folder, shipped
+from ouzel.audit.photographs import Photograph, each_of_folder, from_folder, shipped, whole
 from ouzel.audit.report import MPRT_LIMIT, QUICK, Score, TrustOptions, TrustReport, trust
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "from_folder",
     "shipped",
     "trust",
+    "whole",
 ]

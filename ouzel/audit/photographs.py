@@ -100,6 +100,15 @@ def each_of_folder(
         yield photograph(path.name, image, mask, preprocessing)
 
 
+def whole(name: str, folder: str | Path | None = None) -> Image.Image:
+    """The photograph of that name, all of it: of a folder, or one of those that are shipped. Raises InvalidArgument."""
+    if folder is not None:
+        return _open(Path(folder, name), "images")
+    from skimage import data
+
+    return Image.fromarray(getattr(data, name)())
+
+
 def photograph(
     name: str, image: Image.Image, mask: Image.Image | None, preprocessing: models.Preprocessing
 ) -> Photograph:

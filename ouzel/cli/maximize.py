@@ -90,11 +90,9 @@ def maximize(
     if recipe == "dataset":
         if photographs is None or parameters or size:
             raise click.UsageError("the recipe dataset needs --data, and takes neither --set nor --size")
-        _show(
-            _write_crops(library.search(loaded, nodes, photographs, top_k=images), dict(photographs), out, model),
-            out,
-            as_json,
-        )
+        assert data is not None
+        rankings = library.search(loaded, nodes, photographs, top_k=images)
+        _show(_write_crops(rankings, dict(photographs), out, loaded, data), out, as_json)
         return
     if recipe == "maco" and photographs:
         parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
@@ -110,10 +108,12 @@ def maximize(
             on_step=on_step,
             data=photographs,
         )
-    _show(_write(result, out, model), out, as_json)
+    _show(_write(result, out, loaded), out, as_json)
 
 
 def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
+    for line in report["warnings"]:
+        click.echo(f"Warning: {line}", err=True)
     if as_json:
         print_json(report)
         return
@@ -197,31 +197,37 @@ def _bar(steps: int) -> Iterator[Any]:
         yield on_step
 
 
-def _write(result: Result, out: Path, model: str) -> dict[str, Any]:
+def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
     import numpy as np
 
-    from ouzel.maximize import gallery
+    from ouzel.maximize import gallery, judge
     from ouzel.maximize.report import of_result
 
+    verdicts = judge(model, result.found)
     files = _write_pictures([one.image for one in result.found], out)
     np.savez_compressed(
         out / "tensors.npz",
         images=np.stack([one.image.numpy() for one in result.found]),
         transparency=np.stack([one.transparency.numpy() for one in result.found]),
     )
-    report = {"model": model, **of_result(result, files)}
-    _write_sheet(gallery.tiles_of(result.found), report, out)
+    report = {"model": model.name, **of_result(result, files, verdicts)}
+    facts = {"seed": result.seed, "model": model.name, "digest": model.digest}
+    _write_sheet(gallery.tiles_of(result.found, verdicts), report, out, facts, report["recipe"])
     return report
 
 
-def _write_crops(rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: str) -> dict[str, Any]:
+def _write_crops(
+    rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: Model, folder: Path
+) -> dict[str, Any]:
+    from ouzel.audit import whole
     from ouzel.maximize import gallery
     from ouzel.maximize.report import of_rankings
 
-    tiles = gallery.crops_of(rankings, images)
+    tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
     files = _write_pictures([tile.image for tile in tiles], out)
-    report = {"model": model, "images": len(images), **of_rankings(rankings, files)}
-    _write_sheet(tiles, report, out)
+    report = {"model": model.name, "images": len(images), **of_rankings(rankings, files)}
+    facts = {"data": str(folder), "images looked at": len(images), "model": model.name, "digest": model.digest}
+    _write_sheet(tiles, report, out, facts)
     return report
 
 
@@ -235,9 +241,14 @@ def _write_pictures(images: list[Tensor], out: Path) -> list[str]:
     return files
 
 
-def _write_sheet(tiles: list[Tile], report: dict[str, Any], out: Path) -> None:
+def _write_sheet(
+    tiles: list[Tile], report: dict[str, Any], out: Path, facts: dict[str, Any], recipe: dict[str, Any] | None = None
+) -> None:
+    from ouzel import pages
     from ouzel.maximize import gallery
 
+    title, warnings = f"What excites {report['model']}", report["warnings"]
     (out / "sheet.png").write_bytes(gallery.png(gallery.sheet(tiles)))
-    (out / "sheet.html").write_text(gallery.page(tiles, f"What excites {report['model']}"), encoding="utf-8")
-    (out / "result.json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
+    page = gallery.page(tiles, title, recipe=recipe, facts=facts, warnings=warnings)
+    (out / "sheet.html").write_text(page, encoding="utf-8")
+    (out / "result.json").write_text(pages.plain(json.dumps(report, ensure_ascii=False)), encoding="utf-8")

@@ -105,6 +105,7 @@ def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions)
 
 
 def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path) -> None:
+    from ouzel import pages
     from ouzel.audit import trust as measure
     from ouzel.cli.trust_page import page
 
@@ -114,7 +115,7 @@ def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOpti
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "report.html").write_text(page(report, photographs), encoding="utf-8")
     partial = folder / "report.json.partial"  # last, and in one piece: it says that the measurement is whole
-    partial.write_text(json.dumps(_plain(report), ensure_ascii=False), encoding="utf-8")
+    partial.write_text(pages.plain(json.dumps(_plain(report), ensure_ascii=False)), encoding="utf-8")
     partial.replace(folder / "report.json")
 
 

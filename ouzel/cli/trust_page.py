@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ouzel.audit import MPRT_LIMIT, Photograph, Score, TrustReport
+from ouzel import pages
+from ouzel.audit import EDGES, MPRT_LIMIT, RANDOM, Photograph, Score, TrustReport
 from ouzel.audit.report import FIGURES
 from ouzel_protos import heatmap
 
-_STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em; }
-table { border-collapse: collapse; } td, th { padding: .3em .7em; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; } figure { display: inline-block; margin: 4px; }
-img { width: 168px; } figcaption, small { color: #555; font-size: .85em; } .fails { color: #a00; text-align: left; }
-"""
 _MEANING = {
     "deletion": "area under the class's probability while the most salient pixels are covered first",
     "insertion": "the same while they are revealed first",
@@ -29,41 +23,73 @@ _MEANING = {
     "infidelity": "share of the logit's change under small noise that the map leaves unexplained",
     "sensitivity": "largest relative change of the map under noise that nobody sees",
 }
+_BASELINES = (EDGES, RANDOM)
+_NAMES = {"steps": "Steps of deletion and insertion", "stages": "Stages of randomisation", "samples": "Noisy maps"}
 
 
 def page(report: TrustReport, photographs: Sequence[Photograph]) -> str:
     """The whole page."""
-    arrows = {1: "more is better", -1: "less is better"}
-    head = "".join(f'<th title="{arrows[way]}">{name} {"↑" if way > 0 else "↓"}</th>' for name, way in FIGURES.items())
-    rows = "".join(_row(score) for score in report.scores)
-    meaning = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in _MEANING.items())
-    pictures = "".join(_pictures(score, photographs) for score in report.scores if score.maps)
-    labels = ", ".join(f"{name} ({label})" for name, label in report.photographs)
-    title = html.escape(f"How far to trust the maps of {report.model}")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p><small>{html.escape(report.digest)}<br>{html.escape(labels)}</small></p>"
-        f"<table><tr><th>method</th>{head}<th>fails</th></tr>{rows}</table><dl>{meaning}</dl>{pictures}</html>"
+    best = _best(report.scores)
+    plain = asdict(replace(report, scores=tuple(replace(score, maps=()) for score in report.scores)))
+    options = {key: value for key, value in asdict(report.options).items() if key != "methods"}
+    return pages.render(
+        "trust.html",
+        title=f"How far to trust the maps of {report.model}",
+        lead=_lead(report),
+        figures=list(FIGURES.items()),
+        meaning=_MEANING,
+        scores=[_row(score, best) for score in report.scores],
+        photographs=[
+            (one.name, label, pages.photo(one.picture))
+            for one, (_, label) in zip(photographs, report.photographs, strict=True)
+        ],
+        pictures=[(score.method, _overlays(score, photographs), score.fails) for score in report.scores if score.maps],
+        legend=pages.photo(heatmap.colorize(np.tile(np.linspace(0, 1, 256), (12, 1)))),
+        rows=pages.rows({"model": report.model, "digest": report.digest, **options}, _NAMES),
+        json=pages.source(json.dumps(plain).encode(), "application/json"),
     )
 
 
-def _row(score: Score) -> str:
-    cells = "".join(
-        f"<td>{score.figures[name]:.3f}</td>" if name in score.figures else "<td>-</td>" for name in FIGURES
+def _lead(report: TrustReport) -> str:
+    methods = [score for score in report.scores if score.method not in _BASELINES]
+    sound = [score.method for score in methods if score.figures and not score.fails]
+    failing = [score.method for score in methods if score.fails]
+    none = [score.method for score in methods if score.problem]
+    count = len(report.photographs)
+    found = [f"{len(methods)} method(s) on {count} photograph(s), beside two baselines that know nothing of the model."]
+    found.append(
+        f"Nothing failed: {', '.join(sound)}." if sound else "Every method that could be measured fails somewhere."
     )
-    findings = "<br>".join(html.escape(text) for text in (*score.fails, score.problem) if text)
-    return f'<tr><td>{html.escape(score.method)}</td>{cells}<td class="fails">{findings}</td></tr>'
+    if failing:
+        found.append(f"With a failure: {', '.join(failing)}.")
+    if none:
+        found.append(f"Could not be measured: {', '.join(none)}.")
+    return " ".join(found)
 
 
-def _pictures(score: Score, photographs: Sequence[Photograph]) -> str:
-    figures = "".join(
-        f'<figure><img src="{_overlay(one, values)}" alt=""><figcaption>{html.escape(one.name)}</figcaption></figure>'
+def _best(scores: Sequence[Score]) -> Mapping[str, float]:
+    """The best value of each figure among the methods."""
+    found = {}
+    for name, way in FIGURES.items():
+        values = [one.figures[name] for one in scores if name in one.figures and one.method not in _BASELINES]
+        if values:
+            found[name] = max(values) if way > 0 else min(values)
+    return found
+
+
+def _row(score: Score, best: Mapping[str, float]) -> dict[str, Any]:
+    cells = [
+        (f"{score.figures[name]:.3f}", score.figures[name] == best.get(name) and score.method not in _BASELINES)
+        if name in score.figures
+        else ("–", False)
+        for name in FIGURES
+    ]
+    findings = [text for text in (*score.fails, score.problem) if text]
+    return {"method": score.method, "cells": cells, "findings": findings, "baseline": score.method in _BASELINES}
+
+
+def _overlays(score: Score, photographs: Sequence[Photograph]) -> list[tuple[str, str]]:
+    return [
+        (one.name, pages.photo(heatmap.blend(one.picture, values)))
         for one, values in zip(photographs, score.maps, strict=True)
-    )
-    return f"<h2>{html.escape(score.method)}</h2>{figures}"
-
-
-def _overlay(photograph: Photograph, values: np.ndarray) -> str:
-    out = io.BytesIO()
-    Image.fromarray(heatmap.blend(photograph.picture, values, 0.8)).save(out, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    ]

@@ -3,25 +3,33 @@
 base = models.load("model_store/efficientnet-lite0.mar")
 tuned = finetune(base, from_folder("photographs/"), "lp_ft")
 tuned.test.accuracy, tuned.test.interval
+write_report(make_report(base, tuned), "report/", title="photographs")
 """
 
+from ouzel.finetune.comparison import Comparison, compare
 from ouzel.finetune.data import Example, Split, from_folder, split
 from ouzel.finetune.finetune import Tuned, finetune
 from ouzel.finetune.loop import Diverged, Event
 from ouzel.finetune.metrics import Score
 from ouzel.finetune.recipes import RECIPES, Recipe, make_recipe
+from ouzel.finetune.report import Report, make_report, write_report
 
 __all__ = [
     "RECIPES",
+    "Comparison",
     "Diverged",
     "Event",
     "Example",
     "Recipe",
+    "Report",
     "Score",
     "Split",
     "Tuned",
+    "compare",
     "finetune",
     "from_folder",
     "make_recipe",
+    "make_report",
     "split",
+    "write_report",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,73 @@ class Score:
     loss: float
     confusion: tuple[tuple[int, ...], ...]
     images: int
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class of a confusion table. images: of this class. predicted: images that were taken for it. right: both.
+
+    precision: share of `predicted` that is right; recall: share of `images` that is; f1: their harmonic mean. None
+    where there is nothing to take a share of.
+    """
+
+    images: int
+    predicted: int
+    right: int
+
+    @property
+    def precision(self) -> float | None:
+        return self.right / self.predicted if self.predicted else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.right / self.images if self.images else None
+
+    @property
+    def f1(self) -> float | None:
+        total = self.images + self.predicted
+        return 2 * self.right / total if total else None
+
+
+@dataclass(frozen=True)
+class Confused:
+    """Images of class `true` that were taken for `predicted`, both indices. share: of the images of that class."""
+
+    true: int
+    predicted: int
+    count: int
+    share: float
+
+
+def class_scores(confusion: Sequence[Sequence[int]]) -> tuple[ClassScore, ...]:
+    """One per class. confusion: as in Score."""
+    predicted = [sum(column) for column in zip(*confusion, strict=True)]
+    return tuple(
+        ClassScore(sum(row), taken, row[index])
+        for index, (row, taken) in enumerate(zip(confusion, predicted, strict=True))
+    )
+
+
+def most_confused(confusion: Sequence[Sequence[int]], most: int) -> tuple[Confused, ...]:
+    """The pairs of different classes that were mixed up most often, at most so many; of equals the larger share."""
+    found = [
+        Confused(true, predicted, count, count / sum(row))
+        for true, row in enumerate(confusion)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return tuple(sorted(found, key=lambda one: (-one.count, -one.share, one.true, one.predicted))[:most])
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """Probability that two equally good classifiers differ at least so unevenly (exact test of McNemar 1947,
+    doi:10.1007/BF02295996). fixed: images that only the one gets right; broken: only the other.
+    """
+    count, ways, tail = fixed + broken, 1, 0
+    for k in range(min(fixed, broken) + 1):
+        tail += ways
+        ways = ways * (count - k) // (k + 1)  # to choose k + 1 of them
+    return min(1.0, 2 * tail / 2**count)
 
 
 def score(logits: Tensor, classes: Tensor) -> Score:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -48,10 +49,18 @@ class Pictures:
         """(B, C, H, W) float32, normalised, each image varied by itself. Draws from torch's own generator."""
         return self.preprocessing.normalised(torch.stack([vary(pixels) for pixels in self._get(examples, whole=True)]))
 
-    def shown(self, example: Example) -> np.ndarray:
-        """(H, W, 3) uint8: what the model sees, for people to look at."""
-        pixels = self._get([example], whole=False)[0].permute(1, 2, 0).numpy()
-        return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    def shown(self, example: Example, edge: int) -> np.ndarray:
+        """(H, W, 3) uint8, `edge` pixels along the longer edge: what the model sees, for people to look at, as finely
+        as the file has it.
+        """
+        height, width = self.preprocessing.input_size
+        share = edge / max(height, width)
+        image = models.decode(example.read(), smallest=math.ceil(self.preprocessing.resize * share))
+        if self.preprocessing.channels == 1:
+            image = image.convert("L")
+        size = (max(1, round(width * share)), max(1, round(height * share)))
+        view = self.preprocessing.view(*image.size)
+        return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC, box=view))
 
     def mask(self, example: Example) -> Tensor | None:
         """(H, W) of bool, True on the object, as far as the model sees it."""

@@ -1,141 +1,184 @@
-"""What a tuning has come to, for people: figures, curves, mistakes, and what the network looks at, before and after."""
+"""What a tuning has come to, for people: figures, mistakes, and what the network looks at, before and after.
+
+report = make_report(base, tuned)
+write_report(report, "report/", title="pets")  # report.html and what it links to
+"""
 
 from __future__ import annotations
 
-import base64
-import copy
-import html
+import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ouzel import models
 from ouzel.audit.regions import energy_inside
-from ouzel.errors import OuzelError
+from ouzel.finetune import curves
+from ouzel.finetune.comparison import Comparison
 from ouzel.finetune.data import Example
 from ouzel.finetune.finetune import Tuned
+from ouzel.finetune.maps import Maps, View
+from ouzel.finetune.metrics import class_scores
 from ouzel.finetune.pictures import Pictures, png
 from ouzel.models import Model
-from ouzel.saliency import Explainer, Saliency
+from ouzel.pages import percent, plain
+from ouzel_protos import heatmap
 
-Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _MISTAKES = 12
 _COMPARED = 6
+_CHANGED = 8  # images that got right, and that got wrong
 _MASKED = 200  # images with a mask that are looked at
-_TABLE = 60  # classes
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 60em; color: #222; }
-table { border-collapse: collapse; margin: 1em 0; } td, th { border: 1px solid #ccc; padding: .2em .6em; }
-td.n { text-align: right; } figure { display: inline-block; margin: 6px; vertical-align: top; }
-img { max-width: 100%; } figure img { width: 160px; } figcaption { font-size: 13px; color: #555; max-width: 160px; }
-"""
+_EDGE, _SMALL = 384, 192  # pixels along the longer edge of a picture
+_RUNS = ("=", "+", "-", "@", "\t")  # what a spreadsheet takes for a formula
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One test image. predicted: what the tuned network says, with its probability. overlays: pictures (H, W, 3) uint8
-    with a map drawn on them, by title.
+    """One test image. scores: the likeliest labels with their probabilities, best first. picture: (H, W, 3) uint8,
+    what the network sees. maps: pictures with a map drawn over them, each with its title. served: what the served model
+    says.
     """
 
     name: str
     label: str
-    predicted: str
-    probability: float
-    overlays: Mapping[str, np.ndarray]
+    scores: tuple[tuple[str, float], ...]
+    picture: np.ndarray
+    maps: tuple[tuple[str, np.ndarray], ...] = ()
+    served: str = ""
+
+    @property
+    def predicted(self) -> str:
+        return self.scores[0][0]
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """inside: share of the map's mass that lies on the object, of the base's and the tuned network's maps, over the
+    """created: when, in UTC. base: NAME@VERSION. view: what the maps are of. mistakes: the worst, that is those with
+    the least probability for the right class, first. compared: test images of each class in turn, with maps of the base
+    and of the tuned network. inside: share of the map's mass that lies on the object, "before" and "after", over the
     test images with masks; empty if there are none.
+
+    served: the tuned network beside the version that was served until now; None if there was none. fixed, broken:
+    images that only the one, only the other gets right, some of them.
     """
 
     tuned: Tuned
+    created: datetime
     base: str
-    method: str
+    view: View
     mistakes: tuple[Shown, ...]
     compared: tuple[Shown, ...]
     inside: Mapping[str, float]
+    served: Comparison | None
+    fixed: tuple[Shown, ...]
+    broken: tuple[Shown, ...]
 
 
-def make_report(base: Model, tuned: Tuned, blend: Blend) -> Report:
-    """base: what was tuned. blend: draws a map (H, W) over a picture (H, W, 3)."""
+def make_report(base: Model, tuned: Tuned, served: Comparison | None = None) -> Report:
+    """base: what was tuned. served: from `compare`, with the model that this one is to follow."""
     pictures = Pictures(tuned.preprocessing)
     try:
-        maps = _Maps(base, tuned, pictures)
-        classes = torch.tensor([tuned.labels.index(each.label) for each in tuned.split.test])
-        probabilities = models.probabilities(tuned.logits)
-        wrong = probabilities.argmax(1) != classes
-        own = probabilities[torch.arange(len(classes)), classes]
-        worst = [int(n) for n in own.argsort() if wrong[n]][:_MISTAKES]
-        rest = [n for n in _spread(classes) if n not in worst][:_COMPARED]
-
-        def shown(number: int, *, before: bool) -> Shown:
-            example = tuned.split.test[number]
-            picture = pictures.shown(example)
-            best = int(probabilities[number].argmax())
-            found = {"image": picture}
-            if before:
-                found["before"] = blend(picture, maps.before(example).numpy())
-            found["after" if before else tuned.labels[best]] = blend(picture, maps.after(example).numpy())
-            return Shown(example.name, example.label, tuned.labels[best], float(probabilities[number, best]), found)
-
-        return Report(
-            tuned,
-            f"{base.name}@{base.version}",
-            maps.method,
-            tuple(shown(number, before=False) for number in worst),
-            tuple(shown(number, before=True) for number in rest),
-            maps.inside(),
-        )
+        return _Making(base, tuned, served, pictures).report()
     finally:
         pictures.close()
 
 
-class _Maps:
-    """Saliency of the predicted class, of the base (in its own classes) and of the tuned network."""
+@dataclass
+class _Making:
+    base: Model
+    tuned: Tuned
+    served: Comparison | None
+    pictures: Pictures
 
-    def __init__(self, base: Model, tuned: Tuned, pictures: Pictures) -> None:
-        device = next(base.network.parameters()).device
-        self._pictures, self._tuned = pictures, tuned
-        self._before, self._after = Explainer(base.network), Explainer(copy.deepcopy(tuned.network).to(device))
-        self.method = "grad_cam"
-        try:  # not every network has a layer to look at
-            example = torch.zeros(1, *_shape(tuned)).to(device)
-            self._before(example, [Saliency(self.method)])
-        except OuzelError:
-            self.method = "gradient"
+    def report(self) -> Report:
+        tuned, served = self.tuned, self.served
+        self.maps = Maps(self.base, tuned.network, tuned.preprocessing)
+        self.probabilities = models.probabilities(tuned.logits)
+        self.classes = torch.tensor([tuned.labels.index(each.label) for each in tuned.split.test])
+        wrong = self.probabilities.argmax(1) != self.classes
+        own = self.probabilities[torch.arange(len(self.classes)), self.classes]
+        worst = [int(n) for n in own.argsort(stable=True) if wrong[n]][:_MISTAKES]
+        rest = [n for n in _spread(self.classes) if n not in worst][:_COMPARED]
+        return Report(
+            tuned,
+            datetime.now(UTC).replace(microsecond=0),
+            f"{self.base.name}@{self.base.version}",
+            self.maps.view,
+            tuple(self._mistake(n) for n in worst),
+            tuple(self._before_and_after(n) for n in rest),
+            self._inside(),
+            served,
+            tuple(self._shown(n, _SMALL) for n in (served.fixed if served else ())[:_CHANGED]),
+            tuple(self._shown(n, _SMALL) for n in (served.broken if served else ())[:_CHANGED]),
+        )
 
-    def before(self, example: Example) -> Tensor:
-        return self._map(self._before, example)
+    def _shown(self, number: int, edge: int, maps: tuple[tuple[str, np.ndarray], ...] = ()) -> Shown:
+        example = self.tuned.split.test[number]
+        best = self.probabilities[number].topk(min(3, len(self.tuned.labels)))
+        scores = [(self.tuned.labels[k], p) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        served = self.served.predicted[number] if self.served and self.served.predicted else ""
+        return Shown(example.name, example.label, tuple(scores), self.pictures.shown(example, edge), maps, served)
 
-    def after(self, example: Example) -> Tensor:
-        return self._map(self._after, example)
+    def _mistake(self, number: int) -> Shown:
+        example, own = self.tuned.split.test[number], int(self.classes[number])
+        x, best = self._x(example), int(self.probabilities[number].argmax())
+        drawn = [
+            (
+                f"for {self.tuned.labels[k]}, {title} ({percent(float(self.probabilities[number, k]), 0)})",
+                self._over(example, self.maps.after(x, k)[1]),
+            )
+            for k, title in ((best, "as it says"), (own, "as is right"))
+        ]
+        return self._shown(number, _EDGE, tuple(drawn))
 
-    def inside(self) -> Mapping[str, float]:
+    def _before_and_after(self, number: int) -> Shown:
+        example = self.tuned.split.test[number]
+        drawn = []
+        for title, labels, (logits, values) in (
+            ("before", self.base.labels, self.maps.before(self._x(example))),
+            ("after", self.tuned.labels, self.maps.after(self._x(example))),
+        ):
+            best = models.probabilities(logits).max(0)
+            said = f"{title}: {labels[int(best.indices)]} ({percent(float(best.values), 0)})"
+            drawn.append((said, self._over(example, values)))
+        return self._shown(number, _EDGE, tuple(drawn))
+
+    def _inside(self) -> Mapping[str, float]:
         found: dict[str, list[float]] = {"before": [], "after": []}
-        masked = [each for each in self._tuned.split.test if each.read_mask is not None or each.boxes]
+        masked = [each for each in self.tuned.split.test if each.read_mask is not None or each.boxes]
         for example in masked[:_MASKED]:
-            mask = self._pictures.mask(example)
+            mask = self.pictures.mask(example)
             if mask is not None and mask.any():
-                found["before"].append(energy_inside(self.before(example), mask))
-                found["after"].append(energy_inside(self.after(example), mask))
+                x = self._x(example)
+                found["before"].append(energy_inside(self.maps.before(x)[1], mask))
+                found["after"].append(energy_inside(self.maps.after(x)[1], mask))
         return {name: sum(values) / len(values) for name, values in found.items() if values}
 
-    def _map(self, explainer: Explainer, example: Example) -> Tensor:
-        x = self._pictures.as_served([example])
-        return explainer(x, [Saliency(self.method)]).maps[0].values[0].float().cpu()
+    def _x(self, example: Example) -> Tensor:
+        return self.pictures.as_served([example])[0]
+
+    def _over(self, example: Example, values: Tensor) -> np.ndarray:
+        """The map over the picture, as large as that is shown."""
+        picture = self.pictures.shown(example, _EDGE)
+        whole = F.interpolate(values[None, None], picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+        return heatmap.blend(picture, whole.numpy())
 
 
 def summary(report: Report) -> dict[str, Any]:
     """The figures, of JSON's types."""
-    tuned, test = report.tuned, report.tuned.test
-    return {
+    tuned, test, served = report.tuned, report.tuned.test, report.served
+    found: dict[str, Any] = {
+        "created": report.created.isoformat(),
+        "base": report.base,
         "accuracy": test.accuracy,
         "accuracy_low": test.interval[0],
         "accuracy_high": test.interval[1],
@@ -148,102 +191,101 @@ def summary(report: Report) -> dict[str, Any]:
         "chosen": tuned.chosen,
         "recipe": tuned.recipe.name,
         "labels": list(tuned.labels),
+        "classes": classes(tuned),
         "confusion": [list(row) for row in test.confusion],
         "history": [dict(row) for row in tuned.history],
         "seconds": tuned.seconds,
-    } | ({"saliency_inside": dict(report.inside)} if report.inside else {})
+        "saliency": {"method": report.view.method, "layer": report.view.layer},
+    }
+    if tuned.notes:
+        found["notes"] = list(tuned.notes)
+    if report.inside:
+        found["saliency_inside"] = dict(report.inside)
+    if served is not None:
+        found["served_model"] = served.name
+        if served.accuracy is not None:
+            found |= {"served_accuracy": served.accuracy, "fixed": len(served.fixed), "broken": len(served.broken)}
+    return found
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> bytes | None:
-    """Loss and accuracy by epoch as a PNG; None if nothing was trained by epochs."""
-    if not history:
-        return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def classes(tuned: Tuned) -> list[dict[str, Any]]:
+    """For each class {label, train, validation, test, predicted (how many images), precision, recall, f1}."""
+    parts = {"train": tuned.split.train, "validation": tuned.split.validation}
+    counts = {name: _counts(examples) for name, examples in parts.items()}
+    return [
+        {"label": label, **{name: counts[name].get(label, 0) for name in parts}}
+        | {"test": one.images, "predicted": one.predicted}
+        | {"precision": one.precision, "recall": one.recall, "f1": one.f1}
+        for label, one in zip(tuned.labels, class_scores(tuned.test.confusion), strict=True)
+    ]
 
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, accuracies = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    losses.plot(epochs, [row["train_loss"] for row in history], "o-", label="training")
-    losses.plot(epochs, [row["loss"] for row in history], "o-", label="validation")
-    accuracies.plot(epochs, [row["accuracy"] for row in history], "o-", label="accuracy")
-    accuracies.plot(epochs, [row["balanced_accuracy"] for row in history], "o--", label="balanced accuracy")
-    for axes, title in ((losses, "loss"), (accuracies, "validation accuracy")):
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        axes.legend()
-        axes.grid(alpha=0.3)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
+
+def _counts(examples: Sequence[Example]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in examples:
+        found[each.label] = found.get(each.label, 0) + 1
+    return found
+
+
+def predictions(report: Report) -> str:
+    """A CSV with a line per test image. A cell that a spreadsheet would run as a formula begins with an apostrophe."""
+    tuned, served = report.tuned, report.served
+    beside = served.predicted if served is not None and served.predicted else None
+    best = models.probabilities(tuned.logits).max(1)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image", "label", "predicted", "probability", *(["served_predicted"] if beside else [])])
+    for number, example in enumerate(tuned.split.test):
+        texts = [example.name, example.label, tuned.labels[int(best.indices[number])]]
+        row = [*map(_cell, texts), f"{float(best.values[number]):.6f}"]
+        writer.writerow([*row, _cell(beside[number])] if beside else row)
     return out.getvalue()
 
 
-def page(report: Report, title: str, lineage: Mapping[str, Any]) -> str:
-    """All of it as HTML that needs nothing from elsewhere."""
-    tuned, test = report.tuned, report.tuned.test
-    low, high = test.interval
-    drawn = curves(tuned.history)
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{100 * test.accuracy:.1f} % of {test.images} held-out images are right (95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f} %); balanced accuracy {100 * test.balanced:.1f} %.</p>",
-        _table([(name, f"{100 * value:.1f} %") for name, value in tuned.validation.items()], "validation accuracy"),
-        f'<img alt="curves" src="{_source(drawn)}">' if drawn else "",
-        "<h2>Confusion</h2>",
-        _confusion(tuned.labels, test.confusion),
-    ]
-    if report.inside:
-        rows = [(name, f"{100 * value:.1f} %") for name, value in report.inside.items()]
-        parts += ["<h2>Saliency on the object</h2>", _table(rows, "share of the map's mass")]
-    parts += [f"<h2>Worst mistakes</h2><p>{report.method} of the predicted class.</p>" if report.mistakes else ""]
-    parts += [_figures(one) for one in report.mistakes]
-    parts += [
-        f"<h2>Before and after</h2><p>{report.method} of what {html.escape(report.base)} and the tuned model see.</p>"
-    ]
-    parts += [_figures(one) for one in report.compared]
-    parts += ["<h2>Lineage</h2>", _table([(key, str(value)) for key, value in lineage.items()], "")]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style>{''.join(parts)}</html>"
-    )
+def _cell(text: str) -> str:
+    return f"'{text}" if text.startswith(_RUNS) else text
 
 
-def _confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
-    if len(labels) > _TABLE:
-        return f"<p>A table of {len(labels)} classes would be too large; report.json has it.</p>"
-    head = "".join(f"<th>{html.escape(label)}</th>" for label in labels)
-    rows = "".join(
-        f"<tr><th>{html.escape(label)}</th>{''.join(f'<td class=n>{count}</td>' for count in row)}</tr>"
-        for label, row in zip(labels, confusion, strict=True)
-    )
-    return f"<p>Rows: true class. Columns: predicted.</p><table><tr><th></th>{head}</tr>{rows}</table>"
+def files(report: Report, title: str, lineage: Mapping[str, Any]) -> dict[str, tuple[str, bytes]]:
+    """All that the report consists of: by name, the media type and the content. report.html links to the others."""
+    from ouzel.finetune.report_page import page
+
+    described = json.dumps({**summary(report), "lineage": lineage}, ensure_ascii=False)
+    found = {
+        "report.json": ("application/json", plain(described).encode()),
+        "predictions.csv": ("text/csv; charset=utf-8", plain(predictions(report)).encode()),
+    }
+    kept = curves.best_epoch(report.tuned.history) if report.tuned.chosen == report.tuned.recipe.name else None
+    if (curve := curves.png(report.tuned.history, kept)) is not None:
+        found["curves.png"] = ("image/png", curve)
+    links = tuple(found)
+    for number, one in enumerate(report.mistakes):
+        found[f"mistakes/{number:02}.png"] = ("image/png", png(one.maps[0][1]))
+    for number, one in enumerate(report.compared):
+        for name, (_, drawn) in zip(("before", "after"), one.maps, strict=True):
+            found[f"compared/{number:02}-{name}.png"] = ("image/png", png(drawn))
+    whole = page(report, title, lineage, links)
+    return {"report.html": ("text/html; charset=utf-8", whole.encode()), **found}
 
 
-def _table(rows: Sequence[tuple[str, str]], caption: str) -> str:
-    cells = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in rows)
-    return f"<table><caption>{html.escape(caption)}</caption>{cells}</table>" if rows else ""
-
-
-def _figures(one: Shown) -> str:
-    caption = f"{one.name}: {one.label}, predicted {one.predicted} ({100 * one.probability:.0f} %)"
-    images = "".join(
-        f'<figure><img alt="{html.escape(title)}" src="{_source(png(picture))}"><figcaption>{html.escape(title)}'
-        "</figcaption></figure>"
-        for title, picture in one.overlays.items()
-    )
-    return f"<div><div>{html.escape(caption)}</div>{images}</div>"
-
-
-def _source(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def write_report(
+    report: Report, folder: str | Path, *, title: str = "Fine-tuned model", lineage: Mapping[str, Any] | None = None
+) -> Path:
+    """Write report.html and the files that it links to into `folder`, which is made. lineage: what the report shall say
+    of where the model comes from, JSON's types by name. Returns the path of report.html.
+    """
+    for name, (_, content) in files(report, title, lineage or {}).items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return Path(folder, "report.html")
 
 
 def _spread(classes: Tensor) -> list[int]:
     """Rows, one of each class in turn."""
-    turns = [(int((classes[:row] == classes[row]).sum()), int(classes[row]), row) for row in range(len(classes))]
+    seen: dict[int, int] = {}
+    turns = []
+    for row, label in enumerate(classes.tolist()):
+        turns.append((seen.get(label, 0), label, row))
+        seen[label] = seen.get(label, 0) + 1
     return [row for _, _, row in sorted(turns)]
-
-
-def _shape(tuned: Tuned) -> tuple[int, int, int]:
-    return (tuned.preprocessing.channels, *tuned.preprocessing.input_size)

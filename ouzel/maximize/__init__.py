@@ -13,6 +13,7 @@ from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, 
 from ouzel.maximize.search import Hit, Ranking, search
 from ouzel.maximize.spectrum import spectrum_of
 from ouzel.maximize.truncated import Truncated
+from ouzel.maximize.verdict import Verdict, judge
 
 __all__ = [
     "RECIPES",
@@ -31,6 +32,8 @@ __all__ = [
     "Step",
     "Truncated",
     "Unit",
+    "Verdict",
+    "judge",
     "make_recipe",
     "maximize",
     "search",

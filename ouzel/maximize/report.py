@@ -9,10 +9,12 @@ from typing import Any
 from ouzel.maximize.ascent import Result
 from ouzel.maximize.nodes import Node
 from ouzel.maximize.search import Ranking
+from ouzel.maximize.verdict import Verdict, warnings_of, warnings_of_rankings
 
 
-def of_result(result: Result, files: Sequence[str]) -> dict[str, Any]:
-    """files: the name of each found image, in order."""
+def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict | None] = ()) -> dict[str, Any]:
+    """files: the name of each found image, in order. verdicts: from `judge`, of each."""
+    verdicts = verdicts or [None] * len(result.found)
     found = [
         {
             "file": file,
@@ -20,12 +22,14 @@ def of_result(result: Result, files: Sequence[str]) -> dict[str, Any]:
             "title": one.title,
             "activation": one.activation,
             "best_of_data": asdict(one.best_of_data) if one.best_of_data else None,
+            "verdict": asdict(verdict) if verdict else None,
             "history": one.history,
         }
-        for file, one in zip(files, result.found, strict=True)
+        for file, one, verdict in zip(files, result.found, verdicts, strict=True)
     ]
     recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]  # a dataclass, which its Protocol cannot say
-    return {"recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found}
+    warnings = warnings_of(result.found, verdicts)
+    return {"recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found, "warnings": warnings}
 
 
 def of_rankings(rankings: Sequence[Ranking], files: Sequence[str]) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def of_rankings(rankings: Sequence[Ranking], files: Sequence[str]) -> dict[str, 
         {"file": file, "node": _plain(ranking.node), "title": ranking.title, **asdict(hit)}
         for file, (ranking, hit) in zip(files, hits, strict=True)
     ]
-    return {"recipe": {"name": "dataset"}, "found": found}
+    return {"recipe": {"name": "dataset"}, "found": found, "warnings": warnings_of_rankings(rankings)}
 
 
 def _plain(node: Node) -> dict[str, Any]:

@@ -184,9 +184,9 @@ def test_command(lite0_store, tmp_path, monkeypatch):
     assert "grad_cam" in first.stdout
     assert "chelsea (Egyptian cat)" in " ".join(first.stdout.split())
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<img") == 3 * 4
+    assert page.count("<img") == 4 + 3 * 4 + 1  # the photographs, three maps of each, the legend
     assert page.count('src="data:') == page.count("src=")  # nothing is fetched from elsewhere
-    assert "href" not in page
+    assert page.count("href=") == page.count('href="data:')
     monkeypatch.setattr("ouzel.audit.report._Bench", None)  # to compute would fail
     second = CliRunner().invoke(command, [*arguments, "--json"])
     assert second.exit_code == 0, second.output

@@ -14,13 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.finetune import Example, Tuned, finetune, make_recipe
+from ouzel.finetune import Example, Tuned, curves, finetune, make_recipe
 from ouzel.finetune import report as reports
 from ouzel.finetune.features import Features, file_cache
 from ouzel.finetune.network import backbone, linear_head, resized
 from ouzel.finetune.pictures import Pictures
 from ouzel.models import Model
-from ouzel_protos.heatmap import blend
 
 SIZE = 96  # pixels: an eighth of the work
 
@@ -103,28 +102,40 @@ def test_what_comes_out_is_what_is_measured(tuned_digits):
 
 def test_the_report_holds_all_of_it(lite0, tuned_digits):
     tuned = tuned_digits["feature_extractor"]
-    report = reports.make_report(lite0, tuned, blend)
-    assert report.method == "grad_cam"
+    report = reports.make_report(lite0, tuned)
+    assert report.view.method == "grad_cam"
+    assert min(report.view.places) >= 6  # the 3 x 3 of the last layer are fog
     assert 0 < len(report.mistakes) <= 12
+    classes = {label: index for index, label in enumerate(tuned.labels)}
+    rows = {example.name: row for example, row in zip(tuned.split.test, tuned.logits.softmax(1), strict=True)}
     for one in report.mistakes:
-        assert one.label != one.predicted
-        assert one.overlays[one.predicted].shape == (SIZE, SIZE, 3)
-        assert not np.array_equal(one.overlays[one.predicted], one.overlays["image"])
-    sure = [one.probability for one in report.mistakes]
+        assert one.label != one.predicted == tuned.labels[int(rows[one.name].argmax())]
+        assert [title for title, _ in one.maps] == [
+            f"for {label}, {why} ({100 * float(rows[one.name][classes[label]]):.0f}\u00a0%)"
+            for label, why in ((one.predicted, "as it says"), (one.label, "as is right"))
+        ]
+        assert all(drawn.shape == one.picture.shape == (384, 384, 3) for _, drawn in one.maps)
+        assert not any(np.array_equal(drawn, one.picture) for _, drawn in one.maps)
+    own = [float(rows[one.name][classes[one.label]]) for one in report.mistakes]
+    wrong = [
+        float(r[classes[e.label]])
+        for e in tuned.split.test
+        for r in [rows[e.name]]
+        if int(r.argmax()) != classes[e.label]
+    ]
+    assert own == sorted(wrong)[: len(own)]  # the worst first
     assert len({one.label for one in report.compared}) == len(report.compared)
-    assert all(set(one.overlays) == {"image", "before", "after"} for one in report.compared)
-    assert len(sure) == len(report.mistakes)
+    assert all([title[:5] for title, _ in one.maps] == ["befor", "after"] for one in report.compared)
     figures = reports.summary(report)
     assert json.loads(json.dumps(figures))["accuracy"] == tuned.test.accuracy
     assert sum(map(sum, figures["confusion"])) == tuned.test.images
-    page = reports.page(report, "Digits <by> us", {"base": "lite0"})
+    page = reports.files(report, "Digits <by> us", {"base": "lite0"})["report.html"][1].decode()
     assert "Digits &lt;by&gt; us" in page
-    assert page.count("data:image/png") >= 2 * len(report.mistakes) + 3 * len(report.compared)
-    assert "http" not in page
-    assert reports.curves(()) is None
-    curves = reports.curves(tuned_digits["lp_ft"].history)
-    assert curves is not None
-    assert curves.startswith(b"\x89PNG")
+    assert page.count("data:image/jpeg") >= 3 * len(report.mistakes) + 3 * len(report.compared)
+    assert curves.png(()) is None
+    drawn = curves.png(tuned_digits["lp_ft"].history)
+    assert drawn is not None
+    assert drawn.startswith(b"\x89PNG")
 
 
 def test_masks_tell_how_much_of_the_map_is_on_the_object(tiny, colours):
@@ -138,7 +149,7 @@ def test_masks_tell_how_much_of_the_map_is_on_the_object(tiny, colours):
     def inside(left: int, right: int, boxes: bool = False) -> float:
         given = {"boxes": ((left, 0, right, 40),)} if boxes else {"read_mask": lambda: mask(left, right)}
         data = [dataclasses.replace(each, **given) for each in colours]
-        report = reports.make_report(tiny, finetune(tiny, data, "feature_extractor"), blend)
+        report = reports.make_report(tiny, finetune(tiny, data, "feature_extractor"))
         assert set(report.inside) == {"before", "after"}
         return report.inside["after"]
 

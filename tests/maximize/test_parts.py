@@ -7,13 +7,29 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ouzel.errors import InvalidArgument
-from ouzel.maximize import Channel, ClassLogit, FourierRecipe, Maco, gallery, maximize, spectrum_of
+from ouzel.maximize import (
+    Channel,
+    ClassLogit,
+    Found,
+    FourierRecipe,
+    Hit,
+    Maco,
+    Ranking,
+    Verdict,
+    gallery,
+    judge,
+    maximize,
+    spectrum_of,
+)
 from ouzel.maximize.regularizers import alikeness, norm, total_variation
 from ouzel.maximize.spaces import frequencies
 from ouzel.maximize.spectrum import BINS, magnitude
 from ouzel.maximize.transforms import Views
+from ouzel.maximize.verdict import warnings_of, warnings_of_rankings
+from ouzel.models import Model, Preprocessing
 
 
 @pytest.fixture
@@ -135,6 +151,67 @@ def test_sheet_and_page(cnn):
     assert "<b>" not in page
     with pytest.raises(InvalidArgument, match="no image"):
         gallery.sheet([])
+
+
+def _found(node, activation, best=None):
+    return Found(node, str(node), torch.rand(1, 28, 28), activation, (0.0, activation), torch.ones(28, 28), best)
+
+
+def test_what_the_network_says_of_an_image_that_was_to_excite_a_class(cnn):
+    """Beside the network itself, image by image."""
+    labels = tuple(f"<{n}>" for n in range(10))
+    preprocessing = Preprocessing(1, (28, 28), 28, mean=(0.5,), std=(0.25,))
+    model = Model("m", "1", cnn, labels, preprocessing, "", "sha256:0", {})
+    found = [_found(ClassLogit(3), 1.0), _found(ClassLogit("<5>"), -0.5), _found(Channel("conv2", 1), 0.0)]
+    verdicts = judge(model, found)
+    assert verdicts[2] is None
+    for one, verdict, target in zip(found, verdicts, (3, 5), strict=False):
+        logits = cnn((one.image[None] - 0.5) / 0.25)[0].detach()
+        order = logits.argsort(descending=True).tolist()
+        assert verdict.label == labels[order[0]]
+        assert verdict.probability == pytest.approx(float(logits.softmax(0).max()), abs=1e-5)
+        assert verdict.rank == order.index(target) + 1
+
+
+def test_warnings_of_what_only_looks_like_success():
+    best = Hit("cat.png", 3.0, (0, 0, 28, 28))
+    found = [_found(ClassLogit(3), 2.0, best), _found(ClassLogit(4), -1.5), _found(Channel("c", 1), 0.1)]
+    lines = warnings_of(found, [Verdict("towel", 0.31, 12), Verdict("cat", 0.9, 1), None])
+    assert [("is not above zero" in line, "12th" in line, "cat.png" in line) for line in lines] == [
+        (False, True, False),
+        (False, False, True),
+        (True, False, False),
+    ]
+    page = gallery.page(gallery.tiles_of(found), "t", recipe={"name": "pixel", "steps": 3}, warnings=lines)
+    assert "not above zero" in page
+    assert "Best photograph: 3.00, cat.png" in page
+    hits = tuple(Hit(str(n), value, (0, 0, 1, 1)) for n, value in enumerate((0.5, 0.0, -1.0)))
+    assert warnings_of_rankings([Ranking(Channel("c", 1), "c", hits)]) == [
+        "c: 2 of 3 found, the last, with an activation of zero or less: it is not excited there."
+    ]
+    assert "no image excites it" in warnings_of_rankings([Ranking(Channel("c", 1), "c", hits[2:])])[0]
+    assert warnings_of_rankings([Ranking(Channel("c", 1), "c", hits[:1])]) == []
+
+
+def test_the_part_that_a_node_sees_is_framed_in_the_whole_photograph():
+    """A white photograph: what the model does not see is dark, the frame lies where the box is."""
+    preprocessing = Preprocessing(3, (32, 32), 32)
+    photograph = Image.new("RGB", (1024, 512), "white")
+    name = "<script>.png"
+    ranking = Ranking(Channel("c", 1), "c", (Hit(name, 1.5, (8, 0, 16, 32)),))
+    (tile,) = gallery.crops_of([ranking], {name: torch.ones(3, 32, 32)}, lambda name: photograph, preprocessing)
+    drawn = np.asarray(tile.whole).astype(int)
+    assert drawn.shape == (256, 512, 3)
+    assert tile.image.shape == (3, 32, 8)
+    assert drawn[128, 60].max() < 128  # the model sees columns 128 to 384
+    assert drawn[128, 140].min() == 255
+    yellow = np.flatnonzero((drawn[128, :, 0] == 255) & (drawn[128, :, 2] == 0))
+    assert yellow.min() == pytest.approx(128 + 8 * 8, abs=1)
+    assert yellow.max() == pytest.approx(128 + 16 * 8 - 1, abs=1)
+    page = gallery.page([tile], "t")
+    assert "<script" not in page
+    assert "&lt;script&gt;.png" in page
+    assert "the frame is the part" in page.lower()
 
 
 def test_channels_beat_photographs(lite0):

@@ -178,7 +178,9 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     assert summary["accuracy"] == 1.0
     assert summary["accuracy_low"] < 1.0 == summary["accuracy_high"]
     names = {each.name for each in place.store.artifacts("me", done.id)}
-    assert {"report.html", "report.json", "curves.png", "compared/00-before.png", "compared/00-after.png"} <= names
+    assert {"report.html", "report.json", "predictions.csv", "curves.png"} <= names
+    assert {"compared/00-before.png", "compared/00-after.png"} <= names
+    assert "<h1>colours@1</h1>" in place.file(done, "report.html").decode()
     assert (summary["confusion"], "history" in summary) == ([[2.0, 0.0], [0.0, 2.0]], False)
     tuned = models.load(place.models.find("colours"))
     assert tuned.labels == ("blue", "red")
@@ -259,6 +261,9 @@ def test_a_tuned_model_is_the_base_of_another_and_versions_count_up(place: Place
     assert (card["version"], card["lineage"]["base"], card["lineage"]["base_version"]) == ("2", "colours", "1")
     third = place.run(asked(place.upload(), promote=pb.FinetuneSpec.IF_BETTER))
     assert (third.result.summary["version"], third.result.summary["promoted"]) == ("3", False)  # both are right always
+    beside = {"served_model": "colours@2", "served_accuracy": 1.0, "fixed": 0, "broken": 0}
+    assert beside.items() <= dict(third.result.summary).items()
+    assert "The two are right on the very same images." in place.file(third, "report.html").decode()
     assert place.models.default("colours") == "2"
 
 

@@ -1,18 +1,16 @@
 """Fine-tuning: a model of the store becomes a classifier of the images of a data set, and is served.
 
-Artifacts: report.html, report.json, curves.png (of recipes that train by epochs), mistakes/00.png, ... (test images
-that were taken for something else, the surest first, with what the network looked at), compared/00-before.png,
-00-after.png, ... (of test images, what the base and the tuned network look at). Summary: model, version, digest,
-promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and the other figures of
-`ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if there are none.
+Artifacts: report.html, report.json, predictions.csv (of the test images), curves.png (of recipes that train by
+epochs), mistakes/00.png, ... (test images that were taken for something else, the worst first, with what the network
+looked at), compared/00-before.png, 00-after.png, ... (of test images, what the base and the tuned network look at).
+Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and
+the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if there are none.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
@@ -24,14 +22,14 @@ from ouzel.worker.work import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.finetune import Event, Recipe, Tuned
-    from ouzel.finetune.report import Report, Shown
+    from ouzel.finetune import Comparison, Event, Recipe, Report, Tuned
     from ouzel.models import Model as LoadedModel
 
 _DEFAULT = "lp_ft"
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
+_LONG = ("history", "classes")
 _GROWING, _FEW = ("labels", "confusion"), 20  # classes
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 
@@ -66,7 +64,6 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     from ouzel.finetune.features import trim
     from ouzel.models.store import ModelStore
     from ouzel.worker import state_file
-    from ouzel_protos.heatmap import blend
 
     work.progress(0, phase="loading")
     store = ModelStore(work.models)
@@ -95,22 +92,24 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     except Diverged:
         told.keep_best()
         raise
+    served = _served(spec, work, tuned)
     work.progress(0, phase="reporting")
-    found = reports.make_report(base, tuned, blend)
+    found = reports.make_report(base, tuned, served)
     for note in tuned.notes:
         work.log(note, pb.Log.WARNING)
     lineage = lineages.lineage(spec, work, base, tuned)
     if work.stop_wanted():
         raise Stopped
-    published = _publish(spec, work, base, tuned, lineage)
-    notes = {"notes": list(tuned.notes)} if tuned.notes else {}
-    return Done(_files(spec, found, lineage), {**_short(reports.summary(found)), **notes, **published})
+    published = _publish(spec, work, base, found, lineage)
+    written = reports.files(found, f"{published['model']}@{published['version']}", lineage)
+    files = [File(name, media_type, content) for name, (media_type, content) in written.items()]
+    return Done(files, {**_short(reports.summary(found)), **published})
 
 
 def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Without what grows with classes and epochs, where there are many: lists of jobs carry their results."""
     few = len(summary["labels"]) <= _FEW
-    return {key: value for key, value in summary.items() if key != "history" and (few or key not in _GROWING)}
+    return {key: value for key, value in summary.items() if key not in _LONG and (few or key not in _GROWING)}
 
 
 class _Told:
@@ -187,15 +186,15 @@ def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
 
 
 def _publish(
-    spec: pb.FinetuneSpec, work: Work, base: LoadedModel, tuned: Tuned, lineage: Mapping[str, Any]
+    spec: pb.FinetuneSpec, work: Work, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.serving import publication
 
-    store = ModelStore(work.models)
-    promote = _promoted(spec, work, tuned)
+    store, tuned = ModelStore(work.models), found.tuned
+    promote = _promoted(spec, work, found)
     card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
     state = tuned.network.state_dict()
     work.progress(0, phase="publishing")
@@ -226,84 +225,37 @@ def _publish(
     }
 
 
-def _promoted(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> bool:
+def _promoted(spec: pb.FinetuneSpec, work: Work, found: Report) -> bool:
     """Whether the new version is to be the default."""
-    from ouzel.models.store import ModelStore
-
     kinds = pb.FinetuneSpec
     if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
         return False
-    if spec.promote == kinds.ALWAYS:
+    if spec.promote == kinds.ALWAYS or found.served is None:  # None: the first of its name
         return True
-    try:
-        present = ModelStore(work.models).file(spec.name)
-    except NotFound:
-        return True  # the first of its name
-    if present.lineage is not None and present.lineage.get("job") == work.job:
-        return True  # by an attempt before this one
-    accuracy = _accuracy(present.path, work, tuned)
-    if accuracy is None:
-        work.log("not promoted: the present default tells other classes apart", pb.Log.WARNING)
+    if found.served.accuracy is None:
+        work.log(f"not promoted: {found.served.name} is the default, and {found.served.problem}", pb.Log.WARNING)
         return False
-    better = tuned.test.accuracy > accuracy
+    better = found.tuned.test.accuracy > found.served.accuracy
     work.log(
-        f"{'promoted' if better else 'not promoted'}: {100 * tuned.test.accuracy:.2f} % of the held-out images are "
-        f"right, of the present default {100 * accuracy:.2f} %"
+        f"{'promoted' if better else 'not promoted'}: {100 * found.tuned.test.accuracy:.2f} % of the held-out images "
+        f"are right, of the present default {100 * found.served.accuracy:.2f} %"
     )
     return better
 
 
-def _accuracy(path: Path, work: Work, tuned: Tuned) -> float | None:
-    """Of a model on the images held out; None if its classes are others."""
+def _served(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> Comparison | None:
+    """The new network beside the present default of its name; None if there is none but of this very job."""
     import torch
 
     from ouzel import models
-    from ouzel.finetune.pictures import Pictures
+    from ouzel.finetune import compare
+    from ouzel.models.store import ModelStore
 
-    present = models.load(path)
-    if set(present.labels) != set(tuned.labels):
-        return None
-    pictures, right = Pictures(present.preprocessing), 0
     try:
-        test = tuned.split.test
-        for start in range(0, len(test), 32):
-            work.progress(start, len(test), phase="comparing")
-            part = test[start : start + 32]
-            with torch.no_grad():
-                predicted = present.network(pictures.as_served(part)).argmax(1).tolist()
-            right += sum(present.labels[k] == each.label for k, each in zip(predicted, part, strict=True))
-    finally:
-        pictures.close()
-    return right / len(test)
-
-
-def _files(spec: pb.FinetuneSpec, found: Report, lineage: Mapping[str, Any]) -> Sequence[File]:
-    from ouzel.finetune import report as reports
-
-    described = {**reports.summary(found), "notes": list(found.tuned.notes), "lineage": lineage}
-    page = reports.page(found, f"{spec.name}, tuned from {spec.base}", _flat(lineage))
-    files = [
-        File("report.json", "application/json", json.dumps(described, ensure_ascii=False).encode()),
-        File("report.html", "text/html; charset=utf-8", page.encode()),
-    ]
-    if (drawn := reports.curves(found.tuned.history)) is not None:
-        files.append(File("curves.png", "image/png", drawn))
-    for number, one in enumerate(found.mistakes):
-        files.append(_picture(f"mistakes/{number:02}.png", one, one.predicted))
-    for number, one in enumerate(found.compared):
-        files += [_picture(f"compared/{number:02}-{title}.png", one, title) for title in ("before", "after")]
-    return files
-
-
-def _picture(name: str, one: Shown, title: str) -> File:
-    from ouzel.finetune.pictures import png
-
-    return File(name, "image/png", png(one.overlays[title]))
-
-
-def _flat(lineage: Mapping[str, Any]) -> dict[str, Any]:
-    """For a table: what is nested as text."""
-    return {
-        key: ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
-        for key, value in lineage.items()
-    }
+        present = ModelStore(work.models).file(spec.name)
+    except NotFound:
+        return None
+    if present.lineage is not None and present.lineage.get("job") == work.job:
+        return None  # by an attempt before this one
+    model = models.load(present.path, "cuda" if torch.cuda.is_available() else "cpu")
+    return compare(model, tuned, lambda done, of: work.progress(done, of, phase="comparing"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument
@@ -20,7 +21,11 @@ from ouzel.worker.work import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ouzel.maximize import Result, Step
+    from ouzel.maximize.gallery import Tile
+    from ouzel.models import Model as LoadedModel
 
 _DEFAULT = "fourier"
 _WHOLE = ("steps",)  # of the parameters; the others are real numbers
@@ -83,10 +88,23 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
         on_step=on_step,
         resume=resumed,
         pass_scale=work.batch_scale,
+        data=_yardstick(spec, model),
     )
     if stopped:
         raise Stopped
-    return _done(result, model.name, model.digest)
+    return _done(result, model, work)
+
+
+def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Tensor]] | None:
+    """Photographs to compare with, where there are some: of the model's own size, as their units are counted."""
+    import torch
+
+    from ouzel.audit import shipped
+
+    if find_spec("skimage") is None or _size(spec) not in (None, model.preprocessing.input_size):
+        return None
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
+    return [(one.name, (one.x * std + mean).clamp(0, 1)) for one in shipped(model.preprocessing)]
 
 
 def _check_recipe(spec: pb.MaximizeSpec, model: Model) -> int:
@@ -146,17 +164,21 @@ def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
     return shown
 
 
-def _done(result: Result, model: str, digest: str) -> Done:
+def _done(result: Result, model: LoadedModel, work: Work) -> Done:
     import numpy as np
 
-    from ouzel.maximize import gallery, report
+    from ouzel.maximize import gallery, judge, report
 
-    tiles = gallery.tiles_of(result.found)
+    verdicts = judge(model, result.found)
+    tiles = gallery.tiles_of(result.found, verdicts)
     files = [
         File(f"images/{number:03}.png", "image/png", gallery.png(gallery.picture(one.image)))
         for number, one in enumerate(result.found)
     ]
-    described = {"model": model, "digest": digest, **report.of_result(result, [file.name for file in files])}
+    origin = {"model": model.name, "digest": model.digest}
+    described = {**origin, **report.of_result(result, [file.name for file in files], verdicts)}
+    for line in described["warnings"]:
+        work.log(line, pb.Log.WARNING)
     tensors = io.BytesIO()
     np.savez_compressed(
         tensors,
@@ -167,12 +189,24 @@ def _done(result: Result, model: str, digest: str) -> Done:
         File("tensors.npz", "application/octet-stream", tensors.getvalue()),
         File("result.json", "application/json", json.dumps(described, ensure_ascii=False).encode()),
         File("sheet.png", "image/png", gallery.png(gallery.sheet(tiles))),
-        File("sheet.html", "text/html; charset=utf-8", gallery.page(tiles, f"What excites {model}").encode()),
+        File("sheet.html", "text/html; charset=utf-8", _page(tiles, origin, described).encode()),
     ]
     summary = {
         "activations": [one.activation for one in result.found],
         "titles": [one.title for one in result.found],
         "steps": result.steps,
-        "digest": digest,
+        "digest": model.digest,
     }
     return Done(files, summary)
+
+
+def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[str, Any]) -> str:
+    from ouzel.maximize import gallery
+
+    return gallery.page(
+        tiles,
+        f"What excites {origin['model']}",
+        recipe=described["recipe"],
+        facts={"seed": described["seed"], **origin},
+        warnings=described["warnings"],
+    )

@@ -69,7 +69,7 @@ def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
             raise Stopped
     if not found:
         raise InvalidArgument("dataset: holds no image", field="dataset")
-    return _done(found, kept, seen, model)
+    return _done((found, kept, seen), model, spec, work)
 
 
 def _part(images: Iterator[tuple[str, Tensor]], spec: pb.SearchActivationsSpec, work: Work) -> list[tuple[str, Tensor]]:
@@ -92,20 +92,39 @@ def _images(folder: Path | None, model: Model) -> Iterator[tuple[str, Tensor]]:
         yield one.name, (one.x * std + mean).clamp(0, 1)
 
 
-def _done(found: tuple[Ranking, ...], images: dict[str, Tensor], seen: int, model: Model) -> Done:
+def _done(
+    searched: tuple[tuple[Ranking, ...], dict[str, Tensor], int],
+    model: Model,
+    spec: pb.SearchActivationsSpec,
+    work: Work,
+) -> Done:
+    """searched: what was found, the images in it by name, and how many were looked at."""
+    from ouzel import pages
+    from ouzel.audit import whole
     from ouzel.maximize import gallery, report
 
-    tiles = gallery.crops_of(found, images)
+    found, images, seen = searched
+    folder = work.datasets[spec.dataset] if spec.dataset else None
+    tiles = gallery.crops_of(found, images, lambda name: whole(name, folder), model.preprocessing)
     files = [
         File(f"crops/{number:03}.png", "image/png", gallery.png(gallery.picture(tile.image)))
         for number, tile in enumerate(tiles)
     ]
     described: dict[str, Any] = {"model": model.name, "digest": model.digest, "images": seen}
     described |= report.of_rankings(found, [file.name for file in files])
+    for line in described["warnings"]:
+        work.log(line, pb.Log.WARNING)
+    facts = {"data set": spec.dataset or "photographs of scikit-image", "images looked at": seen}
+    page = gallery.page(
+        tiles,
+        f"What excites {model.name}",
+        facts={**facts, "model": model.name, "digest": model.digest},
+        warnings=described["warnings"],
+    )
     files += [
-        File("result.json", "application/json", json.dumps(described, ensure_ascii=False).encode()),
+        File("result.json", "application/json", pages.plain(json.dumps(described, ensure_ascii=False)).encode()),
         File("sheet.png", "image/png", gallery.png(gallery.sheet(tiles))),
-        File("sheet.html", "text/html; charset=utf-8", gallery.page(tiles, f"What excites {model.name}").encode()),
+        File("sheet.html", "text/html; charset=utf-8", page.encode()),
     ]
     hits = [[asdict(hit) | {"box": list(hit.box)} for hit in ranking.hits] for ranking in found]
     return Done(files, {"hits": hits, "images": seen, "digest": model.digest})

@@ -1,0 +1,76 @@
+"""A tuned network beside another model, on the images that nothing was chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ouzel.finetune.finetune import Tuned
+from ouzel.finetune.metrics import mcnemar
+from ouzel.finetune.pictures import Pictures
+from ouzel.models import Model
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """name: of the other model, NAME@VERSION. predicted: its label for each test image, in their order; empty where it
+    tells other classes apart, which `problem` then says. fixed: numbers of the images that the tuned network gets right
+    and the other does not; broken: the other way round.
+
+    accuracy: of the other model; p: how likely equally good models would differ so much, or more (McNemar).
+    """
+
+    name: str
+    predicted: tuple[str, ...] = ()
+    accuracy: float | None = None
+    fixed: tuple[int, ...] = ()
+    broken: tuple[int, ...] = ()
+    problem: str = ""
+
+    @property
+    def p(self) -> float:
+        return mcnemar(len(self.fixed), len(self.broken))
+
+
+def compare(other: Model, tuned: Tuned, tell: Callable[[int, int], None] = lambda done, of: None) -> Comparison:
+    """`other` on the test images of `tuned`, as it is served. tell: called with the images done and how many there are.
+
+    It may have learnt from some of those images: the comparison favours it.
+    """
+    name = f"{other.name}@{other.version}"
+    if set(other.labels) != set(tuned.labels):
+        return Comparison(name, problem=_difference(set(other.labels), set(tuned.labels)))
+    test = tuned.split.test
+    pictures, predicted = Pictures(other.preprocessing), list[str]()
+    device = next(other.network.parameters()).device
+    try:
+        for start in range(0, len(test), _BATCH):
+            tell(start, len(test))
+            with torch.no_grad():
+                logits = other.network(pictures.as_served(test[start : start + _BATCH]).to(device))
+            predicted += [other.labels[index] for index in logits.argmax(1).tolist()]
+    finally:
+        pictures.close()
+    before = [said == each.label for said, each in zip(predicted, test, strict=True)]
+    now = [tuned.labels[k] == each.label for k, each in zip(tuned.logits.argmax(1).tolist(), test, strict=True)]
+    numbers = range(len(test))
+    return Comparison(
+        name,
+        tuple(predicted),
+        sum(before) / len(test),
+        tuple(n for n in numbers if now[n] and not before[n]),
+        tuple(n for n in numbers if before[n] and not now[n]),
+    )
+
+
+def _difference(theirs: set[str], ours: set[str]) -> str:
+    parts = []
+    for title, labels in (("does not know", ours - theirs), ("also knows", theirs - ours)):
+        if labels:
+            more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+            parts.append(f"{title} {', '.join(repr(label) for label in sorted(labels)[:3])}{more}")
+    return f"it tells other classes apart: it {' and '.join(parts)}"
