@@ -175,8 +175,11 @@ def test_a_base_of_one_logit_gets_a_head_for_the_new_classes(tiny, colours, reci
     tuned = finetune(base, colours, recipe)
     assert tuned.labels == ("blue", "red")
     assert tuned.logits.shape == (tuned.test.images, 2)
-    report = reports.make_report(base, tuned, blend)
-    assert all(set(one.overlays) == {"image", "before", "after"} for one in report.compared)
+    report = reports.make_report(base, tuned)
+    for one in report.compared:
+        before, after = (title for title, _ in one.maps)
+        assert before.startswith("before: defect (")
+        assert after.startswith(f"after: {one.predicted} (")
 
 
 def test_a_size_that_the_network_cannot_take_is_named(colours):

@@ -4,7 +4,8 @@ Artifacts: report.html, report.json, predictions.csv (of the test images), curve
 epochs), mistakes/00.png, ... (test images that were taken for something else, the worst first, with what the network
 looked at), compared/00-before.png, 00-after.png, ... (of test images, what the base and the tuned network look at).
 Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and
-the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if there are none.
+the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if
+there are none.
 """
 
 from __future__ import annotations
