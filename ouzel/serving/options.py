@@ -65,6 +65,7 @@ class ServingOptions:
     heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
     timeout: seconds in which the services must become ready.
     worker: also start a worker that runs jobs.
+    hung_after: seconds without an answer after which the supervisor takes a part for hung and starts it again.
     host: address on which inference listens; another than loopback is for containers whose ports are published on
         loopback. Management and metrics stay on loopback in any case.
     """
@@ -86,6 +87,7 @@ class ServingOptions:
     heap_mb: int | None = None
     timeout: float = 120.0
     worker: bool = False
+    hung_after: float = 60.0
     host: str = HOST
 
     def __post_init__(self) -> None:
@@ -114,6 +116,7 @@ _POSITIVE = (
     "memory_mb",
     "heap_mb",
     "timeout",
+    "hung_after",
 )
 
 

@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,72 +15,123 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, jobs, processes, readiness
+from ouzel.serving import config, folder, jobs, processes, readiness, remembered, supervision
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
 from ouzel.serving.running import RunningServing
 from ouzel.serving.store import Archive, archives
 from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
+_PORTS_FREE = 5.0  # s in which the kernel takes the ports back from a process that was killed
 
 
 @contextlib.contextmanager
-def start(options: ServingOptions) -> Iterator[RunningServing]:
+def start(options: ServingOptions, *, take_over: bool = False) -> Iterator[RunningServing]:
     """Start services, yield them once every model has answered a request, stop them all at the end.
 
-    Raises OuzelError with one line for the user: NotFound or InvalidArgument for the models, AlreadyRunning,
-    FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then.
+    take_over: what a killed run has left and is alive is kept, with the options it was started with, and only what is
+    missing is started; else all of it is stopped first. Raises OuzelError with one line for the user: NotFound or
+    InvalidArgument for the models, AlreadyRunning, FailedPrecondition for ports and installation, StartFailed for the
+    rest. Nothing is left running then, but for what ran before.
     """
-    with _exclusive(options.state):  # the lock stays with this process: what outlives it is known to be left over
+    with _exclusive(options, take_over=take_over) as (_, holding, left):
         serving = None
         try:
-            serving = _start(options)
+            serving = _start(holding)
             yield serving
         finally:
-            folder.clear(options.state, grace=processes.GRACE if serving else 0)
+            if serving or not left:
+                folder.clear(options.state, grace=processes.GRACE if serving else 0)
             if serving:
                 serving.poll()  # takes the exit status, without which the process stays a zombie
 
 
 def start_detached(options: ServingOptions) -> RunningServing:
-    """Like `start`, but the services stay until `stop`, also after this process has ended."""
-    with _exclusive(options.state) as lock:
+    """As `start` that takes over, but the services stay until `stop`, also after this process has ended.
+
+    A supervisor in the background starts again what dies or hangs.
+    """
+    with _exclusive(options, take_over=True) as (lock, holding, left):
         try:
-            return _start(options, keep_open=(lock,))
+            serving = _start(holding)
+            supervision.spawn(options.state, lock)
+            return serving
         except BaseException:
-            folder.clear(options.state, grace=0)
+            if not left:
+                folder.clear(options.state, grace=0)
             raise
 
 
 def stop(state: Path) -> bool:
-    """Stop whatever runs with the state folder `state`, whoever started it; returns whether anything ran."""
+    """Stop whatever runs with the state folder `state`, whoever started it; returns whether anything ran.
+
+    The supervisor ends first, lest it start again what is being stopped.
+    """
     if not state.is_dir():
         return False
+    supervised = supervision.end(state)
     ran = folder.clear(state)
     folder.wait_unlocked(state)
-    return ran
+    return ran or supervised
 
 
 @contextlib.contextmanager
-def _exclusive(state: Path) -> Iterator[int]:
-    """The lock of the state folder, which is then clear of what a killed run has left."""
+def _exclusive(options: ServingOptions, *, take_over: bool) -> Iterator[tuple[int, ServingOptions, bool]]:
+    """The lock of the state folder, the options that hold, and whether services are left that are to be kept; else
+    the folder is clear of what a killed run has left.
+    """
+    state = options.state
     folder.prepare(state)
     with folder.locked(state) as lock:
-        if folder.clear(state):
+        kept = remembered.read(state) if take_over and _left(state) else None
+        if kept is None and folder.clear(state):
             logger.warning("stopped services that an earlier run had left behind in %s", state)
-        yield lock.fileno()
+        yield lock.fileno(), kept or options, kept is not None
 
 
-def _start(options: ServingOptions, keep_open: Sequence[int] = ()) -> RunningServing:
+def _left(state: Path) -> bool:
+    worker = folder.running_worker(state)
+    ours = worker and worker["pid"] in {each.pid for each in processes.belonging_to(state, processes.WORKER)}
+    return folder.running(state) is not None or bool(ours)
+
+
+def _start(options: ServingOptions) -> RunningServing:
+    """What does not run yet."""
+    recorded = folder.running(options.state)
+    kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
+    serving = RunningServing.found(recorded, options.state / folder.LOG) if recorded else start_torchserve(options)
+    if options.worker:
+        kept += (processes.WORKER,) if folder.running_worker(options.state) else ()
+        worker = jobs.start(options)
+        serving = replace(serving, worker=worker["grpc"] if worker else "")
+    remembered.write(replace(options, worker=bool(serving.worker)))
+    return replace(serving, kept=kept)
+
+
+def start_torchserve(options: ServingOptions) -> RunningServing:
+    """Start TorchServe alone, after what an earlier one has left was cleared away; record it once it is ready."""
+    ran = folder.clear_torchserve(options.state)
     models = archives(options.store, options.models)
     granted = resources(options)
     starts_worker = options.worker and folder.running_worker(options.state) is None
-    _check_ports(options.ports, set() if starts_worker else {"worker"})
-    serving = _launch(options, models, granted, keep_open)
-    readiness.wait(serving, granted.workers, options.timeout)
-    if options.worker and (worker := jobs.start(options, serving.key_file.parent)) is not None:
-        serving = replace(serving, worker=worker["grpc"])
-    folder.record(options.state, _record(serving, options))
+    unused = set() if starts_worker else {"worker"}
+    deadline = time.monotonic() + (_PORTS_FREE if ran else 0)
+    while True:
+        try:
+            _check_ports(options.ports, unused)
+            break
+        except FailedPrecondition:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
+    serving = _launch(options, models, granted)
+    try:
+        readiness.wait(serving, granted.workers, options.timeout)
+        folder.record(options.state, _record(serving, options))
+    except BaseException:
+        folder.clear_torchserve(options.state)
+        serving.poll()
+        raise
     return serving
 
 
@@ -102,24 +154,22 @@ def _check_ports(ports: Ports, unused: set[str]) -> None:
                 ) from None
 
 
-def _launch(
-    options: ServingOptions, models: Sequence[Archive], granted: Resources, keep_open: Sequence[int]
-) -> RunningServing:
+def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resources) -> RunningServing:
     run = folder.new_run(options.state)
     log = options.state / folder.LOG
-    log.unlink(missing_ok=True)  # what it says from here on is about this run
+    with contextlib.suppress(FileNotFoundError):  # what it says from here on is about this run
+        log.replace(log.with_name(f"{log.name}.1"))
     (run / config.CONFIG).write_text(config.render(config.properties(options, models, granted)), encoding="ascii")
     with (run / folder.CONSOLE).open("wb") as console:
         process = subprocess.Popen(
             config.command(options, models, granted, run, log),
             cwd=run,  # where it puts the key file
-            env=config.environment(options, granted, run),
+            env=config.environment(options, granted, run) | {processes.PART: processes.TORCHSERVE},
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
             umask=0o077,
             start_new_session=True,  # Ctrl-C is for us, who then stop it in order
-            pass_fds=keep_open,
         )
     logger.info("started TorchServe, process %d, in %s", process.pid, run)
     ports = options.ports
