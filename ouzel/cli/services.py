@@ -35,7 +35,7 @@ def _option(flag: str, help_: str, *names: str, variable: str = "", **settings: 
     return click.option(flag, *names, help=help_, envvar=variable, show_envvar=True, show_default=True, **settings)
 
 
-def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     # No default here: it depends on the environment, and --help should not show one machine's.
     option = _option(
         "--state",
@@ -102,7 +102,7 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.FloatRange(min=0, min_open=True),
     default=_OPTIONS["hung_after"],
 )
-@_state_option
+@state_option
 @_option("--detach", "Return when ready, and leave the services running.", is_flag=True)
 def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> None:
     """Start the services, or those that are missing, and stay until Ctrl-C.
@@ -151,14 +151,14 @@ def _announce(services: RunningServing, ending: str) -> None:
 
 
 @click.command(cls=Command)
-@_state_option
+@state_option
 def down(state: Path) -> None:
     """Stop the services, and whatever a killed `ouzel up` has left."""
     click.echo("Stopped." if serving.stop(state) else "Nothing is running.")
 
 
 @click.command(cls=Command)
-@_state_option
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(state: Path, as_json: bool) -> None:
     """Show how each part is: it is asked, with a time-out of 2 s.
@@ -175,7 +175,7 @@ def status(state: Path, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("kind", type=click.Choice(["inference", "management", "worker"]), default="inference")
-@_state_option
+@state_option
 def token(kind: Literal["inference", "management", "worker"], state: Path) -> None:
     """Print a token of the running services, for curl and other clients."""
     if kind == "worker":

@@ -9,11 +9,12 @@ import contextlib
 
 from ouzel.errors import OuzelError
 from ouzel.model_files import ModelFiles
-from ouzel.serving.errors import PublicationFailed
+from ouzel.serving.errors import PublicationFailed, ServerUnreachable
 from ouzel.serving.management import (
     Server,
     Settings,
     default_of,
+    expected,
     forget,
     register,
     served,
@@ -29,8 +30,10 @@ from ouzel.serving.store import check
 __all__ = [
     "PublicationFailed",
     "Server",
+    "ServerUnreachable",
     "Settings",
     "default_of",
+    "expected",
     "promote_served",
     "publish_served",
     "register",
