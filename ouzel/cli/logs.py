@@ -21,8 +21,6 @@ _PARTS = {
     processes.WORKER: jobs.LOG,
     processes.SUPERVISOR: supervision.LOG,
 }
-_JOB = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
-_ATTEMPT = re.compile(r"-(\d+)\.log$")
 _POLL = 0.3  # s between two looks at the files
 _BLOCK = 2**16
 
@@ -39,13 +37,14 @@ def logs(part: str, state: Path, lines: int, follow: bool) -> None:
     """
     files = _files(state, part)
     titled = len(files) > 1
+    followed = {title: _Followed(paths[-1]) for title, paths in files.items()}
     for title, paths in files.items():
         if titled:
             click.echo(f"==> {title} <==")
-        for line in _last(paths, lines):
+        for line in _last(paths, lines, followed[title].begin):
             click.echo(line)
     if follow:
-        _follow({title: paths[-1] for title, paths in files.items()}, titled)
+        _follow(followed, titled)
 
 
 def _files(state: Path, part: str) -> Mapping[str, Sequence[Path]]:
@@ -56,32 +55,31 @@ def _files(state: Path, part: str) -> Mapping[str, Sequence[Path]]:
         if not there:
             raise NotFound(f"there is no log of {part or 'any part'} in {state}; `ouzel up` starts the services")
         return there
-    attempts = []
-    if _JOB.fullmatch(part):
-        attempts = [path for path in (state / "jobs" / "logs").glob(f"{part}-*.log") if _ATTEMPT.search(path.name)]
+    named = re.compile(rf"{re.escape(part)}-(\d+)\.log")
+    attempts = {
+        int(match[1]): path for path in (state / "jobs" / "logs").glob("*.log") if (match := named.fullmatch(path.name))
+    }
     if not attempts:
         raise NotFound(f"{part!r:.80} is neither {', '.join(_PARTS)} nor a job with a log in {state}")
-    return {part: sorted(attempts, key=lambda path: int(_ATTEMPT.findall(path.name)[0]))}
+    return {part: [attempts[attempt] for attempt in sorted(attempts)]}
 
 
 def _rotated(path: Path) -> list[Path]:
     return [each for each in (path.with_name(f"{path.name}.1"), path) if each.is_file()]
 
 
-def _last(paths: Sequence[Path], count: int) -> list[str]:
-    """The last lines of files that follow each other."""
-    found: list[str] = []
-    for path in reversed(paths):
-        if len(found) >= count:
-            break
-        found = [*_tail(path, count - len(found)), *found]
+def _last(paths: Sequence[Path], count: int, end: int) -> list[str]:
+    """The last lines of files that follow each other, of which the last one is read up to byte `end`."""
+    found = _tail(paths[-1], count, end)
+    for path in reversed(paths[:-1]):
+        found = [*_tail(path, count - len(found), path.stat().st_size), *found]
     return found
 
 
-def _tail(path: Path, count: int) -> list[str]:
-    """The last lines of a file, read from its end: logs may be long."""
+def _tail(path: Path, count: int, end: int) -> list[str]:
+    """The last lines of the first `end` bytes of a file, read from there backwards: logs may be long."""
     with path.open("rb") as file:
-        position, data = file.seek(0, 2), b""
+        position, data = end, b""
         while position > 0 and data.count(b"\n") <= count:
             step = min(_BLOCK, position)
             position -= step
@@ -91,9 +89,8 @@ def _tail(path: Path, count: int) -> list[str]:
     return lines[max(0, len(lines) - count) :]
 
 
-def _follow(paths: Mapping[str, Path], titled: bool) -> None:
+def _follow(followed: Mapping[str, _Followed], titled: bool) -> None:
     """Print what comes, also into files that are begun anew. Returns at Ctrl-C."""
-    followed = {title: _Followed(path) for title, path in paths.items()}
     shown = list(followed)[-1]
     try:
         while True:
@@ -109,13 +106,12 @@ def _follow(paths: Mapping[str, Path], titled: bool) -> None:
 
 
 class _Followed:
-    """A log file, from its present end on."""
+    """A log file, from its present end on, which is byte `begin`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[bytes] | None = self._opened()
-        if self._file is not None:
-            self._file.seek(0, 2)
+        self.begin = 0 if self._file is None else self._file.seek(0, 2)
 
     def _opened(self) -> IO[bytes] | None:
         try:
