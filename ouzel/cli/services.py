@@ -108,7 +108,7 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> 
     """Start the services, or those that are missing, and stay until Ctrl-C.
 
     They listen on 127.0.0.1 only and ask for a token, which `ouzel explain` and the Python client find by themselves.
-    What dies or hangs is started again, with the same options, also with --detach: then by a process in the background.
+    What dies or hangs is started again with the same options; of detached services, by a process in the background.
     """
     ports = Ports(**{each.name: chosen.pop(f"{each.name}_port") for each in dataclasses.fields(Ports)})
     options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)

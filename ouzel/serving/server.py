@@ -97,37 +97,37 @@ def _left(state: Path) -> bool:
 
 def _start(options: ServingOptions) -> RunningServing:
     """What does not run yet."""
-    recorded = folder.running(options.state)
+    state, recorded = options.state, folder.running(options.state)
     kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
-    serving = RunningServing.found(recorded, options.state / folder.LOG) if recorded else start_torchserve(options)
-    if options.worker:
-        kept += (processes.WORKER,) if folder.running_worker(options.state) else ()
-        worker = jobs.start(options)
-        serving = replace(serving, worker=worker["grpc"] if worker else "")
-    remembered.write(replace(options, worker=bool(serving.worker)))
+    serving = RunningServing.found(recorded, state / folder.LOG) if recorded else _torchserve(options)
+    try:
+        if options.worker:
+            kept += (processes.WORKER,) if folder.running_worker(state) else ()
+            worker = jobs.start(options)
+            serving = replace(serving, worker=worker["grpc"] if worker else "")
+        remembered.write(replace(options, worker=bool(serving.worker)))
+        if not recorded:
+            folder.record(state, _record(serving, options))
+    except BaseException:
+        if not recorded:
+            folder.clear_torchserve(state)
+        raise
     return replace(serving, kept=kept)
 
 
-def start_torchserve(options: ServingOptions) -> RunningServing:
-    """Start TorchServe alone, after what an earlier one has left was cleared away; record it once it is ready."""
+def restart_torchserve(options: ServingOptions) -> None:
+    """Clear away what is left of TorchServe, start it alone, and record it once it is ready."""
+    folder.record(options.state, _record(_torchserve(options), options))
+
+
+def _torchserve(options: ServingOptions) -> RunningServing:
     ran = folder.clear_torchserve(options.state)
     models = archives(options.store, options.models)
     granted = resources(options)
-    starts_worker = options.worker and folder.running_worker(options.state) is None
-    unused = set() if starts_worker else {"worker"}
-    deadline = time.monotonic() + (_PORTS_FREE if ran else 0)
-    while True:
-        try:
-            _check_ports(options.ports, unused)
-            break
-        except FailedPrecondition:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(0.2)
+    _check_ports(options, _PORTS_FREE if ran else 0)
     serving = _launch(options, models, granted)
     try:
         readiness.wait(serving, granted.workers, options.timeout)
-        folder.record(options.state, _record(serving, options))
     except BaseException:
         folder.clear_torchserve(options.state)
         serving.poll()
@@ -135,7 +135,21 @@ def start_torchserve(options: ServingOptions) -> RunningServing:
     return serving
 
 
-def _check_ports(ports: Ports, unused: set[str]) -> None:
+def _check_ports(options: ServingOptions, patience: float) -> None:
+    """Raises FailedPrecondition if one is still in use after `patience` seconds."""
+    starts_worker = options.worker and folder.running_worker(options.state) is None
+    unused = set() if starts_worker else {"worker"}
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _try_ports(options.ports, unused)
+        except FailedPrecondition:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _try_ports(ports: Ports, unused: set[str]) -> None:
     for each in fields(ports):
         if each.name in unused:
             continue

@@ -172,7 +172,7 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
         processes.stop(state, _CHECKPOINT, processes.WORKER)
         jobs.start(options, again=True)
 
-    found = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, lambda: server.start_torchserve(options))
+    found = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, lambda: server.restart_torchserve(options))
     if not options.worker:
         return (found,)
     return (found, Part(processes.WORKER, worker_pid, ask_worker, start_worker))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ouzel.serving import Ports
+from ouzel.serving import Ports, supervision
 from ouzel_protos.local import read_serving
 
 _HANDLER = """
@@ -88,6 +88,10 @@ class Ouzel:
 
     def ready(self) -> bool:
         return read_serving(self.state) is not None
+
+    def watched(self) -> bool:
+        """Ready, and supervised."""
+        return supervision.read(self.state) is not None
 
     @staticmethod
     def _command(words: Sequence[str]) -> list[str]:
