@@ -21,11 +21,13 @@ import psutil
 
 from ouzel.errors import OuzelError
 from ouzel.serving import folder, health, jobs, processes, server, supervision
+from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
 from ouzel.serving.supervision import Restarts, Supervision
 
 logger = logging.getLogger(__name__)
 _COMPUTES = 0.05  # of a core: more than an idle process takes
+_ENDS = 0.5  # s for a keeper to end; one that still waits for an answer does so without effect
 _CHECKPOINT = 5.0  # s for the jobs of a worker that hangs to save where they stand
 
 
@@ -170,6 +172,8 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
 
     def start_worker() -> None:
         processes.stop(state, _CHECKPOINT, processes.WORKER)
+        if (foreign := worker_pid()) is not None:
+            raise StartFailed(f"process {foreign} is not one that `ouzel up` has started; it is left alone")
         jobs.start(options, again=True)
 
     found = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, lambda: server.restart_torchserve(options))
@@ -208,10 +212,9 @@ def supervising(state: Path, kept: Sequence[Part], patience: Patience = Patience
         for each in keepers:
             each.stop()
         for each in keepers:
-            # One that is starting something waits for it: end that as well.
-            while each.thread.is_alive():
-                each.thread.join(0.2)
-                if each.thread.is_alive() and each.record.starting:
-                    processes.stop(state, 0, each.name)
+            each.thread.join(_ENDS)
+            while each.thread.is_alive() and each.record.starting:
+                processes.stop(state, 0, each.name)  # it waits for what it is starting
+                each.thread.join(_ENDS)
         signal.signal(supervision.NUDGE, before)
         (state / folder.SUPERVISOR).unlink(missing_ok=True)
