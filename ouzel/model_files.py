@@ -113,6 +113,13 @@ class ModelFiles:
         groups = groupby(self.all(), key=lambda file: file.name)
         return {name: self.default_of(tuple(files)) for name, files in groups}
 
+    def kept(self, files: tuple[ModelFile, ...], most: int) -> tuple[ModelFile, ...]:
+        """Of the versions of one model, lowest first, the `most` that stay loaded: the default one first, and then the
+        newest of the others, lowest first.
+        """
+        default = self.default_of(files)
+        return default, *[file for file in files if file != default][-most + 1 or len(files) :]
+
     def promote(self, name: str, version: str) -> None:
         """Make a version the default. Raises NotFound, or FailedPrecondition for a store that cannot be written."""
         self.file(f"{name}@{version}")

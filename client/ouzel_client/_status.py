@@ -43,17 +43,19 @@ ERRORS: dict[grpc.StatusCode, type[OuzelError]] = {
 _BY_NUMBER = {code.value[0]: code for code in _Code}
 _DETAILS = "grpc-status-details-bin"
 
+# Not every version of a model is loaded at all times.
+_LOAD = "; if the model store holds it, `ouzel models load NAME@VERSION` loads it"
 _ANSWER = "the answer is larger than max_response_bytes: "
 
 # What TorchServe reports as INTERNAL, or gRPC in this process by a status of its own: known by a part of its message.
-# The last is put before it.
+# The last goes round it.
 _BY_MESSAGE = (
-    (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND, ""),
-    (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND, ""),  # no such version
-    (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT, ""),
-    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, ""),  # queue full, or none up yet
-    (_Code.INTERNAL, "Worker died", _Code.UNAVAILABLE, ""),  # a new one is on its way
-    (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER),
+    (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND, "{}" + _LOAD),
+    (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND, "{}" + _LOAD),  # no such version
+    (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT, "{}"),
+    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, "{}"),  # queue full, or none up yet
+    (_Code.INTERNAL, "Worker died", _Code.UNAVAILABLE, "{}"),  # a new one is on its way
+    (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER + "{}"),
 )
 _HINTS = {
     _Code.PERMISSION_DENIED: "set OUZEL_TOKEN, or pass token=...",
@@ -97,7 +99,7 @@ def from_status(code: grpc.StatusCode, details: str | None, target: str) -> Ouze
     reason = (details or "").partition("\n")[0].strip()
     for raw, part, meaning, note in _BY_MESSAGE:
         if code is raw and part in reason:
-            return ERRORS[meaning](note + reason)
+            return ERRORS[meaning](note.format(reason))
     if code is _Code.DEADLINE_EXCEEDED:
         return DeadlineExceeded(f"{target}: no answer in time")
     if code is _Code.UNAVAILABLE and "Prediction failed" not in reason:

@@ -12,6 +12,7 @@ import click
 from ouzel.cli._common import print_json
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
+from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel_protos.local import state_dir
 
@@ -161,6 +162,8 @@ def promote(name: str, version: str, store: Path, state: Path | None, as_json: b
 
 
 models.add_command(trust)
+models.add_command(load)
+models.add_command(unload)
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:

@@ -14,6 +14,7 @@ import click
 from ouzel import serving
 from ouzel.cli._errors import Command
 from ouzel.cli._parts import as_text, as_values
+from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
 from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.serving.mending import mend
@@ -91,8 +92,14 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     type=_COUNT,
 )
 @_option(
+    "--loaded-versions",
+    "Versions of each model that are kept loaded: the default one and the newest others. `ouzel models load` adds one.",
+    type=_COUNT,
+    default=_OPTIONS["loaded_versions"],
+)
+@_option(
     "--timeout",
-    "Seconds in which the services must be ready.",
+    "Seconds in which TorchServe, each model and the worker must be ready.",
     type=click.FloatRange(min=0, min_open=True),
     default=_OPTIONS["timeout"],
 )
@@ -114,11 +121,11 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> 
     options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)
     ready = False
     try:
-        with serving.stop_on_signals():
+        with serving.stop_on_signals(), loading_shown() as tell:
             if detach:
-                _announce(serving.start_detached(options), "`ouzel down` stops them.")
+                _announce(serving.start_detached(options, tell), "`ouzel down` stops them.")
                 return
-            with serving.start(options, take_over=True) as services:
+            with serving.start(options, tell, take_over=True) as services:
                 ready = True
                 _announce(services, "Ctrl-C stops them.")
                 stay(options.state)
@@ -146,6 +153,8 @@ def _announce(services: RunningServing, ending: str) -> None:
     if services.kept:
         click.echo(f"Kept what was running, with its options: {', '.join(services.kept)}.")
     click.echo(f"Serving {', '.join(services.models)}. {ending}")
+    if services.unloaded:
+        click.echo(f"  {unloaded_said(services.unloaded)}")
     for name, value in rows.items():
         click.echo(f"  {name:<10}  {value}")
 

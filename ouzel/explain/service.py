@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -18,12 +19,14 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options
 from ouzel.explain.limits import Limits
+from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.models import Model
 from ouzel.saliency import Explainer
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
+FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 
 
 @dataclass(frozen=True)
@@ -69,22 +72,35 @@ class _Row:
 class ExplainService:
     """Answers requests for one model. Safe to share between threads.
 
-    threads: how many images are decoded at a time.
+    threads: how many images are decoded at a time. $OUZEL_MEMORY_FORMATS is the folder in which the faster memory
+    format is remembered, so that a process that starts anew need not measure it.
     """
 
     def __init__(self, model: Model, limits: Limits | None = None, *, threads: int | None = None) -> None:
         self.model = model
         self.limits = limits or Limits()
-        self.explainer = Explainer(model, memory_bytes=self.limits.memory_bytes)
+        known = os.environ.get(FORMATS)
+        self.explainer = Explainer(
+            model, memory_bytes=self.limits.memory_bytes, known_formats=Path(known) if known else None
+        )
         self._info = encode.model_info(model)
+        self._warm: set[int] = set()  # sizes of batches
         self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
 
     def warm_up(self, rows: int) -> None:
-        """Answer a made-up batch with every kind of backward pass, so that the first caller does not wait for it."""
+        """Answer a made-up batch with every kind of backward pass, so that the first caller does not wait for it.
+
+        $OUZEL_WARM_UP_ROWS bounds the batch, where many models start and larger ones can wait until they are asked for.
+        """
+        rows = min(rows, int(os.environ.get(WARM_UP_ROWS) or rows))
+        if rows in self._warm:
+            return
+        self._warm.add(rows)
         file = io.BytesIO()
         Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
         wishes = b'{"saliency": ["gradient", "grad_cam"]}'
         self.answer([RawRequest(image=file.getvalue(), options=wishes)] * rows)
+        give_back()
 
     def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
         """One reply per request, in order. Never raises for what a request holds: each error is that row's answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +29,17 @@ class Explainer:
     preparation takes seconds and happens at construction for a Model, at the first call otherwise.
 
     memory_bytes: what methods of many passes (integrated gradients, noise, masks) may take at a time; None is a share
-    of the device's memory. With a plain module, black is taken to be 0 and white 1 in every channel of its input.
+    of the device's memory. known_formats: a folder in which the faster memory format is remembered, by the network's
+    layers, its input and the device; None measures anew. With a plain module, black is taken to be 0 and white 1 in
+    every channel of its input.
     """
 
-    def __init__(self, model: nn.Module | models.Model, *, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module | models.Model, *, memory_bytes: int | None = None, known_formats: Path | None = None
+    ) -> None:
         if memory_bytes is not None and memory_bytes < 1:
             raise InvalidArgument(f"memory_bytes: {memory_bytes} is less than 1", field="memory_bytes")
-        self._memory_bytes = memory_bytes
+        self._memory_bytes, self._known_formats = memory_bytes, known_formats
         self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
         self._network = model if isinstance(model, nn.Module) else model.network
         self.labels: tuple[str, ...] = () if isinstance(model, nn.Module) else model.labels
@@ -55,6 +60,7 @@ class Explainer:
                     example.to(self.device, self.dtype),
                     colours=self._colours(len(example)),
                     memory_bytes=self._memory_bytes,
+                    known_formats=self._known_formats,
                 )
             return self._prepared
 

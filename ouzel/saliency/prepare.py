@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,12 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.folding import fold
+from ouzel.saliency.formats import faster_format
 from ouzel.saliency.method import Facts, Rule
 from ouzel.saliency.taps import Taps
 
-logger = logging.getLogger(__name__)
-
 Colours = tuple[tuple[float, ...], tuple[float, ...]]  # black, white
 
-_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-_ROUNDS = 3
 # What the process's container may take, for version 2 and version 1 of control groups.
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # More rows in one pass are slower on a CPU, whose caches they leave, and no faster on a GPU.
@@ -63,13 +58,19 @@ class Prepared:
 
 @torch.inference_mode(False)
 def prepare(
-    network: nn.Module, example: Tensor, *, colours: Colours, memory_bytes: int | None = None, rows: int = 4
+    network: nn.Module,
+    example: Tensor,
+    *,
+    colours: Colours,
+    memory_bytes: int | None = None,
+    rows: int = 4,
+    known_formats: Path | None = None,
 ) -> Prepared:
     """Prepare a private copy of the network; the network itself is left as it is.
 
     example: (C, H, W) of the dtype and device that the network takes. colours: of black and white pixels, (C,) each.
     memory_bytes: for the further passes of a method; None is a share of the device's memory. rows: batch size at which
-    formats are compared.
+    formats are compared. known_formats: a folder in which the faster format is remembered.
     Raises FailedPrecondition for a network that is no classifier.
     """
     example = example[None].detach().clone()
@@ -87,7 +88,7 @@ def prepare(
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
     cam_layer = "" if scripted else _cam_layer(ready, example)
     row_bytes = _graph_bytes(ready, example)
-    ready, memory_format = _faster_format(ready, example.expand(rows, -1, -1, -1))
+    ready, memory_format = faster_format(ready, example.expand(rows, -1, -1, -1), known_formats)
     return Prepared(
         network=ready,
         memory_format=memory_format,
@@ -135,37 +136,3 @@ def _memory_share(device: torch.device) -> int:
         if limit.is_file() and (text := limit.read_text().strip()).isdecimal():  # else "max"
             memory = min(memory, int(text))
     return memory // 8
-
-
-def _faster_format(network: nn.Module, batch: Tensor) -> tuple[nn.Module, torch.memory_format]:
-    """Depthwise networks can be slower in channels-last on a CPU, others much faster: measure."""
-    if not any(parameter.ndim == 4 for parameter in network.parameters()):
-        return network, torch.contiguous_format
-    candidates = {
-        name: (copy.deepcopy(network).to(memory_format=form), batch.contiguous(memory_format=form))
-        for name, form in _FORMATS.items()
-    }
-    best = dict.fromkeys(candidates, float("inf"))
-    for _ in range(_ROUNDS + 1):  # interleaved, so that a busy moment hits both; the first round warms up
-        for name, (candidate, x) in candidates.items():
-            best[name] = min(best[name], _seconds(candidate, x))
-    winner = min(best, key=best.__getitem__)
-    logger.info("memory format %s; seconds for %d rows: %s", winner, len(batch), best)
-    return candidates[winner][0], _FORMATS[winner]
-
-
-@torch.enable_grad()
-def _seconds(network: nn.Module, x: Tensor) -> float:
-    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    _synchronize(x)
-    start = time.perf_counter()
-    score = network(x * 1).sum()
-    if score.requires_grad:
-        torch.autograd.grad(score, x, allow_unused=True)
-    _synchronize(x)
-    return time.perf_counter() - start
-
-
-def _synchronize(x: Tensor) -> None:
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)

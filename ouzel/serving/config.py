@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ouzel.errors import FailedPrecondition, NotFound
+from ouzel.serving import forking
 from ouzel.serving.options import HOST, Resources, ServingOptions
-from ouzel.serving.store import Archive
 
 RUN = "OUZEL_RUN"  # marks each process of a run with the run's folder
 KEY_FILE = "key_file.json"  # TorchServe writes it into its working folder, mode 0600
 CONFIG = "config.properties"
+FORMATS = "memory-formats"  # in the state folder: what workers have found to be faster, see `ouzel.saliency.formats`
 
 # Tokens are made anew at each start, kept in a private file and gone after the stop: they should last as long as the
 # services. TorchServe cannot renew them without clients noticing; ten years stand for "does not expire".
 TOKEN_MINUTES = 10 * 365 * 24 * 60
 
+MANY = 4  # processes; from one more on each is tried with one image, not also with a full batch, which takes a second
+
 # They would override what is written here, or change the Java runtime.
 _FOREIGN = ("TS_CONFIG_FILE", "TS_MODEL_SERVER_HOME", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 
 
-def properties(options: ServingOptions, archives: Sequence[Archive], granted: Resources) -> dict[str, str]:
-    """The settings of TorchServe."""
+def properties(options: ServingOptions, granted: Resources) -> dict[str, str]:
+    """The settings of TorchServe. No models: they are loaded one after another once it runs, see `loading`."""
     ports = options.ports
-    per_model = {
-        "minWorkers": granted.workers,
-        "maxWorkers": granted.workers,
-        "batchSize": options.batch_size,
-        "maxBatchDelay": options.max_batch_delay_ms,
-        "responseTimeout": options.response_timeout,
-        "startupTimeout": max(int(options.timeout), 1),
-    }
-    models: dict[str, dict[str, Any]] = {}
-    for archive in archives:
-        models.setdefault(archive.name, {})[archive.version] = {"marName": archive.path.name, **per_model}
     return {
         "inference_address": f"http://{options.host}:{ports.rest}",
         "management_address": f"http://{HOST}:{ports.management}",
@@ -66,7 +55,6 @@ def properties(options: ServingOptions, archives: Sequence[Archive], granted: Re
         "netty_client_threads": "4",
         "metrics_mode": "prometheus",
         "disable_system_metrics": "true",
-        "models": json.dumps(models),
     }
 
 
@@ -89,17 +77,20 @@ def _escape(value: str) -> str:
     return "\\" + escaped if escaped.startswith(" ") else escaped
 
 
-def environment(options: ServingOptions, granted: Resources, run: Path) -> dict[str, str]:
-    """The environment of the Java process, which its Python workers inherit."""
+def environment(options: ServingOptions, granted: Resources, run: Path, processes: int = 1) -> dict[str, str]:
+    """The environment of the Java process, which its Python workers inherit; `processes` of them start with it."""
     kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     threads = str(granted.threads)
     if options.memory_mb is not None:
         kept["OUZEL_MEMORY_MB"] = str(options.memory_mb)
+    if processes > MANY:
+        kept["OUZEL_WARM_UP_ROWS"] = "1"
     return kept | {
         RUN: str(run),
         "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
         "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
         "OUZEL_MAX_PASSES": str(options.max_passes),
+        "OUZEL_MEMORY_FORMATS": str(options.state / FORMATS),
         "OUZEL_THREADS": threads,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
@@ -108,9 +99,7 @@ def environment(options: ServingOptions, granted: Resources, run: Path) -> dict[
     }
 
 
-def command(
-    options: ServingOptions, archives: Sequence[Archive], granted: Resources, run: Path, log: Path
-) -> list[str]:
+def command(options: ServingOptions, granted: Resources, run: Path, log: Path) -> list[str]:
     """The command that starts TorchServe's Java process, which starts the Python workers."""
     home = torchserve_home()
     return [
@@ -126,14 +115,12 @@ def command(
         str(home / "ts" / "frontend" / "model-server.jar"),
         "org.pytorch.serve.ModelServer",
         "--python",
-        sys.executable,
+        str(forking.interpreter(run)),
         "-f",
         str(run / CONFIG),
         "-s",
         str(options.store),
         "-ncs",  # no snapshots of the configuration: it is written anew at each start
-        "-m",
-        *(f"{a.name}={a.path.name}" for a in archives),  # of each name the first becomes the default
     ]
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from ouzel.serving import config, folder, processes
+from ouzel.serving import config, folder, processes, readiness
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import HOST, ServingOptions
 from ouzel_protos.local import Worker
@@ -54,6 +54,8 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise StartFailed(f"the worker ended with status {status}: {' '.join(said)}; the log is {log}")
         if time.monotonic() > deadline:
-            raise StartFailed(f"the worker was not ready after {options.timeout:g} s; the log is {log}")
+            raise StartFailed(
+                f"the worker was not ready after {options.timeout:g} s ({readiness.PATIENCE}); the log is {log}"
+            )
         time.sleep(_POLL)
     return found

@@ -18,6 +18,7 @@ from ouzel.serving.errors import PublicationFailed, ServerUnreachable
 from ouzel_protos.local import SERVING, read_serving, token
 
 _CALL = 10.0  # s for what TorchServe answers at once
+_UNPACK = 60.0  # s for an archive, of up to gigabytes
 _SMOKE = 120.0  # s for an explanation
 _LOG = 2.0  # s for what workers say to come into the log
 
@@ -135,19 +136,9 @@ def register(server: Server, name: str, version: str, file: str, settings: Setti
 
     Raises PublicationFailed that says why, and leaves nothing registered that was not before.
     """
-    query = {
-        "url": file,
-        "model_name": name,
-        "initial_workers": settings.workers,
-        "synchronous": "true",
-        "batch_size": settings.batch_size,
-        "max_batch_delay": settings.max_batch_delay_ms,
-        "response_timeout": settings.response_timeout,
-        "startup_timeout": settings.startup_timeout,
-    }
     start, patience = _size(server.log), settings.startup_timeout + 30.0
     try:
-        status, body = server.manage("POST", f"/models?{urlencode(query, quote_via=quote)}", patience)
+        status, body = server.manage("POST", _registration(name, file, settings, wait=True), patience)
         if status != 409:
             _check(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
             return True
@@ -159,6 +150,27 @@ def register(server: Server, name: str, version: str, file: str, settings: Setti
     what = f"{name} {version} does not get {settings.workers} workers"
     _check(server, status, body, what, lambda: _reason(server.log, start, name))
     return False
+
+
+def begin(server: Server, name: str, version: str, file: str, settings: Settings) -> None:
+    """As `register`, without waiting: processes that load it are being started. Raises PublicationFailed if not."""
+    status, body = server.manage("POST", _registration(name, file, settings, wait=False), _UNPACK)
+    if status not in (200, 202):
+        _check(server, status, body, f"{name} {version} cannot be registered")
+
+
+def _registration(name: str, file: str, settings: Settings, *, wait: bool) -> str:
+    query = {
+        "url": file,
+        "model_name": name,
+        "initial_workers": settings.workers,
+        "synchronous": str(wait).lower(),
+        "batch_size": settings.batch_size,
+        "max_batch_delay": settings.max_batch_delay_ms,
+        "response_timeout": settings.response_timeout,
+        "startup_timeout": settings.startup_timeout,
+    }
+    return f"/models?{urlencode(query, quote_via=quote)}"
 
 
 def smoke(server: Server, name: str, version: str) -> str:

@@ -63,7 +63,9 @@ class ServingOptions:
     memory_mb: MiB that each worker may take at a time for methods of many passes (integrated gradients, noise, masks);
         None is a quarter of its GPU's free memory, or an eighth of the machine's.
     heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
-    timeout: seconds in which the services must become ready.
+    loaded_versions: of each model, how many versions are loaded at the start and kept when another is published: the
+        default one and the newest of the others. Each takes processes of its own.
+    timeout: seconds in which TorchServe, then each model, then the worker must become ready.
     worker: also start a worker that runs jobs.
     hung_after: seconds without an answer after which the supervisor takes a part for hung and starts it again.
     host: address on which inference listens; another than loopback is for containers whose ports are published on
@@ -85,6 +87,7 @@ class ServingOptions:
     max_passes: int = 2048
     memory_mb: int | None = None
     heap_mb: int | None = None
+    loaded_versions: int = 2
     timeout: float = 120.0
     worker: bool = False
     hung_after: float = 60.0
@@ -115,6 +118,7 @@ _POSITIVE = (
     "max_passes",
     "memory_mb",
     "heap_mb",
+    "loaded_versions",
     "timeout",
     "hung_after",
 )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 
-from ouzel.errors import OuzelError
-from ouzel.model_files import ModelFiles
+from ouzel.errors import FailedPrecondition, NotFound, OuzelError
+from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.serving import retention
 from ouzel.serving.errors import PublicationFailed, ServerUnreachable
 from ouzel.serving.management import (
     Server,
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "default_of",
     "expected",
+    "load_served",
     "promote_served",
     "publish_served",
     "register",
@@ -41,6 +43,7 @@ __all__ = [
     "set_default",
     "settings_of",
     "smoke",
+    "unload_served",
     "unregister",
     "versions",
     "workers_of",
@@ -48,15 +51,17 @@ __all__ = [
 
 
 def promote_served(server: Server | None, store: ModelFiles, name: str, version: str) -> None:
-    """Make a version the default, in TorchServe if it serves it, then in the store; or in neither.
+    """Make a version the default, in TorchServe if it serves the model, then in the store; or in neither. One that is
+    not loaded is loaded first; the default so far stays loaded until the next change.
 
-    Raises NotFound, FailedPrecondition or PublicationFailed.
+    Raises NotFound, FailedPrecondition, InvalidArgument or PublicationFailed.
     """
-    store.file(f"{name}@{version}")
-    if server is None or not versions(server, name, version):
+    file = store.file(f"{name}@{version}")
+    if server is None or not (before := default_of(server, name)):
         store.promote(name, version)
         return
-    before = default_of(server, name)
+    if not versions(server, name, version):
+        load_served(server, store, file)
     set_default(server, name, version)
     try:
         store.promote(name, version)
@@ -64,24 +69,41 @@ def promote_served(server: Server | None, store: ModelFiles, name: str, version:
         with contextlib.suppress(OuzelError):
             set_default(server, name, before)
         raise
+    retention.trim(server, store, name, spare=[before])
 
 
 def publish_served(
     server: Server, store: ModelFiles, name: str, version: str, *, base: str = "", promote: bool = False
 ) -> None:
     """Serve a version of the store with as many processes as its base model has, once it has answered a trial; and
-    make it the default if asked to. May be repeated.
+    make it the default if asked to. Older versions beyond those that stay loaded are unloaded. May be repeated.
 
     base: a model's name, or "name@version", whose settings are taken over if it is served. Raises an OuzelError that
     says why, in one line; the version is then not served.
     """
     file = store.file(f"{name}@{version}")
     try:
+        load_served(server, store, file, base=base)
+        if promote:
+            promote_served(server, store, name, version)
+    except BaseException:
+        forget(server, name, version)
+        raise
+    if not promote:
+        retention.trim(server, store, name, spare=[version])
+
+
+def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str = "") -> None:
+    """Have TorchServe load a version of the store, and try it. May be repeated. Arguments and errors are those of
+    `publish_served`; of other versions nothing changes, but the first of a name becomes its default.
+    """
+    name, version = file.name, file.version
+    try:
         if file.error:
             raise PublicationFailed(f"{name} {version} cannot be served: {file.error}")
         check(name, file.path)  # TorchServe's own complaints are hard to read
-        base_name, _, base_version = base.partition("@")
-        settings = (settings_of(server, base_name, base_version) if base else None) or Settings()
+        base_name, _, base_version = (base or name).partition("@")
+        settings = settings_of(server, base_name, base_version) or retention.usual_settings(server)
         for _attempt in range(2):
             register(server, name, version, file.path.name, settings)
             if smoke(server, name, version) == file.digest:
@@ -89,8 +111,25 @@ def publish_served(
             unregister(server, name, version)  # an earlier archive of this version was still there
         else:
             raise PublicationFailed(f"{name} {version}: other weights answer than those of {file.path}")
-        if promote:
-            promote_served(server, store, name, version)
     except BaseException:
         forget(server, name, version)
         raise
+
+
+def unload_served(server: Server, name: str, version: str = "") -> tuple[str, ...]:
+    """Have TorchServe unload a version of a model, or all; returns which. They stay in the store.
+
+    Raises NotFound if it is not loaded, FailedPrecondition for the default beside others, and PublicationFailed.
+    """
+    loaded = [str(found["modelVersion"]) for found in versions(server, name)]
+    default = default_of(server, name)
+    if version and version not in loaded:
+        raise NotFound(f"{name} {version} is not loaded; loaded are {', '.join(loaded) or 'none'}", field="version")
+    if not loaded:
+        raise NotFound(f"{name} is not loaded", field="name")
+    if version == default and len(loaded) > 1:
+        raise FailedPrecondition(f"{name} {version} is the default; promote another version first", field="version")
+    gone = (version,) if version else tuple(sorted(loaded, key=lambda each: (each == default, each)))
+    for each in gone:  # the default last, as TorchServe wants it
+        unregister(server, name, each)
+    return gone

@@ -1,4 +1,4 @@
-"""Waiting until every model answers, by asking; and saying why when one does not."""
+"""Waiting until TorchServe and its models answer, by asking; and saying why when one does not."""
 
 from __future__ import annotations
 
@@ -11,41 +11,64 @@ from ouzel.serving.running import RunningServing
 
 _POLL = 0.1  # seconds between two questions
 _LAST_LINES = 1.0  # seconds that the log gets to be complete after a worker died
+PATIENCE = "--timeout SECONDS or OUZEL_TIMEOUT gives it longer"
 
 
-def wait(serving: RunningServing, workers: int, timeout: float) -> None:
-    """Return once `workers` workers of each version of each model are ready and one has answered a request.
+def wait(serving: RunningServing, timeout: float) -> None:
+    """Return once TorchServe answers. Raises StartFailed when it ends, or after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not _answers(serving):
+        _check_process(serving)
+        if time.monotonic() > deadline:
+            raise StartFailed(f"TorchServe was not ready after {timeout:g} s ({PATIENCE}); the log is {serving.log}")
+        time.sleep(_POLL)
+
+
+def _answers(serving: RunningServing) -> bool:
+    try:
+        status, _ = rest.call("GET", f"{serving.management}/models?limit=1", serving.management_token)
+    except (FileNotFoundError, ValueError, rest.Unreachable):  # no key file yet, half a key file, no listener yet
+        return False
+    return status == 200
+
+
+def wait_for_model(serving: RunningServing, model: str, version: str, workers: int, timeout: float) -> None:
+    """Return once `workers` workers of the version are ready and one has answered a request.
 
     Raises StartFailed when a worker dies while it loads, when TorchServe ends, or after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
-    for model, version in serving.versions:
-        while not _loaded(serving, model, version, workers):
-            _check(serving, model)
-            if time.monotonic() > deadline:
-                raise StartFailed(f"model {model} was not ready after {timeout:g} s; the log is {serving.log}")
-            time.sleep(_POLL)
-    for model, version in serving.versions:
-        _answer(serving, model, version, max(deadline - time.monotonic(), 1.0))
+    while not _loaded(serving, model, version, workers):
+        _check(serving, model, version)
+        if time.monotonic() > deadline:
+            raise StartFailed(
+                f"model {model} {version} was not ready after {timeout:g} s ({PATIENCE}); the log is {serving.log}"
+            )
+        time.sleep(_POLL)
+    _answer(serving, model, version, max(deadline - time.monotonic(), 1.0))
 
 
 def _loaded(serving: RunningServing, model: str, version: str, workers: int) -> bool:
     try:
         found = rest.workers(serving.management, serving.management_token, model, version)
-    except (FileNotFoundError, ValueError, rest.Unreachable):  # no key file yet, half a key file, no listener yet
+    except (FileNotFoundError, ValueError, rest.Unreachable):
         return False
     return sum(worker["status"] == "READY" for worker in found) >= workers
 
 
-def _check(serving: RunningServing, model: str) -> None:
-    """Raise StartFailed if `model` cannot become ready any more."""
-    if (status := serving.poll()) is not None:
-        text = log.read(serving.log) + log.read(serving.key_file.with_name(folder.CONSOLE))
-        said = log.reason(text, model) or log.last_line(text)
-        raise StartFailed(f"TorchServe ended with status {status}: {said}; the log is {serving.log}")
+def _check(serving: RunningServing, model: str, version: str) -> None:
+    """Raise StartFailed if `model`, which is the only one that is loading, cannot become ready any more."""
+    _check_process(serving, model)
     if log.load_failed(log.read(serving.log), model):
         said = _reason(serving.log, model)
-        raise StartFailed(f"model {model} does not load: {said}; the log is {serving.log}")
+        raise StartFailed(f"model {model} {version} does not load: {said}; the log is {serving.log}")
+
+
+def _check_process(serving: RunningServing, model: str = "") -> None:
+    if (status := serving.poll()) is not None:
+        text = log.read(serving.log) + log.read(serving.key_file.with_name(folder.CONSOLE))
+        said = (log.reason(text, model) if model else None) or log.last_line(text)
+        raise StartFailed(f"TorchServe ended with status {status}: {said}; the log is {serving.log}")
 
 
 def _reason(path: Path, model: str) -> str:
@@ -56,9 +79,10 @@ def _reason(path: Path, model: str) -> str:
 
 
 def _answer(serving: RunningServing, model: str, version: str, timeout: float) -> None:
+    what = f"model {model} {version} loaded"
     try:
         status, message = rest.probe(serving.rest, serving.inference_token, f"{model}/{version}", timeout)
     except rest.Unreachable as error:
-        raise StartFailed(f"model {model} loaded but did not answer a request: {error}") from error
+        raise StartFailed(f"{what} but did not answer a request: {error} ({PATIENCE})") from error
     if status != 200:
-        raise StartFailed(f"model {model} loaded but answered a request with {status}: {message}")
+        raise StartFailed(f"{what} but answered a request with {status}: {message}")

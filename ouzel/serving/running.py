@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ouzel.serving import processes, rest
+from ouzel.serving.management import Server
 from ouzel_protos.local import Serving, token
 
 
@@ -14,7 +15,8 @@ from ouzel_protos.local import Serving, token
 class RunningServing:
     """One run of TorchServe. Addresses: gRPC and worker as "host:port", the others as URLs.
 
-    models: names. versions: (name, version) of all that were started, the default of each name first.
+    models: names. versions: (name, version) of all that were loaded, the default of each name first. unloaded: of the
+    same names, those that were not.
     """
 
     pid: int
@@ -25,6 +27,7 @@ class RunningServing:
     key_file: Path
     models: tuple[str, ...]
     versions: tuple[tuple[str, str], ...]
+    unloaded: tuple[tuple[str, str], ...]
     log: Path
     worker: str  # "host:port" where jobs are accepted, or ""
     _process: subprocess.Popen[bytes] | None  # None for one that another command started
@@ -42,11 +45,17 @@ class RunningServing:
             key_file=Path(recorded["key_file"]),
             models=tuple(recorded["models"]),
             versions=(),
+            unloaded=(),
             log=log,
             worker="",
             _process=None,
             kept=(processes.TORCHSERVE,),
         )
+
+    @property
+    def server(self) -> Server:
+        """For calls of its management API."""
+        return Server(self.rest, self.management, self.key_file, self.log)
 
     @property
     def inference_token(self) -> str:

@@ -15,10 +15,12 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, jobs, processes, readiness, remembered, supervision
+from ouzel.serving import config, folder, forking, jobs, loading, processes, remembered, retention, supervision
+from ouzel.serving.loading import Tell
+from ouzel.serving.management import Settings
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
 from ouzel.serving.running import RunningServing
-from ouzel.serving.store import Archive, archives
+from ouzel.serving.store import Archive, archives, unloaded
 from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
@@ -26,18 +28,20 @@ _PORTS_FREE = 5.0  # s in which the kernel takes the ports back from a process t
 
 
 @contextlib.contextmanager
-def start(options: ServingOptions, *, take_over: bool = False) -> Iterator[RunningServing]:
+def start(options: ServingOptions, tell: Tell | None = None, *, take_over: bool = False) -> Iterator[RunningServing]:
     """Start services, yield them once every model has answered a request, stop them all at the end.
 
-    take_over: what a killed run has left and is alive is kept, with the options it was started with, and only what is
-    missing is started; else all of it is stopped first. Raises OuzelError with one line for the user: NotFound or
-    InvalidArgument for the models, AlreadyRunning, FailedPrecondition for ports and installation, StartFailed for the
-    rest. Nothing is left running then, but for what ran before.
+    tell: called when a model begins to load, and when it is ready. take_over: what a killed run has left and is alive
+    is kept, with the options it was started with, and only what is missing is started; else all of it is stopped first.
+
+    Raises OuzelError with one line for the user: NotFound or InvalidArgument for the models, AlreadyRunning,
+    FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then, but for what
+    ran before.
     """
     with _exclusive(options, take_over=take_over) as (_, holding, left):
         serving = None
         try:
-            serving = _start(holding)
+            serving = _start(holding, tell)
             yield serving
         finally:
             if serving or not left:
@@ -46,14 +50,14 @@ def start(options: ServingOptions, *, take_over: bool = False) -> Iterator[Runni
                 serving.poll()  # takes the exit status, without which the process stays a zombie
 
 
-def start_detached(options: ServingOptions) -> RunningServing:
+def start_detached(options: ServingOptions, tell: Tell | None = None) -> RunningServing:
     """As `start` that takes over, but the services stay until `stop`, also after this process has ended.
 
     A supervisor in the background starts again what dies or hangs.
     """
     with _exclusive(options, take_over=True) as (lock, holding, left):
         try:
-            serving = _start(holding)
+            serving = _start(holding, tell)
             supervision.spawn(options.state, lock)
             return serving
         except BaseException:
@@ -95,11 +99,11 @@ def _left(state: Path) -> bool:
     return folder.running(state) is not None or bool(ours)
 
 
-def _start(options: ServingOptions) -> RunningServing:
+def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
     """What does not run yet."""
     state, recorded = options.state, folder.running(options.state)
     kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
-    serving = RunningServing.found(recorded, state / folder.LOG) if recorded else _torchserve(options)
+    serving = RunningServing.found(recorded, state / folder.LOG) if recorded else _torchserve(options, tell)
     try:
         if options.worker:
             kept += (processes.WORKER,) if folder.running_worker(state) else ()
@@ -120,14 +124,22 @@ def restart_torchserve(options: ServingOptions) -> None:
     folder.record(options.state, _record(_torchserve(options), options))
 
 
-def _torchserve(options: ServingOptions) -> RunningServing:
+def _torchserve(options: ServingOptions, tell: Tell | None = None) -> RunningServing:
     ran = folder.clear_torchserve(options.state)
-    models = archives(options.store, options.models)
+    models = archives(options.store, options.models, options.loaded_versions)
     granted = resources(options)
     _check_ports(options, _PORTS_FREE if ran else 0)
     serving = _launch(options, models, granted)
+    how = Settings(
+        granted.workers,
+        options.batch_size,
+        options.max_batch_delay_ms,
+        options.response_timeout,
+        max(int(options.timeout), 1),
+    )
     try:
-        readiness.wait(serving, granted.workers, options.timeout)
+        retention.record(serving.key_file, options.loaded_versions, how)
+        loading.load(serving, models, how, options.timeout, tell)
     except BaseException:
         folder.clear_torchserve(options.state)
         serving.poll()
@@ -173,17 +185,21 @@ def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resourc
     log = options.state / folder.LOG
     with contextlib.suppress(FileNotFoundError):  # what it says from here on is about this run
         log.replace(log.with_name(f"{log.name}.1"))
-    (run / config.CONFIG).write_text(config.render(config.properties(options, models, granted)), encoding="ascii")
-    with (run / folder.CONSOLE).open("wb") as console:
+    (run / config.CONFIG).write_text(config.render(config.properties(options, granted)), encoding="ascii")
+    command = config.command(options, granted, run, log)
+    environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
+    environment |= {processes.PART: processes.TORCHSERVE}
+    with forking.zygote(run, environment) as zygote, (run / folder.CONSOLE).open("wb") as console:
         process = subprocess.Popen(
-            config.command(options, models, granted, run, log),
+            command,
             cwd=run,  # where it puts the key file
-            env=config.environment(options, granted, run) | {processes.PART: processes.TORCHSERVE},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
             umask=0o077,
             start_new_session=True,  # Ctrl-C is for us, who then stop it in order
+            pass_fds=zygote,
         )
     logger.info("started TorchServe, process %d, in %s", process.pid, run)
     ports = options.ports
@@ -196,6 +212,7 @@ def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resourc
         key_file=run / config.KEY_FILE,
         models=tuple(dict.fromkeys(archive.name for archive in models)),
         versions=tuple((archive.name, archive.version) for archive in models),
+        unloaded=unloaded(options.store, options.models, models),
         log=log,
         worker="",
         _process=process,

@@ -7,10 +7,11 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.model_files import MANIFEST, ModelFiles
+from ouzel.model_files import MANIFEST, ModelFile, ModelFiles
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # goes into a URL and into TorchServe's list of NAME=FILE
 _STEM = re.compile(r"[^@]*(@[0-9A-Za-z.]+)?")
@@ -25,11 +26,29 @@ class Archive:
     path: Path
 
 
-def archives(store: Path, names: Sequence[str] = ()) -> tuple[Archive, ...]:
-    """All versions of the named models of `store`, or of all: by name, the default first, then lowest first.
+def archives(store: Path, names: Sequence[str] = (), most: int | None = None) -> tuple[Archive, ...]:
+    """Of the named models of `store`, or of all, at most `most` versions each, the newest: by name, the default first,
+    which is always among them, then lowest first. The others are not looked at.
 
     Raises NotFound or InvalidArgument.
     """
+    files = _files(store, names)
+    groups = [tuple(group) for _, group in groupby(files.all(), key=lambda file: file.name)]
+    groups = [group for group in groups if not names or group[0].name in names]
+    for group in groups:
+        _check_versions(group)
+    return tuple(check(file.name, file.path) for group in groups for file in files.kept(group, most or len(group)))
+
+
+def unloaded(store: Path, names: Sequence[str], loaded: Sequence[Archive]) -> tuple[tuple[str, str], ...]:
+    """(name, version) of what the named models of `store`, or all, have beside `loaded`."""
+    known = {archive.path for archive in loaded}
+    files = _files(store, names).all()
+    return tuple((f.name, f.version) for f in files if f.path not in known and (not names or f.name in names))
+
+
+def _files(store: Path, names: Sequence[str]) -> ModelFiles:
+    """Of the store, which holds models, those named among them."""
     if not store.is_dir():
         raise NotFound(f"there is no model store {store}; `ouzel models add` makes one", field="store")
     files = ModelFiles(store)
@@ -39,19 +58,15 @@ def archives(store: Path, names: Sequence[str] = ()) -> tuple[Archive, ...]:
     for name in names:
         if name not in defaults:
             raise NotFound(f"no model {name!r} in {store}; it holds {', '.join(defaults)}", field="models")
-    wanted = [file for file in files.all() if file.name in (names or defaults)]
-    wanted.sort(key=lambda file: (file.name, file != defaults[file.name]))  # keeps the order of the others
-    found = tuple(check(file.name, file.path) for file in wanted)
-    _check_versions(found)
-    return found
+    return files
 
 
-def _check_versions(found: Sequence[Archive]) -> None:
-    seen: dict[tuple[str, str], Path] = {}
-    for archive in found:
-        if (other := seen.setdefault((archive.name, archive.version), archive.path)) != archive.path:
+def _check_versions(found: Sequence[ModelFile]) -> None:
+    seen: dict[str, Path] = {}
+    for file in found:
+        if file.version and (other := seen.setdefault(file.version, file.path)) != file.path:
             raise InvalidArgument(
-                f"{other} and {archive.path} are both version {archive.version} of {archive.name}", field="models"
+                f"{other} and {file.path} are both version {file.version} of {file.name}", field="models"
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
@@ -16,14 +15,13 @@ from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.explain import Limits
 from ouzel.serving import Ports, ServingOptions, config
 from ouzel.serving.options import HOST, Resources, gpu_count, resources
-from ouzel.serving.store import Archive
 
 GRANTED = Resources(workers=2, threads=3, heap_mb=600)
 
 
 def settings(**changes: object) -> dict[str, str]:
     options = ServingOptions(store=Path("/models"), state=Path("/state"), **changes)  # type: ignore[arg-type]
-    return config.properties(options, [Archive("net", "1.0", Path("/models/net.mar"))], GRANTED)
+    return config.properties(options, GRANTED)
 
 
 def test_every_address_is_loopback_and_has_its_port() -> None:
@@ -49,26 +47,9 @@ def test_only_inference_listens_elsewhere() -> None:
         settings(host="example")
 
 
-def test_settings_of_the_models() -> None:
-    found = settings(batch_size=4, max_batch_delay_ms=7, response_timeout=33, timeout=44.5)
-    assert json.loads(found["models"]) == {
-        "net": {
-            "1.0": {
-                "marName": "net.mar",
-                "minWorkers": 2,
-                "maxWorkers": 2,
-                "batchSize": 4,
-                "maxBatchDelay": 7,
-                "responseTimeout": 33,
-                "startupTimeout": 44,
-            }
-        }
-    }
-
-
 def test_sizes_reach_both_sides() -> None:
     options = ServingOptions(max_request_bytes=1000, max_response_bytes=2000)
-    found = config.properties(options, [], GRANTED)
+    found = config.properties(options, GRANTED)
     environment = config.environment(options, GRANTED, Path("/run"))
     assert found["max_request_size"] == environment["OUZEL_MAX_REQUEST_BYTES"] == "1000"
     assert found["max_response_size"] == environment["OUZEL_MAX_RESPONSE_BYTES"] == "2000"
@@ -198,3 +179,10 @@ def test_ports_must_be_valid_and_different() -> None:
         Ports(rest=7070)
     free = Ports.free()
     assert len(set(dataclasses.astuple(free))) == 6
+
+
+def test_many_models_are_tried_with_one_image() -> None:
+    def rows(processes: int) -> str | None:
+        return config.environment(ServingOptions(), GRANTED, Path("/run"), processes).get("OUZEL_WARM_UP_ROWS")
+
+    assert (rows(1), rows(config.MANY), rows(config.MANY + 1)) == (None, None, "1")

@@ -107,6 +107,36 @@ def test_everything_may_be_repeated(site: Site, running: RunningServing, second:
     assert served(site) == ["1"]
 
 
+def test_versions_beyond_those_that_stay_are_unloaded(site: Site, running: RunningServing, second: str) -> None:
+    def command(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(commands, list(words), env={"OUZEL_STATE": str(site.options.state)})
+        assert result.exit_code == code, result.output
+        return result.output
+
+    third = publish(site.store, "third", seed=6)
+    try:
+        publication.publish_served(site.server, site.store, "tuned", third, base="tuned")
+        assert served(site) == ["1", third]  # two of each model, unless told otherwise: the default and the newest
+        assert command("load", "tuned@2") == "tuned 2 is loaded.\n"
+        assert command("load", "tuned@2") == "tuned 2 was loaded already.\n"
+        assert site.answers(running, "tuned/2") == site.digests()["2"]
+        assert publication.settings_of(site.server, "tuned", "2") == Settings(1, 4, 1, 120, 120)
+        assert "tuned 1 is the default; promote another version first" in command("unload", "tuned@1", code=1)
+        assert command("unload", f"tuned@{third}") == f"Unloaded tuned {third}.\n"
+        assert f"tuned {third} is not loaded; loaded are 1, 2" in command("unload", f"tuned@{third}", code=1)
+        assert "no version '9'" in command("load", "tuned@9", code=1)
+        # A default that is not loaded is loaded first; the one before stays for those who still ask it.
+        publication.promote_served(site.server, site.store, "tuned", third)
+        assert site.answers(running) == site.digests()[third]
+        assert served(site) == ["1", "2", third]
+        publication.promote_served(site.server, site.store, "tuned", "1")
+        assert served(site) == ["1", third]
+    finally:
+        publication.promote_served(site.server, site.store, "tuned", "1")
+        publication.unregister(site.server, "tuned", third)
+        site.store.withdraw("tuned", third)
+
+
 def test_promotion_under_load(site: Site, running: RunningServing, second: str) -> None:
     wrong: list[str] = []
     seen: set[str] = set()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.serving.store import Archive, archives
+from ouzel.serving.store import Archive, archives, unloaded
 
 
 def write(path: Path, manifest: object = None, *members: str) -> Path:
@@ -75,4 +75,33 @@ def test_damaged_archives(tmp_path: Path) -> None:
 def test_names_that_cannot_be_served(tmp_path: Path) -> None:
     write(tmp_path / "a,b=c.mar", GOOD)
     with pytest.raises(InvalidArgument, match="only letters"):
+        archives(tmp_path)
+
+
+def test_the_default_and_the_newest_versions_are_loaded(tmp_path: Path) -> None:
+    for version in ("1", "2", "9", "10", "11"):
+        write(tmp_path / f"a@{version}.mar", {"model": {"modelVersion": version}})
+    write(tmp_path / "b.mar", GOOD)
+    (tmp_path / "a.default").write_text("2")
+    loaded = {
+        most: [(each.name, each.version) for each in archives(tmp_path, most=most)] for most in (1, 2, 3, 5, 6, None)
+    }
+    assert loaded[1] == [("a", "2"), ("b", "1.2")]
+    assert loaded[2] == [("a", "2"), ("a", "11"), ("b", "1.2")]
+    assert loaded[3] == [("a", "2"), ("a", "10"), ("a", "11"), ("b", "1.2")]
+    assert loaded[5] == loaded[6] == loaded[None]
+    assert [version for name, version in loaded[5] if name == "a"] == ["2", "1", "9", "10", "11"]
+    (tmp_path / "a.default").write_text("11")  # the newest itself: the one before it, to go back to
+    assert [each.version for each in archives(tmp_path, ["a"], 2)] == ["11", "10"]
+    rest = unloaded(tmp_path, ["a"], archives(tmp_path, ["a"], 2))
+    assert rest == (("a", "1"), ("a", "2"), ("a", "9"))
+
+
+def test_a_damaged_version_that_is_not_loaded_does_no_harm(tmp_path: Path) -> None:
+    for version in ("1", "2", "3"):
+        write(tmp_path / f"a@{version}.mar", {"model": {"modelVersion": version}})
+    (tmp_path / "a.default").write_text("3")
+    (tmp_path / "a@1.mar").write_bytes(b"damaged")
+    assert [each.version for each in archives(tmp_path, most=2)] == ["3", "2"]
+    with pytest.raises(InvalidArgument, match=r"a@1\.mar is not a model archive"):
         archives(tmp_path)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from ouzel.serving import Ports, supervision
+import psutil
+
+from ouzel.serving import Ports, fork, processes, supervision, zygote
 from ouzel_protos.local import read_serving
 
 _HANDLER = """
@@ -53,6 +55,16 @@ import click
 from ouzel.cli.services import down, status, up
 click.Group(commands={"up": up, "down": down, "status": status})(prog_name="ouzel")
 """
+
+
+def lasting(state: Path) -> list[psutil.Process]:
+    """The processes of the services of `state`, without those that only help to start workers, or look at a model."""
+    found = []
+    for process in processes.belonging_to(state):
+        words = process.cmdline()
+        if process.name() != zygote.NAME and fork.__file__ not in words and "ouzel.worker.describe" not in words:
+            found.append(process)
+    return found
 
 
 class Ouzel:

@@ -72,12 +72,12 @@ class Models:
         answer = self._client._ask(SERVICE + "GetModel", request, model_pb2.ModelDetails, timeout)
         return model_details(answer)
 
-    def promote(self, name: str, version: str) -> StoredModel:
-        """Give callers who name no version this one; calls in flight are not disturbed. Raises NotFound, or
-        FailedPrecondition for a model of the operator.
+    def promote(self, name: str, version: str, timeout: float = 300.0) -> StoredModel:
+        """Give callers who name no version this one; calls in flight are not disturbed. A version that is not loaded is
+        loaded first, which takes seconds. Raises NotFound, or FailedPrecondition for a model of the operator.
         """
         request = model_pb2.PromoteModelRequest(name=name, version=version)
-        return stored_model(self._client._ask(SERVICE + "PromoteModel", request, model_pb2.Model))
+        return stored_model(self._client._ask(SERVICE + "PromoteModel", request, model_pb2.Model, timeout))
 
     def delete(self, name: str, version: str) -> None:
         """Remove one version of a tuned model. Raises NotFound, or FailedPrecondition for the default beside others."""

@@ -1,0 +1,118 @@
+"""In which memory format a network is faster on this machine: measured, and remembered if there is a place for that."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+_ROUNDS = 3
+
+
+def faster_format(
+    network: nn.Module, batch: Tensor, known: Path | None = None
+) -> tuple[nn.Module, torch.memory_format]:
+    """The network in the faster format, and which that is.
+
+    Depthwise networks can be slower in channels-last on a CPU, others much faster. Measuring takes seconds, and
+    depends on the layers, the input, the device and the threads, not on the values of the weights: models that were
+    tuned from one network share what was found.
+
+    known: a folder in which that is kept, made when needed; one that cannot be read or written does no harm.
+    """
+    if not any(parameter.ndim == 4 for parameter in network.parameters()):
+        return network, torch.contiguous_format
+    file = known / _key(network, batch) if known is not None else None
+    winner = _remembered(file) if file is not None else None
+    if winner is None:
+        winner = _measured(network, batch)
+        if file is not None:
+            _remember(file, winner)
+    return network.to(memory_format=_FORMATS[winner]), _FORMATS[winner]
+
+
+def _key(network: nn.Module, batch: Tensor) -> str:
+    """What the speed depends on, as a file name."""
+    device = batch.device
+    facts = [
+        torch.__version__,
+        platform.processor() or platform.machine(),
+        _cpu_model(),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        str(torch.get_num_threads()),
+        str(batch.dtype),
+        str(tuple(batch.shape)),
+        repr(network),
+        *(f"{name} {tuple(tensor.shape)}" for name, tensor in network.named_parameters()),
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _cpu_model() -> str:
+    """A store may move from one machine to another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith("model name")), "")
+
+
+def _remembered(file: Path) -> str | None:
+    try:
+        found = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return found if found in _FORMATS else None
+
+
+def _remember(file: Path, winner: str) -> None:
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
+        with os.fdopen(handle, "w", encoding="ascii") as out:
+            out.write(winner + "\n")
+        Path(name).replace(file)
+    except OSError as error:
+        logger.warning("the memory format cannot be remembered: %s", error)
+
+
+def _measured(network: nn.Module, batch: Tensor) -> str:
+    candidates = {
+        name: (copy.deepcopy(network).to(memory_format=form), batch.contiguous(memory_format=form))
+        for name, form in _FORMATS.items()
+    }
+    best = dict.fromkeys(candidates, float("inf"))
+    for _ in range(_ROUNDS + 1):  # interleaved, so that a busy moment hits both; the first round warms up
+        for name, (candidate, x) in candidates.items():
+            best[name] = min(best[name], _seconds(candidate, x))
+    winner = min(best, key=best.__getitem__)
+    logger.info("memory format %s; seconds for %d rows: %s", winner, len(batch), best)
+    return winner
+
+
+@torch.enable_grad()
+def _seconds(network: nn.Module, x: Tensor) -> float:
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    _synchronize(x)
+    start = time.perf_counter()
+    score = network(x * 1).sum()
+    if score.requires_grad:
+        torch.autograd.grad(score, x, allow_unused=True)
+    _synchronize(x)
+    return time.perf_counter() - start
+
+
+def _synchronize(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)

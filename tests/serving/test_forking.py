@@ -1,0 +1,145 @@
+"""Workers that are forked: what they are given, and that nothing outlives what needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ouzel.serving import fork, forking
+
+pytestmark = pytest.mark.skipif(not forking.supported(), reason="workers are forked on Linux only")
+
+_WORKER = """
+import json, os, sys, time
+import beside
+print(json.dumps({
+    "pid": os.getpid(), "arguments": sys.argv[1:], "folder": os.getcwd(), "name": __name__, "beside": beside.__file__,
+    "environment": os.environ["GIVEN"], "other": os.environ.get("OTHER"), "imported": "colorsys" in sys.modules,
+    "files": sorted(n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")),
+}))
+sys.stderr.write("said\\n")
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a run whose zygote imports one small module."""
+    monkeypatch.setattr(forking, "_MODULES", ("no_such_module", "colorsys"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "beside.py").write_text("")
+    with forking.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}):
+        yield tmp_path
+
+
+def start(run: Path, body: str = "", name: str = fork.WORKER) -> subprocess.Popen[str]:
+    """A worker, as TorchServe starts it."""
+    script = run / name
+    script.write_text(_WORKER + body)
+    environment = {key: value for key, value in os.environ.items() if key != "OTHER"}
+    return subprocess.Popen(
+        [forking.interpreter(run), "-u", str(script), "--sock-type", "unix"],
+        cwd=run / "model",
+        env=environment | {"GIVEN": "é and \n", "PYTHONPATH": f"{run}/model"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, object]:
+    assert process.stdout is not None
+    found: dict[str, object] = json.loads(process.stdout.readline())
+    return found
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def gone(pid: object) -> Callable[[], bool]:
+    return lambda: not psutil.pid_exists(int(str(pid)))
+
+
+def zygote_of(pid: object) -> psutil.Process:
+    parent = psutil.Process(int(str(pid))).parent()
+    assert parent is not None
+    return parent
+
+
+def test_a_worker_is_what_an_interpreter_would_have_made_it(run: Path) -> None:
+    process = start(run, "sys.exit(7)")
+    found = said(process)
+    assert (process.wait(20), process.communicate()[1]) == (7, "said\n")
+    assert found["pid"] != process.pid
+    assert found["imported"] is True  # before it began
+    expected = {
+        "arguments": ["--sock-type", "unix"],
+        "folder": str(run / "model"),
+        "name": "__main__",
+        "beside": str(run / "model" / "beside.py"),
+        "environment": "é and \n",
+        "other": None,
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert found["files"] == ["0", "1", "2"]
+    assert "no_such_module cannot be imported" in (run / forking.LOG).read_text()
+
+
+def test_other_programs_are_not_forked(run: Path) -> None:
+    process = start(run, name="metric_collector.py")
+    found = said(process)
+    assert process.wait(20) == 0
+    assert (found["pid"], found["imported"]) == (process.pid, False)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_ends_with_who_stands_for_it_and_its_siblings_live(run: Path, how: signal.Signals) -> None:
+    first, second = start(run, "time.sleep(60)"), start(run, "time.sleep(60)")
+    workers = [said(each)["pid"] for each in (first, second)]
+    first.send_signal(how)
+    first.wait(20)
+    until(gone(workers[0]))
+    assert psutil.pid_exists(int(str(workers[1])))
+    os.kill(int(str(workers[1])), signal.SIGKILL)  # and the other way round
+    assert second.wait(20) == 128 + signal.SIGKILL
+
+
+def test_a_killed_zygote_takes_its_workers_along_and_later_ones_start_by_themselves(run: Path) -> None:
+    process = start(run, "time.sleep(60)")
+    worker = said(process)["pid"]
+    zygote_of(worker).kill()
+    assert process.wait(20) == 1
+    until(gone(worker))
+    later = start(run)
+    assert (said(later)["pid"], later.wait(20)) == (later.pid, 0)
+
+
+def test_the_zygote_outlives_a_request_to_stop_and_ends_with_torchserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "_MODULES", ())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "beside.py").write_text("")
+    with forking.zygote(tmp_path, dict(os.environ)) as held:
+        torchserve = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=held)
+    process = start(tmp_path, "time.sleep(60)")
+    worker = said(process)["pid"]
+    zygote = zygote_of(worker)
+    zygote.terminate()
+    torchserve.kill()
+    torchserve.wait()
+    until(gone(worker))
+    assert process.wait(20) != 0
+    until(lambda: not zygote.is_running() or zygote.status() == psutil.STATUS_ZOMBIE)
