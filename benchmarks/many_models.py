@@ -7,7 +7,7 @@ the proportional set sizes of all processes of the services, so that what they s
 and once each version has explained a picture. CPU is the time of all those processes, by which runs on a busy machine
 can be compared.
 
-    python benchmarks/many_models.py [--models 20] [--stores names versions all]
+    python benchmarks/many_models.py [--models 20] [--stores names versions all] [--threads N] [--starts 2]
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES)
+    parser.add_argument("--threads", type=int, help="of each worker; by default one per core")
+    parser.add_argument("--starts", type=int, default=2)
     chosen = parser.parse_args()
     cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
     print(f"{date.today()}, {platform.machine()}, {cores} cores, {memory:.0f} GiB, torch {version('torch')}")
@@ -47,16 +49,18 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for store in chosen.stores:
         with tempfile.TemporaryDirectory(prefix="ouzel-bench-") as folder:
-            measure(store, chosen.models, Path(folder))
+            measure(store, chosen.models, Path(folder), chosen.threads, chosen.starts)
 
 
-def measure(store: str, models: int, folder: Path) -> None:
-    """Two starts of one store."""
+def measure(store: str, models: int, folder: Path, threads: int | None, starts: int) -> None:
+    """Some starts of one store."""
     fill(folder / "store", models, one_name=store != "names")
-    options = ServingOptions(store=folder / "store", state=folder / "state", timeout=600, ports=Ports.free())
+    options = ServingOptions(
+        store=folder / "store", state=folder / "state", timeout=600, ports=Ports.free(), threads=threads
+    )
     if store == "all":
         options = replace(options, loaded_versions=models)
-    for start in ("first", "second"):
+    for start in range(1, starts + 1):
         began = time.monotonic()
         with serving.start(options, tell) as running:
             ready, used, weight = time.monotonic() - began, cpu(options.state), memory(options.state)

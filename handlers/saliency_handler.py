@@ -75,7 +75,7 @@ class SaliencyHandler:
             if value is None:
                 continue
             if isinstance(value, str):
-                return value.encode()
+                return value.encode("utf-8", "surrogatepass")  # JSON can spell what is no text; it is refused later
             if not isinstance(value, bytes | bytearray):
                 raise InvalidArgument(f"{name}: send bytes, not {type(value).__name__}", field=name)
             return bytes(value)

@@ -6,6 +6,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from ouzel.errors import InvalidArgument
+from ouzel_protos import classes as rule
+from ouzel_protos.text import nfc, shown
+
+_SHOWN = 80  # characters of what was typed
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:
@@ -15,20 +19,49 @@ def did_you_mean(text: str, names: Iterable[str]) -> str:
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
-def label_index(labels: Sequence[str], text: str) -> int:
-    """The index of the label `text`: as written, else without regard to case if only one label fits.
+def label_index(labels: Sequence[str], text: str, classes: int | None = None) -> int:
+    """The index of the class that `text` names, by the rule of `ouzel_protos.classes`: a label, else an index.
 
-    Raises InvalidArgument for a label that several classes share (naming them) and for an unknown one (with near ones).
+    `index:N` and `label:TEXT` spell out which is meant. classes: how many there are, where that is not the number of
+    labels. Raises InvalidArgument for a text that fits several classes (naming all readings) and for one that fits
+    none (with near labels).
     """
-    for fits in (
-        [i for i, label in enumerate(labels) if label == text],
-        [i for i, label in enumerate(labels) if label.casefold() == text.casefold()],
-    ):
-        if len(fits) == 1:
-            return fits[0]
-        if fits:
-            raise InvalidArgument(
-                f"label: {text!r} is the name of classes {', '.join(map(str, fits))}; give the index", field="label"
-            )
-    hint = did_you_mean(text, labels)
-    raise InvalidArgument(f"label: the model has no class {text!r:.80}{hint}", field="label")
+    found = label_indices(labels, text, classes)
+    if len(found) > 1:
+        _refuse_shared(text, found)
+    return found[0]
+
+
+def label_indices(labels: Sequence[str], text: str, classes: int | None = None) -> tuple[int, ...]:
+    """As `label_index`, but all classes of a label that several share."""
+    count = len(labels) if classes is None else classes
+    readings = rule.readings(labels, text, count)
+    if len(readings) == 1:
+        return next(iter(readings.values()))
+    if readings:
+        told = " or ".join(_told(way, meant, labels, count) for way, meant in readings.items())
+        raise InvalidArgument(f"label: {shown(text, _SHOWN)} can be read as {told}; write one of these", field="label")
+    if len(alike := rule.alike(labels, text)) > 1:
+        _refuse_shared(text, alike)
+    if text.startswith(rule.INDEX) or (text.isascii() and text.isdecimal()):
+        hint = f", nor is it an index in 0..{count - 1}"
+    else:
+        hint = did_you_mean(nfc(text).removeprefix(rule.LABEL), labels)
+    raise InvalidArgument(f"label: the model has no class {shown(text, _SHOWN)}{hint}", field="label")
+
+
+def _refuse_shared(text: str, classes: Sequence[int]) -> None:
+    some = ", ".join(map(str, classes[:8])) + (", ..." if len(classes) > 8 else "")
+    raise InvalidArgument(
+        f"label: {shown(text, _SHOWN)} is the name of classes {some}; give the index, as in '{rule.INDEX}{classes[0]}'",
+        field="label",
+    )
+
+
+def _told(way: str, meant: Sequence[int], labels: Sequence[str], classes: int) -> str:
+    """A reading, and how to write it so that it is the only one: "'index:1' (class 1, '10')"."""
+    index = meant[0]
+    label = labels[index] if index < len(labels) else ""
+    ways = (way, f"{rule.LABEL}{label}", f"{rule.INDEX}{index}", label)
+    clear = next((each for each in ways if len(rule.readings(labels, each, classes)) == 1), way)
+    return f"{shown(clear, _SHOWN)} (class {index}{f', {shown(label, _SHOWN)}' if label else ''})"

@@ -103,31 +103,33 @@ def delete(dataset: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("source")
-@click.option("--base", required=True, help="The model to start from: NAME or NAME@VERSION.")
-@click.option("--name", required=True, help="Of the new model; one that is there gets its next version.")
-@click.option("--recipe", default="lp_ft", show_default=True, help="feature_extractor, fine_tune, lp_ft or scratch.")
+@click.argument("source", required=False)
+@click.option("--base", help="The model to start from: NAME or NAME@VERSION.")
+@click.option("--name", help="Of the new model; one that is there gets its next version.")
+@click.option(
+    "--like", metavar="NAME[@VERSION]", help="Repeat the run that made this model, but for what is given beside it."
+)
+@click.option("--recipe", help="feature_extractor, fine_tune, lp_ft or scratch.  [default: lp_ft]")
 @click.option(
     "--promote",
     type=click.Choice(["never", "if_better", "always"]),
-    default="if_better",
-    show_default=True,
-    help="Whether callers who name no version get the new one.",
+    help="Whether callers who name no version get the new one.  [default: if_better]",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set epochs=10.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--max-training-seconds", type=click.FloatRange(min=0), default=0.0, help="Train for so long at most.")
-@click.option("--image-size", type=click.IntRange(min=0), default=0, help="Pixels along each edge of the new input.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the split and of all that chance gives.  [default: 0]")
+@click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Train for so long at most.")
+@click.option("--image-size", type=click.IntRange(min=0), help="Pixels along each edge of the new input.")
 @click.option("--follow-links", is_flag=True, help=_LINKS)
 @click.option("--check", "only_check", is_flag=True, help="Look at the images, and train nothing.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
 @json_option
 def finetune(
-    source: str,
+    source: str | None,
     *,
-    base: str,
-    name: str,
+    base: str | None,
+    name: str | None,
+    like: str | None,
     settings: tuple[str, ...],
     follow_links: bool,
     only_check: bool,
@@ -139,21 +141,27 @@ def finetune(
     """Make BASE a classifier of the images of SOURCE: a folder, a zip file, or the id of a data set.
 
     Waits, and shows how it goes, unless --detach. Ctrl-C leaves the job running.
+
+    With --like, all that is not given is as it was in the run that made that model: base, data set, recipe, parameters,
+    seed, size and name.
     """
-    parameters = dict(setting(text) for text in settings)
+    for option, value in (("SOURCE", source), ("--base", base), ("--name", name)):
+        if like is None and value is None:
+            raise click.UsageError(f"Missing {option}; or repeat a run with --like.")
+    options |= {"parameters": dict(setting(text) for text in settings) or None, "name": name, "like": like}
     with _client() as ouzel:
         dataset = source
-        if not _ID.fullmatch(source) and "://" not in source:
+        if source is not None and not _ID.fullmatch(source) and "://" not in source:
             made = ouzel.datasets.upload(source, title=Path(source).name, follow_links=follow_links)
             _tell_left_out(made)
             dataset = made.id
         if only_check:
-            found = ouzel.jobs.check_finetune(base, dataset, name=name, parameters=parameters, **options)
+            found = ouzel.jobs.check_finetune(base, dataset, **options)
             print_json(found) if as_json else click.echo(report_of(found))
             if not found["usable"]:
                 raise click.exceptions.Exit(1)
             return
-        job = ouzel.jobs.finetune(base, dataset, name=name, parameters=parameters, **options)
+        job = ouzel.jobs.finetune(base, dataset, **options)
         follow(job, detach=detach, out=out, as_json=as_json)
         if not detach and not as_json:
             click.echo(_outcome(job))
@@ -242,7 +250,7 @@ def _outcome(job: Job) -> str:
     else:
         promoted = f"it is not the default, `ouzel tuned promote {found.model} --version {found.version}` makes it that"
     served = "" if found.served else "; not served yet"
-    return f"{found}; {promoted}{served}"
+    return "\n".join((f"{found}; {promoted}{served}", *found.notes))
 
 
 def _tell_left_out(dataset: Dataset) -> None:

@@ -19,6 +19,7 @@ from rich.text import Text
 from ouzel_client._results import Explanation, SaliencyMap
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_protos import local
+from ouzel_protos.text import is_line
 
 # An image, what came back, and the files that were written.
 Row: TypeAlias = tuple[Path, Explanation | OuzelError, list[Path]]
@@ -141,5 +142,5 @@ def print_table(rows: Iterable[Row]) -> int:
 
 
 def _plain(text: object) -> Text:
-    """Text as it is: no markup, and no control characters that a label or a file's name may hold."""
-    return Text("".join(char if char.isprintable() else "?" for char in str(text)))
+    """Text as it is: no markup, and no control characters that a file's name may hold. Joiners between letters stay."""
+    return Text("".join(char if is_line(char) else "?" for char in str(text)))

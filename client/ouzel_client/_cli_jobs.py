@@ -39,7 +39,13 @@ def _common(command: F) -> F:
     for option in reversed(
         (
             click.argument("model"),
-            click.option("--logit", "logits", multiple=True, metavar="CLASS", help="A class: its label or index."),
+            click.option(
+                "--logit",
+                "logits",
+                multiple=True,
+                metavar="CLASS",
+                help="A class: its label or index (label:TEXT, index:N).",
+            ),
             click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel."),
             click.option(
                 "--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle."
@@ -246,7 +252,7 @@ def _download(job: Job, out: Path, names: tuple[str, ...] = ()) -> list[str]:
 
 
 def _targets(common: dict[str, Any]) -> list[Node]:
-    nodes: list[Node] = [ClassLogit(int(text) if text.isdecimal() else text) for text in common.pop("logits")]
+    nodes: list[Node] = [ClassLogit(text) for text in common.pop("logits")]
     for text in common.pop("channels"):
         layer, numbers = _place(text, "channel", "LAYER:C", (1,))
         nodes.append(Channel(layer, numbers[0]))

@@ -17,10 +17,10 @@ def target(one: str | None, contrast: tuple[str, str] | None, top: int | None) -
     if sum(option is not None for option in (one, contrast, top)) > 1:
         raise click.UsageError("give one of --target, --contrast and --target-top")
     if contrast is not None:
-        return Contrast(_class(contrast[0]), _class(contrast[1]))
+        return Contrast(*contrast)
     if top is not None:
         return Top(top)
-    return None if one is None else _class(one)
+    return one  # digits may be a label: the service knows
 
 
 def saliency(methods: Sequence[str], common: Mapping[str, Any]) -> list[Saliency]:
@@ -47,10 +47,8 @@ def _wish(text: str, common: Mapping[str, Any]) -> Saliency:
 
 def _value(key: str, text: str) -> Any:
     """A flag, a number, an image (@ and its path) or the text itself."""
-    if key == "layer":  # layers may be called by numbers
+    if key in ("layer", "target"):  # layers and labels may be called by numbers
         return text
-    if key == "target":
-        return _class(text)
     if text.startswith("@"):
         return Path(text[1:])
     if text in ("true", "false"):
@@ -61,8 +59,3 @@ def _value(key: str, text: str) -> Any:
         except ValueError:
             pass
     return text
-
-
-def _class(text: str) -> int | str:
-    """An index if it is a number, else a label."""
-    return int(text) if text.isdecimal() else text

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
-from ouzel_protos import tensors
+from ouzel_protos import classes, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
@@ -62,6 +62,8 @@ class FakeModel:
     ) -> None:
         logits = np.arange(len(self.labels), 0, -1, dtype=np.float32)
         scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        if len(logits) == 1:
+            scores = 1 / (1 + np.exp(-logits))
         answer.view.CopyFrom(
             pb.View(image_width=picture[0], image_height=picture[1], right=picture[0], bottom=picture[1])
         )
@@ -110,9 +112,12 @@ class FakeModel:
 
     def _index(self, ref: pb.ClassRef | pb.Target, path: str) -> int:
         if ref.HasField("label"):
-            if ref.label not in self.labels:
-                raise InvalidArgument(f"{path}: {ref.label!r} is not a label of {self.name}", field=path)
-            return self.labels.index(ref.label)
+            readings = classes.readings(self.labels, ref.label, len(self.labels))
+            found = {index for meant in readings.values() for index in meant}
+            if len(found) != 1:
+                what = f"can be read as {' or '.join(readings)}" if found else f"is not a label of {self.name}"
+                raise InvalidArgument(f"{path}: {ref.label!r} {what}", field=path)
+            return found.pop()
         if not 0 <= ref.index < len(self.labels):
             raise InvalidArgument(f"{path}: {ref.index} is not in [0, {len(self.labels)})", field=path)
         return ref.index

@@ -42,9 +42,14 @@ def publish(job: pb.Job, models: FakeModels, better: bool) -> Mapping[str, Any]:
         "job": job.id,
         "base": base,
         "base_version": known[0].version if known else version,
+        "base_digest": known[0].digest if known else "",
         "dataset": spec.dataset,
         "recipe": spec.recipe,
-        "seed": spec.seed,
+        "parameters": {name: getattr(each, each.WhichOneof("value") or "") for name, each in spec.parameters.items()},
+        "seed": spec.seed if spec.seed < 2**53 else str(spec.seed),
+        "image_size": spec.image_size,
+        "max_training_seconds": spec.max_seconds,
+        "promote": kinds.Promotion.Name(spec.promote).lower(),
         "metrics": _FIGURES,
     }
     promote = spec.promote == kinds.ALWAYS or (spec.promote == kinds.IF_BETTER and better)

@@ -16,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client import _fake_finetune
 from ouzel_client._fake_models import FakeModels
+from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
@@ -57,6 +58,8 @@ class FakeJobs:
             return pb.ListJobsResponse(jobs=listed)
         job = self._find(request.id, context)
         if name == "DeleteJob":
+            if job.message.state not in _FINAL:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{request.id} has not ended")
             del self._jobs[request.id]
             return Empty()
         if name == "ListArtifacts":
@@ -73,7 +76,9 @@ class FakeJobs:
         if name == "DownloadArtifact":
             yield from self._download(job, request, context)
             return
-        sent = request.after_sequence
+        sent, last = request.after_sequence, job.message.last_sequence
+        if not 0 <= sent <= last:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"after_sequence: {sent} is not within 0..{last}")
         for count in range(10**9):
             if count == self.cut:
                 self.cut = None
@@ -104,6 +109,7 @@ class FakeJobs:
                 priority=request.priority,
                 request_id=request.request_id,
             )
+            message.create_time.GetCurrentTime()
             job = self._jobs[message.id] = _FakeJob(message, body)
         _move(job, pb.Job.QUEUED)
         return message
@@ -124,6 +130,10 @@ class FakeJobs:
         if name == "CancelJob" and not ended:
             _move(job, pb.Job.CANCELLED)
         elif name == "RetryJob":
+            if job.message.state not in (pb.Job.FAILED, pb.Job.CANCELLED):
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} is neither FAILED nor CANCELLED")
+            job.message.ClearField("error")
+            job.message.ClearField("start_time")
             _move(job, pb.Job.QUEUED)
         elif name in ("PauseJob", "ResumeJob"):
             if ended:
@@ -196,7 +206,13 @@ class FakeJobs:
 
 def _move(job: _FakeJob, state: Any) -> None:
     change = pb.StateChange(previous=job.message.state, state=state, reason="pretended")
-    job.message.state = state
+    message = job.message
+    message.state = state
+    if state == pb.Job.RUNNING and not message.HasField("start_time"):
+        message.start_time.GetCurrentTime()
+    message.ClearField("end_time")
+    if state in _FINAL:
+        message.end_time.GetCurrentTime()
     _tell(job, pb.JobEvent(state_change=change))
 
 
@@ -207,6 +223,8 @@ def _tell(job: _FakeJob, event: pb.JobEvent) -> None:
     copied.time.GetCurrentTime()
     job.events.append(copied)
     job.message.last_sequence = copied.sequence
+    job.message.update_time.CopyFrom(copied.time)
+    job.message.progress.CopyFrom(settled(job.message.progress, job.message.state))
 
 
 def _fits(job: pb.Job, request: pb.ListJobsRequest) -> bool:

@@ -25,7 +25,7 @@ FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 @dataclass(frozen=True)
 class ClassLogit:
-    """A node: the logit of a class, an index or a label."""
+    """A node: the logit of a class: an index, or a text as in `Saliency.target`."""
 
     target: int | str
 
@@ -160,8 +160,9 @@ class FinetuneResult(JobResult):
 
     accuracy: share of the held-out images that it is right on, in [0, 1]; interval: where that lies with 95 %
     confidence; balanced_accuracy: mean over the classes. NaN where the worker tells none. promoted: whether callers who
-    name no version get this one. served: whether it could be asked when the job ended. pictures: curves of the
-    training, images that were taken for something else, and what the network looked at before and after.
+    name no version get this one. served: whether it could be asked when the job ended. notes: sentences about what did
+    not go as it was asked for, e.g. a time limit that left no time for fine-tuning. pictures: curves of the training,
+    images that were taken for something else, and what the network looked at before and after.
     """
 
     model: str
@@ -171,6 +172,7 @@ class FinetuneResult(JobResult):
     balanced_accuracy: float
     promoted: bool
     served: bool
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -180,7 +182,8 @@ class FinetuneResult(JobResult):
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(str(self))}</p>{super()._repr_html_()}"
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *self.notes))
+        return f"{lines}{super()._repr_html_()}"
 
 
 def _figure(image: bytes, media_type: str, caption: str) -> str:

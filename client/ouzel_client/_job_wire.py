@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
 from google.protobuf import json_format
 
-from ouzel_client._dataset_types import Dataset
 from ouzel_client._job_types import (
+    FINAL,
     Artifact,
     Channel,
     ClassLogit,
@@ -25,11 +25,12 @@ from ouzel_client._job_types import (
     PreviewEvent,
     Progress,
     ProgressEvent,
-    Promotion,
     StateEvent,
     Unit,
 )
+from ouzel_client._message import made, put
 from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
+from ouzel_protos.progress import settled
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -80,35 +81,21 @@ def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, expl
     return found
 
 
-def finetune(  # noqa: PLR0917 - as the call has them
-    base: str,
-    dataset: str | Dataset,
-    name: str,
-    recipe: str,
-    promote: Promotion,
-    values: Mapping[str, float | bool],
-    seed: int,
-    max_seconds: float,
-    image_size: int,
-) -> pb.JobSpec:
-    """Raises InvalidArgument that names the field as callers know it."""
+def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
+    """Of the arguments of the call, None where nothing was said. Raises InvalidArgument that names the field as callers
+    know it.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    for name, hint in (("base", "a model to start from"), ("dataset", "what to learn from"), ("name", "the new model")):
+        if given.get(name, "") == "":
+            raise InvalidArgument(f"{name}: name {hint}, or with like= a model whose run to repeat", field=name)
+    promote = given.pop("promote", "if_better")
     if not isinstance(promote, str) or promote not in _PROMOTIONS:
         raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(_PROMOTIONS)}", field="promote")
-    spec = pb.FinetuneSpec(promote=_PROMOTIONS[promote], parameters=parameters(values, flags=True))
-    fields = {
-        "base": base,
-        "dataset": getattr(dataset, "id", dataset),
-        "name": name,
-        "recipe": recipe,
-        "seed": seed,
-        "max_training_seconds": max_seconds,
-        "image_size": image_size,
-    }
-    for field, value in fields.items():
-        try:
-            setattr(spec, field.replace("_training", ""), value)
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(f"{field}: {value!r:.80} cannot be sent ({error})", field=field) from None
+    values = parameters(given.pop("parameters", {}), flags=True)
+    spec = made(pb.FinetuneSpec, promote=_PROMOTIONS[promote], parameters=values, recipe="lp_ft")
+    for field, value in given.items():
+        put(spec, field.replace("_training", ""), getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)
 
 
@@ -121,6 +108,22 @@ def states(names: Sequence[str]) -> list[Any]:
 
 def state(number: int) -> Any:
     return pb.Job.State.Name(number)
+
+
+def model(job: pb.Job) -> str:
+    """The model that a job is about; of a fine-tuning the new one, with its version once there is one."""
+    kind = job.spec.WhichOneof("kind")
+    if kind is None:
+        return ""
+    if kind != "finetune":
+        return str(getattr(job.spec, kind).model)
+    version = summary(job.result).get("version") if job.state == pb.Job.SUCCEEDED else None
+    return f"{job.spec.finetune.name}@{version}" if version else job.spec.finetune.name
+
+
+def time_of(job: pb.Job, field: str) -> datetime | None:
+    found: datetime | None = getattr(job, field).ToDatetime(tzinfo=UTC) if job.HasField(field) else None
+    return found
 
 
 def event(message: pb.JobEvent) -> JobEvent:
@@ -146,6 +149,20 @@ def progress(message: pb.Progress) -> Progress:
     return Progress(message.step, message.steps, message.phase)
 
 
+def follow(job: pb.Job, event: pb.JobEvent) -> None:
+    """What a change of state tells of the job itself, as the worker would answer then."""
+    now = event.state_change.state
+    job.state = now
+    job.progress.CopyFrom(settled(job.progress, now))
+    if now == pb.Job.RUNNING and not job.HasField("start_time"):
+        job.start_time.CopyFrom(event.time)
+    elif pb.Job.State.Name(now) in FINAL:
+        job.end_time.CopyFrom(event.time)
+    elif pb.Job.State.Name(event.state_change.previous) in FINAL:  # retried
+        for gone in ("start_time", "end_time", "error"):
+            job.ClearField(gone)
+
+
 def artifact(message: pb.Artifact) -> Artifact:
     return Artifact(message.name, message.media_type, message.size, message.sha256)
 
@@ -169,6 +186,7 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         balanced_accuracy=figures.get("balanced_accuracy", math.nan),
         promoted=figures.get("promoted", False),
         served=figures.get("served", False),
+        notes=tuple(figures.get("notes", ())),
     )
 
 
@@ -200,15 +218,15 @@ def failure(job: pb.Job) -> JobFailed | JobCancelled:
 def _node(node: Node, where: str) -> pb.Node:
     try:
         if isinstance(node, ClassLogit):
-            named = isinstance(node.target, str)
-            ref = explain_pb2.ClassRef(**{"label" if named else "index": node.target})  # type: ignore[arg-type]
-            return pb.Node(logit=ref)
+            named = "label" if isinstance(node.target, str) else "index"
+            return pb.Node(logit=made(explain_pb2.ClassRef, **{named: node.target}))
         if isinstance(node, Channel):
-            return pb.Node(channel=pb.Channel(layer=node.layer, channel=node.channel))
+            return pb.Node(channel=made(pb.Channel, layer=node.layer, channel=node.channel))
         if isinstance(node, Unit):
-            return pb.Node(unit=pb.Unit(layer=node.layer, channel=node.channel, x=node.x, y=node.y))
+            place = {name: value for name, value in (("x", node.x), ("y", node.y)) if value is not None}
+            return pb.Node(unit=made(pb.Unit, layer=node.layer, channel=node.channel, **place))
         if isinstance(node, Direction):
-            return pb.Node(direction=pb.Direction(layer=node.layer, weights=node.weights))
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"{where}: {node!r:.200} cannot be sent ({error})", field=where) from None
+            return pb.Node(direction=made(pb.Direction, layer=node.layer, weights=node.weights))
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}.{error}", field=where) from None
     raise InvalidArgument(f"{where}: {node!r:.80} is no ClassLogit, Unit, Channel or Direction", field=where)

@@ -14,6 +14,7 @@ from ouzel_client import _images
 from ouzel_client._settings import MAX_REQUEST_BYTES
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import tensors
+from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
@@ -35,7 +36,7 @@ _DTYPES: dict[Any, Any] = {"float32": Tensor.FLOAT32, "float16": Tensor.FLOAT16}
 
 @dataclass(frozen=True)
 class Contrast:
-    """A target: why `a` and not `b`, the logit of a minus that of b. Each is an index or a label."""
+    """A target: why `a` and not `b`, the logit of a minus that of b. Each is an index or a text, as a target."""
 
     a: Class
     b: Class
@@ -55,8 +56,9 @@ Target: TypeAlias = int | str | Contrast | Top | None
 class When:
     """Saliency is computed only if every stated condition on the prediction holds.
 
-    score_below: the probability of the predicted class is less, in [0, 1]. entropy_above: the entropy of the
-    probabilities, in nats, is more. labels: the predicted label is one of these.
+    score_below: the probability of the predicted class is less, in [0, 1]; of a model with one logit that of its one
+    class. entropy_above: the entropy of the probabilities, in nats, is more. labels: the predicted class is one of
+    these, texts as in a target.
     """
 
     score_below: float | None = None
@@ -73,7 +75,8 @@ class When:
 class Saliency:
     """One saliency map to compute: `Saliency("grad_cam", layer="blocks.6")`.
 
-    target: None for the predicted class (or the default of the call), an index, a label, Contrast or Top.
+    target: None for the predicted class (or the default of the call), an index, a text, Contrast or Top. A text is a
+    label; digits that are no label of the model are an index; "label:1" and "index:1" say which is meant.
     reduction: how channels become one value per pixel; None leaves it to the method, "none" keeps them.
     size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
     parameters: those of the method, by name: numbers, texts, flags. One that is an image, such as the baseline of
@@ -149,11 +152,11 @@ def _request(wish: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
     if not isinstance(wish.method, str) or not wish.method:
         raise InvalidArgument(f"{path}.method: {wish.method!r} is not a method's name", field=f"{path}.method")
     request = pb.SaliencyRequest(
-        method=wish.method,
+        method=text(wish.method, f"{path}.method"),
         reduction=REDUCTIONS[wish.reduction],
         dtype=_DTYPES[wish.dtype],
         size=SIZES[wish.size],
-        parameters={name: _parameter(value, f"{path}.{name}") for name, value in wish.parameters.items()},
+        parameters={text(name, path): _parameter(value, f"{path}.{name}") for name, value in wish.parameters.items()},
     )
     target = default if wish.target is None else wish.target
     if target is not None:
@@ -170,16 +173,20 @@ def _target(target: Target, path: str) -> pb.Target:
                 raise InvalidArgument(f"{path}: top {target.count} is less than 1", field=path)
             return pb.Target(top=target.count)
         case str():
-            return pb.Target(label=target)
+            return pb.Target(label=text(target, path))
     return pb.Target(index=_integer(target, path, bits=64))
 
 
 def _class(value: Class, path: str) -> pb.ClassRef:
-    return pb.ClassRef(label=value) if isinstance(value, str) else pb.ClassRef(index=_integer(value, path, bits=64))
+    return (
+        pb.ClassRef(label=text(value, path))
+        if isinstance(value, str)
+        else pb.ClassRef(index=_integer(value, path, bits=64))
+    )
 
 
 def _condition(when: When) -> pb.Condition:
-    condition = pb.Condition(labels=when.labels)
+    condition = pb.Condition(labels=[text(label, "when.labels") for label in when.labels])
     for name in ("score_below", "entropy_above"):
         value = getattr(when, name)
         if value is not None:
@@ -198,7 +205,7 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
         case Real():
             return pb.Parameter(number=float(value))
         case str():
-            return pb.Parameter(text=value)
+            return pb.Parameter(text=text(value, path))
         case np.ndarray():
             try:
                 return pb.Parameter(tensor=tensors.encode(value))
@@ -211,6 +218,17 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
     except InvalidArgument as error:
         raise InvalidArgument(f"{path}: {error.message}", field=path) from None
     return pb.Parameter(tensor=Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data))
+
+
+def text(value: Any, path: str) -> str:
+    """The text, if it can be sent: names of files on Linux may hold bytes that are no text. Raises InvalidArgument."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{path}: {value!r:.80} is not a text", field=path)
+    if not is_encodable(value):
+        raise InvalidArgument(
+            f"{path}: {shown(value, 80)} is no text of Unicode: it holds a lone surrogate", field=path
+        )
+    return value
 
 
 def _integer(value: Any, path: str, *, bits: int) -> int:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ouzel import models
 from ouzel.saliency.baselines import blurred
 
 Mode = Literal["deletion", "insertion"]
@@ -38,7 +39,7 @@ def curve(
     for first in range(0, len(counts), _CHUNK):
         images = torch.stack([torch.where(place < count, end, start) for count in counts[first : first + _CHUNK]])
         with torch.no_grad():
-            scores.append(network(images).double().softmax(dim=1)[:, target])
+            scores.append(models.probabilities(network(images).double())[:, target])
     return torch.cat(scores)
 
 

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 @click.command("maximize-local", cls=Command)
 @click.argument("model")
-@click.option("--logit", "logits", multiple=True, metavar="CLASS", help="A class: its label or index. May be repeated.")
+@click.option(
+    "--logit",
+    "logits",
+    multiple=True,
+    metavar="CLASS",
+    help="A class: its label or index (or label:TEXT, index:N). May be repeated.",
+)
 @click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel.")
 @click.option("--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle.")
 @click.option("--direction", "directions", multiple=True, metavar="LAYER:W,W,...", help="Weights for all channels.")
@@ -121,7 +127,7 @@ def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
 def _logit(text: str) -> Node:
     from ouzel.maximize import ClassLogit
 
-    return ClassLogit(int(text) if text.isdecimal() else text)
+    return ClassLogit(text)  # digits may be a label: the model's labels decide
 
 
 def _channel(text: str) -> Node:

@@ -31,8 +31,15 @@ def models() -> None:
 @models.command()
 @click.argument("name")
 @click.option("--arch", required=True, help="torchvision:NAME or timm:NAME, such as timm:tf_efficientnet_lite0.")
-@click.option("--weights", required=True, type=click.Path(path_type=Path), help=".safetensors, .pth or .pt file.")
-@click.option("--labels", required=True, help="imagenet, or a text file with one label per line.")
+@click.option(
+    "--weights",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A state dict or checkpoint: .safetensors, .pth, .pt, .ckpt or .bin.",
+)
+@click.option(
+    "--labels", required=True, help="imagenet, a text file with one label per line, or TorchServe's index_to_name.json."
+)
 @click.option(
     "--match",
     type=click.Choice(["name", "order"]),

@@ -50,7 +50,9 @@ def _from_picture(picture: Image.Image, model: models.Model) -> Input:
 def _from_tensor(data: bytes, model: models.Model) -> Input:
     try:
         array = tensors.decode(Tensor.FromString(data))
-    except (DecodeError, ValueError) as error:
+    except DecodeError:  # its text is about classes of Python
+        raise InvalidArgument(f"tensor: {len(data)} bytes are not a serialised Tensor", field="tensor") from None
+    except ValueError as error:
         raise InvalidArgument(f"tensor: {error}", field="tensor") from None
     return _from_array(array, model)
 

@@ -1,9 +1,10 @@
 """ExplainOptions from what callers send: the serialised message, or JSON written by hand.
 
 JSON is the form for curl: `{"saliency": ["guided", {"method": "grad_cam", "target": "tabby", "layer": "blocks.6"}]}`.
-A target is a label, an index, or one of {"contrast": [a, b]}, {"top": n}, {"rank": n}. In a saliency entry, keys that
-are not the request's own are parameters of the method; where one is an image, it is {"image": "..."}, with a PNG, JPEG
-or WebP file in base64. No message starts with a brace, so the two cannot be confused.
+A target is a class or one of {"contrast": [a, b]}, {"top": n}, {"rank": n}; a class is a number, its index, or a text,
+as `ouzel.models.label_index` takes it. In a saliency entry, keys that are not the request's own are parameters of the
+method; where one is an image, it is {"image": "..."}, with a PNG, JPEG or WebP file in base64. No message starts with a
+brace, so the two cannot be confused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 
 from ouzel.errors import InvalidArgument
+from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
@@ -30,7 +32,8 @@ def parse(data: bytes | str | None) -> pb.ExplainOptions:
     """Read options in either form; none at all are the defaults. Raises InvalidArgument that names the field."""
     if not data:
         return pb.ExplainOptions()
-    raw = data.encode() if isinstance(data, str) else bytes(data)
+    # What is no Unicode comes through, to be refused where its field is known.
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if raw.lstrip()[:1] in (b"{", b"["):
         return _from_json(raw)
     try:
@@ -54,7 +57,7 @@ def _from_json(raw: bytes) -> pb.ExplainOptions:
         "when": lambda value, path: options.when.CopyFrom(_condition(value, path)),
         "estimate_only": lambda value, path: setattr(options, "estimate_only", _of(bool, value, path)),
         "timeout": lambda value, path: setattr(options, "timeout", _number(value, path)),
-        "request_id": lambda value, path: setattr(options, "request_id", _of(str, value, path)),
+        "request_id": lambda value, path: setattr(options, "request_id", _text(value, path)),
     })  # fmt: skip
     return options
 
@@ -65,10 +68,10 @@ def _saliency_list(value: Any, path: str) -> list[pb.SaliencyRequest]:
 
 def _saliency(value: Any, path: str) -> pb.SaliencyRequest:
     if isinstance(value, str):
-        return pb.SaliencyRequest(method=value)
+        return pb.SaliencyRequest(method=_text(value, path))
     request = pb.SaliencyRequest()
     _apply(value, path, {
-        "method": lambda v, p: setattr(request, "method", _of(str, v, p)),
+        "method": lambda v, p: setattr(request, "method", _text(v, p)),
         "target": lambda v, p: request.target.CopyFrom(_target(v, p)),
         "reduction": lambda v, p: setattr(request, "reduction", _choice(v, _REDUCTIONS, p)),
         "dtype": lambda v, p: setattr(request, "dtype", _choice(v, _DTYPES, p)),
@@ -104,7 +107,7 @@ def _contrast(value: Any, path: str) -> pb.Contrast:
 
 def _class_ref(value: Any, path: str) -> pb.ClassRef:
     if isinstance(value, str):
-        return pb.ClassRef(label=value)
+        return pb.ClassRef(label=_text(value, path))
     return pb.ClassRef(index=_integer(value, path, bits=64))
 
 
@@ -113,7 +116,7 @@ def _condition(value: Any, path: str) -> pb.Condition:
     _apply(value, path, {
         "score_below": lambda v, p: setattr(condition, "score_below", _number(v, p)),
         "entropy_above": lambda v, p: setattr(condition, "entropy_above", _number(v, p)),
-        "labels": lambda v, p: condition.labels.extend(_of(str, label, p) for label in _of(list, v, p)),
+        "labels": lambda v, p: condition.labels.extend(_text(label, p) for label in _of(list, v, p)),
     })  # fmt: skip
     return condition
 
@@ -127,7 +130,7 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
         case float():
             return pb.Parameter(number=value)
         case str():
-            return pb.Parameter(text=value)
+            return pb.Parameter(text=_text(value, path))
         case {"image": str() as text}:
             return pb.Parameter(tensor=_file(text, path))
     raise InvalidArgument(f"{path}: {value!r:.80} is neither a number, a text, a flag nor an image", field=path)
@@ -151,6 +154,8 @@ def _apply(
     """Hand each entry of a JSON object to its setter; unknown keys go to `otherwise` or are refused."""
     prefix = "" if path == "options" else f"{path}."
     for key, entry in _of(dict, value, path).items():
+        if not is_encodable(key):
+            raise InvalidArgument(f"{path}: the key {shown(key, 80)} is no text of Unicode", field=path)
         if key in setters:
             setters[key](entry, prefix + key)
         elif otherwise is not None:
@@ -161,8 +166,16 @@ def _apply(
 
 def _of(kind: type[_T], value: Any, path: str) -> _T:
     if not isinstance(value, kind):
-        raise InvalidArgument(f"{path}: {value!r} is not a {_JSON_NAMES[kind]}", field=path)
+        raise InvalidArgument(f"{path}: {value!r:.80} is not a {_JSON_NAMES[kind]}", field=path)
     return value
+
+
+def _text(value: Any, path: str) -> str:
+    """JSON can spell halves of characters, lone surrogates, that no text holds."""
+    text = _of(str, value, path)
+    if not is_encodable(text):
+        raise InvalidArgument(f"{path}: {shown(text, 80)} is no text of Unicode: it holds a lone surrogate", field=path)
+    return text
 
 
 _JSON_NAMES: dict[type, str] = {bool: "boolean", str: "string", list: "list", dict: "JSON object"}
@@ -170,6 +183,8 @@ _JSON_NAMES: dict[type, str] = {bool: "boolean", str: "string", list: "list", di
 
 def _integer(value: Any, path: str, *, bits: int = 32) -> int:
     bound = 2 ** (bits - 1)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has numbers only: 5.0 and 1e9 are whole
     if isinstance(value, bool) or not isinstance(value, int) or not -bound <= value < bound:
         raise InvalidArgument(f"{path}: {value!r} is not an integer of {bits} bits", field=path)
     return value

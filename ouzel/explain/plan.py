@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
@@ -32,6 +33,7 @@ DTYPES: dict[Any, np.dtype[Any]] = {
     Tensor.FLOAT16: np.dtype("<f2"),
 }
 DEFAULT_TOP_K = 5
+_MOST_WHOLE = 2**53  # from here on not every whole number is a double
 # Room for everything of a map that is no tensor: names, caveats, parameters; and of the answer that is no map or score.
 _MAP_OVERHEAD = 2048
 _ANSWER_OVERHEAD = 2048
@@ -46,13 +48,22 @@ class Presentation:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """See `Condition` of explain.proto. classes: indices of those that the labels name, or None for all."""
+
+    score_below: float | None
+    entropy_above: float | None
+    classes: frozenset[int] | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What one row asks for, checked. presentations: one per map, in the order of the engine's answer."""
 
     top_k: int
     requests: tuple[Saliency, ...]
     presentations: tuple[Presentation, ...]
-    when: pb.Condition | None
+    when: Condition | None
     estimate_only: bool
     passes: int
     timeout: float | None
@@ -67,8 +78,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         raise InvalidArgument(
             f"request_id: {len(options.request_id)} characters; at most {limits.request_id}", field="request_id"
         )
-    if options.HasField("when"):
-        _check_condition(options.when, model)
+    when = _condition(options.when, model) if options.HasField("when") else None
     if (images := sum(_images(request) for request in options.saliency)) > limits.images:
         raise InvalidArgument(
             f"saliency: {images} images among the parameters; at most {limits.images}", field="saliency"
@@ -97,7 +107,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         top_k=top_k,
         requests=tuple(requests),
         presentations=tuple(presentations),
-        when=options.when if options.HasField("when") else None,
+        when=when,
         estimate_only=options.estimate_only,
         passes=explainer.passes(requests, height, width),
         timeout=options.timeout or None,
@@ -205,6 +215,8 @@ def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
     value = getattr(parameter, kind)
     if kind == "number" and not math.isfinite(value):
         raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
+    if kind == "number" and value.is_integer() and abs(value) < _MOST_WHOLE:
+        return int(value)  # many languages have one kind of number; where a fraction is meant, the method takes it too
     if kind == "tensor":
         try:
             array = tensors.decode(value)
@@ -214,14 +226,21 @@ def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
     return value
 
 
-def _check_condition(when: pb.Condition, model: Model) -> None:
-    if when.HasField("score_below"):
-        _within("when.score_below", when.score_below, 0, 1)
-    if when.HasField("entropy_above"):
-        _within("when.entropy_above", when.entropy_above, 0, math.log(len(model.labels)))
+def _condition(when: pb.Condition, model: Model) -> Condition:
+    score = when.score_below if when.HasField("score_below") else None
+    entropy = when.entropy_above if when.HasField("entropy_above") else None
+    if score is not None:
+        _within("when.score_below", score, 0, 1)
+    if entropy is not None:
+        _within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
+    classes: set[int] = set()
     for label in when.labels:
-        if label not in model.labels:
-            raise InvalidArgument(f"when.labels: the model has no label {label!r}", field="when.labels")
+        try:
+            classes.update(models.label_indices(model.labels, label))
+        except InvalidArgument as error:
+            told = str(error).removeprefix("label: ")
+            raise InvalidArgument(f"when.labels: {told}", field="when.labels") from None
+    return Condition(score, entropy, frozenset(classes) if when.labels else None)
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options
 from ouzel.explain.limits import Limits
@@ -164,8 +165,8 @@ class ExplainService:
             torch.stack([row.source.x for row in rows if row.source]), [row.plan.requests for row in rows if row.plan]
         )
         logits = batch.logits.float()
-        probabilities = logits.softmax(dim=1)
-        skipped = [self._skipped(row, p) for row, p in zip(rows, probabilities, strict=True)]
+        probabilities = models.probabilities(logits)
+        skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
         answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
         logits, probabilities = logits.cpu(), probabilities.cpu()
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
@@ -180,19 +181,19 @@ class ExplainService:
             if not skipped[number]:
                 envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
 
-    def _skipped(self, row: _Row, probabilities: Tensor) -> str:
+    def _skipped(self, row: _Row, logits: Tensor, probabilities: Tensor) -> str:
         """Why this row's condition does not hold, or nothing."""
         when = row.plan.when if row.plan else None
         if when is None:
             return ""
         best = int(probabilities.argmax())
         score = float(probabilities[best])
-        if when.HasField("score_below") and not score < when.score_below:
+        if when.score_below is not None and not score < when.score_below:
             return f"when.score_below: the score {score:.4f} is not below {when.score_below:g}"
-        entropy = float(torch.special.entr(probabilities).sum())
-        if when.HasField("entropy_above") and not entropy > when.entropy_above:
+        entropy = float(models.entropy(logits))
+        if when.entropy_above is not None and not entropy > when.entropy_above:
             return f"when.entropy_above: the entropy {entropy:.4f} is not above {when.entropy_above:g}"
-        if when.labels and self.model.labels[best] not in when.labels:
+        if when.classes is not None and best not in when.classes:
             return f"when.labels: the prediction {self.model.labels[best]!r} is not among them"
         return ""
 

@@ -18,9 +18,10 @@ from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.features import BATCH, Features, NoCache, file_cache
 from ouzel.finetune.head import LinearHead, choose_head, fit_head
-from ouzel.finetune.loop import Event, OnEvent, Progress, Training, progress_from
+from ouzel.finetune.loop import Event, OnEvent, Training
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
+from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import DEFAULT, Recipe, make_recipe
 from ouzel.models import Model, Preprocessing, freeze
 
@@ -31,7 +32,8 @@ class Tuned:
 
     test: figures on images that nothing was chosen by. validation: accuracy of each candidate on the validation
     images, by its name; `chosen` is the one that `network` is. history: a row of figures per epoch. logits: (N, K) of
-    the test images.
+    the test images. steps: of training that were taken, of `planned_steps` in the recipe; out_of_time: whether
+    `max_seconds` ended it. notes: sentences for people about what did not go as it was asked for; none as a rule.
     """
 
     network: nn.Module = field(repr=False)
@@ -46,6 +48,10 @@ class Tuned:
     history: tuple[Mapping[str, float], ...]
     logits: Tensor = field(repr=False)
     seconds: float
+    steps: int = 0
+    planned_steps: int = 0
+    out_of_time: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def finetune(
@@ -139,7 +145,21 @@ class _Run:
             history=tuple(progress.history),
             logits=logits,
             seconds=time.monotonic() - self.begun,
+            steps=progress.steps,
+            planned_steps=training.planned,
+            out_of_time=progress.out_of_time,
+            notes=self._notes(progress, training.planned, only_head),
         )
+
+    def _notes(self, progress: Progress, planned: int, only_head: bool) -> tuple[str, ...]:
+        if not progress.out_of_time:
+            return ()
+        limit = f"The time limit of {self.max_seconds:g} s"
+        head = "the model is the base with a new head, a logistic regression on its features"
+        if not progress.steps:
+            return (f"{limit} was over before any fine-tuning: {head}. A higher limit lets the layers learn too.",)
+        ended = f"{limit} ended the training after {progress.steps} of {planned} steps"
+        return (f"{ended}, in which nothing better was found: {head}." if only_head else f"{ended}.",)
 
     def _training(self, network: nn.Module) -> Training:
         deadline = self.begun + self.max_seconds if self.max_seconds else math.inf

@@ -19,6 +19,7 @@ from ouzel.finetune.data import Example, Split
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.pictures import Pictures, variation
+from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
 
 _DIVISOR = 5.0  # the rate begins at so much of its highest, as fastai's fine_tune has it
@@ -51,22 +52,6 @@ OnEvent = Callable[[Event], None]
 
 
 @dataclass
-class Progress:
-    """Where a training stands. history: a row of figures per epoch. elapsed: seconds of all its attempts."""
-
-    epoch: int = 0
-    step: int = 0  # within the epoch
-    stage: int = 0  # 0: the head alone, 1: all layers
-    best: dict[str, Tensor] | None = None
-    best_key: tuple[float, float] = (-1.0, 0.0)
-    improved: bool = False  # whether training has beaten what it began with
-    stale: int = 0  # epochs since it got better
-    history: list[dict[str, float]] = field(default_factory=list)
-    elapsed: float = 0.0
-    loss: float = math.nan  # of the last step
-
-
-@dataclass
 class Training:
     """network: in eval mode, all parameters asking for gradients; trained in place, and left with its best weights.
 
@@ -95,16 +80,23 @@ class Training:
         self.network.to(memory_format=torch.channels_last)
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
-        """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises."""
+        """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises.
+
+        After the deadline nothing more is trained, but for the one step without which there would be no result.
+        """
         recipe, start = self.recipe, time.monotonic() - progress.elapsed
         stages = (recipe.frozen_epochs, recipe.epochs)
+        progress.out_of_time = False
         while progress.stage < len(stages):
+            if self._is_over(progress) and any(stages[progress.stage :]):
+                progress.out_of_time = True
+                break
             all_layers = progress.stage == 1
             optimizer = self._optimizer(all_layers)
             if optimizer_state is not None:
                 optimizer.load_state_dict(optimizer_state)
                 optimizer_state = None
-            total = stages[progress.stage] * self.per_epoch
+            total, finished = stages[progress.stage] * self.per_epoch, True
             while progress.epoch < stages[progress.stage] and progress.stale < recipe.patience:
                 batches = self._batches(progress.epoch + 1000 * progress.stage)
                 self._mode(all_layers)
@@ -120,6 +112,7 @@ class Training:
                             field="parameters.learning_rate",
                         )
                     progress.step, progress.loss = progress.step + 1, loss
+                    progress.steps += 1
                     now = time.monotonic()
                     progress.elapsed = now - start
                     figures = {
@@ -134,15 +127,25 @@ class Training:
                 self._validate(progress)
                 progress.epoch, progress.step = progress.epoch + 1, 0
                 self._tell(progress, optimizer, progress.epoch * self.per_epoch, total, {"loss": progress.loss})
-                if not finished:
+                if not finished or self._is_over(progress):
                     break
-            if time.monotonic() >= self.deadline:
+            left = progress.epoch < stages[progress.stage] and progress.stale < recipe.patience
+            if not finished or (self._is_over(progress) and (left or any(stages[progress.stage + 1 :]))):
+                progress.out_of_time = True
                 break
             progress.stage, progress.epoch, progress.step, progress.stale = progress.stage + 1, 0, 0, 0
         if progress.best is not None:
             self.network.load_state_dict(progress.best)
         self.network.eval()
         return progress
+
+    @property
+    def planned(self) -> int:
+        """Steps of the whole recipe."""
+        return (self.recipe.frozen_epochs + self.recipe.epochs) * self.per_epoch
+
+    def _is_over(self, progress: Progress) -> bool:
+        return progress.best is not None and time.monotonic() >= self.deadline
 
     def classes(self, examples: tuple[Example, ...]) -> Tensor:
         return torch.tensor([self.labels[each.label] for each in examples])
@@ -263,13 +266,6 @@ class Training:
             }
 
         self.on_event(Event("training", done, total, metrics, state))
-
-
-def progress_from(state: Mapping[str, Any]) -> Progress:
-    """What `Event.state` has put down."""
-    values = dict(state["progress"])
-    values["best_key"] = tuple(values["best_key"])
-    return Progress(**values)
 
 
 @contextmanager

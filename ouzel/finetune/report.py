@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ouzel import models
 from ouzel.audit.regions import energy_inside
 from ouzel.errors import OuzelError
 from ouzel.finetune.data import Example
@@ -68,7 +69,7 @@ def make_report(base: Model, tuned: Tuned, blend: Blend) -> Report:
     try:
         maps = _Maps(base, tuned, pictures)
         classes = torch.tensor([tuned.labels.index(each.label) for each in tuned.split.test])
-        probabilities = tuned.logits.softmax(1)
+        probabilities = models.probabilities(tuned.logits)
         wrong = probabilities.argmax(1) != classes
         own = probabilities[torch.arange(len(classes)), classes]
         worst = [int(n) for n in own.argsort() if wrong[n]][:_MISTAKES]

@@ -17,7 +17,7 @@ LOGITS = ""  # stands for the layer of the logits
 
 @dataclass(frozen=True)
 class ClassLogit:
-    """The logit of a class, an index or a label."""
+    """The logit of a class: an index, or a text as `models.label_index` takes it ("tabby", "index:281")."""
 
     target: int | str
 
@@ -94,7 +94,11 @@ def readout(node: Node, shape: tuple[int, ...], labels: Sequence[str], field: st
 
 def _class(target: int | str, classes: int, labels: Sequence[str], field: str) -> int:
     if isinstance(target, str):
-        return models.label_index(labels, target)
+        try:
+            return models.label_index(labels, target, classes)
+        except InvalidArgument as error:
+            where = f"{field}.logit"
+            raise InvalidArgument(f"{where}: {str(error).removeprefix('label: ')}", field=where) from None
     _within(target, classes, f"{field}.logit")
     return target
 

@@ -13,8 +13,9 @@ from ouzel.models.images import Limits, decode, from_array, original_size
 from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
 from ouzel.models.preprocessing import Preprocessing
+from ouzel.models.probabilities import entropy, most_entropy, probabilities
 from ouzel.models.probe import Layer, cam_layer, layers
-from ouzel.names import label_index
+from ouzel.names import label_index, label_indices
 
 __all__ = [
     "Layer",
@@ -25,11 +26,15 @@ __all__ = [
     "cam_layer",
     "decode",
     "default_preprocessing",
+    "entropy",
     "freeze",
     "from_array",
     "label_index",
+    "label_indices",
     "layers",
     "load",
+    "most_entropy",
     "original_size",
+    "probabilities",
     "read_labels",
 ]

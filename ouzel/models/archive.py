@@ -61,6 +61,8 @@ def create(
         preprocessing = preprocessing_for(arch, match)
     network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
     state = weights_module.read(weights)
+    if match == "name":
+        state = weights_module.named_for(state, network)
     _check_classes(state, network, len(label_names))
     card = Card(name=name, version=version, arch=arch, labels=label_names, preprocessing=preprocessing)
     path = Path(store) / f"{name}.mar"
@@ -167,8 +169,9 @@ def _check_classes(state: dict[str, Tensor], network: nn.Module, labels: int) ->
     last_name, last = list(network.state_dict().items())[-1]
     theirs = state.get(last_name)
     if theirs is not None and last.shape == (labels,) and theirs.ndim == 1 and len(theirs) != labels:
+        advice = "; give one label, that of the class whose probability is the sigmoid" if len(theirs) == 1 else ""
         raise InvalidArgument(
-            f"labels: {labels} of them, but the weights tell {len(theirs)} classes apart", field="labels"
+            f"labels: {labels} of them, but the weights tell {len(theirs)} classes apart{advice}", field="labels"
         )
 
 

@@ -37,17 +37,18 @@ class Card:
     lineage: Mapping[str, Any] | None = None
 
     def to_json(self) -> bytes:
-        """The same card always gives the same bytes. Raises InvalidArgument for a lineage that cannot be written."""
+        """The same card always gives the same bytes. Raises InvalidArgument for wrong labels or lineage."""
+        labels = check_labels(self.labels)
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "ouzel": self.ouzel,
             "name": self.name,
             "version": self.version,
             "arch": self.arch,
-            "num_classes": len(self.labels),
+            "num_classes": len(labels),
             "in_channels": self.preprocessing.channels,
             "preprocessing": self.preprocessing.to_dict(),
-            "labels": list(self.labels),
+            "labels": list(labels),
             "weights": {"file": "weights.safetensors", "digest": self.digest},
         }
         if check_lineage(self.lineage) is not None:
@@ -87,7 +88,7 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
         raise FailedPrecondition("model.json: labels is not a list")
     if values.get("num_classes") != len(card.labels) or values.get("in_channels") != card.preprocessing.channels:
         raise FailedPrecondition("model.json: num_classes or in_channels contradicts labels or preprocessing")
-    return card, dict(values)
+    return card, {**values, "labels": list(card.labels)}
 
 
 def check_lineage(lineage: object) -> Mapping[str, Any] | None:

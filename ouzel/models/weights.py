@@ -11,62 +11,52 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.models import checkpoints
 
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 MATCHES = ("name", "order")
 _COUNTER = "num_batches_tracked"  # of BatchNorm, used in training alone; older files lack it
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU, by name.
+    """The tensors of a file that ends in one of SUFFIXES, on the CPU, by the names that they have there.
 
-    The only place where a pickle is opened, and then for tensors alone (`weights_only`). A surrounding
-    {"state_dict": ...} or {"model": ...} and a "module." before every name are taken off.
-    Raises NotFound or InvalidArgument.
+    The only place where a pickle is opened, and then for tensors alone (`weights_only`). Of a checkpoint it is what
+    `checkpoints.state_dict` finds. Raises NotFound or InvalidArgument.
     """
     path = Path(path)
     if not path.is_file():
         raise NotFound(f"weights: {path} is no file", field="weights")
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise InvalidArgument(f"weights: {path.name} does not end in .safetensors, .pth or .pt", field="weights")
+    if path.suffix not in SUFFIXES:
+        raise InvalidArgument(f"weights: {path.name} does not end in one of {', '.join(SUFFIXES)}", field="weights")
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on broken files torch's unpickler raises whatever comes, struct.error and so on
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InvalidArgument(
-            f"weights: {path.name} is not a file of tensors ({reason:.200})", field="weights"
-        ) from error
-    return _unwrapped(content, path.name)
+        reason = checkpoints.reason(path, error)
+        raise InvalidArgument(f"weights: {path.name} is not a file of tensors: {reason}", field="weights") from error
+    return checkpoints.state_dict(content, path.name)
 
 
 def match(state: Mapping[str, Tensor], network: nn.Module, by: str = "name") -> dict[str, Tensor]:
     """`state` under the names of the network's state dict: complete, float32 (counters int64), every value finite.
 
-    `by="order"` pairs the n-th tensor with the network's n-th, names unseen, counters aside; only if all shapes agree.
+    By name, what wrappers put before the names is taken off, see `checkpoints.unprefixed`. `by="order"` pairs the n-th
+    tensor with the network's n-th, names unseen, counters aside; only if all shapes agree.
     The tensors are copies. Raises InvalidArgument naming the first that do not fit.
     """
     if by not in MATCHES:
         raise InvalidArgument(f"match: {by!r} is not one of {', '.join(MATCHES)}", field="match")
     wanted = network.state_dict()
-    paired = _by_name(state, wanted) if by == "name" else _by_order(state, wanted)
+    paired = _by_name(named_for(state, network), wanted) if by == "name" else _by_order(state, wanted)
     return {name: _checked(name, paired.get(name, tensor), tensor) for name, tensor in wanted.items()}
 
 
-def _unwrapped(content: Any, filename: str) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise InvalidArgument(f"weights: {filename} holds no tensors by name", field="weights")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise InvalidArgument(
-                f"weights: {filename} holds {type(value).__name__} at {name!r}, not a tensor", field="weights"
-            )
-    prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name.removeprefix(prefix): value for name, value in content.items()}
+def named_for(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """`state` without what wrappers put before the network's names. Raises InvalidArgument if that is not clear."""
+    return checkpoints.unprefixed(state, [name for name in network.state_dict() if not name.endswith(_COUNTER)])
 
 
 def _by_name(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

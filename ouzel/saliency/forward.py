@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ouzel import models
 from ouzel.errors import DeadlineExceeded, FailedPrecondition
 from ouzel.saliency.method import Facts, Rule, Want
 from ouzel.saliency.prepare import Prepared
@@ -186,7 +187,7 @@ class ForwardRows:
         return (self.logits * cotangent(self.targets, self.logits)).sum(dim=1)
 
     def probability(self) -> Tensor:
-        return (self.logits.softmax(dim=1) * cotangent(self.targets, self.logits)).sum(dim=1)
+        return (models.probabilities(self.logits) * cotangent(self.targets, self.logits)).sum(dim=1)
 
     def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> ForwardRows:
         if self.deadline is not None and time.monotonic() > self.deadline:

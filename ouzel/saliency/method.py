@@ -82,7 +82,7 @@ class Rows(Protocol):
         """(n,) what is explained: each row's target, a logit or a difference of two."""
 
     def probability(self) -> Tensor:
-        """(n,) the same of the softmax probabilities."""
+        """(n,) the same of the probabilities, see `ouzel.models.probabilities`."""
 
     def gradient(self, want: Want) -> Tensor:
         """(n, ...) gradient that the method said it wants."""

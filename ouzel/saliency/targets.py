@@ -32,13 +32,14 @@ class Top:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Why `a` and not `b`: logit of a minus logit of b. Classes by index or label."""
+    """Why `a` and not `b`: logit of a minus logit of b. Classes by index or text, as a target."""
 
     a: int | str
     b: int | str
 
 
-# None is the predicted class, an int a class index, a str a label.
+# None is the predicted class, an int a class index, a str what `models.label_index` takes: a label, or digits that are
+# no label, or "index:3" or "label:3".
 Target = None | int | str | Rank | Contrast | Top
 
 
@@ -61,6 +62,8 @@ def expand(target: Target, classes: int, labels: Sequence[str] = ()) -> list[Ran
         case Top(count):
             _check("top", count, 1, classes)
             return [Rank(place) for place in range(count)]
+        case Contrast() if classes == 1:
+            raise InvalidArgument("target: the model has one class, and none to contrast it with", field="target")
         case Contrast(a, b):
             first, second = (_class_index(c, classes, labels) for c in (a, b))
             if first == second:
@@ -74,9 +77,9 @@ def expand(target: Target, classes: int, labels: Sequence[str] = ()) -> list[Ran
 def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:
     if isinstance(ref, str):
         try:
-            return models.label_index(labels, ref)
+            return models.label_index(labels, ref, classes)
         except InvalidArgument as error:
-            raise InvalidArgument(f"target: {error}", field="target") from None
+            raise InvalidArgument(f"target: {str(error).removeprefix('label: ')}", field="target") from None
     _check("class index", ref, 0, classes - 1)
     return ref
 

@@ -104,7 +104,7 @@ class Keeper:
         """Why the part has to be started again; "" if it need not."""
         pid, patience, now = self._part.pid(), self._patience, time.monotonic()
         if pid is None:
-            return "its process has ended"
+            return f"{self.name} was not running"
         if now - self._asked < min(patience.ask, patience.hung_after / 4):
             return ""
         why = self._part.ask(min(patience.answer, patience.hung_after))
@@ -117,11 +117,11 @@ class Keeper:
         silent = self._asked - self._answered
         if silent < patience.hung_after * (patience.busy if computes else 1.0):
             return ""
-        return f"process {pid} has not answered for {silent:.0f} s ({why})"
+        return f"{self.name}, process {pid}, has not answered for {silent:.0f} s ({why})"
 
     def _restart(self, reason: str) -> None:
         name = self.name
-        logger.warning("%s: %s; it is started again", name, reason)
+        logger.warning("%s; it is started again", reason)
         while not self._stopping.is_set():
             pause = self._patience.pause(self._tries)
             self._tell(reason=reason, next=time.time() + pause)

@@ -106,7 +106,15 @@ def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
     if found.state not in (State.FAILED, State.CANCELLED):
         raise _not_in(found, "retried", "FAILED or CANCELLED")
     _room(c, owner, limits)
-    anew = {"error": None, "ended": None, "ran": 0.0, "lost": 0, "memory_deaths": 0, "batch_scale": 1.0}
+    anew = {
+        "error": None,
+        "started": None,
+        "ended": None,
+        "ran": 0.0,
+        "lost": 0,
+        "memory_deaths": 0,
+        "batch_scale": 1.0,
+    }
     return rows.move(c, found, State.QUEUED, "retry asked for", **anew)
 
 

@@ -17,6 +17,7 @@ from enum import IntEnum
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
 
@@ -107,7 +108,7 @@ class Job:
             spec=self.spec,
             state=int(self.state),  # type: ignore[arg-type]
             attempt=self.attempt,
-            progress=self.progress,
+            progress=settled(self.progress, int(self.state)),
             create_time=timestamp(self.created),
             update_time=timestamp(self.updated),
             error=self.error,

@@ -28,6 +28,7 @@ from ouzel.worker.interceptor import TokenInterceptor
 from ouzel.worker.local import LocalExecutor
 from ouzel.worker.model_service import ModelService
 from ouzel.worker.options import WorkerOptions, slots
+from ouzel.worker.readable import ReadableInterceptor
 from ouzel.worker.runner import Places, Runner
 from ouzel.worker.service import JobService
 from ouzel.worker.store import Store, open_store
@@ -111,7 +112,9 @@ async def _listening(
         kinds=options.kinds,
     )
     server = grpc.aio.server(
-        interceptors=[TokenInterceptor(known)], options=_SETTINGS, maximum_concurrent_rpcs=_MOST_CALLS
+        interceptors=[TokenInterceptor(known), ReadableInterceptor()],
+        options=_SETTINGS,
+        maximum_concurrent_rpcs=_MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
     models = ModelService(catalogue, known, serving=options.serving)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel.errors import InvalidArgument, Unavailable
+from ouzel.errors import InvalidArgument, NotFound, Unavailable
 from ouzel.worker import kinds, requests
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalogue import Catalogue
@@ -84,22 +84,28 @@ class JobService(JobServiceServicer):
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.JobEvent]:
         if request.after_sequence < 0:
             raise InvalidArgument(f"after_sequence: {request.after_sequence} is negative", field="after_sequence")
-        owner = self._owner(context)
         job = await self._get(context, request.id)
         sent = request.after_sequence
-        with self._watches.watch(request.id, max(sent, job.last_sequence)) as watch:
+        if sent > job.last_sequence:
+            raise InvalidArgument(
+                f"after_sequence: {sent} is beyond the last event of {job.id}, {job.last_sequence}",
+                field="after_sequence",
+            )
+        with self._watches.watch(request.id, job.last_sequence) as watch:
             events: list[pb.JobEvent] | None = None
+            final = False  # whether what was sent last is the event of a final state
             while not self._watches.closing:
                 if events is None:
-                    events = await self._run(self._store.events, owner, request.id, sent, _READ)
+                    events = await self._unsent(context, request.id, sent, final)
+                    if events is None:
+                        return
                 for event in events:
                     yield event
-                    sent = event.sequence
-                if await self._is_over(context, request.id, events):
-                    return
-                # As many as were asked for: there may be more. None in time: others may have written.
-                full = len(events) == _READ
-                events = watch.take(sent) if not full and await watch.news() else None
+                    sent, final = event.sequence, _is_final(event)
+                # As many as were asked for: there may be more. After a final state there may be none, or a retry. None
+                # in time: others may have written.
+                look = len(events) == _READ or (bool(events) and final)
+                events = watch.take(sent) if not look and await watch.news() else None
         raise Unavailable("the worker is stopping")
 
     @unary
@@ -159,12 +165,17 @@ class JobService(JobServiceServicer):
             yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=found if first else None)
             offset, first = offset + len(chunk), False
 
-    async def _is_over(self, context: Context, name: str, events: list[pb.JobEvent]) -> bool:
-        """Whether the last of them is the last of all: a job that has ended may be queued again."""
-        if not events or not events[-1].HasField("state_change") or State(events[-1].state_change.state) not in FINAL:
-            return False
-        job = await self._get(context, name)
-        return job.state in FINAL and job.last_sequence == events[-1].sequence
+    async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
+        """The events after `sent`; None if there is none and, as the job stands, will be none."""
+        try:
+            job = await self._get(context, name)
+        except NotFound:
+            if final:  # deleted since, and all of it was sent
+                return None
+            raise
+        if sent >= job.last_sequence:
+            return None if job.state in FINAL else []
+        return await self._run(self._store.events, job.owner, name, sent, _READ)
 
     async def _get(self, context: Context, job: str) -> Job:
         return await self._run(self._store.get, self._owner(context), job)
@@ -181,3 +192,7 @@ class JobService(JobServiceServicer):
 
     async def _run(self, function: Callable[..., T], *args: Any, **more: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **more))
+
+
+def _is_final(event: pb.JobEvent) -> bool:
+    return event.HasField("state_change") and State(event.state_change.state) in FINAL

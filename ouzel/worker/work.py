@@ -51,9 +51,9 @@ class Stopped(Exception):
 
 
 class Work:
-    """job, owner: ids. models: folder of the model store. cache: a folder for what later jobs may find useful. uploads:
-    the data sets of callers. datasets: folders that callers may name. checkpoint: what an earlier attempt
-    has saved, None at the first. batch_scale: 1, less after running out of memory: work on so much at a time.
+    """job, owner: ids. attempt: from 1 on. models: folder of the model store. cache: a folder for what later jobs may
+    find useful. uploads: the data sets of callers. datasets: folders that callers may name. checkpoint: what an earlier
+    attempt has saved, None at the first. batch_scale: 1, less after running out of memory: work on so much at a time.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Work:
         self.checkpoint = checkpoint
         self._store, self._lease, self._artifacts = store, lease, artifacts
         self._stop, self._serving = stop, serving
-        self.job, self.owner = lease.job, owner
+        self.job, self.attempt, self.owner = lease.job, lease.attempt, owner
         self.uploads = Datasets(uploads or Path())
         self.cache = cache or models / ".cache"
         self._checkpoint_seconds = checkpoint_seconds

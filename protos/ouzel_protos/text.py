@@ -6,12 +6,13 @@ them (NFC). Every label and path is kept composed, and what a caller sends is co
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 LONGEST_LABEL = 200  # characters
 # Control characters, surrogates, and the two separators that break a line. Joiners (ZWJ, ZWNJ), which Persian, Sinhala
 # and emoji need, and spaces of other widths are text.
-_BREAKS = frozenset(("Cc", "Cs", "Zl", "Zp"))
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
 def nfc(text: str) -> str:
@@ -21,7 +22,7 @@ def nfc(text: str) -> str:
 
 def is_line(text: str) -> bool:
     """Whether the text can be shown in one line: no control characters, no surrogates, no line breaks."""
-    return text.isprintable() or not any(unicodedata.category(character) in _BREAKS for character in text)
+    return text.isprintable() or _BREAKS.search(text) is None
 
 
 def is_label(text: object) -> bool:
@@ -29,6 +30,11 @@ def is_label(text: object) -> bool:
     return isinstance(text, str) and bool(text.strip()) and len(text) <= LONGEST_LABEL and is_line(text)
 
 
+def is_encodable(text: str) -> bool:
+    """Whether the text can be sent and written as UTF-8: it holds no lone surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def shown(text: str, longest: int = 200) -> str:
     """The text in quotes, for an error: what cannot be printed is escaped, a long text is cut."""
-    return ascii(text[:longest]) if any(unicodedata.category(c) == "Cs" for c in text) else repr(text[:longest])
+    return repr(text[:longest]) if is_encodable(text) else ascii(text[:longest])

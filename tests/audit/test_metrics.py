@@ -128,3 +128,16 @@ def test_max_sensitivity_is_the_largest_relative_change(x):
     assert measured == pytest.approx(wanted, rel=1e-6)
     assert all(0 < (one - x).abs().max() <= robustness.RADIUS * (1 + 1e-6) for one in seen[-6:])
     assert robustness.max_sensitivity(lambda inputs: torch.ones(len(inputs), 4, 4), x, samples=3) == 0
+
+
+def test_one_logit_counts_by_its_sigmoid(linear, x, weight):
+    """The difference of the logits of two classes is a network of one: the sigmoid of it is the softmax of these."""
+
+    def difference(images):
+        both = linear(images)
+        return both[:, :1] - both[:, 1:2]
+
+    values = torch.rand(12, 10, generator=torch.Generator().manual_seed(5))
+    for mode in ("deletion", "insertion"):
+        one, two = (deletion.area(net, x, values, 0, mode, steps=9) for net in (difference, linear))
+        assert one == pytest.approx(two, abs=1e-12)

@@ -65,7 +65,7 @@ def test_options_reach_the_service(run, picture, server):
     [request] = server.requests
     assert request.options["when"] == {"score_below": 0.25}
     assert request.options["top_k"] == 3
-    assert request.options["saliency"][0]["target"] == {"index": "1"}
+    assert request.options["saliency"][0]["target"] == {"label": "1"}  # what it means, the service knows
 
 
 def test_each_method_has_parameters_of_its_own(run, picture, server):
@@ -74,7 +74,7 @@ def test_each_method_has_parameters_of_its_own(run, picture, server):
         "--method", "integrated_gradients:steps=64,baseline=white",
         "--method", "smoothgrad:samples=32,of=guided,noise=0.2,reduction=none",
         "--method", "grad_cam:layer=4,target=dog,size=model",
-        "--method", "guided",
+        "--method", "guided:target=1",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     first, second, third, fourth = server.requests[0].options["saliency"]
@@ -85,6 +85,7 @@ def test_each_method_has_parameters_of_its_own(run, picture, server):
     assert third["parameters"] == {"layer": {"text": "4"}}
     assert (third["target"], third["size"], fourth["size"]) == ({"label": "dog"}, "MODEL_INPUT", "ORIGINAL_IMAGE")
     assert "parameters" not in fourth
+    assert fourth["target"] == {"label": "1"}
 
 
 def test_an_image_among_the_parameters(run, picture, png, server):
@@ -101,9 +102,11 @@ def test_an_image_among_the_parameters(run, picture, png, server):
 @pytest.mark.parametrize(
     ("args", "target"),
     [
-        (["--contrast", "cat", "1"], {"contrast": {"a": {"label": "cat"}, "b": {"index": "1"}}}),
+        (["--contrast", "cat", "1"], {"contrast": {"a": {"label": "cat"}, "b": {"label": "1"}}}),
         (["--target-top", "2"], {"top": 2}),
         (["--target", "dog"], {"label": "dog"}),
+        (["--target", "index:1"], {"label": "index:1"}),
+        (["--target", "0"], {"label": "0"}),
     ],
 )
 def test_targets(run, picture, server, args, target):
@@ -188,6 +191,8 @@ def test_labels_and_names_cannot_write_to_the_terminal(run, picture, server):
     assert "\x1b" not in result.stdout
     assert "red[bold]" in result.stdout
     assert "[red]a" in result.stdout
+    server.models["m"] = ("نی\u200cلبک",)
+    assert "نی\u200cلبک" in run("explain", picture, "--model", "m").stdout
 
 
 def test_images_of_one_name_get_files_of_their_own(tmp_path):

@@ -143,6 +143,20 @@ def test_errors_are_one_line(server: FakeServer, words: tuple[str, ...]) -> None
     assert not server.jobs._jobs
 
 
+def test_like(server: FakeServer, tmp_path: Path) -> None:
+    """Nothing need be said but whose run; whatever is said counts."""
+    said("finetune", "s3://bucket/pets", "--base", "m", "--name", "pets", "--set", "epochs=3", "--image-size", "64")
+    assert "pets version 2" in said("finetune", "--like", "pets@1")
+    spec = list(server.jobs._jobs.values())[-1].message.spec.finetune
+    assert (spec.dataset, spec.base, spec.name) == ("s3://bucket/pets", "m@1.0", "pets")
+    assert (spec.image_size, spec.parameters["epochs"].number, spec.seed) == (64, 3, 0)
+    said("finetune", DATASET, "--like", "pets@1", "--name", "cats", "--seed", "4", "--set", "flip=false")
+    spec = list(server.jobs._jobs.values())[-1].message.spec.finetune
+    assert (spec.dataset, spec.name, spec.seed, sorted(spec.parameters)) == (DATASET, "cats", 4, ["epochs", "flip"])
+    result = ouzel("finetune", "--like", "dogs@1")
+    assert (result.exit_code, "no model 'dogs@1'" in result.stderr) == (1, True)
+
+
 def test_a_job_that_failed(server: FakeServer) -> None:
     server.jobs.fail = "dataset: is no good"
     result = ouzel(*BASIC)

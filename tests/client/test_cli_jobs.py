@@ -49,7 +49,7 @@ def test_search(server: FakeServer) -> None:
     found = printed("search", "m", "--logit", "3", "--dataset", "birds", "--top-k", "2")
     assert (found["kind"], found["state"]) == ("search_activations", "SUCCEEDED")
     (job,) = server.jobs._jobs.values()
-    assert job.message.spec.search_activations.targets[0].logit.index == 3
+    assert job.message.spec.search_activations.targets[0].logit.label == "3"  # may be a label
 
 
 def test_detached(server: FakeServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,17 @@ def test_result(steps: Steps) -> None:
     assert result._repr_html_().count("<img") == len(result.pictures)
 
 
+def test_notes(steps: Steps, server: FakeServer) -> None:
+    """What did not go as it was asked for is said, and shown."""
+    job = steps(finetune(), lambda job: job.wait(30))
+    assert steps(lambda client: client.jobs.get(job.id), lambda job: job.result()).notes == ()
+    said = ["The time limit of 1 s was over <before> any fine-tuning."]
+    server.jobs._jobs[job.id].message.result.summary.update({"notes": said})
+    result = steps(lambda client: client.jobs.get(job.id), lambda job: job.result())
+    assert result.notes == tuple(said)
+    assert "<p>The time limit of 1 s was over &lt;before&gt; any fine-tuning.</p>" in result._repr_html_()
+
+
 @pytest.mark.parametrize(
     ("promote", "better", "promoted"),
     [("never", True, False), ("if_better", True, True), ("if_better", False, False), ("always", False, True)],
@@ -69,7 +81,7 @@ def test_metrics(steps: Steps) -> None:
 
 def test_what_is_sent(steps: Steps, server: FakeServer) -> None:
     parameters = {"epochs": 7, "learning_rate": 0.5, "flip": False}
-    more = {"recipe": "fine_tune", "seed": 9, "max_training_seconds": 1.5, "image_size": 64}
+    more = {"recipe": "fine_tune", "seed": 9.0, "max_training_seconds": 1.5, "image_size": 64}
     job = steps(finetune(parameters=parameters, promote="always", labels={"a": "b"}, max_seconds=90, **more))
     spec = only_spec(server).finetune
     assert (spec.base, spec.dataset, spec.name) == ("m", DATASET, "pets")
@@ -85,6 +97,82 @@ def test_what_is_sent_if_nothing_is_said(steps: Steps, server: FakeServer) -> No
     spec = only_spec(server).finetune
     assert (spec.base, spec.dataset, spec.recipe, spec.promote) == ("m@1.0", DATASET, "lp_ft", spec.IF_BETTER)
     assert (spec.seed, spec.max_seconds, spec.image_size, len(spec.parameters)) == (0, 0, 0, 0)
+
+
+@pytest.fixture
+def repeatable(steps: Steps, tmp_path: Path) -> str:
+    """Id of the data set that version 1 of "pets" has learnt from."""
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / name).write_bytes(name.encode())
+    dataset = steps(lambda client: client.datasets.upload(tmp_path / "pets")).id
+    asked = {"recipe": "fine_tune", "parameters": {"epochs": 7, "flip": False, "learning_rate": 0.5}, "seed": SEED}
+    asked |= {"image_size": 64, "max_training_seconds": 9.5, "promote": "always"}
+    steps(lambda client: client.jobs.finetune("m@1.0", dataset, name="pets", **asked), lambda job: job.wait(30))
+    return dataset
+
+
+SEED = 2**60 + 1  # no double is this number
+
+
+def last_spec(server: FakeServer) -> Any:
+    return list(server.jobs._jobs.values())[-1].message.spec.finetune
+
+
+def plain(spec: Any) -> dict[str, Any]:
+    return {name: getattr(each, each.WhichOneof("value")) for name, each in spec.parameters.items()}
+
+
+@pytest.mark.parametrize("like", ["pets", "pets@1"])
+def test_the_same_run_again(steps: Steps, server: FakeServer, repeatable: str, like: str) -> None:
+    job = steps(lambda client: client.jobs.finetune(like=like), lambda job: job.wait(30))
+    spec = last_spec(server)
+    assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m@1.0", repeatable, "pets", "fine_tune")
+    assert plain(spec) == {"epochs": 7, "flip": False, "learning_rate": 0.5}
+    assert spec.parameters["flip"].WhichOneof("value") == "flag"
+    assert (spec.seed, spec.image_size, spec.max_seconds, spec.promote) == (SEED, 64, 9.5, spec.ALWAYS)
+    assert spec.base_digest == steps(lambda client: client.models.list("m"))[0].digest
+    assert job.model == "pets@2"
+    assert steps(lambda client: client.jobs.check_finetune(like=like))["usable"]
+
+
+def test_what_is_given_beside_it_counts(steps: Steps, server: FakeServer, repeatable: str) -> None:
+    given = {"name": "birds", "seed": 0, "image_size": 0, "promote": "never", "parameters": {"epochs": 3}}
+    steps(lambda client: client.jobs.finetune("pets@1", DATASET, like="pets", **given))
+    spec = last_spec(server)
+    assert (spec.base, spec.dataset, spec.name, spec.base_digest) == ("pets@1", DATASET, "birds", "")
+    assert (spec.seed, spec.image_size, spec.max_seconds, spec.promote) == (0, 0, 9.5, spec.NEVER)
+    assert plain(spec) == {"epochs": 3, "flip": False, "learning_rate": 0.5}
+    steps(lambda client: client.jobs.finetune(like="pets@1", recipe="lp_ft"))
+    assert (last_spec(server).recipe, plain(last_spec(server))) == ("lp_ft", {})
+
+
+def test_a_run_that_cannot_be_repeated(steps: Steps, server: FakeServer, repeatable: str) -> None:
+    for like, error, said in (
+        ("cats", oc.NotFound, "no model 'cats'"),
+        ("pets@7", oc.NotFound, "there is pets@1"),
+        ("m", oc.FailedPrecondition, "was made by no job"),
+    ):
+        with pytest.raises(error, match=said) as caught:
+            steps(lambda client, like=like: client.jobs.finetune(like=like, name="x"))
+        assert caught.value.field == "like"
+    (made, _), lineage = server._store._tuned["pets"][0], dict(server._store._tuned["pets"][0][0].lineage)
+    made.lineage["base_digest"] = "sha256:" + "0" * 64
+    with pytest.raises(oc.FailedPrecondition, match="has other weights now"):
+        steps(lambda client: client.jobs.finetune(like="pets"))
+    made.lineage["base_digest"], made.lineage["base_version"], made.lineage["base"] = "", "1", "gone"
+    with pytest.raises(oc.NotFound, match="the base of pets is gone"):
+        steps(lambda client: client.jobs.finetune(like="pets"))
+    made.lineage.update(lineage)
+    del made.lineage["image_size"]
+    with pytest.raises(oc.FailedPrecondition, match="does not say image_size"):
+        steps(lambda client: client.jobs.finetune(like="pets"))
+    jobs = len(server.jobs._jobs)
+    steps(lambda client: client.datasets.delete(repeatable))
+    with pytest.raises(oc.NotFound, match=f"data set {repeatable}, which is gone"):
+        steps(lambda client: client.jobs.finetune(like="pets", image_size=64))
+    assert len(server.jobs._jobs) == jobs
+    assert steps(lambda client: client.jobs.finetune("m", DATASET, like="pets", image_size=64)).kind == "finetune"
 
 
 def test_check(steps: Steps, server: FakeServer) -> None:
@@ -115,6 +203,12 @@ def test_check(steps: Steps, server: FakeServer) -> None:
         ({"dataset": SimpleNamespace(id=7)}, "dataset"),
         ({"base": None}, "base"),
         ({"name": 5}, "name"),
+        ({"name": "\ud800"}, "name"),
+        ({"base": "\ud800"}, "base"),
+        ({"parameters": {"\ud800": 1}}, "parameters"),
+        ({"seed": 0.5}, "seed"),
+        ({"request_id": "\ud800"}, "request_id"),
+        ({"labels": {"a": "\ud800"}}, "labels"),
         ({"max_seconds": 0}, "max_seconds"),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import pickle
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,92 @@ def test_events_are_typed_and_numbered(jobs: Blocking) -> None:
     assert events[2].progress == oc.Progress(1, 3, "pretending")
     assert events[-1].state == "SUCCEEDED"
     assert events[0].time.tzinfo is not None
+
+
+@pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED", "CANCELLED"])
+def test_events_of_a_job_that_has_ended(jobs: Blocking, server: FakeServer, end: str) -> None:
+    """From whichever on, they end at once; a retry makes more of them."""
+    server.jobs.fail, server.jobs.hold = ("no" if end == "FAILED" else ""), end == "CANCELLED"
+    done = jobs(maximize, lambda job: job.cancel() if end == "CANCELLED" else job.wait(30))
+    assert done.state == end
+    last = done.last_sequence
+    for after in (0, last - 1, last):
+        events = jobs(lambda j: j.get(done.id), lambda job, after=after: job.events(after=after))
+        assert [event.sequence for event in events] == list(range(after + 1, last + 1))
+    for beyond in (last + 1, -1):
+        with pytest.raises(oc.InvalidArgument, match="after_sequence"):
+            jobs(lambda j: j.get(done.id), lambda job, beyond=beyond: job.events(after=beyond))
+    if end == "SUCCEEDED":
+        with pytest.raises(oc.FailedPrecondition):
+            jobs(lambda j: j.get(done.id), lambda job: job.retry())
+        return
+    server.jobs.fail, server.jobs.hold = "", False
+    jobs(lambda j: j.get(done.id), lambda job: job.retry())
+    more = jobs(lambda j: j.get(done.id), lambda job: job.events(after=last))
+    assert [event.sequence for event in more] == list(range(last + 1, last + 1 + len(more)))
+    assert more[-1].state == "SUCCEEDED"
+
+
+def test_what_a_job_says_of_itself(jobs: Blocking, server: FakeServer) -> None:
+    before = datetime.now(UTC)
+    job = jobs(maximize)
+    assert (job.model, job.started, job.ended, job.duration, job.priority) == ("m", None, None, None, 0)
+    assert before <= job.created <= datetime.now(UTC)
+    done = jobs(lambda j: j.get(job.id), lambda job: job.wait(30))
+    assert job.created <= done.started <= done.ended
+    assert done.duration == (done.ended - done.started).total_seconds()
+    assert (done.progress.step, done.progress.steps, done.progress.phase) == (3, 3, "")
+    listed = jobs(lambda j: j.list())[0]
+    assert (listed.model, listed.started, listed.ended, listed.last_sequence) == ("m", done.started, done.ended, 6)
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "settled"),
+    [
+        ("RUNNING", (4, 0, "searching"), (4, 0, "searching")),
+        ("SUCCEEDED", (4, 0, "searching"), (4, 4, "")),
+        ("SUCCEEDED", (0, 0, "publishing"), (0, 0, "")),
+        ("SUCCEEDED", (3, 4, "maximizing"), (4, 4, "")),
+        ("FAILED", (4, 0, "searching"), (0, 0, "searching")),
+        ("CANCELLED", (3, 4, "maximizing"), (3, 4, "maximizing")),
+        ("CANCELLED", (0, 0, ""), (0, 0, "")),
+    ],
+)
+def test_the_progress_of_a_job_that_has_ended(state: str, told: Any, settled: Any) -> None:
+    """Never so many steps of nobody knows how many."""
+    from ouzel_protos.progress import settled as settle
+    from ouzel_protos.v1 import job_pb2 as pb
+
+    step, steps, phase = told
+    found = settle(pb.Progress(step=step, steps=steps, phase=phase), pb.Job.State.Value(state))
+    assert (found.step, found.steps, found.phase) == settled
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda j: j.maximize("\ud800", logit=0), "model"),
+        (lambda j: j.maximize("m", logit="\ud800"), "targets[0]"),
+        (lambda j: j.maximize("m", layer="\ud800", channel=0), "targets[0]"),
+        (lambda j: j.maximize("m", logit=0, recipe="\ud800"), "recipe"),
+        (lambda j: j.maximize("m", logit=0, parameters={"\ud800": 1}), "parameters"),
+        (lambda j: j.maximize("m", logit=0, seed=1.5), "seed"),
+        (lambda j: j.search_activations("m", logit=0, dataset="\ud800"), "dataset"),
+        (lambda j: j.get("\ud800"), "id"),
+        (lambda j: j.list(labels={"a": "\ud800"}), "labels"),
+    ],
+)
+def test_no_text_of_unicode_is_refused_before_anything_is_sent(jobs: Blocking, call: Any, field: str) -> None:
+    with pytest.raises(oc.InvalidArgument) as caught:
+        jobs(call)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(field)
+
+
+def test_whole_floats_are_whole_numbers(jobs: Blocking, server: FakeServer) -> None:
+    jobs(lambda j: j.maximize("m", layer="a", channel=3.0, seed=1e9, images_per_target=2.0))
+    spec = only_spec(server).maximize
+    assert (spec.targets[0].channel.channel, spec.seed, spec.images_per_target) == (3, 10**9, 2)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4])

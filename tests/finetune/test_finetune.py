@@ -155,6 +155,19 @@ def test_boxes_that_leave_the_image_end_at_its_edges(tiny, colours):
     assert torch.equal(pictures.mask(far), pictures.mask(near))
 
 
+@pytest.mark.parametrize("recipe", ["feature_extractor", make_recipe("fine_tune", {"epochs": 1})])
+def test_a_base_of_one_logit_gets_a_head_for_the_new_classes(tiny, colours, recipe):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models.build(tiny.arch, num_classes=1)
+    base = dataclasses.replace(tiny, network=network, labels=("defect",))
+    tuned = finetune(base, colours, recipe)
+    assert tuned.labels == ("blue", "red")
+    assert tuned.logits.shape == (tuned.test.images, 2)
+    report = reports.make_report(base, tuned, blend)
+    assert all(set(one.overlays) == {"image", "before", "after"} for one in report.compared)
+
+
 def test_a_size_that_the_network_cannot_take_is_named(colours):
     with torch.random.fork_rng():
         torch.manual_seed(0)

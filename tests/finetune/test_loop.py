@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -185,7 +186,7 @@ def test_training_ends_when_nothing_gets_better(tiny, colours):
 
 
 def test_training_ends_in_time_with_the_best_that_there_is(tiny, colours):
-    recipe = make_recipe("lp_ft", {"epochs": 1000, "patience": 1000, "batch_size": 8})
+    recipe = make_recipe("scratch", {"epochs": 1000, "patience": 1000, "batch_size": 8})
     start = time.monotonic()
 
     def slow(event: Event) -> None:
@@ -195,6 +196,24 @@ def test_training_ends_in_time_with_the_best_that_there_is(tiny, colours):
     assert time.monotonic() - start < 60  # 1000 epochs would take several minutes
     assert tuned.history
     assert tuned.test.images
+    assert (1 <= tuned.steps < tuned.planned_steps, tuned.out_of_time) == (True, True)
+
+
+def test_no_time_for_any_fine_tuning_is_said(tiny, colours):
+    """The head is a result without a step; where there is none, there is one step."""
+    parameters = {"epochs": 2, "batch_size": 4}
+    tuned = finetune(tiny, colours, make_recipe("lp_ft", parameters), max_seconds=1e-6)
+    per_epoch = math.ceil(len(tuned.split.train) / 4)
+    assert (tuned.steps, tuned.planned_steps, tuned.out_of_time) == (0, 2 * per_epoch, True)
+    assert (tuned.history, tuned.chosen) == ((), "feature_extractor")
+    assert "before any fine-tuning" in " ".join(tuned.notes)
+    tuned = finetune(tiny, colours, make_recipe("scratch", parameters), max_seconds=1e-6)
+    assert (tuned.steps, tuned.out_of_time, len(tuned.history)) == (1, True, 1)
+    assert f"after 1 of {2 * per_epoch} steps" in " ".join(tuned.notes)
+    for recipe in ("lp_ft", "feature_extractor"):
+        chosen = make_recipe(recipe, parameters if recipe == "lp_ft" else {})
+        tuned = finetune(tiny, colours, chosen, max_seconds=600)
+        assert (tuned.steps, tuned.out_of_time, tuned.notes) == (tuned.planned_steps, False, ())
 
 
 def test_the_head_is_kept_where_training_does_not_beat_it(tiny, colours):

@@ -29,6 +29,11 @@ class Never(torch.nn.Module):
         ({"targets": [Channel("unused", 0)]}, "'unused' does not run"),
         ({"targets": [Channel("used", 2)]}, r"targets\[0\]\.channel: 2 is not within 0\.\.1"),
         ({"targets": [ClassLogit(0), ClassLogit(9)]}, r"targets\[1\]\.logit: 9 is not within 0\.\.1"),
+        (
+            {"targets": [ClassLogit("2")]},
+            r"targets\[0\]\.logit: the model has no class '2', nor is it an index in 0\.\.1",
+        ),
+        ({"targets": [ClassLogit("index:2")]}, r"nor is it an index in 0\.\.1"),
         ({"targets": [Unit("used", 0, x=14)]}, r"targets\[0\]\.x: 14 is not within 0\.\.13"),
         ({"targets": [Unit("used", 0, y=-1)]}, r"targets\[0\]\.y: -1 is not within 0\.\.13"),
         ({"targets": [Direction("used", (1.0,))]}, "1 weights for 2 channels"),

@@ -295,3 +295,22 @@ def test_broken_archives_give_the_model_or_a_clear_error(tiny_archive, tmp_path_
         assert "\n" not in str(error)  # noqa: PT017 an error is one of two good ends
     else:
         assert model.digest == models.load(tiny_archive).digest
+
+
+def test_labels_are_kept_composed(tiny_weights, tiny_arch, tmp_path):
+    """In the card that is written, and in one that was written otherwise."""
+    labels = ["Cafe\u0301", "نی\u200cلبک", *map(str, range(8))]
+    path = archive.create("scripts", tiny_arch, tiny_weights, labels, tmp_path)
+    assert models.load(path).labels[:2] == ("Caf\u00e9", "نی\u200cلبک")
+    entries = entries_of(path)
+    assert json.loads(entries["model.json"])["labels"][0] == "Caf\u00e9"
+    entries["model.json"] = entries["model.json"].replace("Caf\u00e9".encode(), "Cafe\u0301".encode())
+    card, values = archive.read_card(write(tmp_path / "other.mar", entries))
+    assert card.labels[0] == values["labels"][0] == "Caf\u00e9"
+
+
+def test_two_labels_for_one_logit_get_advice(tiny_arch, tmp_path):
+    torch.save(models.build(tiny_arch, num_classes=1).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InvalidArgument, match="2 of them, but the weights tell 1 classes apart; give one label"):
+        archive.create("two", tiny_arch, tmp_path / "w.pth", ["sound", "defect"], tmp_path)
+    assert models.load(archive.create("one", tiny_arch, tmp_path / "w.pth", ["defect"], tmp_path)).labels == ("defect",)

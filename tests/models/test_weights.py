@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections import OrderedDict
@@ -39,19 +40,103 @@ def test_what_was_written_is_read(tmp_path, suffix):
     [
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"model": OrderedDict(state), "optimizer": {"lr": 0.1}},
-        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
-        lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {0: {"step": torch.zeros(1)}}}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"module": state, "loss_scaler": None},
+        lambda state: {"state_dict": state, "class_weights": {"w": torch.zeros(4)}},
     ],
 )
-def test_wrappings_come_off(tmp_path, wrap):
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt", ".bin"])
+def test_wrappings_come_off(tmp_path, wrap, suffix):
     state = network().state_dict()
-    torch.save(wrap(state), tmp_path / "w.pth")
-    assert same(weights.read(tmp_path / "w.pth"), state)
+    path = tmp_path / f"w{suffix}"
+    torch.save(wrap(state), path)
+    assert same(weights.read(path), state)
 
 
-def test_a_prefix_of_some_names_only_stays(tmp_path):
-    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "w.pth")
-    assert list(weights.read(tmp_path / "w.pth")) == ["module.a", "b"]
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("state_dict", "state_dict_ema"), "'state_dict' and 'state_dict_ema'"),
+        (("model", "model_ema"), "'model' and 'model_ema'"),
+        (("model", "state_dict"), "'model' and 'state_dict'"),
+    ],
+)
+def test_of_two_networks_in_a_checkpoint_none_is_guessed(tmp_path, names, told):
+    state = network().state_dict()
+    averaged = {"module": {f"module.{name}": tensor for name, tensor in state.items()}}
+    torch.save(dict(zip(names, (state, averaged), strict=True)), tmp_path / "w.pth")
+    with pytest.raises(InvalidArgument, match=told) as caught:
+        weights.read(tmp_path / "w.pth")
+    assert "torch.save(" in str(caught.value)
+
+
+def longer(state, name):
+    return {name(key): tensor for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "module.{}".format,
+        "_orig_mod.{}".format,
+        "model.{}".format,
+        "module.module.{}".format,
+        "module._orig_mod.{}".format,
+        "_orig_mod.module.model.{}".format,
+        "net.{}".format,
+        "model._orig_mod.{}".format,
+        lambda key: key.replace(".", "._orig_mod.", 1),  # a part alone was compiled
+        lambda key: f"_fsdp_wrapped_module.{key.replace('.', '._checkpoint_wrapped_module.', 1)}",
+    ],
+)
+def test_what_wrappers_put_before_names_comes_off(name):
+    state = network().state_dict()
+    assert same(weights.match(longer(state, name), network()), state)
+
+
+def test_an_averaged_model_is_read():
+    averaged = torch.optim.swa_utils.AveragedModel(network())
+    assert same(weights.match(averaged.state_dict(), network()), averaged.module.state_dict())
+
+
+def test_what_data_parallel_saves_is_read(tmp_path):
+    plain = network()
+    torch.save(nn.DataParallel(plain).state_dict(), tmp_path / "w.pth")
+    assert list(weights.read(tmp_path / "w.pth")) != list(plain.state_dict())
+    assert same(weights.match(weights.read(tmp_path / "w.pth"), network()), plain.state_dict())
+
+
+class Named(nn.Module):
+    """A network whose own names begin like those of a wrapper."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = network()
+
+
+def test_a_prefix_that_is_the_networks_own_stays():
+    state = Named().state_dict()
+    assert same(weights.match(state, Named()), state)
+    assert same(weights.match(longer(state, "model.{}".format), Named()), state)
+    assert same(weights.match(longer(state, "module.{}".format), Named()), state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {**longer(s, "model.{}".format), "criterion.weight": torch.zeros(2)}, r"1 unknown \(criterion"),
+        (lambda s: {**longer(s, "model.{}".format), "normalize.mean": torch.zeros(3)}, r"1 unknown \(normalize\.mean"),
+        (lambda s: longer({k: t for k, t in s.items() if k != "3.bias"}, "module.{}".format), r"1 missing \(3\.bias\)"),
+        (lambda s: {**longer(s, "student.{}".format), **longer(s, "teacher.{}".format)}, "2 times, as 'student"),
+        (lambda s: {**s, **longer(s, "ema.{}".format)}, "2 times, as '0.bias' and 'ema.0.bias'"),
+        (lambda s: longer(s, "1.{}".format), r"fit the architecture behind '1\.'"),  # what was 0, a normalisation?
+        (lambda s: {("module." if i else "") + k: t for i, (k, t) in enumerate(s.items())}, "missing"),
+    ],
+)  # fmt: skip
+def test_prefixes_that_are_not_clear_are_refused(change, message):
+    with pytest.raises(InvalidArgument, match=message):
+        weights.match(change(dict(network().state_dict())), network())
 
 
 class _Code:
@@ -233,3 +318,28 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(InvalidArgument, match="weight holds values that are not finite"):
         weights.match(weights.read(tmp_path / "x.safetensors"), small)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("content", [network(), {"model": network(), "epoch": 3}], ids=["alone", "in a checkpoint"])
+def test_a_whole_module_gets_the_recipe(tmp_path, content, zipped):
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InvalidArgument) as caught:
+        weights.read(tmp_path / "w.pth")
+    assert 'torch.save(model.state_dict(), "weights.pth")' in str(caught.value)
+    assert "would run" in str(caught.value)
+    assert "a whole module (torch.nn.modules.container.Sequential)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_objects_are_named(tmp_path):
+    torch.save({"model": network().state_dict(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "w.pth")
+    with pytest.raises(InvalidArgument, match=r"Python object \(argparse\.Namespace\).*trust"):
+        weights.read(tmp_path / "w.pth")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_gets_its_recipe(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w.pt")
+    with pytest.raises(InvalidArgument, match=r'torch\.jit\.load\("w\.pt"\)\.state_dict\(\)'):
+        weights.read(tmp_path / "w.pt")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from ouzel_protos import text
@@ -24,6 +26,19 @@ def test_what_is_not_one_line_is_no_label(label: object) -> None:
     assert not text.is_label(label)
 
 
+def test_halves_of_characters_cannot_be_sent() -> None:
+    assert text.is_encodable("👩\u200d🔬")
+    assert not text.is_encodable("a\udce9")
+
+
 def test_what_is_shown_can_be_printed() -> None:
     assert text.shown("Caf\u00e9") == "'Caf\u00e9'"
     text.shown("caf\udce9.png").encode()
+
+
+def test_what_breaks_a_line_is_what_unicode_calls_so() -> None:
+    """Control characters, surrogates, and the separators of lines and paragraphs: of all characters that there are."""
+    for number in range(0x110000):
+        character = chr(number)
+        breaks = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        assert text.is_line(f"a{character}b") != breaks, hex(number)

@@ -51,6 +51,9 @@ def test_request(method: Any, options: dict[str, Any], field: str, message: str)
         ("wolf", "no class 'wolf'"),
         ("cow", "did you mean 'owl'"),
         ("crane", "classes 3, 4"),
+        ("5", "nor is it an index in 0..4"),
+        ("index:5", "nor is it an index in 0..4"),
+        (Contrast("cat", "index:0"), "with itself"),
         (Contrast(1, 1), "with itself"),
         (Contrast("dog", 1), "with itself"),
         (Contrast(0, 9), "9 is not"),
@@ -70,6 +73,16 @@ def test_target(target: Any, message: str, explainer: Explainer) -> None:
     assert caught.value.field == "saliency[1].target"
     assert str(caught.value).startswith("saliency[1].target: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [(), ("1", "10", "2", "3", "1")])
+@pytest.mark.parametrize(("text", "index"), [("4", 4), ("index:4", 4), ("index:1", 1), ("0", 0)])
+def test_digits_that_are_no_label_are_an_index(
+    labels: tuple[str, ...], text: str, index: int, explainer: Explainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explainer, "labels", labels)
+    found = explainer(images(1), [Saliency("gradient", target=text), Saliency("gradient", target=Contrast(text, 3))])
+    assert [one.target[0].index for one in found.maps] == [index, index]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

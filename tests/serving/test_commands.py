@@ -245,5 +245,5 @@ def test_foreground_starts_again_what_dies(ouzel: Ouzel, store: Path) -> None:
         assert ouzel("down").stdout == "Stopped.\n"
         _, complaints = up.communicate(timeout=30)
     assert up.returncode == 0
-    assert "worker: its process has ended; it is started again" in complaints
+    assert "worker was not running; it is started again" in complaints
     assert not any(map(processes.alive, started))

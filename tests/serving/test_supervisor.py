@@ -77,7 +77,7 @@ def test_what_died_is_started_once(kept) -> None:
     assert (fake.starts, keeper.record) == ([], Restarts())
     fake.pid = None
     until(lambda: keeper.record.restarts == 1)
-    assert (len(fake.starts), fake.pid, keeper.record.reason) == (1, 1001, "its process has ended")
+    assert (len(fake.starts), fake.pid, keeper.record.reason) == (1, 1001, "part was not running")
     assert abs(keeper.record.last - time.time()) < 5
     assert (keeper.record.trouble, keeper.record.starting) == ("", False)
 

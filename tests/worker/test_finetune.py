@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,10 @@ import torch
 from safetensors.torch import save_file
 
 from ouzel import models
-from ouzel.errors import AlreadyExists, InvalidArgument, NotFound
+from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from ouzel.finetune import make_recipe
+from ouzel.finetune.data import SPLITS
+from ouzel.finetune.recipes import PARAMETERS
 from ouzel.models import archive
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.store import ModelStore
@@ -40,6 +44,7 @@ from support.jobs import QUICK, ended, submit, until
 KINDS = "ouzel.worker.kinds"
 ARCH = "timm:test_resnet"
 Class = pb.JobError.Class
+SEED = 2**60 + 1
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +138,9 @@ def asked(dataset: str, recipe: str = "feature_extractor", **more) -> pb.JobSpec
         ({"image_size": 8}, InvalidArgument, "image_size"),
         ({"image_size": 10**6}, InvalidArgument, "image_size"),
         ({"promote": 77}, InvalidArgument, "promote"),
+        ({"base_digest": "sha256:" + "0" * 64}, FailedPrecondition, "base_digest"),
+        ({"recipe": "lp_ft", "parameters": {"epochs": 1e9}}, InvalidArgument, "parameters.epochs"),
+        ({"recipe": "lp_ft", "parameters": {"epochs": 2.5}}, InvalidArgument, "parameters.epochs"),
         ({"dataset": "0" * 64}, NotFound, "dataset"),
         ({"dataset": "../x"}, NotFound, "dataset"),
         ({"dataset": "s3://bucket/x"}, InvalidArgument, "dataset"),
@@ -162,7 +170,9 @@ def test_validating_alone_gives_the_report(asking: Place) -> None:
 
 def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     dataset = place.upload()
-    done = place.run(asked(dataset, "lp_ft", parameters={"epochs": 2, "learning_rate": 0.001}, seed=5))
+    parameters = {"epochs": 2.0, "learning_rate": 0.001}
+    asked_for = asked(dataset, "lp_ft", parameters=parameters, seed=SEED, image_size=40, max_seconds=3600.0)
+    done = place.run(asked_for)
     summary = dict(done.result.summary)
     assert (summary["model"], summary["version"], summary["served"]) == ("colours", "1", False)
     assert summary["accuracy"] == 1.0
@@ -181,10 +191,26 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
         "owner": "me",
         "base": "base",
         "base_digest": base.digest,
+        "base_version": base.version,
         "dataset": dataset,
-        "seed": 5,
+        "recipe": "lp_ft",
+        "seed": str(SEED),  # no double is this number
+        "image_size": 40,
+        "input_size": [40, 40],
+        "max_training_seconds": 3600.0,
+        "promote": "never",
+        "classes": ["blue", "red"],
+        "batch_scale": 1.0,
+        "attempt": 1,
     }
     assert expected.items() <= lineage.items()
+    recipe = make_recipe("lp_ft", {"epochs": 2, "learning_rate": 0.001})
+    assert lineage["parameters"] == {name: getattr(recipe, name) for name in PARAMETERS["lp_ft"]}
+    steps = 2 * math.ceil(summary["train_images"] / recipe.batch_size)
+    assert lineage["training"].items() >= {"steps": steps, "planned_steps": steps, "out_of_time": False}.items()
+    assert {part: lineage["split"][part] for part in SPLITS} == {part: summary[f"{part}_images"] for part in SPLITS}
+    assert lineage["device"].items() >= {"type": "cpu", "threads": 1, "precision": "float32"}.items()
+    assert "notes" not in lineage
     assert lineage["metrics"]["accuracy"] == 1.0
     assert torch.__version__.startswith(lineage["libraries"]["torch"])
     told = [each.metric.values for each in place.store.events("me", done.id) if each.HasField("metric")]
@@ -194,6 +220,23 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     for content, label in ((two_colours()["red/3.png"], "red"), (two_colours()["blue/4.png"], "blue")):
         x = tuned.preprocessing(models.decode(content))
         assert tuned.labels[int(tuned.network(x[None]).argmax())] == label
+    _the_same_again(place, lineage)
+
+
+def _the_same_again(place: Place, lineage: dict[str, Any]) -> None:
+    """All that a run needs is in the lineage: on the same machine, the same weights come out."""
+    names = ("dataset", "recipe", "image_size", "base_digest")
+    again = pb.FinetuneSpec(**{name: lineage[name] for name in names}, name="again", seed=int(lineage["seed"]))
+    again.base = f"{lineage['base']}@{lineage['base_version']}"
+    again.max_seconds = lineage["max_training_seconds"]
+    for name, each in lineage["parameters"].items():
+        again.parameters[name].CopyFrom(value(each))
+    repeated = place.run(pb.JobSpec(finetune=again))
+    first, second = models.load(place.models.find("colours")), models.load(place.models.find("again"))
+    assert second.digest == first.digest == repeated.result.summary["digest"]
+    told = second.card["lineage"]
+    same = ("parameters", "seed", "split", "image_size", "base_digest", "metrics", "classes")
+    assert [told[name] for name in same] == [lineage[name] for name in same]
 
 
 def _do_not_exist_for_others(place: Place, dataset: str) -> None:
@@ -219,9 +262,23 @@ def test_a_tuned_model_is_the_base_of_another_and_versions_count_up(place: Place
     assert place.models.default("colours") == "2"
 
 
+def _too_little_time_for_any_fine_tuning_is_said_everywhere(place: Place, done: Job) -> None:
+    report = json.loads(place.file(done, "report.json"))
+    (note,) = report["notes"]
+    assert "0.001 s was over before any fine-tuning" in note
+    assert list(done.result.summary["notes"]) == [note] == report["lineage"]["notes"]
+    assert note.encode() in place.file(done, "report.html")
+    logs = [each.log for each in place.store.events("me", done.id) if each.HasField("log")]
+    assert [each.level for each in logs if each.message == note] == [pb.Log.WARNING]
+    training = models.load(place.models.find("colours")).card["lineage"]["training"]
+    assert (training["steps"], training["out_of_time"], training["chosen"]) == (0, True, "feature_extractor")
+    assert done.message().progress == pb.Progress()
+
+
 def test_images_that_cannot_be_used_are_left_out_and_a_data_set_without_any_fails_the_job(place: Place) -> None:
     files = two_colours() | {"red/x.png": b"GIF89a", "red/copy.png": two_colours()["red/0.png"]}
-    done = place.run(asked(place.upload(files)))
+    done = place.run(asked(place.upload(files), "lp_ft", max_seconds=0.001))
+    _too_little_time_for_any_fine_tuning_is_said_everywhere(place, done)
     assert sum(done.result.summary[f"{part}_images"] for part in ("train", "validation", "test")) == 25
     logs = [each.log.message for each in place.store.events("me", done.id) if each.HasField("log")]
     assert any("1 of 26 images are left out" in each for each in logs)

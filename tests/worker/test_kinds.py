@@ -124,6 +124,13 @@ def test_refused_at_once(catalogue: Catalogue, spec: pb.JobSpec, error: type[Ouz
     assert str(caught.value).startswith(field)
 
 
+def test_a_whole_double_is_taken_as_steps(catalogue: Catalogue) -> None:
+    """As JSON and many languages send every number."""
+    assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=16.0)), catalogue, KINDS)
+    with pytest.raises(InvalidArgument, match=r"1000000000 is not within 1\.\.100000"):
+        requests.new_job(pb.CreateJobRequest(spec=asked(steps=1e9)), catalogue, KINDS)
+
+
 def test_the_budget_names_what_fits(catalogue: Catalogue) -> None:
     small = replace(catalogue, budget=Budget(values=64 * 64 * 3 * 10))
     assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=10)), small, KINDS)

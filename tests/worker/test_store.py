@@ -402,7 +402,12 @@ def test_retry_starts_the_counts_anew_and_keeps_the_checkpoint(store: Store) -> 
     again = store.retry(ALICE, job.id)
     assert (again.ran, again.lost, again.memory_deaths, again.batch_scale) == (0.0, 0, 0, 1.0)
     assert (again.error, again.ended, again.attempt, again.checkpoint) == (None, None, 2, "c1")
-    assert claim(store)[0].attempt == 3
+    assert again.started is None
+    third = claim(store)[0]
+    assert third.attempt == 3
+    assert third.started is not None
+    assert failed.ended is not None
+    assert third.started >= failed.ended
 
 
 def test_delete_takes_everything_along(store: Store) -> None:

@@ -15,6 +15,7 @@ from ouzel_client import _backend_async as backend
 from ouzel_client import _dataset_types as types
 from ouzel_client._dataset_types import Dataset, DatasetReport
 from ouzel_client._dataset_wire import manifest_parts, parts
+from ouzel_client._message import made
 from ouzel_client._progress import progress_bar
 from ouzel_client._sources import Boxes, Files, Source, collect
 from ouzel_client.errors import DeadlineExceeded, Unavailable
@@ -64,7 +65,7 @@ class AsyncDatasets:
 
     async def get(self, dataset: str) -> Dataset:
         """Raises NotFound."""
-        return types.dataset(await self._call("GetDataset", pb.GetDatasetRequest(id=dataset), pb.Dataset))
+        return types.dataset(await self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     async def list(self) -> AsyncIterator[Dataset]:
         """Newest first."""
@@ -79,12 +80,12 @@ class AsyncDatasets:
 
     async def delete(self, dataset: str) -> None:
         """Raises FailedPrecondition while a job needs it."""
-        await self._call("DeleteDataset", pb.DeleteDatasetRequest(id=dataset), Empty)
+        await self._call("DeleteDataset", made(pb.DeleteDatasetRequest, id=dataset), Empty)
 
     async def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
         """Have every image looked at, which takes seconds to minutes the first time."""
         return types.report(
-            await self._call("CheckDataset", pb.CheckDatasetRequest(id=dataset), pb.DatasetReport, timeout)
+            await self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
 
     async def _send(self, files: Files, progress: bool | None) -> None:

@@ -18,6 +18,7 @@ from ouzel_client import _backend_sync as backend
 from ouzel_client import _dataset_types as types
 from ouzel_client._dataset_types import Dataset, DatasetReport
 from ouzel_client._dataset_wire import manifest_parts, parts
+from ouzel_client._message import made
 from ouzel_client._progress import progress_bar
 from ouzel_client._sources import Boxes, Files, Source, collect
 from ouzel_client.errors import DeadlineExceeded, Unavailable
@@ -67,7 +68,7 @@ class Datasets:
 
     def get(self, dataset: str) -> Dataset:
         """Raises NotFound."""
-        return types.dataset(self._call("GetDataset", pb.GetDatasetRequest(id=dataset), pb.Dataset))
+        return types.dataset(self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     def list(self) -> Iterator[Dataset]:
         """Newest first."""
@@ -82,12 +83,12 @@ class Datasets:
 
     def delete(self, dataset: str) -> None:
         """Raises FailedPrecondition while a job needs it."""
-        self._call("DeleteDataset", pb.DeleteDatasetRequest(id=dataset), Empty)
+        self._call("DeleteDataset", made(pb.DeleteDatasetRequest, id=dataset), Empty)
 
     def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
         """Have every image looked at, which takes seconds to minutes the first time."""
         return types.report(
-            self._call("CheckDataset", pb.CheckDatasetRequest(id=dataset), pb.DatasetReport, timeout)
+            self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
 
     def _send(self, files: Files, progress: bool | None) -> None:

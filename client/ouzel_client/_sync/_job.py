@@ -11,12 +11,14 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ouzel_client import _job_wire as wire
 from ouzel_client._job_show import presenter
 from ouzel_client._job_types import FINAL, Artifact, JobEvent, JobResult, Progress, State
+from ouzel_client._message import made
 from ouzel_client.errors import (
     DataLoss,
     DeadlineExceeded,
@@ -68,8 +70,45 @@ class Job:
         return wire.progress(self._message.progress)
 
     @property
+    def model(self) -> str:
+        """The model that it is about, "NAME" or "NAME@VERSION"; of a fine-tuning the new one."""
+        return wire.model(self._message)
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was accepted."""
+        return wire.time_of(self._message, "create_time")
+
+    @property
+    def started(self) -> datetime | None:
+        """When it was first run; None before that."""
+        return wire.time_of(self._message, "start_time")
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended, in one way or another; None before that."""
+        return wire.time_of(self._message, "end_time")
+
+    @property
     def labels(self) -> Mapping[str, str]:
         return dict(self._message.labels)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from `started` to `ended`, or until now, pauses included. None before it ran."""
+        if self.started is None:
+            return None
+        return max(0.0, ((self.ended or datetime.now(UTC)) - self.started).total_seconds())
+
+    @property
+    def priority(self) -> int:
+        """Higher runs first."""
+        return self._message.priority
+
+    @property
+    def last_sequence(self) -> int:
+        """Number of its newest event; `events(after=...)` goes on from there."""
+        return self._message.last_sequence
 
     @property
     def done(self) -> bool:
@@ -111,15 +150,17 @@ class Job:
         self._jobs._call("DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
 
     def events(self, after: int = 0) -> Generator[JobEvent]:
-        """Every event with sequence > `after`, in order, each once; ends when the job has.
+        """Every event with sequence > `after`, in order, each once. Ends when the job has, at once if it had before and
+        no event is left. One that is retried later has more: ask again, after the last that you have.
 
         A lost connection, a worker that is started anew, a stream that grew old: it goes on where it was. Raises
-        Unavailable if the worker stays away for a minute.
+        Unavailable if the worker stays away for a minute, NotFound if the job is deleted meanwhile, and InvalidArgument
+        for an `after` beyond its last event.
         """
         since = time.monotonic()
         while True:
             try:
-                request = pb.WatchJobRequest(id=self.id, after_sequence=after)
+                request = made(pb.WatchJobRequest, id=self.id, after_sequence=after)
                 with closing(self._jobs._stream("WatchJob", request, pb.JobEvent, _STREAM_SECONDS)) as messages:
                     for message in messages:
                         since, after = time.monotonic(), message.sequence
@@ -195,7 +236,7 @@ class Job:
         since = time.monotonic()
         while True:
             try:
-                request = pb.DownloadArtifactRequest(id=self.id, name=name, offset=offset)
+                request = made(pb.DownloadArtifactRequest, id=self.id, name=name, offset=offset)
                 stream = self._jobs._stream("DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS)
                 with closing(stream) as chunks:
                     for chunk in chunks:
@@ -218,8 +259,9 @@ class Job:
         if message.HasField("progress"):
             self._message.progress.CopyFrom(message.progress)
         elif message.HasField("state_change"):
-            self._message.state = message.state_change.state
+            wire.follow(self._message, message)
         self._message.attempt = message.attempt
+        self._message.last_sequence = max(self._message.last_sequence, message.sequence)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -14,10 +14,12 @@ from google.protobuf.message import Message
 
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _job_wire as wire
+from ouzel_client import _repeat as repeat
 from ouzel_client._sync._job import Job
 from ouzel_client._dataset_types import Dataset
 from ouzel_client._job_types import Node, Promotion, State
-from ouzel_client.errors import InvalidArgument, OuzelError
+from ouzel_client._message import made
+from ouzel_client.errors import InvalidArgument, NotFound, OuzelError
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ class Jobs:
         never work, before there is a job.
         """
         height, width = size or (0, 0)
-        spec = pb.MaximizeSpec(
+        spec = made(
+            pb.MaximizeSpec,
             model=model,
             targets=wire.targets(targets, logit, layer, channel, (x, y)),
             recipe=recipe,
@@ -103,50 +106,70 @@ class Jobs:
         targets and its parts: as those of `maximize`. dataset: by the name that the worker's operator gave it; empty
         for the photographs that come with the worker. top_k: images per target.
         """
-        spec = pb.SearchActivationsSpec(
-            model=model, targets=wire.targets(targets, logit, layer, channel, (x, y)), dataset=dataset, top_k=top_k
+        spec = made(
+            pb.SearchActivationsSpec,
+            model=model,
+            targets=wire.targets(targets, logit, layer, channel, (x, y)),
+            dataset=dataset,
+            top_k=top_k,
         )
         return self._create(pb.JobSpec(search_activations=spec), options)
 
     def finetune(
         self,
-        base: str,
-        dataset: str | Dataset,
+        base: str | None = None,
+        dataset: str | Dataset | None = None,
         *,
-        name: str,
-        recipe: str = "lp_ft",
-        promote: Promotion = "if_better",
+        name: str | None = None,
+        recipe: str | None = None,
+        promote: Promotion | None = None,
         parameters: Mapping[str, float | bool] | None = None,
-        seed: int = 0,
-        max_training_seconds: float = 0.0,
-        image_size: int = 0,
+        seed: int | None = None,
+        max_training_seconds: float | None = None,
+        image_size: int | None = None,
+        like: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Job:
         """Make `base`, "NAME" or "NAME@VERSION", a classifier of the images of a data set, served as `name`.
 
         dataset: what `client.datasets.upload` gives, or its id. name: of the new model; one that is there gets its next
-        version. recipe: "feature_extractor", "fine_tune", "lp_ft" or "scratch", with its parameters by name. promote:
-        whether callers who name no version get the new one. max_training_seconds: training ends after that with its
-        best; 0 for no limit. image_size: pixels along each edge of the input, 0 as the base has it. Raises OuzelError
-        for what can never work, before there is a job.
+        version. recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch", with its parameters by
+        name. promote: whether callers who name no version get the new one; "if_better" by default.
+        max_training_seconds: training ends after that with its best; 0, the default, for no limit. image_size: pixels
+        along each edge of the input, 0, the default, as the base has it. seed: 0 by default.
+        like: a tuned model, "NAME" or "NAME@VERSION", whose run is repeated: with the same base, data set, recipe,
+        parameters, seed and the rest, but for what is given beside it. Each of `parameters` counts by itself; with
+        another recipe, none of that run's.
+        Raises OuzelError for what can never work, before there is a job: with `like`, also NotFound or
+        FailedPrecondition if the data set or the base is gone, or the base has other weights now.
         """
-        spec = wire.finetune(
-            base, dataset, name, recipe, promote, parameters or {}, seed, max_training_seconds, image_size
+        spec = self._finetune_spec(
+            like,
+            base=base,
+            dataset=dataset,
+            name=name,
+            recipe=recipe,
+            promote=promote,
+            parameters=parameters,
+            seed=seed,
+            max_training_seconds=max_training_seconds,
+            image_size=image_size,
         )
         return self._create(spec, options)
 
     def check_finetune(
         self,
-        base: str,
-        dataset: str | Dataset,
+        base: str | None = None,
+        dataset: str | Dataset | None = None,
         *,
-        name: str,
-        recipe: str = "lp_ft",
-        promote: Promotion = "if_better",
+        name: str | None = None,
+        recipe: str | None = None,
+        promote: Promotion | None = None,
         parameters: Mapping[str, float | bool] | None = None,
-        seed: int = 0,
-        max_training_seconds: float = 0.0,
-        image_size: int = 0,
+        seed: int | None = None,
+        max_training_seconds: float | None = None,
+        image_size: int | None = None,
+        like: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Mapping[str, Any]:
         """What the worker finds in the images, if it were asked to `finetune` so; there is no job.
@@ -155,8 +178,17 @@ class Jobs:
         DatasetReport: usable, problems, warnings, refused, classes, duplicates, images. Raises what `finetune` raises,
         and FailedPrecondition for a data set that was not uploaded.
         """
-        spec = wire.finetune(
-            base, dataset, name, recipe, promote, parameters or {}, seed, max_training_seconds, image_size
+        spec = self._finetune_spec(
+            like,
+            base=base,
+            dataset=dataset,
+            name=name,
+            recipe=recipe,
+            promote=promote,
+            parameters=parameters,
+            seed=seed,
+            max_training_seconds=max_training_seconds,
+            image_size=image_size,
         )
         request = _request(spec, options)
         request.validate_only = True
@@ -166,7 +198,7 @@ class Jobs:
 
     def get(self, job: str) -> Job:
         """A job by its id, from any process. Raises NotFound."""
-        return Job(self, self._call("GetJob", pb.GetJobRequest(id=job), pb.Job))
+        return Job(self, self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
 
     def list(
         self, *, states: Sequence[State] = (), kind: str = "", labels: Mapping[str, str] | None = None
@@ -174,7 +206,7 @@ class Jobs:
         """The caller's jobs, newest first. states: any of these; kind: "maximize", "search_activations" or
         "finetune"; labels: all of these.
         """
-        request = pb.ListJobsRequest(states=wire.states(states), kind=kind, labels=labels or {}, page_size=100)
+        request = made(pb.ListJobsRequest, states=wire.states(states), kind=kind, labels=labels or {}, page_size=100)
         while True:
             page = self._call("ListJobs", request, pb.ListJobsResponse)
             for job in page.jobs:
@@ -182,6 +214,30 @@ class Jobs:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def _finetune_spec(self, like: str | None, **arguments: Any) -> pb.JobSpec:
+        """arguments: None where nothing was said."""
+        if not like:
+            return wire.finetune(arguments)
+        given = {each: value for each, value in arguments.items() if value not in (None, "")}
+        models, name = self._client.models, str(like).partition("@")[0]
+        asked = repeat.repeated(repeat.version_of(models.list(name), str(like), "like"), given)
+        if "base_digest" in asked:
+            found = models.list(asked["base"].partition("@")[0])
+            try:
+                base = repeat.version_of(found, asked["base"], "base")
+            except NotFound as error:
+                raise NotFound(f"like: the base of {like} is gone: {error}; give a base", field="base") from None
+            repeat.check_base(base, asked["base_digest"])
+        if "dataset" not in given and "://" not in asked["dataset"]:
+            try:
+                self._client.datasets.get(asked["dataset"])
+            except NotFound:
+                raise NotFound(
+                    f"like: {like} has learnt from the data set {asked['dataset']}, which is gone; give a dataset",
+                    field="dataset",
+                ) from None
+        return wire.finetune(asked)
 
     def _create(self, spec: pb.JobSpec, options: JobOptions) -> Job:
         return Job(self, self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout")))
@@ -200,7 +256,8 @@ class Jobs:
 
 
 def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
-    request = pb.CreateJobRequest(
+    request = made(
+        pb.CreateJobRequest,
         spec=spec,
         request_id=options.get("request_id") or uuid.uuid4().hex,  # a repeated call is the same job
         priority=options.get("priority", 0),

@@ -4,22 +4,21 @@ Artifacts: report.html, report.json, curves.png (of recipes that train by epochs
 that were taken for something else, the surest first, with what the network looked at), compared/00-before.png,
 00-after.png, ... (of test images, what the base and the tuned network look at). Summary: model, version, digest,
 promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and the other figures of
-`ouzel.finetune.report`.
+`ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if there are none.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ouzel.errors import InvalidArgument, NotFound
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.names import did_you_mean
-from ouzel.worker import trained_images
+from ouzel.worker import lineage as lineages
+from ouzel.worker import parameters, trained_images
 from ouzel.worker.catalogue import Catalogue, Model
 from ouzel.worker.work import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
@@ -35,11 +34,11 @@ _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
 _GROWING, _FEW = ("labels", "confusion"), 20  # classes
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
-_LIBRARIES = ("ouzel", "torch", "torchvision", "timm", "numpy")
 
 
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     base = catalogue.model(spec.base, "base")
+    _check_base(spec, base.digest)
     _check_recipe(spec, base)
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
@@ -75,6 +74,7 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     if not file.seen_by(work.owner):  # the name may be somebody else's by now
         raise NotFound(f"base: no model {spec.base!r:.80}", field="base")
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
+    _check_base(spec, base.digest)
     work.progress(0, phase="checking the images")
     examples = trained_images.examples(spec.dataset, work)
     trim(work.cache, _CACHE_BYTES)
@@ -97,11 +97,14 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
         raise
     work.progress(0, phase="reporting")
     found = reports.make_report(base, tuned, blend)
-    lineage = _lineage(spec, work, base, found)
+    for note in tuned.notes:
+        work.log(note, pb.Log.WARNING)
+    lineage = lineages.lineage(spec, work, base, tuned)
     if work.stop_wanted():
         raise Stopped
     published = _publish(spec, work, base, tuned, lineage)
-    return Done(_files(spec, found, lineage), {**_short(reports.summary(found)), **published})
+    notes = {"notes": list(tuned.notes)} if tuned.notes else {}
+    return Done(_files(spec, found, lineage), {**_short(reports.summary(found)), **notes, **published})
 
 
 def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,8 +154,18 @@ _PHASES = {"features": "computing features", "head": "head", "training": "traini
 
 def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
     from ouzel.finetune import make_recipe
+    from ouzel.finetune.recipes import LIMITS
 
-    return make_recipe(spec.recipe or _DEFAULT, _parameters(spec))
+    whole = [name for name, limit in LIMITS.items() if limit.kind is int]
+    return make_recipe(spec.recipe or _DEFAULT, parameters.plain(spec.parameters, whole, flags=True))
+
+
+def _check_base(spec: pb.FinetuneSpec, digest: str) -> None:
+    """Other weights would make another model, which looks like the one that was to be made again."""
+    if spec.base_digest not in ("", digest):
+        raise FailedPrecondition(
+            f"base_digest: {spec.base!r:.80} has the weights {digest}, not {spec.base_digest:.80}", field="base_digest"
+        )
 
 
 def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
@@ -162,46 +175,15 @@ def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
             f"recipe: {name!r:.80} is not one of {', '.join(base.tuning)}{did_you_mean(name, base.tuning)}",
             field="recipe",
         )
-    allowed, values = base.tuning[name], _parameters(spec)
+    allowed = base.tuning[name]
+    whole = [key for key, limit in allowed.items() if limit.whole]
+    values = parameters.plain(spec.parameters, whole, flags=True)
     for key, value in values.items():
         if key not in allowed:
             raise InvalidArgument(
                 f"parameters.{key:.80}: {name} knows only {', '.join(allowed)}", field=f"parameters.{key}"
             )
         allowed[key].check(f"parameters.{key}", value)
-
-
-def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
-    found = {}
-    for key, parameter in spec.parameters.items():
-        kind = parameter.WhichOneof("value")
-        if kind not in ("number", "integer", "flag"):
-            raise InvalidArgument(f"parameters.{key:.80}: is neither a number nor a flag", field=f"parameters.{key}")
-        found[key] = getattr(parameter, kind)
-    return found
-
-
-def _lineage(spec: pb.FinetuneSpec, work: Work, base: LoadedModel, found: Report) -> dict[str, Any]:
-    test = found.tuned.test
-    return {
-        "job": work.job,
-        "owner": work.owner,
-        "base": base.name,
-        "base_version": base.version,
-        "base_digest": base.digest,
-        "dataset": spec.dataset,
-        "recipe": spec.recipe or _DEFAULT,
-        "parameters": _parameters(spec),
-        "seed": spec.seed,
-        "metrics": {
-            "accuracy": test.accuracy,
-            "accuracy_low": test.interval[0],
-            "accuracy_high": test.interval[1],
-            "balanced_accuracy": test.balanced,
-            "test_images": test.images,
-        },
-        "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
-    }
 
 
 def _publish(
@@ -283,7 +265,7 @@ def _accuracy(path: Path, work: Work, tuned: Tuned) -> float | None:
 def _files(spec: pb.FinetuneSpec, found: Report, lineage: Mapping[str, Any]) -> Sequence[File]:
     from ouzel.finetune import report as reports
 
-    described = {**reports.summary(found), "lineage": lineage}
+    described = {**reports.summary(found), "notes": list(found.tuned.notes), "lineage": lineage}
     page = reports.page(found, f"{spec.name}, tuned from {spec.base}", _flat(lineage))
     files = [
         File("report.json", "application/json", json.dumps(described, ensure_ascii=False).encode()),

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument
 from ouzel.names import did_you_mean
-from ouzel.worker import nodes
+from ouzel.worker import nodes, parameters
 from ouzel.worker.catalogue import Catalogue, Model
 from ouzel.worker.work import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ouzel.maximize import Result, Step
 
 _DEFAULT = "fourier"
+_WHOLE = ("steps",)  # of the parameters; the others are real numbers
 _MOST_IMAGES = 4096
 _EDGE = (8, 4096)
 _SHOWN = 4  # previews at a time
@@ -108,16 +108,7 @@ def _check_recipe(spec: pb.MaximizeSpec, model: Model) -> int:
 
 
 def _parameters(spec: pb.MaximizeSpec) -> Mapping[str, Any]:
-    found = {}
-    for key, parameter in spec.parameters.items():
-        kind = parameter.WhichOneof("value")
-        if kind not in ("number", "integer"):
-            raise InvalidArgument(f"parameters.{key:.80}: is no number", field=f"parameters.{key}")
-        value = getattr(parameter, kind)
-        if not math.isfinite(value):
-            raise InvalidArgument(f"parameters.{key:.80}: {value} is not finite", field=f"parameters.{key}")
-        found[key] = value
-    return found
+    return parameters.plain(spec.parameters, _WHOLE)
 
 
 def _recipe(spec: pb.MaximizeSpec) -> Any:

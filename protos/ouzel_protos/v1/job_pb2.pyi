@@ -127,7 +127,7 @@ class SearchActivationsSpec(_message.Message):
     def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class FinetuneSpec(_message.Message):
-    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_seconds", "image_size")
+    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_seconds", "image_size", "base_digest")
     class Promotion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PROMOTION_UNSPECIFIED: _ClassVar[FinetuneSpec.Promotion]
@@ -154,6 +154,7 @@ class FinetuneSpec(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     base: str
     dataset: str
     recipe: str
@@ -163,7 +164,8 @@ class FinetuneSpec(_message.Message):
     seed: int
     max_seconds: float
     image_size: int
-    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_seconds: _Optional[float] = ..., image_size: _Optional[int] = ...) -> None: ...
+    base_digest: str
+    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("logit", "unit", "channel", "direction")

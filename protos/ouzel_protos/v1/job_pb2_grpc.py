@@ -121,7 +121,10 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Every event after a sequence number, in order, without gap or duplicate; ends after the event of a final state.
+        """Every event after a sequence number, in order, without gap or duplicate. Ends once the job is in a final state and
+        all of its events were sent: at once, if it has ended before and nothing is left to send. A job that is retried
+        later goes on with the next number; ask again then. NOT_FOUND if the job is deleted before all was sent,
+        UNAVAILABLE if the worker stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
