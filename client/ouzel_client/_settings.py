@@ -43,6 +43,13 @@ def find(target: str | None = None, token: str | None = None) -> Address:
     return Address(target, token or "")
 
 
+def restarting(target: str | None, token: str | None, before: Address) -> bool:
+    """Whether `before` was that of local services, whose record is gone: they stopped, or are on their way up again."""
+    if token or os.environ.get("OUZEL_TOKEN") or not before.token:
+        return False
+    return target in (None, before.target) and local.read_serving() is None
+
+
 def find_worker(target: str | None = None, token: str | None = None) -> Address:
     """Where jobs go: the arguments, else OUZEL_WORKER and OUZEL_WORKER_TOKEN, else the worker of this machine.
 

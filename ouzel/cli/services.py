@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +13,16 @@ import click
 
 from ouzel import serving
 from ouzel.cli._errors import Command
+from ouzel.cli._parts import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
-from ouzel.serving import Ports, RunningServing, ServingOptions, Status
+from ouzel.cli.supervisor import stay
+from ouzel.serving import Ports, RunningServing, ServingOptions
+from ouzel.serving.mending import mend
 from ouzel_protos.local import read_serving, read_worker, state_dir
 from ouzel_protos.local import token as read_token
 
-NOT_RUNNING = 3  # exit statuses of `status`, those of init scripts
-NOT_RESPONDING = 4
+NOTHING_RUNS = 3  # exit statuses of `status`; the first is that of init scripts
+NOT_WELL = 4
 
 _OPTIONS = {each.name: each.default for each in dataclasses.fields(ServingOptions)}
 _PORT = click.IntRange(1, 65535)
@@ -34,7 +36,7 @@ def _option(flag: str, help_: str, *names: str, variable: str = "", **settings: 
     return click.option(flag, *names, help=help_, envvar=variable, show_envvar=True, show_default=True, **settings)
 
 
-def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     # No default here: it depends on the environment, and --help should not show one machine's.
     option = _option(
         "--state",
@@ -101,12 +103,19 @@ def _state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.FloatRange(min=0, min_open=True),
     default=_OPTIONS["timeout"],
 )
-@_state_option
+@_option(
+    "--hung-after",
+    "Seconds without an answer after which a part is started again; five times that while it computes.",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_OPTIONS["hung_after"],
+)
+@state_option
 @_option("--detach", "Return when ready, and leave the services running.", is_flag=True)
 def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> None:
-    """Start the services and stay until Ctrl-C.
+    """Start the services, or those that are missing, and stay until Ctrl-C.
 
     They listen on 127.0.0.1 only and ask for a token, which `ouzel explain` and the Python client find by themselves.
+    What dies or hangs is started again with the same options; of detached services, by a process in the background.
     """
     ports = Ports(**{each.name: chosen.pop(f"{each.name}_port") for each in dataclasses.fields(Ports)})
     options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)
@@ -116,10 +125,16 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> 
             if detach:
                 _announce(serving.start_detached(options, tell), "`ouzel down` stops them.")
                 return
-            with serving.start(options, tell) as services:
+            with serving.start(options, tell, take_over=True) as services:
                 ready = True
                 _announce(services, "Ctrl-C stops them.")
-                _stay(services, options.state)
+                stay(options.state)
+    except serving.AlreadyRunning:
+        if not (mended := mend(options.state, options.timeout)):
+            raise
+        for part in mended:
+            click.echo(f"Started again: {part.name}, process {part.pids[0]}, {part.address}")
+        click.echo("The rest was running already; the options of that run hold.")
     except serving.Stopped as signal:
         click.echo("Stopped." if ready else "Stopped before the services were ready.", err=True)
         sys.exit(0 if ready else 128 + signal.signum)
@@ -135,6 +150,8 @@ def _announce(services: RunningServing, ending: str) -> None:
         "Tokens": str(services.key_file),
         "Log": str(services.log),
     }
+    if services.kept:
+        click.echo(f"Kept what was running, with its options: {', '.join(services.kept)}.")
     click.echo(f"Serving {', '.join(services.models)}. {ending}")
     if services.unloaded:
         click.echo(f"  {unloaded_said(services.unloaded)}")
@@ -142,39 +159,32 @@ def _announce(services: RunningServing, ending: str) -> None:
         click.echo(f"  {name:<10}  {value}")
 
 
-def _stay(services: RunningServing, state: Path) -> None:
-    """Return once `ouzel down` has stopped the services; raise when they end by themselves."""
-    ended = services.wait()
-    if read_serving(state) is not None:
-        raise click.ClickException(f"TorchServe ended by itself with status {ended}; the log is {services.log}")
-    click.echo("Stopped by `ouzel down`.", err=True)
-
-
 @click.command(cls=Command)
-@_state_option
+@state_option
 def down(state: Path) -> None:
     """Stop the services, and whatever a killed `ouzel up` has left."""
     click.echo("Stopped." if serving.stop(state) else "Nothing is running.")
 
 
 @click.command(cls=Command)
-@_state_option
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(state: Path, as_json: bool) -> None:
-    """Show what runs. Exit status: 0 running, 3 not running, 4 running but not answering."""
+    """Show how each part is: it is asked, with a time-out of 2 s.
+
+    Exit status: 0 all are well, 3 nothing runs, 4 a part is down or does not answer.
+    """
     found = serving.status(state)
-    if as_json:
-        click.echo(json.dumps(_as_json(found), indent=2))
-    elif found is None:
-        click.echo("Nothing is running.")
-    else:
-        _print(found)
-    sys.exit(NOT_RUNNING if found is None else 0 if found.responding else NOT_RESPONDING)
+    click.echo(json.dumps(as_values(found), indent=2) if as_json else as_text(found))
+    if found is not None and found.troubles:
+        names = ", ".join(f"{part.name} ({part.state})" for part in found.troubles)
+        click.echo(f"Not well: {names}.", err=True)
+    sys.exit(NOTHING_RUNS if found is None else NOT_WELL if found.troubles else 0)
 
 
 @click.command(cls=Command)
 @click.argument("kind", type=click.Choice(["inference", "management", "worker"]), default="inference")
-@_state_option
+@state_option
 def token(kind: Literal["inference", "management", "worker"], state: Path) -> None:
     """Print a token of the running services, for curl and other clients."""
     if kind == "worker":
@@ -187,23 +197,3 @@ def token(kind: Literal["inference", "management", "worker"], state: Path) -> No
     if found is None:
         raise click.ClickException("nothing is running; `ouzel up` starts the services")
     click.echo(read_token(Path(found["key_file"]), kind))
-
-
-def _as_json(found: Status | None) -> dict[str, Any]:
-    if found is None:
-        return {"running": False}
-    models = [dataclasses.asdict(model) for model in found.models]
-    return {"running": True, "responding": found.responding, **found.serving, "models": models, "worker": found.worker}
-
-
-def _print(found: Status) -> None:
-    where = found.serving
-    state = "Running" if found.responding else "Not answering"
-    click.echo(f"{state}: process {where['pid']}, gRPC {where['grpc']}, REST {where['rest']}")
-    if found.worker:
-        click.echo(f"  jobs: {found.worker}")
-    beside = Counter(model.name for model in found.models)
-    for model in found.models:
-        workers = ", ".join(f"{worker.pid} {worker.state}" for worker in model.workers)
-        default = " (default)" if model.is_default and beside[model.name] > 1 else ""
-        click.echo(f"  {model.name} {model.version}{default}: workers {workers or 'none'}")

@@ -21,3 +21,7 @@ class PublicationFailed(OuzelError):
 
     code = "UNAVAILABLE"
     http = 503
+
+
+class ServerUnreachable(PublicationFailed):
+    """TorchServe does not answer at all; it may do so later."""

@@ -11,17 +11,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
-
-import psutil
+from typing import IO, Any
 
 from ouzel.errors import FailedPrecondition
 from ouzel.serving import log, processes
 from ouzel.serving.errors import AlreadyRunning
-from ouzel_protos.local import SERVING, Serving, Worker, read_serving, read_worker
+from ouzel_protos.local import SERVING, WORKER, Serving, Worker, read_serving, read_worker
 
 LOG = log.FILE  # stays when the services stop; of the present or else the last run
 CONSOLE = "console.log"  # of the Java runtime itself, in the run's folder
+SUPERVISOR = "supervisor.json"  # who watches over the parts, and what it had to do
+OPTIONS = "options.json"  # how the services were started
 _LOCK = "lock"
 _RUNS = "ouzel-run-"  # all of this name is removed: nobody else should use it, whatever folder is chosen
 _SOCKET = ".ts.sock.90000"
@@ -39,8 +39,8 @@ def prepare(state: Path) -> None:
 def locked(state: Path) -> Iterator[IO[bytes]]:
     """Hold the right to start services in `state`; raises AlreadyRunning when somebody else does.
 
-    The lock lives as long as a process has the yielded file open. A foreground run keeps it itself, so that the lock
-    is free once the run was killed, whatever it left behind; a detached one hands it to TorchServe.
+    The lock lives as long as a process has the yielded file open: the one that supervises the services, be it the
+    command itself or the one in the background. Once that was killed the lock is free, whatever it left behind.
     """
     with (state / _LOCK).open("ab") as lock:
         try:
@@ -72,22 +72,13 @@ def running(state: Path) -> Serving | None:
     serving = read_serving(state)
     if serving is None:
         return None
-    return serving if _lives(serving["pid"], serving["create_time"]) else None
+    return serving if processes.find(serving["pid"], serving["create_time"]) else None
 
 
 def running_worker(state: Path) -> Worker | None:
     """The worker that runs with `state`, or None."""
     worker = read_worker(state)
-    return worker if worker is not None and _lives(worker["pid"], worker["create_time"]) else None
-
-
-def _lives(pid: int, create_time: float) -> bool:
-    """Whether the process does, and is not a later one of the same id."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - create_time) < 1 and processes.alive(process)
-    except psutil.Error:
-        return False
+    return worker if worker is not None and processes.find(worker["pid"], worker["create_time"]) else None
 
 
 def new_run(state: Path) -> Path:
@@ -98,15 +89,42 @@ def new_run(state: Path) -> Path:
 
 
 def record(state: Path, serving: Serving) -> None:
-    """Write `serving.json`, mode 0600, at once and whole."""
-    handle, name = tempfile.mkstemp(prefix=_RUNS, dir=state)
+    """Write `serving.json`: clients find the services from now on."""
+    write(state, SERVING, serving)
+
+
+def write(state: Path, name: str, content: Any) -> None:
+    """Write a JSON file of the state folder, mode 0600, at once and whole."""
+    handle, temporary = tempfile.mkstemp(prefix=_RUNS, dir=state)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(serving, file, indent=2)
-    Path(name).replace(state / SERVING)
+        json.dump(content, file, indent=2)
+    Path(temporary).replace(state / name)
+
+
+def read(state: Path, name: str) -> dict[str, Any] | None:
+    """A JSON file of the state folder; None if there is none, or none that can be read."""
+    try:
+        found = json.loads((state / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def clear_torchserve(state: Path) -> bool:
+    """Remove what a TorchServe that died or hangs has left, so that another one can start; the worker stays.
+
+    Returns whether anything of it ran.
+    """
+    (state / SERVING).unlink(missing_ok=True)  # it is no more, and with it go its tokens
+    ran = processes.stop(state, 0, processes.TORCHSERVE)
+    for left in state.glob(f"{_RUNS}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+    return ran > 0
 
 
 def clear(state: Path, *, grace: float = processes.GRACE) -> bool:
-    """Stop all that runs in `state` and remove what it left, but for the log. Returns whether anything ran."""
+    """Stop all that runs in `state` and remove what it left, but for the logs. Returns whether anything ran."""
     (state / SERVING).unlink(missing_ok=True)
     stopped = processes.stop(state, grace)
     for left in state.glob(f"{_RUNS}*"):
@@ -114,4 +132,8 @@ def clear(state: Path, *, grace: float = processes.GRACE) -> bool:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+    for name in (SUPERVISOR, OPTIONS):
+        (state / name).unlink(missing_ok=True)
+    if running_worker(state) is None:  # one that `ouzel-worker` started goes on
+        (state / WORKER).unlink(missing_ok=True)
     return stopped > 0

@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from ouzel.serving import config, folder, readiness
+from ouzel.serving import config, folder, processes, readiness
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import HOST, ServingOptions
 from ouzel_protos.local import Worker
@@ -19,6 +18,7 @@ logger = logging.getLogger(__name__)
 LOG = "worker.log"
 _NEEDED = ("apsw", "psycopg", "grpc_health", "google.rpc")
 _POLL = 0.05
+_LEFT = 5.0  # s for jobs of a worker that was killed to write their checkpoints
 
 
 def installed() -> bool:
@@ -26,22 +26,23 @@ def installed() -> bool:
     return all(importlib.util.find_spec(name) for name in _NEEDED)
 
 
-def start(options: ServingOptions, run: Path) -> Worker | None:
+def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
     """Start a worker and wait until it accepts jobs; one that runs with this state folder already is left as it is.
 
-    None if the extra `worker` is not installed. Raises StartFailed.
+    again: after one that died, whose log goes on. None if the extra `worker` is not installed. Raises StartFailed.
     """
     if (found := folder.running_worker(options.state)) is not None:
         return found
     if not installed():
         logger.warning("no jobs are accepted: run `pip install 'ouzel[worker]'` for that")
         return None
+    processes.stop(options.state, _LEFT, processes.WORKER)
     command = [sys.executable, "-m", "ouzel.cli.worker", "--state", str(options.state), "--store", str(options.store)]
     log = options.state / LOG
-    with log.open("wb") as output:
+    with log.open("ab" if again else "wb") as output:
         process = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(options.ports.worker)],
-            env=os.environ | {config.RUN: str(run)},
+            env=os.environ | {config.RUN: str(options.state / "jobs"), processes.PART: processes.WORKER},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

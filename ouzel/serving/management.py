@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ouzel.errors import OuzelError
-from ouzel.serving import log, rest
-from ouzel.serving.errors import PublicationFailed
-from ouzel_protos.local import read_serving, token
+from ouzel.serving import folder, log, rest
+from ouzel.serving.errors import PublicationFailed, ServerUnreachable
+from ouzel_protos.local import SERVING, read_serving, token
 
 _CALL = 10.0  # s for what TorchServe answers at once
 _UNPACK = 60.0  # s for an archive, of up to gigabytes
@@ -63,6 +63,16 @@ class Server:
         """A call of the management API. Raises PublicationFailed when nobody answers, or the key is missing."""
         with _reached(self.management):
             return rest.call(method, self.management + path, token(self.key_file, "management"), timeout=timeout)
+
+
+def expected(place: Mapping[str, str] | None) -> bool:
+    """Whether a TorchServe is meant to be at `place`, see `Server.found`, be it down at this moment: it was named, or
+    was started with the state folder and not stopped in order.
+    """
+    if not place or "state" not in place:
+        return bool(place)
+    state = Path(place["state"])
+    return "named" in place or any((state / name).exists() for name in (SERVING, folder.OPTIONS))
 
 
 @dataclass(frozen=True)
@@ -222,7 +232,7 @@ def _reached(url: str) -> Iterator[None]:
     try:
         yield
     except (rest.Unreachable, OSError, ValueError) as error:
-        raise PublicationFailed(f"TorchServe at {url} does not answer: {error}") from error
+        raise ServerUnreachable(f"TorchServe at {url} does not answer: {error}") from error
 
 
 def _check(server: Server, status: int, body: bytes, what: str, why: Callable[[], str | None] = lambda: None) -> None:

@@ -67,6 +67,7 @@ class ServingOptions:
         default one and the newest of the others. Each takes processes of its own.
     timeout: seconds in which TorchServe, then each model, then the worker must become ready.
     worker: also start a worker that runs jobs.
+    hung_after: seconds without an answer after which the supervisor takes a part for hung and starts it again.
     host: address on which inference listens; another than loopback is for containers whose ports are published on
         loopback. Management and metrics stay on loopback in any case.
     """
@@ -89,6 +90,7 @@ class ServingOptions:
     loaded_versions: int = 2
     timeout: float = 120.0
     worker: bool = False
+    hung_after: float = 60.0
     host: str = HOST
 
     def __post_init__(self) -> None:
@@ -118,6 +120,7 @@ _POSITIVE = (
     "heap_mb",
     "loaded_versions",
     "timeout",
+    "hung_after",
 )
 
 

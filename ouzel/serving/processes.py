@@ -1,11 +1,13 @@
 """The processes of a state folder: TorchServe's Java process, its Python workers, and whatever those start.
 
-They are known by an environment variable that all of them inherit, which holds as long as they live: it outlasts the
-command that started them, survives a killed parent, and no recycled process id has it by chance.
+They are known by environment variables that all of them inherit, which hold as long as they live: they outlast the
+command that started them, survive a killed parent, and no recycled process id has them by chance. One tells the run,
+the other which part of the services a process belongs to, so that a part can be stopped without the others.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -13,25 +15,36 @@ import psutil
 
 from ouzel.serving.config import RUN
 
+PART = "OUZEL_PART"  # marks each process with the part that it belongs to, which is one of these
+TORCHSERVE, WORKER, SUPERVISOR = "torchserve", "worker", "supervisor"
+
 GRACE = 10.0  # seconds; TorchServe takes three to four to stop by itself
 _KILLED = 5.0  # seconds until a killed process is gone; more means that the kernel holds it
 
 
-def belonging_to(state: Path) -> list[psutil.Process]:
-    """Every process that a run of the state folder `state` started and that lives."""
-    return [process for process in psutil.process_iter() if _run_of(process).startswith(f"{state}/")]
+def belonging_to(state: Path, part: str = "") -> list[psutil.Process]:
+    """Every process that a run of the state folder `state` started and that lives, but for this very one.
+
+    part: only those of this part.
+    """
+    found = (process for process in psutil.process_iter() if process.pid != os.getpid())
+    return [process for process in found if _belongs(process, state, part)]
 
 
-def _run_of(process: psutil.Process) -> str:
+def _belongs(process: psutil.Process, state: Path, part: str) -> bool:
     try:
-        return str(process.environ().get(RUN, ""))
+        environment = process.environ()
     except (psutil.Error, OSError):  # gone, a zombie, or of another user
-        return ""
+        return False
+    return environment.get(RUN, "").startswith(f"{state}/") and part in ("", environment.get(PART))
 
 
-def stop(state: Path, grace: float = GRACE) -> int:
-    """Stop every process of `state`: ask the topmost to end, after `grace` seconds kill all. Returns how many ran."""
-    found = belonging_to(state)
+def stop(state: Path, grace: float = GRACE, part: str = "") -> int:
+    """Stop every process of `state`, or of one part: ask the topmost to end, after `grace` seconds kill all.
+
+    Returns how many ran.
+    """
+    found = belonging_to(state, part)
     ids = {process.pid for process in found}
     for process in found:
         if _parent_id(process) not in ids:
@@ -39,11 +52,54 @@ def stop(state: Path, grace: float = GRACE) -> int:
     _wait(found, grace)
     deadline = time.monotonic() + _KILLED
     # Looked up again each time, for a worker may just have been respawned.
-    while (left := belonging_to(state)) and time.monotonic() < deadline:
+    while (left := belonging_to(state, part)) and time.monotonic() < deadline:
         for process in left:
             _send(process, kill=True)
         _wait(left, 0.5)
     return len(found)
+
+
+def find(pid: int, create_time: float) -> psutil.Process | None:
+    """The process that was recorded like this, if it lives and is not a later one of the same id."""
+    try:
+        process = psutil.Process(pid)
+        return process if abs(process.create_time() - create_time) < 1 and alive(process) else None
+    except psutil.Error:
+        return None
+
+
+def end(process: psutil.Process, grace: float) -> None:
+    """Ask one process to end, and kill it after `grace` seconds."""
+    _send(process, kill=False)
+    _wait([process], grace)
+    if alive(process):
+        _send(process, kill=True)
+        _wait([process], _KILLED)
+
+
+def stopped(pid: int) -> bool:
+    """Whether the process is halted by SIGSTOP or a debugger."""
+    try:
+        return bool(psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
+    except psutil.Error:
+        return False
+
+
+def started(pid: int) -> float | None:
+    """Seconds since the epoch at which the process began; None if there is none."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that the process has used up to now; 0 if there is none."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+    except psutil.Error:
+        return 0.0
 
 
 def _wait(found: list[psutil.Process], seconds: float) -> None:
@@ -73,5 +129,6 @@ def _send(process: psutil.Process, *, kill: bool) -> None:
             process.kill()
         else:
             process.terminate()
+            process.resume()  # one that is halted would not hear of it
     except psutil.Error:  # ended meanwhile
         pass

@@ -10,11 +10,12 @@ import contextlib
 from ouzel.errors import FailedPrecondition, NotFound, OuzelError
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.serving import retention
-from ouzel.serving.errors import PublicationFailed
+from ouzel.serving.errors import PublicationFailed, ServerUnreachable
 from ouzel.serving.management import (
     Server,
     Settings,
     default_of,
+    expected,
     forget,
     register,
     served,
@@ -30,8 +31,10 @@ from ouzel.serving.store import check
 __all__ = [
     "PublicationFailed",
     "Server",
+    "ServerUnreachable",
     "Settings",
     "default_of",
+    "expected",
     "load_served",
     "promote_served",
     "publish_served",

@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouzel.serving import rest
+from ouzel.serving import processes, rest
 from ouzel.serving.management import Server
-from ouzel_protos.local import token
+from ouzel_protos.local import Serving, token
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,27 @@ class RunningServing:
     unloaded: tuple[tuple[str, str], ...]
     log: Path
     worker: str  # "host:port" where jobs are accepted, or ""
-    _process: subprocess.Popen[bytes]
+    _process: subprocess.Popen[bytes] | None  # None for one that another command started
+    kept: tuple[str, ...] = ()  # parts that ran already, and were left as they are
+
+    @classmethod
+    def found(cls, recorded: Serving, log: Path) -> RunningServing:
+        """What another command started and recorded. versions: not known then."""
+        return cls(
+            pid=recorded["pid"],
+            grpc=recorded["grpc"],
+            rest=recorded["rest"],
+            management=recorded["management"],
+            metrics=recorded["metrics"],
+            key_file=Path(recorded["key_file"]),
+            models=tuple(recorded["models"]),
+            versions=(),
+            unloaded=(),
+            log=log,
+            worker="",
+            _process=None,
+            kept=(processes.TORCHSERVE,),
+        )
 
     @property
     def server(self) -> Server:
@@ -51,9 +71,7 @@ class RunningServing:
         return tuple(worker["pid"] for workers in found for worker in workers)
 
     def poll(self) -> int | None:
-        """The exit status of TorchServe, None while it runs."""
-        return self._process.poll()
-
-    def wait(self) -> int:
-        """Wait until TorchServe ends; returns its exit status."""
-        return self._process.wait()
+        """The exit status of TorchServe, None while it runs; 0 for one of another command that has ended."""
+        if self._process is not None:
+            return self._process.poll()
+        return None if processes.started(self.pid) else 0

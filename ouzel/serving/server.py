@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, forking, jobs, loading, processes, retention
+from ouzel.serving import config, folder, forking, jobs, loading, processes, remembered, retention, supervision
 from ouzel.serving.loading import Tell
 from ouzel.serving.management import Settings
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
@@ -23,63 +24,112 @@ from ouzel.serving.store import Archive, archives, unloaded
 from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
+_PORTS_FREE = 5.0  # s in which the kernel takes the ports back from a process that was killed
 
 
 @contextlib.contextmanager
-def start(options: ServingOptions, tell: Tell | None = None) -> Iterator[RunningServing]:
+def start(options: ServingOptions, tell: Tell | None = None, *, take_over: bool = False) -> Iterator[RunningServing]:
     """Start services, yield them once every model has answered a request, stop them all at the end.
 
-    tell: called when a model begins to load, and when it is ready.
+    tell: called when a model begins to load, and when it is ready. take_over: what a killed run has left and is alive
+    is kept, with the options it was started with, and only what is missing is started; else all of it is stopped first.
 
     Raises OuzelError with one line for the user: NotFound or InvalidArgument for the models, AlreadyRunning,
-    FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then.
+    FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then, but for what
+    ran before.
     """
-    with _exclusive(options.state):  # the lock stays with this process: what outlives it is known to be left over
+    with _exclusive(options, take_over=take_over) as (_, holding, left):
         serving = None
         try:
-            serving = _start(options, tell)
+            serving = _start(holding, tell)
             yield serving
         finally:
-            folder.clear(options.state, grace=processes.GRACE if serving else 0)
+            if serving or not left:
+                folder.clear(options.state, grace=processes.GRACE if serving else 0)
             if serving:
                 serving.poll()  # takes the exit status, without which the process stays a zombie
 
 
 def start_detached(options: ServingOptions, tell: Tell | None = None) -> RunningServing:
-    """Like `start`, but the services stay until `stop`, also after this process has ended."""
-    with _exclusive(options.state) as lock:
+    """As `start` that takes over, but the services stay until `stop`, also after this process has ended.
+
+    A supervisor in the background starts again what dies or hangs.
+    """
+    with _exclusive(options, take_over=True) as (lock, holding, left):
         try:
-            return _start(options, tell, keep_open=(lock,))
+            serving = _start(holding, tell)
+            supervision.spawn(options.state, lock)
+            return serving
         except BaseException:
-            folder.clear(options.state, grace=0)
+            if not left:
+                folder.clear(options.state, grace=0)
             raise
 
 
 def stop(state: Path) -> bool:
-    """Stop whatever runs with the state folder `state`, whoever started it; returns whether anything ran."""
+    """Stop whatever runs with the state folder `state`, whoever started it; returns whether anything ran.
+
+    The supervisor ends first, lest it start again what is being stopped.
+    """
     if not state.is_dir():
         return False
+    supervised = supervision.end(state)
     ran = folder.clear(state)
     folder.wait_unlocked(state)
-    return ran
+    return ran or supervised
 
 
 @contextlib.contextmanager
-def _exclusive(state: Path) -> Iterator[int]:
-    """The lock of the state folder, which is then clear of what a killed run has left."""
+def _exclusive(options: ServingOptions, *, take_over: bool) -> Iterator[tuple[int, ServingOptions, bool]]:
+    """The lock of the state folder, the options that hold, and whether services are left that are to be kept; else
+    the folder is clear of what a killed run has left.
+    """
+    state = options.state
     folder.prepare(state)
     with folder.locked(state) as lock:
-        if folder.clear(state):
+        kept = remembered.read(state) if take_over and _left(state) else None
+        if kept is None and folder.clear(state):
             logger.warning("stopped services that an earlier run had left behind in %s", state)
-        yield lock.fileno()
+        yield lock.fileno(), kept or options, kept is not None
 
 
-def _start(options: ServingOptions, tell: Tell | None, keep_open: Sequence[int] = ()) -> RunningServing:
+def _left(state: Path) -> bool:
+    worker = folder.running_worker(state)
+    ours = worker and worker["pid"] in {each.pid for each in processes.belonging_to(state, processes.WORKER)}
+    return folder.running(state) is not None or bool(ours)
+
+
+def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
+    """What does not run yet."""
+    state, recorded = options.state, folder.running(options.state)
+    kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
+    serving = RunningServing.found(recorded, state / folder.LOG) if recorded else _torchserve(options, tell)
+    try:
+        if options.worker:
+            kept += (processes.WORKER,) if folder.running_worker(state) else ()
+            worker = jobs.start(options)
+            serving = replace(serving, worker=worker["grpc"] if worker else "")
+        remembered.write(replace(options, worker=bool(serving.worker)))
+        if not recorded:
+            folder.record(state, _record(serving, options))
+    except BaseException:
+        if not recorded:
+            folder.clear_torchserve(state)
+        raise
+    return replace(serving, kept=kept)
+
+
+def restart_torchserve(options: ServingOptions) -> None:
+    """Clear away what is left of TorchServe, start it alone, and record it once it is ready."""
+    folder.record(options.state, _record(_torchserve(options), options))
+
+
+def _torchserve(options: ServingOptions, tell: Tell | None = None) -> RunningServing:
+    ran = folder.clear_torchserve(options.state)
     models = archives(options.store, options.models, options.loaded_versions)
     granted = resources(options)
-    starts_worker = options.worker and folder.running_worker(options.state) is None
-    _check_ports(options.ports, set() if starts_worker else {"worker"})
-    serving = _launch(options, models, granted, keep_open)
+    _check_ports(options, _PORTS_FREE if ran else 0)
+    serving = _launch(options, models, granted)
     how = Settings(
         granted.workers,
         options.batch_size,
@@ -87,15 +137,31 @@ def _start(options: ServingOptions, tell: Tell | None, keep_open: Sequence[int] 
         options.response_timeout,
         max(int(options.timeout), 1),
     )
-    retention.record(serving.key_file, options.loaded_versions, how)
-    loading.load(serving, models, how, options.timeout, tell)
-    if options.worker and (worker := jobs.start(options, serving.key_file.parent)) is not None:
-        serving = replace(serving, worker=worker["grpc"])
-    folder.record(options.state, _record(serving, options))
+    try:
+        retention.record(serving.key_file, options.loaded_versions, how)
+        loading.load(serving, models, how, options.timeout, tell)
+    except BaseException:
+        folder.clear_torchserve(options.state)
+        serving.poll()
+        raise
     return serving
 
 
-def _check_ports(ports: Ports, unused: set[str]) -> None:
+def _check_ports(options: ServingOptions, patience: float) -> None:
+    """Raises FailedPrecondition if one is still in use after `patience` seconds."""
+    starts_worker = options.worker and folder.running_worker(options.state) is None
+    unused = set() if starts_worker else {"worker"}
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _try_ports(options.ports, unused)
+        except FailedPrecondition:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _try_ports(ports: Ports, unused: set[str]) -> None:
     for each in fields(ports):
         if each.name in unused:
             continue
@@ -114,15 +180,15 @@ def _check_ports(ports: Ports, unused: set[str]) -> None:
                 ) from None
 
 
-def _launch(
-    options: ServingOptions, models: Sequence[Archive], granted: Resources, keep_open: Sequence[int]
-) -> RunningServing:
+def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resources) -> RunningServing:
     run = folder.new_run(options.state)
     log = options.state / folder.LOG
-    log.unlink(missing_ok=True)  # what it says from here on is about this run
+    with contextlib.suppress(FileNotFoundError):  # what it says from here on is about this run
+        log.replace(log.with_name(f"{log.name}.1"))
     (run / config.CONFIG).write_text(config.render(config.properties(options, granted)), encoding="ascii")
     command = config.command(options, granted, run, log)
     environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
+    environment |= {processes.PART: processes.TORCHSERVE}
     with forking.zygote(run, environment) as zygote, (run / folder.CONSOLE).open("wb") as console:
         process = subprocess.Popen(
             command,
@@ -133,7 +199,7 @@ def _launch(
             stderr=subprocess.STDOUT,
             umask=0o077,
             start_new_session=True,  # Ctrl-C is for us, who then stop it in order
-            pass_fds=(*keep_open, *zygote),
+            pass_fds=zygote,
         )
     logger.info("started TorchServe, process %d, in %s", process.pid, run)
     ports = options.ports

@@ -90,7 +90,8 @@ class WorkerOptions:
     def serving(self) -> Mapping[str, str]:
         """As `ouzel.serving.publication.Server.found` takes it."""
         if self.serving_key_file is None:
-            return {"state": str((self.serving_state or self.state).expanduser().absolute())}
+            named = {"named": "yes"} if self.serving_state else {}  # then it is meant to be there
+            return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}
         key_file = str(self.serving_key_file.expanduser().absolute())
         return {"rest": self.serving_rest, "management": self.serving_management, "key_file": key_file}
 

@@ -98,6 +98,13 @@ class Work:
 
         return publication.Server.found(self._serving)
 
+    @property
+    def serving_expected(self) -> bool:
+        """Whether there is meant to be one, be it down at this moment."""
+        from ouzel.serving import publication
+
+        return publication.expected(self._serving)
+
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
         """step: 0, 1, ... of `steps`, 0 while unknown. Told at most four times a second, but the last always."""
         now = time.monotonic()
@@ -158,6 +165,10 @@ class Work:
             self._artifacts.discard(self._last)
         self._last = digest
         self._saved = time.monotonic()
+
+    def stop_within(self, seconds: float) -> bool:
+        """Wait; returns early, and True, when `stop_wanted`."""
+        return self._stop.wait(seconds)
 
     def stop_wanted(self) -> bool:
         """Whether to save and raise Stopped: cancelled, paused, or the worker is going down."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
-from ouzel_client import Client, ConfigurationError
+from ouzel_client import Client, ConfigurationError, Retry, Unauthenticated, Unavailable
 from ouzel_client._settings import Address, channel_options, find
+from ouzel_client.testing import FakeServer
 from ouzel_protos import local
 
 HERE = "127.0.0.1:7070"
@@ -77,3 +79,40 @@ def test_loopback_is_never_reached_through_a_proxy(target, proxied):
 def test_limits_are_positive(name):
     with pytest.raises(ConfigurationError, match=name):
         Client(HERE, **{name: 0})
+
+
+def serve(state, server, token):
+    """As `ouzel up` would record it."""
+    (state / "key_file.json").write_text(json.dumps({"inference": {"key": token}, "management": {"key": "other"}}))
+    record = json.loads((state / local.SERVING).read_text()) | {"grpc": server.target}
+    (state / local.SERVING).write_text(json.dumps(record))
+
+
+def test_services_that_were_started_again_have_new_tokens_and_ports(serving):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    with FakeServer(token="second") as second:
+        with FakeServer(token="first") as first:
+            serve(serving, first, "first")
+            client = Client(retry=Retry(attempts=2, initial=0.01))
+            assert client.models["m"].explain(pixels).labels[0] == "cat"
+        serve(serving, second, "second")
+        with client:
+            assert client.models["m"].explain(pixels).labels[0] == "cat"
+            assert client.models["m"].explain(pixels).labels[0] == "cat"
+        assert len(second.requests) == 2
+
+
+def test_a_token_that_has_changed_is_read_again(serving):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    with FakeServer(token="new") as server:
+        serve(serving, server, "old")
+        with Client(retry=Retry(attempts=1)) as client:
+            with pytest.raises(Unauthenticated, match="OUZEL_TOKEN"):
+                client.models["m"].explain(pixels)
+            record = (serving / local.SERVING).read_bytes()
+            (serving / local.SERVING).unlink()
+            with pytest.raises(Unavailable, match="being started again"):
+                client.models["m"].explain(pixels)
+            (serving / local.SERVING).write_bytes(record)
+            serve(serving, server, "new")
+            assert client.models["m"].explain(pixels).labels[0] == "cat"

@@ -256,8 +256,11 @@ def test_the_command_that_promotes(site: Site, running: RunningServing, second: 
     rows = [line.split()[:3] for line in run("list").splitlines()[1:]]
     assert rows == [["tuned", "1", ARCH], ["tuned", "2", "*"]]
     shown = CliRunner().invoke(status, ["--state", str(site.options.state)]).output
-    assert "  tuned 1: workers" in shown
-    assert "  tuned 2 (default): workers" in shown
+    assert [line.split()[:3] for line in shown.splitlines() if line.startswith("tuned")] == [
+        ["tuned", "1", "up"],
+        ["tuned", "2", "up"],
+    ]
+    assert "the default" in shown.splitlines()[-1]
     assert "no version '9'" in run("promote", "tuned", "--version", "9", code=1)
     run("promote", "tuned", "--version", "1")
     assert site.answers(running) == site.digests()["1"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from ouzel.serving import Ports, fork, processes, zygote
+from ouzel.serving import Ports, fork, processes, supervision, zygote
 from ouzel_protos.local import read_serving
 
 _HANDLER = """
@@ -100,6 +100,10 @@ class Ouzel:
 
     def ready(self) -> bool:
         return read_serving(self.state) is not None
+
+    def watched(self) -> bool:
+        """Ready, and supervised."""
+        return supervision.read(self.state) is not None
 
     @staticmethod
     def _command(words: Sequence[str]) -> list[str]:

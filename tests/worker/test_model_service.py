@@ -236,7 +236,10 @@ def test_jobs_are_told_where_to_publish(site: Site) -> None:
 
 def test_options(tmp_path: Path) -> None:
     assert WorkerOptions(state=tmp_path).serving == {"state": str(tmp_path)}
-    assert WorkerOptions(state=tmp_path, serving_state=tmp_path / "x").serving == {"state": str(tmp_path / "x")}
+    assert WorkerOptions(state=tmp_path, serving_state=tmp_path / "x").serving == {
+        "state": str(tmp_path / "x"),
+        "named": "yes",
+    }
     url, key = "http://host:8080", tmp_path / "key"
     assert WorkerOptions(serving_rest=url, serving_management=url, serving_key_file=key).serving == {
         "rest": url,

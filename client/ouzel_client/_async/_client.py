@@ -16,7 +16,14 @@ from ouzel_client._async._datasets import AsyncDatasets
 from ouzel_client._async._jobs import AsyncJobs
 from ouzel_client._async._models import AsyncModels
 from ouzel_client._retry import RETRIED, Retry
-from ouzel_client.errors import ConfigurationError, DeadlineExceeded, InvalidArgument, OuzelError, Unavailable
+from ouzel_client.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidArgument,
+    OuzelError,
+    Unauthenticated,
+    Unavailable,
+)
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -61,7 +68,10 @@ class AsyncClient:
         self._max_request_bytes = max_request_bytes
         self._credentials = credentials
         self._max_response_bytes = max_response_bytes
+        self._asked = (target, token)
+        self._address = address
         self._connection = backend.Connection(address, max_response_bytes, credentials)
+        self._replaced: list[backend.Connection] = []  # calls of other threads may still be in flight there
         self._target = address.target
         self._models = AsyncModels(self)
         self._jobs = AsyncJobs(self)
@@ -86,7 +96,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections; calls in flight end with an error. More than once does no harm."""
-        await self._connection.close()
+        for connection in (*self._replaced, self._connection):
+            await connection.close()
         if self._worker_connection is not None:
             await self._worker_connection.close()
 
@@ -121,6 +132,27 @@ class AsyncClient:
                 return _decode.envelope(await self._connection.predict(request, remaining))
             except RETRIED as error:
                 await self._pause(next(pauses, None), deadline, error)
+                self._look_again()
+            except Unauthenticated:
+                if self._look_again():
+                    continue
+                if not _settings.restarting(*self._asked, self._address):
+                    raise
+                gone = Unavailable(f"{self._target}: the services are being started again; `ouzel status` shows them")
+                await self._pause(next(pauses, None), deadline, gone)
+
+    def _look_again(self) -> bool:
+        """Local services that were started again have new tokens, and perhaps another address; returns whether so."""
+        try:
+            address = _settings.find(*self._asked)
+        except ConfigurationError:
+            return False
+        if address == self._address or not address.token:
+            return False
+        self._replaced.append(self._connection)
+        self._address, self._target = address, address.target
+        self._connection = backend.Connection(address, self._max_response_bytes, self._credentials)
+        return True
 
     async def _ask(self, method: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
         """Call the worker until there is an answer, attempts are used up, or time is; all of its methods allow that."""

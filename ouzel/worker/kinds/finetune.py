@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.names import did_you_mean
 from ouzel.worker import lineage as lineages
 from ouzel.worker import parameters, trained_images
@@ -192,7 +192,7 @@ def _publish(
     """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
-    from ouzel.serving import publication
+    from ouzel.worker import publishing
 
     store, tuned = ModelStore(work.models), found.tuned
     promote = _promoted(spec, work, found)
@@ -201,28 +201,13 @@ def _publish(
     work.progress(0, phase="publishing")
     work.still_mine()
     entry = store.publish(spec.name, lambda version: (card, state), work.job)
-    server = work.serving
-    if server is None:
-        work.log(
-            "no model server is known to this worker: the model is in the store, and served from its next start on"
-        )
-        if promote:
-            store.promote(entry.name, entry.version)
-    else:
-        try:
-            publication.publish_served(
-                server, store, entry.name, entry.version, base=f"{base.name}@{base.version}", promote=promote
-            )
-        except OuzelError:
-            if not publication.versions(server, entry.name, entry.version):  # else it is the default since before
-                store.withdraw(entry.name, entry.version)
-            raise
+    served = publishing.serve(work, store, entry, base=f"{base.name}@{base.version}", promote=promote)
     return {
         "model": entry.name,
         "version": entry.version,
         "digest": entry.digest,
         "promoted": store.default(entry.name) == entry.version,
-        "served": server is not None,
+        "served": served,
     }
 
 

@@ -1,0 +1,55 @@
+"""`python -m ouzel.cli.supervisor`: keeps up what `ouzel up --detach` has started. Not for users to call."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import click
+
+from ouzel.cli._errors import Command
+from ouzel.serving import Stopped, folder, remembered, stop_on_signals, supervision, supervisor
+from ouzel.serving.supervisor import Patience, parts, supervising
+
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+@click.command(cls=Command)
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), required=True)
+def supervise(state: Path) -> None:
+    """Start again what dies or hangs, until SIGTERM; then stop all parts."""
+    logging.basicConfig(level=logging.INFO, format=FORMAT)
+    options = remembered.read(state)
+    if options is None:
+        raise click.ClickException(f"no services are recorded in {state}")
+    try:
+        with stop_on_signals(), supervising(state, parts(options), Patience(hung_after=options.hung_after)):
+            logging.info("watching %s", ", ".join(part.name for part in parts(options)))
+            threading.Event().wait()
+    except Stopped as signal:
+        logging.info("asked to end by %s: all parts are stopped", signal)
+    folder.clear(state)
+
+
+def stay(state: Path) -> None:
+    """The same in the foreground, in `ouzel up` itself: never returns, ended by a signal that raises Stopped."""
+    options = remembered.read(state)
+    if options is None:
+        raise click.ClickException(f"the services of {state} were stopped")
+    log = logging.getLogger(supervisor.__name__)
+    handlers = (logging.FileHandler(state / supervision.LOG), logging.StreamHandler())
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(FORMAT))
+        log.addHandler(handler)
+    try:
+        with supervising(state, parts(options), Patience(hung_after=options.hung_after)):
+            threading.Event().wait()
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+if __name__ == "__main__":
+    supervise(prog_name="ouzel-supervisor")
