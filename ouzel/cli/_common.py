@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,8 +15,3 @@ store = click.option(
     show_envvar=True,
     help="Folder of the archives.",
 )
-
-
-def print_json(value: Any) -> None:
-    """For programs to read, on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
