@@ -18,6 +18,7 @@ class Tell(Protocol):
 
 
 _LINE_SECONDS = 10.0  # between two lines of one stage, unless a tenth of it was done meanwhile
+_TENTH_SECONDS = 1.0  # between two tenths that are told
 
 
 class Bar:
@@ -56,7 +57,9 @@ class Bar:
 
 
 class Lines:
-    """A line when a stage begins, then one for every tenth of it, and at least one every ten seconds."""
+    """A line when a stage begins and when it is done. Between, one for every tenth of it: at most one in a second, at
+    least one in ten.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -70,7 +73,9 @@ class Lines:
         """now: seconds, where another clock than that of this machine counts."""
         now = time.monotonic() if now is None else now
         tenth = 10 * done // total if total > 0 else 0
-        if tenth <= self._tenths.get(stage, -1) and now - self._last < _LINE_SECONDS:
+        known, passed = self._tenths.get(stage, -1), now - self._last
+        due = known < 0 or (tenth > known and (tenth >= 10 or passed >= _TENTH_SECONDS))
+        if not due and passed < _LINE_SECONDS:
             return
         self._tenths[stage], self._last = tenth, now
         self.say(": ".join(filter(None, (stage, counted(done, total), note))))

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
-from ouzel_client import terminal
+from ouzel_client import _progress, terminal
 from ouzel_client.terminal import Column, fitted
 
 COLUMNS = (Column("name"), Column("kind", shrinks=2), Column("count", right=True), Column("error", shrinks=1, cut=True))
@@ -150,13 +150,23 @@ def test_a_complete_list_has_no_ellipsis():
     assert terminal.in_a_line([str(n) for n in range(10)], most=3) == "10: 0, 1, 2 and 7 more (--json has all)"
 
 
-def test_stages_in_lines():
+@pytest.mark.parametrize(
+    ("seconds", "lines"),
+    [
+        (0.001, [0, 100]),  # as quick as that nobody wants to see more
+        (0.15, [0, *range(10, 101, 10)]),
+        (0.05, [0, *range(20, 101, 20)]),
+        (4.0, [0, 3, 6, 9, 10, 13]),
+    ],
+)
+def test_stages_in_lines(monkeypatch, seconds, lines):
+    clock = iter(number * seconds for number in range(1000))
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
     out = io.StringIO()
     with terminal.stages(file=out) as tell:
         for done in range(101):
             tell("measuring", done, 100)
-        tell("reporting", 0, 0)
-    lines = out.getvalue().splitlines()
-    assert lines[:2] == ["measuring: 0 of 100 (0 %)", "measuring: 10 of 100 (10 %)"]
-    assert lines[-2:] == ["measuring: 100 of 100 (100 %)", "reporting"]
-    assert len(lines) == 12
+        tell("reporting", 0, 0, "a note")
+    told = out.getvalue().splitlines()
+    assert told[: len(lines)] == [f"measuring: {done} of 100 ({done} %)" for done in lines]
+    assert told[-2:] == ["measuring: 100 of 100 (100 %)", "reporting: a note"]
