@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
 
 _id = click.argument("job")
+_KINDS = {"search": "search_activations"}  # what its verb is called
 _COLUMNS = (
     Column("job"),
-    Column("kind", shrinks=2),
-    Column("model", shrinks=3),
+    Column("kind"),
+    Column("model", shrinks=2),
     Column("state"),
     Column("done", right=True),
     Column("age", right=True),
-    Column("duration", right=True),
+    Column("took", right=True),
     Column("error", shrinks=1, cut=True),
 )
 
@@ -52,7 +53,7 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--state", "states", multiple=True, help="Only those in this state; may be repeated.")
-@click.option("--kind", default="", help="maximize, search_activations or finetune.")
+@click.option("--kind", default="", help="maximize, search (search_activations) or finetune.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @json_option
@@ -60,7 +61,7 @@ def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit
     """The newest first."""
     with client() as ouzel:
         wanted: Any = tuple(state.upper() for state in states)
-        listed = ouzel.jobs.list(states=wanted, kind=kind, labels=dict(map(label, labels)))
+        listed = ouzel.jobs.list(states=wanted, kind=_KINDS.get(kind, kind), labels=dict(map(label, labels)))
         found = [job for job, _ in zip(listed, range(limit + 1), strict=False)]
     if as_json:
         print_json([job_json(job) for job in found[:limit]])
@@ -152,15 +153,19 @@ _verb("retry", "Queue a job that FAILED or was CANCELLED once more.")
 
 def _row(job: Job) -> tuple[object, ...]:
     done = how_far(job.progress.step, job.progress.steps, job.state)
-    error = "" if job.failure is None else job._message.error.message
-    return job.id, job.kind, job.model, job.state, done, age(job.created), duration(seconds(job)), error
+    error = job._message.error.message
+    return job.id, _verb_of(job), job.model, job.state, done, age(job.created), duration(seconds(job)), error
+
+
+def _verb_of(job: Job) -> str:
+    return next((verb for verb, kind in _KINDS.items() if kind == job.kind), job.kind)
 
 
 def _facts(job: Job) -> dict[str, object]:
     progress = job.progress
     return {
         "job": job.id,
-        "kind": job.kind,
+        "kind": _verb_of(job),
         "model": job.model,
         "state": job.state,
         "done": steps_of(progress.step, progress.steps, progress.phase, job.state),
@@ -170,7 +175,9 @@ def _facts(job: Job) -> dict[str, object]:
         "ended": _moment(job.ended),
         "duration": duration(seconds(job)),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(job.labels.items())),
-        "error": "" if job.failure is None else str(job.failure),
+        "error": job._message.error.message,
+        "because of": (getattr(job.failure, "failure_class", "") or "").lower(),
+        "error id": job._message.error.error_id,
     }
 
 

@@ -137,10 +137,17 @@ def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
 def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """{"lineage.metrics.accuracy": 0.9} of what is nested."""
     found: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in sorted(values.items()):
         inner = f"{name}.{key}"
-        found |= _flat(inner, value) if isinstance(value, Mapping) else {inner: value}
+        found |= _flat(inner, value) if isinstance(value, Mapping) else {inner: _short(value)}
     return found
+
+
+def _short(value: Any) -> str:
+    """Numbers as people write them: JSON knows floats alone."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_short, value))
+    return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
 
 
 def _plain(model: StoredModel) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Tell(Protocol):
 
 
 _LINE_SECONDS = 10.0  # between two lines of one stage, unless a tenth of it was done meanwhile
+_BAR = 24  # characters
 _TENTH_SECONDS = 1.0  # between two tenths that are told
 
 
@@ -91,15 +92,19 @@ def counted(done: int, total: int) -> str:
 @contextmanager
 def bar(file: TextIO, transient: bool) -> Iterator[Bar]:
     """A bar on a terminal, or in a notebook. Raises ConfigurationError without rich."""
-    rich = need_rich("progress", "a progress bar")
+    rich, table = need_rich("progress", "a progress bar"), need_rich("table", "a progress bar")
     console = need_rich("console", "a progress bar").Console(file=file)
     columns = (
-        rich.TextColumn("{task.description}", markup=False),
-        rich.BarColumn(),
-        rich.TextColumn("{task.fields[share]}", markup=False),
-        rich.TimeElapsedColumn(),
+        rich.BarColumn(bar_width=_BAR, table_column=table.Column(width=_BAR)),
+        rich.TextColumn("{task.fields[share]}", table_column=table.Column(width=len("100 %"), justify="right")),
+        rich.TimeElapsedColumn(table_column=table.Column(width=len("0:00:00"))),
+        rich.TextColumn(  # the one that gives way in a narrow terminal
+            "{task.description}",
+            markup=False,
+            table_column=table.Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
     )
-    with rich.Progress(*columns, console=console, transient=transient) as progress:
+    with rich.Progress(*columns, console=console, transient=transient, expand=True) as progress:
         yield Bar(progress)
 
 

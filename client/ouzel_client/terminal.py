@@ -42,6 +42,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 
 _GAP = 2  # spaces between columns
+_LEGIBLE = 16  # of a text that is cut
 _NARROWEST = 8  # to which a column shrinks before the next one does
 _STYLES = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan", "damaged": "red"}
 
@@ -50,7 +51,8 @@ _STYLES = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNIN
 class Column:
     """right: numbers. shrinks: where the terminal is too narrow, columns shrink in this order, 1 first; 0 comes last.
 
-    cut: what does not fit ends with an ellipsis, instead of going on in the next line.
+    cut: what does not fit ends with an ellipsis, instead of going on in the next line; the whole column is left out
+    where that would leave next to nothing of it.
     """
 
     title: str
@@ -85,6 +87,15 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], emp
     ]
     console = Console()
     widths = fitted(natural, columns, console.width) if console.is_terminal else natural
+    kept = [
+        number
+        for number, width in enumerate(widths)
+        if not columns[number].cut or width >= min(_LEGIBLE, natural[number])
+    ]
+    if len(kept) < len(columns):
+        columns = [columns[number] for number in kept]
+        cells = [[row[number] for number in kept] for row in cells]
+        widths = fitted([natural[number] for number in kept], columns, console.width)
     console = Console(width=max(console.width, sum(widths) + _GAP * len(widths)))
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
     for column, width in zip(columns, widths, strict=True):

@@ -142,19 +142,20 @@ def test_the_table(server: FakeServer) -> None:
     server.jobs.hold = True
     ouzel("maximize", "m", *said, "--detach")
     lines = ouzel("jobs", "list").stdout.splitlines()
-    assert lines[0].split() == ["job", "kind", "model", "state", "done", "age", "duration", "error"]
+    assert lines[0].split() == ["job", "kind", "model", "state", "done", "age", "took", "error"]
     assert [line.split()[:4] for line in lines[1:]] == [
         ["job-4", "maximize", "m", "QUEUED"],
         ["job-3", "finetune", "pets", "FAILED"],
-        ["job-2", "search_activations", "m", "FAILED"],
+        ["job-2", "search", "m", "FAILED"],
         ["job-1", "maximize", "m" * 60, "SUCCEEDED"],
     ]
     assert lines[2].endswith("model: is no good")
     assert "100 %" in lines[4]
     assert "?" not in "".join(lines)
     shown = ouzel("jobs", "show", "job-2").stdout
-    assert "search_activations" in shown
+    assert ["error", "model: is no good"] in [line.split(maxsplit=1) for line in shown.splitlines()]
     assert "?" not in shown
+    assert [each["id"] for each in printed("jobs", "list", "--kind", "search")] == ["job-2"]
     assert ouzel("jobs", "list", "--state", "paused").stdout == "No jobs.\n"
     assert "--limit" in ouzel("jobs", "list", "--limit", "2").stderr
     assert len(printed("jobs", "list", "--limit", "2")) == 2
