@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ouzel_client._cli_follow import client as _client
-from ouzel_client._cli_follow import follow, shown
+from ouzel_client._cli_follow import follow
 from ouzel_client._cli_jobs import setting
 from ouzel_client.terminal import (
     Column,
@@ -21,6 +21,7 @@ from ouzel_client.terminal import (
     print_facts,
     print_json,
     print_table,
+    shown,
     yes_option,
 )
 

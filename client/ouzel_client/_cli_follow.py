@@ -13,7 +13,7 @@ import click
 
 from ouzel_client import _settings
 from ouzel_client.errors import OuzelError
-from ouzel_client.terminal import print_json
+from ouzel_client.terminal import print_json, shown
 
 if TYPE_CHECKING:
     from ouzel_client._sync._client import Client
@@ -48,11 +48,6 @@ def follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any)
         print_json({**job_json(job), "summary": dict(summary), "files": files})
     else:
         click.echo("\n".join(files) or f"{job.id}: `ouzel jobs download {job.id} --out FOLDER` fetches what it found")
-
-
-def shown(as_json: bool) -> bool:
-    """Whether progress is told on stderr: with --json on a terminal only, so that `--json 2>&1` is JSON."""
-    return not as_json or sys.stderr.isatty()
 
 
 def watch(job: Job, file: TextIO | None = None, after: int = 0, show: bool = True) -> None:

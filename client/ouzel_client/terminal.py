@@ -32,6 +32,7 @@ __all__ = [
     "print_facts",
     "print_json",
     "print_table",
+    "shown",
     "stages",
     "yes_option",
 ]
@@ -150,6 +151,11 @@ def confirm(deed: str, yes: bool) -> None:
     if not can_ask():
         raise click.UsageError(f"{deed}? There is no terminal to ask on: give --yes")
     click.confirm(f"{deed}? This cannot be undone.", abort=True, err=True)
+
+
+def shown(as_json: bool) -> bool:
+    """Whether progress is told on stderr: with --json on a terminal only, so that `--json 2>&1` is JSON."""
+    return not as_json or sys.stderr.isatty()
 
 
 def can_ask() -> bool:

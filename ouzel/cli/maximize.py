@@ -12,7 +12,7 @@ import click
 
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
-from ouzel_client.terminal import print_json, stages
+from ouzel_client.terminal import print_json, shown, stages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def maximize(
     if recipe == "maco" and photographs:
         parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
     chosen = library.make_recipe(recipe, parameters)
-    with _bar(chosen.steps) as on_step:
+    with _bar(chosen.steps, shown(as_json)) as on_step:
         result = library.maximize(
             loaded,
             nodes,
@@ -183,8 +183,8 @@ def _photographs(folder: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
 
 
 @contextmanager
-def _bar(steps: int) -> Iterator[Any]:
-    with stages() as tell:
+def _bar(steps: int, show: bool) -> Iterator[Any]:
+    with stages(show) as tell:
         tell("maximizing", 0, steps)
 
         def on_step(step: Step) -> None:

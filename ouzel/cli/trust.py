@@ -14,7 +14,7 @@ import click
 
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
-from ouzel_client.terminal import Column, plain, print_json, print_table, stages
+from ouzel_client.terminal import Column, plain, print_json, print_table, shown, stages
 from ouzel_protos import local
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def trust(
     need_packages()
     folder = local.state_dir() / "trust" / _key(model, photographs, options)
     if fresh or not (folder / "report.json").exists():
-        _measure(model, photographs, options, folder)
+        _measure(model, photographs, options, folder, shown(as_json))
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -102,11 +102,11 @@ def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions)
     return digest.hexdigest()[:32]
 
 
-def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path) -> None:
+def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path, show: bool) -> None:
     from ouzel.audit import trust as measure
     from ouzel.cli.trust_page import page
 
-    with stages() as tell:
+    with stages(show) as tell:
 
         def advance(method: str, done: int, total: int) -> None:
             tell(f"measuring {method}" if method else "measured", done, total)
