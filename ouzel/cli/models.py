@@ -47,7 +47,7 @@ _COLUMNS = (
     Column("architecture", shrinks=2),
     Column("classes", right=True),
     Column("size", right=True),
-    Column("weights", shrinks=1),
+    Column("weights", shrinks=1, cut=True),
     Column("base", shrinks=3),
 )
 
