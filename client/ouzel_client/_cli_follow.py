@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -80,13 +79,6 @@ def download(job: Job, out: Path, names: tuple[str, ...] = ()) -> list[str]:
     return files
 
 
-def seconds(job: Job) -> float | None:
-    """From its first start to its end, or to now; None before it was started."""
-    if job.started is None:
-        return None
-    return max(((job.ended or datetime.now(UTC)) - job.started).total_seconds(), 0.0)
-
-
 def job_json(job: Job) -> dict[str, Any]:
     """A job for programs."""
     failure = job.failure
@@ -102,7 +94,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "created": job.created,
         "started": job.started,
         "ended": job.ended,
-        "seconds": seconds(job),
+        "seconds": job.duration,
         "error": None if failure is None else str(failure),
         "failure_class": getattr(failure, "failure_class", None),
     }

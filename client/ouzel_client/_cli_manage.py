@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel_client._cli_follow import client, download, job_json, seconds
+from ouzel_client._cli_follow import client, download, job_json
 from ouzel_client._cli_follow import watch as show_how_it_goes
 from ouzel_client._cli_jobs import label
 from ouzel_client._job_show import how_far, steps_of
@@ -154,7 +154,7 @@ _verb("retry", "Queue a job that FAILED or was CANCELLED once more.")
 def _row(job: Job) -> tuple[object, ...]:
     done = how_far(job.progress.step, job.progress.steps, job.state)
     error = job._message.error.message
-    return job.id, _verb_of(job), job.model, job.state, done, age(job.created), duration(seconds(job)), error
+    return job.id, _verb_of(job), job.model, job.state, done, age(job.created), duration(job.duration), error
 
 
 def _verb_of(job: Job) -> str:
@@ -173,7 +173,7 @@ def _facts(job: Job) -> dict[str, object]:
         "created": _moment(job.created),
         "started": _moment(job.started),
         "ended": _moment(job.ended),
-        "duration": duration(seconds(job)),
+        "duration": duration(job.duration),
         "labels": ", ".join(f"{name}={value}" for name, value in sorted(job.labels.items())),
         "error": job._message.error.message,
         "because of": (getattr(job.failure, "failure_class", "") or "").lower(),

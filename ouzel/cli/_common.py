@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from ouzel_client.terminal import print_json
+
+__all__ = ["print_json", "store"]
+
 store = click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),
