@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ouzel.durable import FULL, sync_folder, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, ResourceExhausted
@@ -128,6 +129,24 @@ class ModelFiles:
             with self.writing(), written(self._sidecar(name)) as temporary:
                 temporary.write_text(f"{version}\n", encoding="ascii")
 
+    def only(self, reference: str) -> ModelFile:
+        """Of "name@version" that version, of "name" its only one. Raises NotFound; FailedPrecondition for several."""
+        file = self.file(reference)
+        files = self.of(file.name)
+        if len(files) > 1 and "@" not in reference:
+            known = ", ".join(f"{each.name}@{each.version}" for each in files)
+            raise FailedPrecondition(f"name: {reference!r} has several versions; say which: {known}", field="name")
+        return file
+
+    def remove(self, reference: str) -> None:
+        """Delete an archive, a damaged one too; nothing is left of a model without any. Raises as `only`."""
+        self.discard(self.only(reference))
+
+    def discard(self, file: ModelFile) -> None:
+        """The same of an archive that `only` or `file` gave."""
+        with self.locked(file.name), self.writing():
+            self._discard(file)
+
     def withdraw(self, name: str, version: str, *, unless_default: bool = False) -> None:
         """Remove a version. Raises NotFound, and if asked to, FailedPrecondition for the default beside others."""
         self.file(f"{name}@{version}")
@@ -145,6 +164,9 @@ class ModelFiles:
         """Remove an archive, and the choice of a default that has none any more."""
         file.path.unlink(missing_ok=True)
         left = self.of(file.name)
+        if not left:
+            for partial in self.folder.glob(f".{file.name}@*.mar.*"):  # of processes that were killed
+                partial.unlink(missing_ok=True)
         sidecar = self._sidecar(file.name)
         if sidecar.is_file() and (not left or self.default_of(left).version != sidecar.read_text("ascii").strip()):
             sidecar.unlink(missing_ok=True)
@@ -158,10 +180,15 @@ class ModelFiles:
         """
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / f".{check_name(name)}.lock").open("ab")
+            path = self.folder / f".{check_name(name)}.lock"
+            lock = _locked(path)
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                if not self.of(name):  # a model that is gone leaves nothing behind
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -189,6 +216,17 @@ class ModelFiles:
             f"{', '.join(file.version or 'a damaged one' for file in files) or 'none'}",
             field="version",
         )
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The file, locked. Whoever had it before may have removed it: then the one that is there now counts."""
+    while True:
+        lock = path.open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()
 
 
 def check_name(name: str) -> str:
@@ -247,6 +285,8 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
         if not isinstance(lineage, Mapping | None):
             raise TypeError("lineage is not an object")
         return ModelFile(name, version, path, size, str(found["arch"]), digest, classes, lineage)
+    except zipfile.BadZipFile as error:
+        return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
     except _UNSOUND as error:
         return ModelFile(name, version, path, size, error=f"{path}: {_said(error)}")
 

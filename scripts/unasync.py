@@ -36,9 +36,6 @@ RENAMED = {
 }
 TEXTS = {
     "The asyncio client, written by hand; `_sync` is generated from it.": "The blocking client.",
-    "AsyncClient(": "Client(",
-    "AsyncJob(": "Job(",
-    "AsyncModel(": "Model(",
 }
 
 

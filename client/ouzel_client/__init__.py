@@ -10,46 +10,9 @@ with Client() as ouzel:
 
 from __future__ import annotations
 
-from ouzel_client._async._client import AsyncClient
-from ouzel_client._async._datasets import AsyncDatasets
-from ouzel_client._async._job import AsyncJob
-from ouzel_client._async._jobs import AsyncJobs
-from ouzel_client._async._models import AsyncModel, AsyncModels
-from ouzel_client._dataset_types import Dataset, DatasetReport, Duplicates
-from ouzel_client._job_types import (
-    Artifact,
-    Channel,
-    ClassLogit,
-    Direction,
-    FinetuneResult,
-    JobEvent,
-    JobResult,
-    LogEvent,
-    MetricEvent,
-    PreviewEvent,
-    Progress,
-    ProgressEvent,
-    StateEvent,
-    Unit,
-)
-from ouzel_client._model_types import ModelDetails, StoredModel
-from ouzel_client._options import Contrast, Saliency, Top, When
-from ouzel_client._results import (
-    Estimate,
-    Explanation,
-    ModelInfo,
-    ResolvedTarget,
-    SaliencyMap,
-    SaliencyMaps,
-    Timing,
-    View,
-)
-from ouzel_client._retry import Retry
-from ouzel_client._sync._client import Client
-from ouzel_client._sync._datasets import Datasets
-from ouzel_client._sync._job import Job
-from ouzel_client._sync._jobs import Jobs
-from ouzel_client._sync._models import Model, Models
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ouzel_client.errors import (
     AlreadyExists,
     AmbiguousKey,
@@ -72,6 +35,48 @@ from ouzel_client.errors import (
     Unimplemented,
     WaitTimeout,
 )
+
+if TYPE_CHECKING:
+    from ouzel_client._async._client import AsyncClient
+    from ouzel_client._async._datasets import AsyncDatasets
+    from ouzel_client._async._job import AsyncJob
+    from ouzel_client._async._jobs import AsyncJobs
+    from ouzel_client._async._models import AsyncModel, AsyncModels
+    from ouzel_client._dataset_types import Dataset, DatasetReport, Duplicates
+    from ouzel_client._job_types import (
+        Artifact,
+        Channel,
+        ClassLogit,
+        Direction,
+        FinetuneResult,
+        JobEvent,
+        JobResult,
+        LogEvent,
+        MetricEvent,
+        PreviewEvent,
+        Progress,
+        ProgressEvent,
+        StateEvent,
+        Unit,
+    )
+    from ouzel_client._model_types import ModelDetails, StoredModel
+    from ouzel_client._options import Contrast, Saliency, Top, When
+    from ouzel_client._results import (
+        Estimate,
+        Explanation,
+        ModelInfo,
+        ResolvedTarget,
+        SaliencyMap,
+        SaliencyMaps,
+        Timing,
+        View,
+    )
+    from ouzel_client._retry import Retry
+    from ouzel_client._sync._client import Client
+    from ouzel_client._sync._datasets import Datasets
+    from ouzel_client._sync._job import Job
+    from ouzel_client._sync._jobs import Jobs
+    from ouzel_client._sync._models import Model, Models
 
 __all__ = [
     "AlreadyExists",
@@ -139,3 +144,33 @@ __all__ = [
     "WaitTimeout",
     "When",
 ]
+
+# grpc and numpy take half a second to import: the command line, and whoever only catches our errors, do not wait for
+# them. Each of these is looked into in turn when a name is first used.
+_MODULES = (
+    "_retry",
+    "_job_types",
+    "_options",
+    "_dataset_types",
+    "_model_types",
+    "_results",
+    *(
+        f"{half}.{module}"
+        for half in ("_sync", "_async")
+        for module in ("_client", "_datasets", "_job", "_jobs", "_models")
+    ),
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(import_module(f"{__name__}.{module}")).get(name)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

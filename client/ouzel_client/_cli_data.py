@@ -1,23 +1,42 @@
-"""`ouzel datasets`, `ouzel finetune` and `ouzel tuned`: from labelled images to a served model."""
+"""`ouzel datasets` and `ouzel finetune`: from labelled images to a served model."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from ouzel_client._cli_jobs import client as _client
-from ouzel_client._cli_jobs import follow, json_option, print_json, setting
-from ouzel_client._dataset_types import Dataset, DatasetReport, report_of
-from ouzel_client._job_types import FinetuneResult
-from ouzel_client._model_types import StoredModel
-from ouzel_client._sync._job import Job
+from ouzel_client._cli_follow import client as _client
+from ouzel_client._cli_follow import follow
+from ouzel_client._cli_jobs import setting
+from ouzel_client.terminal import (
+    Column,
+    confirm,
+    file_size,
+    json_option,
+    local_time,
+    print_facts,
+    print_json,
+    print_table,
+    shown,
+    yes_option,
+)
 
+if TYPE_CHECKING:
+    from ouzel_client._dataset_types import Dataset, DatasetReport
+    from ouzel_client._sync._job import Job
+
+_COLUMNS = (
+    Column("data set"),
+    Column("title", shrinks=1),
+    Column("images", right=True),
+    Column("classes", right=True),
+    Column("size", right=True),
+    Column("created", shrinks=2),
+)
 _ID = re.compile(r"[0-9a-f]{64}")
 _LINKS = "Also follow links that lead out of the folder."
 _TOLD = 20  # files that are left out, of which a terminal is told by name
@@ -38,7 +57,9 @@ def datasets() -> None:
 def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, check: bool, as_json: bool) -> None:
     """Send the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one."""
     with _client() as ouzel:
-        made = ouzel.datasets.upload(source, title=title, masks=masks, follow_links=follow_links)
+        made = ouzel.datasets.upload(
+            source, title=title, masks=masks, follow_links=follow_links, progress=shown(as_json)
+        )
         _tell_left_out(made)
         report = ouzel.datasets.check(made.id) if check else None
     if as_json:
@@ -57,11 +78,7 @@ def list_datasets(as_json: bool) -> None:
     if as_json:
         print_json([_plain(each) for each in found])
         return
-    table = Table("data set", "title", "images", "classes", "created", box=None)
-    for each in found:
-        created = each.created.astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(each.id[:12], each.title, str(each.images), str(len(each.classes)), created)
-    Console().print(table)
+    print_table(_COLUMNS, map(_row, found), empty="No data sets.")
 
 
 @datasets.command()
@@ -74,9 +91,18 @@ def show(dataset: str, as_json: bool) -> None:
     if as_json:
         print_json(_plain(found))
         return
-    click.echo(f"{found.id}  {found.title}\n{found.images} images, {found.bytes} bytes, {found.masks} masks")
-    for label, count in found.classes.items():
-        click.echo(f"  {label}  {count}")
+    print_facts(
+        {
+            "data set": found.id,
+            "title": found.title,
+            "created": local_time(found.created),
+            "images": found.images,
+            "masks": found.masks,
+            "size": file_size(found.bytes),
+        }
+    )
+    click.echo()
+    print_table((Column("class"), Column("images", right=True)), found.classes.items())
 
 
 @datasets.command()
@@ -93,13 +119,16 @@ def check(dataset: str, as_json: bool) -> None:
 
 @datasets.command()
 @click.argument("dataset")
+@yes_option
 @json_option
-def delete(dataset: str, as_json: bool) -> None:
+def delete(dataset: str, yes: bool, as_json: bool) -> None:
     """Remove a data set that no job needs."""
     with _client() as ouzel:
-        found = _full(ouzel, dataset)
-        ouzel.datasets.delete(found)
-    print_json({"deleted": found}) if as_json else click.echo(f"{found} is deleted")
+        found = ouzel.datasets.get(_full(ouzel, dataset))
+        title = f" {found.title!r}" if found.title else ""
+        confirm(f"Delete the data set {found.id[:12]}{title} ({found.images} images)", yes)
+        ouzel.datasets.delete(found.id)
+    print_json({"deleted": found.id}) if as_json else click.echo(f"{found.id} is deleted")
 
 
 @click.command()
@@ -145,6 +174,8 @@ def finetune(
     With --like, all that is not given is as it was in the run that made that model: base, data set, recipe, parameters,
     seed, size and name.
     """
+    from ouzel_client._dataset_types import report_of
+
     for option, value in (("SOURCE", source), ("--base", base), ("--name", name)):
         if like is None and value is None:
             raise click.UsageError(f"Missing {option}; or repeat a run with --like.")
@@ -152,7 +183,8 @@ def finetune(
     with _client() as ouzel:
         dataset = source
         if source is not None and not _ID.fullmatch(source) and "://" not in source:
-            made = ouzel.datasets.upload(source, title=Path(source).name, follow_links=follow_links)
+            title, progress = Path(source).name, shown(as_json)
+            made = ouzel.datasets.upload(source, title=title, follow_links=follow_links, progress=progress)
             _tell_left_out(made)
             dataset = made.id
         if only_check:
@@ -167,70 +199,6 @@ def finetune(
             click.echo(_outcome(job))
 
 
-@click.group()
-def tuned() -> None:
-    """The models of the worker's store: versions, and which of them is the default."""
-
-
-@tuned.command("list")
-@click.argument("name", default="")
-@json_option
-def list_models(name: str, as_json: bool) -> None:
-    """All models, or the versions of NAME."""
-    with _client() as ouzel:
-        found = ouzel.models.list(name)
-    if as_json:
-        print_json([_model(each) for each in found])
-        return
-    table = Table("model", "version", "default", "served", "classes", "accuracy", "base", box=None)
-    for each in found:
-        metrics = each.lineage.get("metrics", {})
-        accuracy = f"{100 * metrics['accuracy']:.1f} %" if "accuracy" in metrics else ""
-        base = f"{each.lineage['base']}@{each.lineage['base_version']}" if "base_version" in each.lineage else ""
-        marks = ("yes" if each.is_default else "", "yes" if each.served else "")
-        table.add_row(each.name, each.version, *marks, str(each.classes), accuracy, base)
-    Console().print(table)
-
-
-@tuned.command("show")
-@click.argument("name")
-@click.option("--version", default="", help="Default: the default.")
-@json_option
-def show_model(name: str, version: str, as_json: bool) -> None:
-    """Labels, preprocessing and lineage of a model."""
-    with _client() as ouzel:
-        found = ouzel.models.describe(name, version)
-    details = {"labels": list(found.labels), "preprocessing": dict(found.preprocessing)}
-    layers = {layer: list(shape) for layer, shape in found.layers.items()}
-    if as_json:
-        print_json(_model(found.model) | details | {"layers": layers})
-        return
-    for key, value in (_model(found.model) | details).items():
-        click.echo(f"{key}: {value}")
-
-
-@tuned.command()
-@click.argument("name")
-@click.option("--version", required=True)
-@json_option
-def promote(name: str, version: str, as_json: bool) -> None:
-    """Give callers who name no version this one."""
-    with _client() as ouzel:
-        found = ouzel.models.promote(name, version)
-    print_json(_model(found)) if as_json else click.echo(f"{name}: version {found.version} is the default")
-
-
-@tuned.command("delete")
-@click.argument("name")
-@click.option("--version", required=True)
-@json_option
-def delete_model(name: str, version: str, as_json: bool) -> None:
-    """Remove one version, that is not the default beside others."""
-    with _client() as ouzel:
-        ouzel.models.delete(name, version)
-    print_json({"deleted": f"{name}@{version}"}) if as_json else click.echo(f"{name}@{version} is deleted")
-
-
 def _full(ouzel: Any, dataset: str) -> str:
     """An id may be shortened to what is unique."""
     if _ID.fullmatch(dataset):
@@ -241,14 +209,21 @@ def _full(ouzel: Any, dataset: str) -> str:
     return str(found[0])
 
 
+def _row(dataset: Dataset) -> tuple[object, ...]:
+    size = file_size(dataset.bytes)
+    return dataset.id[:12], dataset.title, dataset.images, len(dataset.classes), size, local_time(dataset.created)
+
+
 def _outcome(job: Job) -> str:
+    from ouzel_client._job_types import FinetuneResult
+
     found = job.result(pictures=False)
     if not isinstance(found, FinetuneResult):
         raise TypeError(f"{job.id} is of kind {job.kind}")
     if found.promoted:
         promoted = "it is the default"
     else:
-        promoted = f"it is not the default, `ouzel tuned promote {found.model} --version {found.version}` makes it that"
+        promoted = f"it is not the default, `ouzel tuned promote {found.model}@{found.version}` makes it that"
     served = "" if found.served else "; not served yet"
     return "\n".join((f"{found}; {promoted}{served}", *found.notes))
 
@@ -271,8 +246,3 @@ def _report(report: DatasetReport) -> dict[str, Any]:
     refused = [{"path": path, "reason": reason} for path, reason in report.refused]
     duplicates = [dataclasses.asdict(each) for each in report.duplicates]
     return values | {"classes": dict(report.classes), "refused": refused, "duplicates": duplicates}
-
-
-def _model(model: StoredModel) -> dict[str, Any]:
-    values = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
-    return values | {"lineage": dict(model.lineage)}

@@ -12,15 +12,18 @@ from typing import Any, TypeAlias
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ouzel_client._results import Explanation, SaliencyMap
 from ouzel_client.errors import ConfigurationError, OuzelError
+from ouzel_client.terminal import Column, print_table
 from ouzel_protos import local
-from ouzel_protos.text import is_line
 
+_COLUMNS = (
+    Column("image", shrinks=1),
+    Column("label", shrinks=2),
+    Column("probability", right=True),
+    Column("ms", right=True),
+)
 # An image, what came back, and the files that were written.
 Row: TypeAlias = tuple[Path, Explanation | OuzelError, list[Path]]
 
@@ -74,7 +77,7 @@ def _map_names(maps: Iterable[SaliencyMap]) -> Iterator[str]:
         yield one.method if seen[one.method] == 1 else f"{one.method}-{seen[one.method]}"
 
 
-def print_json(rows: Iterable[Row]) -> int:
+def print_documents(rows: Iterable[Row]) -> int:
     """One document per image and line, on stdout; how many failed. Tensors stay in the files."""
     failed = 0
     for path, result, files in rows:
@@ -114,13 +117,10 @@ def _map_document(one: SaliencyMap) -> dict[str, Any]:
     }
 
 
-def print_table(rows: Iterable[Row]) -> int:
+def print_rows(rows: Iterable[Row]) -> int:
     """A table on stdout, a line per failed image on stderr; how many failed."""
-    table = Table("image", "label", "probability", "ms")
-    table.columns[0].overflow = "fold"  # the end of a path says most
-    table.columns[2].justify = table.columns[3].justify = "right"
     failed = explained = 0
-    start, files = time.perf_counter(), list[Path]()
+    start, files, table = time.perf_counter(), list[Path](), list[tuple[object, ...]]()
     for path, result, written in rows:
         files += written
         if isinstance(result, OuzelError):
@@ -130,17 +130,12 @@ def print_table(rows: Iterable[Row]) -> int:
             continue
         explained += 1
         for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
-            first = (_plain(path), f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
-            table.add_row(first[0], _plain(label), f"{score:.3f}", first[1])
-    if table.row_count:
-        Console().print(table)
+            first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
+            table.append((first[0], label, f"{score:.3f}", first[1]))
+    if table:
+        print_table(_COLUMNS, table)
     if explained > 1:
         click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
     for file in files:
         click.echo(f"wrote {file}")
     return failed
-
-
-def _plain(text: object) -> Text:
-    """Text as it is: no markup, and no control characters that a file's name may hold. Joiners between letters stay."""
-    return Text("".join(char if is_line(char) else "?" for char in str(text)))

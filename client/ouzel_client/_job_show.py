@@ -1,4 +1,4 @@
-"""How a job goes, for people: a bar on a terminal, a bar and previews in a notebook."""
+"""How a job goes, for people: a bar on a terminal, a bar and previews in a notebook, lines everywhere else."""
 
 from __future__ import annotations
 
@@ -6,30 +6,46 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
-from ouzel_client._job_types import JobEvent, LogEvent, MetricEvent, PreviewEvent, ProgressEvent, StateEvent
-from ouzel_client._optional import has_rich, need_rich
+from ouzel_client._job_types import (
+    FINAL,
+    JobEvent,
+    LogEvent,
+    MetricEvent,
+    PreviewEvent,
+    ProgressEvent,
+    StateEvent,
+)
+from ouzel_client._progress import Bar, Lines, bar, counted, is_terminal
+
+Show = Callable[[JobEvent], None]
+_QUIET = 30.0  # s within an epoch without a line
 
 
 @contextmanager
-def presenter(job: str, show: bool | None) -> Iterator[Callable[[JobEvent], None]]:
-    """Yields what is to be called with each event. None: show it if somebody can see it and rich is installed."""
+def presenter(job: str, show: bool | None, file: TextIO | None = None) -> Iterator[Show]:
+    """Yields what is to be called with each event.
+
+    show: False shows nothing. file: where to, None is stderr; a bar if that is a terminal and rich is installed, else
+    lines. In a notebook a bar, with previews.
+    """
     notebook = _notebook()
-    if show is None:
-        show = has_rich() and (notebook is not None or sys.stderr.isatty())
-    if not show:
+    if show is False:
         yield lambda _: None
-        return
-    console = need_rich("console", "a progress bar").Console(stderr=notebook is None)
-    with need_rich("progress", "a progress bar").Progress(console=console) as bar:
-        yield _Shown(job, bar, notebook)
+    elif notebook is not None or is_terminal(file or sys.stderr):
+        with bar(sys.stdout if notebook is not None else file or sys.stderr, transient=False) as drawn:
+            drawn.describe(job)
+            yield _Drawn(drawn, notebook)
+    else:
+        yield _Told(job, Lines(file or sys.stderr))
 
 
-class _Shown:
-    def __init__(self, job: str, bar: Any, notebook: Any) -> None:
-        self._bar, self._notebook = bar, notebook
-        self._task = bar.add_task(job, total=None)
+class _Drawn:
+    """On a bar; states and logs above it."""
+
+    def __init__(self, drawn: Bar, notebook: Any) -> None:
+        self._bar, self._notebook = drawn, notebook
         self._previews: dict[str, Any] = {}
         self._phase = self._figures = ""
 
@@ -38,19 +54,26 @@ class _Shown:
             done = event.progress
             if done.phase != self._phase:
                 self._phase, self._figures = done.phase, ""
-            self._bar.update(self._task, completed=done.step, total=done.steps or None, description=self._text())
+            self._bar(self._text(), done.step, done.steps)
         elif isinstance(event, MetricEvent):
             self._figures = figures(event.values)
-            self._bar.update(self._task, description=self._text())
+            self._bar.describe(self._text())
         elif isinstance(event, StateEvent):
-            self._bar.console.print(f"{event.state}: {event.reason}", highlight=False, markup=False)
+            self._print(_state(event))
+            if event.state == "SUCCEEDED":
+                self._bar.finish()
+            elif event.state in FINAL:
+                self._bar.halt()
         elif isinstance(event, LogEvent):
-            self._bar.console.print(f"{event.level}: {event.message}", highlight=False, markup=False)
+            self._print(f"{event.level}: {event.message}")
         elif isinstance(event, PreviewEvent) and self._notebook is not None:
             self._preview(event)
 
     def _text(self) -> str:
         return ": ".join(filter(None, (self._phase, self._figures)))
+
+    def _print(self, text: str) -> None:
+        self._bar.progress.console.print(text, highlight=False, markup=False)
 
     def _preview(self, event: PreviewEvent) -> None:
         """One place for each target, whose picture changes."""
@@ -61,10 +84,61 @@ class _Shown:
             self._previews[place] = self._notebook(event, display_id=True)
 
 
+class _Told:
+    """In lines: each state, each log, each phase, each epoch; within a phase without epochs as `Lines` has it."""
+
+    def __init__(self, job: str, lines: Lines) -> None:
+        self._job, self._lines = job, lines
+        self._phase = self._figures = ""
+        self._epoch: int | None = None
+        self._last = float("-inf")
+
+    def __call__(self, event: JobEvent) -> None:
+        now = event.time.timestamp()
+        if isinstance(event, ProgressEvent):
+            done = event.progress
+            if done.phase != self._phase:
+                self._phase, self._figures = done.phase, ""
+            if self._epoch is None or now - self._last > _QUIET:
+                self._last = now
+                self._lines(done.phase, done.step, done.steps, self._figures, now)
+        elif isinstance(event, MetricEvent):
+            self._figures = figures(event.values)
+            epoch = event.values.get("epoch", math.nan)
+            if math.isfinite(epoch) and int(epoch) != self._epoch:
+                self._epoch, self._last = int(epoch), now
+                self._lines.say(": ".join(filter(None, (self._phase, self._figures))))
+        elif isinstance(event, StateEvent):
+            self._epoch = None
+            self._lines.say(f"{event.time.astimezone():%H:%M:%S} {self._job} {_state(event)}")
+        elif isinstance(event, LogEvent):
+            self._lines.say(f"{event.level}: {event.message}")
+
+
+def how_far(step: int, steps: int, state: str) -> str:
+    """How far a job is, in a word: one that SUCCEEDED is at 100 %, and one that ended otherwise where it was."""
+    if state == "SUCCEEDED":
+        return "100 %"
+    if steps > 0:
+        return f"{100 * min(step / steps, 1):.0f} %"
+    return f"step {step}" if step else ""
+
+
+def steps_of(step: int, steps: int, phase: str, state: str) -> str:
+    """The same with the number of steps and the phase."""
+    if state == "SUCCEEDED":
+        return "100 %"
+    return " ".join(filter(None, (counted(step, steps), phase)))
+
+
 def figures(values: Mapping[str, float]) -> str:
     """Figures in a line: those that are known first, in a form that people read easily."""
     known = [show(values[name]) for name, show in _FORMS.items() if name in values]
     return ", ".join(filter(None, known + [f"{name} {values[name]:.4g}" for name in values if name not in _FORMS]))
+
+
+def _state(event: StateEvent) -> str:
+    return ": ".join(filter(None, (event.state, event.reason)))
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from ouzel_client.errors import InvalidArgument
 from ouzel_protos.v1 import model_pb2 as pb
 
 
@@ -38,6 +39,23 @@ class ModelDetails:
     labels: tuple[str, ...] = field(repr=False)
     layers: Mapping[str, tuple[int, ...]] = field(repr=False, hash=False)
     preprocessing: Mapping[str, Any] = field(hash=False)
+
+
+def reference(name: str, version: str = "", *, needed: bool = False) -> tuple[str, str]:
+    """The name and the version of "NAME" and a version, or of "NAME@VERSION"; needed: one must be named.
+
+    Raises InvalidArgument.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(f"model: {name!r:.80} is not a model's name", field="model")
+    plain, at, named = name.partition("@")
+    if not plain or (at and not named):  # the default is not meant by this
+        raise InvalidArgument(f"model: {name!r:.80} is neither NAME nor NAME@VERSION", field="model")
+    if named and version and named != version:
+        raise InvalidArgument(f"version: {version!r:.40} is not that of {name!r:.80}", field="version")
+    if needed and not (named or version):
+        raise InvalidArgument(f"version: none is named; give {name}@VERSION", field="version")
+    return plain, named or version
 
 
 def stored_model(message: pb.Model) -> StoredModel:

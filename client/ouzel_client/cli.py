@@ -1,7 +1,7 @@
 """The `ouzel` command: `explain`, jobs, and the verbs that other distributions plug into it.
 
-A distribution adds a verb as an entry point of group "ouzel.commands". It is loaded when it is run or its help is asked
-for, so that `ouzel explain` never imports torch.
+A distribution adds a verb as an entry point of group "ouzel.commands". It is loaded when it is run, and for the list of
+verbs of `ouzel --help`: a module of verbs imports what is heavy in the functions that need it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ouzel_client import _cli_data as data
-from ouzel_client import _cli_explain as work
-from ouzel_client import _cli_jobs as jobs
-from ouzel_client import _cli_wishes as wishes
-from ouzel_client._options import When
-from ouzel_client._sync._client import Client
+from ouzel_client import _cli_jobs as work
+from ouzel_client._cli_manage import jobs
+from ouzel_client._cli_tuned import tuned
 from ouzel_client.errors import OuzelError
+
+if TYPE_CHECKING:
+    from ouzel_client._cli_explain import Row
 
 GROUP = "ouzel.commands"
 
@@ -45,18 +46,29 @@ class _Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Names only for plugged verbs: their help would need their imports."""
-        rows = [(name, command.get_short_help_str()) for name, command in sorted(self.commands.items())]
-        rows += [(name, "") for name in sorted(_plugged().keys() - self.commands.keys())]
+        """Each with its first sentence; a plug-in that is broken says so."""
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                command = self.get_command(ctx, name)
+            except click.ClickException as error:
+                rows.append((name, error.message))
+                continue
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit=formatter.width)))
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(rows))
+            formatter.write_dl(rows)
 
 
 def _plugged() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 130 Ctrl-C.",
+)
 @click.version_option(package_name="ouzel-client", prog_name="ouzel")
 def main() -> None:
     """Serve image classifiers that can explain themselves."""
@@ -64,7 +76,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--model", envvar="OUZEL_MODEL", help="Name of the model. Default: OUZEL_MODEL, or the only one served.")
+@click.option(
+    "--model", envvar="OUZEL_MODEL", help="NAME or NAME@VERSION. Default: OUZEL_MODEL, or the only one served."
+)
 @click.option(
     "--method",
     "methods",
@@ -116,6 +130,10 @@ def explain(
     as_json: bool,
 ) -> None:
     """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
+    from ouzel_client import _cli_explain as shown
+    from ouzel_client import _cli_wishes as wishes
+    from ouzel_client._options import When
+
     common = {"target": wishes.target(target, contrast, target_top), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
         "saliency": wishes.saliency(methods or ("guided", "grad_cam"), common),
@@ -123,27 +141,26 @@ def explain(
         "when": When(score_below=when_score_below) if when_score_below is not None else None,
         "timeout": timeout,
     }
-    show = work.print_json if as_json else work.print_table
+    show = shown.print_documents if as_json else shown.print_rows
     try:
-        failed = show(_rows(images, model or work.only_model(), out, options))
+        failed = show(_rows(images, model or shown.only_model(), out, options))
     except (OuzelError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
     if failed:
         sys.exit(1)
 
 
-main.add_command(jobs.maximize)
-main.add_command(jobs.search)
-main.add_command(jobs.jobs)
-main.add_command(data.datasets)
-main.add_command(data.finetune)
-main.add_command(data.tuned)
+for command in (work.maximize, work.search, jobs, data.datasets, data.finetune, tuned):
+    main.add_command(command)
 
 
-def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[work.Row]:
-    stems = work.stems(images)
+def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[Row]:
+    from ouzel_client import _cli_explain as shown
+    from ouzel_client._sync._client import Client
+
+    stems = shown.stems(images)
     with Client() as ouzel:
         results = ouzel.models[model].explain_many(images, on_error="return", **options)
         for path, stem, result in zip(images, stems, results, strict=True):
-            files = [] if out is None or isinstance(result, OuzelError) else work.write(result, out, stem)
+            files = [] if out is None or isinstance(result, OuzelError) else shown.write(result, out, stem)
             yield path, result, files

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
+
+from ouzel_client.terminal import print_json
+
+__all__ = ["print_json", "store"]
 
 store = click.option(
     "--store",
@@ -17,8 +19,3 @@ store = click.option(
     show_envvar=True,
     help="Folder of the archives.",
 )
-
-
-def print_json(value: Any) -> None:
-    """For programs to read, on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import print_json
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel_client.terminal import print_json, shown, stages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,7 @@ def maximize(
     if recipe == "maco" and photographs:
         parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
     chosen = library.make_recipe(recipe, parameters)
-    with _bar(chosen.steps) as on_step:
+    with _bar(chosen.steps, shown(as_json)) as on_step:
         result = library.maximize(
             loaded,
             nodes,
@@ -183,16 +183,13 @@ def _photographs(folder: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
 
 
 @contextmanager
-def _bar(steps: int) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=steps)
+def _bar(steps: int, show: bool) -> Iterator[Any]:
+    with stages(show) as tell:
+        tell("maximizing", 0, steps)
 
         def on_step(step: Step) -> None:
             mean = sum(step.activations) / len(step.activations)
-            bar.update(task, completed=step.step, description=f"mean activation {mean:8.2f}")
+            tell("maximizing", step.step, steps, f"mean activation {mean:.2f}")
 
         yield on_step
 

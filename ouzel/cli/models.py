@@ -9,18 +9,47 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import print_json
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
+from ouzel_client.terminal import (
+    Column,
+    confirm,
+    file_size,
+    in_a_line,
+    json_option,
+    name_and_version,
+    print_facts,
+    print_json,
+    print_table,
+    yes_option,
+)
 from ouzel_protos.local import state_dir
 
-if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, so that --help is quick
+if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, and only those that need it
+    from ouzel.model_files import ModelFile, ModelFiles
     from ouzel.models import Preprocessing
-    from ouzel.models.store import Details, Entry
+    from ouzel.models.store import Details
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_name = click.argument("name", metavar="NAME[@VERSION]")
+_state = click.option(
+    "--state",
+    envvar="OUZEL_STATE",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="State folder of the services. [default: ~/.local/state/ouzel]",
+)
+_COLUMNS = (
+    Column("name"),
+    Column("version"),
+    Column("default"),
+    Column("architecture", shrinks=2),
+    Column("classes", right=True),
+    Column("size", right=True),
+    Column("weights", shrinks=1, cut=True),
+    Column("base", shrinks=3),
+)
 
 
 @click.group(cls=Group)
@@ -29,7 +58,7 @@ def models() -> None:
 
 
 @models.command()
-@click.argument("name")
+@_name
 @click.option("--arch", required=True, help="torchvision:NAME or timm:NAME, such as timm:tf_efficientnet_lite0.")
 @click.option(
     "--weights",
@@ -47,7 +76,7 @@ def models() -> None:
     show_default=True,
     help="How tensors find their place; by order only if every shape agrees.",
 )
-@click.option("--version", default="1", show_default=True, help="Version of the model.")
+@click.option("--version", help="The same as NAME@VERSION. [default: 1]")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: colour.")
 @click.option("--input-size", type=int, nargs=2, metavar="H W", help="Pixels that the network sees.")
 @click.option("--resize", type=int, help="Shorter side of the image before the centre is cropped.")
@@ -55,7 +84,7 @@ def models() -> None:
 @click.option("--mean", help="Subtracted from values of 0 to 1: a number per channel, with commas.")
 @click.option("--std", help="Divided by afterwards: a number per channel, with commas.")
 @store_option
-@_json
+@json_option
 def add(
     *,
     name: str,
@@ -63,7 +92,7 @@ def add(
     weights: Path,
     labels: str,
     match: str,
-    version: str,
+    version: str | None,
     store: Path,
     as_json: bool,
     **given: Any,
@@ -73,9 +102,10 @@ def add(
     The options from --channels to --std change single values of the default preprocessing: what the architecture's
     library publishes, or with --match order the usual one for ImageNet.
     """
+    from ouzel.model_files import ModelFiles
     from ouzel.models import archive
-    from ouzel.models.store import ModelStore
 
+    name, version = name_and_version(name, version)
     path = archive.create(
         name,
         arch,
@@ -83,36 +113,40 @@ def add(
         labels,
         store,
         match=match,
-        version=version,
+        version=version or "1",
         preprocessing=_preprocessing(arch, match, given),
     )
-    (entry,) = ModelStore(store).versions(name)
+    files = ModelFiles(store)
+    (made,) = (file for file in files.of(name) if file.path == path)
     if as_json:
-        print_json({"path": str(path), **asdict(entry)})
+        print_json({"path": str(path), **_plain(made, files)})
     else:
-        click.echo(f"{path}: {entry.arch}, {entry.classes} classes, {_megabytes(entry.size)}, {entry.digest}")
+        click.echo(f"{path}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
 
 
 @models.command("list")
 @store_option
-@_json
+@json_option
 def list_(store: Path, as_json: bool) -> None:
     """The archives in the store, every version. A damaged one is listed with what is wrong with it."""
-    from ouzel.models.store import ModelStore
+    from ouzel.model_files import ModelFiles
 
-    entries = ModelStore(store).list()
+    files = ModelFiles(store)
+    found = files.all()
     if as_json:
-        print_json([asdict(entry) for entry in entries])
-    elif entries:
-        _print_entries(entries)
-    else:
-        click.echo(f"No models in {store}.")
+        print_json([_plain(file, files) for file in found])
+        return
+    beside = Counter(file.name for file in found)
+    print_table(_COLUMNS, (_row(file, files, beside[file.name] > 1) for file in found), empty=f"No models in {store}.")
+    for file in found:
+        if file.error:
+            click.echo(f"{file.name}: {file.error}", err=True)
 
 
 @models.command()
-@click.argument("name")
+@_name
 @store_option
-@_json
+@json_option
 def show(name: str, store: Path, as_json: bool) -> None:
     """A model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
     from ouzel.models.store import ModelStore
@@ -125,18 +159,20 @@ def show(name: str, store: Path, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@_name
+@yes_option
 @store_option
-@_json
-def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
-    """Delete a model's archive."""
-    from ouzel.models.store import ModelStore
+@_state
+@json_option
+def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
+    """Delete a model's archive: of several versions the one that is named. Services that run serve it no more."""
+    from ouzel.model_files import ModelFiles
+    from ouzel.serving import publication
 
-    path = ModelStore(store).find(name)
-    if not yes:
-        click.confirm(f"Delete {path}?", abort=True, err=True)
-    ModelStore(store).remove(name)
+    files = ModelFiles(store)
+    file = files.only(name)
+    confirm(f"Delete {file.path} ({file_size(file.size)})", yes)
+    publication.withdraw_served(_server(state), files, file)
     if as_json:
         print_json({"removed": name})
     else:
@@ -144,33 +180,36 @@ def remove(name: str, yes: bool, store: Path, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
-@click.option("--version", required=True, help="The version that is to be the default.")
+@_name
+@click.option("--version", help="The same as NAME@VERSION.")
 @store_option
-@click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services. [default: ~/.local/state/ouzel]",
-)
-@_json
-def promote(name: str, version: str, store: Path, state: Path | None, as_json: bool) -> None:
+@_state
+@json_option
+def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
     """Make a version of a model the one that callers get who name none, also in the services that run."""
     from ouzel.model_files import ModelFiles
     from ouzel.serving import publication
 
-    server = publication.Server.local((state or state_dir()).expanduser().absolute())
-    publication.promote_served(server, ModelFiles(store), name, version)
+    name, version = name_and_version(name, version)
+    if not version:
+        raise click.UsageError(f"which version? Say {name}@VERSION")
+    publication.promote_served(_server(state), ModelFiles(store), name, version)
     if as_json:
         print_json({"name": name, "version": version})
     else:
-        click.echo(f"{name} {version} is the default now.")
+        click.echo(f"{name}: version {version} is the default")
 
 
 models.add_command(trust)
 models.add_command(load)
 models.add_command(unload)
+
+
+def _server(state: Path | None) -> Any:
+    """The TorchServe that runs, or None."""
+    from ouzel.serving import publication
+
+    return publication.Server.local((state or state_dir()).expanduser().absolute())
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:
@@ -195,52 +234,37 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"{text!r} is not numbers with commas between", param_hint=f"--{option}") from error
 
 
-def _print_entries(entries: tuple[Entry, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _row(file: ModelFile, files: ModelFiles, several: bool) -> tuple[object, ...]:
+    if file.error:
+        return file.name, file.version, "", "damaged", "", file_size(file.size), "", ""
+    default = "yes" if several and files.default(file.name) == file.version else ""
+    base = str((file.lineage or {}).get("base", ""))
+    return file.name, file.version, default, file.arch, file.classes, file_size(file.size), file.digest[:19], base
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "version", "default", "architecture", "classes", "size", "weights"):
-        table.add_column(column, overflow="fold")  # a name that is cut off is of no use
-    beside = Counter(entry.name for entry in entries)
-    for entry in entries:
-        if entry.error:
-            table.add_row(entry.name, entry.version, "", "damaged", "", _megabytes(entry.size), "")
-        else:
-            default = "*" if entry.is_default and beside[entry.name] > 1 else ""
-            facts = entry.arch, str(entry.classes), _megabytes(entry.size), entry.digest[:19]
-            table.add_row(entry.name, entry.version, default, *facts)
-    Console().print(table)
-    for entry in entries:
-        if entry.error:
-            click.echo(f"{entry.name}: {entry.error}", err=True)
+
+def _plain(file: ModelFile, files: ModelFiles) -> dict[str, Any]:
+    """For programs. kind: "packed" by `ouzel models add`, or "tuned" by a job."""
+    values = asdict(file)
+    del values["path"]
+    default = files.default(file.name) == file.version
+    return {"kind": "packed" if file.lineage is None else "tuned", **values, "is_default": default}
 
 
 def _print_details(details: Details) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     entry, card = details.entry, details.card
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column()
-    facts.add_column(overflow="fold")
-    facts.add_row("name", entry.name)
-    facts.add_row("version", entry.version)
-    facts.add_row("architecture", entry.arch)
-    facts.add_row("weights", entry.digest)
-    facts.add_row("size", _megabytes(entry.size))
-    facts.add_row("labels", escape(f"{entry.classes}: {', '.join(card['labels'][:3])}, ..."))
-    for name, value in card["preprocessing"].items():
-        facts.add_row(name, escape(str(value)))
-    layers = Table("layer", "type", "output", box=None, pad_edge=False)
-    for layer in details.layers:
-        layers.add_row(layer.name, layer.type, " x ".join(map(str, layer.shape or ())))
-    console = Console()
-    console.print(facts)
-    console.print()
-    console.print(layers)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    print_facts(
+        {
+            "name": entry.name,
+            "version": entry.version,
+            "architecture": entry.arch,
+            "weights": entry.digest,
+            "size": file_size(entry.size),
+            "labels": in_a_line(card["labels"]),
+            **card["preprocessing"],
+        }
+    )
+    click.echo()
+    columns = (Column("layer"), Column("type", shrinks=1), Column("output"))
+    print_table(
+        columns, ((layer.name, layer.type, " x ".join(map(str, layer.shape or ()))) for layer in details.layers)
+    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import print_json
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel_client.terminal import Column, plain, print_json, print_table, shown, stages
 from ouzel_protos import local
 
 if TYPE_CHECKING:
     from ouzel.audit import Photograph, TrustOptions, TrustReport
-    from ouzel.audit.report import Progress
     from ouzel.models import Model
 
 _ARROWS = {1: "↑", -1: "↓"}
@@ -28,7 +26,7 @@ _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", metavar="NAME[@VERSION]")
 @store_option
 @click.option(
     "--method", "methods", multiple=True, metavar="NAME", help="Saliency method; may be repeated. Default: all."
@@ -77,7 +75,7 @@ def trust(
     need_packages()
     folder = local.state_dir() / "trust" / _key(model, photographs, options)
     if fresh or not (folder / "report.json").exists():
-        _measure(model, photographs, options, folder)
+        _measure(model, photographs, options, folder, shown(as_json))
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except ValueError as error:
@@ -104,12 +102,16 @@ def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions)
     return digest.hexdigest()[:32]
 
 
-def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path) -> None:
+def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path, show: bool) -> None:
     from ouzel import pages
     from ouzel.audit import trust as measure
     from ouzel.cli.trust_page import page
 
-    with _bar() as advance:
+    with stages(show) as tell:
+
+        def advance(method: str, done: int, total: int) -> None:
+            tell(f"measuring {method}" if method else "measured", done, total)
+
         report = measure(model, photographs, options, on_progress=advance)
     for each in (local.state_dir(), folder):  # parents of what mkdir makes do not get its mode
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -125,33 +127,17 @@ def _plain(report: TrustReport) -> dict[str, Any]:
     return asdict(replace(report, scores=tuple(replace(score, maps=()) for score in report.scores)))
 
 
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
-
-
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from ouzel.audit.report import FIGURES
 
-    table = Table("method", box=None, pad_edge=False)
-    for figure, direction in FIGURES.items():
-        table.add_column(f"{figure} {_ARROWS[direction]}", justify="right")
-    for score in report["scores"]:
-        figures = [f"{score['figures'][each]:.2f}" if each in score["figures"] else "-" for each in FIGURES]
-        table.add_row(escape(score["method"]), *figures)
-    console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
+    columns = [Column("method"), *(Column(f"{name} {_ARROWS[way]}", right=True) for name, way in FIGURES.items())]
+    print_table(columns, ([score["method"], *_figures(score, FIGURES)] for score in report["scores"]))
     for score in report["scores"]:
         for finding in [*score["fails"], *([score["problem"]] if score["problem"] else [])]:
-            console.print(escape(f"{score['method']}: {finding}"), highlight=False)
+            click.echo(plain(f"{score['method']}: {finding}"))
     seen = ", ".join(f"{photo} ({label})" for photo, label in report["photographs"])
-    console.print(escape(f"Measured on {seen}."), highlight=False)
+    click.echo(plain(f"Measured on {seen}."))
+
+
+def _figures(score: dict[str, Any], names: Iterable[str]) -> list[str]:
+    return [f"{score['figures'][each]:.2f}" if each in score["figures"] else "-" for each in names]

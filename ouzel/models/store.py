@@ -77,21 +77,6 @@ class ModelStore(ModelFiles):
         seen = layers(model.network, torch.zeros(1, *model.input_shape))
         return Details(self._entries([file])[0], model.card, seen)
 
-    def remove(self, name: str) -> None:
-        """Delete an archive, a damaged one too. Raises NotFound, and FailedPrecondition for one of several versions
-        that is not named.
-        """
-        file = self.file(name)
-        files = self.of(file.name)
-        if len(files) == 1 and file.path.stem == name:
-            file.path.unlink()
-            self._sidecar(name).unlink(missing_ok=True)
-        elif "@" in name or len(files) == 1:
-            self.withdraw(file.name, file.version)
-        else:
-            known = ", ".join(f"{name}@{file.version}" for file in files)
-            raise FailedPrecondition(f"name: {name!r} has several versions; say which: {known}", field="name")
-
     def publish(self, name: str, make: Make, job: str) -> Entry:
         """Add the model that `make` gives as the next version of `name`; once for a job, however often it is called.
 

@@ -46,6 +46,7 @@ __all__ = [
     "unload_served",
     "unregister",
     "versions",
+    "withdraw_served",
     "workers_of",
 ]
 
@@ -70,6 +71,20 @@ def promote_served(server: Server | None, store: ModelFiles, name: str, version:
             set_default(server, name, before)
         raise
     retention.trim(server, store, name, spare=[before])
+
+
+def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile) -> None:
+    """Serve a version no more, if TorchServe does, and then remove it from the store.
+
+    Raises FailedPrecondition or PublicationFailed; the store then still has it.
+    """
+    held = {str(found["modelVersion"]) for found in versions(server, file.name)} if server else set()
+    if server is not None and file.version in held:
+        others = tuple(each for each in store.of(file.name) if each.version in held - {file.version})
+        if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
+            set_default(server, file.name, store.default_of(others).version)
+        unregister(server, file.name, file.version)
+    store.discard(file)
 
 
 def publish_served(

@@ -182,6 +182,9 @@ def test_command(lite0_store, tmp_path, monkeypatch):
     first = CliRunner().invoke(command, [*arguments, "--html", str(tmp_path / "page.html")])
     assert first.exit_code == 0, first.output
     assert "grad_cam" in first.stdout
+    lines = first.stderr.splitlines()  # no terminal: a line for each method
+    assert next(line for line in lines if "grad_cam" in line).startswith("measuring grad_cam: ")
+    assert lines[-1].startswith("measured: ")
     assert "chelsea (Egyptian cat)" in " ".join(first.stdout.split())
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img") == 4 + 3 * 4 + 1  # the photographs, three maps of each, the legend

@@ -200,7 +200,7 @@ def test_images_of_one_name_get_files_of_their_own(tmp_path):
     assert names == ["x", "x-2", "x-3", "y"]
 
 
-def test_plugged_verbs_are_loaded_only_when_run(run, monkeypatch):
+def test_plugged_verbs_are_loaded_when_run_or_listed(run, picture, monkeypatch):
     loaded = []
 
     class Entry(EntryPoint):
@@ -208,14 +208,16 @@ def test_plugged_verbs_are_loaded_only_when_run(run, monkeypatch):
             loaded.append(self.name)
             if self.name == "broken":
                 raise ImportError("no torch here")
-            return click.Command("wave", callback=lambda: click.echo("waved"))
+            return click.Command("wave", callback=lambda: click.echo("waved"), help="Wave to somebody.")
 
     entries = [Entry(name, "some.module:wave", cli.GROUP) for name in ("wave", "broken")]
     monkeypatch.setattr(cli, "entry_points", lambda group: entries)
-    result = run("--help")
-    assert "wave" in result.output
-    assert "explain" in result.output
+    assert run("explain", picture, "--model", "m").exit_code == 0
     assert loaded == []
+    lines = [line.split() for line in run("--help").output.splitlines()]
+    assert ["wave", "Wave", "to", "somebody."] in lines
+    assert ["broken", "broken:", "some.module:wave", "cannot", "be", "loaded", "(no", "torch", "here)"] in lines
+    assert loaded == ["broken", "wave"]
     assert run("wave").output == "waved\n"
     result = run("broken")
     assert result.exit_code == 1

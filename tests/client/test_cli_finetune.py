@@ -49,7 +49,7 @@ def test_the_outcome(server: FakeServer) -> None:
     assert last.startswith("pets version 1: 90.0 % of the held-out images are right (95 %: 80.0 to 95.0)")
     assert last.endswith("; it is the default")
     last = said(*BASIC, "--promote", "never").splitlines()[-1]
-    assert last.endswith("; it is not the default, `ouzel tuned promote pets --version 2` makes it that")
+    assert last.endswith("; it is not the default, `ouzel tuned promote pets@2` makes it that")
     assert server.jobs.streams == 2  # the job is watched; its pictures stay where they are
 
 
@@ -115,7 +115,9 @@ def test_the_address_of_a_data_set(server: FakeServer) -> None:
         (*BASIC, "--promote", "sometimes"),
         (*BASIC, "--seed", "-1"),
         ("tuned", "promote", "pets"),
-        ("tuned", "delete", "pets"),
+        ("tuned", "delete", "pets", "--yes"),
+        ("tuned", "delete", "pets@1", "--version", "2", "--yes"),
+        ("tuned", "show", "pets@"),
     ],
 )
 def test_wrong_options(server: FakeServer, words: tuple[str, ...]) -> None:
@@ -133,7 +135,7 @@ def test_wrong_options(server: FakeServer, words: tuple[str, ...]) -> None:
         (*BASIC, "--check", "--base", "nothing"),
         ("tuned", "show", "nothing"),
         ("tuned", "promote", "m", "--version", "1.0"),
-        ("tuned", "delete", "m", "--version", "1.0"),
+        ("tuned", "delete", "m@1.0", "--yes"),
     ],
 )
 def test_errors_are_one_line(server: FakeServer, words: tuple[str, ...]) -> None:
@@ -171,11 +173,15 @@ def test_tuned(server: FakeServer) -> None:
     assert listed[2]["lineage"]["dataset"] == DATASET
     table = [line.split() for line in said("tuned", "list", "pets").splitlines()]
     assert table[1] == ["pets", "1", "yes", "yes", "2", "90.0", "%", "m@1.0"]
-    assert said("tuned", "promote", "pets", "--version", "2") == "pets: version 2 is the default\n"
+    assert said("tuned", "promote", "pets@2") == "pets: version 2 is the default\n"
     assert printed("tuned", "promote", "pets", "--version", "2")["is_default"] is True
     assert printed("tuned", "show", "pets")["version"] == "2"
-    assert printed("tuned", "show", "pets", "--version", "1")["layers"] == {"conv": [4, 8, 8]}
-    assert f"'dataset': '{DATASET}'" in said("tuned", "show", "pets")
-    assert said("tuned", "delete", "pets", "--version", "1") == "pets@1 is deleted\n"
-    assert printed("tuned", "delete", "pets", "--version", "2") == {"deleted": "pets@2"}
+    assert printed("tuned", "show", "pets@1")["layers"] == {"conv": [4, 8, 8]}
+    shown = [line.split(maxsplit=1) for line in said("tuned", "show", "pets").splitlines() if line]
+    for fact in (["labels", "2: cat, dog"], ["lineage.dataset", DATASET], ["conv", "4 x 8 x 8"]):
+        assert fact in shown
+    assert [each["version"] for each in printed("tuned", "list", "pets@2")] == ["2"]
+    assert said("tuned", "delete", "pets", "--version", "1", "--yes") == "pets@1 is deleted\n"
+    assert printed("tuned", "delete", "pets@2", "-y") == {"deleted": "pets@2"}
     assert printed("tuned", "list", "pets") == []
+    assert said("tuned", "list", "pets") == "No model pets.\n"

@@ -259,14 +259,20 @@ def test_figures(values: dict[str, float], text: str) -> None:
 
 def test_shown(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     shown: list[str] = []
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
     with _job_show.presenter("job-1", True) as show:
-        assert isinstance(show._bar.console, Console)
-        update = show._bar.update
+        progress = show._bar.progress
+        assert isinstance(progress.console, Console)
+        update = progress.update
         monkeypatch.setattr(
-            show._bar, "update", lambda *a, **k: (shown.append(k.get("description", "")), update(*a, **k))
+            progress, "update", lambda *a, **k: (shown.append(k.get("description", "")), update(*a, **k))
         )
         with oc.Client(worker=server.target) as client:
             for event in client.jobs.finetune("m", DATASET, name="pets").events():
                 show(event)
-    assert shown[-1] == "pretending: epoch 3.0, loss 0.1, accuracy 90.0%, learning rate 0.001, 100 images/s, 0:00 left"
+        (task,) = progress.tasks
+        assert (task.percentage, task.fields["share"]) == (100, "100 %")
+    assert [text for text in shown if text][
+        -1
+    ] == "pretending: epoch 3.0, loss 0.1, accuracy 90.0%, learning rate 0.001, 100 images/s, 0:00 left"
     assert "SUCCEEDED: pretended" in capsys.readouterr().err

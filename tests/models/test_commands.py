@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ouzel.cli.models import models as group
+from ouzel_client import terminal
 
 
 @pytest.fixture
 def run(tmp_path):
     def invoke(*arguments: object, code: int = 0, input: str | None = None) -> Result:
-        environment = {"OUZEL_MODEL_STORE": str(tmp_path / "store"), "COLUMNS": "120"}
+        environment = {"OUZEL_MODEL_STORE": str(tmp_path / "store"), "OUZEL_STATE": str(tmp_path / "state")}
         result = CliRunner().invoke(group, [str(a) for a in arguments], env=environment, input=input)
         assert result.exit_code == code, result.output
         assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -34,7 +38,7 @@ def add(run, tiny_weights, tmp_path):
     return invoke
 
 
-def test_add_list_show_remove(run, add, tmp_path, tiny_archive):
+def test_add_list_show_remove(run, add, tmp_path, tiny_archive, monkeypatch):
     assert "No models in" in run("list").stdout
     assert "timm:test_resnet, 10 classes" in add().stdout
     assert (tmp_path / "store" / "tiny.mar").read_bytes() == tiny_archive.read_bytes()
@@ -43,6 +47,8 @@ def test_add_list_show_remove(run, add, tmp_path, tiny_archive):
     shown = run("show", "tiny").stdout
     for text in ("digit 0, digit 1", "timm:test_resnet", "sha256:", "[160, 160]", "fc ", "Linear"):
         assert text in shown
+    assert "--yes" in run("remove", "tiny", input="y\n", code=2).stderr  # nobody sits at a terminal
+    monkeypatch.setattr(terminal, "can_ask", lambda: True)
     assert "Delete" in run("remove", "tiny", input="n\n", code=1).stderr
     assert "Removed tiny" in run("remove", "tiny", input="y\n").stdout
     assert not list((tmp_path / "store").iterdir())
@@ -113,3 +119,34 @@ def test_a_damaged_archive_is_listed_and_explained(run, add, tmp_path):
     assert "not a sound zip file" in result.stderr
     assert "bad.mar" in run("show", "bad", code=1).stderr
     assert "holds bad, tiny" in run("remove", "none", "--yes", code=1).stderr
+
+
+def test_listing_and_removing_import_no_networks(add, tmp_path):
+    """A second at most: torch alone takes several."""
+    add()
+    heavy = "torch", "torchvision", "timm", "grpc", "numpy"
+    for words in (["models", "list"], ["models", "remove", "tiny", "--yes"], ["--help"]):
+        code = (
+            "import sys\nfrom ouzel_client.cli import main\n"
+            f"main({words!r}, standalone_mode=False)\n"
+            f"print([name for name in {heavy!r} if name in sys.modules])"
+        )
+        environment = os.environ | {"OUZEL_MODEL_STORE": str(tmp_path / "store"), "OUZEL_STATE": str(tmp_path / "s")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert not list((tmp_path / "store").iterdir())
+
+
+def test_name_and_version(run, add):
+    assert json.loads(add("--json", name="tiny@3").stdout)["version"] == "3"
+    assert json.loads(run("show", "tiny@3", "--json").stdout)["version"] == "3"
+    assert run("promote", "tiny@3").stdout == "tiny: version 3 is the default\n"
+    assert "no version '4'" in run("promote", "tiny@4", code=1).stderr
+    assert "no version '4'" in run("remove", "tiny@4", "--yes", code=1).stderr
+    assert "NAME@VERSION" in run("promote", "tiny@", code=2).stderr
+    assert "two versions" in run("promote", "tiny@3", "--version", "1", code=2).stderr
+    assert json.loads(run("list", "--json").stdout)[0]["kind"] == "packed"
+    run("remove", "tiny@3", "-y")
+    assert "No models" in run("list").stdout

@@ -37,6 +37,9 @@ class AsyncDatasets:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(of {self._client!r})"
+
     async def upload(
         self,
         source: Source,

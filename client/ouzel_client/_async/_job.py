@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ouzel_client import _job_wire as wire
-from ouzel_client._job_show import presenter
+from ouzel_client._job_show import how_far, presenter
 from ouzel_client._job_types import FINAL, Artifact, JobEvent, JobResult, Progress, State
 from ouzel_client._message import made
 from ouzel_client.errors import (
@@ -118,7 +118,9 @@ class AsyncJob:
         return wire.failure(self._message) if self.done and self.state != "SUCCEEDED" else None
 
     def __repr__(self) -> str:
-        return f"AsyncJob({self.id!r}, {self.kind}, {self.state})"
+        done = how_far(self.progress.step, self.progress.steps, self.state)
+        shown = (repr(self.id), self.kind, self.model, self.state, done)
+        return f"{type(self).__name__}({', '.join(filter(None, shown))})"
 
     async def refresh(self) -> AsyncJob:
         """Ask how it stands; returns itself."""
@@ -218,9 +220,9 @@ class AsyncJob:
         return content
 
     async def watch(self, progress: bool | None = None) -> AsyncJob:
-        """Show how it goes until it has ended: a progress bar on a terminal, with previews in a notebook.
+        """Show how it goes until it has ended: a bar on a terminal, with previews in a notebook; lines elsewhere.
 
-        progress: False shows nothing; None shows it where somebody can see it. Returns itself.
+        progress: False shows nothing. Returns itself.
         """
         with presenter(self.id, progress) as show:
             async with aclosing(self.events()) as events:

@@ -113,7 +113,9 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Client({self._target!r})"
+        worker, _ = self._worker_address
+        parts = [repr(self._target) if self._target else "", f"worker={worker!r}" if worker else ""]
+        return f"{type(self).__name__}({', '.join(filter(None, parts))})"
 
     def _predict(self, request: PredictionsRequest, timeout: float | None) -> pb.Explanation:
         """Call until there is an answer, attempts are used up, or time is. Raises the error that the answer carries."""

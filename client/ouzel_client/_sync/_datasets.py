@@ -40,6 +40,9 @@ class Datasets:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(of {self._client!r})"
+
     def upload(
         self,
         source: Source,

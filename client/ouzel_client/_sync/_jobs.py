@@ -49,6 +49,9 @@ class Jobs:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(of {self._client!r})"
+
     def maximize(
         self,
         model: str,

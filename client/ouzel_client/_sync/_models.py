@@ -16,7 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from ouzel_client import _backend_sync as backend
 from ouzel_client import _decode, _images, _options
 from ouzel_client._images import ImageInput, Upload
-from ouzel_client._model_types import ModelDetails, StoredModel, model_details, stored_model
+from ouzel_client._model_types import ModelDetails, StoredModel, model_details, reference, stored_model
 from ouzel_client._options import Target, When, Wishes
 from ouzel_client._progress import progress_bar
 from ouzel_client._results import Estimate, Explanation
@@ -50,37 +50,49 @@ class Models:
 
     def __getitem__(self, name: str) -> Model:
         """A model by "NAME", its default version, or by "NAME@VERSION"."""
-        plain, at, version = name.partition("@") if isinstance(name, str) else (name, "", "")
-        if at and not version:  # the default is not meant by this
-            raise InvalidArgument(f"model: {name!r:.80} is neither NAME nor NAME@VERSION", field="model")
-        return Model(self._client, plain, version)
+        return self.get(name)
 
     def get(self, name: str, *, version: str = "") -> Model:
-        """One version of a model; empty for the default version."""
-        return Model(self._client, name, version)
+        """One version of a model, "NAME@VERSION" as well; empty for the default version."""
+        return Model(self._client, *reference(name, version))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(of {self._client!r})"
 
     def list(self, name: str = "") -> tuple[StoredModel, ...]:
-        """What the worker's store holds, by name and version; of one model if it is named."""
+        """What the worker's store holds, by name and version; of one model if it is named, also as "NAME@VERSION"."""
+        name, version = reference(name) if name else ("", "")
         answer = self._client._ask(
             SERVICE + "ListModels", model_pb2.ListModelsRequest(name=name), model_pb2.ListModelsResponse
         )
-        return tuple(stored_model(each) for each in answer.models)
+        return tuple(stored_model(each) for each in answer.models if version in ("", each.version))
 
     def describe(self, name: str, version: str = "", timeout: float = 300.0) -> ModelDetails:
-        """Layers, labels and preprocessing of a model of the store; takes seconds the first time. Raises NotFound."""
+        """Layers, labels and preprocessing of a model of the store; takes seconds the first time. Raises NotFound.
+
+        name: "NAME", or "NAME@VERSION" instead of version.
+        """
+        name, version = reference(name, version)
         request = model_pb2.GetModelRequest(name=name, version=version)
         answer = self._client._ask(SERVICE + "GetModel", request, model_pb2.ModelDetails, timeout)
         return model_details(answer)
 
-    def promote(self, name: str, version: str, timeout: float = 300.0) -> StoredModel:
+    def promote(self, name: str, version: str = "", timeout: float = 300.0) -> StoredModel:
         """Give callers who name no version this one; calls in flight are not disturbed. A version that is not loaded is
         loaded first, which takes seconds. Raises NotFound, or FailedPrecondition for a model of the operator.
+
+        name: "NAME", or "NAME@VERSION" instead of version.
         """
+        name, version = reference(name, version, needed=True)
         request = model_pb2.PromoteModelRequest(name=name, version=version)
         return stored_model(self._client._ask(SERVICE + "PromoteModel", request, model_pb2.Model, timeout))
 
-    def delete(self, name: str, version: str) -> None:
-        """Remove one version of a tuned model. Raises NotFound, or FailedPrecondition for the default beside others."""
+    def delete(self, name: str, version: str = "") -> None:
+        """Remove one version of a tuned model. Raises NotFound, or FailedPrecondition for the default beside others.
+
+        name: "NAME", or "NAME@VERSION" instead of version.
+        """
+        name, version = reference(name, version, needed=True)
         request = model_pb2.DeleteModelRequest(name=name, version=version)
         self._client._ask(SERVICE + "DeleteModel", request, Empty)
 
@@ -96,7 +108,8 @@ class Model:
         self.version = version
 
     def __repr__(self) -> str:
-        return f"Model({self.name!r}, version={self.version!r})"
+        version = f"version {self.version!r}" if self.version else "its default version"
+        return f"{type(self).__name__}({self.name!r}, {version}, of {self._client!r})"
 
     def explain(
         self,

@@ -1,0 +1,200 @@
+"""`ouzel jobs`: the jobs of the worker, listed, watched, steered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel_client._cli_follow import client, download, job_json
+from ouzel_client._cli_follow import watch as show_how_it_goes
+from ouzel_client._cli_jobs import label
+from ouzel_client._job_show import how_far, steps_of
+from ouzel_client._job_types import JobEvent, PreviewEvent
+from ouzel_client.terminal import (
+    Column,
+    age,
+    confirm,
+    duration,
+    file_size,
+    json_option,
+    local_time,
+    print_facts,
+    print_json,
+    print_table,
+    yes_option,
+)
+
+if TYPE_CHECKING:
+    from ouzel_client._sync._job import Job
+
+_id = click.argument("job")
+_KINDS = {"search": "search_activations"}  # what its verb is called
+_COLUMNS = (
+    Column("job"),
+    Column("kind"),
+    Column("model", shrinks=2),
+    Column("state"),
+    Column("done", right=True),
+    Column("age", right=True),
+    Column("took", right=True),
+    Column("error", shrinks=1, cut=True),
+)
+
+
+@click.group()
+def jobs() -> None:
+    """The jobs of the worker."""
+
+
+@jobs.command("list")
+@click.option("--state", "states", multiple=True, help="Only those in this state; may be repeated.")
+@click.option("--kind", default="", help="maximize, search (search_activations) or finetune.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@json_option
+def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """The newest first."""
+    with client() as ouzel:
+        wanted: Any = tuple(state.upper() for state in states)
+        listed = ouzel.jobs.list(states=wanted, kind=_KINDS.get(kind, kind), labels=dict(map(label, labels)))
+        found = [job for job, _ in zip(listed, range(limit + 1), strict=False)]
+    if as_json:
+        print_json([job_json(job) for job in found[:limit]])
+        return
+    print_table(_COLUMNS, map(_row, found[:limit]), empty="No jobs.")
+    if len(found) > limit:
+        click.echo(f"There are more; --limit {2 * limit} shows them.", err=True)
+
+
+@jobs.command()
+@_id
+@json_option
+def show(job: str, as_json: bool) -> None:
+    """How a job stands, and what it has left behind."""
+    with client() as ouzel:
+        found = ouzel.jobs.get(job)
+        artifacts = [dataclasses.asdict(each) for each in found.artifacts()]
+    if as_json:
+        print_json({**job_json(found), "artifacts": artifacts})
+        return
+    print_facts(_facts(found))
+    if artifacts:
+        click.echo()
+        columns = (Column("file"), Column("type", shrinks=1), Column("size", right=True))
+        print_table(columns, ((each["name"], each["media_type"], file_size(each["size"])) for each in artifacts))
+
+
+@jobs.command()
+@_id
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this sequence number.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document per event and line.")
+def watch(job: str, after: int, as_json: bool) -> None:
+    """Show how a job goes until it has ended: a bar on a terminal, else a line per state, phase and epoch.
+
+    Exit status 1 if it did not succeed.
+    """
+    with client() as ouzel:
+        found = ouzel.jobs.get(job)
+        if as_json:
+            for event in found.events(after):
+                click.echo(json.dumps(_event(event), ensure_ascii=False))
+            found.refresh()
+        else:
+            show_how_it_goes(found, sys.stdout, after)
+        if found.failure is not None:
+            raise click.ClickException(str(found.failure))
+
+
+@jobs.command("download")
+@_id
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--name", "names", multiple=True, help="Only this file; may be repeated.")
+@json_option
+def download_files(job: str, out: Path, names: tuple[str, ...], as_json: bool) -> None:
+    """Fetch what a job has left behind."""
+    with client() as ouzel:
+        files = download(ouzel.jobs.get(job), out, names)
+    print_json(files) if as_json else click.echo("\n".join(files))
+
+
+@jobs.command()
+@_id
+@yes_option
+@json_option
+def delete(job: str, yes: bool, as_json: bool) -> None:
+    """Remove a job that has ended, with what it left behind."""
+    with client() as ouzel:
+        found = ouzel.jobs.get(job)
+        confirm(f"Delete {job} ({found.kind} of {found.model}, {found.state}) and its files", yes)
+        found.delete()
+    print_json({"deleted": job}) if as_json else click.echo(f"{job} is deleted")
+
+
+def _verb(name: str, help_: str) -> None:
+    @jobs.command(name, help=help_)
+    @_id
+    @json_option
+    def act(job: str, as_json: bool) -> None:
+        with client() as ouzel:
+            found = getattr(ouzel.jobs.get(job), name)()
+        print_json(job_json(found)) if as_json else click.echo(f"{found.id} is {found.state}")
+
+
+_verb("cancel", "Stop a job. `ouzel jobs retry` has it go on from its checkpoint.")
+_verb("pause", "Have a job write a checkpoint and free its processor.")
+_verb("resume", "Queue a paused job.")
+_verb("retry", "Queue a job that FAILED or was CANCELLED once more.")
+
+
+def _row(job: Job) -> tuple[object, ...]:
+    done = how_far(job.progress.step, job.progress.steps, job.state)
+    error = job._message.error.message
+    return job.id, _verb_of(job), job.model, job.state, done, age(job.created), duration(job.duration), error
+
+
+def _verb_of(job: Job) -> str:
+    return next((verb for verb, kind in _KINDS.items() if kind == job.kind), job.kind)
+
+
+def _facts(job: Job) -> dict[str, object]:
+    progress = job.progress
+    return {
+        "job": job.id,
+        "kind": _verb_of(job),
+        "model": job.model,
+        "state": job.state,
+        "done": steps_of(progress.step, progress.steps, progress.phase, job.state),
+        "attempt": job.attempt or "",
+        "created": _moment(job.created),
+        "started": _moment(job.started),
+        "ended": _moment(job.ended),
+        "duration": duration(job.duration),
+        "labels": ", ".join(f"{name}={value}" for name, value in sorted(job.labels.items())),
+        "error": job._message.error.message,
+        "because of": (getattr(job.failure, "failure_class", "") or "").lower(),
+        "error id": job._message.error.error_id,
+    }
+
+
+def _moment(time: Any) -> str:
+    return f"{local_time(time)} ({age(time)} ago)" if time else ""
+
+
+def _event(event: JobEvent) -> dict[str, Any]:
+    values: dict[str, Any] = {"event": type(event).__name__.removesuffix("Event").lower()}
+    for each in dataclasses.fields(event):
+        values[each.name] = getattr(event, each.name)
+    if isinstance(event, PreviewEvent):
+        values["image"] = f"{len(event.image)} bytes"
+    return json.loads(json.dumps(values, default=_jsonable))  # type: ignore[no-any-return]  # a dict, as it was
+
+
+def _jsonable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value.isoformat() if hasattr(value, "isoformat") else dict(value)

@@ -1,0 +1,155 @@
+"""`ouzel tuned`: the models of the worker's store, as callers may see and change them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel_client._cli_follow import client
+from ouzel_client.terminal import (
+    Column,
+    confirm,
+    file_size,
+    in_a_line,
+    json_option,
+    name_and_version,
+    print_facts,
+    print_json,
+    print_table,
+    yes_option,
+)
+
+if TYPE_CHECKING:
+    from ouzel_client._model_types import StoredModel
+
+_COLUMNS = (
+    Column("model"),
+    Column("version"),
+    Column("default"),
+    Column("served"),
+    Column("classes", right=True),
+    Column("accuracy", right=True),
+    Column("base", shrinks=1),
+)
+_model = click.argument("model", metavar="NAME[@VERSION]")
+_version = click.option("--version", default="", help="The same as NAME@VERSION.")
+
+
+@click.group()
+def tuned() -> None:
+    """The models of the worker's store: versions, and which of them is the default. NAME@VERSION is a version."""
+
+
+@tuned.command("list")
+@click.argument("model", metavar="[NAME[@VERSION]]", default="")
+@json_option
+def list_models(model: str, as_json: bool) -> None:
+    """All models, or the versions of NAME."""
+    with client() as ouzel:
+        found = ouzel.models.list(model)
+    if as_json:
+        print_json([_plain(each) for each in found])
+        return
+    beside = Counter(each.name for each in found)
+    rows = (_row(each, beside[each.name] > 1) for each in found)
+    print_table(_COLUMNS, rows, empty=f"No model {model}." if model else "No models.")
+
+
+@tuned.command()
+@_model
+@_version
+@json_option
+def show(model: str, version: str, as_json: bool) -> None:
+    """Labels, preprocessing, layers and lineage of a model; without a version of the default one."""
+    name, version = name_and_version(model, version)
+    with client() as ouzel:
+        found = ouzel.models.describe(name, version)
+    layers = {layer: list(shape) for layer, shape in found.layers.items()}
+    if as_json:
+        details = {"labels": list(found.labels), "preprocessing": dict(found.preprocessing), "layers": layers}
+        print_json(_plain(found.model) | details)
+        return
+    stored = found.model
+    print_facts(
+        {
+            "name": stored.name,
+            "version": f"{stored.version}{' (default)' if stored.is_default else ''}",
+            "served": "yes" if stored.served else "no",
+            "architecture": stored.arch,
+            "weights": stored.digest,
+            "size": file_size(stored.size),
+            "labels": in_a_line(found.labels),
+            **_flat("preprocessing", found.preprocessing),
+            **_flat("lineage", stored.lineage),
+        }
+    )
+    click.echo()
+    columns = (Column("layer"), Column("output"))
+    print_table(columns, ((name, " x ".join(map(str, shape))) for name, shape in layers.items()), empty="No layers.")
+
+
+@tuned.command()
+@_model
+@_version
+@json_option
+def promote(model: str, version: str, as_json: bool) -> None:
+    """Give callers who name no version this one."""
+    name, version = _needed(model, version)
+    with client() as ouzel:
+        found = ouzel.models.promote(name, version)
+    print_json(_plain(found)) if as_json else click.echo(f"{name}: version {found.version} is the default")
+
+
+@tuned.command()
+@_model
+@_version
+@yes_option
+@json_option
+def delete(model: str, version: str, yes: bool, as_json: bool) -> None:
+    """Remove one version, that is not the default beside others."""
+    name, version = _needed(model, version)
+    with client() as ouzel:
+        confirm(f"Delete the model {name}@{version}", yes)
+        ouzel.models.delete(name, version)
+    print_json({"deleted": f"{name}@{version}"}) if as_json else click.echo(f"{name}@{version} is deleted")
+
+
+def _needed(model: str, version: str) -> tuple[str, str]:
+    name, version = name_and_version(model, version)
+    if not version:
+        raise click.UsageError(f"which version? Say {name}@VERSION")
+    return name, version
+
+
+def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
+    lineage = model.lineage
+    metrics = lineage.get("metrics", {})
+    accuracy = f"{100 * metrics['accuracy']:.1f} %" if "accuracy" in metrics else ""
+    base = f"{lineage['base']}@{lineage['base_version']}" if "base_version" in lineage else ""
+    marks = ("yes" if model.is_default and several else "", "yes" if model.served else "")
+    return model.name, model.version, *marks, model.classes, accuracy, base
+
+
+def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"lineage.metrics.accuracy": 0.9} of what is nested."""
+    found: dict[str, Any] = {}
+    for key, value in sorted(values.items()):
+        inner = f"{name}.{key}"
+        found |= _flat(inner, value) if isinstance(value, Mapping) else {inner: _short(value)}
+    return found
+
+
+def _short(value: Any) -> str:
+    """Numbers as people write them: JSON knows floats alone."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_short, value))
+    return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def _plain(model: StoredModel) -> dict[str, Any]:
+    values = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
+    return {"kind": "tuned" if model.lineage else "packed"} | values | {"lineage": dict(model.lineage)}
