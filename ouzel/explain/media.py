@@ -9,25 +9,13 @@ import numpy as np
 from google.protobuf import json_format
 from PIL import Image
 
+from ouzel.explain.accept import JSON, PNG, PROTOBUF
 from ouzel_protos import heatmap, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
-
-PROTOBUF = "application/x-protobuf"
-JSON = "application/json"
-PNG = "image/png"
 
 # Bytes of an answer per byte of its message, at most: base64 and spelled-out names make JSON longer. A PNG pixel has
 # three bytes, and PNG may add a little to noise; a value of a map has two at least.
 RESPONSE_FACTORS = {PROTOBUF: 1.0, JSON: 1.5, PNG: 1.75}
-
-
-def negotiate(accept: str | None) -> str:
-    """The first format of an Accept header that is served; JSON if it names none, as callers of REST expect."""
-    for entry in (accept or "").split(","):
-        media_type = entry.split(";")[0].strip().lower()
-        if media_type in RESPONSE_FACTORS:
-            return media_type
-    return JSON
 
 
 def render(envelope: pb.Explanation, picture: Image.Image | None, media_type: str) -> tuple[bytes, str]:
@@ -39,7 +27,10 @@ def render(envelope: pb.Explanation, picture: Image.Image | None, media_type: st
         return envelope.SerializeToString(), PROTOBUF
     if media_type == PNG and envelope.saliency:
         return _overlays(envelope, picture), PNG
-    body = json_format.MessageToJson(envelope, preserving_proto_field_name=True, indent=None)
+    # A zero is a value: class 0, a probability of 0.0, an all-zero map must not look as if they had none.
+    body = json_format.MessageToJson(
+        envelope, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+    )
     return body.encode(), JSON
 
 

@@ -7,10 +7,11 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options
+from ouzel.explain.accept import PNG, PROTOBUF
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
@@ -32,7 +34,7 @@ FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 
 @dataclass(frozen=True)
 class RawRequest:
-    """One request as it came: image, or tensor, and options, in bytes.
+    """One request as it came: image, or tensor, in bytes, and options, perhaps decoded from JSON.
 
     media_type: format of the answer, one of `media.RESPONSE_FACTORS`. refusal: an error found before, which becomes the
     answer.
@@ -40,8 +42,8 @@ class RawRequest:
 
     image: bytes | None = None
     tensor: bytes | None = None
-    options: bytes | str | None = None
-    media_type: str = media.PROTOBUF
+    options: bytes | str | Mapping[str, Any] | None = None
+    media_type: str = PROTOBUF
     refusal: OuzelError | None = None
 
 
@@ -145,7 +147,7 @@ class ExplainService:
         row.reply.envelope.request_id = wishes.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
         plan = make_plan(wishes, self.explainer, self.model, source.view, self.limits)
-        if request.media_type == media.PNG and not plan.requests:
+        if request.media_type == PNG and not plan.requests:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
         size = int(plan.response_bytes * media.RESPONSE_FACTORS[request.media_type])
         if plan.estimate_only:
