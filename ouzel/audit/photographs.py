@@ -113,8 +113,7 @@ def photograph(
     if mask is not None:
         if mask.size != size:
             raise InvalidArgument(
-                f"masks: the mask of {name} has {mask.width} x {mask.height} pixels, the image "
-                f"{size[0]} x {size[1]}",
+                f"masks: the mask of {name} has {mask.width} x {mask.height} pixels, the image {size[0]} x {size[1]}",
                 field="masks",
             )
         seen = mask.convert("L").resize((width, height), Image.Resampling.BILINEAR, box=view)

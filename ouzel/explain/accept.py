@@ -23,7 +23,9 @@ def negotiate(accept: str | None) -> str:
     chosen = ""
     for media_type in SERVED:
         # The most exact range that fits decides: "image/*, image/png;q=0" takes no PNG.
-        fits = [(exact, -place, weight) for place, (name, weight) in enumerate(ranges) if (exact := _fit(name, media_type))]
+        fits = [
+            (exact, -place, weight) for place, (name, weight) in enumerate(ranges) if (exact := _fit(name, media_type))
+        ]
         if not fits:
             continue
         exact, place, weight = max(fits)

@@ -85,7 +85,8 @@ def _tensor(value: object) -> bytes | None:
         return bytes(value)
     if not isinstance(value, dict):
         raise InvalidArgument(
-            f'tensor: send a serialised Tensor, or {{"dtype", "shape", "data"}}, not a JSON {_kind(value)}', field="tensor"
+            f'tensor: send a serialised Tensor, or {{"dtype", "shape", "data"}}, not a JSON {_kind(value)}',
+            field="tensor",
         )
     try:
         return json_format.ParseDict(value, Tensor()).SerializeToString()

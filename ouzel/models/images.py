@@ -1,6 +1,6 @@
 """Decoding of images that strangers sent: PNG, JPEG and WebP, with limits checked on the header, before the pixels.
 
-`ouzel_protos.pictures` has the rules of what becomes of the many kinds of pixel; the client draws and sends by the same.
+`ouzel_protos.pictures` has the rules of what becomes of the many kinds of pixel; the client keeps the same ones.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ def decode(
 ) -> tuple[PILImage.Image, tuple[int, int]]:
     """(image, (width, height) in the file) of a PNG, JPEG or WebP file, both upright; the image is L or RGB.
 
-    smallest: the shorter side that the caller will resize to: a much larger JPEG is then decoded at a half, a quarter or
-    an eighth of its size, always at least twice `smallest`. welcome: is told of the header before pixels are decoded,
-    and raises what it likes. Raises BadPicture.
+    smallest: the shorter side that the caller will resize to: a much larger JPEG is then decoded at a half, a quarter
+    or an eighth of its size, always at least twice `smallest`. welcome: is told of the header before pixels are
+    decoded, and raises what it likes. Raises BadPicture.
     """
     try:
         return _decode(data, smallest, welcome)
@@ -79,7 +79,7 @@ def decode(
         raise
     except _Unwelcome as refusal:
         raise refusal.cause from None
-    except Exception as error:  # noqa: BLE001 Pillow's decoders raise nearly every kind on broken files
+    except Exception as error:  # Pillow's decoders raise nearly every kind on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadPicture(f"is broken ({reason:.200})") from error
 
@@ -121,7 +121,7 @@ def encode(image: PILImage.Image) -> bytes:
         bare.save(out, "PNG", compress_level=1, exif=b"")
     except BadPicture:
         raise
-    except Exception as error:  # noqa: BLE001 a lazily opened image may be broken; Pillow raises nearly every kind
+    except Exception as error:  # a lazily opened image may be broken; Pillow raises nearly every kind
         raise BadPicture(f"cannot be written as PNG ({error})") from error
     return out.getvalue()
 
@@ -255,7 +255,7 @@ def _held(data: bytes | bytearray) -> int:
         if data[place : place + 1] != b"\xff":
             raise BadPicture("is broken (a JPEG whose segments do not follow each other)")
         marker = data[place + 1] if place + 1 < len(data) else 0xD9
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # filling, or a marker without a body
+        if marker in (0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # filling, or a marker without a body
             place += 1 if marker == 0xFF else 2
             continue
         length = int.from_bytes(data[place + 2 : place + 4], "big")

@@ -42,7 +42,9 @@ def test_the_caller_gets_what_it_likes_best(accept: str | None, media_type: str)
     assert negotiate(accept) == media_type
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/webp", "image/png;q=0", "*/*;q=0", "audio/*", "application/xml"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "image/webp", "image/png;q=0", "*/*;q=0", "audio/*", "application/xml"]
+)
 def test_what_is_not_served_is_refused_in_words(accept: str) -> None:
     with pytest.raises(NotAcceptable, match="application/json, image/png, application/x-protobuf") as caught:
         negotiate(accept)

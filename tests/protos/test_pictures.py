@@ -1,4 +1,4 @@
-"""One set of rules for pictures: over every mode of PIL, what the client sends is what the service reads by the rule."""
+"""One set of rules for pictures: in every mode of PIL, what the client sends is what the service reads."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def test_what_nobody_can_read_is_refused_in_words(mode):
         read(image, 10**6)
 
 
-@pytest.mark.parametrize(("values", "said"), [((-1, 9), "-1 to 9"), ((0, 65536), "0 to 65536"), ((0, 255), "above 255")])
+@pytest.mark.parametrize(
+    ("values", "said"), [((-1, 9), "-1 to 9"), ((0, 65536), "0 to 65536"), ((0, 255), "above 255")]
+)
 def test_32_bits_are_read_as_16_or_refused(values, said):
     image = Image.fromarray(np.resize(np.array(values, dtype=np.int32), (SIZE, SIZE)))
     with pytest.raises(pictures.BadPicture, match=said):
