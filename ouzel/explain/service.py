@@ -36,7 +36,7 @@ FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 class RawRequest:
     """One request as it came: image, or tensor, in bytes, and options, perhaps decoded from JSON.
 
-    media_type: format of the answer, one of `media.RESPONSE_FACTORS`. refusal: an error found before, which becomes the
+    media_type: format of the answer, one of `accept.SERVED`. refusal: an error found before, which becomes the
     answer.
     """
 
@@ -49,15 +49,17 @@ class RawRequest:
 
 @dataclass
 class Reply:
-    """The envelope of one row; http: status for REST; picture: the upload, to draw on."""
+    """The envelope of one row; http: status for REST; picture: the upload, to draw on; limit: bytes
+    that a drawn answer may have."""
 
     envelope: pb.Explanation
     http: int = 200
     picture: Image.Image | None = None
+    limit: int = Limits.response_bytes
 
     def render(self, media_type: str) -> tuple[bytes, str]:
         """(body, its media type)."""
-        return media.render(self.envelope, self.picture, media_type)
+        return media.render(self.envelope, self.picture, media_type, self.limit)
 
 
 @dataclass
@@ -129,7 +131,7 @@ class ExplainService:
 
     def _read(self, request: RawRequest) -> _Row:
         start = time.perf_counter()
-        row = _Row(Reply(pb.Explanation(model=self._info)))
+        row = _Row(Reply(pb.Explanation(model=self._info), limit=self.limits.response_bytes))
         try:
             self._read_into(row, request)
         except OuzelError as error:
@@ -149,7 +151,7 @@ class ExplainService:
         plan = make_plan(wishes, self.explainer, self.model, source.view, self.limits)
         if request.media_type == PNG and not plan.requests:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
-        size = int(plan.response_bytes * media.RESPONSE_FACTORS[request.media_type])
+        size = self._response_bytes(plan, source, request.media_type)
         if plan.estimate_only:
             row.reply.envelope.estimate.CopyFrom(
                 pb.Estimate(passes=plan.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes)
@@ -161,6 +163,14 @@ class ExplainService:
         row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
+
+    def _response_bytes(self, plan: Plan, source: inputs.Input, media_type: str) -> int:
+        """Size of the answer, at most."""
+        if media_type != PNG:
+            return int(plan.response_bytes * media.RESPONSE_FACTORS[media_type])
+        _, height, width = self.model.input_shape
+        original = [each.original_size for each in plan.presentations]
+        return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
     def _compute(self, rows: Sequence[_Row]) -> None:
         batch = self.explainer.forward(
