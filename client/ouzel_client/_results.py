@@ -101,7 +101,7 @@ class SaliencyMap:
         return _display.heatmap(self)
 
     def overlay(self, alpha: float = 0.8, longest: int = 2048) -> PILImage.Image:
-        """The map over the uploaded picture, which lies beneath in grey; what the model did not see of it is pale.
+        """The map over the uploaded picture, which lies beneath in grey; what the model did not see of it is faded.
 
         As large as the picture, or larger where the map is finer, but no more than `longest` pixels along an edge. Maps
         of single pixels are smoothed a little, those of layers widened smoothly; `array` has the values. alpha: opacity

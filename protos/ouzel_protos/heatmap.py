@@ -60,8 +60,7 @@ def paint(image: Picture, values: Floats, alpha: float, full: float | None = Non
             f"image: {image.dtype} of shape {image.shape} does not fit a map of {share.shape}; "
             f"it must be uint8 {(*share.shape, 3)}"
         )
-    # The root keeps fine lines visible: gradients have few large values and many small ones.
-    opacity = (alpha * np.sqrt(np.abs(share)))[..., None]
+    opacity = (alpha * np.abs(share))[..., None]
     return _rounded(image * (1 - opacity) + _colours(share) * opacity)
 
 

@@ -26,7 +26,9 @@ Box = tuple[float, float, float, float]
 PIXELWISE = frozenset(
     ("gradient", "guided", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smoothgrad")
 )
-_SIGMA = 0.008  # of the map's longer edge: 1.8 pixels of 224
+_SIGMA = 0.011  # of the map's longer edge: 2.5 pixels of 224
+_FADE, _FRAME = {False: 40, True: 240}, {False: 200, True: 110}  # grey levels, without and with signs
+_LINE = 0.003  # width of the frame round what the model saw, of the picture's shorter edge
 _EXACT = 4e-3  # of the largest value: a map of a layer is told within this by its cells; float16 rounds by less
 
 
@@ -39,9 +41,9 @@ def draw(
     size: tuple[int, int] | None = None,
     alpha: float = 0.8,
 ) -> PILImage.Image:
-    """The whole picture in grey with the map (H, W) over the part that the model saw; RGB.
+    """The whole picture in grey with the map (H, W) over the part that the model saw, in a thin frame; RGB.
 
-    view: (left, top, right, bottom) of that part, in pixels of the picture; by default all of it. The rest is pale.
+    view: (left, top, right, bottom) of that part, in pixels of the picture; by default all of it. The rest is faded.
     method: its name tells whether the map is one of single pixels. size: (width, height) of what is drawn, by default
     the picture's. alpha: opacity of the largest values, in [0, 1]. Raises ValueError as `heatmap.blend`.
     """
@@ -51,10 +53,12 @@ def draw(
     grey = np.asarray(picture.convert("L").resize((width, height), Image.Resampling.LANCZOS))
     left, top, right, bottom = _inside(view, picture.size, (width, height))
     shown = field(values, (right - left, bottom - top), method)
-    drawn = np.repeat(heatmap.beneath(grey, bool((shown < 0).any()))[..., None], 3, axis=2)
-    seen = drawn[top:bottom, left:right]
-    drawn = _pale(drawn)
-    drawn[top:bottom, left:right] = heatmap.paint(seen, shown, alpha)
+    signed = bool((shown < 0).any())
+    background = np.repeat(heatmap.beneath(grey, signed)[..., None], 3, axis=2)
+    drawn = _faded(background, signed)
+    line = max(1, round(_LINE * min(width, height)))
+    drawn[max(0, top - line) : bottom + line, max(0, left - line) : right + line] = _FRAME[signed]
+    drawn[top:bottom, left:right] = heatmap.paint(background[top:bottom, left:right], shown, alpha)
     return Image.fromarray(drawn)
 
 
@@ -67,9 +71,10 @@ def field(values: Floats, size: tuple[int, int], method: str = "") -> Floats:
     if largest == 0:
         return np.zeros(size[::-1], np.float32)
     plain = plain / np.float32(largest)  # colours are relative; float16 and tiny values have no range of their own
+    low, high = plain.min(), plain.max()  # bicubic overshoots: no map gets signs by that
     plain = _smooth(plain, _SIGMA * max(plain.shape)) if method in PIXELWISE else _cells(plain)
     wide = np.asarray(Image.fromarray(plain).resize(size, Image.Resampling.BICUBIC))
-    shown: Floats = np.clip(wide, plain.min(), plain.max())
+    shown: Floats = np.clip(wide, low, high)
     return shown
 
 
@@ -107,10 +112,10 @@ def _inside(view: Box | None, picture: tuple[int, int], size: tuple[int, int]) -
     return left, top, right, bottom
 
 
-def _pale(drawn: heatmap.Picture) -> heatmap.Picture:
-    """What the model did not see: nearly white."""
-    pale: heatmap.Picture = np.rint(0.3 * drawn + 0.7 * 235).astype(np.uint8)
-    return pale
+def _faded(background: heatmap.Picture, signed: bool) -> heatmap.Picture:
+    """What the model did not see: of little contrast, so that it tells where the rest lies and draws no eye."""
+    faded: heatmap.Picture = np.rint(0.4 * background + 0.6 * _FADE[signed]).astype(np.uint8)
+    return faded
 
 
 def _smooth(values: Floats, sigma: float) -> Floats:
