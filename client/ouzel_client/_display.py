@@ -59,13 +59,26 @@ def png(picture: PILImage.Image) -> bytes:
 
 
 def map_html(one: SaliencyMap, upload: Upload | None) -> str:
-    source = "data:image/png;base64," + base64.b64encode(png(best(one, upload))).decode()
     caption = html.escape(f"{one.method}: {one.target}")
     caveats = "".join(f"<br><small>{html.escape(caveat)}</small>" for caveat in one.caveats)
     return (
-        f'<figure style="display:inline-block;margin:4px;max-width:260px"><img src="{source}" alt="{caption}" '
-        f'style="max-width:100%"><figcaption>{caption}{caveats}</figcaption></figure>'
+        f'<figure style="display:inline-block;margin:4px;max-width:360px"><img src="{_inline(best(one, upload))}" '
+        f'alt="{caption}" style="max-width:100%"><figcaption>{caption}<br>{_scale_html(one)}{caveats}</figcaption>'
+        "</figure>"
     )
+
+
+def _scale_html(one: SaliencyMap) -> str:
+    """The colours between the values that they stand for."""
+    values = _plane(one.array)
+    full, signed = drawing.scale(values), bool((values < 0).any())
+    low = f"{-full:.3g}" if signed else "0"
+    bar = f'<img src="{_inline(over.bar(128, 8, signed))}" alt="to" style="vertical-align:middle">'
+    return f"<small>{low} {bar} {full:.3g} and more</small>" if values.any() else "<small>0 everywhere</small>"
+
+
+def _inline(picture: PILImage.Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
 
 
 def explanation_html(explanation: Explanation) -> str:

@@ -107,9 +107,20 @@ def test_alpha_is_a_share(explain, pixels, alpha):
 
 def test_a_notebook_shows_labels_and_maps_and_runs_nothing(explain, pixels):
     shown = explain(pixels, saliency=["guided", "grad_cam"], top_k=3)._repr_html_()
-    assert shown.count("data:image/png;base64,") == 2
+    assert shown.count("data:image/png;base64,") == 4  # two maps, each with its scale
+    assert shown.count(" and more") == 2
     assert "&lt;b&gt;bird" in shown
     assert "<b>bird" not in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [([[0, 4.0]], "0 <img"), ([[-4.0, 2.0]], "-3.98 <img"), ([[0, 0]], "0 everywhere")]
+)
+def test_a_scale_tells_the_values_of_the_colours(values, said):
+    answer = pb.Explanation(view=pb.View(image_width=8, image_height=8, right=8, bottom=8))
+    answer.saliency.add(method="occlusion", values=tensors.encode(np.array(values, np.float32)))
+    (one,) = explanation(answer, Upload("tensor", b"", np.zeros((8, 8, 3), np.uint8))).saliency
+    assert said in one._repr_html_()
 
 
 def test_an_answer_of_another_handler_is_refused():
