@@ -46,13 +46,17 @@ def write(explanation: Explanation, photograph: Path) -> None:
     np.savez_compressed(
         OUT / f"{photograph.stem}.npz", **{method: explanation.saliency[method].array for method in METHODS}
     )
-    view = explanation.view
     with Image.open(photograph) as picture:
-        seen = picture.resize((224, 224), box=(view.left, view.top, view.right, view.bottom))
-    sheet = Image.new("RGB", (4 * 224 + 3 * 8, 224), "white")
-    for place, tile in enumerate((seen, *overlays.values())):
-        sheet.paste(tile, (place * 232, 0))
-    sheet.save(OUT / "overview.png")
+        sheet([picture.convert("RGB"), *overlays.values()]).save(OUT / "overview.png")
+
+
+def sheet(tiles: list[Image.Image]) -> Image.Image:
+    """Four pictures of a size, two by two."""
+    width, height = tiles[0].size
+    found = Image.new("RGB", (2 * width + 8, 2 * height + 8), "white")
+    for place, tile in enumerate(tiles):
+        found.paste(tile, (place % 2 * (width + 8), place // 2 * (height + 8)))
+    return found
 
 
 def show(console: Console, explanation: Explanation, seconds: float) -> None:

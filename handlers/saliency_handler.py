@@ -13,7 +13,7 @@ import torch
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import PROTOBUF, ExplainService, Limits, RawRequest, negotiate
+from ouzel.explain import JSON, PROTOBUF, ExplainService, Limits, RawRequest, negotiate, read_row
 
 logger = logging.getLogger(__name__)
 
@@ -54,29 +54,15 @@ class SaliencyHandler:
         }
 
     def _request(self, row: dict[str, Any], headers: dict[str, str]) -> RawRequest:
-        rest = any(mark in headers for mark in _REST_MARKS)
-        media_type = negotiate(headers.get("accept")) if rest else PROTOBUF
+        media_type = PROTOBUF
         try:
+            if any(mark in headers for mark in _REST_MARKS):
+                media_type = JSON  # also of the refusal of an Accept that nothing satisfies
+                media_type = negotiate(headers.get("accept"))
             if headers.get("explain", "").lower() == "true":
                 raise InvalidArgument(
                     "explanations: not served here; ask /predictions and name saliency in its options"
                 )
-            image = self._bytes(row, "image", "body", "data")
-            options = self._bytes(row, "options") or headers.get("x-ouzel-options")
-            return RawRequest(image, self._bytes(row, "tensor"), options, media_type)
+            return read_row(row, headers.get("x-ouzel-options"), media_type)
         except OuzelError as error:
             return RawRequest(media_type=media_type, refusal=error)
-
-    @staticmethod
-    def _bytes(row: dict[str, Any], *names: str) -> bytes | None:
-        """The first of these parts; TorchServe hands over text and JSON decoded where a content type says so."""
-        for name in names:
-            value = row.get(name)
-            if value is None:
-                continue
-            if isinstance(value, str):
-                return value.encode("utf-8", "surrogatepass")  # JSON can spell what is no text; it is refused later
-            if not isinstance(value, bytes | bytearray):
-                raise InvalidArgument(f"{name}: send bytes, not {type(value).__name__}", field=name)
-            return bytes(value)
-        return None

@@ -3,6 +3,7 @@
 OuzelError
 ├── InvalidArgument          the request is wrong as it stands
 │   ├── UnsupportedMedia     not a format that is read
+│   ├── NotAcceptable        no format of answer that the caller takes
 │   └── TooLarge             beyond a stated limit of size
 ├── NotFound                 no such model, layer, ...
 ├── FailedPrecondition       right, but not with this model or in this state
@@ -34,6 +35,10 @@ class InvalidArgument(OuzelError, ValueError):
 
 class UnsupportedMedia(InvalidArgument):
     http = 415
+
+
+class NotAcceptable(InvalidArgument):
+    http = 406
 
 
 class TooLarge(InvalidArgument):

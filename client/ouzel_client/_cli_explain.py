@@ -97,6 +97,7 @@ def _document(result: Explanation) -> dict[str, Any]:
         "model": vars(result.model),
         "scores": [dict(zip(("index", "label", "probability", "logit"), place, strict=True)) for place in places],
         "saliency": [_map_document(one) for one in result.saliency],
+        "view": vars(result.view),
         "skipped": result.skipped,
         "timing": vars(result.timing),
         "request_id": result.request_id,

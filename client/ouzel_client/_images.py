@@ -1,7 +1,7 @@
 """Images as callers have them, and as they are sent.
 
     path, bytes      PNG, JPEG or WebP, sent as they are
-    PIL image        sent as PNG, upright
+    PIL image        sent as PNG, 8-bit grey or RGB, upright: by the rules of `ouzel_protos.pictures`
     uint8 array      (H, W, 3) or (H, W): decoded pixels, preprocessed by the service like a file
     float32 array    (C, H, W): already normalised, of exactly the model's input size
 
@@ -10,7 +10,6 @@ Nothing of Pillow is imported unless a picture is handed over or asked for.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
-from ouzel_protos import tensors
+from ouzel_protos import pictures, tensors
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -38,17 +37,22 @@ class Upload:
     data: bytes
     pixels: npt.NDArray[np.uint8] | None = None
 
-    def picture(self) -> PILImage.Image:
-        """The uploaded picture, RGB and upright. Raises InvalidArgument if a normalised tensor was sent."""
-        image, ops = need_pillow("drawing on the picture")
+    def picture(self, smallest: int | None = None) -> PILImage.Image:
+        """The uploaded picture as the service sees it, RGB and upright.
+
+        smallest: the shorter side that is needed; a much larger JPEG is read at a fraction of its size, as the service
+        does. Raises InvalidArgument if a normalised tensor was sent, or if the file is broken.
+        """
+        image, _ = need_pillow("drawing on the picture")
         if self.pixels is not None:
             drawn: PILImage.Image = image.fromarray(self.pixels).convert("RGB")
             return drawn
         if self.key == "tensor":
             raise InvalidArgument("image: a normalised tensor was sent: there is no picture to draw on", field="image")
-        with image.open(io.BytesIO(self.data)) as opened:
-            upright: PILImage.Image = ops.exif_transpose(opened).convert("RGB")
-            return upright
+        try:
+            return pictures.decode(self.data, smallest=smallest)[0].convert("RGB")
+        except pictures.BadPicture as error:
+            raise InvalidArgument(f"image: {error}", field="image") from error
 
 
 def read(source: ImageInput, limit: int) -> Upload:
@@ -92,8 +96,7 @@ def _from_file(path: Path, limit: int) -> Upload:
 def _from_bytes(data: bytes, name: str) -> Upload:
     if not data:
         raise InvalidArgument(f"{name}: is empty", field="image")
-    known = data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-    if not known:
+    if not pictures.file_format(data):
         raise InvalidArgument(f"{name}: is neither PNG, JPEG nor WebP", field="image")
     return Upload("image", data)
 
@@ -112,13 +115,7 @@ def _from_array(array: npt.NDArray[Any]) -> Upload:
 
 
 def _from_pil(source: PILImage.Image) -> Upload:
-    _, ops = need_pillow("sending a PIL image")
-    out = io.BytesIO()
     try:
-        upright = ops.exif_transpose(source)
-        if upright.mode not in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):
-            upright = upright.convert("RGB")
-        upright.save(out, "PNG", compress_level=1)
-    except Exception as error:  # a lazily opened image may be broken; Pillow raises nearly every kind
-        raise InvalidArgument(f"image: cannot be written as PNG ({error})", field="image") from error
-    return Upload("image", out.getvalue())
+        return Upload("image", pictures.encode(source))
+    except pictures.BadPicture as error:
+        raise InvalidArgument(f"image: {error}", field="image") from error

@@ -100,13 +100,15 @@ class SaliencyMap:
         """The map as a picture, (H, W) pixels. Channels that were kept show their largest magnitude. Needs Pillow."""
         return _display.heatmap(self)
 
-    def overlay(self, alpha: float = 0.8) -> PILImage.Image:
-        """The map over the uploaded picture: over the part that the model saw, or the whole for size "original".
+    def overlay(self, alpha: float = 0.8, longest: int = 2048) -> PILImage.Image:
+        """The map over the uploaded picture, which lies beneath in grey; what the model did not see of it is faded.
 
-        alpha: opacity of the largest values, in [0, 1]. Needs Pillow. Raises InvalidArgument if a normalised tensor was
-        sent: there is no picture then.
+        As large as the picture, or larger where the map is finer, but no more than `longest` pixels along an edge. Maps
+        of single pixels are smoothed a little, those of layers widened smoothly; `array` has the values. alpha: opacity
+        of the largest values, in [0, 1]. Needs Pillow. Raises InvalidArgument if a normalised tensor was sent: there is
+        no picture then.
         """
-        return _display.overlay(self, self._upload, alpha)
+        return _display.overlay(self, self._upload, alpha, longest)
 
     def _repr_png_(self) -> bytes:
         return _display.png(_display.best(self, self._upload))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel.models.images import scaled
 from ouzel_protos.folders import is_image
 
 
@@ -95,7 +96,7 @@ def each_of_folder(
     if masks is not None and not known.keys() & {path.stem for path in paths}:
         raise InvalidArgument(f"masks: no file in {masks} has the stem of an image in {images}", field="masks")
     for path in paths:
-        image = _open(path, "images")
+        image = _open(path, "images", smallest=preprocessing.resize)
         mask = _open(known[path.stem], "masks") if path.stem in known else None
         yield photograph(path.name, image, mask, preprocessing)
 
@@ -114,14 +115,14 @@ def photograph(
 ) -> Photograph:
     """One photograph as the model sees it. Raises InvalidArgument for a mask of another size, or without an object."""
     height, width = preprocessing.input_size
-    view = preprocessing.view(*image.size)
-    picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=view)
+    size = models.original_size(image)
+    view = preprocessing.view(*size)
+    picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=scaled(view, image))
     inside = None
     if mask is not None:
-        if mask.size != image.size:
+        if mask.size != size:
             raise InvalidArgument(
-                f"masks: the mask of {name} has {mask.width} x {mask.height} pixels, the image "
-                f"{image.width} x {image.height}",
+                f"masks: the mask of {name} has {mask.width} x {mask.height} pixels, the image {size[0]} x {size[1]}",
                 field="masks",
             )
         seen = mask.convert("L").resize((width, height), Image.Resampling.BILINEAR, box=view)
@@ -140,8 +141,8 @@ def _files(folder: str | Path, field: str) -> list[Path]:
     return sorted(path for path in entries if is_image(path.name))
 
 
-def _open(path: Path, field: str) -> Image.Image:
+def _open(path: Path, field: str, smallest: int | None = None) -> Image.Image:
     try:
-        return models.decode(path.read_bytes())
+        return models.decode(path.read_bytes(), smallest=smallest)
     except InvalidArgument as error:
         raise InvalidArgument(f"{field}: {path}: {error}", field=field) from None

@@ -3,52 +3,77 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf import json_format
 from PIL import Image
 
-from ouzel_protos import heatmap, tensors
+from ouzel.explain.accept import JSON, PNG, PROTOBUF
+from ouzel.models.images import scaled
+from ouzel_protos import heatmap, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
-PROTOBUF = "application/x-protobuf"
-JSON = "application/json"
-PNG = "image/png"
-
-# Bytes of an answer per byte of its message, at most: base64 and spelled-out names make JSON longer. A PNG pixel has
-# three bytes, and PNG may add a little to noise; a value of a map has two at least.
-RESPONSE_FACTORS = {PROTOBUF: 1.0, JSON: 1.5, PNG: 1.75}
+# Bytes of an answer per byte of its message, at most: base64 and spelled-out names make JSON longer.
+RESPONSE_FACTORS = {PROTOBUF: 1.0, JSON: 1.5}
+_PIXEL = 3.1  # bytes of a PNG pixel, at most: three, and a little that PNG may add to noise
+_LONGEST, _SHORTEST = 1024, 256  # pixels of the longer edge of a drawn map, unless the original's size is asked for
 
 
-def negotiate(accept: str | None) -> str:
-    """The first format of an Accept header that is served; JSON if it names none, as callers of REST expect."""
-    for entry in (accept or "").split(","):
-        media_type = entry.split(";")[0].strip().lower()
-        if media_type in RESPONSE_FACTORS:
-            return media_type
-    return JSON
+def tiles(view: pb.View, input_size: tuple[int, int], original: Sequence[bool], limit: int) -> list[tuple[int, int]]:
+    """(width, height) at which each map is drawn over the whole picture: at its size, up to 1024 pixels along an edge.
+
+    A small picture is enlarged to the resolution of the map, and many maps are drawn smaller, so that the answer stays
+    within `limit` bytes. original: for each map, whether the original's size is asked for; it is kept then. input_size:
+    (height, width) of the model's.
+    """
+    whole, box = (view.image_width, view.image_height), (view.left, view.top, view.right, view.bottom)
+    width, height = overlay.enlarged(whole, box, input_size, _LONGEST)
+    if free := sum(not each for each in original):
+        room = (limit / _PIXEL - whole[0] * whole[1] * (len(original) - free)) / free
+        shrink = max(0.95 * math.sqrt(max(room, 0.0) / (width * height)), _SHORTEST / max(width, height))
+        width, height = (max(1, round(edge * min(1.0, shrink))) for edge in (width, height))
+    return [whole if each else (width, height) for each in original]
 
 
-def render(envelope: pb.Explanation, picture: Image.Image | None, media_type: str) -> tuple[bytes, str]:
+def picture_bytes(sizes: Sequence[tuple[int, int]]) -> int:
+    """Bytes of a PNG of tiles of these sizes side by side, at most."""
+    return 1024 + int(_PIXEL * sum(width for width, _ in sizes) * max((height for _, height in sizes), default=0))
+
+
+def render(
+    envelope: pb.Explanation, picture: Image.Image | None, media_type: str, limit: int = 6_553_500
+) -> tuple[bytes, str]:
     """(body, its media type). Where a picture was asked for and there is no map to draw, the answer is JSON.
 
-    picture: the upload, or None if there is nothing to draw on.
+    picture: the upload, or None if there is nothing to draw on. limit: bytes that a picture may have.
     """
     if media_type == PROTOBUF:
         return envelope.SerializeToString(), PROTOBUF
     if media_type == PNG and envelope.saliency:
-        return _overlays(envelope, picture), PNG
-    body = json_format.MessageToJson(envelope, preserving_proto_field_name=True, indent=None)
+        return _overlays(envelope, picture, limit), PNG
+    # A zero is a value: class 0, a probability of 0.0, an all-zero map must not look as if they had none.
+    body = json_format.MessageToJson(
+        envelope, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+    )
     return body.encode(), JSON
 
 
-def _overlays(envelope: pb.Explanation, picture: Image.Image | None) -> bytes:
-    """Every map over what it is a map of, side by side."""
-    tiles = [_overlay(one, envelope.view, picture) for one in envelope.saliency]
-    canvas = Image.new("RGB", (sum(tile.width for tile in tiles), max(tile.height for tile in tiles)))
+def _overlays(envelope: pb.Explanation, picture: Image.Image | None, limit: int) -> bytes:
+    """Every map over the picture, side by side."""
+    planes = [_plane(one) for one in envelope.saliency]
+    original = [one.size == pb.ORIGINAL_IMAGE for one in envelope.saliency]
+    input_size = next((p.shape for p, whole in zip(planes, original, strict=True) if not whole), (1, 1))
+    sizes = tiles(envelope.view, (input_size[0], input_size[1]), original, limit)
+    drawn = [
+        _overlay(one, plane, envelope.view, picture, size)
+        for one, plane, size in zip(envelope.saliency, planes, sizes, strict=True)
+    ]
+    canvas = Image.new("RGB", (sum(tile.width for tile in drawn), max(tile.height for tile in drawn)))
     left = 0
-    for tile in tiles:
+    for tile in drawn:
         canvas.paste(tile, (left, 0))
         left += tile.width
     out = io.BytesIO()
@@ -56,22 +81,23 @@ def _overlays(envelope: pb.Explanation, picture: Image.Image | None) -> bytes:
     return out.getvalue()
 
 
-def _overlay(one: pb.SaliencyMap, view: pb.View, picture: Image.Image | None) -> Image.Image:
+def _plane(one: pb.SaliencyMap) -> npt.NDArray[np.float32]:
     values = tensors.decode(one.values).astype(np.float32)
     if values.ndim == 3:  # channels were kept; a picture shows one value per pixel
         values = np.abs(values).max(axis=0)
-    height, width = values.shape
+    return values
+
+
+def _overlay(
+    one: pb.SaliencyMap,
+    plane: npt.NDArray[np.float32],
+    view: pb.View,
+    picture: Image.Image | None,
+    size: tuple[int, int],
+) -> Image.Image:
     if picture is None:
-        return Image.fromarray(heatmap.colorize(values))
-    seen = (0.0, 0.0, float(view.image_width), float(view.image_height))
-    if one.size == pb.MODEL_INPUT:
-        seen = (view.left, view.top, view.right, view.bottom)
-    box = _scaled(seen, picture.width / view.image_width, picture.height / view.image_height)
-    background = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return Image.fromarray(heatmap.blend(np.asarray(background), values))
-
-
-def _scaled(box: Sequence[float], x: float, y: float) -> tuple[float, float, float, float]:
-    """Geometry is told in pixels of the upload; a large one is decoded at a reduced size."""
-    left, top, right, bottom = box
-    return left * x, top * y, right * x, bottom * y
+        return Image.fromarray(heatmap.colorize(plane))
+    left, top, right, bottom = scaled((view.left, view.top, view.right, view.bottom), picture)
+    if one.size == pb.ORIGINAL_IMAGE:  # zeros around the part that the model saw
+        plane = overlay.seen(plane, (view.left, view.top, view.right, view.bottom))
+    return overlay.draw(picture, plane, view=(left, top, right, bottom), method=one.method, size=size)

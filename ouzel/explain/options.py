@@ -28,10 +28,14 @@ _SIZES = {"model": pb.MODEL_INPUT, "original": pb.ORIGINAL_IMAGE}
 _DTYPES = {"float32": Tensor.FLOAT32, "float16": Tensor.FLOAT16}
 
 
-def parse(data: bytes | str | None) -> pb.ExplainOptions:
-    """Read options in either form; none at all are the defaults. Raises InvalidArgument that names the field."""
+def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
+    """Read options in either form, JSON decoded or not; none at all are the defaults. Raises InvalidArgument that names
+    the field.
+    """
     if not data:
         return pb.ExplainOptions()
+    if isinstance(data, Mapping):
+        return _from_document(dict(data))
     # What is no Unicode comes through, to be refused where its field is known.
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if raw.lstrip()[:1] in (b"{", b"["):
@@ -50,6 +54,10 @@ def _from_json(raw: bytes) -> pb.ExplainOptions:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"options: not valid JSON ({error})", field="options") from None
+    return _from_document(document)
+
+
+def _from_document(document: Any) -> pb.ExplainOptions:
     options = pb.ExplainOptions()
     _apply(document, "options", {
         "top_k": lambda value, path: setattr(options, "top_k", _integer(value, path)),
@@ -138,11 +146,16 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
 
 def _file(text: str, path: str) -> Tensor:
     """The bytes of a file, as a tensor of one axis."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise InvalidArgument(f"{path}.image: not base64 ({error})", field=f"{path}.image") from None
+    data = from_base64(text, f"{path}.image")
     return Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data)
+
+
+def from_base64(text: str, path: str) -> bytes:
+    """The bytes; lines may be broken, as `base64` breaks them. Raises InvalidArgument that names the field."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise InvalidArgument(f"{path}: not base64 ({error})", field=path) from None
 
 
 def _apply(

@@ -7,10 +7,11 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options
+from ouzel.explain.accept import PNG, PROTOBUF
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
@@ -32,30 +34,32 @@ FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 
 @dataclass(frozen=True)
 class RawRequest:
-    """One request as it came: image, or tensor, and options, in bytes.
+    """One request as it came: image, or tensor, in bytes, and options, perhaps decoded from JSON.
 
-    media_type: format of the answer, one of `media.RESPONSE_FACTORS`. refusal: an error found before, which becomes the
+    media_type: format of the answer, one of `accept.SERVED`. refusal: an error found before, which becomes the
     answer.
     """
 
     image: bytes | None = None
     tensor: bytes | None = None
-    options: bytes | str | None = None
-    media_type: str = media.PROTOBUF
+    options: bytes | str | Mapping[str, Any] | None = None
+    media_type: str = PROTOBUF
     refusal: OuzelError | None = None
 
 
 @dataclass
 class Reply:
-    """The envelope of one row; http: status for REST; picture: the upload, to draw on."""
+    """The envelope of one row; http: status for REST; picture: the upload, to draw on; limit: bytes
+    that a drawn answer may have."""
 
     envelope: pb.Explanation
     http: int = 200
     picture: Image.Image | None = None
+    limit: int = Limits.response_bytes
 
     def render(self, media_type: str) -> tuple[bytes, str]:
         """(body, its media type)."""
-        return media.render(self.envelope, self.picture, media_type)
+        return media.render(self.envelope, self.picture, media_type, self.limit)
 
 
 @dataclass
@@ -127,7 +131,7 @@ class ExplainService:
 
     def _read(self, request: RawRequest) -> _Row:
         start = time.perf_counter()
-        row = _Row(Reply(pb.Explanation(model=self._info)))
+        row = _Row(Reply(pb.Explanation(model=self._info), limit=self.limits.response_bytes))
         try:
             self._read_into(row, request)
         except OuzelError as error:
@@ -145,9 +149,9 @@ class ExplainService:
         row.reply.envelope.request_id = wishes.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
         plan = make_plan(wishes, self.explainer, self.model, source.view, self.limits)
-        if request.media_type == media.PNG and not plan.requests:
+        if request.media_type == PNG and not plan.requests:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
-        size = int(plan.response_bytes * media.RESPONSE_FACTORS[request.media_type])
+        size = self._response_bytes(plan, source, request.media_type)
         if plan.estimate_only:
             row.reply.envelope.estimate.CopyFrom(
                 pb.Estimate(passes=plan.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes)
@@ -159,6 +163,14 @@ class ExplainService:
         row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
+
+    def _response_bytes(self, plan: Plan, source: inputs.Input, media_type: str) -> int:
+        """Size of the answer, at most."""
+        if media_type != PNG:
+            return int(plan.response_bytes * media.RESPONSE_FACTORS[media_type])
+        _, height, width = self.model.input_shape
+        original = [each.original_size for each in plan.presentations]
+        return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
     def _compute(self, rows: Sequence[_Row]) -> None:
         batch = self.explainer.forward(

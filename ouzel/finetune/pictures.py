@@ -20,6 +20,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Example
 from ouzel.finetune.recipes import Recipe
 from ouzel.models import Preprocessing
+from ouzel.models.images import scaled
 from ouzel.models.preprocessing import INTERPOLATIONS
 
 _BUDGET = 2 * 2**30  # bytes of decoded images that are kept
@@ -67,15 +68,17 @@ class Pictures:
         if example.read_mask is not None:
             image = models.decode(example.read_mask()).convert("L")
         elif example.boxes:
-            image = Image.new("L", models.original_size(models.decode(example.read())))
-            for left, top, right, bottom in example.boxes:
-                start = round(max(left, 0)), round(max(top, 0))
-                image.paste(255, (*start, round(min(right, image.width)), round(min(bottom, image.height))))
+            seen = models.decode(example.read(), smallest=self.preprocessing.resize)
+            image = Image.new("L", seen.size)
+            image.info = seen.info  # its original size
+            for box in example.boxes:
+                left, top, right, bottom = scaled(box, seen)
+                image.paste(255, (round(max(left, 0)), round(max(top, 0)), round(right), round(bottom)))
         else:
             return None
         height, width = self.preprocessing.input_size
-        seen = image.resize((width, height), Image.Resampling.BILINEAR, box=self.preprocessing.view(*image.size))
-        return torch.tensor(np.asarray(seen) > 127)
+        view = scaled(self.preprocessing.view(*models.original_size(image)), image)
+        return torch.tensor(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=view)) > 127)
 
     def _get(self, examples: Sequence[Example], *, whole: bool) -> list[Tensor]:
         keys = [(each.sha256, whole) for each in examples]

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ouzel.errors import InvalidArgument
-from ouzel.models.images import plain
+from ouzel.models.images import original_size, plain, scaled
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _LARGEST = 4096  # pixels along an edge of the input
@@ -65,7 +65,8 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> Tensor:
         """The same before it is normalised: (C, H, W) uint8."""
         height, width = self.input_size
-        image = plain(image).resize((width, height), INTERPOLATIONS[self.interpolation], box=self.view(*image.size))
+        box = scaled(self.view(*original_size(image)), image)
+        image = plain(image).resize((width, height), INTERPOLATIONS[self.interpolation], box=box)
         values = np.array(image.convert("L" if self.channels == 1 else "RGB"))  # a copy: torch wants it writable
         return torch.from_numpy(values.reshape(height, width, self.channels)).permute(2, 0, 1)
 

@@ -21,6 +21,7 @@ _SEQUENTIAL = ((4, 12, 300), (28, 50, 330), (52, 72, 375), (76, 74, 425), (96, 3
 _ABOVE = ((96, 0, 40), (62, 66, 35), (32, 62, 35))
 _BELOW = ((96, 0, 275), (62, 44, 270), (32, 50, 280))
 _STEPS = 256
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's mode L
 
 
 def colorize(values: Floats) -> Picture:
@@ -29,32 +30,48 @@ def colorize(values: Floats) -> Picture:
 
 
 def blend(image: Picture, values: Floats, alpha: float = 0.8) -> Picture:
-    """Draw a map (H, W) over a picture (H, W, 3).
+    """Draw a map (H, W) over a picture (H, W, 3), which lies beneath in grey: every colour is the map's.
 
     The colour is the more opaque the larger the value, up to `alpha` in [0, 1]: where the map says nothing, the picture
-    shows as it is. Raises ValueError when the shapes do not fit or alpha is out of range.
+    shows. Raises ValueError when the shapes do not fit or alpha is out of range.
+    """
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        grey = _rounded(image @ _LUMA)
+        image = np.repeat(beneath(grey, bool((_finite(values) < 0).any()))[..., None], 3, axis=2)
+    return paint(image, values, alpha)
+
+
+def beneath(grey: Picture, signed: bool) -> Picture:
+    """Grey levels (H, W) as they lie beneath a map: dark where its colours glow, light where they darken (signed)."""
+    low, high = (110, 250) if signed else (12, 150)
+    return _rounded(low + grey.astype(np.float64) * ((high - low) / 255))
+
+
+def paint(image: Picture, values: Floats, alpha: float, full: float | None = None) -> Picture:
+    """Draw a map (H, W) over a picture (H, W, 3), which shows as it is where the map is 0.
+
+    full: the magnitude of full colour, by default `scale(values)`. Raises ValueError as `blend`.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: {alpha} is not in [0, 1]")
-    share = _normalised(values)
+    share = _normalised(values, full)
     if image.dtype != np.uint8 or image.shape != (*share.shape, 3):
         raise ValueError(
             f"image: {image.dtype} of shape {image.shape} does not fit a map of {share.shape}; "
             f"it must be uint8 {(*share.shape, 3)}"
         )
-    # The root keeps fine lines visible: gradients have few large values and many small ones.
-    opacity = (alpha * np.sqrt(np.abs(share)))[..., None]
+    opacity = (alpha * np.abs(share))[..., None]
     return _rounded(image * (1 - opacity) + _colours(share) * opacity)
 
 
 def scale(values: Floats) -> float:
-    """The magnitude that is drawn in full colour: the 99.5th percentile of those that are not zero; 1 if all are.
+    """The magnitude that is drawn in full colour: the 99th percentile of those that are not zero; 1 if all are.
 
     A few outliers do not darken the rest, and a frame of zeros around a map changes nothing.
     """
     magnitudes = np.abs(_finite(values))
     magnitudes = magnitudes[magnitudes > 0]
-    return float(np.percentile(magnitudes, 99.5)) if magnitudes.size else 1.0
+    return float(np.percentile(magnitudes, 99)) if magnitudes.size else 1.0
 
 
 def _finite(values: Floats) -> Floats:
@@ -62,11 +79,11 @@ def _finite(values: Floats) -> Floats:
     return np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _normalised(values: Floats) -> Floats:
+def _normalised(values: Floats, full: float | None = None) -> Floats:
     """To [-1, 1]. Raises ValueError unless values are (H, W)."""
     if np.ndim(values) != 2:
         raise ValueError(f"values: shape {np.shape(values)} is not (H, W)")
-    share: Floats = np.clip(_finite(values) / scale(values), -1, 1)
+    share: Floats = np.clip(_finite(values) / (scale(values) if full is None else full), -1, 1)
     return share
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from ouzel_client import AmbiguousKey, Client, InvalidArgument, Saliency, ServerError, Top
 from ouzel_client._decode import envelope, explanation
 from ouzel_client._images import Upload
-from ouzel_protos import heatmap, tensors
+from ouzel_protos import heatmap, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -51,23 +51,33 @@ def test_results_are_frozen(explain, pixels):
         e.saliency[0].array[0] = 1
 
 
-def test_an_overlay_of_original_size_covers_the_whole_picture(explain, picture, pixels):
-    one = explain(picture, saliency=Saliency("guided", size="original")).saliency["guided"]
-    assert one.array.shape == (20, 30)
-    assert (np.asarray(one.overlay(alpha=0.5)) == heatmap.blend(pixels, one.array, 0.5)).all()
-    assert (np.asarray(one.overlay(alpha=0)) == pixels).all()
+@pytest.mark.parametrize("size", ["model", "original"])
+def test_an_overlay_covers_the_whole_picture_at_its_size(explain, picture, pixels, size):
+    one = explain(picture, saliency=Saliency("guided", size=size)).saliency["guided"]
+    assert one.array.shape == ((20, 30) if size == "original" else (8, 8))
+    drawn = overlay.draw(Image.fromarray(pixels), one.array, method="guided", alpha=0.5)
+    assert (np.asarray(one.overlay(alpha=0.5)) == np.asarray(drawn)).all()
+    assert drawn.size == (30, 20)
+    assert one.overlay(longest=15).size == (15, 10)
 
 
-def test_an_overlay_of_the_models_size_shows_what_the_model_saw():
-    """The model saw the right half, which is white."""
+def test_an_overlay_lies_where_the_model_looked_and_the_rest_is_faded():
+    """The model saw the right half, which is white; a map of zeros leaves the picture as it is, in grey."""
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, 8:] = 255
     answer = pb.Explanation(view=pb.View(image_width=16, image_height=8, left=8, top=0, right=16, bottom=8))
-    answer.saliency.add(method="guided", values=tensors.encode(np.zeros((4, 4), np.float32)), size=pb.MODEL_INPUT)
-    one = explanation(answer, Upload("tensor", b"", pixels)).saliency[0]
-    shown = np.asarray(one.overlay())
-    assert shown.shape == (4, 4, 3)
-    assert (shown[:, 1:] == 255).all()  # the first column may borrow from its neighbour
+    for size, shape in ((pb.MODEL_INPUT, (4, 4)), (pb.ORIGINAL_IMAGE, (8, 16))):
+        values = np.zeros(shape, np.float32)
+        values[:, shape[1] * 3 // 4 :] = 1.0
+        answer.saliency.add(method="grad_cam", values=tensors.encode(values), size=size)
+    for one in explanation(answer, Upload("tensor", b"", pixels)).saliency:
+        shown = np.asarray(one.overlay()).astype(int)
+        assert shown.shape == (8, 16, 3)
+        coloured = np.ptp(shown, axis=2) > 20
+        assert not coloured[:, :8].any()
+        assert coloured[:, 15].all() if one.size == "model" else coloured[:, 12:].all()
+        assert shown[:, :7].max() < shown[:, 9:11].min()  # black, and faded
+        assert not (np.ptp(shown[:, :8], axis=2) > 0).any()
 
 
 @pytest.mark.parametrize("reduction", ["max_abs", "none"])
@@ -75,7 +85,8 @@ def test_pictures_of_maps(explain, pixels, reduction):
     one = explain(pixels, saliency=Saliency("guided", reduction=reduction)).saliency[0]
     assert one.reduction == reduction
     assert one.array.shape == ((3, 8, 8) if reduction == "none" else (8, 8))
-    assert one.heatmap().size == one.overlay().size == (8, 8)
+    assert one.heatmap().size == (8, 8)
+    assert one.overlay().size == (30, 20)
     with Image.open(io.BytesIO(one._repr_png_())) as shown:
         assert (np.asarray(shown) == np.asarray(one.overlay())).all()
 
@@ -96,9 +107,20 @@ def test_alpha_is_a_share(explain, pixels, alpha):
 
 def test_a_notebook_shows_labels_and_maps_and_runs_nothing(explain, pixels):
     shown = explain(pixels, saliency=["guided", "grad_cam"], top_k=3)._repr_html_()
-    assert shown.count("data:image/png;base64,") == 2
+    assert shown.count("data:image/png;base64,") == 4  # two maps, each with its scale
+    assert shown.count(" and more") == 2
     assert "&lt;b&gt;bird" in shown
     assert "<b>bird" not in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [([[0, 4.0]], "0 <img"), ([[-4.0, 2.0]], "-3.98 <img"), ([[0, 0]], "0 everywhere")]
+)
+def test_a_scale_tells_the_values_of_the_colours(values, said):
+    answer = pb.Explanation(view=pb.View(image_width=8, image_height=8, right=8, bottom=8))
+    answer.saliency.add(method="occlusion", values=tensors.encode(np.array(values, np.float32)))
+    (one,) = explanation(answer, Upload("tensor", b"", np.zeros((8, 8, 3), np.uint8))).saliency
+    assert said in one._repr_html_()
 
 
 def test_an_answer_of_another_handler_is_refused():

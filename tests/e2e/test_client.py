@@ -55,7 +55,7 @@ def test_every_kind_of_image_gives_the_same(
         assert answer.labels == ("Egyptian cat", "tabby", "tiger cat")
         assert answer.scores[0] == pytest.approx(0.355, abs=0.01)
         np.testing.assert_array_equal(answer.saliency["guided"].array, answers[0].saliency["guided"].array)
-        assert answer.saliency["guided"].overlay().size == (224, 224)
+        assert answer.saliency["guided"].overlay().size == (451, 300)
     assert answers[0].saliency["guided"].rectified == 33
 
     async def alike() -> None:

@@ -63,7 +63,9 @@ def test_chelsea_is_a_cat_over_rest(wire, chelsea_png: bytes) -> None:
 def test_rest_gives_pictures_and_messages(wire, chelsea_png: bytes) -> None:
     status, media_type, body = wire.rest(chelsea_png, {"saliency": ["guided"]}, accept="image/png")
     assert (status, media_type) == (200, "image/png")
-    assert Image.open(io.BytesIO(body)).size == (224, 224)
+    assert Image.open(io.BytesIO(body)).size == (451, 300)
+    status, media_type, body = wire.rest(chelsea_png, {}, accept="text/html, image/webp")
+    assert (status, media_type, json.loads(body)["error"]["field"]) == (406, "application/json", "Accept")
     status, media_type, body = wire.rest(chelsea_png, {"top_k": 2}, accept="application/x-protobuf")
     assert (status, media_type) == (200, "application/x-protobuf")
     assert len(pb.Explanation.FromString(body).scores) == 2

@@ -278,10 +278,50 @@ def test_png_shows_every_map(service: ExplainService) -> None:
     wish = b'{"saliency": ["guided", {"method": "grad_cam", "size": "original"}]}'
     body, media_type = service.answer([RawRequest(png(0), None, wish, PNG)])[0].render(PNG)
     assert media_type == PNG
-    assert Image.open(io.BytesIO(body)).size == (32 + 48, 40)
+    # The model sees 36/32 of the shorter edge: 40 pixels of the picture are fewer than its 32, so nothing is enlarged.
+    assert Image.open(io.BytesIO(body)).size == (48 + 48, 40)
     refused, media_type = service.answer([RawRequest(png(0), None, b"", PNG)])[0].render(PNG)
     assert media_type == JSON
     assert json.loads(refused)["error"]["field"] == "saliency"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photograph_of_24_megapixels_is_told_and_drawn_in_its_own_geometry(tiny: Model, orientation: int) -> None:
+    """The right half of what the model sees is white; the file is read at a quarter of its size."""
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[:, 300:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((6000, 4000), Image.Resampling.NEAREST).save(file, "JPEG", exif=exif)
+    service = ExplainService(tiny, Limits(response_bytes=10**6))
+    wish = b'{"saliency": [{"method": "gradient", "target": 0}, "grad_cam"]}'
+    reply = service.answer([RawRequest(file.getvalue(), None, wish, PNG)])[0]
+    view, upright = reply.envelope.view, (6000, 4000) if orientation == 1 else (4000, 6000)
+    assert (view.image_width, view.image_height) == upright
+    assert (view.left, view.top, view.right, view.bottom) == pytest.approx(tiny.preprocessing.view(*upright))
+    body, _ = reply.render(PNG)
+    assert len(body) <= 10**6
+    shown = np.asarray(Image.open(io.BytesIO(body))).astype(int)
+    height, width = shown.shape[0], shown.shape[1] // 2
+    assert width / height == pytest.approx(upright[0] / upright[1], abs=0.01)
+    dark, light = shown[height // 2, : width // 2 - 5], shown[height // 2, width // 2 + 5 : width]
+    if orientation == 6:
+        dark, light = shown[: height // 2 - 5, width // 2], shown[height // 2 + 5 :, width // 2]
+    assert np.median(light) > np.median(dark) + 60
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_many_maps_are_drawn_smaller_so_that_they_fit(service: ExplainService, count: int) -> None:
+    wish = json.dumps({"saliency": ["guided"] * count}).encode()
+    photograph = png(0, 1200, 800)
+    body, media_type = service.answer([RawRequest(photograph, None, wish, PNG)])[0].render(PNG)
+    assert media_type == PNG
+    assert len(body) <= Limits().response_bytes
+    width, height = Image.open(io.BytesIO(body)).size
+    assert width / count / height == pytest.approx(1.5, abs=0.02)
+    assert 256 <= width / count <= 1024
+    assert (width / count == 1024) == (count < 3)
 
 
 def test_json_carries_little_endian_tensors(service: ExplainService) -> None:

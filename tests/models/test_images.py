@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from skimage import data
 
 from ouzel.errors import InvalidArgument, TooLarge, UnsupportedMedia
 from ouzel.models import Limits, decode, from_array, original_size
+from ouzel_protos import pictures
 
 PHOTO = Image.fromarray(data.chelsea())
 SMALL = PHOTO.resize((90, 60))
@@ -124,7 +128,7 @@ def test_sizes_that_are_not_welcome(width, height, error):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InvalidArgument, match=f"{width} x {height}") as caught:
-            decode(png(width, height))
+            decode(png(width, height), smallest=256)  # which makes no PNG smaller
     assert type(caught.value) is error
 
 
@@ -168,6 +172,91 @@ def test_a_jpeg_of_endless_scans():
     assert decode(content).size == SMALL.size
     with pytest.raises(TooLarge, match="scans"):
         decode(content[:-2] + 1000 * scan + content[-2:])
+
+
+def header_of(width: int, height: int, **more) -> pictures.Header:
+    return pictures.Header("JPEG", width, height, more.pop("decoded", (width // 8, height // 8)), **more)
+
+
+def test_a_jpeg_that_is_decoded_at_a_fraction_may_have_100_megapixels():
+    limits = Limits()
+    limits.check_file(header_of(12500, 8000))
+    limits.check_file(header_of(31600, 3160, decoded=(7900, 790)))  # edges do not matter
+    for header, said in (
+        (header_of(12501, 8000), "100000000 in all"),
+        (header_of(12500, 8000, decoded=(6250, 4000)), "16777216 are the limit"),
+        (header_of(12500, 1000), "10 times"),
+        (header_of(6000, 4000, decoded=(6000, 4000)), "4096 at most"),
+        (header_of(6000, 4000, held=6000 * 4000 * 6), "144000000 bytes to decode, the limit is 100663296"),
+        (header_of(6000, 4000, scans=65), "scans"),
+    ):
+        with pytest.raises(InvalidArgument, match=said) as caught:
+            limits.check_file(header)
+        assert f"{header.width} x {header.height}" in str(caught.value) or said == "scans"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photograph_of_24_megapixels(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(PHOTO.resize((6000, 4000)), "JPEG", exif=exif)
+    image = decode(content, smallest=256)
+    assert original_size(image) == ((6000, 4000) if orientation == 1 else (4000, 6000))
+    assert max(image.size) == 1500
+    with pytest.raises(TooLarge, match="6000 x 4000"):
+        decode(content)  # at its full size
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_progressive_jpeg_is_known_by_what_it_holds(mode, subsampling):
+    """libjpeg keeps two bytes per coefficient, of whole blocks of 8 x 8."""
+    size = (500, 333)
+    seen: list[pictures.Header] = []
+    for progressive in (False, True):
+        content = encoded(
+            PHOTO.resize(size).convert(mode), "JPEG", progressive=progressive, subsampling=subsampling, exif=b""
+        )
+        pictures.decode(content, smallest=50, welcome=seen.append)
+    assert seen[0].held == 0
+    full = 504 * 336 * 2
+    reduced = {0: 1.0, 1: 0.5, 2: 0.25}[subsampling]
+    expected = {"L": full, "RGB": full * (1 + 2 * reduced), "CMYK": full * (1 + 3 * reduced)}[mode]
+    assert seen[1].held == pytest.approx(expected, rel=0.04)
+    assert seen[1].decoded == (250, 167)
+
+
+def test_a_baseline_jpeg_of_one_scan_per_component_is_held_too():
+    content = bytearray(encoded(SMALL, "JPEG"))
+    place = content.index(b"\xff\xda")
+    content[place + 4] = 1  # the first scan tells of one component only
+    with pytest.raises(InvalidArgument, match="bytes to decode"):
+        decode(bytes(content), limits=Limits(max_held=1))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux")
+def test_100_megapixels_take_no_more_memory_than_the_largest_png(tmp_path):
+    """A process each, by the peak that the kernel tells: Pillow's memory is not Python's."""
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from ouzel.models import decode
+        peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+        content = Path(sys.argv[1]).read_bytes()
+        before = peak()
+        image = decode(content, smallest=256)
+        print(peak() - before, *image.size)
+    """
+    Image.new("RGB", (11547, 8660), "teal").save(tmp_path / "large.jpg")
+    Image.new("RGB", (4096, 4096), "teal").save(tmp_path / "largest.png", compress_level=1)
+    found = {}
+    for name in ("large.jpg", "largest.png"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path / name], capture_output=True, text=True, check=True
+        )
+        found[name] = [int(each) for each in done.stdout.split()]
+    assert found["large.jpg"][1:] == [1444, 1083]
+    assert found["large.jpg"][0] < found["largest.png"][0]  # KiB
 
 
 # -- row 9: truncated, broken, bombs -----------------------------------------------------------------------------------
@@ -348,7 +437,8 @@ def test_broken_files_give_an_image_or_a_clear_error(content, smallest):
     else:
         assert image.mode in ("L", "RGB")
         assert min(original_size(image)) >= 8
-        assert max(original_size(image)) <= 4096
+        assert image.width * image.height <= 4096 * 4096
+        assert np.prod(original_size(image)) <= 10**8
         assert len(image.tobytes()) == image.width * image.height * len(image.mode)
 
 

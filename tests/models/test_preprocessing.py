@@ -30,9 +30,9 @@ def _plainly(p: Preprocessing, image: Image.Image) -> torch.Tensor:
 
 def _assert_same(p: Preprocessing, image: Image.Image, x: torch.Tensor) -> None:
     """Pillow rounds to 8 bits between its horizontal and vertical pass, and picks their order by the sizes: hence a
-    grey level of difference here and there, and some more where bicubic overshoots and is cut off in between."""
+    grey level or two of difference here and there, and some more where bicubic overshoots and is cut off in between."""
     grey_levels = (x - _plainly(p, image)).abs() * torch.tensor(p.std).view(-1, 1, 1) * 255
-    assert grey_levels.max() < (8 if p.interpolation == "bicubic" else 1.1)
+    assert grey_levels.max() < (8 if p.interpolation == "bicubic" else 2.1)
     assert grey_levels.mean() < 0.3
 
 

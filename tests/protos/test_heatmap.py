@@ -32,11 +32,15 @@ def test_any_map_has_a_picture(values):
 
 
 @given(maps, st.floats(0, 1))
-def test_a_blend_leaves_the_picture_alone_where_the_map_is_zero(values, alpha):
+def test_where_the_map_is_zero_the_picture_shows_in_grey_and_in_order(values, alpha):
     image = np.random.default_rng(0).integers(0, 256, (*values.shape, 3), dtype=np.uint8)
-    drawn = heatmap.blend(image, values, alpha)
     zero = ~np.isfinite(values) | (values == 0)
-    assert (drawn[zero] == image[zero]).all()
+    drawn = heatmap.blend(image, values, alpha)[zero].astype(int)
+    assert (drawn == drawn[:, :1]).all()
+    light = image[zero] @ (0.299, 0.587, 0.114)
+    assert (np.diff(drawn[np.argsort(light), 0]) >= -1).all()
+    painted = heatmap.paint(image, values, alpha)
+    assert (painted[zero] == image[zero]).all()
 
 
 @given(maps, st.sampled_from([0.125, 2.0, 64.0]))
@@ -79,7 +83,8 @@ def test_alpha_bounds_the_opacity():
     image = np.zeros((4, 4, 3), np.uint8)
     values = np.ones((4, 4))
     assert (heatmap.blend(image, values, 1.0) == heatmap.colorize(values)).all()
-    assert (heatmap.blend(image, values, 0.0) == image).all()
+    assert (heatmap.paint(image, values, 0.0) == image).all()
+    assert (heatmap.paint(image, values, 0.5) == np.rint(heatmap.colorize(values) / 2)).all()
 
 
 @pytest.mark.parametrize(

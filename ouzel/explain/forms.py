@@ -1,0 +1,114 @@
+"""The ways in which an image and options arrive: as parts of a form, as the body, or in a JSON document.
+
+    parts             image (bytes), or tensor (a serialised Tensor), and options
+    body              the bytes of an image; options in the header X-Ouzel-Options
+    JSON document     {"image": base64, "options": {...}}, or "tensor" as answers carry one: {"dtype", "shape", "data"}
+
+TorchServe hands over text and JSON decoded where a content type says so: then a part is a str, a dict, a list, ...
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ouzel.errors import InvalidArgument
+from ouzel.explain import options
+from ouzel.explain.accept import PROTOBUF
+from ouzel.explain.service import RawRequest
+from ouzel_protos.text import shown
+from ouzel_protos.v1.tensor_pb2 import Tensor
+
+_FIELDS = ("image", "tensor", "options")
+_DTYPES = {name: number for name, number in Tensor.DType.items() if number}
+
+
+def read(row: Mapping[str, Any], header_options: str | None = None, media_type: str = PROTOBUF) -> RawRequest:
+    """One row of a batch as a request. Raises InvalidArgument that names the part or the field at fault.
+
+    row: parts by name. header_options: those of the header; options in the row go before them.
+    """
+    body = next((row[name] for name in ("body", "data") if row.get(name) is not None), None)
+    document = None if row.get("image") is not None else _document(body)
+    if document is not None:
+        row, body = {**row, **document}, None
+    image = row.get("image")
+    return RawRequest(
+        image=_image(body if image is None else image, "body" if image is None else "image"),
+        tensor=_tensor(row.get("tensor")),
+        options=_options(row.get("options")) or header_options,
+        media_type=media_type,
+    )
+
+
+def _document(body: object) -> dict[str, Any] | None:
+    """The JSON document that a body is, or None. TorchServe decodes one only under the bare content type."""
+    if isinstance(body, (bytes, bytearray, str)):
+        raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+        if raw[:64].lstrip()[:1] not in (b"{", b"["):
+            return None
+        try:
+            body = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArgument(f"body: not valid JSON ({error})", field="body") from None
+    if body is None:
+        return None
+    if not isinstance(body, dict):
+        raise InvalidArgument(
+            f'body: a JSON {_kind(body)} is no request; send {{"image": "...", "options": {{...}}}}', field="body"
+        )
+    for key in body:
+        if key not in _FIELDS:
+            raise InvalidArgument(f"body: {shown(key)} is unknown; allowed are {', '.join(_FIELDS)}", field="body")
+    return body
+
+
+def _image(value: object, name: str) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if isinstance(value, str):
+        if name == "body":  # a text, and no JSON: not an image
+            return value.encode(errors="replace")
+        head, comma, tail = value.partition(",")
+        return options.from_base64(tail if comma and head.startswith("data:") else value, name)
+    raise InvalidArgument(f"{name}: send a file, or its bytes in base64, not a JSON {_kind(value)}", field=name)
+
+
+def _tensor(value: object) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if not isinstance(value, dict):
+        raise InvalidArgument(
+            f'tensor: send a serialised Tensor, or {{"dtype", "shape", "data"}}, not a JSON {_kind(value)}',
+            field="tensor",
+        )
+    # By hand: protobuf's own reader fails with errors of all kinds on text that is no Unicode.
+    dtype, shape, data = value.get("dtype"), value.get("shape"), value.get("data")
+    if unknown := value.keys() - {"dtype", "shape", "data"}:
+        raise InvalidArgument(f"tensor: {shown(min(unknown))} is unknown; give dtype, shape and data", field="tensor")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise InvalidArgument(f"tensor.dtype: {dtype!r:.40} is not one of {', '.join(_DTYPES)}", field="tensor.dtype")
+    if not isinstance(shape, list) or not all(type(edge) is int and 0 <= edge < 2**31 for edge in shape):
+        raise InvalidArgument(f"tensor.shape: {shape!r:.80} is no list of whole numbers", field="tensor.shape")
+    if not isinstance(data, str):
+        raise InvalidArgument("tensor.data: missing; give little-endian bytes in base64", field="tensor.data")
+    raw = options.from_base64(data, "tensor.data")
+    return Tensor(dtype=_DTYPES[dtype], shape=shape, data=raw).SerializeToString()
+
+
+def _options(value: object) -> bytes | str | Mapping[str, Any] | None:
+    if value is None or isinstance(value, (str, dict)):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    raise InvalidArgument(f"options: a JSON {_kind(value)} is not an object", field="options")
+
+
+def _kind(value: object) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
+    return names.get(type(value), type(value).__name__)
