@@ -162,7 +162,10 @@ class ExplainService:
             envelope.scores.extend(encode.scores(logits[number], probabilities[number], labels, row.plan.top_k))
             envelope.skipped = skipped[number]
             if not skipped[number]:
-                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
+                try:
+                    envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
+                except OuzelError as error:
+                    row.error = error
 
     def _skipped(self, row: _Row, probabilities: Tensor) -> str:
         """Why this row's condition does not hold, or nothing."""

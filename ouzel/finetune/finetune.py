@@ -76,7 +76,7 @@ def finetune(
     preprocessing = networks.resized(base.preprocessing, image_size)
     base = dataclasses.replace(base, preprocessing=preprocessing)
     if image_size:
-        networks.check_size(base)
+        networks.check_size(base, training=bool(recipe.epochs))
     pictures = Pictures(preprocessing)
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network

@@ -9,20 +9,28 @@ Networks are in eval mode and frozen from the start. Nothing here ever downloads
 """
 
 from ouzel.models.architectures import build, default_preprocessing, freeze
+from ouzel.models.axes import Layout
+from ouzel.models.copies import own_copy
 from ouzel.models.images import Limits, decode, from_array, original_size
 from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.probe import Layer, cam_layer, layers
+from ouzel.models.sizes import REFUSALS, check_size, wrong_size
+from ouzel.models.tracking import Tracker
 from ouzel.names import label_index
 
 __all__ = [
+    "REFUSALS",
     "Layer",
+    "Layout",
     "Limits",
     "Model",
     "Preprocessing",
+    "Tracker",
     "build",
     "cam_layer",
+    "check_size",
     "decode",
     "default_preprocessing",
     "freeze",
@@ -31,5 +39,7 @@ __all__ = [
     "layers",
     "load",
     "original_size",
+    "own_copy",
     "read_labels",
+    "wrong_size",
 ]

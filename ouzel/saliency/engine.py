@@ -67,6 +67,8 @@ class Explainer:
     def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
         """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
         _check_input(x)
+        if not x.isfinite().all():
+            raise InvalidArgument("x: has values that are not finite", field="x")
         rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
         batch = self.forward(x, rows)
         answers = []
@@ -85,7 +87,11 @@ class Explainer:
         if len(rows) != len(x):
             raise InvalidArgument(f"rows: requests for {len(rows)} rows, x has {len(x)}", field="rows")
         prepared = self.prepare(x[0])
-        wishes = [[replace(wish, row=row) for wish in self.check(requests)] for row, requests in enumerate(rows)]
+        height, width = x.shape[2:]
+        wishes = [
+            [replace(_sized(wish, height, width), row=row) for wish in self.check(requests)]
+            for row, requests in enumerate(rows)
+        ]
         wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
         return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted), wishes)
 
@@ -104,7 +110,7 @@ class Explainer:
 
     def passes(self, requests: Sequence[Saliency], height: int, width: int) -> int:
         """Forward and backward passes per image that the requests cost, at most."""
-        wishes = self.check(requests)
+        wishes = [_sized(wish, height, width) for wish in self.check(requests)]
         shared = {(want.rule, wish.target) for wish in wishes for want in wish.method.wants()}
         return 1 + len(shared) + sum(wish.method.cost(height, width) for wish in wishes)
 
@@ -122,6 +128,14 @@ def _bind(method: Method, prepared: Prepared) -> Method:
                 field="method",
             )
     return method
+
+
+def _sized(wish: Wish, height: int, width: int) -> Wish:
+    """The wish with the defaults of its method that depend on the size of the input."""
+    try:
+        return replace(wish, method=wish.method.sized(height, width))
+    except OuzelError as error:
+        raise located(error, wish.request) from None
 
 
 def _check_input(x: Tensor) -> None:
