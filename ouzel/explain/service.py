@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,6 +22,7 @@ from ouzel.explain.limits import Limits
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.models import Model
 from ouzel.saliency import Explainer
+from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -81,10 +83,15 @@ class ExplainService:
 
     def warm_up(self, rows: int) -> None:
         """Answer a made-up batch with every kind of backward pass, so that the first caller does not wait for it."""
-        file = io.BytesIO()
-        Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
         wishes = b'{"saliency": ["gradient", "grad_cam"]}'
-        self.answer([RawRequest(image=file.getvalue(), options=wishes)] * rows)
+        if self.model.preprocessing.takes_images:
+            file = io.BytesIO()
+            Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
+            request = RawRequest(image=file.getvalue(), options=wishes)
+        else:
+            zeros = tensors.encode(np.zeros(self.model.input_shape, np.float32))
+            request = RawRequest(tensor=zeros.SerializeToString(), options=wishes)
+        self.answer([request] * rows)
 
     def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
         """One reply per request, in order. Never raises for what a request holds: each error is that row's answer."""

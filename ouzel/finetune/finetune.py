@@ -72,6 +72,7 @@ def finetune(
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     begun = time.monotonic()
+    base.preprocessing.check_takes_images("base")
     parts = data_module.split(data, recipe, seed)
     preprocessing = networks.resized(base.preprocessing, image_size)
     base = dataclasses.replace(base, preprocessing=preprocessing)

@@ -171,6 +171,8 @@ def layout_of(axes: Axes | None) -> Layout | None:
         return None
     if not rows and not columns and (len(axes) != 4 or len(rest) > 1):
         return None
+    if len(axes) == 3 and not (rows and columns):  # a row or a column was picked, or summed up
+        return None
     channels, height, width = (prod(runs[place].size for place in places) for places in (rest, rows, columns))
     return Layout(
         (channels, height, width), *_split(axes, runs, (*rest, *rows, *columns), (channels, height, width)), cut

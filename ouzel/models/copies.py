@@ -81,7 +81,8 @@ def _check(name: str, module: nn.Module) -> None:
         )
     if kind.__name__ == "FullyShardedDataParallel":
         raise FailedPrecondition(f"model: {where} is spread over devices; gather it first", field="model")
-    compiled = [key for key, value in vars(module).items() if key != "forward" and hasattr(value, _COMPILED)]
+    taken_off = ("forward", "_compiled_call_impl")
+    compiled = [key for key, value in vars(module).items() if key not in taken_off and hasattr(value, _COMPILED)]
     if hasattr(kind.forward, _COMPILED) or compiled:
         raise FailedPrecondition(
             f"model: {where} ({kind.__name__}) has a {compiled[0] if compiled else 'forward'} of torch.compile; give "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ouzel.errors import InvalidArgument
+from ouzel.errors import InvalidArgument, OuzelError
 
 # What networks raise for an input that they cannot take.
 REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError)
@@ -39,8 +39,10 @@ def wrong_size(
     own: tuple[int, int] | None = None,
     rows: int = 1,
 ) -> InvalidArgument:
-    """What to tell of an error that came of an input (C, H, W); a fault of the device is raised as it is."""
-    if isinstance(error, _DEVICE_FAULTS):
+    """What to tell of an error that came of an input (C, H, W); an error of ours or a fault of the device is
+    raised as it is.
+    """
+    if isinstance(error, (OuzelError, *_DEVICE_FAULTS)):
         raise error
     lines = str(error).splitlines() or [type(error).__name__]
     channels, height, width = shape

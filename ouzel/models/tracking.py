@@ -41,7 +41,7 @@ class Tracker(TorchFunctionMode):
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self._height, self._width = image.shape[2:]
-        _mark(image, (Axis(), plain(image.shape[1]), side("y", self._height), side("x", self._width)))
+        setattr(image, _MARK, (Axis(), plain(image.shape[1]), side("y", self._height), side("x", self._width)))
 
     @staticmethod
     def layout(tensor: Tensor) -> Layout | None:
@@ -51,14 +51,14 @@ class Tracker(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         known = [axes for tensor in _tensors((args, kwargs)) for axes in [getattr(tensor, _MARK, ())] if axes != ()]
-        first = _axes(args[0] if args else kwargs.get("input"))  # before the call: it may work in place
+        first = getattr(args[0] if args else kwargs.get("input"), _MARK, None)  # before the call: it may work in place
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
         for one in _tensors(result):
             if name in _CONVOLUTIONS:
-                _mark(one, self._convolved(first, one))
+                setattr(one, _MARK, self._convolved(first, one))
             elif known and name not in _CONSTANTS:
-                _mark(one, _followed(_Call(name, func, args, kwargs, first), known, one))
+                setattr(one, _MARK, _followed(_Call(name, func, args, kwargs, first), known, one))
         return result
 
     def _convolved(self, axes: Axes | None, output: Tensor) -> Axes | None:
@@ -250,14 +250,6 @@ def _known(tensor: Tensor) -> Axes | None:
     return tuple(plain(size) for size in tensor.shape) if axes == () else axes
 
 
-def _axes(tensor: Any) -> Axes | None:
-    return getattr(tensor, _MARK, None)
-
-
-def _mark(tensor: Tensor, axes: Axes | None) -> None:
-    setattr(tensor, _MARK, axes)
-
-
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
@@ -279,22 +271,15 @@ _SCRAMBLING = frozenset(
     {"roll", "rot90", "flip", "fliplr", "flipud", "sort", "argsort", "topk", "gather", "index_select", "take"}
     | {"take_along_dim", "scatter", "index_add", "repeat", "tile", "repeat_interleave", "channel_shuffle"}
 )
+_MOVING = """permute transpose movedim moveaxis swapaxes swapdims t adjoint get mean sum amax amin max min std var norm
+prod logsumexp median all any argmax argmin select unbind"""
+_SHAPING = "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as ravel"
+_POOLING = """max_pool2d boolean_dispatch max_pool2d_with_indices avg_pool2d lp_pool2d adaptive_avg_pool2d
+adaptive_max_pool2d fractional_max_pool2d interpolate upsample pad pixel_shuffle pixel_unshuffle conv1d"""
 _FIRST: dict[str, Callable[[Axes, _Call, Tensor], Axes | None]] = {
-    **dict.fromkeys(
-        ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "adjoint", "get")
-        + ("mean", "sum", "amax", "amin", "max", "min", "std", "var", "norm", "prod", "logsumexp", "median", "all")
-        + ("any", "argmax", "argmin", "select", "unbind"),
-        _moved,
-    ),
-    **dict.fromkeys(
-        ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel"), _reshaped
-    ),
-    **dict.fromkeys(
-        ("max_pool2d", "boolean_dispatch", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "adaptive_avg_pool2d")
-        + ("adaptive_max_pool2d", "fractional_max_pool2d", "interpolate", "upsample", "pad", "pixel_shuffle")
-        + ("pixel_unshuffle", "conv1d"),
-        _pooled,
-    ),
+    **dict.fromkeys(_MOVING.split(), _moved),
+    **dict.fromkeys(_SHAPING.split(), _reshaped),
+    **dict.fromkeys(_POOLING.split(), _pooled),
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split", "narrow"), _cut),
     "linear": _linear,
     "getitem": _indexed,

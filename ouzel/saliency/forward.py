@@ -129,8 +129,8 @@ class Forward:
         maps = self.layout(demand.want.layer).maps(gradient[None])[0]
         if not maps.any() and gradient.any():
             raise FailedPrecondition(
-                f"layer: the model's answer depends on {demand.want.layer!r} through its class token alone, which has no "
-                "place in the image; name an earlier layer",
+                f"layer: the model's answer depends on {demand.want.layer!r} through its class token alone, which has "
+                "no place in the image; name an earlier layer",
                 field="layer",
             )
         return maps

@@ -88,7 +88,7 @@ class Rows(Protocol):
         """(n, ...) gradient that the method said it wants; of a layer, as its activation."""
 
     def activation(self, layer: str) -> Tensor:
-        """(n, c, h, w) output of a layer that the method said it wants a gradient of, wherever it keeps its channels."""
+        """(n, c, h, w) output of a layer that the method said it wants a gradient of, however the layer keeps it."""
 
     def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> Rows:
         """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows.
