@@ -80,7 +80,7 @@ class Preprocessing:
             )
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """The same before it is normalised: (C, H, W) uint8. Raises InvalidArgument for a model that takes no images."""
+        """The same before it is normalised: (C, H, W) uint8. Raises InvalidArgument if the model takes no images."""
         self.check_takes_images("image")
         height, width = self.input_size
         image = plain(image).resize((width, height), INTERPOLATIONS[self.interpolation], box=self.view(*image.size))
@@ -109,8 +109,8 @@ class Preprocessing:
         )
 
     def adapted(self, **changes: Any) -> Preprocessing:
-        """With other values, and the rest fitted to them: one mean and deviation for grey, 0 and 1 for channels that are
-        no colours, a `resize` in proportion.
+        """With other values, and the rest fitted to them: one mean and deviation for grey, 0 and 1 for channels that
+        are no colours, a `resize` in proportion.
         """
         if changes.get("channels") == 1 and self.channels == 3:
             grey = {"mean": (sum(self.mean) / 3,), "std": (sum(self.std) / 3,)}
