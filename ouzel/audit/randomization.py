@@ -15,15 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ouzel import models
+
 
 def cascade(network: nn.Module, stages: int, seed: int = 0) -> Iterator[nn.Module]:
     """`stages` copies, in which 1/stages, 2/stages, ... of the layers, counted from the output, are randomised."""
+    current = models.own_copy(network)
     owners = [
         name
-        for name, module in network.named_modules()
+        for name, module in current.named_modules()
         if any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False))
     ][::-1]
-    current = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     done = 0
     for stage in range(1, stages + 1):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-TOLERANCE = 15  # pixels round the mask that still count as a hit, as TorchRay has it
+# Of the shorter side, round the mask, that still counts as a hit: the 15 pixels of TorchRay at 224.
+TOLERANCE = 15 / 224
 
 
-def pointing_game(values: Tensor, mask: Tensor, tolerance: int = TOLERANCE) -> float:
+def pointing_game(values: Tensor, mask: Tensor, tolerance: int | None = None) -> float:
     """1 if the map's maximum lies within `tolerance` pixels of the mask, else 0 (Zhang et al. 2018, arXiv 1608.00507).
 
-    values: (H, W); mask: (H, W) of bool. Of several equal maxima, the share that hits: a flat map wins nothing.
+    values: (H, W); mask: (H, W) of bool. tolerance: by default TOLERANCE of the shorter side. Of several equal
+    maxima, the share that hits: a flat map wins nothing.
     """
+    if tolerance is None:
+        tolerance = round(min(mask.shape) * TOLERANCE)
     grown = F.max_pool2d(mask[None].float(), 2 * tolerance + 1, stride=1, padding=tolerance)[0] > 0
     highest = values == values.max()
     return float((highest & grown).sum() / highest.sum())

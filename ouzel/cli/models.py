@@ -77,7 +77,7 @@ def models() -> None:
     help="How tensors find their place; by order only if every shape agrees.",
 )
 @click.option("--version", help="The same as NAME@VERSION. [default: 1]")
-@click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: colour.")
+@click.option("--channels", type=click.IntRange(1, 64), help="1: grey, 3: colour; models of others take tensors alone.")
 @click.option("--input-size", type=int, nargs=2, metavar="H W", help="Pixels that the network sees.")
 @click.option("--resize", type=int, help="Shorter side of the image before the centre is cropped.")
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
@@ -222,8 +222,6 @@ def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessin
     for option in ("mean", "std"):
         if option in values:
             values[option] = _numbers(option, values[option])
-    if "channels" in values:
-        values["channels"] = int(values["channels"])
     return preprocessing_for(arch, match).adapted(**values)
 
 

@@ -17,7 +17,7 @@ from ouzel_protos import heatmap
 _MEANING = {
     "deletion": "area under the class's probability while the most salient pixels are covered first",
     "insertion": "the same while they are revealed first",
-    "pointing": "share of photographs whose most salient pixel lies on the object, or within 15 pixels of it",
+    "pointing": "share of photographs whose most salient pixel lies on the object, or close by (15 pixels at 224)",
     "energy": "share of the map's mass on the object",
     "mprt": f"mean rank correlation with the maps of a network that forgets its layers; above {MPRT_LIMIT} fails",
     "infidelity": "share of the logit's change under small noise that the map leaves unexplained",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouzel.errors import OuzelError
+from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.plan import REDUCTIONS, Plan, Presentation
 from ouzel.models import Model
 from ouzel.saliency import GivenImage, ResolvedTarget, SaliencyMap
@@ -42,7 +43,12 @@ def saliency_maps(
 
 def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[str]) -> pb.SaliencyMap:
     values = _placed(one.values, view) if how.original_size else one.values
-    array = values.cpu().float().numpy().astype(how.dtype)
+    array = values.cpu().float().numpy()
+    if (most := np.abs(array).max()) > np.finfo(how.dtype).max:
+        raise InvalidArgument(
+            f"dtype: float16 does not reach to {most:.4g}, which the map holds; ask for float32", field="dtype"
+        )
+    array = array.astype(how.dtype)
     assert isinstance(one.target, ResolvedTarget)  # a map of one row has one target
     return pb.SaliencyMap(
         method=one.method,

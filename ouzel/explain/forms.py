@@ -21,7 +21,7 @@ from ouzel_protos.text import shown
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
 _FIELDS = ("image", "tensor", "options")
-_DTYPES = {name: number for name, number in Tensor.DType.items() if number}
+_DTYPES = [name for name, number in Tensor.DType.items() if number]
 
 
 def read(row: Mapping[str, Any], header_options: str | None = None, media_type: str = PROTOBUF) -> RawRequest:
@@ -98,7 +98,7 @@ def _tensor(value: object) -> bytes | None:
     if not isinstance(data, str):
         raise InvalidArgument("tensor.data: missing; give little-endian bytes in base64", field="tensor.data")
     raw = options.from_base64(data, "tensor.data")
-    return Tensor(dtype=_DTYPES[dtype], shape=shape, data=raw).SerializeToString()
+    return Tensor(dtype=dtype, shape=shape, data=raw).SerializeToString()
 
 
 def _options(value: object) -> bytes | str | Mapping[str, Any] | None:

@@ -34,6 +34,7 @@ def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Inpu
         raise InvalidArgument("image: give either image or tensor, not both", field="image")
     if tensor is not None:
         return _from_tensor(tensor, model)
+    model.preprocessing.check_takes_images("image")
     if image is None:
         raise InvalidArgument("image: missing; send PNG, JPEG or WebP bytes", field="image")
     picture = images.decode(image, smallest=model.preprocessing.resize)
@@ -58,7 +59,11 @@ def _from_tensor(data: bytes, model: models.Model) -> Input:
 
 
 def _from_array(array: npt.NDArray[Any], model: models.Model) -> Input:
-    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+    if (
+        array.dtype == np.uint8
+        and model.preprocessing.takes_images
+        and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
+    ):
         return _from_picture(images.from_array(array), model)
     if array.dtype == np.float32 and array.shape == model.input_shape:
         if not np.isfinite(array).all():
@@ -66,9 +71,9 @@ def _from_array(array: npt.NDArray[Any], model: models.Model) -> Input:
         _, height, width = model.input_shape
         view = View(image_width=width, image_height=height, right=width, bottom=height)
         return Input(torch.from_numpy(array.copy()), view, None)
+    pixels = "neither uint8 (H, W, 3) or (H, W), pixels, nor" if model.preprocessing.takes_images else "not"
     raise InvalidArgument(
-        f"tensor: {array.dtype} of shape {array.shape} is neither uint8 (H, W, 3) or (H, W), pixels, "
-        f"nor float32 {model.input_shape}, as the model takes it",
+        f"tensor: {array.dtype} of shape {array.shape} is {pixels} float32 {model.input_shape}, as the model takes it",
         field="tensor",
     )
 

@@ -151,8 +151,9 @@ def _count(request: Saliency) -> int:
 
 def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
     """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none."""
+    method = method.sized(height, width)
     now = getattr(method, method.dial)
-    values = range(now, method.window + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
+    values = range(now, (method.window or now) + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
     # The cost falls along the values: look for the first that fits.
     place = bisect.bisect_left(
         values,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -26,6 +27,7 @@ from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.models import Model
 from ouzel.saliency import Explainer
+from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -101,10 +103,15 @@ class ExplainService:
         if rows in self._warm:
             return
         self._warm.add(rows)
-        file = io.BytesIO()
-        Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
         wishes = b'{"saliency": ["gradient", "grad_cam"]}'
-        self.answer([RawRequest(image=file.getvalue(), options=wishes)] * rows)
+        if self.model.preprocessing.takes_images:
+            file = io.BytesIO()
+            Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
+            request = RawRequest(image=file.getvalue(), options=wishes)
+        else:
+            zeros = tensors.encode(np.zeros(self.model.input_shape, np.float32))
+            request = RawRequest(tensor=zeros.SerializeToString(), options=wishes)
+        self.answer([request] * rows)
         give_back()
 
     def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
@@ -191,7 +198,10 @@ class ExplainService:
             envelope.scores.extend(encode.scores(logits[number], probabilities[number], labels, row.plan.top_k))
             envelope.skipped = skipped[number]
             if not skipped[number]:
-                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
+                try:
+                    envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
+                except OuzelError as error:
+                    row.error = error
 
     def _skipped(self, row: _Row, logits: Tensor, probabilities: Tensor) -> str:
         """Why this row's condition does not hold, or nothing."""

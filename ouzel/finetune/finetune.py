@@ -78,11 +78,12 @@ def finetune(
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     begun = time.monotonic()
+    base.preprocessing.check_takes_images("base")
     parts = data_module.split(data, recipe, seed)
     preprocessing = networks.resized(base.preprocessing, image_size)
     base = dataclasses.replace(base, preprocessing=preprocessing)
     if image_size:
-        networks.check_size(base)
+        networks.check_size(base, training=bool(recipe.epochs))
     pictures = Pictures(preprocessing)
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network

@@ -8,8 +8,9 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.models import Model, Preprocessing, build
+from ouzel import models
+from ouzel.errors import FailedPrecondition
+from ouzel.models import Model, Preprocessing, build, default_preprocessing
 
 
 @cache
@@ -80,20 +81,17 @@ def logits_of(output: object) -> Tensor:
     return found
 
 
-def check_size(base: Model) -> None:
-    """Raises InvalidArgument if the network takes no input of its size: some know one size, some need many pixels."""
-    device = next(base.network.parameters()).device
-    try:
-        with torch.no_grad():
-            base.network(torch.zeros(1, *base.input_shape, device=device))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError, ValueError) as error:
-        height, width = base.preprocessing.input_size
-        raise InvalidArgument(
-            f"image_size: {base.arch} takes no input of {width} x {height} pixels ({str(error)[:200]})",
-            field="image_size",
-        ) from error
+def check_size(base: Model, *, training: bool) -> None:
+    """Raises InvalidArgument, which names a size that would do, if the network takes no input of the base's size.
+
+    training: it is to be trained, too; auxiliary heads run then alone, and need more pixels.
+    """
+    own = default_preprocessing(base.arch).input_size
+    network = base.network
+    models.check_size(network, base.input_shape, "image_size", own=own)
+    if training:
+        network = copy.deepcopy(network).train()  # a copy: training moves the averages of BatchNorms
+        models.check_size(network, base.input_shape, "image_size", own=own, rows=2)
 
 
 def resized(preprocessing: Preprocessing, edge: int) -> Preprocessing:

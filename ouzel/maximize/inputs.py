@@ -22,17 +22,20 @@ class Inputs:
 
     def __init__(self, model: models.Model | nn.Module, size: tuple[int, int] | None, channels: int) -> None:
         self.labels: tuple[str, ...] = ()
+        self._own: tuple[int, int] | None = None
         if isinstance(model, nn.Module):
             if size is None:
                 raise InvalidArgument("size: a plain module needs (height, width)", field="size")
             mean, std = (0.0,) * channels, (1.0,) * channels
-            self.network = model
+            network = model
         else:
             mean, std, channels = model.preprocessing.mean, model.preprocessing.std, model.preprocessing.channels
-            size = size or model.preprocessing.input_size
-            self.network, self.labels = model.network, model.labels
+            self._own = model.preprocessing.input_size
+            size = size or self._own
+            network, self.labels = model.network, model.labels
         if not all(isinstance(edge, int) and 1 <= edge <= 4096 for edge in size):
             raise InvalidArgument(f"size: {size} is not (height, width), each within 1..4096", field="size")
+        self.network = models.own_copy(network, share=True)
         parameter = next(self.network.parameters(), None)
         self.device = parameter.device if parameter is not None else torch.device("cpu")
         self.shape = (channels, *size)
@@ -52,7 +55,7 @@ class Inputs:
         """The network up to the targets' layers, and how to read each target. Raises OuzelError that names it."""
         network = Truncated(self.network, {layer_of(node) for node in targets})
         example = self.normalised(torch.full((1, *self.shape), 0.5))
-        shapes = network.shapes(example)
+        shapes = network.shapes(example, self._own)
         network.fold(example)
         return network, tuple(
             readout(node, shapes[layer_of(node)], self.labels, f"targets[{number}]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -23,19 +22,17 @@ class _Enough(Exception):
 
 
 class Truncated:
-    """The outputs of `layers` of a network, at the price of the pass up to the last of them.
+    """The outputs of `layers` of a network, at the price of the pass up to the last of them: (n, C, h, w) of those
+    with maps of the image, however the layer keeps them, once `shapes` has looked.
 
     Works on a frozen copy of its own. LOGITS among the layers is the network's output, for which the pass is whole. Of
     a layer that runs several times in a pass the first output counts. Not to be shared between threads.
     """
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
-        # Values are shared, so that a large network takes no memory twice; nothing here changes them.
-        shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
-        with torch.no_grad():  # copies of a script's parameters would be results of a computation otherwise
-            own = copy.deepcopy(network, shared)
-        # Faster for nearly every convolution; pull.py lays out the images alike.
-        self._network = models.freeze(own).to(memory_format=torch.channels_last)
+        # Values are shared, so that a large network takes no memory twice; nothing here changes them. Channels last is
+        # faster for nearly every convolution; pull.py lays out the images alike.
+        self._network = models.own_copy(network, share=True).to(memory_format=torch.channels_last)
         self._wanted = frozenset(layers)
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
@@ -46,6 +43,7 @@ class Truncated:
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
         self._folded: dict[str, Affine] = {}
+        self._layouts: dict[str, models.Layout | None] = {}
         self._find_modules()
 
     def fold(self, example: Tensor) -> None:
@@ -101,16 +99,30 @@ class Truncated:
             handle.remove()
         raise FailedPrecondition(f"layer: {layer!r} does not run", field="layer")
 
-    def shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's output for one row. Raises InvalidArgument for sizes that the network cannot take."""
+    def shapes(self, x: Tensor, own: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's output for one row: (C, h, w) or (C,), or what it puts out if neither can be found in
+        that. x: (n, C, H, W), normalised. own: the size that the network was made for. Raises InvalidArgument for sizes
+        that the network cannot take, and for layers whose output is none of that.
+        """
+        image = x[:1].clone()
         try:
-            with torch.no_grad():
-                return {layer: tuple(out.shape[1:]) for layer, out in self(x[:1]).items()}
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            with torch.no_grad(), models.Tracker(image):
+                outputs = self(image)
+        except models.REFUSALS as error:
+            shape = (image.shape[1], image.shape[2], image.shape[3])
+            raise models.wrong_size(error, self._network, shape, "size", own=own) from error
+        self._layouts = {layer: models.Tracker.layout(out) for layer, out in outputs.items() if layer != LOGITS}
+        return {layer: self._shape(layer, out) for layer, out in outputs.items()}
+
+    def _shape(self, layer: str, output: Tensor) -> tuple[int, ...]:
+        layout = self._layouts.get(layer)
+        if layout is not None:
+            return layout.shape
+        if layer != LOGITS and (len(output) != 1 or output.ndim != 2):  # windows, attentions, or unknown
             raise InvalidArgument(
-                f"size: the network cannot take {tuple(x.shape[1:])} ({reason:.200})", field="size"
-            ) from error
+                f"layer: {layer!r} puts out {tuple(output.shape)} for one image, no maps of channels", field="layer"
+            )
+        return tuple(output.shape[1:])
 
     @contextmanager
     def _watched(self, outputs: dict[str, Tensor], wanted: Collection[str]) -> Iterator[None]:
@@ -119,7 +131,9 @@ class Truncated:
                 if isinstance(output, Tensor) and layer not in outputs:
                     last = len(outputs) == len(wanted) - 1
                     # A copy, but for the last: the next module may overwrite its input in place.
-                    outputs[layer] = self._plain(layer, output if last else output.clone())
+                    output = self._plain(layer, output if last else output.clone())
+                    layout = self._layouts.get(layer)
+                    outputs[layer] = output if layout is None else layout.maps(output)
                     if last:
                         raise _Enough
 

@@ -32,6 +32,7 @@ from ouzel.models.architectures import build, default_preprocessing
 from ouzel.models.card import Card, parse
 from ouzel.models.labels import read_labels
 from ouzel.models.preprocessing import Preprocessing
+from ouzel.models.sizes import check_size
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
@@ -64,6 +65,8 @@ def create(
     if match == "name":
         state = weights_module.named_for(state, network)
     _check_classes(state, network, len(label_names))
+    shape = (preprocessing.channels, *preprocessing.input_size)
+    check_size(network, shape, "preprocessing.input_size", own=default_preprocessing(arch).input_size)
     card = Card(name=name, version=version, arch=arch, labels=label_names, preprocessing=preprocessing)
     path = Path(store) / f"{name}.mar"
     return _write(card, weights_module.match(state, network, by=match), path, replace=True)

@@ -17,6 +17,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.models.images import original_size, plain, scaled
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+LARGEST_CHANNELS = 64
 _LARGEST = 4096  # pixels along an edge of the input
 
 
@@ -24,7 +25,8 @@ _LARGEST = 4096  # pixels along an edge of the input
 class Preprocessing:
     """Shorter side to `resize`, centre crop of `input_size` (height, width), then (value / 255 - mean) / std.
 
-    The defaults are the usual ones for ImageNet. Raises InvalidArgument for values that make no sense.
+    The defaults are the usual ones for ImageNet. channels: 1 for grey, 3 for colour; models of others, up to 64, take
+    tensors that are normalised already, and no images. Raises InvalidArgument for values that make no sense.
     """
 
     channels: int = 3
@@ -35,7 +37,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        _require(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
+        _require(_whole(self.channels, LARGEST_CHANNELS), "channels", self.channels, f"must be 1 to {LARGEST_CHANNELS}")
         size = self.input_size
         _require(
             isinstance(size, tuple) and len(size) == 2 and all(_whole(edge, _LARGEST) for edge in size),
@@ -62,8 +64,24 @@ class Preprocessing:
         """
         return self.normalised(self.pixels(image))
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether grey or colour is what the model takes."""
+        return self.channels in (1, 3)
+
+    def check_takes_images(self, field: str) -> None:
+        """Raises InvalidArgument if the model takes tensors alone."""
+        if not self.takes_images:
+            shape = (self.channels, *self.input_size)
+            raise InvalidArgument(
+                f"{field}: the model takes {self.channels} channels, which no image has; only float32 tensors "
+                f"{shape}, normalised, will do",
+                field=field,
+            )
+
     def pixels(self, image: Image.Image) -> Tensor:
-        """The same before it is normalised: (C, H, W) uint8."""
+        """The same before it is normalised: (C, H, W) uint8. Raises InvalidArgument if the model takes no images."""
+        self.check_takes_images("image")
         height, width = self.input_size
         box = scaled(self.view(*original_size(image)), image)
         image = plain(image).resize((width, height), INTERPOLATIONS[self.interpolation], box=box)
@@ -92,10 +110,14 @@ class Preprocessing:
         )
 
     def adapted(self, **changes: Any) -> Preprocessing:
-        """With other values, and the rest fitted to them: one mean and deviation for grey, a `resize` in proportion."""
+        """With other values, and the rest fitted to them: one mean and deviation for grey, 0 and 1 for channels that
+        are no colours, a `resize` in proportion.
+        """
         if changes.get("channels") == 1 and self.channels == 3:
             grey = {"mean": (sum(self.mean) / 3,), "std": (sum(self.std) / 3,)}
             changes = grey | changes
+        elif (channels := changes.get("channels", self.channels)) not in (3, self.channels):
+            changes = {"mean": (0.0,) * channels, "std": (1.0,) * channels} | changes
         if "input_size" in changes and "resize" not in changes:
             changes["resize"] = round(self.resize * max(changes["input_size"]) / max(self.input_size))
         return replace(self, **changes)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel.errors import FailedPrecondition
+from ouzel.models.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,17 @@ def layers(network: nn.Module, example: Tensor | None = None) -> tuple[Layer, ..
 def cam_layer(network: nn.Module, example: Tensor) -> str:
     """The layer that Grad-CAM looks at unless told otherwise: `layer4` of a ResNet, `features.29` of VGG-16.
 
-    The rule: of all outputs that are maps (B, C, h, w) of more than one position, leaving out what a pooling layer put
-    out, the last to be computed; if several modules hand on that very tensor (a ReLU, its block, its stage), the
-    outermost. Raises FailedPrecondition for networks without such maps, for those that go on to turn them into tokens
-    (vision transformers) and for those that keep channels last (timm's Swin): there somebody has to name a layer.
+    The rule: of all outputs that are maps of more than one position, channels first or last, leaving out what a pooling
+    layer put out, the last to be computed; if several modules hand on that very tensor (a ReLU, its block, its stage),
+    the outermost. Raises FailedPrecondition for networks without such maps and for those that go on to turn them into
+    tokens (vision transformers): there somebody has to name a layer.
     """
-    outputs = _outputs(network, example)
+    image = example[:1].clone()
+    with Tracker(image):
+        outputs = _outputs(network, image)
     pooled = {id(out) for name, out in outputs if _is_pooling(network.get_submodule(name))}
-    maps = [
-        i for i, (_, out) in enumerate(outputs) if out.ndim == 4 and out[0, 0].numel() > 1 and id(out) not in pooled
-    ]
-    normed_last = {id(out) for name, out in outputs if _norms_last(network.get_submodule(name), out)}
-    if not maps or any(out.ndim == 3 or id(out) in normed_last for _, out in outputs[maps[-1] :]):
+    maps = [i for i, (_, out) in enumerate(outputs) if _is_map(out) and id(out) not in pooled]
+    if not maps or any(out.ndim == 3 for _, out in outputs[maps[-1] :]):
         raise FailedPrecondition(
             f"layer: {type(network).__name__} has no feature map to look at by default; name a layer", field="layer"
         )
@@ -77,10 +77,6 @@ def _is_pooling(module: nn.Module) -> bool:
     return type(module).__module__ == nn.MaxPool2d.__module__  # torch.nn.modules.pooling holds them all, nothing else
 
 
-def _norms_last(module: nn.Module, out: Tensor) -> bool:
-    """Whether `out` is (B, h, w, C): it comes from a LayerNorm over its last axis."""
-    return (
-        out.ndim == 4
-        and isinstance(module, nn.LayerNorm)
-        and module.normalized_shape == out.shape[3:] != out.shape[1:2]
-    )
+def _is_map(out: Tensor) -> bool:
+    layout = Tracker.layout(out)
+    return out.ndim == 4 and layout is not None and layout.shape[1] * layout.shape[2] > 1

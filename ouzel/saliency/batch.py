@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import torch.nn.functional as F
 
-from ouzel.errors import OuzelError
+from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.saliency.forward import Forward, ForwardRows
 from ouzel.saliency.method import Method
 from ouzel.saliency.reduction import REDUCTIONS
@@ -41,7 +42,8 @@ class Batch:
     def explain(
         self, keep: Sequence[bool] | None = None, deadlines: Sequence[float | None] | None = None
     ) -> list[list[SaliencyMap] | OuzelError]:
-        """Per row its maps in the order asked for, or the error that stands in their way. It can be called once.
+        """Per row its maps in the order asked for, or the error that stands in their way, such as logits or a map that
+        are not finite. It can be called once.
 
         keep: rows whose maps are wanted after all, now that the prediction is known; the others get none. deadlines:
         when each row's caller stops waiting, on the clock of `time.monotonic`; methods of many passes stop when nobody
@@ -55,7 +57,11 @@ class Batch:
         answers = self._answer(groups, deadlines or [None] * len(rows))
         self._forward.release()
         del self._forward
-        return [self._collect(row, ranking[number], answers) for number, row in enumerate(rows)]
+        finite = self.logits.isfinite().all(dim=1).tolist()
+        return [
+            self._collect(row, ranking[number], answers) if finite[number] else _no_answer()
+            for number, row in enumerate(rows)
+        ]
 
     def _answer(
         self, groups: dict[tuple[Method, str], list[Wish]], deadlines: Sequence[float | None]
@@ -82,7 +88,7 @@ class Batch:
             except OuzelError as error:
                 answers.update(dict.fromkeys(wishes, error))
             else:
-                answers.update(zip(wishes, maps, strict=True))
+                answers.update((wish, _finite(one)) for wish, one in zip(wishes, maps, strict=True))
         return answers
 
     def _collect(
@@ -121,6 +127,20 @@ def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyM
         )
         for number, target in enumerate(rows.targets)
     ]
+
+
+def _finite(one: SaliencyMap) -> SaliencyMap | OuzelError:
+    """The map, or the error that stands for it."""
+    if one.values.isfinite().all() and all(map(math.isfinite, one.measures.values())):
+        return one
+    return FailedPrecondition(
+        f"method: {one.method} gives values that are not finite for this image; the network's precision may not reach",
+        field="method",
+    )
+
+
+def _no_answer() -> OuzelError:
+    return FailedPrecondition("model: its answer for this image has values that are not finite", field="model")
 
 
 def _last(deadlines: Sequence[float | None]) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Explainer:
         self.dtype = parameter.dtype if parameter is not None else torch.float32
         self._lock = threading.Lock()
         self._prepared: Prepared | None = None
+        self._taken: set[torch.Size] = set()  # shapes of inputs that went through
         if not isinstance(model, nn.Module):
             self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
 
@@ -73,6 +75,8 @@ class Explainer:
     def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
         """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
         _check_input(x)
+        if not x.isfinite().all():
+            raise InvalidArgument("x: has values that are not finite", field="x")
         rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
         batch = self.forward(x, rows)
         answers = []
@@ -85,15 +89,37 @@ class Explainer:
     def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
-        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request.
+        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request, or a
+        size that the network does not take.
         """
         _check_input(x)
         if len(rows) != len(x):
             raise InvalidArgument(f"rows: requests for {len(rows)} rows, x has {len(x)}", field="rows")
-        prepared = self.prepare(x[0])
-        wishes = [[replace(wish, row=row) for wish in self.check(requests)] for row, requests in enumerate(rows)]
+        with self._sizes_told(x):
+            prepared = self.prepare(x[0])
+        height, width = x.shape[2:]
+        wishes = [
+            [replace(_sized(wish, height, width), row=row) for wish in self.check(requests)]
+            for row, requests in enumerate(rows)
+        ]
         wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
-        return Batch(Forward(prepared, x.to(self.device, self.dtype), wanted), wishes)
+        with self._sizes_told(x):
+            forward = Forward(prepared, x.to(self.device, self.dtype), wanted)
+        self._taken.add(x.shape[1:])
+        return Batch(forward, wishes)
+
+    @contextmanager
+    def _sizes_told(self, x: Tensor) -> Iterator[None]:
+        """What the network raises for an input of a size that it does not take becomes an InvalidArgument."""
+        try:
+            yield
+        except models.REFUSALS as error:
+            if x.shape[1:] in self._taken:  # then it is something else
+                raise
+            own = None if self._preprocessing is None else self._preprocessing.input_size
+            network = models.own_copy(self._network, share=True)
+            shape = (x.shape[1], x.shape[2], x.shape[3])
+            raise models.wrong_size(error, network, shape, "x", own=own) from error
 
     def check(self, requests: Sequence[Saliency]) -> list[Wish]:
         """Check one row's requests against the model. Raises an OuzelError whose field names the request."""
@@ -110,7 +136,7 @@ class Explainer:
 
     def passes(self, requests: Sequence[Saliency], height: int, width: int) -> int:
         """Forward and backward passes per image that the requests cost, at most."""
-        wishes = self.check(requests)
+        wishes = [_sized(wish, height, width) for wish in self.check(requests)]
         shared = {(want.rule, wish.target) for wish in wishes for want in wish.method.wants()}
         return 1 + len(shared) + sum(wish.method.cost(height, width) for wish in wishes)
 
@@ -128,6 +154,14 @@ def _bind(method: Method, prepared: Prepared) -> Method:
                 field="method",
             )
     return method
+
+
+def _sized(wish: Wish, height: int, width: int) -> Wish:
+    """The wish with the defaults of its method that depend on the size of the input."""
+    try:
+        return replace(wish, method=wish.method.sized(height, width))
+    except OuzelError as error:
+        raise located(error, wish.request) from None
 
 
 def _check_input(x: Tensor) -> None:

@@ -68,10 +68,16 @@ class Forward:
             raise FailedPrecondition(f"layer: the image does not reach {want.layer!r}", field="layer")
         if not self._output.requires_grad:
             raise FailedPrecondition("method: the model's answer does not depend on the image", field="method")
+        if want.layer is not None:
+            self.layout(want.layer)
+
+    def layout(self, layer: str) -> models.Layout:
+        """Raises InvalidArgument for a layer without maps of the image."""
+        return self.prepared.layouts.of(layer, self.x)
 
     def activation(self, layer: str) -> Tensor:
-        """(B, ...) output of a layer, detached."""
-        return self._output_of(layer).detach()
+        """(B, c, h, w) output of a layer as maps, detached."""
+        return self.layout(layer).maps(self._output_of(layer).detach())
 
     def _output_of(self, layer: str) -> Tensor:
         """Raises FailedPrecondition if it has no row per image."""
@@ -109,13 +115,25 @@ class Forward:
                 self._gradients[demand] = None if gradient is None else gradient[demand.row]
 
     def gradient(self, demand: Demand) -> Tensor:
-        """Gradient of one row that `differentiate` was asked for. Raises FailedPrecondition where there is none."""
+        """Gradient of one row that `differentiate` was asked for, of a layer as maps (c, h, w).
+
+        Raises FailedPrecondition where there is none.
+        """
         gradient = self._gradients[demand]
         if gradient is None:
             layer = demand.want.layer
             where, name = ("method", "the image") if layer is None else ("layer", repr(layer))
             raise FailedPrecondition(f"{where}: the model's answer does not depend on {name}", field=where)
-        return gradient
+        if demand.want.layer is None:
+            return gradient
+        maps = self.layout(demand.want.layer).maps(gradient[None])[0]
+        if not maps.any() and gradient.any():
+            raise FailedPrecondition(
+                f"layer: the model's answer depends on {demand.want.layer!r} through its class token alone, which has "
+                "no place in the image; name an earlier layer",
+                field="layer",
+            )
+        return maps
 
     def release(self) -> None:
         """Let the graph go; what was computed stays."""

@@ -7,13 +7,15 @@ from typing import Self
 
 from torch import Tensor
 
-from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.errors import FailedPrecondition
 from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
 
 
 @dataclass(frozen=True)
 class LayerMethod(Method):
-    """layer: name of a layer with output (B, c, h, w); by default the last one before the spatial pooling."""
+    """layer: name of a layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; by default the
+    last one before the spatial pooling.
+    """
 
     layer: str = ""
 
@@ -33,15 +35,8 @@ class LayerMethod(Method):
         return Attribution(self.layer_map(rows))
 
     def layer_map(self, rows: Rows) -> Tensor:
-        """(n, h, w) map at the layer's resolution. Raises InvalidArgument for a layer without one."""
-        activation = rows.activation(self.layer)
-        if activation.ndim != 4:
-            raise InvalidArgument(
-                f"layer: {self.layer!r} gives shape {tuple(activation.shape[1:])} per image, "
-                f"{self.name} needs (c, h, w)",
-                field="layer",
-            )
-        return self.weigh(activation, rows.gradient(Want(layer=self.layer)))
+        """(n, h, w) map at the layer's resolution."""
+        return self.weigh(rows.activation(self.layer), rows.gradient(Want(layer=self.layer)))
 
     def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """(n, h, w) from two (n, c, h, w)."""

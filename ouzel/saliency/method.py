@@ -85,10 +85,10 @@ class Rows(Protocol):
         """(n,) the same of the probabilities, see `ouzel.models.probabilities`."""
 
     def gradient(self, want: Want) -> Tensor:
-        """(n, ...) gradient that the method said it wants."""
+        """(n, ...) gradient that the method said it wants; of a layer, as its activation."""
 
     def activation(self, layer: str) -> Tensor:
-        """(n, ...) output of a layer that the method said it wants a gradient of."""
+        """(n, c, h, w) output of a layer that the method said it wants a gradient of, however the layer keeps it."""
 
     def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> Rows:
         """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows.
@@ -110,6 +110,10 @@ class Method:
 
     def bind(self, facts: Facts) -> Self:
         """The method with every default that depends on the model filled in. Raises FailedPrecondition."""
+        return self
+
+    def sized(self, height: int, width: int) -> Self:
+        """The method with every default that depends on the size of the input filled in."""
         return self
 
     def wants(self) -> tuple[Want, ...]:

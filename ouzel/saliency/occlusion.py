@@ -6,36 +6,46 @@ A pixel's value is the mean loss over the windows that cover it; a positive valu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, Method, Rows
 
+# Of the shorter side.
+WINDOW_SHARE, STRIDE_SHARE = 1 / 7, 1 / 14
+
 
 @dataclass(frozen=True)
 class Occlusion(Method):
-    """window, stride: side of the square window and its step, in pixels of the input, 1 or more. fill: one of
+    """window, stride: side of the square window and its step, in pixels of the input, 1 or more; by default a seventh
+    and a fourteenth of its shorter side, 32 and 16 at 224 pixels, but no step longer than the window. fill: one of
     BASELINES, or an image, floats (C, H, W) as the model takes it, seen through the window.
     """
 
-    window: int = 32
-    stride: int = 16
+    window: int | None = None
+    stride: int | None = None
     fill: Baseline = "blur"
     name: ClassVar[str] = "occlusion"
     dial: ClassVar[str] = "stride"
 
     def __post_init__(self) -> None:
         for field, value in (("window", self.window), ("stride", self.stride)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InvalidArgument(f"parameters.{field}: {value} is less than 1", field=f"parameters.{field}")
-        if self.stride > self.window:
+        if self.window is not None and self.stride is not None and self.stride > self.window:
             raise InvalidArgument(
                 f"parameters.stride: {self.stride} is more than the window, {self.window}: pixels would stay unseen",
                 field="parameters.stride",
             )
         check_baseline(self.fill, "fill")
+
+    def sized(self, height: int, width: int) -> Self:
+        shorter = min(height, width)
+        window = max(1, round(shorter * WINDOW_SHARE)) if self.window is None else self.window
+        stride = min(window, max(1, round(shorter * STRIDE_SHARE))) if self.stride is None else self.stride
+        return replace(self, window=window, stride=stride)
 
     def cost(self, height: int, width: int) -> int:
         return len(list(self._windows(height, width)))
@@ -43,7 +53,7 @@ class Occlusion(Method):
     def attribute(self, rows: Rows) -> Attribution:
         x, fill = rows.x, baseline_of(self.fill, rows, "fill")
         height, width = x.shape[-2:]
-        if self.window > min(height, width):
+        if self.window is not None and self.window > min(height, width):
             raise InvalidArgument(
                 f"parameters.window: {self.window} is more than the input's shorter side, {min(height, width)}",
                 field="parameters.window",
@@ -66,9 +76,12 @@ class Occlusion(Method):
 
     def _windows(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
         """The last window of each row and column ends at the edge, so that every pixel is covered."""
-        for top in _starts(height, self.window, self.stride):
-            for left in _starts(width, self.window, self.stride):
-                yield slice(top, top + self.window), slice(left, left + self.window)
+        sized = self.sized(height, width)
+        assert sized.window is not None
+        assert sized.stride is not None
+        for top in _starts(height, sized.window, sized.stride):
+            for left in _starts(width, sized.window, sized.stride):
+                yield slice(top, top + sized.window), slice(left, left + sized.window)
 
 
 def _starts(extent: int, window: int, stride: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.folding import fold
 from ouzel.saliency.formats import faster_format
+from ouzel.saliency.layouts import Layouts
 from ouzel.saliency.method import Facts, Rule
 from ouzel.saliency.taps import Taps
 
@@ -37,6 +37,7 @@ class Prepared:
     network: nn.Module
     memory_format: torch.memory_format
     taps: Taps
+    layouts: Layouts
     classes: int
     scripted: bool
     facts: Facts
@@ -74,10 +75,8 @@ def prepare(
     Raises FailedPrecondition for a network that is no classifier.
     """
     example = example[None].detach().clone()
-    with torch.no_grad():  # for the copy too: that of TorchScript would be a function of the original
-        ready = copy.deepcopy(network).eval()
-        for parameter in ready.parameters():
-            parameter.requires_grad = False
+    ready = models.own_copy(network)
+    with torch.no_grad():
         logits = ready(example.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -89,10 +88,12 @@ def prepare(
     cam_layer = "" if scripted else _cam_layer(ready, example)
     row_bytes = _graph_bytes(ready, example)
     ready, memory_format = faster_format(ready, example.expand(rows, -1, -1, -1), known_formats)
+    taps = Taps(ready, folded)
     return Prepared(
         network=ready,
         memory_format=memory_format,
-        taps=Taps(ready, folded),
+        taps=taps,
+        layouts=Layouts(ready, taps, memory_format),
         classes=logits.shape[1],
         scripted=scripted,
         facts=Facts(cam_layer, *colours),

@@ -8,6 +8,7 @@ import difflib
 import functools
 import typing
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, Self
 
 from torch import Tensor
@@ -90,7 +91,7 @@ def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
             value = GivenImage.of(given, key)
         checked[key] = value
         if type(value) not in allowed[key]:
-            wanted = " or ".join(_TYPE_NAMES.get(each, each.__name__) for each in allowed[key])
+            wanted = " or ".join(_TYPE_NAMES.get(each, each.__name__) for each in allowed[key] if each is not NoneType)
             raise InvalidArgument(
                 f"parameters.{key}: {value!r:.80} is a {type(value).__name__}, {name} takes a {wanted}",
                 field=f"parameters.{key}",

@@ -221,6 +221,7 @@ def test_model_is_no_classifier(kind: str) -> None:
 
 def test_a_failed_first_call_does_not_harm_the_next() -> None:
     explainer = Explainer(seeded(Residual, "post"))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InvalidArgument, match=r"x: the network cannot take \(1, 16, 16\)") as caught:
         explainer(images(1, channels=1), [Saliency("gradient")])
+    assert caught.value.field == "x"
     assert explainer(images(1), [Saliency("gradient")]).maps[0].values.shape == (1, 16, 16)

@@ -1,0 +1,44 @@
+"""Defaults that are pixels are a share of the input: at 224 what they were, at 32 something to see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ouzel.errors import InvalidArgument
+from ouzel.saliency import Explainer, Saliency
+from ouzel.saliency.occlusion import Occlusion
+
+from .nets import Cnn, images, seeded
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "window", "stride"),
+    [(224, 224, 32, 16), (32, 32, 5, 2), (28, 64, 4, 2), (3, 3, 1, 1), (299, 299, 43, 21)],
+)
+def test_window_and_stride(height: int, width: int, window: int, stride: int) -> None:
+    sized = Occlusion().sized(height, width)
+    assert (sized.window, sized.stride) == (window, stride)
+    assert Occlusion(8).sized(224, 224) == Occlusion(8, 8)
+    assert Occlusion(64).sized(224, 224) == Occlusion(64, 16)
+    assert Occlusion(9, 3).sized(32, 32) == Occlusion(9, 3)
+
+
+def test_occlusion_of_a_small_input_is_no_constant() -> None:
+    explainer = Explainer(seeded(Cnn, nn.ReLU()))
+    x = images(1, size=32)
+    default, spelt = (
+        explainer(x, [Saliency("occlusion", 1, "signed_sum", **parameters)]).maps[0]
+        for parameters in ({}, {"window": 5, "stride": 2})
+    )
+    assert (default.parameters["window"], default.parameters["stride"]) == (5, 2)
+    assert torch.equal(default.values, spelt.values)
+    assert float(default.values.std()) > 0.01 * float(default.values.abs().max())
+    assert explainer.passes([Saliency("occlusion")], 32, 32) == 1 + Occlusion(5, 2).cost(32, 32)
+
+
+def test_a_step_longer_than_the_default_window() -> None:
+    with pytest.raises(InvalidArgument, match="stride: 6 is more than the window, 5") as caught:
+        Explainer(seeded(Cnn, nn.ReLU()))(images(1, size=32), [Saliency("gradient"), Saliency("occlusion", stride=6)])
+    assert caught.value.field == "saliency[1].parameters.stride"
