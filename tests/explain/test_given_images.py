@@ -45,7 +45,9 @@ def test_every_encoding_is_preprocessed_like_an_upload(service: ExplainService, 
         json.dumps({"saliency": [document]}).encode(),
     ):
         (found,) = answer(service, options).saliency
-        np.testing.assert_array_equal(tensors.decode(found.values), expected.values[0].numpy())
+        # Each explainer chooses the memory format that it finds faster: the last bits may differ.
+        most = float(expected.values.max())
+        np.testing.assert_allclose(tensors.decode(found.values), expected.values[0].numpy(), atol=1e-5 * most)
         # Said, but not sent back.
         assert found.parameters["baseline"].text == str(expected.parameters["baseline"])
 
