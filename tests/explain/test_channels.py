@@ -17,7 +17,7 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 from .test_given_images import png
 
-OPTIONS = b'{"saliency": [{"method": "gradient", "reduction": "NONE"}, {"method": "grad_cam"}]}'
+OPTIONS = b'{"saliency": [{"method": "gradient", "reduction": "none"}, {"method": "grad_cam"}]}'
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_half_precision_that_does_not_reach_is_one_rows_error(model: models.Mode
         network[1].weight.fill_(0).fill_diagonal_(1e9)
     loud = models.Model(**{**vars(model), "network": network.eval().requires_grad_(False)})
     body = tensors.encode(np.random.default_rng(1).normal(size=(12, 32, 32)).astype(np.float32)).SerializeToString()
-    half = b'{"saliency": [{"method": "gradient", "dtype": "FLOAT16"}]}'
+    half = b'{"saliency": [{"method": "gradient", "dtype": "float16"}]}'
     bad, good = ExplainService(loud).answer(
         [RawRequest(tensor=body, options=half), RawRequest(tensor=body, options=OPTIONS)]
     )
