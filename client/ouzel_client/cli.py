@@ -55,7 +55,7 @@ class _Verbs(click.Group):
                 rows.append((name, error.message))
                 continue
             if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=formatter.width)))
+                rows.append((name, command.get_short_help_str(limit=200)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

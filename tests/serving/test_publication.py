@@ -251,10 +251,10 @@ def test_the_command_that_promotes(site: Site, running: RunningServing, second: 
         assert result.exit_code == code, result.output
         return result.output
 
-    assert "tuned 2 is the default" in run("promote", "tuned", "--version", second)
+    assert "tuned: version 2 is the default" in run("promote", "tuned", "--version", second)
     assert site.answers(running) == site.digests()[second]
     rows = [line.split()[:3] for line in run("list").splitlines()[1:]]
-    assert rows == [["tuned", "1", ARCH], ["tuned", "2", "*"]]
+    assert rows == [["tuned", "1", ARCH], ["tuned", "2", "yes"]]
     shown = CliRunner().invoke(status, ["--state", str(site.options.state)]).output
     assert [line.split()[:3] for line in shown.splitlines() if line.startswith("tuned")] == [
         ["tuned", "1", "up"],
