@@ -12,8 +12,20 @@ import psutil
 import pytest
 
 from ouzel import serving
-from ouzel.serving import AlreadyRunning, Ports, RunningServing, ServingOptions, StartFailed, processes, rest
+from ouzel.serving import (
+    AlreadyRunning,
+    Ports,
+    RunningServing,
+    ServingOptions,
+    StartFailed,
+    loading,
+    management,
+    processes,
+    rest,
+)
+from ouzel.serving.management import Settings
 from ouzel.serving.options import HOST
+from ouzel.serving.store import Archive
 from ouzel_protos.local import read_serving, token
 from support.services import lasting, write_archive
 
@@ -149,13 +161,19 @@ def test_a_model_that_does_not_load(load: str, reason: str, tmp_path: Path) -> N
     assert read_serving(options.state) is None
 
 
-def test_a_model_that_takes_too_long(tmp_path: Path) -> None:
-    write_archive(tmp_path / "store" / "toy.mar", "time.sleep(300)")
-    options = ServingOptions(store=tmp_path / "store", state=tmp_path / "state", ports=Ports.free(), timeout=8)
-    patience = r"model toy 1 was not ready after 8 s \(--timeout SECONDS or OUZEL_TIMEOUT gives it longer\); the log"
-    with pytest.raises(StartFailed, match=patience), serving.start(options):
-        pass
-    assert not processes.belonging_to(options.state)
+def test_a_model_that_takes_too_long(services: Shared) -> None:
+    running, options = services
+    path = options.store / "slow.mar"
+    write_archive(path, "time.sleep(300)")
+    patience = (
+        r"model slow 1 was not ready after 2 s \(--timeout SECONDS or OUZEL_TIMEOUT gives it longer\); the log"
+    )
+    try:
+        with pytest.raises(StartFailed, match=patience):
+            loading.load(running, [Archive("slow", "1", path)], Settings(), 2)
+    finally:
+        management.unregister(running.server, "slow", "1")
+        path.unlink()
 
 
 def test_java_that_cannot_start(store: Path, tmp_path: Path) -> None:
