@@ -165,9 +165,7 @@ def test_a_model_that_takes_too_long(services: Shared) -> None:
     running, options = services
     path = options.store / "slow.mar"
     write_archive(path, "time.sleep(300)")
-    patience = (
-        r"model slow 1 was not ready after 2 s \(--timeout SECONDS or OUZEL_TIMEOUT gives it longer\); the log"
-    )
+    patience = r"model slow 1 was not ready after 2 s \(--timeout SECONDS or OUZEL_TIMEOUT gives it longer\); the log"
     try:
         with pytest.raises(StartFailed, match=patience):
             loading.load(running, [Archive("slow", "1", path)], Settings(), 2)
