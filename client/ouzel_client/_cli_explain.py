@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,11 +19,19 @@ from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table
 from ouzel_protos import local
 
+_PATIENCE = 2.0  # s
 _COLUMNS = (
     Column("image", shrinks=1),
     Column("label", shrinks=2),
     Column("probability", right=True),
     Column("ms", right=True),
+)
+_MAPS = (
+    Column("image", shrinks=1),
+    Column("method"),
+    Column("of", shrinks=2),
+    Column("minimum", right=True),
+    Column("maximum", right=True),
 )
 # An image, what came back, and the files that were written.
 Row: TypeAlias = tuple[Path, Explanation | OuzelError, list[Path]]
@@ -31,11 +40,24 @@ Row: TypeAlias = tuple[Path, Explanation | OuzelError, list[Path]]
 def only_model() -> str:
     """The one model that the local services serve. Raises ConfigurationError if that is not clear."""
     serving = local.read_serving()
-    served = serving["models"] if serving else []
+    served = _served(serving) if serving else []
     if len(served) == 1:
         return served[0]
     known = f"; served are {', '.join(served)}" if served else "; no services of this machine are running (`ouzel up`)"
     raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
+
+
+def _served(serving: local.Serving) -> list[str]:
+    """Asked for now: jobs add models to services that run, and the choice must not change with the next start."""
+    try:
+        token = local.token(Path(serving["key_file"]), "management")
+        request = urllib.request.Request(
+            f"{serving['management']}/models?limit=1000", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
+            return sorted(each["modelName"] for each in json.load(answer)["models"])
+    except (OSError, ValueError, KeyError):
+        return serving["models"]
 
 
 def stems(images: Sequence[Path]) -> list[str]:
@@ -119,9 +141,14 @@ def _map_document(one: SaliencyMap) -> dict[str, Any]:
 
 
 def print_rows(rows: Iterable[Row]) -> int:
-    """A table on stdout, a line per failed image on stderr; how many failed."""
+    """Tables of classes and of maps on stdout, a line per failed image on stderr; how many failed."""
     failed = explained = 0
-    start, files, table = time.perf_counter(), list[Path](), list[tuple[object, ...]]()
+    start, files, table, maps = (
+        time.perf_counter(),
+        list[Path](),
+        list[tuple[object, ...]](),
+        list[tuple[object, ...]](),
+    )
     for path, result, written in rows:
         files += written
         if isinstance(result, OuzelError):
@@ -133,8 +160,14 @@ def print_rows(rows: Iterable[Row]) -> int:
         for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
             first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
             table.append((first[0], label, f"{score:.3f}", first[1]))
+        for place, one in enumerate(result.saliency):
+            least = f"{one.minimum:.3g}" if one.minimum < 0 else ""  # that of a map without signs tells nothing
+            maps.append((path if place == 0 else "", one.method, one.target, least, f"{one.maximum:.3g}"))
     if table:
         print_table(_COLUMNS, table)
+    if maps:
+        click.echo()
+        print_table(_MAPS, maps)
     if explained > 1:
         click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
     for file in files:
