@@ -52,7 +52,9 @@ def own_copy(network: nn.Module, *, share: bool = False) -> nn.Module:
         if not isinstance(module, torch.jit.ScriptModule):  # has none of these
             _uncompile(module)
             _bake(module)
-    return own.requires_grad_(False)
+    for parameter in own.parameters():  # a script has no requires_grad_ of its own
+        parameter.requires_grad = False
+    return own
 
 
 def _inside(module: nn.Module) -> nn.Module:
@@ -83,7 +85,8 @@ def _check(name: str, module: nn.Module) -> None:
         raise FailedPrecondition(f"model: {where} is spread over devices; gather it first", field="model")
     taken_off = ("forward", "_compiled_call_impl")
     compiled = [key for key, value in vars(module).items() if key not in taken_off and hasattr(value, _COMPILED)]
-    if hasattr(kind.forward, _COMPILED) or compiled:
+    scripted = isinstance(module, torch.jit.ScriptModule)  # whose class has no forward of its own
+    if compiled or (not scripted and hasattr(kind.forward, _COMPILED)):
         raise FailedPrecondition(
             f"model: {where} ({kind.__name__}) has a {compiled[0] if compiled else 'forward'} of torch.compile; give "
             "the network without it",
