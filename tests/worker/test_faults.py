@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import grpc
 import psutil
 import pytest
@@ -19,6 +20,28 @@ from support.jobs import QUICK, count, ended, one_store, runner, states, submit,
 from support.stub_kinds.maximize import Fault
 
 
+def halt(processes: Sequence[psutil.Process], url: str) -> None:
+    """Stop them at a moment when none holds the lock of an SQLite file, which would be locked for everybody then."""
+    for _ in range(200):
+        for process in processes:
+            process.suspend()
+        if not url.startswith("sqlite://") or can_write(url.removeprefix("sqlite://")):
+            return
+        for process in processes:
+            process.resume()
+        time.sleep(0.03)
+    raise AssertionError(f"{url} is locked all the time")
+
+
+def can_write(file: str) -> bool:
+    with closing(apsw.Connection(file)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+        except apsw.BusyError:
+            return False
+    return True
+
+
 def test_late_commit_of_a_machine_that_stood_still(store: Store, url: str, tmp_path: Path) -> None:
     """Worker and job are stopped until another machine has taken the job over and done it; then they go on."""
     with ExitStack() as stack:
@@ -26,8 +49,7 @@ def test_late_commit_of_a_machine_that_stood_still(store: Store, url: str, tmp_p
         created = first.create(count(10, 0.3))
         until(lambda: store.get("local", created.id).progress.step > 2)
         stopped = [psutil.Process(first.process.pid), *psutil.Process(first.process.pid).children()]
-        for process in stopped:
-            process.suspend()
+        halt(stopped, url)
         try:
             with runner(store, url, tmp_path, replace(QUICK, lease=1.0), host="elsewhere"):
                 done = ended(store, store.get("local", created.id), 60)
@@ -49,12 +71,13 @@ def test_a_worker_that_stands_still_loses_nothing(store: Store, url: str, tmp_pa
     with worker(url, tmp_path / "state", artifacts=tmp_path / "artifacts") as first:
         created = first.create(count(50, 0.1))
         until(lambda: store.get("local", created.id).progress.step > 2)
-        first.process.send_signal(signal.SIGSTOP)
+        process = psutil.Process(first.process.pid)
+        halt([process], url)
         try:
             with runner(store, url, tmp_path, replace(QUICK, lease=0.5)):
                 done = ended(store, store.get("local", created.id))
         finally:
-            first.process.send_signal(signal.SIGCONT)
+            process.resume()
         assert (done.state, done.attempt) == (State.SUCCEEDED, 1)
 
 
