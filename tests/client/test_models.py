@@ -111,3 +111,19 @@ def test_names_that_are_none(server: FakeServer, name: Any) -> None:
     with Client(server.target) as client, pytest.raises(oc.InvalidArgument) as caught:
         client.models[name]
     assert caught.value.field == "model"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, png: client.models.list("\ud800"),
+        lambda client, png: client.models.describe("\ud800"),
+        lambda client, png: client.models.promote("m", "\ud800"),
+        lambda client, png: client.models.delete("\ud800@1"),
+        lambda client, png: client.models["\ud800"].explain(png),
+        lambda client, png: client.models["m"].explain(png, request_id="\ud800"),
+    ],
+)
+def test_what_cannot_be_sent_is_named(server: FakeServer, png: bytes, call: Call) -> None:
+    with Client(server.target, worker=server.target) as client, pytest.raises(oc.InvalidArgument, match="ud800"):
+        call(client, png)

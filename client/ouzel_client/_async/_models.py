@@ -13,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from ouzel_client import _backend_async as backend
 from ouzel_client import _decode, _images, _options
 from ouzel_client._images import ImageInput, Upload
+from ouzel_client._message import made, put
 from ouzel_client._model_types import ModelDetails, StoredModel, model_details, reference, stored_model
 from ouzel_client._options import Target, When, Wishes
 from ouzel_client._progress import progress_bar
@@ -60,7 +61,7 @@ class AsyncModels:
         """What the worker's store holds, by name and version; of one model if it is named, also as "NAME@VERSION"."""
         name, version = reference(name) if name else ("", "")
         answer = await self._client._ask(
-            SERVICE + "ListModels", model_pb2.ListModelsRequest(name=name), model_pb2.ListModelsResponse
+            SERVICE + "ListModels", made(model_pb2.ListModelsRequest, name=name), model_pb2.ListModelsResponse
         )
         return tuple(stored_model(each) for each in answer.models if version in ("", each.version))
 
@@ -70,7 +71,7 @@ class AsyncModels:
         name: "NAME", or "NAME@VERSION" instead of version.
         """
         name, version = reference(name, version)
-        request = model_pb2.GetModelRequest(name=name, version=version)
+        request = made(model_pb2.GetModelRequest, name=name, version=version)
         answer = await self._client._ask(SERVICE + "GetModel", request, model_pb2.ModelDetails, timeout)
         return model_details(answer)
 
@@ -81,7 +82,7 @@ class AsyncModels:
         name: "NAME", or "NAME@VERSION" instead of version.
         """
         name, version = reference(name, version, needed=True)
-        request = model_pb2.PromoteModelRequest(name=name, version=version)
+        request = made(model_pb2.PromoteModelRequest, name=name, version=version)
         return stored_model(await self._client._ask(SERVICE + "PromoteModel", request, model_pb2.Model, timeout))
 
     async def delete(self, name: str, version: str = "") -> None:
@@ -90,7 +91,7 @@ class AsyncModels:
         name: "NAME", or "NAME@VERSION" instead of version.
         """
         name, version = reference(name, version, needed=True)
-        request = model_pb2.DeleteModelRequest(name=name, version=version)
+        request = made(model_pb2.DeleteModelRequest, name=name, version=version)
         await self._client._ask(SERVICE + "DeleteModel", request, Empty)
 
 
@@ -232,9 +233,10 @@ class AsyncModel:
     ) -> pb.Explanation:
         named = pb.ExplainOptions()
         named.CopyFrom(options)
-        named.request_id = _checked_id(request_id)
-        named.timeout = self._client._timeout if timeout is None else timeout  # so that nobody works for us in vain
-        request = PredictionsRequest(
+        put(named, "request_id", _checked_id(request_id))
+        named.timeout = self._client._timeout if timeout is None else timeout  # lets the server stop after our deadline
+        request = made(
+            PredictionsRequest,
             model_name=self.name,
             model_version=self.version,
             input={upload.key: upload.data, "options": named.SerializeToString()},
