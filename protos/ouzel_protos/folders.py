@@ -144,7 +144,7 @@ def walk(folder: Path, follow_links: bool = False) -> tuple[dict[str, Path], lis
         for entry in entries:
             name, path = prefix + entry.name, Path(entry.path)
             if is_system(name):
-                left_out.append((name, "hidden, or of the operating system"))
+                left_out.append((name + "/" * entry.is_dir(), "hidden, or of the operating system"))
                 continue
             if any(0xD800 <= ord(character) <= 0xDFFF for character in entry.name):
                 raise BadFolder(f"{name!r:.200} is not a file name in UTF-8; rename it")

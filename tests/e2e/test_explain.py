@@ -237,7 +237,7 @@ def test_explanations_endpoint_is_refused(wire, chelsea_png: bytes) -> None:
 
 def test_text_and_json_bodies_do_not_break_the_worker(wire) -> None:
     workers = wire.running.worker_pids()
-    for content_type, status in (("application/json", 400), ("text/plain; charset=utf-8", 415)):
+    for content_type in ("application/json", "text/plain; charset=utf-8"):
         import urllib.error
         import urllib.request
 
@@ -246,7 +246,7 @@ def test_text_and_json_bodies_do_not_break_the_worker(wire) -> None:
         request = urllib.request.Request(url, data=b'{"broken": \xff', headers=headers)
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, timeout=60)
-        assert refused.value.code == status
+        assert refused.value.code == 400  # JSON, by its first sign, that is broken
     assert wire.running.worker_pids() == workers
 
 

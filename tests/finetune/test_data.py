@@ -135,7 +135,7 @@ def test_a_folder_is_read_as_the_client_reads_it(tmp_path, colours, caplog):
     ]
     for name, reason in files.left_out:
         assert f"{name!r} of {tmp_path} is left out: {reason}" in caplog.text
-    assert [name for name, _ in files.left_out] == ["@eaDir", "test_set/5.png"]
+    assert [name for name, _ in files.left_out] == ["@eaDir/", "test_set/5.png"]
 
 
 @pytest.mark.parametrize(

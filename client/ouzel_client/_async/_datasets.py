@@ -62,7 +62,7 @@ class AsyncDatasets:
         """
         files = await backend.run(collect, source, masks, boxes, follow_links)
         if files.left_out:
-            logger.warning("%d files of %s are left out", len(files.left_out), source)
+            logger.info("left out of %s: %s", source, files.left_out)
         await self._send(files, progress)
         return replace(types.dataset(await self._create(files.entries, title)), left_out=files.left_out)
 

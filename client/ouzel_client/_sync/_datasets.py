@@ -65,7 +65,7 @@ class Datasets:
         """
         files = backend.run(collect, source, masks, boxes, follow_links)
         if files.left_out:
-            logger.warning("%d files of %s are left out", len(files.left_out), source)
+            logger.info("left out of %s: %s", source, files.left_out)
         self._send(files, progress)
         return replace(types.dataset(self._create(files.entries, title)), left_out=files.left_out)
 
