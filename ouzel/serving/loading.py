@@ -5,6 +5,7 @@ They would take the same cores from one another otherwise, and nobody could say 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ouzel.serving.errors import PublicationFailed, StartFailed
 from ouzel.serving.management import Settings, begin
 from ouzel.serving.running import RunningServing
 from ouzel.serving.store import Archive
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,35 @@ Tell = Callable[[Loading], None]
 
 
 def load(
-    serving: RunningServing, archives: Sequence[Archive], settings: Settings, timeout: float, tell: Tell | None = None
+    serving: RunningServing,
+    archives: Sequence[Archive],
+    settings: Settings,
+    timeout: float,
+    tell: Tell | None = None,
+    *,
+    lenient: bool = False,
 ) -> None:
     """Return once each of `archives` has answered a request; the first of a name becomes its default.
 
-    timeout: seconds for TorchServe, and for each archive. tell: called when one begins and when it is ready.
+    timeout: seconds for TorchServe, and for each archive. tell: called when one begins and when it is ready. lenient:
+    go on after one that fails, unless all do: at a restart one bad model must not keep the others from callers.
     Raises StartFailed, which names the model.
     """
     say = tell or (lambda _: None)
+    failures: list[StartFailed] = []
     readiness.wait(serving, timeout)
     for number, archive in enumerate(archives, 1):
         start = time.monotonic()
         say(Loading(archive.name, archive.version, number, len(archives)))
-        _begin(serving, archive, settings)
-        readiness.wait_for_model(serving, archive.name, archive.version, settings.workers, timeout)
+        try:
+            _begin(serving, archive, settings)
+            readiness.wait_for_model(serving, archive.name, archive.version, settings.workers, timeout)
+        except StartFailed as error:
+            failures.append(error)
+            if not lenient or serving.poll() is not None or len(failures) == len(archives):
+                raise
+            logger.error("the others are served without it: %s", error)
+            continue
         say(Loading(archive.name, archive.version, number, len(archives), time.monotonic() - start))
 
 

@@ -121,10 +121,10 @@ def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
 
 def restart_torchserve(options: ServingOptions) -> None:
     """Clear away what is left of TorchServe, start it alone, and record it once it is ready."""
-    folder.record(options.state, _record(_torchserve(options), options))
+    folder.record(options.state, _record(_torchserve(options, lenient=True), options))
 
 
-def _torchserve(options: ServingOptions, tell: Tell | None = None) -> RunningServing:
+def _torchserve(options: ServingOptions, tell: Tell | None = None, lenient: bool = False) -> RunningServing:
     ran = folder.clear_torchserve(options.state)
     models = archives(options.store, options.models, options.loaded_versions)
     granted = resources(options)
@@ -139,7 +139,7 @@ def _torchserve(options: ServingOptions, tell: Tell | None = None) -> RunningSer
     )
     try:
         retention.record(serving.key_file, options.loaded_versions, how)
-        loading.load(serving, models, how, options.timeout, tell)
+        loading.load(serving, models, how, options.timeout, tell, lenient=lenient)
     except BaseException:
         folder.clear_torchserve(options.state)
         serving.poll()

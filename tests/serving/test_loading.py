@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from ouzel.cli.model_loading import loading_shown, unloaded_said
+from ouzel.serving import loading
+from ouzel.serving.errors import StartFailed
 from ouzel.serving.loading import Loading, Tell
+from ouzel.serving.management import Settings
+from ouzel.serving.store import Archive
 
 
 class Terminal(io.StringIO):
@@ -55,3 +60,32 @@ def test_what_is_not_loaded_is_named() -> None:
     few = unloaded_said([("a", "1"), ("b", "2")])
     assert few == "Not loaded: a@1, b@2; `ouzel models load NAME@VERSION` loads one."
     assert "a@1, a@2, a@3 and 4 more;" in unloaded_said([("a", str(number)) for number in range(1, 8)])
+
+
+class Serving:
+    def poll(self) -> None:
+        return None
+
+
+def test_at_a_restart_one_bad_model_does_not_keep_the_others_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def wait_for_model(_serving: object, name: str, *_: object) -> None:
+        asked.append(name)
+        if name in bad:
+            raise StartFailed(f"model {name} does not load")
+
+    monkeypatch.setattr(loading.readiness, "wait", lambda *_: None)
+    monkeypatch.setattr(loading.readiness, "wait_for_model", wait_for_model)
+    monkeypatch.setattr(loading, "begin", lambda *_: None)
+    monkeypatch.setattr(Serving, "server", None, raising=False)
+    archives = [Archive(name, "1", Path(f"{name}.mar")) for name in "abc"]
+    how = Settings(1, 1, 1, 1, 1)
+    bad = {"a", "c"}
+    loading.load(Serving(), archives, how, 1, lenient=True)  # type: ignore[arg-type]
+    assert asked == ["a", "b", "c"]
+    with pytest.raises(StartFailed, match="model a"):
+        loading.load(Serving(), archives, how, 1)  # type: ignore[arg-type]
+    bad = {"a", "b", "c"}
+    with pytest.raises(StartFailed, match="model c"):
+        loading.load(Serving(), archives, how, 1, lenient=True)  # type: ignore[arg-type]
