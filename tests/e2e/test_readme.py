@@ -34,7 +34,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     serving.stop(state)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_snippets_run(tmp_path: Path, environment: dict[str, str]) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
@@ -49,7 +49,7 @@ def test_the_snippets_run(tmp_path: Path, environment: dict[str, str]) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         if "print(e.labels[0], e.scores[0])" in text:
