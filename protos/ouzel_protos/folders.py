@@ -118,7 +118,7 @@ def arrange(names: Iterable[str]) -> Arrangement:
             continue
         images[path] = LabelledFile(name, path, inner[0], split)
     _refuse_splits_below(images.values(), bool(splits))
-    _refuse_lost_classes(images.values(), left_out, splits)
+    _refuse_lost_classes(images.values(), left_out)
     return Arrangement(tuple(images.values()), tuple(sorted(left_out)))
 
 
@@ -278,15 +278,13 @@ def _refuse_splits_below(images: Iterable[LabelledFile], has_splits: bool) -> No
             )
 
 
-def _refuse_lost_classes(
-    images: Iterable[LabelledFile], left_out: Iterable[tuple[str, str]], splits: Mapping[str, str]
-) -> None:
+def _refuse_lost_classes(images: Iterable[LabelledFile], left_out: Iterable[tuple[str, str]]) -> None:
     """A folder whose images are all of formats that are not read would be a class that vanishes."""
     kept = {str(PurePosixPath(each.name).parent) for each in images}
     lost = Counter(
         str(PurePosixPath(name).parent)
         for name, _ in left_out
-        if PurePosixPath(name).suffix.lower() in _OTHER_IMAGES and not is_system(name)
+        if "/" in name and PurePosixPath(name).suffix.lower() in _OTHER_IMAGES and not is_system(name)
     )
     for folder, count in sorted(lost.items()):
         if not any(place == folder or place.startswith(f"{folder}/") for place in kept):

@@ -36,5 +36,5 @@ def is_encodable(text: str) -> bool:
 
 
 def shown(text: str, longest: int = 200) -> str:
-    """The text in quotes, for an error: what cannot be printed is escaped, a long text is cut."""
-    return repr(text[:longest]) if is_encodable(text) else ascii(text[:longest])
+    """The text in quotes, for an error: a long one is cut, and what cannot be printed is escaped."""
+    return repr(text[:longest])

@@ -104,6 +104,7 @@ def test_what_tells_no_classes_is_refused(names, said):
         "README.txt",
         "cat/labels.csv",
         "cat/moving.gif",
+        "logo.gif",
     ],
 )
 def test_what_is_not_used_is_told(junk):
