@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import click
 import numpy as np
 
+from ouzel_client import _settings
 from ouzel_client._results import Explanation, SaliencyMap
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table
@@ -43,7 +44,8 @@ def only_model() -> str:
     served = _served(serving) if serving else []
     if len(served) == 1:
         return served[0]
-    known = f"; served are {', '.join(served)}" if served else "; no services of this machine are running (`ouzel up`)"
+    nothing = _settings.coming("torchserve") or "no services of this machine are running (`ouzel up`)"
+    known = f"; served are {', '.join(served)}" if served else f"; {nothing}"
     raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
 
 
@@ -149,6 +151,7 @@ def print_rows(rows: Iterable[Row]) -> int:
         list[tuple[object, ...]](),
         list[tuple[object, ...]](),
     )
+    caveats: dict[str, None] = {}  # each once, in order
     for path, result, written in rows:
         files += written
         if isinstance(result, OuzelError):
@@ -162,12 +165,15 @@ def print_rows(rows: Iterable[Row]) -> int:
             table.append((first[0], label, f"{score:.3f}", first[1]))
         for place, one in enumerate(result.saliency):
             least = f"{one.minimum:.3g}" if one.minimum < 0 else ""  # that of a map without signs tells nothing
+            caveats |= dict.fromkeys(f"{one.method}: {caveat}" for caveat in one.caveats)
             maps.append((path if place == 0 else "", one.method, one.target, least, f"{one.maximum:.3g}"))
     if table:
         print_table(_COLUMNS, table)
     if maps:
         click.echo()
         print_table(_MAPS, maps)
+        for caveat in caveats:
+            click.echo(caveat)
     if explained > 1:
         click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
     for file in files:

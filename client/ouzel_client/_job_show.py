@@ -59,13 +59,13 @@ class _Drawn:
             self._figures = figures(event.values)
             self._bar.describe(self._text())
         elif isinstance(event, StateEvent):
-            self._print(_state(event))
+            self._print(str(event))
             if event.state == "SUCCEEDED":
                 self._bar.finish()
             elif event.state in FINAL:
                 self._bar.halt()
         elif isinstance(event, LogEvent):
-            self._print(f"{event.level}: {event.message}")
+            self._print(str(event))
         elif isinstance(event, PreviewEvent) and self._notebook is not None:
             self._preview(event)
 
@@ -110,9 +110,9 @@ class _Told:
                 self._lines.say(": ".join(filter(None, (self._phase, self._figures))))
         elif isinstance(event, StateEvent):
             self._epoch = None
-            self._lines.say(f"{event.time.astimezone():%H:%M:%S} {self._job} {_state(event)}")
+            self._lines.say(f"{event.time.astimezone():%H:%M:%S} {self._job} {event}")
         elif isinstance(event, LogEvent):
-            self._lines.say(f"{event.level}: {event.message}")
+            self._lines.say(str(event))
 
 
 def how_far(step: int, steps: int, state: str) -> str:
@@ -135,10 +135,6 @@ def figures(values: Mapping[str, float]) -> str:
     """Figures in a line: those that are known first, in a form that people read easily."""
     known = [show(values[name]) for name, show in _FORMS.items() if name in values]
     return ", ".join(filter(None, known + [f"{name} {values[name]:.4g}" for name in values if name not in _FORMS]))
-
-
-def _state(event: StateEvent) -> str:
-    return ": ".join(filter(None, (event.state, event.reason)))
 
 
 def _duration(seconds: float) -> str:

@@ -70,7 +70,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class JobEvent:
-    """Base of all events. sequence: 1, 2, 3, ... within a job. attempt: counts from 1."""
+    """Base of all events, each a line as a text. sequence: 1, 2, 3, ... within a job. attempt: counts from 1."""
 
     sequence: int
     time: datetime
@@ -81,11 +81,18 @@ class JobEvent:
 class ProgressEvent(JobEvent):
     progress: Progress
 
+    def __str__(self) -> str:
+        done = self.progress
+        return f"{done.phase} {done.step}" + (f" of {done.steps}" if done.steps else "")
+
 
 @dataclass(frozen=True)
 class MetricEvent(JobEvent):
     step: int
     values: Mapping[str, float]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.values.items())
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,9 @@ class PreviewEvent(JobEvent):
     media_type: str
     image: bytes = field(repr=False)
 
+    def __str__(self) -> str:
+        return f"preview of {self.title}"
+
     def _repr_html_(self) -> str:
         return _figure(self.image, self.media_type, self.title)
 
@@ -106,12 +116,18 @@ class LogEvent(JobEvent):
     level: Literal["INFO", "WARNING", "ERROR"]
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.level}: {self.message}"
+
 
 @dataclass(frozen=True)
 class StateEvent(JobEvent):
     previous: State
     state: State
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.reason}" if self.reason else self.state
 
 
 @dataclass(frozen=True)

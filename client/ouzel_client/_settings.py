@@ -6,6 +6,7 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ouzel_client.errors import ConfigurationError
 from ouzel_protos import local
@@ -33,7 +34,8 @@ def find(target: str | None = None, token: str | None = None) -> Address:
     target = target or os.environ.get("OUZEL_GRPC") or (serving["grpc"] if serving else None)
     if not target:
         raise ConfigurationError(
-            "no services are found: start local ones with `ouzel up`, or set OUZEL_GRPC (and OUZEL_TOKEN), "
+            coming("torchserve")
+            or "no services are found: start local ones with `ouzel up`, or set OUZEL_GRPC (and OUZEL_TOKEN), "
             "or pass target='host:port'"
         )
     _check_target(target, "target", "127.0.0.1:7070")
@@ -59,7 +61,8 @@ def find_worker(target: str | None = None, token: str | None = None) -> Address:
     target = target or os.environ.get("OUZEL_WORKER") or (worker["grpc"] if worker else None)
     if not target:
         raise ConfigurationError(
-            "no worker is found: start one with `ouzel up` or `ouzel-worker`, or set OUZEL_WORKER (and "
+            coming("worker")
+            or "no worker is found: start one with `ouzel up` or `ouzel-worker`, or set OUZEL_WORKER (and "
             "OUZEL_WORKER_TOKEN), or pass worker='host:port'"
         )
     _check_target(target, "worker", "127.0.0.1:7090")
@@ -70,6 +73,13 @@ def find_worker(target: str | None = None, token: str | None = None) -> Address:
         except OSError as error:
             raise ConfigurationError(f"the token of the local worker cannot be read: {error}") from None
     return Address(target, token or "")
+
+
+def coming(part: Literal["torchserve", "worker"]) -> str:
+    """Why there is no record of a local part at the moment; "" if nobody is about to start it."""
+    if (pid := local.supervisor(part)) is None:
+        return ""
+    return f"{part} is being started again by process {pid}: `ouzel status` shows how far it is"
 
 
 def has_worker(target: str | None) -> bool:

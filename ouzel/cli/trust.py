@@ -86,6 +86,8 @@ def trust(
         print_json(report)
     else:
         _print(report)
+        if html:
+            click.echo(f"wrote {html}")
 
 
 def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions) -> str:

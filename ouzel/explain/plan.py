@@ -91,7 +91,9 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         saliency, presentation = _located(path, lambda r=request: (_saliency(r, model), _presentation(r)))
         count = _count(saliency)
         if len(presentations) + count > limits.maps:
-            raise InvalidArgument(f"{path}: more than {limits.maps} maps in one request", field=path)
+            raise InvalidArgument(
+                f"{path}: {len(presentations) + count} maps in one request; at most {limits.maps}", field=path
+            )
         requests.append(saliency)
         presentations += [presentation] * count
         channels += [model.input_shape[0] if saliency.reduction == "none" else 1] * count

@@ -13,8 +13,7 @@ from ouzel import models
 from ouzel.errors import OuzelError
 from ouzel.models import Model, Preprocessing
 from ouzel.saliency import Explainer, Saliency
-
-FINE = 6  # places along the shorter edge of a map; the 3 x 3 that a deep layer leaves of 96 pixels are fog
+from ouzel.saliency.layer_method import FINE
 
 
 @dataclass(frozen=True)

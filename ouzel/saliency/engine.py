@@ -31,8 +31,8 @@ class Explainer:
 
     memory_bytes: what methods of many passes (integrated gradients, noise, masks) may take at a time; None is a share
     of the device's memory. known_formats: a folder in which the faster memory format is remembered, by the network's
-    layers, its input and the device; None measures anew. With a plain module, black is taken to be 0 and white 1 in
-    every channel of its input.
+    layers, its input and the device, for other processes too. With a plain module, black is taken to be 0 and white 1
+    in every channel of its input.
     """
 
     def __init__(

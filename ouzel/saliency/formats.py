@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _ROUNDS = 3
+_BUDGET = 10.0  # s after which no further round begins: of a large network, one says enough
+_found: dict[str, str] = {}  # by `_key`: a process that explains with copies of one network measures once
 
 
 def faster_format(
@@ -29,16 +31,18 @@ def faster_format(
     depends on the layers, the input, the device and the threads, not on the values of the weights: models that were
     tuned from one network share what was found.
 
-    known: a folder in which that is kept, made when needed; one that cannot be read or written does no harm.
+    What was found holds for this process. known: a folder in which it is kept for others, made when needed; one that
+    cannot be read or written does no harm.
     """
     if not any(parameter.ndim == 4 for parameter in network.parameters()):
         return network, torch.contiguous_format
-    file = known / _key(network, batch) if known is not None else None
-    winner = _remembered(file) if file is not None else None
-    if winner is None:
-        winner = _measured(network, batch)
-        if file is not None:
-            _remember(file, winner)
+    key = _key(network, batch)
+    file = known / key if known is not None else None
+    kept = _remembered(file) if file is not None else None
+    winner = kept or _found.get(key) or _measured(network, batch)
+    _found[key] = winner
+    if file is not None and kept is None:
+        _remember(file, winner)
     return network.to(memory_format=_FORMATS[winner]), _FORMATS[winner]
 
 
@@ -93,7 +97,10 @@ def _measured(network: nn.Module, batch: Tensor) -> str:
         for name, form in _FORMATS.items()
     }
     best = dict.fromkeys(candidates, float("inf"))
-    for _ in range(_ROUNDS + 1):  # interleaved, so that a busy moment hits both; the first round warms up
+    start = time.perf_counter()
+    for number in range(_ROUNDS + 1):  # interleaved, so that a busy moment hits both; the first round warms up
+        if number > 1 and time.perf_counter() - start > _BUDGET:
+            break
         for name, (candidate, x) in candidates.items():
             best[name] = min(best[name], _seconds(candidate, x))
     winner = min(best, key=best.__getitem__)

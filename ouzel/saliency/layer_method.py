@@ -10,6 +10,8 @@ from torch import Tensor
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
 
+FINE = 6  # places along the shorter edge of a map; the 3 x 3 that a deep layer leaves of 96 pixels are fog
+
 
 @dataclass(frozen=True)
 class LayerMethod(Method):
@@ -32,7 +34,8 @@ class LayerMethod(Method):
         return replace(self, layer=facts.cam_layer)
 
     def attribute(self, rows: Rows) -> Attribution:
-        return Attribution(self.layer_map(rows))
+        found = self.layer_map(rows)
+        return Attribution(found, caveats=_coarse(found, self.layer))
 
     def layer_map(self, rows: Rows) -> Tensor:
         """(n, h, w) map at the layer's resolution."""
@@ -41,3 +44,10 @@ class LayerMethod(Method):
     def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """(n, h, w) from two (n, c, h, w)."""
         raise NotImplementedError
+
+
+def _coarse(found: Tensor, layer: str) -> tuple[str, ...]:
+    height, width = found.shape[-2:]
+    if min(height, width) >= FINE:
+        return ()
+    return (f"coarse: {layer} has {width} x {height} places for the whole image; the parameter layer takes another",)

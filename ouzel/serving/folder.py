@@ -16,11 +16,10 @@ from typing import IO, Any
 from ouzel.errors import FailedPrecondition
 from ouzel.serving import log, processes
 from ouzel.serving.errors import AlreadyRunning
-from ouzel_protos.local import SERVING, WORKER, Serving, Worker, read_serving, read_worker
+from ouzel_protos.local import SERVING, SUPERVISOR, WORKER, Serving, Worker, read_serving, read_worker
 
 LOG = log.FILE  # stays when the services stop; of the present or else the last run
 CONSOLE = "console.log"  # of the Java runtime itself, in the run's folder
-SUPERVISOR = "supervisor.json"  # who watches over the parts, and what it had to do
 OPTIONS = "options.json"  # how the services were started
 _LOCK = "lock"
 _RUNS = "ouzel-run-"  # all of this name is removed: nobody else should use it, whatever folder is chosen

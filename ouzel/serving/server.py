@@ -119,9 +119,9 @@ def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
     return replace(serving, kept=kept)
 
 
-def restart_torchserve(options: ServingOptions) -> None:
+def restart_torchserve(options: ServingOptions, tell: Tell | None = None) -> None:
     """Clear away what is left of TorchServe, start it alone, and record it once it is ready."""
-    folder.record(options.state, _record(_torchserve(options, lenient=True), options))
+    folder.record(options.state, _record(_torchserve(options, tell, lenient=True), options))
 
 
 def _torchserve(options: ServingOptions, tell: Tell | None = None, lenient: bool = False) -> RunningServing:

@@ -217,7 +217,8 @@ def _gone(name: str, watch: Supervision | None) -> Part:
     did = watch.parts.get(name) if watch else None
     if did is None or watch is None or not watch.alive:
         return Part(name, "service", State.DOWN, note=_joined("`ouzel up` starts it", _told(did)))
-    when = "it is loading" if did.starting else f"next try at {_clock(did.next)}" if did.next else ""
+    loading = f"it is loading {did.progress}".rstrip()
+    when = loading if did.starting else f"next try at {_clock(did.next)}" if did.next else ""
     return Part(name, "service", State.RESTARTING, note=_joined(did.trouble or did.reason, when, _told(did)))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ouzel.serving import config, folder, processes
 from ouzel.serving.errors import StartFailed
+from ouzel_protos.local import SUPERVISOR
 
 LOG = "supervisor.log"
 NUDGE = signal.SIGUSR1  # start at once what is missing
@@ -25,6 +26,7 @@ _POLL = 0.05
 class Restarts:
     """What the supervisor did for one part. restarts: how often it was started again; last: when, in seconds since the
     epoch, and reason: why. trouble: why the last try failed; "" unless the part is down. next: when the next try is.
+    starting: whether it starts now; progress: how far that is, "model-3 1, 4 of 20".
     """
 
     restarts: int = 0
@@ -33,6 +35,7 @@ class Restarts:
     trouble: str = ""
     next: float = 0.0
     starting: bool = False
+    progress: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Supervision:
 
 def read(state: Path) -> Supervision | None:
     """What is recorded; None if the services of `state` never had a supervisor."""
-    found = folder.read(state, folder.SUPERVISOR)
+    found = folder.read(state, SUPERVISOR)
     try:
         parts = {name: Restarts(**values) for name, values in (found or {}).pop("parts").items()}
         return Supervision(**(found or {}), parts=parts)
@@ -60,7 +63,7 @@ def read(state: Path) -> Supervision | None:
 
 
 def write(state: Path, record: Supervision) -> None:
-    folder.write(state, folder.SUPERVISOR, asdict(record))
+    folder.write(state, SUPERVISOR, asdict(record))
 
 
 def nudge(record: Supervision) -> None:

@@ -24,6 +24,7 @@ from ouzel.serving import folder, health, jobs, processes, server, supervision
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
 from ouzel.serving.supervision import Restarts, Supervision
+from ouzel_protos.local import SUPERVISOR
 
 logger = logging.getLogger(__name__)
 _COMPUTES = 0.05  # of a core: more than an idle process takes
@@ -57,13 +58,13 @@ class Patience:
 @dataclass(frozen=True)
 class Part:
     """pid: of its process, None if that is gone. ask: "" or why there is no answer within so many seconds. start: stops
-    what is left of it and starts it; returns when it serves, raises OuzelError or OSError.
+    what is left of it and starts it; returns when it serves, raises OuzelError or OSError; it tells how far it is.
     """
 
     name: str
     pid: Callable[[], int | None]
     ask: Callable[[float], str]
-    start: Callable[[], object]
+    start: Callable[[Callable[[str], None]], object]
 
 
 class Keeper:
@@ -130,9 +131,9 @@ class Keeper:
             if self._stopping.is_set():
                 return
             self._tries += 1
-            self._tell(starting=True)
+            self._tell(starting=True, progress="")
             try:
-                self._part.start()
+                self._part.start(lambda progress: self._tell(progress=progress))
             except (OuzelError, OSError) as error:
                 if self._stopping.is_set():
                     return
@@ -170,13 +171,16 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
         found = folder.running_worker(state)
         return health.worker(found["grpc"], timeout) if found else "it is not there"
 
-    def start_worker() -> None:
+    def start_torchserve(tell: Callable[[str], None]) -> None:
+        server.restart_torchserve(options, lambda one: tell(f"{one.model} {one.version}, {one.number} of {one.total}"))
+
+    def start_worker(_tell: Callable[[str], None]) -> None:
         processes.stop(state, _CHECKPOINT, processes.WORKER)
         if (foreign := worker_pid()) is not None:
             raise StartFailed(f"process {foreign} is not one that `ouzel up` has started; it is left alone")
         jobs.start(options, again=True)
 
-    found = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, lambda: server.restart_torchserve(options))
+    found = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, start_torchserve)
     if not options.worker:
         return (found,)
     return (found, Part(processes.WORKER, worker_pid, ask_worker, start_worker))
@@ -217,4 +221,4 @@ def supervising(state: Path, kept: Sequence[Part], patience: Patience = Patience
                 processes.stop(state, 0, each.name)  # it waits for what it is starting
                 each.thread.join(_ENDS)
         signal.signal(supervision.NUDGE, before)
-        (state / folder.SUPERVISOR).unlink(missing_ok=True)
+        (state / SUPERVISOR).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ def examples(dataset: str, work: Work) -> list[Example]:
     for warning in found.warnings:
         work.log(warning)
     refused = {each.path for each in found.refused}
+    work.log(_counted([entry for entry in entries if entry.path not in refused]))
     groups = {path: f"group {n}" for n, each in enumerate(found.duplicates) for path in each.paths}
 
     def reader(file: pb.FileRef) -> Callable[[], bytes]:
@@ -108,6 +110,13 @@ def examples(dataset: str, work: Work) -> list[Example]:
         for entry in entries
         if entry.path not in refused
     ]
+
+
+def _counted(entries: Sequence[pb.DatasetEntry]) -> str:
+    """How the folder was understood, in a line."""
+    splits = Counter(entry.split for entry in entries)
+    parts = [f"{count} {name}" for name, count in splits.items() if name] or ["no split in the data set"]
+    return f"{len(entries)} images of {len({entry.label for entry in entries})} classes: {', '.join(parts)}"
 
 
 def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes], Sequence[tuple[str, str]]]:

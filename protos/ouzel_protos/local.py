@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict, cast
 
 SERVING = "serving.json"
 WORKER = "worker.json"
+SUPERVISOR = "supervisor.json"  # who starts again what died; more of its form is known to `ouzel.serving`
 
 
 class Serving(TypedDict):
@@ -38,6 +39,11 @@ class Worker(TypedDict):
     token_file: str
 
 
+class _Supervisor(TypedDict):
+    pid: int
+    parts: dict[str, Any]
+
+
 def state_dir() -> Path:
     """The state folder, absolute: `$OUZEL_STATE`, else `$XDG_STATE_HOME/ouzel`, else `~/.local/state/ouzel`.
 
@@ -61,6 +67,22 @@ def read_serving(state: Path | None = None) -> Serving | None:
 def read_worker(state: Path | None = None) -> Worker | None:
     """The worker that runs here according to `worker.json`, as `read_serving` does."""
     return cast(Worker | None, _read(state, WORKER, Worker))
+
+
+def supervisor(part: Literal["torchserve", "worker"], state: Path | None = None) -> int | None:
+    """The id of the process that starts `part` again when it dies; None if nobody does."""
+    found = _read(state, SUPERVISOR, _Supervisor)
+    if found is None:
+        return None
+    try:
+        if part not in found["parts"]:
+            return None
+        os.kill(found["pid"], 0)
+    except PermissionError:
+        pass  # it belongs to another user, but is there
+    except (OSError, TypeError, OverflowError):
+        return None
+    return cast(int, found["pid"])
 
 
 def _read(state: Path | None, name: str, form: Any) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ def test_a_table(run, picture, server):
     for text in ("cat.png", "cat", "0.665", "dog", "0.245"):
         assert text in result.stdout
     assert result.stderr == ""
+    assert result.stdout.splitlines()[-1] == "guided: fails a sanity check"  # what a reader of the map must know
     assert [wish["method"] for wish in server.requests[0].options["saliency"]] == ["guided", "grad_cam"]
 
 

@@ -90,6 +90,7 @@ def test_events_are_typed_and_numbered(jobs: Blocking) -> None:
     assert events[2].progress == oc.Progress(1, 3, "pretending")
     assert events[-1].state == "SUCCEEDED"
     assert events[0].time.tzinfo is not None
+    assert list(map(str, events))[1:3] == ["RUNNING: pretended", "pretending 1 of 3"]  # a line for people
 
 
 @pytest.mark.parametrize("end", ["SUCCEEDED", "FAILED", "CANCELLED"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from ouzel_client import Client, ConfigurationError, Retry, Unauthenticated, Unavailable
-from ouzel_client._settings import Address, channel_options, find
+from ouzel_client._settings import Address, channel_options, find, find_worker
 from ouzel_client.testing import FakeServer
 from ouzel_protos import local
 
@@ -32,6 +33,20 @@ def serving():
 def test_nothing_is_found():
     with pytest.raises(ConfigurationError, match="ouzel up"):
         Client()
+
+
+@pytest.mark.parametrize(("part", "look"), [("torchserve", find), ("worker", find_worker)])
+def test_what_is_being_started_again_is_not_said_to_be_missing(part, look):
+    state = local.state_dir()
+    state.mkdir(parents=True)
+    record = {"pid": os.getpid(), "parts": {part: {}}}
+    (state / local.SUPERVISOR).write_text(json.dumps(record))
+    with pytest.raises(ConfigurationError, match=f"^{part} is being started again by process {os.getpid()}"):
+        look()
+    for other in ({"pid": 2**22 + 1}, {"pid": "x"}, {"pid": 2**70}, {"parts": {}}, {"parts": 3}):
+        (state / local.SUPERVISOR).write_text(json.dumps(record | other))
+        with pytest.raises(ConfigurationError, match="found: start"):
+            look()
 
 
 def test_local_services_bring_their_token(serving):

@@ -42,3 +42,15 @@ def test_a_step_longer_than_the_default_window() -> None:
     with pytest.raises(InvalidArgument, match="stride: 6 is more than the window, 5") as caught:
         Explainer(seeded(Cnn, nn.ReLU()))(images(1, size=32), [Saliency("gradient"), Saliency("occlusion", stride=6)])
     assert caught.value.field == "saliency[1].parameters.stride"
+
+
+@pytest.mark.parametrize(("layer", "told"), [("fine", False), ("coarse", True)])
+def test_a_map_of_few_places_says_so(layer: str, told: bool) -> None:
+    network = nn.Sequential()
+    network.add_module("fine", nn.Conv2d(3, 4, 3, stride=4, padding=1))
+    network.add_module("coarse", nn.Conv2d(4, 4, 3, stride=2, padding=1))
+    network.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    network.add_module("flat", nn.Flatten())
+    found = Explainer(network.eval())(images(1, size=32), [Saliency("grad_cam", layer=layer)]).maps[0]
+    expected = ("coarse: coarse has 4 x 4 places for the whole image; the parameter layer takes another",)
+    assert found.caveats == (expected if told else ())

@@ -28,12 +28,15 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
         return ("channels_last", "contiguous")[len(seen) % 2 - 1]
 
     monkeypatch.setattr(formats, "_measured", fake)
+    monkeypatch.setattr(formats, "_found", {})
     return seen
 
 
 def test_it_is_measured_once_for_all_weights_of_the_same_layers(measured: list[nn.Module], tmp_path: Path) -> None:
-    for seed in range(3):
-        network, form = formats.faster_format(net(seed=seed), BATCH, tmp_path / "known")
+    for seed, known in enumerate((tmp_path / "known", tmp_path / "known", None, None)):
+        if seed == 1:
+            formats._found.clear()  # as in another process
+        network, form = formats.faster_format(net(seed=seed), BATCH, known)
         assert form == torch.channels_last
         assert network[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
     assert len(measured) == 1
@@ -59,12 +62,21 @@ def test_a_place_that_does_not_work_does_no_harm(measured: list[nn.Module], tmp_
     formats.faster_format(net(), BATCH, tmp_path)
     (found,) = tmp_path.iterdir()
     found.write_bytes(b"\xffnonsense")
+    formats._found.clear()
     assert formats.faster_format(net(), BATCH, tmp_path)[1] == torch.contiguous_format
     assert found.read_text() == "contiguous\n"
     (tmp_path / "file").write_text("no folder")
+    formats._found.clear()
     formats.faster_format(net(), BATCH, tmp_path / "file" / "known")
-    formats.faster_format(net(), BATCH)
-    assert len(measured) == 4
+    assert len(measured) == 3
+
+
+def test_a_slow_network_is_not_measured_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_BUDGET", 0.0)
+    calls: list[int] = []
+    monkeypatch.setattr(formats, "_seconds", lambda network, x: calls.append(1) or float(len(calls)))
+    formats._measured(net(), BATCH)
+    assert len(calls) == 4  # one round to warm up, and one
 
 
 def test_maps_are_the_same_whatever_is_remembered(tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ def test_nothing_runs_whatever_is_recorded(tmp_path: Path) -> None:
 def test_what_the_supervisor_is_about_to_do(tmp_path: Path) -> None:
     write(ServingOptions(state=tmp_path, worker=True))
     trouble = Restarts(3, 1e9, "its process has ended", "port 1 is in use", next=1e9)
-    watched(tmp_path, torchserve=trouble, worker=Restarts(0, 0.0, "its process has ended", starting=True))
+    watched(
+        tmp_path,
+        torchserve=trouble,
+        worker=Restarts(0, 0.0, "its process has ended", starting=True, progress="m 1, 4 of 20"),
+    )
     found = status(tmp_path)
     assert found is not None
     supervisor, torchserve, worker = found.parts
@@ -57,7 +61,7 @@ def test_what_the_supervisor_is_about_to_do(tmp_path: Path) -> None:
     assert torchserve.state is worker.state is State.RESTARTING
     assert torchserve.note.startswith("port 1 is in use; next try at ")
     assert "restarted 3 times, last at " in torchserve.note
-    assert worker.note == "its process has ended; it is loading"
+    assert worker.note == "its process has ended; it is loading m 1, 4 of 20"
     assert [part.name for part in found.troubles] == ["torchserve", "worker"]
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ouzel.serving import StartFailed, folder, supervision
+from ouzel.serving import StartFailed, supervision
 from ouzel.serving.supervision import Restarts, Supervision
 from ouzel.serving.supervisor import Keeper, Part, Patience, supervising
+from ouzel_protos.local import SUPERVISOR
 
 FAST = Patience(look=0.01, ask=0.01, answer=0.01, hung_after=0.2, busy=1000, longest=0.04, healthy=60)
 
@@ -37,7 +38,8 @@ class Fake:
     failures: int = 0
     starts: list[float] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, tell: Callable[[str], None]) -> None:
+        tell(f"try {len(self.starts) + 1}")
         self.starts.append(time.monotonic())
         if len(self.starts) <= self.failures:
             raise StartFailed("no\nroom")
@@ -78,6 +80,7 @@ def test_what_died_is_started_once(kept) -> None:
     fake.pid = None
     until(lambda: keeper.record.restarts == 1)
     assert (len(fake.starts), fake.pid, keeper.record.reason) == (1, 1001, "part was not running")
+    assert keeper.record.progress == "try 1"
     assert abs(keeper.record.last - time.time()) < 5
     assert (keeper.record.trouble, keeper.record.starting) == ("", False)
 
@@ -156,5 +159,5 @@ def test_a_record_whose_process_is_gone(tmp_path: Path) -> None:
     assert found is not None
     assert not found.alive
     assert not supervision.end(tmp_path)
-    (tmp_path / folder.SUPERVISOR).write_text("{}")
+    (tmp_path / SUPERVISOR).write_text("{}")
     assert supervision.read(tmp_path) is None
