@@ -26,8 +26,9 @@ import psutil
 
 from ouzel import serving
 from ouzel.models import archive
-from ouzel.serving import Ports, RunningServing, ServingOptions, processes, rest
+from ouzel.serving import Ports, RunningServing, ServingOptions, processes
 from ouzel.serving.loading import Loading
+from ouzel.torchserve import rest
 
 STORES = ("names", "versions", "all")
 

@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
-from ouzel.durable import FULL, sync_folder, written
+from ouzel.durable_files import FULL, sync_folder, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, ResourceExhausted
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"

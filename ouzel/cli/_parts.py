@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ouzel.serving import Status
-from ouzel.serving.status import Part
+from ouzel.serving.supervision.status import Part
 
 _HEAD = ("part", "state", "process", "since", "address")
 

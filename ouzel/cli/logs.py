@@ -14,12 +14,13 @@ import click
 from ouzel.cli._errors import Command
 from ouzel.cli.services import state_option
 from ouzel.errors import NotFound
-from ouzel.serving import folder, jobs, processes, supervision
+from ouzel.serving import job_worker, processes, state_folder
+from ouzel.serving.supervision import journal
 
 _PARTS = {
-    processes.TORCHSERVE: folder.LOG,
-    processes.WORKER: jobs.LOG,
-    processes.SUPERVISOR: supervision.LOG,
+    processes.TORCHSERVE: state_folder.LOG,
+    processes.WORKER: job_worker.LOG,
+    processes.SUPERVISOR: journal.LOG,
 }
 _POLL = 0.3  # s between two looks at the files
 _BLOCK = 2**16

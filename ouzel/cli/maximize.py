@@ -175,7 +175,7 @@ def _photographs(folder: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
     """The images of a folder as the model sees them, (C, H, W) in [0, 1]."""
     import torch
 
-    from ouzel.audit import from_folder
+    from ouzel.trust import from_folder
 
     mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
     for one in from_folder(folder, model.preprocessing):
@@ -216,9 +216,9 @@ def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
 def _write_crops(
     rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: Model, folder: Path
 ) -> dict[str, Any]:
-    from ouzel.audit import whole
     from ouzel.maximize import gallery
     from ouzel.maximize.report import of_rankings
+    from ouzel.trust import whole
 
     tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
     files = _write_pictures([tile.image for tile in tiles], out)

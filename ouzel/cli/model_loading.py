@@ -13,8 +13,8 @@ from ouzel.cli._common import print_json
 from ouzel.cli._errors import Command
 from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFiles
-from ouzel.serving import publication
 from ouzel.serving.loading import Loading, Tell
+from ouzel.torchserve import publication
 from ouzel_protos.local import read_serving, state_dir
 
 _NAMED = 3  # versions that are named before the rest is counted

@@ -167,7 +167,7 @@ def show(name: str, store: Path, as_json: bool) -> None:
 def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
     """Delete a model's archive: of several versions the one that is named. Services that run serve it no more."""
     from ouzel.model_files import ModelFiles
-    from ouzel.serving import publication
+    from ouzel.torchserve import publication
 
     files = ModelFiles(store)
     file = files.only(name)
@@ -188,7 +188,7 @@ def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool)
 def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
     """Make a version of a model the one that callers get who name none, also in the services that run."""
     from ouzel.model_files import ModelFiles
-    from ouzel.serving import publication
+    from ouzel.torchserve import publication
 
     name, version = name_and_version(name, version)
     if not version:
@@ -207,7 +207,7 @@ models.add_command(unload)
 
 def _server(state: Path | None) -> Any:
     """The TorchServe that runs, or None."""
-    from ouzel.serving import publication
+    from ouzel.torchserve import publication
 
     return publication.Server.local((state or state_dir()).expanduser().absolute())
 

@@ -17,7 +17,7 @@ from ouzel.cli._parts import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
 from ouzel.serving import Ports, RunningServing, ServingOptions
-from ouzel.serving.mending import mend
+from ouzel.serving.supervision.mend import mend
 from ouzel_protos.local import read_serving, read_worker, state_dir
 from ouzel_protos.local import token as read_token
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from ouzel.cli._errors import Command
-from ouzel.serving import Stopped, folder, remembered, stop_on_signals, supervision, supervisor
-from ouzel.serving.supervisor import Patience, parts, supervising
+from ouzel.serving import Stopped, saved_options, state_folder, stop_on_signals
+from ouzel.serving.supervision import journal, supervisor
+from ouzel.serving.supervision.supervisor import Patience, parts, supervising
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -20,7 +21,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 def supervise(state: Path) -> None:
     """Start again what dies or hangs, until SIGTERM; then stop all parts."""
     logging.basicConfig(level=logging.INFO, format=FORMAT)
-    options = remembered.read(state)
+    options = saved_options.read(state)
     if options is None:
         raise click.ClickException(f"no services are recorded in {state}")
     try:
@@ -29,16 +30,16 @@ def supervise(state: Path) -> None:
             threading.Event().wait()
     except Stopped as signal:
         logging.info("asked to end by %s: all parts are stopped", signal)
-    folder.clear(state)
+    state_folder.clear(state)
 
 
 def stay(state: Path) -> None:
     """The same in the foreground, in `ouzel up` itself: never returns, ended by a signal that raises Stopped."""
-    options = remembered.read(state)
+    options = saved_options.read(state)
     if options is None:
         raise click.ClickException(f"the services of {state} were stopped")
     log = logging.getLogger(supervisor.__name__)
-    handlers = (logging.FileHandler(state / supervision.LOG), logging.StreamHandler())
+    handlers = (logging.FileHandler(state / journal.LOG), logging.StreamHandler())
     for handler in handlers:
         handler.setFormatter(logging.Formatter(FORMAT))
         log.addHandler(handler)

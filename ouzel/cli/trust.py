@@ -18,8 +18,8 @@ from ouzel_client.terminal import Column, plain, print_json, print_table, shown,
 from ouzel_protos import local
 
 if TYPE_CHECKING:
-    from ouzel.audit import Photograph, TrustOptions, TrustReport
     from ouzel.models import Model
+    from ouzel.trust import Photograph, TrustOptions, TrustReport
 
 _ARROWS = {1: "↑", -1: "↓"}
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -62,10 +62,10 @@ def trust(
     from dataclasses import replace
 
     from ouzel import models
-    from ouzel.audit import QUICK, TrustOptions, from_folder, shipped
-    from ouzel.audit.robustness import need_packages
     from ouzel.errors import FailedPrecondition
+    from ouzel.metrics.robustness import need_packages
     from ouzel.models.store import ModelStore
+    from ouzel.trust import QUICK, TrustOptions, from_folder, shipped
 
     options = QUICK if quick else TrustOptions()
     if methods:
@@ -106,8 +106,8 @@ def _key(model: Model, photographs: Sequence[Photograph], options: TrustOptions)
 
 def _measure(model: Model, photographs: Sequence[Photograph], options: TrustOptions, folder: Path, show: bool) -> None:
     from ouzel import pages
-    from ouzel.audit import trust as measure
     from ouzel.cli.trust_page import page
+    from ouzel.trust import trust as measure
 
     with stages(show) as tell:
 
@@ -130,7 +130,7 @@ def _plain(report: TrustReport) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from ouzel.audit.report import FIGURES
+    from ouzel.trust.report import FIGURES
 
     columns = [Column("method"), *(Column(f"{name} {_ARROWS[way]}", right=True) for name, way in FIGURES.items())]
     print_table(columns, ([score["method"], *_figures(score, FIGURES)] for score in report["scores"]))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ouzel import pages
-from ouzel.audit import EDGES, MPRT_LIMIT, RANDOM, Photograph, Score, TrustReport
-from ouzel.audit.report import FIGURES
+from ouzel.trust import EDGES, MPRT_LIMIT, RANDOM, Photograph, Score, TrustReport
+from ouzel.trust.report import FIGURES
 from ouzel_protos import heatmap
 
 _MEANING = {

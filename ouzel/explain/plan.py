@@ -15,7 +15,7 @@ from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
-from ouzel.saliency.occlusion import Occlusion
+from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor

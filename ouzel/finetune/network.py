@@ -54,7 +54,7 @@ def renewed(base: Model, classes: int, *, pretrained: bool, seed: int) -> nn.Mod
 
 def backbone(base: Model, head: str) -> nn.Module:
     """The base without its head: (B, C, H, W) to features (B, F). In eval mode, frozen, with BatchNorms folded."""
-    from ouzel.saliency.folding import fold
+    from ouzel.saliency.engine.folding import fold
 
     network = copy.deepcopy(base.network)
     network.set_submodule(head, nn.Identity())

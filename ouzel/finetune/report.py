@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouzel import models
-from ouzel.audit.regions import energy_inside
 from ouzel.finetune import curves
 from ouzel.finetune.comparison import Comparison
 from ouzel.finetune.data import Example
@@ -29,6 +28,7 @@ from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.maps import Maps, View
 from ouzel.finetune.metrics import class_scores
 from ouzel.finetune.pictures import Pictures, png
+from ouzel.metrics.regions import energy_inside
 from ouzel.models import Model
 from ouzel.pages import percent, plain
 from ouzel_protos import heatmap

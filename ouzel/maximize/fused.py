@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ouzel.saliency.folding import Affine
+from ouzel.saliency.engine.folding import Affine
 
 
 def can_fuse(module: nn.Module) -> bool:

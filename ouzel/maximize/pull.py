@@ -13,7 +13,7 @@ from ouzel.maximize.nodes import Readout
 from ouzel.maximize.redirect import Redirected
 from ouzel.maximize.regularizers import alikeness
 from ouzel.maximize.truncated import Truncated
-from ouzel.saliency.folding import Affine
+from ouzel.saliency.engine.folding import Affine
 
 # Rows per pass. More are slower on a CPU, whose caches they leave; measured with VGG-16, ResNet-18, EfficientNet-Lite0.
 MOST_ROWS = {"cpu": 4, "cuda": 64}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ouzel.saliency.rectifiers import is_rectifier
+from ouzel.saliency.engine.rectifiers import is_rectifier
 
 
 class Redirected(TorchFunctionMode):

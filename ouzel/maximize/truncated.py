@@ -14,7 +14,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.maximize.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
-from ouzel.saliency.folding import Affine, fold
+from ouzel.saliency.engine.folding import Affine, fold
 
 
 class _Enough(Exception):

@@ -14,10 +14,10 @@ maximum at single pixels.
 """
 
 from ouzel.saliency.baselines import GivenImage
-from ouzel.saliency.batch import Batch
-from ouzel.saliency.engine import Explainer
+from ouzel.saliency.engine.batch import Batch
+from ouzel.saliency.explainer import Explainer
 from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
-from ouzel.saliency.reduction import REDUCTIONS
+from ouzel.saliency.reductions import REDUCTIONS
 from ouzel.saliency.request import METHODS, Saliency, make_method
 from ouzel.saliency.results import Explanation, SaliencyMap
 from ouzel.saliency.targets import Contrast, Rank, ResolvedTarget, Target, Top

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ouzel.saliency.targets import ResolvedTarget
 
-Rule = Literal["plain", "guided", "smooth"]  # see `ouzel.saliency.rectifiers`
+Rule = Literal["plain", "guided", "smooth"]  # see `ouzel.saliency.engine.rectifiers`
 
 
 @dataclass(frozen=True)

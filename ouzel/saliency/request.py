@@ -15,19 +15,19 @@ from torch import Tensor
 
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import GivenImage
-from ouzel.saliency.grad_cam import GradCam
-from ouzel.saliency.grad_cam_plus_plus import GradCamPlusPlus
-from ouzel.saliency.gradient import Gradient
-from ouzel.saliency.guided import Guided
-from ouzel.saliency.guided_grad_cam import GuidedGradCam
-from ouzel.saliency.input_x_gradient import InputXGradient
-from ouzel.saliency.integrated_gradients import IntegratedGradients
-from ouzel.saliency.layer_cam import LayerCam
 from ouzel.saliency.method import Method
-from ouzel.saliency.occlusion import Occlusion
-from ouzel.saliency.reduction import REDUCTIONS
-from ouzel.saliency.rise import Rise
-from ouzel.saliency.smoothgrad import SmoothGrad
+from ouzel.saliency.methods.grad_cam import GradCam
+from ouzel.saliency.methods.grad_cam_plus_plus import GradCamPlusPlus
+from ouzel.saliency.methods.gradient import Gradient
+from ouzel.saliency.methods.guided import Guided
+from ouzel.saliency.methods.guided_grad_cam import GuidedGradCam
+from ouzel.saliency.methods.input_x_gradient import InputXGradient
+from ouzel.saliency.methods.integrated_gradients import IntegratedGradients
+from ouzel.saliency.methods.layer_cam import LayerCam
+from ouzel.saliency.methods.occlusion import Occlusion
+from ouzel.saliency.methods.rise import Rise
+from ouzel.saliency.methods.smoothgrad import SmoothGrad
+from ouzel.saliency.reductions import REDUCTIONS
 from ouzel.saliency.targets import Target
 
 METHODS: dict[str, type] = {

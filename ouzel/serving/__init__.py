@@ -17,7 +17,7 @@ from ouzel.serving.options import Ports, ServingOptions
 from ouzel.serving.running import RunningServing
 from ouzel.serving.server import start, start_detached, stop
 from ouzel.serving.signals import Stopped, stop_on_signals
-from ouzel.serving.status import Status, status
+from ouzel.serving.supervision.status import Status, status
 
 __all__ = [
     "AlreadyRunning",

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ouzel.errors import FailedPrecondition, NotFound
-from ouzel.serving import forking
+from ouzel.serving.forking import launcher
 from ouzel.serving.options import HOST, Resources, ServingOptions
 
 RUN = "OUZEL_RUN"  # marks each process of a run with the run's folder
 KEY_FILE = "key_file.json"  # TorchServe writes it into its working folder, mode 0600
 CONFIG = "config.properties"
-FORMATS = "memory-formats"  # in the state folder: what workers have found to be faster, see `ouzel.saliency.formats`
+# In the state folder: what workers have found to be faster, see `ouzel.saliency.engine.memory_format`.
+FORMATS = "memory-formats"
 
 # Tokens are made anew at each start, kept in a private file and gone after the stop: they should last as long as the
 # services. TorchServe cannot renew them without clients noticing; ten years stand for "does not expire".
@@ -115,7 +116,7 @@ def command(options: ServingOptions, granted: Resources, run: Path, log: Path) -
         str(home / "ts" / "frontend" / "model-server.jar"),
         "org.pytorch.serve.ModelServer",
         "--python",
-        str(forking.interpreter(run)),
+        str(launcher.interpreter(run)),
         "-f",
         str(run / CONFIG),
         "-s",

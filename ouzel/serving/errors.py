@@ -14,14 +14,3 @@ class StartFailed(OuzelError):
 
     code = "UNAVAILABLE"
     http = 503
-
-
-class PublicationFailed(OuzelError):
-    """TorchServe does not serve a version, or could not be told to; it is as it was before."""
-
-    code = "UNAVAILABLE"
-    http = 503
-
-
-class ServerUnreachable(PublicationFailed):
-    """TorchServe does not answer at all; it may do so later."""

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ouzel.serving import readiness
-from ouzel.serving.errors import PublicationFailed, StartFailed
-from ouzel.serving.management import Settings, begin
+from ouzel.serving.errors import StartFailed
 from ouzel.serving.running import RunningServing
-from ouzel.serving.store import Archive
+from ouzel.torchserve.archives import Archive
+from ouzel.torchserve.errors import PublicationFailed
+from ouzel.torchserve.management import Settings, begin
 
 logger = logging.getLogger(__name__)
 

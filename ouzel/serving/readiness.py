@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ouzel.serving import folder, log, rest
+from ouzel.serving import state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.running import RunningServing
+from ouzel.torchserve import log, rest
 
 _POLL = 0.1  # seconds between two questions
 _LAST_LINES = 1.0  # seconds that the log gets to be complete after a worker died
@@ -66,7 +67,7 @@ def _check(serving: RunningServing, model: str, version: str) -> None:
 
 def _check_process(serving: RunningServing, model: str = "") -> None:
     if (status := serving.poll()) is not None:
-        text = log.read(serving.log) + log.read(serving.key_file.with_name(folder.CONSOLE))
+        text = log.read(serving.log) + log.read(serving.key_file.with_name(state_folder.CONSOLE))
         said = (log.reason(text, model) if model else None) or log.last_line(text)
         raise StartFailed(f"TorchServe ended with status {status}: {said}; the log is {serving.log}")
 

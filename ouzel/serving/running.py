@@ -6,8 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouzel.serving import processes, rest
-from ouzel.serving.management import Server
+from ouzel.serving import processes
+from ouzel.torchserve import rest
+from ouzel.torchserve.management import Server
 from ouzel_protos.local import Serving, token
 
 

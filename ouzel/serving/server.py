@@ -15,12 +15,15 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, folder, forking, jobs, loading, processes, remembered, retention, supervision
+from ouzel.serving import config, job_worker, loading, processes, saved_options, state_folder
+from ouzel.serving.forking import launcher
 from ouzel.serving.loading import Tell
-from ouzel.serving.management import Settings
 from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
 from ouzel.serving.running import RunningServing
-from ouzel.serving.store import Archive, archives, unloaded
+from ouzel.serving.supervision import journal
+from ouzel.torchserve import retention
+from ouzel.torchserve.archives import Archive, archives, unloaded
+from ouzel.torchserve.management import Settings
 from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ def start(options: ServingOptions, tell: Tell | None = None, *, take_over: bool 
             yield serving
         finally:
             if serving or not left:
-                folder.clear(options.state, grace=processes.GRACE if serving else 0)
+                state_folder.clear(options.state, grace=processes.GRACE if serving else 0)
             if serving:
                 serving.poll()  # takes the exit status, without which the process stays a zombie
 
@@ -58,11 +61,11 @@ def start_detached(options: ServingOptions, tell: Tell | None = None) -> Running
     with _exclusive(options, take_over=True) as (lock, holding, left):
         try:
             serving = _start(holding, tell)
-            supervision.spawn(options.state, lock)
+            journal.spawn(options.state, lock)
             return serving
         except BaseException:
             if not left:
-                folder.clear(options.state, grace=0)
+                state_folder.clear(options.state, grace=0)
             raise
 
 
@@ -73,9 +76,9 @@ def stop(state: Path) -> bool:
     """
     if not state.is_dir():
         return False
-    supervised = supervision.end(state)
-    ran = folder.clear(state)
-    folder.wait_unlocked(state)
+    supervised = journal.end(state)
+    ran = state_folder.clear(state)
+    state_folder.wait_unlocked(state)
     return ran or supervised
 
 
@@ -85,47 +88,47 @@ def _exclusive(options: ServingOptions, *, take_over: bool) -> Iterator[tuple[in
     the folder is clear of what a killed run has left.
     """
     state = options.state
-    folder.prepare(state)
-    with folder.locked(state) as lock:
-        kept = remembered.read(state) if take_over and _left(state) else None
-        if kept is None and folder.clear(state):
+    state_folder.prepare(state)
+    with state_folder.locked(state) as lock:
+        kept = saved_options.read(state) if take_over and _left(state) else None
+        if kept is None and state_folder.clear(state):
             logger.warning("stopped services that an earlier run had left behind in %s", state)
         yield lock.fileno(), kept or options, kept is not None
 
 
 def _left(state: Path) -> bool:
-    worker = folder.running_worker(state)
+    worker = state_folder.running_worker(state)
     ours = worker and worker["pid"] in {each.pid for each in processes.belonging_to(state, processes.WORKER)}
-    return folder.running(state) is not None or bool(ours)
+    return state_folder.running(state) is not None or bool(ours)
 
 
 def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
     """What does not run yet."""
-    state, recorded = options.state, folder.running(options.state)
+    state, recorded = options.state, state_folder.running(options.state)
     kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
-    serving = RunningServing.found(recorded, state / folder.LOG) if recorded else _torchserve(options, tell)
+    serving = RunningServing.found(recorded, state / state_folder.LOG) if recorded else _torchserve(options, tell)
     try:
         if options.worker:
-            kept += (processes.WORKER,) if folder.running_worker(state) else ()
-            worker = jobs.start(options)
+            kept += (processes.WORKER,) if state_folder.running_worker(state) else ()
+            worker = job_worker.start(options)
             serving = replace(serving, worker=worker["grpc"] if worker else "")
-        remembered.write(replace(options, worker=bool(serving.worker)))
+        saved_options.write(replace(options, worker=bool(serving.worker)))
         if not recorded:
-            folder.record(state, _record(serving, options))
+            state_folder.record(state, _record(serving, options))
     except BaseException:
         if not recorded:
-            folder.clear_torchserve(state)
+            state_folder.clear_torchserve(state)
         raise
     return replace(serving, kept=kept)
 
 
 def restart_torchserve(options: ServingOptions, tell: Tell | None = None) -> None:
     """Clear away what is left of TorchServe, start it alone, and record it once it is ready."""
-    folder.record(options.state, _record(_torchserve(options, tell, lenient=True), options))
+    state_folder.record(options.state, _record(_torchserve(options, tell, lenient=True), options))
 
 
 def _torchserve(options: ServingOptions, tell: Tell | None = None, lenient: bool = False) -> RunningServing:
-    ran = folder.clear_torchserve(options.state)
+    ran = state_folder.clear_torchserve(options.state)
     models = archives(options.store, options.models, options.loaded_versions)
     granted = resources(options)
     _check_ports(options, _PORTS_FREE if ran else 0)
@@ -141,7 +144,7 @@ def _torchserve(options: ServingOptions, tell: Tell | None = None, lenient: bool
         retention.record(serving.key_file, options.loaded_versions, how)
         loading.load(serving, models, how, options.timeout, tell, lenient=lenient)
     except BaseException:
-        folder.clear_torchserve(options.state)
+        state_folder.clear_torchserve(options.state)
         serving.poll()
         raise
     return serving
@@ -149,7 +152,7 @@ def _torchserve(options: ServingOptions, tell: Tell | None = None, lenient: bool
 
 def _check_ports(options: ServingOptions, patience: float) -> None:
     """Raises FailedPrecondition if one is still in use after `patience` seconds."""
-    starts_worker = options.worker and folder.running_worker(options.state) is None
+    starts_worker = options.worker and state_folder.running_worker(options.state) is None
     unused = set() if starts_worker else {"worker"}
     deadline = time.monotonic() + patience
     while True:
@@ -181,15 +184,15 @@ def _try_ports(ports: Ports, unused: set[str]) -> None:
 
 
 def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resources) -> RunningServing:
-    run = folder.new_run(options.state)
-    log = options.state / folder.LOG
+    run = state_folder.new_run(options.state)
+    log = options.state / state_folder.LOG
     with contextlib.suppress(FileNotFoundError):  # what it says from here on is about this run
         log.replace(log.with_name(f"{log.name}.1"))
     (run / config.CONFIG).write_text(config.render(config.properties(options, granted)), encoding="ascii")
     command = config.command(options, granted, run, log)
     environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
     environment |= {processes.PART: processes.TORCHSERVE}
-    with forking.zygote(run, environment) as zygote, (run / folder.CONSOLE).open("wb") as console:
+    with launcher.zygote(run, environment) as zygote, (run / state_folder.CONSOLE).open("wb") as console:
         process = subprocess.Popen(
             command,
             cwd=run,  # where it puts the key file

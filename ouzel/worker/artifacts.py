@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ouzel.durable import FULL, sync_folder
+from ouzel.durable_files import FULL, sync_folder
 from ouzel.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 
 CHUNK = 2**20

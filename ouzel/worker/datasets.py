@@ -19,7 +19,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from ouzel.durable import FULL, written
+from ouzel.durable_files import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from ouzel.worker import isolated
 from ouzel.worker.artifacts import Artifacts

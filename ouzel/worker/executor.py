@@ -18,7 +18,7 @@ class Task:
     worker: who holds the lease. store: URL of the job store. artifacts, models: folders. datasets: folders by the name
     that callers use. kinds: the package whose modules are the kinds of jobs. checkpoint_seconds: between two
     checkpoints. retries: as `policy.Retries` has them. environment: variables. serving: where the TorchServe is found
-    that tuned models are published in, see `ouzel.serving.publication.Server.found`; None if there is none. uploads:
+    that tuned models are published in, see `ouzel.torchserve.publication.Server.found`; None if there is none. uploads:
     folder of the data sets of callers.
     """
 

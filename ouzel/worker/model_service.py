@@ -17,8 +17,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.model_files import ModelFile, ModelFiles, card
-from ouzel.serving import publication
-from ouzel.serving.publication import PublicationFailed, Server
+from ouzel.torchserve import publication
+from ouzel.torchserve.publication import PublicationFailed, Server
 from ouzel.worker.catalogue import Catalogue
 from ouzel.worker.interceptor import unary
 from ouzel.worker.tokens import Tokens

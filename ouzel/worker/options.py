@@ -88,7 +88,7 @@ class WorkerOptions:
 
     @property
     def serving(self) -> Mapping[str, str]:
-        """As `ouzel.serving.publication.Server.found` takes it."""
+        """As `ouzel.torchserve.publication.Server.found` takes it."""
         if self.serving_key_file is None:
             named = {"named": "yes"} if self.serving_state else {}  # then it is meant to be there
             return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}

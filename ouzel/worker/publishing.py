@@ -27,7 +27,7 @@ def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bo
     Stopped, LeaseLost, and PublicationFailed: with the version withdrawn if it was tried and failed, kept in the store
     if the server did not answer for `PATIENCE` seconds.
     """
-    from ouzel.serving import publication
+    from ouzel.torchserve import publication
 
     if not work.serving_expected and work.serving is None:
         work.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
@@ -54,7 +54,7 @@ def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bo
 
 
 def _try(work: Work, store: ModelStore, entry: Entry, base: str, promote: bool) -> None:
-    from ouzel.serving import publication
+    from ouzel.torchserve import publication
 
     server = work.serving
     if server is None:

@@ -21,7 +21,7 @@ from ouzel.worker.store import LeaseLost, Workers
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.serving.publication import Server
+    from ouzel.torchserve.publication import Server
 
 _PROGRESS_SECONDS = 0.25
 _PREVIEW_SECONDS = 2.0
@@ -94,14 +94,14 @@ class Work:
     @property
     def serving(self) -> Server | None:
         """The TorchServe that tuned models are published in, if there is one at this moment."""
-        from ouzel.serving import publication  # most jobs never need it, and all wait for what is imported
+        from ouzel.torchserve import publication  # most jobs never need it, and all wait for what is imported
 
         return publication.Server.found(self._serving)
 
     @property
     def serving_expected(self) -> bool:
         """Whether there is meant to be one, be it down at this moment."""
-        from ouzel.serving import publication
+        from ouzel.torchserve import publication
 
         return publication.expected(self._serving)
 

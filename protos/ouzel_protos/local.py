@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict, cast
 
 SERVING = "serving.json"
 WORKER = "worker.json"
+OPTIONS = "options.json"  # how the services were started; there as long as they are meant to run
 SUPERVISOR = "supervisor.json"  # who starts again what died; more of its form is known to `ouzel.serving`
 
 

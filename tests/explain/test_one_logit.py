@@ -60,7 +60,7 @@ def test_rise_tells_networks_apart(tiny: Model) -> None:
         found.append(tensors.decode(answer.saliency[0].values))
     assert np.abs(found[0] - found[1]).max() > 0.01
     # Both logits of each masked image add up to zero, so both probabilities add up to one: the mean of the masks.
-    from ouzel.saliency.rise import Rise
+    from ouzel.saliency.methods.rise import Rise
 
     masks = Rise(masks=32)._masks(torch.zeros(1, 3, 32, 32))
     mean = sum(next(masks) for _ in range(32)).numpy() / (32 * 0.5)  # type: ignore[union-attr]

@@ -191,7 +191,7 @@ def _killed(folder: Path, step: str) -> None:
     """Publish, and die right before or after a step."""
     import pathlib
 
-    from ouzel import durable
+    from ouzel import durable_files
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), 9)
@@ -199,7 +199,7 @@ def _killed(folder: Path, step: str) -> None:
     if step == "chmod":
         pathlib.Path.chmod = die
     else:
-        setattr(durable, step, die)
+        setattr(durable_files, step, die)
     ModelStore(folder).publish("tuned", tuned(), "job")
 
 

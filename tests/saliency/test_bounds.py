@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument
 from ouzel.saliency import Explainer, Saliency
-from ouzel.saliency import forward as forward_module
+from ouzel.saliency.engine import forward as forward_module
 
 from .nets import Cnn, images, seeded
 from .reference import error

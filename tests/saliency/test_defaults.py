@@ -8,7 +8,7 @@ from torch import nn
 
 from ouzel.errors import InvalidArgument
 from ouzel.saliency import Explainer, Saliency
-from ouzel.saliency.occlusion import Occlusion
+from ouzel.saliency.methods.occlusion import Occlusion
 
 from .nets import Cnn, images, seeded
 

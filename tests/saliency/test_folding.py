@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ouzel.saliency import Explainer, Saliency
-from ouzel.saliency.folding import fold
+from ouzel.saliency.engine.folding import fold
 
 from . import reference
 from .nets import CLASSES, Cnn, images, seeded

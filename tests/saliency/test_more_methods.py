@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ouzel.saliency import METHODS, Explainer, Saliency
 from ouzel.saliency.baselines import blurred
-from ouzel.saliency.integrated_gradients import quadrature
-from ouzel.saliency.rise import Rise
+from ouzel.saliency.methods.integrated_gradients import quadrature
+from ouzel.saliency.methods.rise import Rise
 
 from .nets import CLASSES, Cnn, images, seeded
 from .reference import error

@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from ouzel.serving import Ports, processes, supervision
+from ouzel.serving import Ports, processes
 from ouzel.serving.options import HOST
+from ouzel.serving.supervision import journal
 from ouzel_protos.local import read_serving, read_worker, token
 from support.services import Ouzel, arguments, lasting, write_archive
 
@@ -68,7 +69,7 @@ def test_options_from_the_environment(ouzel: Ouzel, store: Path, monkeypatch: py
 
 def recorded(ouzel: Ouzel) -> dict[str, int]:
     """Process ids of the parts, by name, as far as they are recorded."""
-    watch, serving, worker = supervision.read(ouzel.state), read_serving(ouzel.state), read_worker(ouzel.state)
+    watch, serving, worker = journal.read(ouzel.state), read_serving(ouzel.state), read_worker(ouzel.state)
     found = {"supervisor": watch and watch.pid, "torchserve": serving and serving["pid"]}
     return {name: pid for name, pid in {**found, "worker": worker and worker["pid"]}.items() if pid}
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ouzel.serving import fork, forking
+from ouzel.serving.forking import launcher, shim
 
-pytestmark = pytest.mark.skipif(not forking.supported(), reason="workers are forked on Linux only")
+pytestmark = pytest.mark.skipif(not launcher.supported(), reason="workers are forked on Linux only")
 
 _WORKER = """
 import json, os, sys, time
@@ -33,20 +33,20 @@ sys.stderr.write("said\\n")
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a run whose zygote imports one small module."""
-    monkeypatch.setattr(forking, "_MODULES", ("no_such_module", "colorsys"))
+    monkeypatch.setattr(launcher, "_MODULES", ("no_such_module", "colorsys"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "beside.py").write_text("")
-    with forking.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}):
+    with launcher.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}):
         yield tmp_path
 
 
-def start(run: Path, body: str = "", name: str = fork.WORKER) -> subprocess.Popen[str]:
+def start(run: Path, body: str = "", name: str = shim.WORKER) -> subprocess.Popen[str]:
     """A worker, as TorchServe starts it."""
     script = run / name
     script.write_text(_WORKER + body)
     environment = {key: value for key, value in os.environ.items() if key != "OTHER"}
     return subprocess.Popen(
-        [forking.interpreter(run), "-u", str(script), "--sock-type", "unix"],
+        [launcher.interpreter(run), "-u", str(script), "--sock-type", "unix"],
         cwd=run / "model",
         env=environment | {"GIVEN": "é and \n", "PYTHONPATH": f"{run}/model"},
         stdout=subprocess.PIPE,
@@ -94,7 +94,7 @@ def test_a_worker_is_what_an_interpreter_would_have_made_it(run: Path) -> None:
     }
     assert {key: found[key] for key in expected} == expected
     assert found["files"] == ["0", "1", "2"]
-    assert "no_such_module cannot be imported" in (run / forking.LOG).read_text()
+    assert "no_such_module cannot be imported" in (run / launcher.LOG).read_text()
 
 
 def test_other_programs_are_not_forked(run: Path) -> None:
@@ -129,10 +129,10 @@ def test_a_killed_zygote_takes_its_workers_along_and_later_ones_start_by_themsel
 def test_the_zygote_outlives_a_request_to_stop_and_ends_with_torchserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forking, "_MODULES", ())
+    monkeypatch.setattr(launcher, "_MODULES", ())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "beside.py").write_text("")
-    with forking.zygote(tmp_path, dict(os.environ)) as held:
+    with launcher.zygote(tmp_path, dict(os.environ)) as held:
         torchserve = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=held)
     process = start(tmp_path, "time.sleep(60)")
     worker = said(process)["pid"]

@@ -11,8 +11,8 @@ from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.serving import loading
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.loading import Loading, Tell
-from ouzel.serving.management import Settings
-from ouzel.serving.store import Archive
+from ouzel.torchserve.archives import Archive
+from ouzel.torchserve.management import Settings
 
 
 class Terminal(io.StringIO):

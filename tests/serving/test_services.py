@@ -12,20 +12,11 @@ import psutil
 import pytest
 
 from ouzel import serving
-from ouzel.serving import (
-    AlreadyRunning,
-    Ports,
-    RunningServing,
-    ServingOptions,
-    StartFailed,
-    loading,
-    management,
-    processes,
-    rest,
-)
-from ouzel.serving.management import Settings
+from ouzel.serving import AlreadyRunning, Ports, RunningServing, ServingOptions, StartFailed, loading, processes
 from ouzel.serving.options import HOST
-from ouzel.serving.store import Archive
+from ouzel.torchserve import management, rest
+from ouzel.torchserve.archives import Archive
+from ouzel.torchserve.management import Settings
 from ouzel_protos.local import read_serving, token
 from support.services import lasting, write_archive
 

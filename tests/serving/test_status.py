@@ -10,11 +10,12 @@ import psutil
 import pytest
 
 from ouzel import serving
-from ouzel.serving import Ports, ServingOptions, folder, health, supervision
-from ouzel.serving.remembered import read, write
-from ouzel.serving.status import Part, State, status
-from ouzel.serving.supervision import Restarts, Supervision
-from ouzel_protos.local import Serving
+from ouzel.serving import Ports, ServingOptions, state_folder
+from ouzel.serving.saved_options import read, write
+from ouzel.serving.supervision import health, journal
+from ouzel.serving.supervision.journal import Restarts, Supervision
+from ouzel.serving.supervision.status import Part, State, status
+from ouzel_protos.local import OPTIONS, Serving
 
 
 def nobody(state: Path) -> Serving:
@@ -35,14 +36,14 @@ def nobody(state: Path) -> Serving:
 
 def watched(state: Path, **parts: Restarts) -> None:
     """A record that this very process is the supervisor."""
-    supervision.write(state, Supervision(os.getpid(), psutil.Process().create_time(), 60.0, parts))
+    journal.write(state, Supervision(os.getpid(), psutil.Process().create_time(), 60.0, parts))
 
 
 def test_nothing_runs_whatever_is_recorded(tmp_path: Path) -> None:
     assert status(tmp_path) is None
     write(ServingOptions(state=tmp_path, worker=True))
-    folder.record(tmp_path, nobody(tmp_path))
-    supervision.write(tmp_path, Supervision(os.getpid(), 1.0, 60.0, {}))
+    state_folder.record(tmp_path, nobody(tmp_path))
+    journal.write(tmp_path, Supervision(os.getpid(), 1.0, 60.0, {}))
     assert status(tmp_path) is None
 
 
@@ -80,11 +81,11 @@ def test_options_are_read_back(tmp_path: Path) -> None:
     )
     write(options)
     assert read(tmp_path) == options
-    known = folder.read(tmp_path, folder.OPTIONS)
+    known = state_folder.read(tmp_path, OPTIONS)
     assert known is not None
-    folder.write(tmp_path, folder.OPTIONS, known | {"of another version": 1})
+    state_folder.write(tmp_path, OPTIONS, known | {"of another version": 1})
     assert read(tmp_path) == options
-    folder.write(tmp_path, folder.OPTIONS, known | {"ports": {"rest": 0}})
+    state_folder.write(tmp_path, OPTIONS, known | {"ports": {"rest": 0}})
     assert read(tmp_path) is None
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ouzel.serving import StartFailed, supervision
-from ouzel.serving.supervision import Restarts, Supervision
-from ouzel.serving.supervisor import Keeper, Part, Patience, supervising
+from ouzel.serving import StartFailed
+from ouzel.serving.supervision import journal
+from ouzel.serving.supervision.journal import Restarts, Supervision
+from ouzel.serving.supervision.supervisor import Keeper, Part, Patience, supervising
 from ouzel_protos.local import SUPERVISOR
 
 FAST = Patience(look=0.01, ask=0.01, answer=0.01, hung_after=0.2, busy=1000, longest=0.04, healthy=60)
@@ -141,23 +142,23 @@ def test_what_computes_is_not_taken_for_hung(kept) -> None:
 
 def test_the_record_tells_others(tmp_path: Path) -> None:
     fake = Fake()
-    assert supervision.read(tmp_path) is None
+    assert journal.read(tmp_path) is None
     with supervising(tmp_path, [fake.part], FAST):
-        found = supervision.read(tmp_path)
+        found = journal.read(tmp_path)
         assert found is not None
         assert (found.pid, found.alive, found.parts) == (os.getpid(), True, {"part": Restarts()})
         fake.pid, fake.failures = None, 1
-        until(lambda: supervision.read(tmp_path).parts["part"].restarts == 1)  # type: ignore[union-attr]
-        assert signal.getsignal(supervision.NUDGE) not in (signal.SIG_DFL, None)
-    assert supervision.read(tmp_path) is None
+        until(lambda: journal.read(tmp_path).parts["part"].restarts == 1)  # type: ignore[union-attr]
+        assert signal.getsignal(journal.NUDGE) not in (signal.SIG_DFL, None)
+    assert journal.read(tmp_path) is None
     assert not any(thread.name.startswith("keeper") for thread in threading.enumerate())
 
 
 def test_a_record_whose_process_is_gone(tmp_path: Path) -> None:
-    supervision.write(tmp_path, Supervision(os.getpid(), 1.0, 60.0, {}))
-    found = supervision.read(tmp_path)
+    journal.write(tmp_path, Supervision(os.getpid(), 1.0, 60.0, {}))
+    found = journal.read(tmp_path)
     assert found is not None
     assert not found.alive
-    assert not supervision.end(tmp_path)
+    assert not journal.end(tmp_path)
     (tmp_path / SUPERVISOR).write_text("{}")
-    assert supervision.read(tmp_path) is None
+    assert journal.read(tmp_path) is None

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from ouzel.serving import Ports, fork, processes, supervision, zygote
+from ouzel.serving import Ports, processes
+from ouzel.serving.forking import shim, zygote
+from ouzel.serving.supervision import journal
 from ouzel_protos.local import read_serving
 
 _HANDLER = """
@@ -62,7 +64,7 @@ def lasting(state: Path) -> list[psutil.Process]:
     found = []
     for process in processes.belonging_to(state):
         words = process.cmdline()
-        if process.name() != zygote.NAME and fork.__file__ not in words and "ouzel.worker.describe" not in words:
+        if process.name() != zygote.NAME and shim.__file__ not in words and "ouzel.worker.describe" not in words:
             found.append(process)
     return found
 
@@ -103,7 +105,7 @@ class Ouzel:
 
     def watched(self) -> bool:
         """Ready, and supervised."""
-        return supervision.read(self.state) is not None
+        return journal.read(self.state) is not None
 
     @staticmethod
     def _command(words: Sequence[str]) -> list[str]:

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 from ouzel import maximize
-from ouzel.audit import shipped
 from ouzel.errors import InvalidArgument, NotFound, OuzelError
 from ouzel.models import Model
+from ouzel.trust import shipped
 from ouzel.worker import requests, state_file
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalogue import Budget, Catalogue

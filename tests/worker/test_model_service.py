@@ -19,7 +19,8 @@ from ouzel import models, serving
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.models import archive
 from ouzel.models.store import ModelStore
-from ouzel.serving import Ports, RunningServing, ServingOptions, publication, rest
+from ouzel.serving import Ports, RunningServing, ServingOptions
+from ouzel.torchserve import publication, rest
 from ouzel.worker.catalogue import Catalogue
 from ouzel.worker.options import WorkerOptions
 from ouzel_protos.v1 import explain_pb2

@@ -13,8 +13,8 @@ import pytest
 
 from ouzel.errors import InvalidArgument
 from ouzel.models.store import Entry, ModelStore
-from ouzel.serving import publication
-from ouzel.serving.publication import PublicationFailed, Server, ServerUnreachable
+from ouzel.torchserve import publication
+from ouzel.torchserve.publication import PublicationFailed, Server, ServerUnreachable
 from ouzel.worker import publishing
 from ouzel.worker.run import failure_of
 from ouzel.worker.work import Stopped, Work

@@ -84,7 +84,7 @@ def _images(folder: Path | None, model: Model) -> Iterator[tuple[str, Tensor]]:
     """(C, H, W) in [0, 1], as the model sees them."""
     import torch
 
-    from ouzel.audit import each_of_folder, shipped
+    from ouzel.trust import each_of_folder, shipped
 
     source = shipped(model.preprocessing) if folder is None else each_of_folder(folder, model.preprocessing)
     mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
@@ -100,8 +100,8 @@ def _done(
 ) -> Done:
     """searched: what was found, the images in it by name, and how many were looked at."""
     from ouzel import pages
-    from ouzel.audit import whole
     from ouzel.maximize import gallery, report
+    from ouzel.trust import whole
 
     found, images, seen = searched
     folder = work.datasets[spec.dataset] if spec.dataset else None

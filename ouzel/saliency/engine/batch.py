@@ -1,0 +1,153 @@
+"""A batch between its prediction and its explanations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import torch.nn.functional as F
+
+from ouzel.errors import FailedPrecondition, OuzelError
+from ouzel.saliency.engine.forward import Forward, ForwardRows
+from ouzel.saliency.method import Method
+from ouzel.saliency.reductions import REDUCTIONS
+from ouzel.saliency.results import SaliencyMap
+from ouzel.saliency.targets import Rank, ResolvedTarget, resolve
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One map of one row. request: place among the row's requests, for errors; equal wishes differ in it."""
+
+    row: int
+    method: Method
+    target: Rank | ResolvedTarget
+    reduction: str
+    request: int = field(default=0, compare=False)
+
+    def resolved(self, ranking: Sequence[int]) -> Wish:
+        """The wish with its target's class known; ranking: class indices, best first."""
+        return replace(self, target=resolve(self.target, ranking))
+
+
+class Batch:
+    """A batch that has been predicted and can be explained."""
+
+    def __init__(self, forward: Forward, wishes: list[list[Wish]]) -> None:
+        self._forward = forward
+        self._wishes = wishes
+        self.logits = forward.logits
+
+    def explain(
+        self, keep: Sequence[bool] | None = None, deadlines: Sequence[float | None] | None = None
+    ) -> list[list[SaliencyMap] | OuzelError]:
+        """Per row its maps in the order asked for, or the error that stands in their way, such as logits or a map that
+        are not finite. It can be called once.
+
+        keep: rows whose maps are wanted after all, now that the prediction is known; the others get none. deadlines:
+        when each row's caller stops waiting, on the clock of `time.monotonic`; methods of many passes stop when nobody
+        waits any more, and answer DeadlineExceeded.
+        """
+        rows = [row if keep is None or keep[number] else [] for number, row in enumerate(self._wishes)]
+        ranking = self._forward.logits.argsort(dim=1, descending=True, stable=True).tolist()
+        groups: dict[tuple[Method, str], list[Wish]] = {}
+        for wish in (wish for row in rows for wish in row):
+            groups.setdefault((wish.method, wish.reduction), []).append(wish.resolved(ranking[wish.row]))
+        answers = self._answer(groups, deadlines or [None] * len(rows))
+        self._forward.release()
+        del self._forward
+        finite = self.logits.isfinite().all(dim=1).tolist()
+        return [
+            self._collect(row, ranking[number], answers) if finite[number] else _no_answer()
+            for number, row in enumerate(rows)
+        ]
+
+    def _answer(
+        self, groups: dict[tuple[Method, str], list[Wish]], deadlines: Sequence[float | None]
+    ) -> dict[Wish, SaliencyMap | OuzelError]:
+        answers: dict[Wish, SaliencyMap | OuzelError] = {}
+        ready: list[tuple[ForwardRows, Method, str, list[Wish]]] = []
+        for (method, reduction), wishes in groups.items():
+            unique = list(dict.fromkeys(wishes))
+            try:
+                for want in method.wants():
+                    self._forward.check(want)
+            except OuzelError as error:
+                answers.update(dict.fromkeys(unique, error))
+                continue
+            targets = tuple(wish.target for wish in unique)
+            numbers = [wish.row for wish in unique]
+            deadline = _last([deadlines[number] for number in numbers])
+            rows = ForwardRows(self._forward, numbers, targets, method.wants(), deadline)  # type: ignore[arg-type]
+            ready.append((rows, method, reduction, unique))
+        self._forward.differentiate(demand for rows, *_ in ready for demand in rows.demands())
+        for rows, method, reduction, wishes in ready:
+            try:
+                maps = maps_of(rows, method, reduction)
+            except OuzelError as error:
+                answers.update(dict.fromkeys(wishes, error))
+            else:
+                answers.update((wish, _finite(one)) for wish, one in zip(wishes, maps, strict=True))
+        return answers
+
+    def _collect(
+        self, row: list[Wish], ranking: Sequence[int], answers: Mapping[Wish, SaliencyMap | OuzelError]
+    ) -> list[SaliencyMap] | OuzelError:
+        maps = []
+        for wish in row:
+            answer = answers[wish.resolved(ranking)]
+            if isinstance(answer, OuzelError):
+                return located(answer, wish.request)
+            maps.append(answer)
+        return maps
+
+
+def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyMap]:
+    """What the method says of its rows, at the size of the input, with what goes with it."""
+    attribution = method.attribute(rows)
+    values = attribution.values.detach()
+    if values.ndim == 4:
+        values = REDUCTIONS[reduction](values)
+    else:  # a layer's map, at the layer's resolution
+        size = rows.forward.x.shape[-2:]
+        values = F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    values = values.contiguous()
+    parameters = {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
+    return [
+        SaliencyMap(
+            method=method.name,
+            target=target,
+            values=values[number],
+            reduction=reduction,
+            rectified=attribution.rectified,
+            caveats=method.caveats + attribution.caveats,
+            parameters=parameters,
+            measures={name: float(figures[number]) for name, figures in attribution.measures.items()},
+        )
+        for number, target in enumerate(rows.targets)
+    ]
+
+
+def _finite(one: SaliencyMap) -> SaliencyMap | OuzelError:
+    """The map, or the error that stands for it."""
+    if one.values.isfinite().all() and all(map(math.isfinite, one.measures.values())):
+        return one
+    return FailedPrecondition(
+        f"method: {one.method} gives values that are not finite for this image; the network's precision may not reach",
+        field="method",
+    )
+
+
+def _no_answer() -> OuzelError:
+    return FailedPrecondition("model: its answer for this image has values that are not finite", field="model")
+
+
+def _last(deadlines: Sequence[float | None]) -> float | None:
+    given = [deadline for deadline in deadlines if deadline is not None]
+    return max(given) if len(given) == len(deadlines) else None
+
+
+def located(error: OuzelError, request: int) -> OuzelError:
+    """The same error, which now names the request at fault."""
+    return type(error)(f"saliency[{request}].{error}", field=f"saliency[{request}].{error.field}")

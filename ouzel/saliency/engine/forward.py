@@ -1,0 +1,224 @@
+"""One forward pass and the few backward passes over its graph that several methods and targets share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ouzel import models
+from ouzel.errors import DeadlineExceeded, FailedPrecondition
+from ouzel.saliency.engine.prepare import Prepared
+from ouzel.saliency.engine.rectifiers import Rectifiers
+from ouzel.saliency.method import Facts, Rule, Want
+from ouzel.saliency.targets import ResolvedTarget, cotangent
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One row's wish for one gradient."""
+
+    row: int
+    target: ResolvedTarget
+    want: Want
+
+
+@dataclass
+class Forward:
+    """A forward pass whose graph is kept until `release`, or no graph if nothing is `wanted`.
+
+    x: (B, C, H, W). After construction `logits` is (B, K), detached.
+    """
+
+    prepared: Prepared
+    x: Tensor
+    wanted: Iterable[Want]
+    logits: Tensor = field(init=False)
+    rectifiers: Rectifiers = field(init=False)
+
+    @torch.inference_mode(False)
+    def __post_init__(self) -> None:
+        wanted = frozenset(self.wanted)
+        rules = {want.rule for want in wanted}
+        self.rectifiers = Rectifiers(smooth="smooth" in rules)
+        self._gradients: dict[Demand, Tensor | None] = {}
+        x = self.x.clone() if self.x.is_inference() else self.x.detach()
+        taps = self.prepared.taps
+        layers = sorted({want.layer for want in wanted if want.layer is not None})
+        of_input = any(want.layer is None for want in wanted)
+        # Where only layers are asked for, nothing before them needs a graph.
+        begin = bool(layers) and not of_input and taps.reached(layers)
+        x = x.contiguous(memory_format=self.prepared.memory_format)
+        self._input = x.requires_grad_(bool(wanted) and not begin)
+        with torch.set_grad_enabled(bool(wanted)):
+            # An in-place first layer may not write into the caller's tensor, nor into a leaf of the graph.
+            entry = self._input.clone(memory_format=torch.preserve_format)
+            with taps.recording(layers, begin=begin) as record, self.rectifiers if rules - {"plain"} else nullcontext():
+                self._output = self.prepared.network(entry)
+        self._record = record
+        self.logits = self._output.detach()
+
+    def check(self, want: Want) -> None:
+        """Raises FailedPrecondition if the pass did not reach what is wanted."""
+        if want.layer is not None and not self._output_of(want.layer).requires_grad:
+            raise FailedPrecondition(f"layer: the image does not reach {want.layer!r}", field="layer")
+        if not self._output.requires_grad:
+            raise FailedPrecondition("method: the model's answer does not depend on the image", field="method")
+        if want.layer is not None:
+            self.layout(want.layer)
+
+    def layout(self, layer: str) -> models.Layout:
+        """Raises InvalidArgument for a layer without maps of the image."""
+        return self.prepared.layouts.of(layer, self.x)
+
+    def activation(self, layer: str) -> Tensor:
+        """(B, c, h, w) output of a layer as maps, detached."""
+        return self.layout(layer).maps(self._output_of(layer).detach())
+
+    def _output_of(self, layer: str) -> Tensor:
+        """Raises FailedPrecondition if it has no row per image."""
+        output = self._record.get(layer)
+        if output is None or output.ndim == 0 or len(output) != len(self.x):
+            raise FailedPrecondition(
+                f"layer: {layer!r} gives no tensor with a row per image in the model's forward pass", field="layer"
+            )
+        return output
+
+    @torch.inference_mode(False)
+    def differentiate(self, demands: Iterable[Demand]) -> None:
+        """Run as few backward passes as serve all demands, once; `gradient` then answers from memory.
+
+        Rows are independent, so one pass serves one target of every row, for every tensor that is differentiated.
+        """
+        passes = _pack(demands)
+        for number, (rule, rows) in enumerate(passes, 1):
+            self._backward(rule, rows, retain_graph=number < len(passes))
+
+    def _backward(self, rule: Rule, rows: dict[int, list[Demand]], *, retain_graph: bool) -> None:
+        layers = sorted({d.want.layer for demands in rows.values() for d in demands if d.want.layer is not None})
+        of_input = any(d.want.layer is None for demands in rows.values() for d in demands)
+        names: list[str | None] = [*([None] if of_input else []), *layers]
+        inputs = [self._input if name is None else self._output_of(name) for name in names]
+        targets = [rows[row][0].target if row in rows else None for row in range(len(self.x))]
+        self.rectifiers.rule = rule
+        gradients = torch.autograd.grad(
+            self._output, inputs, cotangent(targets, self.logits), retain_graph=retain_graph, allow_unused=True
+        )
+        named = dict(zip(names, gradients, strict=True))
+        for demands in rows.values():
+            for demand in demands:
+                gradient = named[demand.want.layer]
+                self._gradients[demand] = None if gradient is None else gradient[demand.row]
+
+    def gradient(self, demand: Demand) -> Tensor:
+        """Gradient of one row that `differentiate` was asked for, of a layer as maps (c, h, w).
+
+        Raises FailedPrecondition where there is none.
+        """
+        gradient = self._gradients[demand]
+        if gradient is None:
+            layer = demand.want.layer
+            where, name = ("method", "the image") if layer is None else ("layer", repr(layer))
+            raise FailedPrecondition(f"{where}: the model's answer does not depend on {name}", field=where)
+        if demand.want.layer is None:
+            return gradient
+        maps = self.layout(demand.want.layer).maps(gradient[None])[0]
+        if not maps.any() and gradient.any():
+            raise FailedPrecondition(
+                f"layer: the model's answer depends on {demand.want.layer!r} through its class token alone, which has "
+                "no place in the image; name an earlier layer",
+                field="layer",
+            )
+        return maps
+
+    def release(self) -> None:
+        """Let the graph go; what was computed stays."""
+        self._record = {layer: output if output is None else output.detach() for layer, output in self._record.items()}
+        self._output = self.logits
+
+
+def _pack(demands: Iterable[Demand]) -> list[tuple[Rule, dict[int, list[Demand]]]]:
+    """Group demands into passes: per rule, the k-th pass serves the k-th distinct target of each row."""
+    by_rule: dict[Rule, dict[int, dict[ResolvedTarget, list[Demand]]]] = {}
+    for demand in dict.fromkeys(demands):
+        rows = by_rule.setdefault(demand.want.rule, {})
+        rows.setdefault(demand.row, {}).setdefault(demand.target, []).append(demand)
+    passes: list[tuple[Rule, dict[int, list[Demand]]]] = []
+    for rule, rows in by_rule.items():
+        depth = max(len(targets) for targets in rows.values())
+        passes += [
+            (rule, {row: list(targets.values())[k] for row, targets in rows.items() if k < len(targets)})
+            for k in range(depth)
+        ]
+    return passes
+
+
+@dataclass(frozen=True)
+class ForwardRows:
+    """`method.Rows` over one forward pass: row numbers of the batch, with one target each.
+
+    deadline: of further passes, on the clock of `time.monotonic`.
+    """
+
+    forward: Forward
+    numbers: Sequence[int]
+    targets: tuple[ResolvedTarget, ...]
+    wants: tuple[Want, ...]
+    deadline: float | None = None
+
+    @property
+    def x(self) -> Tensor:
+        return self.forward.x[list(self.numbers)]
+
+    @property
+    def logits(self) -> Tensor:
+        return self.forward.logits[list(self.numbers)]
+
+    @property
+    def rectifiers(self) -> int:
+        return self.forward.rectifiers.count
+
+    @property
+    def smooth_activations(self) -> Mapping[str, int]:
+        return self.forward.rectifiers.smooth_count
+
+    def demands(self) -> list[Demand]:
+        pairs = list(zip(self.numbers, self.targets, strict=True))
+        return [Demand(number, target, want) for number, target in pairs for want in self.wants]
+
+    def gradient(self, want: Want) -> Tensor:
+        pairs = zip(self.numbers, self.targets, strict=True)
+        return torch.stack([self.forward.gradient(Demand(number, target, want)) for number, target in pairs])
+
+    def activation(self, layer: str) -> Tensor:
+        return self.forward.activation(layer)[list(self.numbers)]
+
+    @property
+    def facts(self) -> Facts:
+        return self.forward.prepared.facts
+
+    def score(self) -> Tensor:
+        return (self.logits * cotangent(self.targets, self.logits)).sum(dim=1)
+
+    def probability(self) -> Tensor:
+        return (models.probabilities(self.logits) * cotangent(self.targets, self.logits)).sum(dim=1)
+
+    def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> ForwardRows:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise DeadlineExceeded("the time that the caller gave is over; the work was stopped")
+        targets = self.targets * (len(x) // len(self.targets))
+        wants = self.wants if wants is None else wants
+        forward = Forward(self.forward.prepared, x, wants)
+        rows = ForwardRows(forward, range(len(x)), targets, wants, self.deadline)
+        forward.differentiate(rows.demands())
+        forward.release()
+        return rows
+
+    def blocks(self, wants: tuple[Want, ...] | None = None) -> int:
+        wants = self.wants if wants is None else wants
+        rules = {want.rule for want in wants}
+        return max(1, self.forward.prepared.rows_per_pass(rules) // len(self.targets))

@@ -1,0 +1,48 @@
+"""Where layers keep their channels, and where their places of the image: found once per layer and size of input."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor, nn
+
+from ouzel import models
+from ouzel.errors import InvalidArgument
+from ouzel.saliency.engine.taps import Taps
+
+
+class Layouts:
+    """Of the layers of one network. Safe to share between threads."""
+
+    def __init__(self, network: nn.Module, taps: Taps, memory_format: torch.memory_format) -> None:
+        self._network, self._taps, self._format = network, taps, memory_format
+        self._found: dict[tuple[str, torch.Size], models.Layout | tuple[int, ...]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, layer: str, x: Tensor) -> models.Layout:
+        """x: (B, C, H, W), of which one image is put through the network if need be.
+
+        Raises InvalidArgument for a layer whose output cannot be told to be maps of the image.
+        """
+        key = layer, x.shape[1:]
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = self._look(layer, x)
+            found = self._found[key]
+        if not isinstance(found, models.Layout):
+            raise InvalidArgument(
+                f"layer: {layer!r} gives shape {found} per image, in which no places of the image are found; "
+                "needs (c, h, w), (h, w, c) or tokens of the whole image",
+                field="layer",
+            )
+        return found
+
+    @torch.no_grad()
+    def _look(self, layer: str, x: Tensor) -> models.Layout | tuple[int, ...]:
+        image = x[:1].clone(memory_format=self._format)
+        with models.Tracker(image), self._taps.recording([layer]) as record:
+            self._network(image)
+        output = record[layer]
+        assert output is not None, "a layer that the pass does not reach was refused before"
+        return models.Tracker.layout(output) or tuple(output.shape[1:])

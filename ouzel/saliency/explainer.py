@@ -1,0 +1,183 @@
+"""The one-pass engine: one forward for the whole batch, and as few backward passes as all its rows' wishes need."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ouzel import models
+from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.saliency.engine.batch import Batch, Wish, located
+from ouzel.saliency.engine.forward import Forward
+from ouzel.saliency.engine.prepare import Colours, Prepared, prepare
+from ouzel.saliency.method import Method
+from ouzel.saliency.request import Saliency
+from ouzel.saliency.results import Explanation, stack
+from ouzel.saliency.targets import Top, expand
+
+
+class Explainer:
+    """Predicts and explains with one network. Safe to share between threads.
+
+    model: an `ouzel.models.Model` or any `nn.Module` that maps (B, C, H, W) to logits (B, K). The explainer works on
+    its own copy, in eval mode, frozen, with BatchNorms folded, in the memory format that is faster on this machine; the
+    preparation takes seconds and happens at construction for a Model, at the first call otherwise.
+
+    memory_bytes: what methods of many passes (integrated gradients, noise, masks) may take at a time; None is a share
+    of the device's memory. known_formats: a folder in which the faster memory format is remembered, by the network's
+    layers, its input and the device, for other processes too. With a plain module, black is taken to be 0 and white 1
+    in every channel of its input.
+    """
+
+    def __init__(
+        self, model: nn.Module | models.Model, *, memory_bytes: int | None = None, known_formats: Path | None = None
+    ) -> None:
+        if memory_bytes is not None and memory_bytes < 1:
+            raise InvalidArgument(f"memory_bytes: {memory_bytes} is less than 1", field="memory_bytes")
+        self._memory_bytes, self._known_formats = memory_bytes, known_formats
+        self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
+        self._network = model if isinstance(model, nn.Module) else model.network
+        self.labels: tuple[str, ...] = () if isinstance(model, nn.Module) else model.labels
+        parameter = next((p for p in self._network.parameters() if p.is_floating_point()), None)
+        self.device = parameter.device if parameter is not None else torch.device("cpu")
+        self.dtype = parameter.dtype if parameter is not None else torch.float32
+        self._lock = threading.Lock()
+        self._prepared: Prepared | None = None
+        self._taken: set[torch.Size] = set()  # shapes of inputs that went through
+        if not isinstance(model, nn.Module):
+            self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
+
+    def prepare(self, example: Tensor) -> Prepared:
+        """Freeze, fold and tune, once. example: (C, H, W), any input the model takes. Raises FailedPrecondition."""
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = prepare(
+                    self._network,
+                    example.to(self.device, self.dtype),
+                    colours=self._colours(len(example)),
+                    memory_bytes=self._memory_bytes,
+                    known_formats=self._known_formats,
+                )
+            return self._prepared
+
+    def _colours(self, channels: int) -> Colours:
+        if self._preprocessing is None:
+            return (0.0,) * channels, (1.0,) * channels
+        pairs = list(zip(self._preprocessing.mean, self._preprocessing.std, strict=True))
+        return tuple((0 - mean) / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
+
+    def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
+        """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
+        _check_input(x)
+        if not x.isfinite().all():
+            raise InvalidArgument("x: has values that are not finite", field="x")
+        rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
+        batch = self.forward(x, rows)
+        answers = []
+        for answer in batch.explain():
+            if isinstance(answer, OuzelError):
+                raise answer
+            answers.append(answer)
+        return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
+
+    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
+        """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
+
+        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request, or a
+        size that the network does not take.
+        """
+        _check_input(x)
+        if len(rows) != len(x):
+            raise InvalidArgument(f"rows: requests for {len(rows)} rows, x has {len(x)}", field="rows")
+        with self._sizes_told(x):
+            prepared = self.prepare(x[0])
+        height, width = x.shape[2:]
+        wishes = [
+            [replace(_sized(wish, height, width), row=row) for wish in self.check(requests)]
+            for row, requests in enumerate(rows)
+        ]
+        wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
+        with self._sizes_told(x):
+            forward = Forward(prepared, x.to(self.device, self.dtype), wanted)
+        self._taken.add(x.shape[1:])
+        return Batch(forward, wishes)
+
+    @contextmanager
+    def _sizes_told(self, x: Tensor) -> Iterator[None]:
+        """What the network raises for an input of a size that it does not take becomes an InvalidArgument."""
+        try:
+            yield
+        except models.REFUSALS as error:
+            if x.shape[1:] in self._taken:  # then it is something else
+                raise
+            own = None if self._preprocessing is None else self._preprocessing.input_size
+            network = models.own_copy(self._network, share=True)
+            shape = (x.shape[1], x.shape[2], x.shape[3])
+            raise models.wrong_size(error, network, shape, "x", own=own) from error
+
+    def check(self, requests: Sequence[Saliency]) -> list[Wish]:
+        """Check one row's requests against the model. Raises an OuzelError whose field names the request."""
+        assert self._prepared is not None, "prepare() comes first"
+        wishes = []
+        for number, request in enumerate(requests):
+            try:
+                method = _bind(request.method, self._prepared)
+                targets = expand(request.target, self._prepared.classes, self.labels)  # type: ignore[arg-type]
+            except OuzelError as error:
+                raise located(error, number) from None
+            wishes += [Wish(0, method, target, request.reduction, number) for target in targets]
+        return wishes
+
+    def passes(self, requests: Sequence[Saliency], height: int, width: int) -> int:
+        """Forward and backward passes per image that the requests cost, at most."""
+        wishes = [_sized(wish, height, width) for wish in self.check(requests)]
+        shared = {(want.rule, wish.target) for wish in wishes for want in wish.method.wants()}
+        return 1 + len(shared) + sum(wish.method.cost(height, width) for wish in wishes)
+
+
+def _bind(method: Method, prepared: Prepared) -> Method:
+    """The method with the model's defaults, checked against the model."""
+    method = method.bind(prepared.facts)
+    for want in method.wants():
+        if want.layer is not None:
+            prepared.taps.check(want.layer)
+        if want.rule != "plain" and prepared.scripted:
+            raise FailedPrecondition(
+                f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the original "
+                "nn.Module instead",
+                field="method",
+            )
+    return method
+
+
+def _sized(wish: Wish, height: int, width: int) -> Wish:
+    """The wish with the defaults of its method that depend on the size of the input."""
+    try:
+        return replace(wish, method=wish.method.sized(height, width))
+    except OuzelError as error:
+        raise located(error, wish.request) from None
+
+
+def _check_input(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise InvalidArgument(f"x: a {type(x).__name__} is no tensor", field="x")
+    if x.ndim != 4 or x.numel() == 0:
+        raise InvalidArgument(f"x: shape {tuple(x.shape)} is not (batch, channels, height, width)", field="x")
+
+
+def _for_row(request: Saliency, row: int, rows: int) -> Saliency:
+    """The request as this row sees it, where targets are given per row."""
+    targets = request.target
+    if not isinstance(targets, tuple):
+        return request
+    if len(targets) != rows:
+        raise InvalidArgument(f"target: {len(targets)} targets for {rows} rows", field="target")
+    if any(isinstance(target, Top) for target in targets) and any(target != targets[0] for target in targets):
+        raise InvalidArgument("target: Top gives each row as many maps, so all rows need the same", field="target")
+    return request.with_target(targets[row])

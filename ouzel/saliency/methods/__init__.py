@@ -1,0 +1,1 @@
+"""The saliency methods, one per file."""

@@ -1,0 +1,33 @@
+"""Guided Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391): the guided gradient where Grad-CAM looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from ouzel.saliency.method import Attribution, Rows, Want
+from ouzel.saliency.methods.grad_cam import GradCam
+from ouzel.saliency.methods.guided import Guided
+
+
+@dataclass(frozen=True)
+class GuidedGradCam(GradCam):
+    """layer: as of Grad-CAM. variant: as of guided."""
+
+    variant: str = "rectifiers"
+    name: ClassVar[str] = "guided_grad_cam"
+    caveats: ClassVar[tuple[str, ...]] = Guided.caveats
+
+    def __post_init__(self) -> None:
+        Guided(self.variant)  # checks it
+
+    def wants(self) -> tuple[Want, ...]:
+        return (*Guided(self.variant).wants(), *super().wants())
+
+    def attribute(self, rows: Rows) -> Attribution:
+        guided = Guided(self.variant).attribute(rows)
+        size = guided.values.shape[-2:]
+        cam = F.interpolate(self.layer_map(rows)[:, None], size=size, mode="bilinear", align_corners=False)
+        return replace(guided, values=guided.values * cam)

@@ -1,0 +1,82 @@
+"""SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825): the mean of another method's maps under noise on the image.
+
+What is averaged are signed values per channel; the reduction comes last. Every image gets the same noise, drawn from
+the seed, so that its map does not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ouzel.errors import InvalidArgument
+from ouzel.saliency.method import Attribution, Facts, Method, Rows
+from ouzel.saliency.methods.gradient import Gradient
+from ouzel.saliency.methods.guided import Guided
+from ouzel.saliency.methods.integrated_gradients import IntegratedGradients
+
+OF: dict[str, Method] = {
+    "gradient": Gradient(),
+    "guided": Guided(),
+    "guided_smooth": Guided("smooth"),
+    "integrated_gradients": IntegratedGradients(steps=8),
+}
+
+
+@dataclass(frozen=True)
+class SmoothGrad(Method):
+    """samples: noisy images, 1 to 512. noise: standard deviation as a share of the range from black to white, above 0
+    and up to 1. seed: of the noise. of: the method that is averaged, one of OF.
+    """
+
+    samples: int = 16
+    noise: float = 0.15
+    seed: int = 0
+    of: str = "gradient"
+    name: ClassVar[str] = "smoothgrad"
+    dial: ClassVar[str] = "samples"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.samples <= 512:
+            raise InvalidArgument(
+                f"parameters.samples: {self.samples} is not within 1..512", field="parameters.samples"
+            )
+        if not 0 < self.noise <= 1:
+            raise InvalidArgument(
+                f"parameters.noise: {self.noise} is not above 0 and up to 1", field="parameters.noise"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise InvalidArgument(f"parameters.seed: {self.seed} is not within 0..2^63 - 1", field="parameters.seed")
+        if self.of not in OF:
+            raise InvalidArgument(f"parameters.of: {self.of!r} is not one of {', '.join(OF)}", field="parameters.of")
+
+    @property
+    def caveats(self) -> tuple[str, ...]:  # type: ignore[override]
+        return OF[self.of].caveats
+
+    def cost(self, height: int, width: int) -> int:
+        return self.samples * (2 + OF[self.of].cost(height, width))
+
+    def attribute(self, rows: Rows) -> Attribution:
+        inner = OF[self.of]
+        total = torch.zeros_like(rows.x)
+        size = rows.blocks(inner.wants())
+        noises = self._noises(rows.x, rows.facts)
+        for start in range(0, self.samples, size):
+            count = min(size, self.samples - start)
+            noisy = torch.cat([rows.x + next(noises) for _ in range(count)])
+            attribution = inner.attribute(rows.at(noisy, inner.wants()))
+            total += attribution.values.reshape(count, *total.shape).sum(dim=0)
+        return replace(attribution, values=total / self.samples, measures={})
+
+    def _noises(self, x: Tensor, facts: Facts) -> Iterator[Tensor]:
+        """(1, C, H, W) each; drawn on the CPU in float32, so that every device and precision sees the same noise."""
+        generator = torch.Generator().manual_seed(self.seed)
+        spread = torch.tensor(facts.white) - torch.tensor(facts.black)
+        scale = (self.noise * spread)[:, None, None]
+        while True:
+            yield (torch.randn(1, *x.shape[1:], generator=generator) * scale).to(x)

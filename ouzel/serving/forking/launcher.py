@@ -1,0 +1,78 @@
+"""Having TorchServe's workers forked from one process that has imported their libraries, where that can be done."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ouzel.serving.forking import shim
+
+logger = logging.getLogger(__name__)
+LOG = "zygote.log"  # in the run's folder
+_SOCKET = "zygote.sock"
+_INTERPRETER = "python"
+_WAITING = 128
+# What the handler needs and what takes long: torch and the libraries of architectures, 400 MiB of each process.
+_MODULES = ("torch", "torchvision.models", "timm", "ouzel.models", "ouzel.explain")
+
+
+def supported() -> bool:
+    """Whether this system's libraries stand a fork; macOS's do not."""
+    return sys.platform == "linux"
+
+
+def interpreter(run: Path) -> Path:
+    """What TorchServe is to start in place of a Python interpreter; `zygote` makes it."""
+    return run / _INTERPRETER if supported() else Path(sys.executable)
+
+
+@contextlib.contextmanager
+def zygote(run: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, ...]]:
+    """Start the process that forks, for the run in folder `run`, where that can be done.
+
+    Yields a file descriptor to pass on: once nobody holds it open any more the process ends, with all that it forked.
+    """
+    if not supported():
+        yield ()
+        return
+    held = _start(run, environment)
+    try:
+        yield (held,)
+    finally:
+        os.close(held)
+
+
+def _start(run: Path, environment: Mapping[str, str]) -> int:
+    script = run / _INTERPRETER
+    words = [sys.executable, "-I", "-S", shim.__file__, str(run / _SOCKET)]
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
+    script.chmod(0o700)
+    reading, writing = os.pipe()
+    try:
+        with (run / LOG).open("wb") as log, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(run / _SOCKET))
+            listener.listen(_WAITING)  # who comes before all is imported waits
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ouzel.serving.forking.zygote", str(listener.fileno()), *_MODULES],
+                pass_fds=[listener.fileno()],
+                # numpy's own threads would start at its import
+                env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=reading,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # as TorchServe: it is stopped in order, not by Ctrl-C
+            )
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    logger.info("started the process that forks workers, %d", process.pid)
+    return writing

@@ -1,0 +1,37 @@
+"""The options of the services that run: whoever starts a part again starts it as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ouzel.errors import OuzelError
+from ouzel.serving import state_folder
+from ouzel.serving.options import Ports, ServingOptions
+from ouzel_protos.local import OPTIONS
+
+
+def write(options: ServingOptions) -> None:
+    """Keep them in the state folder."""
+    values = dataclasses.asdict(options)
+    state_folder.write(options.state, OPTIONS, {key: _plain(value) for key, value in values.items()})
+
+
+def read(state: Path) -> ServingOptions | None:
+    """What was kept; None if nothing was, or nothing that can be used. What another version knew is left out."""
+    found = state_folder.read(state, OPTIONS)
+    if found is None:
+        return None
+    known = {each.name for each in dataclasses.fields(ServingOptions)}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in found.items() if key in known
+    }
+    try:
+        return ServingOptions(**(values | {"state": state, "ports": Ports(**found["ports"])}))
+    except (OuzelError, KeyError, TypeError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,55 @@
+"""What `ouzel up` does where services run already: their supervisor starts at once what is missing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ouzel.serving import processes
+from ouzel.serving.errors import AlreadyRunning, StartFailed
+from ouzel.serving.supervision import journal
+from ouzel.serving.supervision.status import Part, State, status
+
+_MISSING = (State.DOWN, State.RESTARTING)
+_POLL = 0.2
+
+
+def mend(state: Path, timeout: float) -> tuple[Part, ...]:
+    """Have the parts that are missing started; returns them once they serve, none if nothing was missing.
+
+    Raises AlreadyRunning if a part lives but does not answer, for which only time or `ouzel down` helps, StartFailed if
+    one does not serve after `timeout` seconds.
+    """
+    watch = journal.read(state)
+    if watch is None or not watch.alive:
+        return ()
+    found = _parts(state)
+    missing = {name for name, part in found.items() if part.state in _MISSING}
+    if not missing:
+        silent = [part for part in found.values() if part.state is State.SILENT]
+        if silent:
+            names = ", ".join(f"{part.name} (process {part.pids[0]})" for part in silent)
+            raise AlreadyRunning(
+                f"already running, but without an answer from {names}: started again after {watch.hung_after:g} s of "
+                "that; `ouzel down` and `ouzel up` start all anew"
+            )
+        return ()
+    journal.nudge(watch)
+    deadline = time.monotonic() + timeout
+    while True:
+        found = _parts(state)
+        if all(found[name].well for name in missing if name in found):
+            return tuple(found[name] for name in missing if name in found)
+        if time.monotonic() > deadline:
+            late = next(found[name] for name in missing if name in found and not found[name].well)
+            raise StartFailed(
+                f"{late.name} does not serve after {timeout:g} s ({late.state}: {late.note}); "
+                "`ouzel logs supervisor` says more"
+            )
+        time.sleep(_POLL)
+
+
+def _parts(state: Path) -> dict[str, Part]:
+    found = status(state)
+    wanted = (processes.TORCHSERVE, processes.WORKER)
+    return {part.name: part for part in found.parts if part.name in wanted} if found else {}

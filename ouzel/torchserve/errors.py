@@ -1,0 +1,16 @@
+"""What goes wrong when TorchServe is told something; each message is one line that says what to do or where to look."""
+
+from __future__ import annotations
+
+from ouzel.errors import OuzelError
+
+
+class PublicationFailed(OuzelError):
+    """TorchServe does not serve a version, or could not be told to; it is as it was before."""
+
+    code = "UNAVAILABLE"
+    http = 503
+
+
+class ServerUnreachable(PublicationFailed):
+    """TorchServe does not answer at all; it may do so later."""
