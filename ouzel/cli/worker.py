@@ -127,11 +127,11 @@ def worker(
         from ouzel.worker import server
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[worker]'`") from error
-    from ouzel.worker.job import Limits
     from ouzel.worker.options import WorkerOptions
-    from ouzel.worker.policy import Retries
-    from ouzel.worker.runner import RunnerOptions
-    from ouzel.worker.supervised import Timing
+    from ouzel.worker.runner.retry_policy import Retries
+    from ouzel.worker.runner.runner import RunnerOptions
+    from ouzel.worker.runner.supervisor import Timing
+    from ouzel.worker.store.job import Limits
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     timing = Timing(beat=min(1.0, lease / 5), watchdog=watchdog)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.catalogue import Budget
-from ouzel.worker.policy import Retries
-from ouzel.worker.runner import RunnerOptions
-from ouzel.worker.supervised import Slot
+from ouzel.worker.catalog.catalog import Budget
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.runner.runner import RunnerOptions
+from ouzel.worker.runner.supervisor import Slot
 from ouzel_protos.local import state_dir
 
 

@@ -19,19 +19,20 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
-from ouzel.worker import isolated, tokens
+from ouzel.worker.api import tokens
+from ouzel.worker.api.auth import TokenInterceptor
+from ouzel.worker.api.dataset_service import DatasetService
+from ouzel.worker.api.decoding import ReadableInterceptor
+from ouzel.worker.api.job_service import JobService
+from ouzel.worker.api.model_service import ModelService
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.catalogue import Catalogue
-from ouzel.worker.dataset_service import DatasetService
-from ouzel.worker.datasets import Datasets
-from ouzel.worker.interceptor import TokenInterceptor
-from ouzel.worker.local import LocalExecutor
-from ouzel.worker.model_service import ModelService
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.options import WorkerOptions, slots
-from ouzel.worker.readable import ReadableInterceptor
-from ouzel.worker.runner import Places, Runner
-from ouzel.worker.service import JobService
-from ouzel.worker.store import Store, open_store
+from ouzel.worker.processes import isolated
+from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.runner.runner import Places, Runner
+from ouzel.worker.store.protocol import Store, open_store
 from ouzel_protos.local import WORKER, Worker
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1.dataset_pb2_grpc import add_DatasetServiceServicer_to_server

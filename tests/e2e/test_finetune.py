@@ -65,7 +65,7 @@ def kill_process_of(job: Job) -> None:
     """The one that works on it."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "ouzel.worker.run" in words and job.id in words:
+        if "ouzel.worker.processes.job_process" in words and job.id in words:
             process.kill()
 
 

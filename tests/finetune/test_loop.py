@@ -15,7 +15,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune import Diverged, Event, finetune, make_recipe
 from ouzel.finetune.network import head_tensors
-from ouzel.worker import state_file
+from ouzel.worker.kinds import checkpoint
 
 FAST = {"epochs": 2, "batch_size": 4, "patience": 50}
 
@@ -42,12 +42,12 @@ def test_a_run_that_was_stopped_anywhere_ends_as_one_that_was_not(tiny, colours,
 
     def remember(event: Event) -> None:
         if event.state is not None:
-            states.append(state_file.dump(event.state()))  # as a file, that nothing of the run hangs on
+            states.append(checkpoint.dump(event.state()))  # as a file, that nothing of the run hangs on
 
     whole = finetune(tiny, colours, recipe, seed=3, on_event=remember)
     assert len(states) > 6
     for state in (states[0], states[len(states) // 2], states[-1]):
-        resumed = finetune(tiny, colours, recipe, seed=3, resume=state_file.read(state))
+        resumed = finetune(tiny, colours, recipe, seed=3, resume=checkpoint.read(state))
         assert distance(whole, resumed) <= 1e-5
         assert resumed.test == whole.test
         assert resumed.chosen == whole.chosen
@@ -69,10 +69,10 @@ def test_a_state_between_last_step_and_validation_keeps_the_loss(tiny, colours):
 
     def remember(event: Event) -> None:
         if event.phase == "training" and event.step == event.steps:
-            states.append(state_file.dump(event.state()))
+            states.append(checkpoint.dump(event.state()))
 
     whole = finetune(tiny, colours, recipe, on_event=remember)
-    resumed = finetune(tiny, colours, recipe, resume=state_file.read(states[-2]))
+    resumed = finetune(tiny, colours, recipe, resume=checkpoint.read(states[-2]))
     assert [row["train_loss"] for row in resumed.history] == pytest.approx([row["train_loss"] for row in whole.history])
 
 

@@ -24,8 +24,8 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.job import State
-from ouzel.worker.store import open_store
+from ouzel.worker.store.job import State
+from ouzel.worker.store.protocol import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, until, worker
 
@@ -171,7 +171,7 @@ def _jobs_of(pid: int) -> Iterator[psutil.Process]:
     with suppress(psutil.Error):
         for child in psutil.Process(pid).children():
             with suppress(psutil.Error):
-                if "ouzel.worker.run" in child.cmdline():
+                if "ouzel.worker.processes.job_process" in child.cmdline():
                     yield child
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from ouzel.worker.datasets import Datasets
+from ouzel.worker.datasets.store import Datasets
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 CHUNK = 2**16

@@ -16,11 +16,11 @@ from typing import Any
 import grpc
 import pytest
 
-from ouzel.worker.job import FINAL, Job, NewJob, State
-from ouzel.worker.local import LocalExecutor
-from ouzel.worker.runner import Places, Runner, RunnerOptions
-from ouzel.worker.store import Store
-from ouzel.worker.supervised import Slot, Timing
+from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.runner.runner import Places, Runner, RunnerOptions
+from ouzel.worker.runner.supervisor import Slot, Timing
+from ouzel.worker.store.job import FINAL, Job, NewJob, State
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceStub

@@ -64,7 +64,11 @@ def lasting(state: Path) -> list[psutil.Process]:
     found = []
     for process in processes.belonging_to(state):
         words = process.cmdline()
-        if process.name() != zygote.NAME and shim.__file__ not in words and "ouzel.worker.describe" not in words:
+        if (
+            process.name() != zygote.NAME
+            and shim.__file__ not in words
+            and "ouzel.worker.catalog.describe" not in words
+        ):
             found.append(process)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ouzel.worker.store import Store, open_store
+from ouzel.worker.store.protocol import Store, open_store
 from support.postgres import server
 
 

@@ -13,8 +13,8 @@ from skimage import data
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from ouzel.worker import artifacts
-from ouzel.worker.check_dataset import check
-from ouzel.worker.datasets import DatasetLimits, Datasets
+from ouzel.worker.datasets.check import check
+from ouzel.worker.datasets.store import DatasetLimits, Datasets
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 from support.datasets import coloured, entries, ref, stored, two_colours
@@ -209,7 +209,7 @@ def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
 
 
 def test_a_report_is_made_once(datasets, monkeypatch):
-    from ouzel.worker import isolated
+    from ouzel.worker.processes import isolated
 
     made = stored(datasets, "me", two_colours(5) | {"red/broken.png": b"\x89PNG\r\n\x1a\n no"})
     report = datasets.report("me", made.id)  # by a process of its own
@@ -352,9 +352,9 @@ def test_masks_and_boxes_must_fit():
 
 
 def test_a_large_crowd_of_equal_hashes_ends(monkeypatch):
-    from ouzel.worker import check_dataset
+    from ouzel.worker.datasets import check
 
-    monkeypatch.setattr(check_dataset, "_CROWD", 3)
+    monkeypatch.setattr(check, "_CROWD", 3)
     stripes = Image.fromarray(np.tile(np.repeat(np.array([0, 200], np.uint8), 4), (32, 4)))
     files = {f"a/{n}.png": encoded(stripes, compress_level=n) for n in range(8)} | two_colours(3)
     report = looked_at(files)

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ouzel.worker.executor import Executor, State, Task
-from ouzel.worker.job import Job, Lease
-from ouzel.worker.job import State as JobState
-from ouzel.worker.local import LocalExecutor
-from ouzel.worker.store import Store, open_store
+from ouzel.worker.processes.executor import Executor, State, Task
+from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.store.job import Job, Lease
+from ouzel.worker.store.job import State as JobState
+from ouzel.worker.store.protocol import Store, open_store
 from support.jobs import KINDS, TESTS, count, ended, submit, until
 from support.stub_kinds.maximize import Fault
 
@@ -131,8 +131,8 @@ def test_logs(executor: Executor, jobs: Store, jobs_url: str, tmp_path: Path) ->
 def test_ends_with_whoever_started_it(task: Task, jobs: Store, tmp_path: Path) -> None:
     """A worker that is killed leaves nobody behind who computes on. (Of the local executor.)"""
     program = (
-        "import sys; from pathlib import Path; from ouzel.worker.executor import Task; "
-        "from ouzel.worker.local import LocalExecutor; "
+        "import sys; from pathlib import Path; from ouzel.worker.processes.executor import Task; "
+        "from ouzel.worker.processes.local_executor import LocalExecutor; "
         "print(LocalExecutor(Path(sys.argv[1])).submit(Task.from_json(sys.argv[2])), flush=True); sys.stdin.read()"
     )
     starter = subprocess.Popen(

@@ -13,8 +13,8 @@ import grpc
 import psutil
 import pytest
 
-from ouzel.worker.job import State
-from ouzel.worker.store import Store
+from ouzel.worker.store.job import State
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, count, ended, one_store, runner, states, submit, until, worker
 from support.stub_kinds.maximize import Fault

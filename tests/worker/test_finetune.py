@@ -26,16 +26,16 @@ from ouzel.finetune.recipes import PARAMETERS
 from ouzel.models import archive
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.store import ModelStore
-from ouzel.worker import requests
+from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.catalogue import Catalogue
-from ouzel.worker.datasets import Datasets
-from ouzel.worker.job import Job, State
-from ouzel.worker.local import LocalExecutor
-from ouzel.worker.policy import Retries
-from ouzel.worker.runner import Places, Runner, RunnerOptions
-from ouzel.worker.store import open_store
-from ouzel.worker.supervised import Slot
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.runner.runner import Places, Runner, RunnerOptions
+from ouzel.worker.runner.supervisor import Slot
+from ouzel.worker.store.job import Job, State
+from ouzel.worker.store.protocol import open_store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.datasets import stored, two_colours

@@ -23,14 +23,15 @@ from ouzel import maximize
 from ouzel.errors import InvalidArgument, NotFound, OuzelError
 from ouzel.models import Model
 from ouzel.trust import shipped
-from ouzel.worker import requests, state_file
+from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.catalogue import Budget, Catalogue
-from ouzel.worker.job import Job, State
-from ouzel.worker.local import LocalExecutor
-from ouzel.worker.runner import Places, Runner
-from ouzel.worker.store import Store, open_store
-from ouzel.worker.supervised import Slot
+from ouzel.worker.catalog.catalog import Budget, Catalogue
+from ouzel.worker.kinds import checkpoint
+from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.runner.runner import Places, Runner
+from ouzel.worker.runner.supervisor import Slot
+from ouzel.worker.store.job import Job, State
+from ouzel.worker.store.protocol import Store, open_store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, ended, submit, until
@@ -161,14 +162,14 @@ def test_state_file_keeps_everything() -> None:
         "none": None,
         "history": [[0.1]],
     }
-    back = state_file.read(state_file.dump(state))
+    back = checkpoint.read(checkpoint.dump(state))
     assert torch.equal(back["leaves"][0], leaf)
     assert torch.equal(back["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
     assert (back["step"], back["none"], back["history"]) == (3, None, [[0.1]])
     torch.optim.Adam([leaf]).load_state_dict(back["optimizer"])
-    for broken in (b"", b"\xff" * 100, state_file.dump(state)[:-1]):
+    for broken in (b"", b"\xff" * 100, checkpoint.dump(state)[:-1]):
         with pytest.raises(OuzelError):
-            state_file.read(broken)
+            checkpoint.read(broken)
 
 
 class Real:

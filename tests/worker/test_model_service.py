@@ -21,7 +21,7 @@ from ouzel.models import archive
 from ouzel.models.store import ModelStore
 from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.torchserve import publication, rest
-from ouzel.worker.catalogue import Catalogue
+from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.options import WorkerOptions
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as jobs

@@ -6,8 +6,8 @@ import pytest
 
 from ouzel.errors import InvalidArgument
 from ouzel.maximize import ClassLogit
-from ouzel.worker import nodes
-from ouzel.worker.catalogue import Model
+from ouzel.worker.catalog.catalog import Model
+from ouzel.worker.kinds import targets
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -20,14 +20,14 @@ def logit(label: str) -> pb.Node:
 
 @pytest.mark.parametrize("text", ["10", "2", "index:1", "label:1", "Cafe\u0301", "index:2"])
 def test_texts_go_on_to_the_network_as_they_are(text: str) -> None:
-    nodes.check([logit(text)], DIGITS, 1)
-    assert nodes.plain([logit(text)]) == [ClassLogit(text)]
+    targets.check([logit(text)], DIGITS, 1)
+    assert targets.plain([logit(text)]) == [ClassLogit(text)]
 
 
 @pytest.mark.parametrize(("text", "told"), [("1", "'label:1' (class 0, '1') or 'index:1'"), ("3", "0..2"), ("", "''")])
 def test_texts_that_are_not_clear_are_refused(text: str, told: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        nodes.check([logit("10"), logit(text)], DIGITS, 2)
+        targets.check([logit("10"), logit(text)], DIGITS, 2)
     assert caught.value.field == "targets[1].logit.label"
     assert str(caught.value).startswith("targets[1].logit.label: ")
     assert told in str(caught.value)

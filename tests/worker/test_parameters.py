@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.parameters import plain
+from ouzel.worker.kinds.parameters import plain
 from ouzel_protos.v1 import explain_pb2
 
 

@@ -15,9 +15,9 @@ from ouzel.errors import InvalidArgument
 from ouzel.models.store import Entry, ModelStore
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server, ServerUnreachable
-from ouzel.worker import publishing
-from ouzel.worker.run import failure_of
-from ouzel.worker.work import Stopped, Work
+from ouzel.worker.kinds import publishing
+from ouzel.worker.kinds.context import Stopped, Work
+from ouzel.worker.processes.job_process import failure_of
 from ouzel_protos.local import SERVING
 from ouzel_protos.v1 import job_pb2 as pb
 

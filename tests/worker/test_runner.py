@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.job import State
-from ouzel.worker.policy import Retries
-from ouzel.worker.store import Store, open_store
-from ouzel.worker.supervised import Timing
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.runner.supervisor import Timing
+from ouzel.worker.store.job import State
+from ouzel.worker.store.protocol import Store, open_store
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, count, ended, one_store, runner, states, submit, until
 from support.stub_kinds.maximize import Fault

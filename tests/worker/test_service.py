@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ouzel.worker.job import FINAL, State
+from ouzel.worker.store.job import FINAL, State
 from ouzel_protos.v1 import dataset_pb2, model_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, one_store, until, worker

@@ -21,9 +21,9 @@ from ouzel.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from ouzel.worker import asked
-from ouzel.worker.job import FINAL, TRANSITIONS, Job, Lease, Limits, NewJob, Query, State
-from ouzel.worker.store import Store, open_store
+from ouzel.worker.store import client_ops
+from ouzel.worker.store.job import FINAL, TRANSITIONS, Job, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.protocol import Store, open_store
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE, BOB = "alice", "bob"
@@ -700,7 +700,7 @@ def test_what_was_undone_is_neither_stored_nor_told(store: Store) -> None:
     database: Any = store._db  # type: ignore[attr-defined]
 
     def broken(c: Any) -> None:
-        asked.pause(c, ALICE, job)
+        client_ops.pause(c, ALICE, job)
         raise ValueError("a fault of its own")
 
     with pytest.raises(ValueError, match="of its own"):

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
-from ouzel.worker import schema
-from ouzel.worker.job import Job, Lease, Limits, NewJob, Query, State
-from ouzel.worker.sqlite import SqliteConnection
-from ouzel.worker.store import Store, open_store
+from ouzel.worker.store import schema
+from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.sqlite import SqliteConnection
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE = "alice"
@@ -65,8 +65,8 @@ def all_ids(store: Store) -> set[str]:
 
 _BEGIN = """
 import sys
-from ouzel.worker.job import Limits, NewJob
-from ouzel.worker.store import open_store
+from ouzel.worker.store.job import Limits, NewJob
+from ouzel.worker.store.protocol import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 
 def say(*words):

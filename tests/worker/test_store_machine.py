@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 )
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from ouzel.worker.job import FINAL, LEASED, TRANSITIONS, Lease, Limits, NewJob, Query, State
-from ouzel.worker.policy import Retries
-from ouzel.worker.store import LeaseLost, Store, open_store
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.protocol import LeaseLost, Store, open_store
 from ouzel_protos.v1 import job_pb2 as pb
 
 OWNERS = ("alice", "bob")

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.job import FINAL, Held, Job, Lease, Limits, NewJob, State
-from ouzel.worker.policy import Retries
-from ouzel.worker.store import LeaseLost, Store, open_store
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.store.job import FINAL, Held, Job, Lease, Limits, NewJob, State
+from ouzel.worker.store.protocol import LeaseLost, Store, open_store
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE = "alice"

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from ouzel.worker.store import Callers, Listener
-from ouzel.worker.watch import Watches
+from ouzel.worker.api.event_stream import Watches
+from ouzel.worker.store.protocol import Callers, Listener
 from ouzel_protos.v1 import job_pb2 as pb
 
 

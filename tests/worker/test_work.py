@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ouzel.worker import work as module
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.job import Lease
-from ouzel.worker.store import LeaseLost
-from ouzel.worker.work import Work
+from ouzel.worker.kinds import context as module
+from ouzel.worker.kinds.context import Work
+from ouzel.worker.store.job import Lease
+from ouzel.worker.store.protocol import LeaseLost
 from support.jobs import until
 
 

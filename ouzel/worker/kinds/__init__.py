@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.catalogue import Catalogue
-from ouzel.worker.work import Done, Work
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.kinds.context import Done, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 NAMES = tuple(field.name for field in pb.JobSpec.DESCRIPTOR.oneofs_by_name["kind"].fields)

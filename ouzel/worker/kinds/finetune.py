@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.names import did_you_mean
-from ouzel.worker import lineage as lineages
-from ouzel.worker import parameters, trained_images
-from ouzel.worker.catalogue import Catalogue, Model
-from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel.worker.catalog.catalog import Catalogue, Model
+from ouzel.worker.kinds import lineage as lineages
+from ouzel.worker.kinds import parameters, training_data
+from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         raise InvalidArgument(f"image_size: {spec.image_size} is not within {_EDGE[0]}..{_EDGE[1]}", field="image_size")
     if spec.promote not in pb.FinetuneSpec.Promotion.values():
         raise InvalidArgument(f"promote: {spec.promote} is not one that is known", field="promote")
-    trained_images.check(spec.dataset, catalogue)
+    training_data.check(spec.dataset, catalogue)
 
 
 def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
     """What `validate_only` answers: how the data set looks."""
-    return trained_images.report(spec.dataset, catalogue)
+    return training_data.report(spec.dataset, catalogue)
 
 
 def run(spec: pb.FinetuneSpec, work: Work) -> Done:
@@ -64,7 +64,7 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     from ouzel.finetune import report as reports
     from ouzel.finetune.features import trim
     from ouzel.models.store import ModelStore
-    from ouzel.worker import state_file
+    from ouzel.worker.kinds import checkpoint
 
     work.progress(0, phase="loading")
     store = ModelStore(work.models)
@@ -74,7 +74,7 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     _check_base(spec, base.digest)
     work.progress(0, phase="checking the images")
-    examples = trained_images.examples(spec.dataset, work)
+    examples = training_data.examples(spec.dataset, work)
     trim(work.cache, _CACHE_BYTES)
     told = _Told(work)
     try:
@@ -87,7 +87,7 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
             max_seconds=spec.max_seconds,
             cache=work.cache,
             on_event=told,
-            resume=None if work.checkpoint is None else state_file.read(work.checkpoint),
+            resume=None if work.checkpoint is None else checkpoint.read(work.checkpoint),
             batch_scale=work.batch_scale,
         )
     except Diverged:
@@ -143,10 +143,10 @@ class _Told:
 
     def keep_best(self) -> None:
         """Save where the training stands, and its best so far."""
-        from ouzel.worker import state_file
+        from ouzel.worker.kinds import checkpoint
 
         if self._state is not None:
-            self._work.save(state_file.dump(self._state()))
+            self._work.save(checkpoint.dump(self._state()))
 
 
 _PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
@@ -192,7 +192,7 @@ def _publish(
     """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
-    from ouzel.worker import publishing
+    from ouzel.worker.kinds import publishing
 
     store, tuned = ModelStore(work.models), found.tuned
     promote = _promoted(spec, work, found)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument
 from ouzel.names import did_you_mean
-from ouzel.worker import nodes, parameters
-from ouzel.worker.catalogue import Catalogue, Model
-from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel.worker.catalog.catalog import Catalogue, Model
+from ouzel.worker.kinds import parameters, targets
+from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _PREVIEW_EDGE = 112  # pixels
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
-    nodes.check(spec.targets, model, catalogue.budget.targets)
+    targets.check(spec.targets, model, catalogue.budget.targets)
     steps = _check_recipe(spec, model)
     images = _images_per_target(spec) * len(spec.targets)
     height, width = _size(spec) or model.input[1:]
@@ -59,11 +59,11 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
     from ouzel import models
     from ouzel.maximize import maximize
     from ouzel.models.store import ModelStore
-    from ouzel.worker import state_file
+    from ouzel.worker.kinds import checkpoint
 
     work.progress(0, phase="loading")
     model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
-    resumed = None if work.checkpoint is None else state_file.read(work.checkpoint)
+    resumed = None if work.checkpoint is None else checkpoint.read(work.checkpoint)
     stopped = False
 
     def on_step(step: Step) -> bool:
@@ -75,12 +75,12 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
             work.preview(step.step, _previews(step, spec))
         stopped = work.stop_wanted() and not last
         if stopped or (work.save_wanted() and not last):
-            work.save(state_file.dump(step.state()))
+            work.save(checkpoint.dump(step.state()))
         return stopped
 
     result = maximize(
         model,
-        nodes.plain(spec.targets),
+        targets.plain(spec.targets),
         recipe=_recipe(spec),
         images_per_target=_images_per_target(spec),
         size=_size(spec),

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.worker import nodes
-from ouzel.worker.catalogue import Catalogue
-from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.kinds import targets
+from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _PART = 64  # images between two looks at whether to go on
 
 def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
-    nodes.check(spec.targets, model, catalogue.budget.targets)
+    targets.check(spec.targets, model, catalogue.budget.targets)
     if not 0 <= spec.top_k <= catalogue.budget.top_k:
         raise InvalidArgument(f"top_k: {spec.top_k} is not within 0..{catalogue.budget.top_k}", field="top_k")
     if not spec.dataset and find_spec("skimage") is None:
@@ -53,13 +53,13 @@ def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
 
     work.progress(0, phase="loading")
     model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
-    targets, top_k = nodes.plain(spec.targets), spec.top_k or _DEFAULT_HITS
+    wanted, top_k = targets.plain(spec.targets), spec.top_k or _DEFAULT_HITS
     images = _images(work.datasets[spec.dataset] if spec.dataset else None, model)
     found: tuple[Ranking, ...] = ()
     kept: dict[str, Tensor] = {}
     seen = 0
     while part := _part(images, spec, work):
-        rankings = search(model, targets, part, top_k=top_k)
+        rankings = search(model, wanted, part, top_k=top_k)
         found = tuple(a.merge(b, top_k) for a, b in zip(found, rankings, strict=True)) if found else rankings
         named = {hit.name for ranking in found for hit in ranking.hits}
         kept = {name: image for name, image in {**kept, **dict(part)}.items() if name in named}

@@ -11,8 +11,8 @@ import time
 from enum import IntEnum
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.catalogue import Catalogue
-from ouzel.worker.work import Done, File, Stopped, Work
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 

@@ -1,0 +1,1 @@
+"""The gRPC services: requests checked, owners told apart, events streamed."""

@@ -1,0 +1,69 @@
+"""No call gets in without a token, and no error gets out as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from ouzel.worker.api import errors
+from ouzel.worker.api.tokens import Tokens
+
+_OPEN = "/grpc.health.v1.Health/"  # those who ask for health have no token
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Denies calls without a known token.
+
+    The handler that denies streams in both directions whatever was called: one that takes a single message would wait
+    for it, and callers who never send one could fill the server.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._deny: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(_deny)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        open_to_all = handler_call_details.method.startswith(_OPEN)
+        if open_to_all or self._tokens.owner(handler_call_details.invocation_metadata) is not None:
+            return await continuation(handler_call_details)
+        return self._deny
+
+
+async def _deny(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or one that is not known here")
+
+
+def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A method of a service whose errors become statuses."""
+
+    async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await method(self, request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller hears what it may
+            await errors.abort(context, error)
+
+    return answered
+
+
+def stream(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    """The same for one that answers with a stream."""
+
+    async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for message in method(self, request, context):
+                yield message
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller hears what it may
+            await errors.abort(context, error)
+
+    return answered

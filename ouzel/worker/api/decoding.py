@@ -1,0 +1,166 @@
+"""No message reaches a method that cannot be read, or that holds text which nobody could show.
+
+Without this, gRPC answers bytes that are no message with UNKNOWN and names of Python's classes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from ouzel.errors import InvalidArgument
+from ouzel.worker.api import errors
+from ouzel_protos.text import is_line, shown
+from ouzel_protos.v1 import dataset_pb2, job_pb2
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_SHOWN = 40  # characters
+_LARGE = 32 * 2**10  # bytes
+# There may be a great many of these, and `ouzel_protos.manifest` has rules of its own for all of their texts.
+_CHECKED_ELSEWHERE = frozenset(
+    {
+        dataset_pb2.DatasetEntry.DESCRIPTOR.full_name,
+        dataset_pb2.FileRef.DESCRIPTOR.full_name,
+    }
+)
+
+
+class ReadableInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses such messages with INVALID_ARGUMENT, whatever the service and the method: single ones and streams."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        # None: there is no such method. No deserializer: the bytes are the message.
+        return handler if handler is None or handler.request_deserializer is None else _readable(handler)
+
+
+def check_texts(message: Message, path: str = "") -> None:
+    """Raises InvalidArgument that names the field of a text with control characters or line breaks in it."""
+    for field, value in message.ListFields():
+        here = _path(message, field, path)
+        if _is_map(field):
+            _check_map(value, here)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            for text in (value,) if isinstance(value, str) else value:
+                _check(text, here)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            if isinstance(value, Message):
+                check_texts(value, here)
+                continue
+            for number, each in enumerate(value):
+                if each.DESCRIPTOR.full_name in _CHECKED_ELSEWHERE:
+                    break
+                check_texts(each, f"{here}[{number}]")
+
+
+class _Unreadable:
+    """What comes in place of a message."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def _readable(handler: Handler) -> Handler:
+    """The same, which no such message reaches."""
+    parse: Any = handler.request_deserializer
+    kind = getattr(getattr(parse, "__self__", None), "DESCRIPTOR", None)
+    name = "the request" if kind is None else kind.full_name
+
+    def deserialize(content: bytes) -> Any:
+        try:
+            return parse(content)
+        except Exception:  # noqa: BLE001 - whatever it says, it is about our insides
+            return _Unreadable(len(content))
+
+    async def checked(message: Any) -> Any:
+        if isinstance(message, _Unreadable):
+            raise InvalidArgument(f"request: {message.size} bytes are no message of the type {name}", field="request")
+        if message.ByteSize() > _LARGE:  # nobody else shall wait for it
+            await asyncio.to_thread(check_texts, message)
+        else:
+            check_texts(message)
+        return message
+
+    async def each(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for message in requests:
+            yield await checked(message)
+
+    async def stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return each(requests)
+
+    method: Any = _method(handler)
+    read = stream if handler.request_streaming else checked
+    make: Any = getattr(
+        grpc,
+        f"{'stream' if handler.request_streaming else 'unary'}_"
+        f"{'stream' if handler.response_streaming else 'unary'}_rpc_method_handler",
+    )
+    return make(
+        _many(method, read) if inspect.isasyncgenfunction(method) else _one(method, read),
+        request_deserializer=deserialize,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _method(handler: Handler) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _one(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def answered(request: Any, context: Any) -> Any:
+        try:
+            return await method(await read(request), context)
+        except InvalidArgument as error:  # of a stream, in the middle of it
+            await errors.abort(context, error)
+
+    return answered
+
+
+def _many(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def answered(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for message in method(await read(request), context):
+                yield message
+        except InvalidArgument as error:
+            await errors.abort(context, error)
+
+    return answered
+
+
+def _check_map(values: Mapping[Any, Any], path: str) -> None:
+    for key, value in values.items():
+        _check(str(key), path)
+        if isinstance(value, Message):
+            check_texts(value, f"{path}.{key}")
+        elif isinstance(value, str):
+            _check(value, f"{path}.{key}")
+
+
+def _check(text: str, path: str) -> None:
+    if not is_line(text):
+        raise InvalidArgument(
+            f"{path}: {shown(text, _SHOWN)} holds control characters or line breaks; it must be one line of text",
+            field=path,
+        )
+
+
+def _path(message: Message, field: FieldDescriptor, path: str) -> str:
+    """A spec's fields are named from its kind on, as they are in all errors."""
+    if isinstance(message, job_pb2.JobSpec) or (isinstance(message, job_pb2.CreateJobRequest) and field.name == "spec"):
+        return ""
+    return f"{path}.{field.name}" if path else str(field.name)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)

@@ -1,0 +1,52 @@
+"""Errors on the wire: a status of gRPC with google.rpc's details, and never more of a bug than an id."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from ouzel.errors import OuzelError, ResourceExhausted, Unavailable
+from ouzel.worker.store.job import duration
+
+_log = logging.getLogger(__name__)
+_DOMAIN = "ouzel"
+_DETAILS = "grpc-status-details-bin"
+_UNAVAILABLE_SECONDS = 1.0
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """End the call with what the caller may know of `error`."""
+    if not isinstance(error, OuzelError):
+        found = uuid.uuid4().hex[:12]
+        _log.error("error %s", found, exc_info=error)
+        error = OuzelError(f"internal error {found}; the worker's log says more")
+    code = grpc.StatusCode[error.code]
+    status = Status(code=code.value[0], message=str(error), details=[_packed(each) for each in _details(error)])
+    await context.abort(code, str(error), ((_DETAILS, status.SerializeToString()),))
+    raise AssertionError
+
+
+def _details(error: OuzelError) -> list[Message]:
+    found: list[Message] = [details.ErrorInfo(reason=error.code, domain=_DOMAIN)]
+    if error.field:
+        violation = details.BadRequest.FieldViolation(field=error.field, description=str(error))
+        found.append(details.BadRequest(field_violations=[violation]))
+    seconds = error.retry_after if isinstance(error, ResourceExhausted) else 0.0
+    if isinstance(error, Unavailable):
+        seconds = _UNAVAILABLE_SECONDS
+    if seconds:
+        found.append(details.RetryInfo(retry_delay=duration(seconds)))
+    return found
+
+
+def _packed(message: Message) -> Packed:
+    out = Packed()
+    out.Pack(message)
+    return out

@@ -1,0 +1,111 @@
+"""News of jobs' events, from the store's threads into the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from ouzel.worker.store.protocol import Callers
+from ouzel_protos.v1 import job_pb2 as pb
+
+_LOOK = 2.0  # s after which to read the store though there was no news
+_MOST = 1000  # events kept for a slow reader, who reads them from the store if there are more
+
+
+class Watch:
+    """What one caller has not taken yet. Made by `Watches`, used in the event loop."""
+
+    def __init__(self, watches: Watches) -> None:
+        self._watches = watches
+        self._events: dict[int, pb.JobEvent] = {}
+        self._waiting: asyncio.Future[None] | None = None
+
+    def take(self, after: int) -> list[pb.JobEvent] | None:
+        """Events that came in, those after `after`; None if some are missing and the store must be read."""
+        events, self._events = self._events, {}
+        fresh = [events[sequence] for sequence in sorted(events) if sequence > after]
+        return None if fresh and fresh[-1].sequence != after + len(fresh) else fresh
+
+    async def news(self, seconds: float = _LOOK) -> bool:
+        """Wait for some, for `seconds` or two at most, or until `Watches.close`. Returns whether there are any."""
+        if not self._events and not self._watches.closing:
+            # A future and a timer: tasks that wait would cost more than to send an event.
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            timer = loop.call_later(min(seconds, _LOOK), self.wake)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
+        return bool(self._events)
+
+    def add(self, events: Sequence[pb.JobEvent]) -> None:
+        if len(self._events) > _MOST:
+            self._events.clear()
+        self._events.update((event.sequence, event) for event in events)
+        self.wake()
+
+    def wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+@dataclass(eq=False)
+class _Watched:
+    end: Callable[[], None] = lambda: None
+    watches: set[Watch] = field(default_factory=set)
+
+
+class Watches:
+    """All watches of a service. However many there are of a job, the store tells of it once, and the loop wakes once.
+
+    Used in one event loop.
+    """
+
+    def __init__(self, store: Callers) -> None:
+        self._store = store
+        self._jobs: dict[str, _Watched] = {}
+        self.closing = False
+
+    def close(self) -> None:
+        """Wake all who wait, and let nobody wait any more."""
+        self.closing = True
+        for watched in self._jobs.values():
+            for each in watched.watches:
+                each.wake()
+
+    @contextmanager
+    def watch(self, job: str, after: int) -> Iterator[Watch]:
+        """after: an event that the store holds already: it is read there, and whatever comes later is told.
+
+        Who joins later than others must read the store once after that: what was told before is not told again.
+        """
+        found, watched = Watch(self), self._watched(job, after)
+        watched.watches.add(found)
+        try:
+            yield found
+        finally:
+            watched.watches.remove(found)
+            if not watched.watches:
+                del self._jobs[job]
+                watched.end()
+
+    def _watched(self, job: str, after: int) -> _Watched:
+        if job in self._jobs:
+            return self._jobs[job]
+        watched = self._jobs[job] = _Watched()
+        loop = asyncio.get_running_loop()
+
+        def add(events: Sequence[pb.JobEvent]) -> None:
+            for each in watched.watches:
+                each.add(events)
+
+        def heard(events: Sequence[pb.JobEvent]) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(add, events)
+
+        watched.end = self._store.listen(job, heard, after)
+        return watched

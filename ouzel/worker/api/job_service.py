@@ -1,0 +1,199 @@
+"""JobService over a store: what callers see. The store blocks, so it is asked in threads, beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc.aio
+from google.protobuf.empty_pb2 import Empty
+
+from ouzel.errors import InvalidArgument, NotFound, Unavailable
+from ouzel.worker import kinds
+from ouzel.worker.api import requests
+from ouzel.worker.api.auth import stream, unary
+from ouzel.worker.api.event_stream import Watches
+from ouzel.worker.api.tokens import Tokens
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.store.job import FINAL, Job, Limits, State
+from ouzel.worker.store.protocol import Callers
+from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.job_pb2_grpc import JobServiceServicer
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+_THREADS = 16
+_LONGEST_WAIT = 60.0
+_READ = 500  # events at a time
+
+
+class JobService(JobServiceServicer):
+    """nudge: called when a runner may have something to do. kinds: package of the kinds of jobs."""
+
+    def __init__(
+        self,
+        store: Callers,
+        artifacts: Artifacts,
+        catalogue: Catalogue,
+        tokens: Tokens,
+        *,
+        nudge: Callable[[], None],
+        limits: Limits,
+        kinds: str,
+    ) -> None:
+        self._store, self._artifacts, self._catalogue, self._tokens = store, artifacts, catalogue, tokens
+        self._nudge, self._limits, self._kinds = nudge, limits, kinds
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
+        self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them
+        self._watches = Watches(store)
+
+    def close(self) -> None:
+        """End those who watch and wait, so that they ask another worker, or later."""
+        self._watches.close()
+
+    def release(self) -> None:
+        self._checks.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
+
+    @unary
+    async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
+        owner = self._owner(context)
+        seen = self._catalogue.seen_by(owner)
+        new = await self._run(requests.new_job, request, seen, self._kinds)
+        if request.validate_only:
+            job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
+            arguments = new.kind, new.spec, seen, self._kinds
+            report = await asyncio.get_running_loop().run_in_executor(self._checks, kinds.report_of, *arguments)
+            if report is not None:
+                job.result.summary.update(report)
+            return job
+        return await self._changed(self._store.create, owner, new, limits=self._limits)
+
+    @unary
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.Job:
+        return (await self._get(context, request.id)).message()
+
+    @unary
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        page = await self._run(self._store.list, self._owner(context), requests.query(request))
+        return pb.ListJobsResponse(jobs=[job.message() for job in page.jobs], next_page_token=page.next_page_token)
+
+    @stream
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.JobEvent]:
+        if request.after_sequence < 0:
+            raise InvalidArgument(f"after_sequence: {request.after_sequence} is negative", field="after_sequence")
+        job = await self._get(context, request.id)
+        sent = request.after_sequence
+        if sent > job.last_sequence:
+            raise InvalidArgument(
+                f"after_sequence: {sent} is beyond the last event of {job.id}, {job.last_sequence}",
+                field="after_sequence",
+            )
+        with self._watches.watch(request.id, job.last_sequence) as watch:
+            events: list[pb.JobEvent] | None = None
+            final = False  # whether what was sent last is the event of a final state
+            while not self._watches.closing:
+                if events is None:
+                    events = await self._unsent(context, request.id, sent, final)
+                    if events is None:
+                        return
+                for event in events:
+                    yield event
+                    sent, final = event.sequence, _is_final(event)
+                # As many as were asked for: there may be more. After a final state there may be none, or a retry. None
+                # in time: others may have written.
+                look = len(events) == _READ or (bool(events) and final)
+                events = watch.take(sent) if not look and await watch.news() else None
+        raise Unavailable("the worker is stopping")
+
+    @unary
+    async def WaitJob(self, request: pb.WaitJobRequest, context: Context) -> pb.Job:
+        seconds = _LONGEST_WAIT
+        if request.HasField("timeout"):
+            seconds = min(seconds, max(0.0, request.timeout.seconds + request.timeout.nanos / 1e9))
+        deadline = asyncio.get_running_loop().time() + seconds
+        job = await self._get(context, request.id)
+        with self._watches.watch(request.id, job.last_sequence) as watch:
+            while True:
+                job = await self._get(context, request.id)
+                left = deadline - asyncio.get_running_loop().time()
+                if job.state in FINAL or left <= 0:
+                    return job.message()
+                if self._watches.closing:
+                    raise Unavailable("the worker is stopping")
+                await watch.news(left)
+                watch.take(job.last_sequence)
+
+    @unary
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.cancel, self._owner(context), request.id)
+
+    @unary
+    async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.pause, self._owner(context), request.id)
+
+    @unary
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.resume, self._owner(context), request.id)
+
+    @unary
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.Job:
+        return await self._changed(self._store.retry, self._owner(context), request.id, limits=self._limits)
+
+    @unary
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> Empty:
+        await self._run(self._store.delete, self._owner(context), request.id)
+        return Empty()
+
+    @unary
+    async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
+        found = await self._run(self._store.artifacts, self._owner(context), request.id)
+        return pb.ListArtifactsResponse(artifacts=found)
+
+    @stream
+    async def DownloadArtifact(
+        self, request: pb.DownloadArtifactRequest, context: Context
+    ) -> AsyncIterator[pb.ArtifactChunk]:
+        found = await self._run(self._store.artifact, self._owner(context), request.id, request.name)
+        if not 0 <= request.offset <= found.size:
+            raise InvalidArgument(f"offset: {request.offset} is not within 0..{found.size}", field="offset")
+        chunks = self._artifacts.read(found.sha256, request.offset)
+        offset, first = request.offset, True
+        while (chunk := await self._run(next, chunks, b"")) or first:
+            yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=found if first else None)
+            offset, first = offset + len(chunk), False
+
+    async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
+        """The events after `sent`; None if there is none and, as the job stands, will be none."""
+        try:
+            job = await self._get(context, name)
+        except NotFound:
+            if final:  # deleted since, and all of it was sent
+                return None
+            raise
+        if sent >= job.last_sequence:
+            return None if job.state in FINAL else []
+        return await self._run(self._store.events, job.owner, name, sent, _READ)
+
+    async def _get(self, context: Context, job: str) -> Job:
+        return await self._run(self._store.get, self._owner(context), job)
+
+    async def _changed(self, method: Callable[..., Job], *args: Any, **more: Any) -> pb.Job:
+        job = await self._run(method, *args, **more)
+        self._nudge()
+        return job.message()
+
+    def _owner(self, context: Context) -> str:
+        owner = self._tokens.owner(context.invocation_metadata())
+        assert owner is not None  # the interceptor has seen to it
+        return owner
+
+    async def _run(self, function: Callable[..., T], *args: Any, **more: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **more))
+
+
+def _is_final(event: pb.JobEvent) -> bool:
+    return event.HasField("state_change") and State(event.state_change.state) in FINAL

@@ -1,0 +1,71 @@
+"""Requests of the wire, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ouzel.errors import InvalidArgument
+from ouzel.worker import kinds
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.store.job import NewJob, Query, State
+from ouzel_protos.v1 import job_pb2 as pb
+
+_LONGEST_ID = 128
+_MOST_LABELS = 32
+_LONGEST_LABEL = 128
+_LARGEST_SPEC = 2**20  # bytes
+_PRIORITIES = (-100, 100)
+_TIMEOUTS = (1.0, 30 * 86_400.0)  # seconds
+
+
+def new_job(request: pb.CreateJobRequest, catalogue: Catalogue, package: str) -> NewJob:
+    """Raises OuzelError for what can never work. May take seconds where a model is new."""
+    kind = request.spec.WhichOneof("kind") or ""
+    found = kinds.find(kind, package)
+    size = request.spec.ByteSize()
+    if size > _LARGEST_SPEC:
+        raise InvalidArgument(f"spec: {size} bytes are more than {_LARGEST_SPEC}", field="spec")
+    if len(request.request_id) > _LONGEST_ID or "\0" in request.request_id:
+        raise InvalidArgument(
+            f"request_id: {request.request_id!r:.40} is not at most {_LONGEST_ID} characters, none of them 0",
+            field="request_id",
+        )
+    if not _PRIORITIES[0] <= request.priority <= _PRIORITIES[1]:
+        message = f"priority: {request.priority} is not within {_PRIORITIES[0]}..{_PRIORITIES[1]}"
+        raise InvalidArgument(message, field="priority")
+    _check_labels(request.labels)
+    timeout = _timeout(request)
+    found.validate(getattr(request.spec, kind), catalogue)
+    return NewJob(request.spec, request.request_id, request.priority, dict(request.labels), timeout)
+
+
+def query(request: pb.ListJobsRequest) -> Query:
+    known = {int(state) for state in State} - {0}
+    for number in request.states:
+        if number not in known:
+            raise InvalidArgument(f"states: {number} is no state", field="states")
+    if request.kind and request.kind not in kinds.NAMES:
+        raise InvalidArgument(f"kind: {request.kind!r:.80} is not one of {', '.join(kinds.NAMES)}", field="kind")
+    _check_labels(request.labels)
+    states = frozenset(State(number) for number in request.states)
+    return Query(states, request.kind, dict(request.labels), request.page_size or 50, request.page_token)
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > _MOST_LABELS:
+        raise InvalidArgument(f"labels: {len(labels)} are more than {_MOST_LABELS}", field="labels")
+    for name, value in labels.items():
+        if not name or max(len(name), len(value)) > _LONGEST_LABEL or "\0" in name + value:
+            raise InvalidArgument(
+                f"labels: {name!r:.80} or its value is empty or longer than {_LONGEST_LABEL} characters", field="labels"
+            )
+
+
+def _timeout(request: pb.CreateJobRequest) -> float | None:
+    if not request.HasField("timeout"):
+        return None
+    seconds = request.timeout.seconds + request.timeout.nanos / 1e9
+    if not _TIMEOUTS[0] <= seconds <= _TIMEOUTS[1]:
+        message = f"timeout: {seconds:g} s is not within {_TIMEOUTS[0]:g}..{_TIMEOUTS[1]:g} s"
+        raise InvalidArgument(message, field="timeout")
+    return seconds

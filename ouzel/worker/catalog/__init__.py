@@ -1,0 +1,1 @@
+"""What jobs may know of the models: names, layers, classes, told without loading torch here."""

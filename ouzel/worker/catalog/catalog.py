@@ -1,0 +1,197 @@
+"""The models that jobs can be about, as far as one can know them without torch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ouzel
+from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.names import did_you_mean
+from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.processes import isolated
+
+_log = logging.getLogger(__name__)
+_FORM = 2  # of what is remembered
+_SECONDS = 300  # a model must load in this time
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a parameter of a recipe may be."""
+
+    whole: bool
+    least: float
+    most: float
+    flag: bool = False  # true or false, and no number
+
+    def check(self, field: str, value: object) -> None:
+        """Raises InvalidArgument that names the field, the value and what it may be."""
+        if self.flag:
+            if not isinstance(value, bool):
+                raise InvalidArgument(f"{field}: {value!r:.80} is neither true nor false", field=field)
+            return
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * self.whole}number", field=field)
+        if not self.least <= value <= self.most:  # not so for NaN
+            raise InvalidArgument(f"{field}: {value} is not within {self.least:g}..{self.most:g}", field=field)
+
+
+@dataclass(frozen=True)
+class Model:
+    """input: (C, H, W). layers: the shape of what each puts out for one image. recipes: parameters by recipe.
+    steps: of each recipe, unless told otherwise. tuning: parameters of the recipes of fine-tuning.
+    """
+
+    name: str
+    digest: str
+    input: tuple[int, ...]
+    labels: tuple[str, ...]
+    layers: Mapping[str, tuple[int, ...]]
+    recipes: Mapping[str, Mapping[str, Range]]
+    steps: Mapping[str, int]
+    tuning: Mapping[str, Mapping[str, Range]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one job may cost. values: images x channels x height x width x steps, counted as the pixels' values that are
+    computed. top_k: hits per target of a search.
+    """
+
+    values: int = 10**12
+    targets: int = 256
+    top_k: int = 1000
+
+
+@dataclass
+class Catalogue:
+    """folder: the model store. cache: a folder for what was found out. datasets: folders by the name for callers.
+    owner: who looks, and sees no tuned models of others; None sees all. uploads: the data sets of callers. schemes: of
+    URIs that callers may name as data sets.
+    """
+
+    folder: Path
+    cache: Path
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    budget: Budget = Budget()
+    owner: str | None = None
+    uploads: Datasets | None = None
+    schemes: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._known: dict[str, Model] = {}
+        self._lock = threading.Lock()
+
+    def seen_by(self, owner: str) -> Catalogue:
+        """The same, without the tuned models of others; what is found out is shared."""
+        view = copy.copy(self)
+        view.owner = owner
+        return view
+
+    def names(self) -> list[str]:
+        """What `model` takes: each name, and "name@version" of those that have several."""
+        found: dict[str, list[str]] = {}
+        for file in ModelFiles(self.folder).all():
+            if file.seen_by(self.owner):
+                found.setdefault(file.name, []).append(f"{file.name}@{file.version}")
+        several = {name: versions if len(versions) > 1 else [] for name, versions in found.items()}
+        return [each for name, versions in several.items() for each in (name, *versions)]
+
+    def file(self, name: str, field: str = "model") -> ModelFile:
+        """The archive of "name", its default version, or of "name@version". Raises NotFound."""
+        try:
+            found = ModelFiles(self.folder).file(name)
+        except (NotFound, InvalidArgument):
+            found = None
+        if found is None or not found.seen_by(self.owner):
+            held = ", ".join(self.names()) or "nothing"
+            hint = did_you_mean(name, self.names())
+            raise NotFound(f"{field}: no model {name!r:.80}{hint}; there is {held:.400}", field=field)
+        return found
+
+    def model(self, name: str, field: str = "model") -> Model:
+        """Of "name" or "name@version". Takes seconds for one that is new.
+
+        Raises NotFound, FailedPrecondition (damaged) or Unavailable.
+        """
+        path = self.file(name, field).path
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise NotFound(f"{field}: {name!r} was removed just now", field=field) from None
+        key = hashlib.sha256(
+            f"{_FORM} {path.absolute()} {status.st_size} {status.st_mtime_ns} {ouzel.__version__}".encode()
+        ).hexdigest()
+        if key not in self._known:
+            with self._lock:  # one at a time: it takes memory
+                if key not in self._known:
+                    self._known[key] = _model(self._content(path, key), field)
+        return self._known[key]
+
+    def check_new_name(self, name: str) -> None:
+        """Whether `owner` may tune a model of this name. Raises InvalidArgument or AlreadyExists."""
+        for file in ModelFiles(self.folder).of(name):
+            if file.lineage is None or not file.seen_by(self.owner):
+                whose = "the operator's" if file.lineage is None else "somebody else's"
+                raise AlreadyExists(f"name: {name!r} is {whose} model; choose another name", field="name")
+
+    def warm(self) -> None:
+        """Look at all models before anybody asks."""
+        for name in self.names():
+            try:
+                self.model(name)
+            except (NotFound, FailedPrecondition, Unavailable) as error:
+                _log.warning("%s: %s", name, error)
+
+    def _content(self, path: Path, key: str) -> dict[str, Any]:
+        cached = self.cache / f"{key}.json"
+        try:
+            found = json.loads(cached.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = _described(path)
+            partial = cached.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(found), encoding="utf-8")
+            partial.replace(cached)
+        return dict(found)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    printed = isolated.ask("ouzel.worker.catalog.describe", str(path), seconds=_SECONDS)
+    if not printed:
+        raise Unavailable(f"model: {path.stem} could not be loaded; the worker's log says why", field="model")
+    return dict(json.loads(printed))
+
+
+def _model(content: Mapping[str, Any], field: str) -> Model:
+    if "error" in content:
+        raise FailedPrecondition(f"{field}: {content['error']}", field=field)
+    recipes, tuning = (
+        {name: {key: Range(**value) for key, value in parameters.items()} for name, parameters in content[kind].items()}
+        for kind in ("recipes", "tuning")
+    )
+    layers = {name: _shape(shape) for name, shape in content["layers"].items()}
+    return Model(
+        content["name"],
+        content["digest"],
+        _shape(content["input"]),
+        tuple(content["labels"]),
+        layers,
+        recipes,
+        content["steps"],
+        tuning,
+    )
+
+
+def _shape(values: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)

@@ -1,0 +1,207 @@
+"""What a person should know of a data set before training on it.
+
+`python -m ouzel.worker.datasets.check MANIFEST FILES` prints it as a DatasetReport: images are decoded there, and not
+in the service.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ouzel.errors import DataLoss, InvalidArgument, NotFound
+from ouzel.worker.processes.parent_watch import end_with_parent
+from ouzel_protos import manifest
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+Read = Callable[[str], bytes]  # of a digest
+_THREE = 3  # images of some class, unless they are split already
+_TINY, _NEEDED = 5, 2  # images of a class: below, a warning; below, a problem
+_IMBALANCE = 10
+_EDGE = 16  # pixels of a thumbnail
+_NEAR = 3  # bits of the hash in which near duplicates may differ
+_ALIKE = 0.99  # correlation of their thumbnails
+_CROWD = 2000  # of one bucket; beyond, only equal hashes are compared
+_NAMED = 20  # in a warning
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One image. hash: 64 bits of differences of neighbours; thumbnail: grey, of mean 0 and length 1; None if flat."""
+
+    refused: str = ""
+    hash: int = 0
+    thumbnail: np.ndarray | None = None
+
+
+def check(entries: Sequence[pb.DatasetEntry], read: Read) -> pb.DatasetReport:
+    """entries: sorted by path. read: gives the bytes of a file."""
+    with ThreadPoolExecutor() as threads:
+        seen = list(threads.map(lambda entry: _look(entry, read), entries))
+    report = pb.DatasetReport(dataset=manifest.digest(entries), images=len(entries))
+    kept: list[tuple[pb.DatasetEntry, _Seen]] = []
+    for entry, one in zip(entries, seen, strict=True):
+        if one.refused:
+            report.refused.add(path=entry.path, reason=one.refused)
+        else:
+            kept.append((entry, one))
+    report.classes.update(Counter(entry.label for entry, _ in kept))
+    report.duplicates.extend(_duplicates(kept))
+    report.problems.extend(_problems(report, {entry.label for entry in entries}))
+    if not any(entry.split for entry in entries) and max(report.classes.values(), default=_THREE) < _THREE:
+        report.problems.append("no class has three images: to train on, to choose by, and for the figures")
+    report.warnings.extend(_warnings(report))
+    report.usable = not report.problems
+    return report
+
+
+def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
+    from PIL import Image
+
+    from ouzel.models.images import decode, original_size
+
+    try:
+        image = decode(read(entry.file.sha256), smallest=4 * _EDGE)
+        if entry.HasField("mask"):
+            mask = decode(read(entry.mask.sha256))
+            if original_size(mask) != original_size(image):
+                raise InvalidArgument(f"mask: {original_size(mask)} pixels, the image has {original_size(image)}")
+        for box in entry.boxes:
+            width, height = original_size(image)
+            if box.left >= width or box.top >= height or box.right <= 0 or box.bottom <= 0:
+                raise InvalidArgument(f"boxes: one lies outside of the {width} x {height} pixels")
+    except (InvalidArgument, DataLoss, NotFound) as error:
+        return _Seen(refused=str(error))
+    grey = image.convert("L")
+    steps = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    bits = (steps[:, 1:] > steps[:, :-1]).flatten()
+    small = np.asarray(grey.resize((_EDGE, _EDGE), Image.Resampling.BOX), dtype=np.float32).flatten()
+    small -= small.mean()
+    length = float(np.linalg.norm(small))
+    if length < _EDGE:  # nearly uniform: a deviation of one grey level
+        return _Seen()
+    return _Seen(hash=int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail=(small / length).astype(np.float16))
+
+
+def _duplicates(kept: Sequence[tuple[pb.DatasetEntry, _Seen]]) -> Iterator[pb.DatasetReport.Duplicates]:
+    groups = _Groups(len(kept))
+    by_digest: dict[str, int] = {}
+    for number, (entry, _) in enumerate(kept):
+        groups.join(number, by_digest.setdefault(entry.file.sha256, number))
+    for a, b in _candidates([one for _, one in kept]):
+        first, second = kept[a][1].thumbnail, kept[b][1].thumbnail
+        if first is not None and second is not None and float(first.astype(np.float32) @ second) >= _ALIKE:
+            groups.join(a, b)
+    for members in groups.several():
+        entries = [kept[number][0] for number in members]
+        held_out = {entry.split in ("validation", "test") for entry in entries if entry.split}
+        yield pb.DatasetReport.Duplicates(
+            paths=[entry.path for entry in entries],
+            exact=len({entry.file.sha256 for entry in entries}) == 1,
+            labels_differ=len({entry.label for entry in entries}) > 1,
+            across_splits=len(held_out) > 1,
+        )
+
+
+def _candidates(seen: Sequence[_Seen]) -> Iterator[tuple[int, int]]:
+    """Pairs whose hashes differ in at most three bits: then one of four quarters of 16 bits is the same."""
+    for shift in (0, 16, 32, 48):
+        buckets: dict[int, list[int]] = defaultdict(list)
+        for number, one in enumerate(seen):
+            if one.thumbnail is not None:
+                buckets[one.hash >> shift & 0xFFFF].append(number)
+        for members in buckets.values():
+            if len(members) <= _CROWD:
+                pairs: Iterable[tuple[int, int]] = itertools.combinations(members, 2)
+                yield from ((a, b) for a, b in pairs if (seen[a].hash ^ seen[b].hash).bit_count() <= _NEAR)
+            else:
+                first = {seen[number].hash: number for number in reversed(members)}
+                yield from ((first[seen[n].hash], n) for n in members if first[seen[n].hash] != n)
+
+
+class _Groups:
+    """Union-find."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def join(self, a: int, b: int) -> None:
+        self._parent[self._root(b)] = self._root(a)
+
+    def several(self) -> list[list[int]]:
+        """Groups of more than one, each sorted."""
+        members: dict[int, list[int]] = defaultdict(list)
+        for number in range(len(self._parent)):
+            members[self._root(number)].append(number)
+        return sorted(group for group in members.values() if len(group) > 1)
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = self._parent[self._parent[number]]
+            number = self._parent[number]
+        return number
+
+
+def _problems(report: pb.DatasetReport, labels: set[str]) -> Iterator[str]:
+    usable = {label for label, count in report.classes.items() if count >= _NEEDED}
+    for label in sorted(labels - usable):
+        count = report.classes.get(label, 0)
+        yield f"class {label!r:.80} has {count} image(s) that can be used; {_NEEDED} are needed at least"
+    if len(usable) < 2:
+        yield f"{len(usable)} class(es) can be used; two are needed at least"
+
+
+def _warnings(report: pb.DatasetReport) -> Iterator[str]:
+    if report.refused:
+        yield f"{len(report.refused)} of {report.images} images are left out; `refused` says why"
+    tiny = sorted(label for label, count in report.classes.items() if _NEEDED <= count < _TINY)
+    if tiny:
+        yield f"fewer than {_TINY} images: {', '.join(tiny[:_NAMED])}"
+    if report.classes and max(report.classes.values()) > _IMBALANCE * min(report.classes.values()):
+        most = max(report.classes, key=lambda label: report.classes[label])
+        least = min(report.classes, key=lambda label: report.classes[label])
+        yield (
+            f"imbalance: {report.classes[most]} images of {most!r:.80}, {report.classes[least]} of {least!r:.80}; "
+            "accuracy alone will flatter"
+        )
+    yield from _odd_labels(sorted(report.classes))
+    if report.duplicates:
+        extra = sum(len(group.paths) - 1 for group in report.duplicates)
+        yield f"{extra} images are the same as others, or nearly so; they stay on one side of the split"
+    if any(group.labels_differ for group in report.duplicates):
+        yield "some images go by different labels"
+    if any(group.across_splits for group in report.duplicates):
+        yield "leakage: images for training are for validation or test as well, whose figures will flatter"
+
+
+def _odd_labels(labels: Sequence[str]) -> Iterator[str]:
+    spaced = [label for label in labels if label != label.strip()]
+    if spaced:
+        yield f"spaces at the beginning or end: {', '.join(map(repr, spaced[:_NAMED]))}"
+    by_fold = defaultdict(list)
+    for label in labels:
+        by_fold[label.strip().casefold()].append(label)
+    alike = [", ".join(map(repr, group)) for group in by_fold.values() if len(group) > 1]
+    if alike:
+        yield f"classes that differ in case or spaces alone: {'; '.join(alike[:_NAMED])}"
+
+
+def main() -> int:
+    end_with_parent()
+    from ouzel.worker.artifacts import Artifacts
+
+    entries = manifest.read(Path(sys.argv[1]).read_bytes())
+    found = check(entries, Artifacts(Path(sys.argv[2])).get)
+    sys.stdout.buffer.write(found.SerializeToString(deterministic=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Where a tuned model comes from: all that is needed to repeat the run that made it, and what it came to.
+
+These are what a repeated run must be given: base, base_version, base_digest, dataset, recipe, parameters (all that the
+recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote. The others say what
+came of it, and what can make two such runs differ: split, classes, training, device, libraries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version as version_of
+from typing import TYPE_CHECKING, Any
+
+from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel.finetune import Split, Tuned
+    from ouzel.models import Model
+    from ouzel.worker.kinds.context import Work
+
+_LIBRARIES = ("ouzel", "torch", "torchvision", "timm", "numpy", "pillow")
+_LARGEST_CLASSES = 4096  # bytes as JSON: lists of models carry their lineages
+_EXACT = 2**53  # beyond it a number of JSON is no more exact in most languages, and goes as text
+
+
+def lineage(spec: pb.FinetuneSpec, work: Work, base: Model, tuned: Tuned) -> dict[str, Any]:
+    """Of JSON's types. classes: absent where they are too many; the model's labels have them in any case."""
+    test, recipe = tuned.test, tuned.recipe
+    found: dict[str, Any] = {
+        "job": work.job,
+        "owner": work.owner,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base": base.name,
+        "base_version": base.version,
+        "base_digest": base.digest,
+        "dataset": spec.dataset,
+        "split": _split(tuned.split),
+        "recipe": recipe.name,
+        "parameters": _parameters(tuned),
+        "seed": tuned.seed if tuned.seed < _EXACT else str(tuned.seed),
+        "image_size": spec.image_size,
+        "input_size": list(tuned.preprocessing.input_size),
+        "max_training_seconds": spec.max_seconds,
+        "promote": pb.FinetuneSpec.Promotion.Name(spec.promote).removeprefix("PROMOTION_").lower(),
+        "classes": list(tuned.labels),
+        "training": {
+            "chosen": tuned.chosen,
+            "steps": tuned.steps,
+            "planned_steps": tuned.planned_steps,
+            "out_of_time": tuned.out_of_time,
+            "seconds": round(tuned.seconds, 1),
+        },
+        "metrics": {
+            "accuracy": test.accuracy,
+            "accuracy_low": test.interval[0],
+            "accuracy_high": test.interval[1],
+            "balanced_accuracy": test.balanced,
+            "test_images": test.images,
+        },
+        "device": _device(base),
+        "batch_scale": work.batch_scale,
+        "attempt": work.attempt,
+        "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+    }
+    if found["promote"] == "unspecified":
+        found["promote"] = "never"
+    if len(json.dumps(found["classes"])) > _LARGEST_CLASSES:
+        del found["classes"]
+    return found | ({"notes": list(tuned.notes)} if tuned.notes else {})
+
+
+def _parameters(tuned: Tuned) -> dict[str, Any]:
+    from ouzel.finetune.recipes import PARAMETERS
+
+    return {name: getattr(tuned.recipe, name) for name in PARAMETERS[tuned.recipe.name]}
+
+
+def _split(split: Split) -> Mapping[str, Any]:
+    """How many images each part has, and a digest by which two splits can be told to be the same."""
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    lines = sorted(f"{part} {each.sha256} {each.name}" for part, examples in parts.items() for each in examples)
+    digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return {**{part: len(examples) for part, examples in parts.items()}, "digest": f"sha256:{digest}"}
+
+
+def _device(base: Model) -> Mapping[str, Any]:
+    """precision: of the training; everything else is computed in float32."""
+    import torch
+
+    device = next(base.network.parameters()).device
+    if device.type == "cuda":
+        name, precision = torch.cuda.get_device_name(device), "bfloat16"
+    else:
+        name, precision = platform.processor() or platform.machine(), "float32"
+    return {"type": device.type, "name": name, "threads": torch.get_num_threads(), "precision": precision}

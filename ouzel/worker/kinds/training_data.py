@@ -1,0 +1,154 @@
+"""The images that a fine-tuning learns from: an uploaded data set, or a folder that the operator lets callers name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel_protos import folders, manifest
+from ouzel_protos.folders import BadFolder
+from ouzel_protos.manifest import BadEntry
+from ouzel_protos.v1 import dataset_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel.finetune import Example
+    from ouzel.worker.kinds.context import Work
+
+_URI = re.compile(r"([a-z][a-z0-9+.-]*)://.+")
+_NAMED = 5  # problems in a message
+MOST_TOLD = 1000  # refused images, and groups of duplicates, in an answer
+
+
+def check(dataset: str, catalogue: Catalogue) -> None:
+    """What can be said at once. Raises InvalidArgument or NotFound."""
+    if (uri := _URI.fullmatch(dataset)) is not None:
+        if uri[1] not in catalogue.schemes:
+            allowed = ", ".join(sorted(catalogue.schemes)) or "none"
+            raise InvalidArgument(
+                f"dataset: URIs of scheme {uri[1]!r:.40} are not taken; the operator allows {allowed}", field="dataset"
+            )
+        return
+    if catalogue.uploads is None or catalogue.owner is None:
+        raise NotFound(f"dataset: no data set {dataset!r:.80}", field="dataset")
+    catalogue.uploads.get(catalogue.owner, dataset)
+
+
+def report(dataset: str, catalogue: Catalogue) -> Mapping[str, Any]:
+    """What a look at every image of an uploaded data set finds, of JSON's types."""
+    check(dataset, catalogue)
+    if catalogue.uploads is None or catalogue.owner is None or _URI.fullmatch(dataset):
+        raise FailedPrecondition("dataset: only uploaded ones can be checked beforehand", field="dataset")
+    return as_json(told(catalogue.uploads.report(catalogue.owner, dataset)))
+
+
+def told(found: pb.DatasetReport) -> pb.DatasetReport:
+    """Not more than fits into an answer."""
+    short = pb.DatasetReport()
+    short.CopyFrom(found)
+    for name in ("refused", "duplicates"):
+        items = getattr(short, name)
+        if len(items) > MOST_TOLD:
+            short.warnings.append(f"{name}: {len(items)}, of which the first {MOST_TOLD} are told")
+            del items[MOST_TOLD:]
+    return short
+
+
+def as_json(found: pb.DatasetReport) -> dict[str, Any]:
+    return MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def examples(dataset: str, work: Work) -> list[Example]:
+    """In a job's process: the images that can be used, near duplicates in groups. Raises OuzelError."""
+    from ouzel.finetune import Example
+
+    if _URI.fullmatch(dataset):
+        entries, read, left_out = _remote(dataset)
+        for name, reason in left_out[:MOST_TOLD]:
+            work.log(f"left out: {name!r:.200}: {reason}")
+        from ouzel.worker.datasets.check import check as look
+
+        found = look(entries, read)
+    else:
+        uploads, owner = work.uploads, work.owner
+        entries = uploads.entries(owner, dataset)
+        with work.busy("checking the images"):
+            found = uploads.report(owner, dataset)
+
+        def read(sha256: str) -> bytes:
+            return uploads.path(owner, sha256).read_bytes()
+
+    if not found.usable:
+        raise InvalidArgument(f"dataset: {'; '.join(found.problems[:_NAMED])}", field="dataset")
+    for warning in found.warnings:
+        work.log(warning)
+    refused = {each.path for each in found.refused}
+    work.log(_counted([entry for entry in entries if entry.path not in refused]))
+    groups = {path: f"group {n}" for n, each in enumerate(found.duplicates) for path in each.paths}
+
+    def reader(file: pb.FileRef) -> Callable[[], bytes]:
+        return lambda: read(file.sha256)
+
+    return [
+        Example(
+            entry.path,
+            entry.label,
+            entry.file.sha256,
+            reader(entry.file),
+            entry.split,
+            groups.get(entry.path, ""),
+            reader(entry.mask) if entry.HasField("mask") else None,
+            tuple((box.left, box.top, box.right, box.bottom) for box in entry.boxes),
+        )
+        for entry in entries
+        if entry.path not in refused
+    ]
+
+
+def _counted(entries: Sequence[pb.DatasetEntry]) -> str:
+    """How the folder was understood, in a line."""
+    splits = Counter(entry.split for entry in entries)
+    parts = [f"{count} {name}" for name, count in splits.items() if name] or ["no split in the data set"]
+    return f"{len(entries)} images of {len({entry.label for entry in entries})} classes: {', '.join(parts)}"
+
+
+def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes], Sequence[tuple[str, str]]]:
+    """A folder elsewhere, and the files that are not used: each image is read once, for its digest, and again later."""
+    import fsspec
+
+    places: dict[str, str] = {}
+    entries = []
+    try:
+        system, root = fsspec.core.url_to_fs(uri)
+        names = {str(PurePosixPath(name).relative_to(root.rstrip("/"))): name for name in system.find(root)}
+        found = folders.arrange(names)
+        for image in found.images:
+            content = system.cat_file(names[image.name])
+            digest = hashlib.sha256(content).hexdigest()
+            places[digest] = names[image.name]
+            entry = pb.DatasetEntry(path=image.path, label=image.label, split=image.split)
+            entry.file.CopyFrom(pb.FileRef(sha256=digest, size=len(content)))
+            entries.append(entry)
+        manifest.check(entries)
+        manifest.check_classes(entries)
+    except (BadEntry, BadFolder) as error:
+        raise InvalidArgument(f"dataset: {error}", field="dataset") from None
+    except OuzelError:
+        raise
+    except Exception as error:  # its many file systems raise what they like; what they say may hold secrets
+        raise NotFound(f"dataset: {uri!r:.200} cannot be read ({type(error).__name__})", field="dataset") from error
+
+    def read(sha256: str) -> bytes:
+        content: bytes = system.cat_file(places[sha256])
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise FailedPrecondition(f"dataset: {uri!r:.200} has changed meanwhile", field="dataset")
+        return content
+
+    return sorted(entries, key=lambda entry: entry.path), read, found.left_out

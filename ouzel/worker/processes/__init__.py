@@ -1,0 +1,1 @@
+"""Processes of jobs: started, named, watched and stopped."""

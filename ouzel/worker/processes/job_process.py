@@ -1,0 +1,140 @@
+"""The process of a job, with the task in its environment:
+
+    python -m ouzel.worker.processes.job_process --job ID --attempt N
+
+It ends with status 0 once the store knows how the job stands, whatever that is; with another one if it could not tell
+the store, and then whoever supervises it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
+from ouzel.worker import kinds
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.kinds.context import Done, Stopped, Work
+from ouzel.worker.processes.executor import VARIABLE, Task
+from ouzel.worker.processes.parent_watch import end_with_parent
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.store.job import Job, Lease
+from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel_protos.v1 import job_pb2 as pb
+
+_log = logging.getLogger(__name__)
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    task = Task.from_json(os.environ.pop(VARIABLE))
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which then stops its jobs in order
+    end_with_parent()
+    try:
+        store = open_store(task.store, retries=Retries(**task.retries), check=False)
+        try:
+            _run(task, store, stop)
+        finally:
+            store.close()
+    except LeaseLost as error:
+        _log.warning("%s; what this process did is of no effect", error)
+    except Unavailable:
+        _log.exception("the store cannot be told")
+        return 1
+    return 0
+
+
+def _run(task: Task, store: Store, stop: threading.Event) -> None:
+    lease = Lease(task.job, task.attempt, task.worker)
+    job = store.leased(lease)
+    artifacts = Artifacts(Path(task.artifacts))
+    try:
+        work = Work(
+            store,
+            lease,
+            artifacts,
+            models=Path(task.models),
+            datasets={name: Path(folder) for name, folder in task.datasets.items()},
+            checkpoint=_checkpoint(artifacts, job),
+            batch_scale=job.batch_scale,
+            checkpoint_seconds=task.checkpoint_seconds,
+            stop=stop,
+            serving=task.serving,
+            owner=job.owner,
+            uploads=Path(task.uploads),
+            cache=Path(task.artifacts).with_name("features"),
+        )
+        kind = kinds.find(job.kind, task.kinds)
+        done = kind.run(getattr(job.spec, job.kind), work)
+        store.publishing(lease)
+        store.succeed(lease, _published(done, artifacts))
+    except Stopped:
+        store.give_up(lease, "stopped at a checkpoint")
+    except (LeaseLost, Unavailable):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the owner of the job must hear of it
+        failure = failure_of(error)
+        _log.exception("the job failed%s", f" (error {failure.error.error_id})" if failure.error.error_id else "")
+        store.fail(lease, failure.error, memory=failure.memory)
+
+
+def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:
+    """A damaged checkpoint costs the work since the start, not the job."""
+    if not job.checkpoint:
+        return None
+    try:
+        return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `Work.save`
+    except OuzelError as error:
+        _log.warning("starting anew: the checkpoint cannot be used: %s", error)
+        return None
+
+
+def _published(done: Done, artifacts: Artifacts) -> pb.JobResult:
+    result = pb.JobResult()
+    for file in sorted(done.files, key=lambda file: file.name):
+        digest, size = artifacts.put(file.content)
+        result.artifacts.add(name=file.name, media_type=file.media_type, size=size, sha256=digest)
+    result.summary.update(done.summary)
+    return result
+
+
+@dataclass(frozen=True)
+class Failure:
+    error: pb.JobError
+    memory: bool = False
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the owner hears of an exception: our own errors word by word, of others no more than an id."""
+    if _is_memory(error):
+        message = "out of memory; fewer or smaller images at a time may fit"
+        return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=message), memory=True)
+    if isinstance(error, ResourceExhausted):
+        return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=str(error), field=error.field))
+    if isinstance(error, OuzelError) and error.code == Unavailable.code:  # another service's failure: it may pass
+        return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=str(error)))
+    if isinstance(error, OuzelError) and not isinstance(error, DataLoss):
+        return Failure(pb.JobError(failure_class=pb.JobError.USER, message=str(error), field=error.field))
+    found = uuid.uuid4().hex[:12]
+    message = f"internal error {found}; the worker's log says more"
+    return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=message, error_id=found))
+
+
+def _is_memory(error: Exception) -> bool:
+    """torch is not imported for this; its errors are RuntimeErrors, and of the CPU's they say no more than a text."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

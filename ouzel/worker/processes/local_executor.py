@@ -1,0 +1,107 @@
+"""The executor of one machine: a spawned process per job, in a process group of its own.
+
+A job's process has a pipe from the one that started it, which never writes to it: when the pipe closes, the process
+ends itself. So a killed worker leaves nobody behind who goes on computing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from ouzel.worker.processes import identity
+from ouzel.worker.processes.executor import VARIABLE, Probe, State, Task
+
+_REMEMBERED = 1000  # exit statuses
+
+
+class LocalExecutor:
+    """logs: folder for what the processes write. host: name of this machine, for tests that play two."""
+
+    def __init__(self, logs: Path, host: str = "") -> None:
+        self._logs = logs
+        self._host = host or identity.host()
+        self._own: dict[str, subprocess.Popen[bytes]] = {}
+        self._codes: dict[str, int] = {}
+        self._lock = threading.Lock()
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def submit(self, task: Task) -> str:
+        log = self._logs / f"{task.job}-{task.attempt}.log"
+        environment = os.environ | dict(task.environment) | {VARIABLE: task.to_json(), "PYTHONUNBUFFERED": "1"}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "ouzel.worker.processes.job_process",
+                    "--job",
+                    task.job,
+                    "--attempt",
+                    str(task.attempt),
+                ],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        handle = f"{identity.name(process.pid, self._host)}/{log.name}"
+        with self._lock:
+            self._own[handle] = process
+        return handle
+
+    def probe(self, handle: str) -> Probe:
+        with self._lock:
+            process = self._own.get(handle)
+            if process is not None:
+                return self._bury(handle, process)
+            if handle in self._codes:
+                return Probe(State.ENDED, self._codes[handle])
+        try:
+            found = identity.find(handle.rpartition("/")[0], self._host)
+        except LookupError:
+            return Probe(State.UNKNOWN)
+        return Probe(State.RUNNING if found else State.ENDED)
+
+    def stop(self, handle: str, *, kill: bool = False) -> None:
+        # Locked, so that nobody buries it meanwhile and its id stays its own.
+        with self._lock, contextlib.suppress(LookupError, OSError, psutil.Error):
+            found = identity.find(handle.rpartition("/")[0], self._host)
+            if found is None:
+                return
+            if kill:
+                os.killpg(found.pid, signal.SIGKILL)
+            else:
+                found.send_signal(signal.SIGTERM)
+
+    def logs(self, handle: str, last: int = 4096) -> str:
+        path = self._logs / Path(handle.rpartition("/")[2]).name
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - last))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _bury(self, handle: str, process: subprocess.Popen[bytes]) -> Probe:
+        """While a process that has ended is not waited for, its id is nobody else's: its children can be ended."""
+        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return Probe(State.RUNNING)
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        if process.stdin:
+            process.stdin.close()
+        del self._own[handle]
+        self._codes[handle] = code
+        if len(self._codes) > _REMEMBERED:
+            del self._codes[next(iter(self._codes))]
+        return Probe(State.ENDED, code)

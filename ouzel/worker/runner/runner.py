@@ -1,0 +1,184 @@
+"""Claims jobs, supervises their processes, and takes over the jobs of workers that are gone.
+
+One thread looks at everything about once a second, or at once when it is nudged. A heartbeat says that somebody
+supervises a job, not that the job gets on: that is what its events say, and a job without new ones for long is ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ouzel.errors import Unavailable
+from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.processes import identity
+from ouzel.worker.processes.executor import Executor, Task
+from ouzel.worker.runner import retry_policy
+from ouzel.worker.runner.reclaim import Lost
+from ouzel.worker.runner.supervisor import Slot, Supervised, Timing
+from ouzel.worker.store.job import Job, Lease, Limits
+from ouzel.worker.store.protocol import LeaseLost, Workers
+
+_log = logging.getLogger(__name__)
+_COLLECT_SECONDS = 3600.0
+_PROBE_SECONDS = 0.1
+_AFTER_ERROR = 1.0  # s
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """lease: seconds without a heartbeat after which a job may be taken over. checkpoint: seconds between two."""
+
+    timing: Timing = field(default_factory=Timing)
+    lease: float = 15.0
+    checkpoint: float = 10.0
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def beat(self) -> float:
+        return self.timing.beat
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the process of every job is told, see `executor.Task`."""
+
+    store: str
+    artifacts: Path
+    models: Path
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    kinds: str = "ouzel.worker.kinds"
+    serving: Mapping[str, str] | None = None
+    uploads: Path | None = None
+
+
+class Runner:
+    """host: of the name by which it holds leases, for tests that play two machines."""
+
+    def __init__(
+        self,
+        store: Workers,
+        executor: Executor,
+        slots: Sequence[Slot],
+        places: Places,
+        *,
+        options: RunnerOptions | None = None,
+        host: str = "",
+    ) -> None:
+        self.name = f"{identity.name(os.getpid(), host)}/{secrets.token_hex(4)}"
+        self._store, self._executor, self._places = store, executor, places
+        self._options = options or RunnerOptions()
+        self._free = list(slots)
+        self._running: dict[Lease, Supervised] = {}
+        self._lost = Lost(store, executor, self.name, self._options.lease, host)
+        self._artifacts = Artifacts(places.artifacts)
+        self._nudged, self._draining = threading.Event(), threading.Event()
+        self._collected = time.monotonic()
+        self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Something has changed: look at once."""
+        self._nudged.set()
+
+    def stop(self) -> None:
+        """Let all jobs write their checkpoints and go back into the queue; kill those that take too long."""
+        self._draining.set()
+        self.nudge()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def _loop(self) -> None:
+        while not (self._draining.is_set() and not self._running):
+            nudged = self._nudged.wait(self._pause())
+            self._nudged.clear()
+            try:
+                self._look(nudged)
+            except Unavailable as error:
+                _log.warning("the store does not answer; the jobs go on: %s", error)
+                time.sleep(_AFTER_ERROR)
+            except Exception:  # noqa: BLE001 - nothing may end the loop
+                _log.exception("the runner goes on after an error")
+                time.sleep(_AFTER_ERROR)
+
+    def _pause(self) -> float:
+        """Short while there are processes: nobody tells when they end."""
+        return min(_PROBE_SECONDS, self._options.beat) if self._running else self._options.beat
+
+    def _look(self, nudged: bool) -> None:
+        for lease, each in list(self._running.items()):
+            if each.look(nudged, self._draining.is_set()):
+                del self._running[lease]
+                self._free.append(each.slot)
+        if self._draining.is_set():
+            return
+        while self._free and self._claim():
+            pass
+        self._lost.take_back()
+        if time.monotonic() - self._collected > _COLLECT_SECONDS:
+            self._collected = time.monotonic()
+            # It may take long, and no heartbeat can wait for it.
+            threading.Thread(target=self._collect, name="collect", daemon=True).start()
+
+    def _collect(self) -> None:
+        """Remove the files that nobody needs."""
+        try:
+            self._artifacts.collect(self._store.referenced)
+            if self._places.uploads is not None:
+                Datasets(self._places.uploads).collect_all()
+        except (Unavailable, OSError) as error:
+            _log.warning("not all could be collected: %s", error)
+
+    def _claim(self) -> bool:
+        claimed = self._store.claim(self.name, limits=self._options.limits)
+        if claimed is None:
+            return False
+        job, lease = claimed
+        slot = self._free.pop(0)
+        try:
+            handle = self._executor.submit(self._task(job, slot))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must not stay RUNNING
+            _log.exception("%s: no process could be started", job.id)
+            self._free.append(slot)
+            self._store.fail(
+                lease, retry_policy.infrastructure(f"no process could be started ({type(error).__name__})")
+            )
+            return True
+        self._running[lease] = Supervised(
+            self._store, self._executor, job, lease, handle=handle, slot=slot, timing=self._options.timing
+        )
+        with suppress(LeaseLost):  # the next heartbeat finds out
+            self._store.attach(lease, handle)
+        return True
+
+    def _task(self, job: Job, slot: Slot) -> Task:
+        places = self._places
+        return Task(
+            job=job.id,
+            attempt=job.attempt,
+            worker=self.name,
+            store=places.store,
+            artifacts=str(places.artifacts),
+            models=str(places.models),
+            datasets={name: str(folder) for name, folder in places.datasets.items()},
+            kinds=places.kinds,
+            checkpoint_seconds=self._options.checkpoint,
+            retries=asdict(self._store.retries),
+            environment=slot.environment,
+            serving=places.serving,
+            uploads=str(places.uploads or ""),
+        )

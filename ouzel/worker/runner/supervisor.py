@@ -1,0 +1,126 @@
+"""One job's process, supervised: heartbeats while it lives, an end when it must, the truth to the store when it has
+ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ouzel.worker.processes.executor import Executor, Probe, State
+from ouzel.worker.runner import retry_policy
+from ouzel.worker.store.job import Job, Lease
+from ouzel.worker.store.protocol import LeaseLost, Workers
+from ouzel_protos.v1 import job_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one job. environment: of its process, CUDA_VISIBLE_DEVICES above all."""
+
+    name: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. beat: between two heartbeats. watchdog: without an event, after which a process is taken for hung.
+    cancel_grace, pause_grace: from asking a process to stop until it is killed.
+    """
+
+    beat: float = 1.0
+    watchdog: float = 600.0
+    cancel_grace: float = 1.0
+    pause_grace: float = 30.0
+
+
+class Supervised:
+    def __init__(
+        self,
+        store: Workers,
+        executor: Executor,
+        job: Job,
+        lease: Lease,
+        *,
+        handle: str,
+        slot: Slot,
+        timing: Timing,
+    ) -> None:
+        self.slot = slot
+        self._store, self._executor = store, executor
+        self._job, self._lease, self._handle, self._timing = job, lease, handle, timing
+        now = time.monotonic()
+        self._since = self._beaten = self._moved = now
+        self._sequence = job.last_sequence
+        self._asked: float | None = None
+        self._grace = timing.pause_grace
+        self._verdict: pb.JobError | None = None  # why it is ended, if nobody wished for it
+
+    def look(self, nudged: bool, draining: bool) -> bool:
+        """Returns whether it has ended. nudged: do not wait for the next heartbeat. Raises Unavailable."""
+        probe = self._executor.probe(self._handle)
+        if probe.state is State.ENDED:
+            self._close(probe)
+            return True
+        now = time.monotonic()
+        if nudged or draining or now - self._beaten >= self._timing.beat:
+            self._beat(now, draining)
+        if self._asked is not None and now - self._asked >= self._grace:
+            self._executor.stop(self._handle, kill=True)
+        return False
+
+    def _beat(self, now: float, draining: bool) -> None:
+        try:
+            wishes = self._store.heartbeat(self._lease, now - self._beaten)
+        except LeaseLost:  # others have the job, or it is done and the process about to end
+            self._ask(now, self._timing.cancel_grace)
+            return
+        self._beaten = now
+        if wishes.last_sequence != self._sequence:
+            self._sequence, self._moved = wishes.last_sequence, now
+        if wishes.cancel:
+            self._ask(now, self._timing.cancel_grace)
+        elif wishes.pause or draining:
+            self._ask(now, self._timing.pause_grace)
+        elif self._job.timeout is not None and self._job.ran + now - self._since >= self._job.timeout:
+            message = f"it has run for {self._job.timeout:g} s, its timeout"
+            self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message))
+        elif now - self._moved >= self._timing.watchdog:
+            self._end(now, retry_policy.infrastructure(f"no progress for {self._timing.watchdog:g} s"))
+
+    def _ask(self, now: float, grace: float) -> None:
+        """Once; a shorter grace counts from now."""
+        if self._asked is None or grace < self._grace:
+            self._executor.stop(self._handle)
+            self._asked, self._grace = now, grace
+
+    def _end(self, now: float, verdict: pb.JobError) -> None:
+        """The store hears of it once the process is gone: until then nobody else may have the job."""
+        if self._verdict is None:
+            self._verdict, self._asked, self._grace = verdict, now, 0.0
+
+    def _close(self, probe: Probe) -> None:
+        """A process that has told the store itself has no lease any more."""
+        with suppress(LeaseLost):
+            if self._verdict is not None:
+                self._store.fail(self._lease, self._verdict)
+            elif self._asked is not None:
+                self._store.give_up(self._lease, "stopped")
+            else:
+                self._store.fail(self._lease, retry_policy.infrastructure(_how(probe)))
+                _log.warning("%s: %s\n%s", self._job.id, _how(probe), self._executor.logs(self._handle))
+
+
+def _how(probe: Probe) -> str:
+    if probe.code is None:
+        return "the job's process is gone"
+    if probe.code < 0:
+        with suppress(ValueError):
+            return f"the job's process was ended by {signal.Signals(-probe.code).name}"
+    return f"the job's process ended by itself with status {probe.code}"

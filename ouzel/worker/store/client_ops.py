@@ -1,0 +1,172 @@
+"""What callers ask of the store, as transactions: functions of an open connection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+
+from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from ouzel.worker.store import job_table
+from ouzel.worker.store.database import Connection
+from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State
+from ouzel_protos.v1 import job_pb2 as pb
+
+_WAITING = (State.VALIDATING, State.QUEUED, State.PAUSED)
+
+
+def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
+    body = _body(new)
+    if new.request_id:
+        row = c.one("SELECT id, body FROM jobs WHERE owner = ? AND request_id = ?", owner, new.request_id)
+        if row is not None:
+            if bytes(row[1]) != body:
+                message = f"request_id: {new.request_id!r:.140} was used for another job, {row[0]}"
+                raise AlreadyExists(message, field="request_id")
+            return job_table.find(c, owner, row[0])
+    _room(c, owner, limits)
+    now, job = c.now(), f"job-{secrets.token_hex(10)}"
+    columns = {
+        "id": job,
+        "owner": owner,
+        "kind": new.kind,
+        "spec": new.spec.SerializeToString(deterministic=True),
+        "state": int(State.VALIDATING),
+        "attempt": 0,
+        "progress": b"",
+        "created": now,
+        "updated": now,
+        "last_sequence": 0,
+        "priority": new.priority,
+        "labels": json.dumps(dict(new.labels), sort_keys=True),
+        "request_id": new.request_id or None,
+        "body": body,
+        "timeout": new.timeout,
+        "ran": 0.0,
+        "lost": 0,
+        "memory_deaths": 0,
+        "batch_scale": 1.0,
+        "checkpoint": "",
+        "pause": 0,
+        "worker": "",
+        "beat": 0,
+        "handle": "",
+    }
+    places = ", ".join("?" * len(columns))
+    c.run(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({places})", *columns.values())
+    for name, value in new.labels.items():
+        c.run("INSERT INTO labels (job, name, value) VALUES (?, ?, ?)", job, name, value)
+    return job_table.move(c, job_table.find(c, owner, job), State.QUEUED, "accepted")
+
+
+def events(c: Connection, owner: str, job: str, after: int, limit: int) -> list[pb.JobEvent]:
+    job_table.find(c, owner, job)
+    return read_events(c, job, after, limit)
+
+
+def read_events(c: Connection, job: str, after: int, limit: int) -> list[pb.JobEvent]:
+    sql = "SELECT body FROM events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?"
+    return [pb.JobEvent.FromString(bytes(row[0])) for row in c.all(sql, job, after, limit)]
+
+
+def cancel(c: Connection, owner: str, job: str) -> Job:
+    found = job_table.find(c, owner, job, lock=True)
+    if found.state in FINAL or found.state is State.CANCELLING:
+        return found
+    at_work = found.state in LEASED
+    found = job_table.move(c, found, State.CANCELLING, "asked for")
+    return found if at_work else job_table.move(c, found, State.CANCELLED, "cancelled before it ran")
+
+
+def pause(c: Connection, owner: str, job: str) -> Job:
+    found = job_table.find(c, owner, job, lock=True)
+    if found.state is State.QUEUED:
+        return job_table.move(c, found, State.PAUSED, "paused before it ran")
+    if found.state is State.PAUSED or (found.state is State.RUNNING and found.pause):
+        return found
+    if found.state is not State.RUNNING:
+        raise _not_in(found, "paused", "QUEUED or RUNNING")
+    return _wish_pause(c, found, True, "pause asked for: it stops after its next checkpoint")
+
+
+def resume(c: Connection, owner: str, job: str) -> Job:
+    found = job_table.find(c, owner, job, lock=True)
+    if found.state is State.PAUSED:
+        return job_table.move(c, found, State.QUEUED, "resumed")
+    if found.state in (State.RUNNING, State.PUBLISHING) and found.pause:
+        return _wish_pause(c, found, False, "pause taken back")
+    if found.state in (State.QUEUED, State.RUNNING):
+        return found
+    raise _not_in(found, "resumed", "PAUSED")
+
+
+def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
+    found = job_table.find(c, owner, job, lock=True)
+    if found.state not in (State.FAILED, State.CANCELLED):
+        raise _not_in(found, "retried", "FAILED or CANCELLED")
+    _room(c, owner, limits)
+    anew = {
+        "error": None,
+        "started": None,
+        "ended": None,
+        "ran": 0.0,
+        "lost": 0,
+        "memory_deaths": 0,
+        "batch_scale": 1.0,
+    }
+    return job_table.move(c, found, State.QUEUED, "retry asked for", **anew)
+
+
+def delete(c: Connection, owner: str, job: str) -> None:
+    found = job_table.find(c, owner, job, lock=True)
+    if found.state not in FINAL:
+        raise _not_in(found, "deleted", "SUCCEEDED, FAILED or CANCELLED")
+    c.run("DELETE FROM jobs WHERE id = ?", job)
+
+
+def artifacts(c: Connection, owner: str, job: str) -> list[pb.Artifact]:
+    job_table.find(c, owner, job)
+    found = c.all("SELECT name, media_type, size, sha256 FROM artifacts WHERE job = ? ORDER BY name", job)
+    return [pb.Artifact(name=name, media_type=media, size=size, sha256=digest) for name, media, size, digest in found]
+
+
+def artifact(c: Connection, owner: str, job: str, name: str) -> pb.Artifact:
+    for each in artifacts(c, owner, job):
+        if each.name == name:
+            return each
+    raise NotFound(f"name: {job} has no artifact {name!r:.100}", field="name")
+
+
+def referenced(c: Connection, digests: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(digests), 500):
+        part = digests[start : start + 500]
+        places = ", ".join("?" * len(part))
+        for table, column in (("artifacts", "sha256"), ("jobs", "checkpoint")):
+            found.update(row[0] for row in c.all(f"SELECT {column} FROM {table} WHERE {column} IN ({places})", *part))
+    return found
+
+
+def _wish_pause(c: Connection, job: Job, wish: bool, message: str) -> Job:
+    c.run("UPDATE jobs SET pause = ? WHERE id = ?", int(wish), job.id)
+    job_table.append(c, job, [pb.JobEvent(log=pb.Log(level=pb.Log.INFO, message=message))])
+    return job_table.find(c, job.owner, job.id)
+
+
+def _room(c: Connection, owner: str, limits: Limits) -> None:
+    """Two calls at the same moment may get past it by one: the limit guards the disk, not a promise."""
+    states = ", ".join(str(int(each)) for each in _WAITING)
+    row = c.one(f"SELECT COUNT(*) FROM jobs WHERE owner = ? AND state IN ({states})", owner)
+    if row is not None and row[0] >= limits.queued:
+        raise ResourceExhausted(f"{row[0]} jobs wait already; the limit is {limits.queued}", retry_after=10.0)
+
+
+def _body(new: NewJob) -> bytes:
+    """What must be the same for a request_id to be the same request."""
+    rest = json.dumps([new.priority, sorted(new.labels.items()), new.timeout]).encode()
+    return hashlib.sha256(rest + b"\n" + new.spec.SerializeToString(deterministic=True)).digest()
+
+
+def _not_in(job: Job, what: str, states: str) -> FailedPrecondition:
+    return FailedPrecondition(f"{job.id} is {job.state.name}; only {states} can be {what}")

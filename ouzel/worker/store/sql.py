@@ -1,0 +1,117 @@
+"""The store over a database: each method is one transaction of `asked` or `worked`."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Sequence
+
+from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.store import client_ops, job_table, pagination, worker_ops
+from ouzel.worker.store.database import Database
+from ouzel.worker.store.job import Held, Job, Lease, Limits, NewJob, Page, Query, Wishes
+from ouzel.worker.store.protocol import Listener
+from ouzel.worker.store.subscriptions import Listeners
+from ouzel_protos.v1 import job_pb2 as pb
+
+_LIMITS = Limits()
+
+
+class SqlStore:
+    """Implements `store.Store`, which says what each method does."""
+
+    def __init__(self, database: Database, retries: Retries | None = None) -> None:
+        self._db = database
+        self.retries = retries or Retries()
+        self._listeners = Listeners()
+        try:
+            database.write(pagination.create_key)
+            database.on_commit(self._listeners.tell, self._listeners.wanted)
+        except BaseException:
+            database.close()
+            raise
+
+    # For callers
+
+    def create(self, owner: str, new: NewJob, *, limits: Limits = _LIMITS) -> Job:
+        return self._db.write(lambda c: client_ops.create(c, owner, new, limits))
+
+    def get(self, owner: str, job: str) -> Job:
+        return self._db.read(lambda c: job_table.find(c, owner, job))
+
+    def list(self, owner: str, query: Query) -> Page:
+        return self._db.read(lambda c: pagination.list_jobs(c, owner, query))
+
+    def events(self, owner: str, job: str, after: int = 0, limit: int = 500) -> builtins.list[pb.JobEvent]:
+        return self._db.read(lambda c: client_ops.events(c, owner, job, after, limit))
+
+    def cancel(self, owner: str, job: str) -> Job:
+        return self._db.write(lambda c: client_ops.cancel(c, owner, job))
+
+    def pause(self, owner: str, job: str) -> Job:
+        return self._db.write(lambda c: client_ops.pause(c, owner, job))
+
+    def resume(self, owner: str, job: str) -> Job:
+        return self._db.write(lambda c: client_ops.resume(c, owner, job))
+
+    def retry(self, owner: str, job: str, *, limits: Limits = _LIMITS) -> Job:
+        return self._db.write(lambda c: client_ops.retry(c, owner, job, limits))
+
+    def delete(self, owner: str, job: str) -> None:
+        self._db.write(lambda c: client_ops.delete(c, owner, job))
+
+    def artifacts(self, owner: str, job: str) -> builtins.list[pb.Artifact]:
+        return self._db.read(lambda c: client_ops.artifacts(c, owner, job))
+
+    def artifact(self, owner: str, job: str, name: str) -> pb.Artifact:
+        return self._db.read(lambda c: client_ops.artifact(c, owner, job, name))
+
+    def listen(self, job: str, listener: Listener, after: int = 0) -> Callable[[], None]:
+        return self._listeners.add(job, listener, after)
+
+    # For workers
+
+    def claim(self, worker: str, *, limits: Limits = _LIMITS) -> tuple[Job, Lease] | None:
+        return self._db.write(lambda c: worker_ops.claim(c, worker, limits))
+
+    def leased(self, lease: Lease) -> Job:
+        return self._db.write(lambda c: job_table.leased(c, lease))
+
+    def attach(self, lease: Lease, handle: str) -> None:
+        self._db.write(lambda c: worker_ops.attach(c, lease, handle))
+
+    def heartbeat(self, lease: Lease, ran: float = 0.0) -> Wishes:
+        return self._db.write(lambda c: worker_ops.heartbeat(c, lease, ran))
+
+    def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
+        written = builtins.list(events)
+        self._db.write(lambda c: worker_ops.emit(c, lease, written))
+
+    def checkpoint(self, lease: Lease, digest: str) -> None:
+        self._db.write(lambda c: worker_ops.checkpoint(c, lease, digest))
+
+    def publishing(self, lease: Lease) -> None:
+        self._db.write(lambda c: worker_ops.publishing(c, lease))
+
+    def succeed(self, lease: Lease, result: pb.JobResult) -> Job:
+        return self._db.write(lambda c: worker_ops.succeed(c, lease, result))
+
+    def give_up(self, lease: Lease, reason: str) -> Job:
+        return self._db.write(lambda c: worker_ops.give_up(c, lease, reason))
+
+    def fail(self, lease: Lease, error: pb.JobError, *, memory: bool = False) -> Job:
+        return self._db.write(lambda c: worker_ops.fail(c, lease, error, memory=memory, retries=self.retries))
+
+    def held(self) -> builtins.list[Held]:
+        return self._db.read(worker_ops.held)
+
+    def reclaim(self, held: Held, reason: str) -> Job:
+        return self._db.write(lambda c: worker_ops.reclaim(c, held, reason, self.retries))
+
+    def referenced(self, digests: Sequence[str]) -> set[str]:
+        return self._db.read(lambda c: client_ops.referenced(c, digests))
+
+    def check(self) -> None:
+        self._db.check()
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,121 @@
+"""What workers ask of the store, as transactions: functions of an open connection. All but `claim` are fenced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ouzel.errors import InvalidArgument
+from ouzel.worker.runner import retry_policy
+from ouzel.worker.runner.retry_policy import Retries, Verdict
+from ouzel.worker.store import job_table
+from ouzel.worker.store.database import Connection
+from ouzel.worker.store.job import LEASED, Held, Job, Lease, Limits, State, Wishes
+from ouzel.worker.store.protocol import LeaseLost
+from ouzel_protos.v1 import job_pb2 as pb
+
+_LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
+
+
+def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | None:
+    """Highest priority first; among those the owner with the fewest jobs running; among those the oldest job."""
+    c.lock("claim")  # so that the limit of running jobs is exact
+    while (number := _next(c, limits)) is not None:
+        row = c.one(f"{job_table.SELECT} WHERE number = ?{c.for_update}", number)
+        if row is None or (job := job_table.job_of(row)).state is not State.QUEUED:
+            continue  # cancelled a moment ago: look again
+        changes = {"attempt": job.attempt + 1, "worker": worker, "started": job.started or c.now()}
+        c.run("UPDATE jobs SET beat = beat + 1, handle = '' WHERE id = ?", job.id)
+        job = job_table.move(c, job, State.RUNNING, "started" if job.attempt == 0 else "started again", **changes)
+        return job, Lease(job.id, job.attempt, worker)
+    return None
+
+
+def attach(c: Connection, lease: Lease, handle: str) -> None:
+    job_table.leased(c, lease)
+    c.run("UPDATE jobs SET handle = ? WHERE id = ?", handle, lease.job)
+
+
+def heartbeat(c: Connection, lease: Lease, ran: float) -> Wishes:
+    job = job_table.leased(c, lease)
+    c.run("UPDATE jobs SET beat = beat + 1, ran = ran + ? WHERE id = ?", ran, lease.job)
+    return Wishes(cancel=job.state is State.CANCELLING, pause=job.pause, last_sequence=job.last_sequence)
+
+
+def emit(c: Connection, lease: Lease, events: Sequence[pb.JobEvent]) -> None:
+    job_table.append(c, job_table.leased(c, lease), events)
+
+
+def checkpoint(c: Connection, lease: Lease, digest: str) -> None:
+    job_table.leased(c, lease)
+    c.run("UPDATE jobs SET checkpoint = ?, lost = 0 WHERE id = ?", digest, lease.job)
+
+
+def publishing(c: Connection, lease: Lease) -> None:
+    job = job_table.leased(c, lease)
+    if job.state is State.RUNNING:
+        job_table.move(c, job, State.PUBLISHING, "done; results are being stored")
+
+
+def succeed(c: Connection, lease: Lease, result: pb.JobResult) -> Job:
+    row = c.one(f"{job_table.SELECT} WHERE id = ?{c.for_update}", lease.job)
+    if row is not None and (done := job_table.job_of(row)).state is State.SUCCEEDED and done.attempt == lease.attempt:
+        return done
+    job = job_table.leased(c, lease)
+    if len({each.name for each in result.artifacts}) < len(result.artifacts):
+        raise InvalidArgument("artifacts: two of them have the same name", field="artifacts")
+    for each in result.artifacts:
+        c.run(
+            "INSERT INTO artifacts (job, name, media_type, size, sha256) VALUES (?, ?, ?, ?, ?)",
+            job.id,
+            each.name,
+            each.media_type,
+            each.size,
+            each.sha256,
+        )
+    if job.state is State.RUNNING:
+        job = job_table.move(c, job, State.PUBLISHING, "done")
+    # The checkpoint is of no more use.
+    return job_table.move(c, job, State.SUCCEEDED, "published", result=result, checkpoint="")
+
+
+def give_up(c: Connection, lease: Lease, reason: str) -> Job:
+    job = job_table.leased(c, lease)
+    return _follow(c, job, retry_policy.after_stop(job, reason))
+
+
+def fail(c: Connection, lease: Lease, error: pb.JobError, *, memory: bool, retries: Retries) -> Job:
+    job = job_table.leased(c, lease)
+    return _follow(c, job, retry_policy.after_failure(job, error, memory=memory, retries=retries))
+
+
+def held(c: Connection) -> list[Held]:
+    found = c.all(f"SELECT id, attempt, worker, beat, handle FROM jobs WHERE state IN ({_LEASED})")
+    return [Held(Lease(job, attempt, worker), beat, handle) for job, attempt, worker, beat, handle in found]
+
+
+def reclaim(c: Connection, was: Held, reason: str, retries: Retries) -> Job:
+    job = job_table.leased(c, was.lease)
+    row = c.one("SELECT beat FROM jobs WHERE id = ?", job.id)
+    if row is None or row[0] != was.beat:
+        raise LeaseLost(f"{job.id}: its lease is alive")
+    return _follow(
+        c, job, retry_policy.after_failure(job, retry_policy.infrastructure(reason), memory=False, retries=retries)
+    )
+
+
+def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
+    return job_table.move(c, job, verdict.state, verdict.reason, **verdict.changes)
+
+
+def _next(c: Connection, limits: Limits) -> int | None:
+    """Number of the job whose turn it is."""
+    running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
+    waiting = c.all(
+        f"SELECT owner, priority, MIN(number) FROM jobs WHERE state = {int(State.QUEUED)} GROUP BY owner, priority"
+    )
+    turns = [
+        (-priority, running.get(owner, 0), number)
+        for owner, priority, number in waiting
+        if running.get(owner, 0) < limits.running
+    ]
+    return min(turns)[2] if turns else None
