@@ -31,7 +31,7 @@ RENAMED = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "_async": "_sync",
-    "_backend_async": "_backend_sync",
+    "grpc_async": "grpc_sync",
     "aclosing": "closing",
 }
 TEXTS = {

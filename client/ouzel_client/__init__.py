@@ -42,8 +42,24 @@ if TYPE_CHECKING:
     from ouzel_client._async._job import AsyncJob
     from ouzel_client._async._jobs import AsyncJobs
     from ouzel_client._async._models import AsyncModel, AsyncModels
-    from ouzel_client._dataset_types import Dataset, DatasetReport, Duplicates
-    from ouzel_client._job_types import (
+    from ouzel_client._sync._client import Client
+    from ouzel_client._sync._datasets import Datasets
+    from ouzel_client._sync._job import Job
+    from ouzel_client._sync._jobs import Jobs
+    from ouzel_client._sync._models import Model, Models
+    from ouzel_client._transport.retry import Retry
+    from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
+    from ouzel_client._types.explanation import (
+        Estimate,
+        Explanation,
+        ModelInfo,
+        ResolvedTarget,
+        SaliencyMap,
+        SaliencyMaps,
+        Timing,
+        View,
+    )
+    from ouzel_client._types.jobs import (
         Artifact,
         Channel,
         ClassLogit,
@@ -59,24 +75,8 @@ if TYPE_CHECKING:
         StateEvent,
         Unit,
     )
-    from ouzel_client._model_types import ModelDetails, StoredModel
-    from ouzel_client._options import Contrast, Saliency, Top, When
-    from ouzel_client._results import (
-        Estimate,
-        Explanation,
-        ModelInfo,
-        ResolvedTarget,
-        SaliencyMap,
-        SaliencyMaps,
-        Timing,
-        View,
-    )
-    from ouzel_client._retry import Retry
-    from ouzel_client._sync._client import Client
-    from ouzel_client._sync._datasets import Datasets
-    from ouzel_client._sync._job import Job
-    from ouzel_client._sync._jobs import Jobs
-    from ouzel_client._sync._models import Model, Models
+    from ouzel_client._types.models import ModelDetails, StoredModel
+    from ouzel_client._types.saliency import Contrast, Saliency, Top, When
 
 __all__ = [
     "AlreadyExists",
@@ -148,12 +148,8 @@ __all__ = [
 # grpc and numpy take half a second to import: the command line, and whoever only catches our errors, do not wait for
 # them. Each of these is looked into in turn when a name is first used.
 _MODULES = (
-    "_retry",
-    "_job_types",
-    "_options",
-    "_dataset_types",
-    "_model_types",
-    "_results",
+    "_transport.retry",
+    *(f"_types.{module}" for module in ("jobs", "saliency", "datasets", "models", "explanation")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

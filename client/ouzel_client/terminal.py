@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ouzel_client._progress import stages
+from ouzel_client._display.progress import stages
 from ouzel_protos.text import is_line
 
 __all__ = [

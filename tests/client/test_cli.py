@@ -13,16 +13,16 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from ouzel_client import cli
-from ouzel_client._cli_explain import stems
+from ouzel_client._cli import main
+from ouzel_client._cli.explain import stems
 
 
 @pytest.fixture
 def run(server, monkeypatch):
     monkeypatch.setenv("OUZEL_GRPC", server.target)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(cli, "entry_points", lambda group: [])
-    return lambda *args: CliRunner().invoke(cli.main, [str(arg) for arg in args])
+    monkeypatch.setattr(main, "entry_points", lambda group: [])
+    return lambda *args: CliRunner().invoke(main.main, [str(arg) for arg in args])
 
 
 def test_a_table(run, picture, server):
@@ -211,8 +211,8 @@ def test_plugged_verbs_are_loaded_when_run_or_listed(run, picture, monkeypatch):
                 raise ImportError("no torch here")
             return click.Command("wave", callback=lambda: click.echo("waved"), help="Wave to somebody.")
 
-    entries = [Entry(name, "some.module:wave", cli.GROUP) for name in ("wave", "broken")]
-    monkeypatch.setattr(cli, "entry_points", lambda group: entries)
+    entries = [Entry(name, "some.module:wave", main.GROUP) for name in ("wave", "broken")]
+    monkeypatch.setattr(main, "entry_points", lambda group: entries)
     assert run("explain", picture, "--model", "m").exit_code == 0
     assert loaded == []
     lines = [line.split() for line in run("--help").output.splitlines()]

@@ -10,9 +10,8 @@ from typing import Any
 import click.testing
 import pytest
 
-from ouzel_client import _fake_finetune
-from ouzel_client.cli import main
-from ouzel_client.testing import FakeServer
+from ouzel_client._cli.main import main
+from ouzel_client.testing import FakeServer, finetune
 
 DATASET = "0123456789abcdef" * 4
 BASIC = ("finetune", DATASET, "--base", "m", "--name", "pets")
@@ -89,10 +88,10 @@ def test_check(server: FakeServer) -> None:
 
 
 def test_a_check_that_finds_the_images_wanting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = _fake_finetune.report
+    whole = finetune.report
     refused = [{"path": "cat/x.png", "reason": "is cut off"}]
     found = {"usable": False, "problems": ["'dog' has 1 image"], "refused": refused, "of later versions": 1}
-    monkeypatch.setattr(_fake_finetune, "report", lambda labels: {**whole(labels), **found})
+    monkeypatch.setattr(finetune, "report", lambda labels: {**whole(labels), **found})
     for words in (BASIC, (*BASIC, "--json")):
         result = ouzel(*words, "--check")
         assert result.exit_code == 1

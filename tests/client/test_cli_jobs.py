@@ -12,7 +12,7 @@ import click.testing
 import pytest
 
 from ouzel_client import terminal
-from ouzel_client.cli import main
+from ouzel_client._cli.main import main
 from ouzel_client.testing import FakeServer
 
 

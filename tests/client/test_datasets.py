@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ouzel_client import AsyncClient, Client, Dataset, InvalidArgument, NotFound, Retry, Unavailable
-from ouzel_client.cli import main
+from ouzel_client._cli.main import main
 from ouzel_client.testing import FakeServer
 from ouzel_protos import manifest
 

@@ -10,7 +10,7 @@ import pytest
 
 import ouzel_client as oc
 from ouzel_client import Retry, errors
-from ouzel_client._status import ERRORS, from_answer, from_status
+from ouzel_client._transport.status import ERRORS, from_answer, from_status
 from ouzel_protos.v1.explain_pb2 import Error
 
 CODE = grpc.StatusCode

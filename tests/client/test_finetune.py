@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import ouzel_client as oc
-from ouzel_client import _job_show
+from ouzel_client._display import jobs
 from ouzel_client.testing import FakeServer
 
 DATASET = "0123456789abcdef" * 4
@@ -254,13 +254,13 @@ def test_a_failure_is_told(steps: Steps, server: FakeServer) -> None:
     ],
 )
 def test_figures(values: dict[str, float], text: str) -> None:
-    assert _job_show.figures(values) == text
+    assert jobs.figures(values) == text
 
 
 def test_shown(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     shown: list[str] = []
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
-    with _job_show.presenter("job-1", True) as show:
+    with jobs.presenter("job-1", True) as show:
         progress = show._bar.progress
         assert isinstance(progress.console, Console)
         update = progress.update

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ouzel_client import InvalidArgument
-from ouzel_client._images import read
+from ouzel_client._codec.images import read
 from ouzel_protos import tensors
 from ouzel_protos.v1.tensor_pb2 import Tensor
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ouzel_client import Contrast, InvalidArgument, Saliency, Top, When
-from ouzel_client._options import encode
+from ouzel_client._codec.options import encode
 from ouzel_protos import tensors
 
 

@@ -25,7 +25,7 @@ def modules_after(statement):
     [
         ("ouzel_client", {"torch", "torchvision", "PIL", "rich", "click", "ouzel"}),
         ("ouzel_client.testing", {"torch", "torchvision", "PIL", "rich", "click", "ouzel"}),
-        ("ouzel_client.cli", {"torch", "torchvision", "PIL", "ouzel"}),
+        ("ouzel_client._cli.main", {"torch", "torchvision", "PIL", "ouzel"}),
     ],
 )
 def test_importing_stays_light(module, absent):

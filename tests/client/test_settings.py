@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ouzel_client import Client, ConfigurationError, Retry, Unauthenticated, Unavailable
-from ouzel_client._settings import Address, channel_options, find, find_worker
+from ouzel_client._transport.config import Address, channel_options, find, find_worker
 from ouzel_client.testing import FakeServer
 from ouzel_protos import local
 

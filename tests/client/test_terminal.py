@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
-from ouzel_client import _progress, terminal
+from ouzel_client import terminal
+from ouzel_client._display import progress
 from ouzel_client.terminal import Column, fitted
 
 COLUMNS = (Column("name"), Column("kind", shrinks=2), Column("count", right=True), Column("error", shrinks=1, cut=True))
@@ -161,7 +162,7 @@ def test_a_complete_list_has_no_ellipsis():
 )
 def test_stages_in_lines(monkeypatch, seconds, lines):
     clock = iter(number * seconds for number in range(1000))
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     out = io.StringIO()
     with terminal.stages(file=out) as tell:
         for done in range(101):

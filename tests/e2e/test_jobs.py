@@ -52,7 +52,7 @@ def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
 
 
 def ouzel(environment: dict[str, str], *words: str) -> str:
-    program = [sys.executable, "-c", "from ouzel_client.cli import main; main()"]
+    program = [sys.executable, "-c", "from ouzel_client._cli.main import main; main()"]
     done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ouzel.errors import InvalidArgument
 from ouzel.finetune import Example, make_recipe, split
 from ouzel.finetune.data import SPLITS, from_folder
-from ouzel_client._sources import collect
+from ouzel_client._codec.dataset_source import collect
 
 RECIPE = make_recipe("lp_ft", {})
 

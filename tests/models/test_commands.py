@@ -127,7 +127,7 @@ def test_listing_and_removing_import_no_networks(add, tmp_path):
     heavy = "torch", "torchvision", "timm", "grpc", "numpy"
     for words in (["models", "list"], ["models", "remove", "tiny", "--yes"], ["--help"]):
         code = (
-            "import sys\nfrom ouzel_client.cli import main\n"
+            "import sys\nfrom ouzel_client._cli.main import main\n"
             f"main({words!r}, standalone_mode=False)\n"
             f"print([name for name in {heavy!r} if name in sys.modules])"
         )

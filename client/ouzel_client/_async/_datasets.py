@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel_client import _backend_async as backend
-from ouzel_client import _dataset_types as types
-from ouzel_client._dataset_types import Dataset, DatasetReport
-from ouzel_client._dataset_wire import manifest_parts, parts
-from ouzel_client._message import made
-from ouzel_client._progress import progress_bar
-from ouzel_client._sources import Boxes, Files, Source, collect
+from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
+from ouzel_client._codec.datasets import manifest_parts, parts
+from ouzel_client._codec.message import made
+from ouzel_client._display.progress import progress_bar
+from ouzel_client._transport import grpc_async as backend
+from ouzel_client._types import datasets as types
+from ouzel_client._types.datasets import Dataset, DatasetReport
 from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ouzel_client import _job_wire as wire
-from ouzel_client._job_show import how_far, presenter
-from ouzel_client._job_types import FINAL, Artifact, JobEvent, JobResult, Progress, State
-from ouzel_client._message import made
+from ouzel_client._codec import jobs as wire
+from ouzel_client._codec.message import made
+from ouzel_client._display.jobs import how_far, presenter
+from ouzel_client._types.jobs import FINAL, Artifact, JobEvent, JobResult, Progress, State
 from ouzel_client.errors import (
     DataLoss,
     DeadlineExceeded,

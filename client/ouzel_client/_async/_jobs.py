@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
-from ouzel_client import _backend_async as backend
-from ouzel_client import _job_wire as wire
-from ouzel_client import _repeat as repeat
 from ouzel_client._async._job import AsyncJob
-from ouzel_client._dataset_types import Dataset
-from ouzel_client._job_types import Node, Promotion, State
-from ouzel_client._message import made
+from ouzel_client._codec import jobs as wire
+from ouzel_client._codec import lineage as repeat
+from ouzel_client._codec.message import made
+from ouzel_client._transport import grpc_async as backend
+from ouzel_client._types.datasets import Dataset
+from ouzel_client._types.jobs import Node, Promotion, State
 from ouzel_client.errors import InvalidArgument, NotFound, OuzelError
 from ouzel_protos.v1 import job_pb2 as pb
 

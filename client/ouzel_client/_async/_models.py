@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel_client import _backend_async as backend
-from ouzel_client import _decode, _images, _options
-from ouzel_client._images import ImageInput, Upload
-from ouzel_client._message import made, put
-from ouzel_client._model_types import ModelDetails, StoredModel, model_details, reference, stored_model
-from ouzel_client._options import Target, When, Wishes
-from ouzel_client._progress import progress_bar
-from ouzel_client._results import Estimate, Explanation
+from ouzel_client._codec import explanation, images
+from ouzel_client._codec.images import ImageInput, Upload
+from ouzel_client._codec.message import made, put
+from ouzel_client._codec.options import encode
+from ouzel_client._display.progress import progress_bar
+from ouzel_client._transport import grpc_async as backend
+from ouzel_client._types.explanation import Estimate, Explanation
+from ouzel_client._types.models import ModelDetails, StoredModel, model_details, reference, stored_model
+from ouzel_client._types.saliency import Target, When, Wishes
 from ouzel_client.errors import InvalidArgument, OuzelError
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -130,7 +131,7 @@ class AsyncModel:
         characters, comes back in the result; made up if not given. A repeated call changes nothing on the server.
         Raises OuzelError; the tree is at the top of `ouzel_client.errors`.
         """
-        options = _options.encode(saliency, target=target, top_k=top_k, when=when)
+        options = encode(saliency, target=target, top_k=top_k, when=when)
         return await self._explain(image, options, timeout, request_id)
 
     @overload
@@ -178,7 +179,7 @@ class AsyncModel:
             raise InvalidArgument(f"in_flight: {in_flight} is less than 1", field="in_flight")
         if on_error not in ("raise", "return"):
             raise InvalidArgument(f"on_error: {on_error!r} is neither 'raise' nor 'return'", field="on_error")
-        message = _options.encode(options.pop("saliency", ()), **options)  # type: ignore[misc]  # what is left fits
+        message = encode(options.pop("saliency", ()), **options)  # type: ignore[misc]  # what is left fits
         results = self._explain_many(images, message, in_flight, timeout)
         total = len(images) if isinstance(images, Sized) else None
         return _presented(results, on_error == "raise", progress, total)
@@ -193,9 +194,9 @@ class AsyncModel:
         timeout: float | None = None,
     ) -> Estimate:
         """What `explain` with the same options would cost; nothing is computed."""
-        options = _options.encode(saliency, target=target, top_k=top_k, estimate_only=True)
+        options = encode(saliency, target=target, top_k=top_k, estimate_only=True)
         upload = await self._upload(image)
-        return _decode.estimate(await self._call(upload, options, timeout, None))
+        return explanation.estimate(await self._call(upload, options, timeout, None))
 
     async def _explain_many(
         self, images: Iterable[ImageInput], options: pb.ExplainOptions, in_flight: int, timeout: float | None
@@ -223,10 +224,10 @@ class AsyncModel:
         self, image: ImageInput, options: pb.ExplainOptions, timeout: float | None, request_id: str | None
     ) -> Explanation:
         upload = await self._upload(image)
-        return _decode.explanation(await self._call(upload, options, timeout, request_id), upload)
+        return explanation.explanation(await self._call(upload, options, timeout, request_id), upload)
 
     async def _upload(self, image: ImageInput) -> Upload:
-        return await backend.run(_images.read, image, self._client._max_request_bytes)
+        return await backend.run(images.read, image, self._client._max_request_bytes)
 
     async def _call(
         self, upload: Upload, options: pb.ExplainOptions, timeout: float | None, request_id: str | None

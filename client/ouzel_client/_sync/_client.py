@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
 
-from ouzel_client import _backend_sync as backend
-from ouzel_client import _decode, _settings
 from ouzel_client._sync._datasets import Datasets
 from ouzel_client._sync._jobs import Jobs
 from ouzel_client._sync._models import Models
-from ouzel_client._retry import RETRIED, Retry
+from ouzel_client._codec import explanation
+from ouzel_client._transport import config
+from ouzel_client._transport import grpc_sync as backend
+from ouzel_client._transport.retry import RETRIED, Retry
 from ouzel_client.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -54,10 +55,10 @@ class Client:
         target: str | None = None,
         *,
         token: str | None = None,
-        timeout: float = _settings.TIMEOUT,
+        timeout: float = config.TIMEOUT,
         retry: Retry | None = None,
-        max_request_bytes: int = _settings.MAX_REQUEST_BYTES,
-        max_response_bytes: int = _settings.MAX_RESPONSE_BYTES,
+        max_request_bytes: int = config.MAX_REQUEST_BYTES,
+        max_response_bytes: int = config.MAX_RESPONSE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
         worker: str | None = None,
         worker_token: str | None = None,
@@ -134,14 +135,14 @@ class Client:
             if remaining <= 0:
                 raise DeadlineExceeded(f"{self._target}: no time left to send the request")
             try:
-                return _decode.envelope(self._connection.predict(request, remaining))
+                return explanation.envelope(self._connection.predict(request, remaining))
             except RETRIED as error:
                 self._pause(next(pauses, None), deadline, error)
                 self._look_again()
             except Unauthenticated:
                 if self._look_again():
                     continue
-                if not _settings.restarting(*self._asked, self._address):
+                if not config.restarting(*self._asked, self._address):
                     raise
                 gone = Unavailable(f"{self._target}: the services are being started again; `ouzel status` shows them")
                 self._pause(next(pauses, None), deadline, gone)
@@ -149,7 +150,7 @@ class Client:
     def _look_again(self) -> bool:
         """Local services that were started again have new tokens, and perhaps another address; returns whether so."""
         try:
-            address = _settings.find(*self._asked)
+            address = config.find(*self._asked)
         except ConfigurationError:
             return False
         if address == self._address or not address.token:
@@ -176,7 +177,7 @@ class Client:
     def _worker(self) -> backend.Connection:
         """The connection to the worker, looked for when it is first needed. Raises ConfigurationError."""
         if self._worker_connection is None:
-            address = _settings.find_worker(*self._worker_address)
+            address = config.find_worker(*self._worker_address)
             self._worker_connection = backend.Connection(address, self._max_response_bytes, self._credentials)
         return self._worker_connection
 
@@ -190,14 +191,14 @@ class Client:
 
 def _found(
     target: str | None, token: str | None, worker: str | None
-) -> tuple[_settings.Address, ConfigurationError | None]:
+) -> tuple[config.Address, ConfigurationError | None]:
     """Where to explain; and why nowhere, if there is at least a worker. Raises ConfigurationError."""
     try:
-        return _settings.find(target, token), None
+        return config.find(target, token), None
     except ConfigurationError as missing:
-        if target or not _settings.has_worker(worker):
+        if target or not config.has_worker(worker):
             raise
-        return _settings.Address(""), missing
+        return config.Address(""), missing
 
 
 def _checked_timeout(timeout: float) -> float:

@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from ouzel_client._settings import Address, channel_options
-from ouzel_client._status import from_call
+from ouzel_client._transport.config import Address, channel_options
+from ouzel_client._transport.status import from_call
 from ouzel_client.errors import ConfigurationError
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ouzel_client._model_types import StoredModel
+from ouzel_client._types.models import StoredModel
 from ouzel_client.errors import FailedPrecondition, NotFound
 
 # What a lineage says of a run, by the argument of `finetune` that it becomes.

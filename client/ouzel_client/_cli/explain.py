@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import click
 import numpy as np
 
-from ouzel_client import _settings
-from ouzel_client._results import Explanation, SaliencyMap
+from ouzel_client._transport import config
+from ouzel_client._types.explanation import Explanation, SaliencyMap
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table
 from ouzel_protos import local
@@ -44,7 +44,7 @@ def only_model() -> str:
     served = _served(serving) if serving else []
     if len(served) == 1:
         return served[0]
-    nothing = _settings.coming("torchserve") or "no services of this machine are running (`ouzel up`)"
+    nothing = config.coming("torchserve") or "no services of this machine are running (`ouzel up`)"
     known = f"; served are {', '.join(served)}" if served else f"; {nothing}"
     raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
 

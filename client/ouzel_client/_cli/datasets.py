@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel_client._cli_follow import client as _client
-from ouzel_client._cli_follow import follow
-from ouzel_client._cli_jobs import setting
+from ouzel_client._cli.follow import client as _client
+from ouzel_client._cli.follow import follow
+from ouzel_client._cli.jobs import setting
 from ouzel_client.terminal import (
     Column,
     confirm,
@@ -26,8 +26,8 @@ from ouzel_client.terminal import (
 )
 
 if TYPE_CHECKING:
-    from ouzel_client._dataset_types import Dataset, DatasetReport
     from ouzel_client._sync._job import Job
+    from ouzel_client._types.datasets import Dataset, DatasetReport
 
 _COLUMNS = (
     Column("data set"),
@@ -174,7 +174,7 @@ def finetune(
     With --like, all that is not given is as it was in the run that made that model: base, data set, recipe, parameters,
     seed, size and name.
     """
-    from ouzel_client._dataset_types import report_of
+    from ouzel_client._types.datasets import report_of
 
     for option, value in (("SOURCE", source), ("--base", base), ("--name", name)):
         if like is None and value is None:
@@ -215,7 +215,7 @@ def _row(dataset: Dataset) -> tuple[object, ...]:
 
 
 def _outcome(job: Job) -> str:
-    from ouzel_client._job_types import FinetuneResult
+    from ouzel_client._types.jobs import FinetuneResult
 
     found = job.result(pictures=False)
     if not isinstance(found, FinetuneResult):

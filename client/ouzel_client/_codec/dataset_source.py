@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ouzel_client import _images, _zips
-from ouzel_client._images import ImageInput
+from ouzel_client._codec import images, zips
+from ouzel_client._codec.images import ImageInput
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import folders, manifest
@@ -103,7 +103,7 @@ def _labelled(source: Source, follow_links: bool) -> tuple[Iterable[_Image], tup
         found, files = folders.read_folder(path, follow_links)
         reads = {name: file.read_bytes for name, file in files.items()}
     elif path.is_file():
-        reads = _zips.members(path)
+        reads = zips.members(path)
         found = folders.arrange(reads)
     else:
         raise InvalidArgument(f"source: {path} is neither a folder nor a zip file", field="source")
@@ -135,7 +135,7 @@ def _reader(image: Any, number: int) -> Read:
         return Path(image).read_bytes
 
     def read() -> bytes:
-        upload = _images.read(image, manifest.LARGEST_FILE)
+        upload = images.read(image, manifest.LARGEST_FILE)
         if upload.key == "image":
             return upload.data
         if upload.pixels is None:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ouzel_client._images import Upload
-from ouzel_client._options import REDUCTIONS, SIZES
-from ouzel_client._results import (
+from ouzel_client._codec.images import Upload
+from ouzel_client._codec.options import REDUCTIONS, SIZES
+from ouzel_client._transport.status import from_answer
+from ouzel_client._types.explanation import (
     Estimate,
     Explanation,
     ModelInfo,
@@ -21,7 +22,6 @@ from ouzel_client._results import (
     Timing,
     View,
 )
-from ouzel_client._status import from_answer
 from ouzel_client.errors import ServerError
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel_client import _cli_data as data
-from ouzel_client import _cli_jobs as work
-from ouzel_client._cli_manage import jobs
-from ouzel_client._cli_tuned import tuned
+from ouzel_client._cli import datasets as data
+from ouzel_client._cli import jobs as work
+from ouzel_client._cli.manage import jobs
+from ouzel_client._cli.tuned import tuned
 from ouzel_client.errors import OuzelError
 
 if TYPE_CHECKING:
-    from ouzel_client._cli_explain import Row
+    from ouzel_client._cli.explain import Row
 
 GROUP = "ouzel.commands"
 
@@ -130,9 +130,9 @@ def explain(
     as_json: bool,
 ) -> None:
     """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
-    from ouzel_client import _cli_explain as shown
-    from ouzel_client import _cli_wishes as wishes
-    from ouzel_client._options import When
+    from ouzel_client._cli import explain as shown
+    from ouzel_client._cli import options as wishes
+    from ouzel_client._types.saliency import When
 
     common = {"target": wishes.target(target, contrast, target_top), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
@@ -155,7 +155,7 @@ for command in (work.maximize, work.search, jobs, data.datasets, data.finetune, 
 
 
 def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[Row]:
-    from ouzel_client import _cli_explain as shown
+    from ouzel_client._cli import explain as shown
     from ouzel_client._sync._client import Client
 
     stems = shown.stems(images)

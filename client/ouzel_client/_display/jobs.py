@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from ouzel_client._job_types import (
+from ouzel_client._display.progress import Bar, Lines, bar, counted, is_terminal
+from ouzel_client._types.jobs import (
     FINAL,
     JobEvent,
     LogEvent,
@@ -17,7 +18,6 @@ from ouzel_client._job_types import (
     ProgressEvent,
     StateEvent,
 )
-from ouzel_client._progress import Bar, Lines, bar, counted, is_terminal
 
 Show = Callable[[JobEvent], None]
 _QUIET = 30.0  # s within an epoch without a line

@@ -1,14 +1,4 @@
-"""A server for tests of code that uses the client: real gRPC on a free port of loopback, made-up answers, no torch.
-
-    with FakeServer(models={"pets": ("cat", "dog")}) as server, Client(server.target) as ouzel:
-        server.fail_next("UNAVAILABLE", times=2)
-        assert ouzel.models["pets"].explain(picture).labels == ("cat", "dog")
-        assert len(server.requests) == 3
-
-Jobs run by themselves, without any work, for `Client(server.target, worker=server.target)`; `server.jobs` says how.
-Those that fine-tune add versions to `client.models.list()`, which can be asked for explanations like the others.
-Every image is the first label of its model; maps depend on method and target alone. Encoded pictures need Pillow.
-"""
+"""The fake server itself: gRPC, tokens, failures on demand."""
 
 from __future__ import annotations
 
@@ -22,16 +12,14 @@ import grpc
 from google.protobuf import json_format
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel_client import _fake
-from ouzel_client._fake_jobs import FakeJobs
-from ouzel_client._fake_models import FakeModels
-from ouzel_client._fake_store import FakeDatasets
+from ouzel_client.testing import explain
+from ouzel_client.testing.datasets import FakeDatasets
+from ouzel_client.testing.jobs import FakeJobs
+from ouzel_client.testing.models import FakeModels
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1 import explain_pb2 as pb
-
-__all__ = ["FakeServer", "ReceivedRequest"]
 
 
 @dataclass(frozen=True)
@@ -188,7 +176,7 @@ class FakeServer:
         found = self._store.find(request.model_name, request.model_version)
         if found is None:
             context.abort(grpc.StatusCode.INTERNAL, f"Model not found: {request.model_name}\nModelNotFoundException")
-        model = _fake.FakeModel(request.model_name, request.model_version or found[0].version, found[1])
+        model = explain.FakeModel(request.model_name, request.model_version or found[0].version, found[1])
         if failure is not None:
             error = pb.Error(code=failure.code, message=failure.message)
             return pb.Explanation(model=model.info(), error=error)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel_client._cli_follow import client, download, job_json
-from ouzel_client._cli_follow import watch as show_how_it_goes
-from ouzel_client._cli_jobs import label
-from ouzel_client._job_show import how_far, steps_of
-from ouzel_client._job_types import JobEvent, PreviewEvent
+from ouzel_client._cli.follow import client, download, job_json
+from ouzel_client._cli.follow import watch as show_how_it_goes
+from ouzel_client._cli.jobs import label
+from ouzel_client._display.jobs import how_far, steps_of
+from ouzel_client._types.jobs import JobEvent, PreviewEvent
 from ouzel_client.terminal import (
     Column,
     age,

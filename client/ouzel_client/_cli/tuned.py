@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel_client._cli_follow import client
+from ouzel_client._cli.follow import client
 from ouzel_client.terminal import (
     Column,
     confirm,
@@ -24,7 +24,7 @@ from ouzel_client.terminal import (
 )
 
 if TYPE_CHECKING:
-    from ouzel_client._model_types import StoredModel
+    from ouzel_client._types.models import StoredModel
 
 _COLUMNS = (
     Column("model"),

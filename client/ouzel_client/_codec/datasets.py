@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ouzel_client._sources import Files
+from ouzel_client._codec.dataset_source import Files
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 

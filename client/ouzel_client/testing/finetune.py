@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ouzel_client._fake_models import FakeModels
+from ouzel_client.testing.models import FakeModels
 from ouzel_protos.v1 import job_pb2 as pb
 
 FILES = ("curves.png", "mistakes/00.png", "compared/00-before.png", "compared/00-after.png")

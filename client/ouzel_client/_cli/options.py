@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ouzel_client._options import Contrast, Saliency, Target, Top
+from ouzel_client._types.saliency import Contrast, Saliency, Target, Top
 from ouzel_client.errors import InvalidArgument
 
 

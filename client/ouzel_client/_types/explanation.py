@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from ouzel_client import _display
-from ouzel_client._images import Upload
-from ouzel_client._options import Reduction, Size
+from ouzel_client._codec.images import Upload
+from ouzel_client._display import explanation
+from ouzel_client._types.saliency import Reduction, Size
 from ouzel_client.errors import AmbiguousKey
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class SaliencyMap:
 
     def heatmap(self) -> PILImage.Image:
         """The map as a picture, (H, W) pixels. Channels that were kept show their largest magnitude. Needs Pillow."""
-        return _display.heatmap(self)
+        return explanation.heatmap(self)
 
     def overlay(self, alpha: float = 0.8, longest: int = 2048) -> PILImage.Image:
         """The map over the uploaded picture, which lies beneath in grey; what the model did not see of it is faded.
@@ -108,13 +108,13 @@ class SaliencyMap:
         of the largest values, in [0, 1]. Needs Pillow. Raises InvalidArgument if a normalised tensor was sent: there is
         no picture then.
         """
-        return _display.overlay(self, self._upload, alpha, longest)
+        return explanation.overlay(self, self._upload, alpha, longest)
 
     def _repr_png_(self) -> bytes:
-        return _display.png(_display.best(self, self._upload))
+        return explanation.png(explanation.best(self, self._upload))
 
     def _repr_html_(self) -> str:
-        return _display.map_html(self, self._upload)
+        return explanation.map_html(self, self._upload)
 
 
 class SaliencyMaps(Sequence[SaliencyMap]):
@@ -183,4 +183,4 @@ class Explanation:
     request_id: str
 
     def _repr_html_(self) -> str:
-        return _display.explanation_html(self)
+        return explanation.explanation_html(self)

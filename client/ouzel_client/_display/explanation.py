@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ouzel_client._images import Upload
+from ouzel_client._codec.images import Upload
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import heatmap as drawing
@@ -19,7 +19,7 @@ from ouzel_protos import overlay as over
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-    from ouzel_client._results import Explanation, SaliencyMap
+    from ouzel_client._types.explanation import Explanation, SaliencyMap
 
 
 def heatmap(one: SaliencyMap) -> PILImage.Image:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ouzel_client._cli_follow import client, follow
-from ouzel_client._job_types import Channel, ClassLogit, Direction, Node, Unit
+from ouzel_client._cli.follow import client, follow
+from ouzel_client._types.jobs import Channel, ClassLogit, Direction, Node, Unit
 from ouzel_client.terminal import json_option
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ouzel_client import _settings
+from ouzel_client._transport import config
 from ouzel_client.errors import OuzelError
 from ouzel_client.terminal import print_json, shown
 
@@ -25,7 +25,7 @@ def client() -> Iterator[Client]:
     from ouzel_client._sync._client import Client
 
     try:
-        with Client(worker=_settings.find_worker().target) as found:
+        with Client(worker=config.find_worker().target) as found:
             yield found
     except BrokenPipeError:
         raise  # the reader of our output left (`| head`): click ends quietly
@@ -54,7 +54,7 @@ def watch(job: Job, file: TextIO | None = None, after: int = 0, show: bool = Tru
 
     file: None is stderr.
     """
-    from ouzel_client._job_show import presenter
+    from ouzel_client._display.jobs import presenter
 
     try:
         with presenter(job.id, show, file or sys.stderr) as tell:

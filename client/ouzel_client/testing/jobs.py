@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel_client import _fake_finetune
-from ouzel_client._fake_models import FakeModels
+from ouzel_client.testing import finetune
+from ouzel_client.testing.models import FakeModels
 from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -155,7 +155,7 @@ class FakeJobs:
                 )
                 _tell(job, pb.JobEvent(progress=message.progress))
                 if message.spec.HasField("finetune"):
-                    _tell(job, pb.JobEvent(metric=_fake_finetune.metric(message.progress)))
+                    _tell(job, pb.JobEvent(metric=finetune.metric(message.progress)))
             elif self.fail:
                 message.error.CopyFrom(pb.JobError(failure_class=pb.JobError.USER, message=self.fail, field="spec"))
                 _move(job, pb.Job.FAILED)
@@ -165,8 +165,8 @@ class FakeJobs:
     def _succeed(self, job: _FakeJob) -> None:
         kind = job.message.spec.WhichOneof("kind") or ""
         if kind == "finetune":
-            names: Sequence[str] = _fake_finetune.FILES
-            summary = _fake_finetune.publish(job.message, self.models, self.better)
+            names: Sequence[str] = finetune.FILES
+            summary = finetune.publish(job.message, self.models, self.better)
         else:
             folder = "images" if kind == "maximize" else "crops"
             names = [f"{folder}/{n:03}.png" for n in range(len(getattr(job.message.spec, kind).targets))]
@@ -188,7 +188,7 @@ class FakeJobs:
         """The answer to a request that is only to be checked: a job without an id."""
         job = pb.Job(spec=request.spec, labels=request.labels, priority=request.priority)
         if request.spec.HasField("finetune"):
-            job.result.summary.update(_fake_finetune.report(self.models.labels))
+            job.result.summary.update(finetune.report(self.models.labels))
         return job
 
     def _download(self, job: _FakeJob, request: pb.DownloadArtifactRequest, context: grpc.ServicerContext) -> Any:

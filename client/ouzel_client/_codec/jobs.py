@@ -10,7 +10,8 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from ouzel_client._job_types import (
+from ouzel_client._codec.message import made, put
+from ouzel_client._types.jobs import (
     FINAL,
     Artifact,
     Channel,
@@ -28,7 +29,6 @@ from ouzel_client._job_types import (
     StateEvent,
     Unit,
 )
-from ouzel_client._message import made, put
 from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos.progress import settled
 from ouzel_protos.v1 import explain_pb2

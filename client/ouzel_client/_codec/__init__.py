@@ -1,0 +1,1 @@
+"""From what callers give to messages of the wire, and back."""

@@ -1,0 +1,1 @@
+"""Results and jobs as people see them: pictures, HTML, progress."""
