@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
 from ouzel_protos import classes as rule
 from ouzel_protos.text import nfc, shown
 
 _SHOWN = 80  # characters of what was typed
-
-
-def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """ "; did you mean 'a', 'b'?", or "" if nothing is near."""
-    folded = {name.casefold(): name for name in names}
-    near = [folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
-    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
 def label_index(labels: Sequence[str], text: str, classes: int | None = None) -> int:

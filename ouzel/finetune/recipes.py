@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
-from ouzel.names import did_you_mean
 
 
 @dataclass(frozen=True)

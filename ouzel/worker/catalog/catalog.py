@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import ouzel
+from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
-from ouzel.names import did_you_mean
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.processes import isolated
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
-from ouzel.names import did_you_mean
 from ouzel.worker.catalog.catalog import Catalogue, Model
 from ouzel.worker.kinds import lineage as lineages
 from ouzel.worker.kinds import parameters, training_data

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
-from ouzel.names import did_you_mean
 from ouzel.worker.catalog.catalog import Catalogue, Model
 from ouzel.worker.kinds import parameters, targets
 from ouzel.worker.kinds.context import Done, File, Stopped, Work

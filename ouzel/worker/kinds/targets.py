@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.names import did_you_mean, label_index
+from ouzel.names import label_index
 from ouzel.worker.catalog.catalog import Model
 from ouzel_protos.v1 import job_pb2 as pb
 

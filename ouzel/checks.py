@@ -1,0 +1,55 @@
+"""Checks of arguments, each of which raises an InvalidArgument that names the field, the value and the limit.
+
+No torch: services use it too.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from ouzel.errors import InvalidArgument
+
+_SHOWN = 80  # characters of a value in a message
+
+
+def within(field: str, value: float, least: float, most: float, *, unit: str = "") -> None:
+    """Refuses a value outside of `least`..`most`, both included, and NaN.
+
+    Args:
+        field: The argument, as the caller knows it: `parameters.steps`.
+        value: What was given.
+        least: The smallest value that is allowed.
+        most: The largest value that is allowed.
+        unit: Written behind the numbers, as in "s".
+    """
+    if not least <= value <= most:
+        behind = f" {unit}" if unit else ""
+        raise InvalidArgument(
+            f"{field}: {_number(value)}{behind} is not within {_number(least)}..{_number(most)}{behind}", field=field
+        )
+
+
+def at_least(field: str, value: float, least: float) -> None:
+    """Refuses a value below `least`, and NaN."""
+    if not value >= least:
+        raise InvalidArgument(f"{field}: {_number(value)} is less than {_number(least)}", field=field)
+
+
+def one_of(field: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses a value that is not among `choices`; the message lists them and names the nearest."""
+    if value not in choices:
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InvalidArgument(f"{field}: {value!r:.{_SHOWN}} is not one of {', '.join(choices)}{hint}", field=field)
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """ "; did you mean 'a', 'b'?", or "" if nothing is near."""
+    folded = {name.casefold(): name for name in names}
+    near = [folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
+    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+
+
+def _number(value: float) -> str:
+    """Integers in full, others as short as they are exact enough to read."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
