@@ -36,7 +36,8 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue, package: str) ->
     _check_labels(request.labels)
     timeout = _timeout(request)
     found.validate(getattr(request.spec, kind), catalogue)
-    return NewJob(request.spec, request.request_id, request.priority, dict(request.labels), timeout)
+    spec = kinds.pinned(kind, request.spec, catalogue, package)
+    return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=request.spec)
 
 
 def query(request: pb.ListJobsRequest) -> Query:

@@ -1,7 +1,9 @@
 """What jobs do: one module per kind, of the name that the kind has in JobSpec.
 
 A module has two functions. `validate(spec, catalogue)` runs in the service, without torch, and raises OuzelError for
-what can never work. `run(spec, work)` runs in the job's own process and returns a `Done`.
+what can never work. `run(spec, work)` runs in the job's own process and returns a `Done`. It may have two more, which
+also run in the service: `pin(spec, catalogue)` fills in what a valid spec leaves open and the job depends on;
+`report(spec, catalogue)` returns what `validate_only` answers.
 """
 
 from __future__ import annotations
@@ -22,6 +24,15 @@ class Kind(Protocol):
     def validate(self, spec: Any, catalogue: Catalogue) -> None: ...
 
     def run(self, spec: Any, work: Work) -> Done: ...
+
+
+def pinned(name: str, spec: pb.JobSpec, catalogue: Catalogue, package: str = __name__) -> pb.JobSpec:
+    """A copy of a valid spec, with what the kind's function `pin` fills in."""
+    copy = pb.JobSpec()
+    copy.CopyFrom(spec)
+    if (pin := getattr(find(name, package), "pin", None)) is not None:
+        pin(getattr(copy, name), catalogue)
+    return copy
 
 
 def report_of(name: str, spec: pb.JobSpec, catalogue: Catalogue, package: str = __name__) -> Mapping[str, Any] | None:

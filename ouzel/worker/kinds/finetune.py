@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import did_you_mean
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue, Model
 from ouzel.worker.kinds import lineage as lineages
-from ouzel.worker.kinds import parameters, training_data
+from ouzel.worker.kinds import parameters, pinned_model, training_data
 from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -37,7 +37,7 @@ _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     base = catalogue.model(spec.base, "base")
-    _check_base(spec, base.digest)
+    pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _check_recipe(spec, base)
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
@@ -72,7 +72,7 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     if not file.seen_by(work.owner):  # the name may be somebody else's by now
         raise NotFound(f"base: no model {spec.base!r:.80}", field="base")
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
-    _check_base(spec, base.digest)
+    pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     work.progress(0, phase="checking the images")
     examples = training_data.examples(spec.dataset, work)
     trim(work.cache, _CACHE_BYTES)
@@ -158,14 +158,6 @@ def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
 
     whole = [name for name, limit in LIMITS.items() if limit.kind is int]
     return make_recipe(spec.recipe or _DEFAULT, parameters.plain(spec.parameters, whole, flags=True))
-
-
-def _check_base(spec: pb.FinetuneSpec, digest: str) -> None:
-    """Other weights would make another model, which looks like the one that was to be made again."""
-    if spec.base_digest not in ("", digest):
-        raise FailedPrecondition(
-            f"base_digest: {spec.base!r:.80} has the weights {digest}, not {spec.base_digest:.80}", field="base_digest"
-        )
 
 
 def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue, Model
-from ouzel.worker.kinds import parameters, targets
+from ouzel.worker.kinds import parameters, pinned_model, targets
 from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -37,6 +37,7 @@ _PREVIEW_EDGE = 112  # pixels
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
+    pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
     steps = _check_recipe(spec, model)
     images = _images_per_target(spec) * len(spec.targets)
@@ -53,16 +54,17 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
         )
 
 
-def run(spec: pb.MaximizeSpec, work: Work) -> Done:
-    import torch
+def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
+    """Notes which weights the model has, so that the job runs with these or fails."""
+    spec.model_digest = catalogue.model(spec.model).digest
 
-    from ouzel import models
+
+def run(spec: pb.MaximizeSpec, work: Work) -> Done:
     from ouzel.maximize import maximize
-    from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import checkpoint
 
     work.progress(0, phase="loading")
-    model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
+    model = pinned_model.load(work, spec.model, spec.model_digest)
     resumed = None if work.checkpoint is None else checkpoint.read(work.checkpoint)
     stopped = False
 

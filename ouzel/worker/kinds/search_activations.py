@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import targets
+from ouzel.worker.kinds import pinned_model, targets
 from ouzel.worker.kinds.context import Done, File, Stopped, Work
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -33,6 +33,7 @@ _PART = 64  # images between two looks at whether to go on
 
 def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
+    pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
     if not 0 <= spec.top_k <= catalogue.budget.top_k:
         raise InvalidArgument(f"top_k: {spec.top_k} is not within 0..{catalogue.budget.top_k}", field="top_k")
@@ -43,16 +44,17 @@ def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
         raise NotFound(f"dataset: no data set {spec.dataset!r:.80}; the operator allows {held}", field="dataset")
 
 
+def pin(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
+    """Notes which weights the model has, so that the job runs with these or fails."""
+    spec.model_digest = catalogue.model(spec.model).digest
+
+
 def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
     """Part by part; a part takes seconds, so that there is no checkpoint but the start."""
-    import torch
-
-    from ouzel import models
     from ouzel.maximize import search
-    from ouzel.models.store import ModelStore
 
     work.progress(0, phase="loading")
-    model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
+    model = pinned_model.load(work, spec.model, spec.model_digest)
     wanted, top_k = targets.plain(spec.targets), spec.top_k or _DEFAULT_HITS
     images = _images(work.datasets[spec.dataset] if spec.dataset else None, model)
     found: tuple[Ranking, ...] = ()

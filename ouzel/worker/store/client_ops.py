@@ -165,7 +165,8 @@ def _room(c: Connection, owner: str, limits: Limits) -> None:
 def _body(new: NewJob) -> bytes:
     """What must be the same for a request_id to be the same request."""
     rest = json.dumps([new.priority, sorted(new.labels.items()), new.timeout]).encode()
-    return hashlib.sha256(rest + b"\n" + new.spec.SerializeToString(deterministic=True)).digest()
+    asked = new.spec if new.asked is None else new.asked
+    return hashlib.sha256(rest + b"\n" + asked.SerializeToString(deterministic=True)).digest()
 
 
 def _not_in(job: Job, what: str, states: str) -> FailedPrecondition:

@@ -57,13 +57,18 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a caller asks for. timeout: seconds of running over all attempts, None for no limit."""
+    """What a caller asks for. timeout: seconds of running over all attempts, None for no limit.
+
+    asked: the spec as the caller sent it, before the service filled in anything; None if it is `spec`. Only this counts
+    when a request comes again.
+    """
 
     spec: pb.JobSpec
     request_id: str = ""
     priority: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
+    asked: pb.JobSpec | None = None
 
     @property
     def kind(self) -> str:
