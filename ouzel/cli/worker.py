@@ -128,10 +128,10 @@ def worker(
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[worker]'`") from error
     from ouzel.worker.options import WorkerOptions
-    from ouzel.worker.runner.retry_policy import Retries
     from ouzel.worker.runner.runner import RunnerOptions
     from ouzel.worker.runner.supervisor import Timing
     from ouzel.worker.store.job import Limits
+    from ouzel.worker.store.retry_policy import Retries
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     timing = Timing(beat=min(1.0, lease / 5), watchdog=watchdog)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Budget
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.local import state_dir
 
 

@@ -19,6 +19,7 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
+from ouzel.worker import isolated
 from ouzel.worker.api import tokens
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
@@ -29,10 +30,10 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.options import WorkerOptions, slots
-from ouzel.worker.processes import isolated
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Places, Runner
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.local import WORKER, Worker
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1.dataset_pb2_grpc import add_DatasetServiceServicer_to_server

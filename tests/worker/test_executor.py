@@ -17,7 +17,8 @@ from ouzel.worker.processes.executor import Executor, State, Task
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.job import State as JobState
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from support.jobs import KINDS, TESTS, count, ended, submit, until
 from support.stub_kinds.maximize import Fault
 

@@ -31,11 +31,11 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.runner.runner import Places, Runner, RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, State
-from ouzel.worker.store.protocol import open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.datasets import stored, two_colours

@@ -31,7 +31,8 @@ from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Places, Runner
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, ended, submit, until

@@ -20,7 +20,7 @@ from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Places, Runner
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, NewJob, State
-from ouzel.worker.store.protocol import open_store
+from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support import tuned

@@ -10,10 +10,11 @@ import psutil
 import pytest
 
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.runner.supervisor import Timing
 from ouzel.worker.store.job import State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, count, ended, one_store, runner, states, submit, until
 from support.stub_kinds.maximize import Fault

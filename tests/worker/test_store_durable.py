@@ -23,7 +23,8 @@ import pytest
 from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
 from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel.worker.store.sqlite import SqliteConnection
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -66,7 +67,7 @@ def all_ids(store: Store) -> set[str]:
 _BEGIN = """
 import sys
 from ouzel.worker.store.job import Limits, NewJob
-from ouzel.worker.store.protocol import open_store
+from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 
 def say(*words):

@@ -27,9 +27,10 @@ from hypothesis.stateful import (
 )
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Lease, Limits, NewJob, Query, State
-from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import LeaseLost, Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 OWNERS = ("alice", "bob")

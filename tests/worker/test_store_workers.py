@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store.job import FINAL, Held, Job, Lease, Limits, NewJob, State
-from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import LeaseLost, Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE = "alice"

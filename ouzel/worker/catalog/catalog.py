@@ -17,8 +17,8 @@ import ouzel
 from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.worker import isolated
 from ouzel.worker.datasets.store import Datasets
-from ouzel.worker.processes import isolated
 
 _log = logging.getLogger(__name__)
 _FORM = 2  # of what is remembered

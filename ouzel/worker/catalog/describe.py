@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ouzel.worker.processes.parent_watch import end_with_parent
+from ouzel.worker.parent_watch import end_with_parent
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
 from ouzel.worker import kinds
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.kinds.context import Done, Stopped, Work
+from ouzel.worker.parent_watch import end_with_parent
 from ouzel.worker.processes.executor import VARIABLE, Task
-from ouzel.worker.processes.parent_watch import end_with_parent
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store.job import Job, Lease
-from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import LeaseLost, Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 _log = logging.getLogger(__name__)

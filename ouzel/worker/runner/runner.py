@@ -21,9 +21,9 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.processes import identity
 from ouzel.worker.processes.executor import Executor, Task
-from ouzel.worker.runner import retry_policy
 from ouzel.worker.runner.reclaim import Lost
 from ouzel.worker.runner.supervisor import Slot, Supervised, Timing
+from ouzel.worker.store import retry_policy
 from ouzel.worker.store.job import Job, Lease, Limits
 from ouzel.worker.store.protocol import LeaseLost, Workers
 

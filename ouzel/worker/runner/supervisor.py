@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ouzel.worker.processes.executor import Executor, Probe, State
-from ouzel.worker.runner import retry_policy
+from ouzel.worker.store import retry_policy
 from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.protocol import LeaseLost, Workers
 from ouzel_protos.v1 import job_pb2 as pb

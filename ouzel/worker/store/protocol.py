@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Protocol
 
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store.job import Held, Job, Lease, Limits, NewJob, Page, Query, Wishes
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 Listener = Callable[[Sequence[pb.JobEvent]], None]
@@ -126,20 +125,3 @@ class Store(Callers, Workers, Protocol):
         """Raises DataLoss if the database is damaged, Unavailable if it does not answer."""
 
     def close(self) -> None: ...
-
-
-def open_store(url: str | Path, *, retries: Retries | None = None, check: bool = True) -> Store:
-    """The path of a SQLite file, or "sqlite:///PATH", or "postgresql://...". Created if new.
-
-    check: look an old one through for damage.
-    """
-    from ouzel.worker.store.sql import SqlStore
-
-    text = str(url)
-    if text.startswith(("postgresql://", "postgres://")):
-        from ouzel.worker.store.postgres import PostgresDatabase
-
-        return SqlStore(PostgresDatabase(text), retries)
-    from ouzel.worker.store.sqlite import SqliteDatabase
-
-    return SqlStore(SqliteDatabase(Path(text.removeprefix("sqlite://")), check=check), retries)

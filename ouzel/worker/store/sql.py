@@ -5,11 +5,11 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store import client_ops, job_table, pagination, worker_ops
 from ouzel.worker.store.database import Database
 from ouzel.worker.store.job import Held, Job, Lease, Limits, NewJob, Page, Query, Wishes
 from ouzel.worker.store.protocol import Listener
+from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.subscriptions import Listeners
 from ouzel_protos.v1 import job_pb2 as pb
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.runner import retry_policy
-from ouzel.worker.runner.retry_policy import Retries, Verdict
-from ouzel.worker.store import job_table
+from ouzel.worker.store import job_table, retry_policy
 from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import LEASED, Held, Job, Lease, Limits, State, Wishes
 from ouzel.worker.store.protocol import LeaseLost
+from ouzel.worker.store.retry_policy import Retries, Verdict
 from ouzel_protos.v1 import job_pb2 as pb
 
 _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
