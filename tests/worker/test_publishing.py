@@ -53,6 +53,12 @@ class FakeWork:
 
 
 @dataclass
+class FakeEntry:
+    name: str = "tuned"
+    version: str = "3"
+
+
+@dataclass
 class FakeStore:
     withdrawn: list[str] = field(default_factory=list)
     promoted: list[str] = field(default_factory=list)
@@ -63,11 +69,9 @@ class FakeStore:
     def promote(self, name: str, version: str) -> None:
         self.promoted.append(version)
 
-
-@dataclass
-class FakeEntry:
-    name: str = "tuned"
-    version: str = "3"
+    def file(self, reference: str) -> FakeEntry:
+        name, _, version = reference.partition("@")
+        return FakeEntry(name, version)
 
 
 def serve(work: FakeWork, store: FakeStore, *, promote: bool = False) -> bool:
@@ -77,14 +81,14 @@ def serve(work: FakeWork, store: FakeStore, *, promote: bool = False) -> bool:
 
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What publication does at each try, by what is put in here: raises errors, else succeeds."""
+    """What loading does at each try, by what is put in here: raises errors, else succeeds."""
     planned: list[Any] = []
 
-    def publish(*args: object, **more: object) -> None:
+    def load(*args: object, **more: object) -> None:
         if planned and (error := planned.pop(0)) is not None:
             raise error
 
-    monkeypatch.setattr(publication, "publish_served", publish)
+    monkeypatch.setattr(publication, "_load", load)
     monkeypatch.setattr(publication, "versions", lambda *args: [])
     return planned
 

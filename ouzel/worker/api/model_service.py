@@ -79,14 +79,11 @@ class ModelService(ModelServiceServicer):
     def _delete(self, owner: str, name: str, version: str) -> None:
         with self._changing:
             file = self._changeable(owner, name, version)
-            default = self._files.default(file.name)
-            if file.version == default and len(self._files.of(file.name)) > 1:
+            if file.version == self._files.default(file.name) and len(self._files.of(file.name)) > 1:
                 raise FailedPrecondition(
                     f"version: {version} is the default of {name!r}; promote another one first", field="version"
                 )
-            if (server := self._server()) is not None:
-                _withdrawn(server, file, default)
-            self._files.withdraw(file.name, file.version, unless_default=True)
+            publication.withdraw_served(self._server(), self._files, file, unless_default=True)
 
     def _promote(self, owner: str, name: str, version: str) -> pb.Model:
         with self._changing:
@@ -130,15 +127,6 @@ class ModelService(ModelServiceServicer):
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args))
-
-
-def _withdrawn(server: Server, file: ModelFile, default: str) -> None:
-    """Serve the version no more."""
-    served = {str(found["modelVersion"]) for found in publication.versions(server, file.name)}
-    if file.version != default and default in served and publication.default_of(server, file.name) == file.version:
-        publication.set_default(server, file.name, default)  # TorchServe keeps its default as long as there are others
-    if file.version in served:
-        publication.unregister(server, file.name, file.version)
 
 
 def _message(file: ModelFile, is_default: bool, served: bool) -> pb.Model:
