@@ -103,7 +103,6 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     type=click.IntRange(min=0),
     default=4,
 )
-@_option("--kinds", "Package of the kinds of jobs.", default="ouzel.worker.kinds", hidden=True)
 def worker(
     *,
     state: Path | None,
@@ -113,7 +112,6 @@ def worker(
     dataset_scheme: tuple[str, ...],
     lease: float,
     watchdog: float,
-    checkpoint: float,
     queued: int,
     running: int,
     lost: int,
@@ -142,9 +140,7 @@ def worker(
         datasets=dataset,
         schemes=frozenset(dataset_scheme),
         retries=Retries(lost=lost),
-        runner=RunnerOptions(
-            timing=timing, lease=lease, checkpoint=checkpoint, limits=Limits(queued=queued, running=running)
-        ),
+        runner=RunnerOptions(timing=timing, lease=lease, limits=Limits(queued=queued, running=running)),
         **chosen,
     )
     server.run(options, lambda address: click.echo(f"Jobs are accepted at {address}. Ctrl-C stops the worker."))

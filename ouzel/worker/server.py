@@ -31,7 +31,7 @@ from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.runner import Places, Runner
+from ouzel.worker.runner.runner import Runner
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.local import WORKER, Worker
@@ -111,7 +111,6 @@ async def _listening(
         known,
         nudge=runner.nudge,
         limits=options.runner.limits,
-        kinds=options.kinds,
     )
     server = grpc.aio.server(
         interceptors=[TokenInterceptor(known), ReadableInterceptor()],
@@ -152,16 +151,8 @@ async def _listening(
 
 
 def _runner(options: WorkerOptions, store: Store) -> Runner:
-    places = Places(
-        options.store_url,
-        options.artifact_folder,
-        options.models,
-        datasets=options.datasets,
-        kinds=options.kinds,
-        serving=options.serving,
-        uploads=options.upload_folder,
-    )
-    return Runner(store, LocalExecutor(options.folder / "logs"), slots(options), places, options=options.runner)
+    executor = LocalExecutor(options.folder / "logs")
+    return Runner(store, executor, slots(options), options.environment, options=options.runner)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:

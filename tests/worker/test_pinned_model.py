@@ -17,16 +17,15 @@ from ouzel.models.store import ModelStore
 from ouzel.worker.api import requests
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.runner import Places, Runner
+from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, NewJob, State
 from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support import tuned
-from support.jobs import QUICK, ended
+from support.jobs import QUICK, ended, environment
 
-KINDS = "ouzel.worker.kinds"
 NODE = pb.Node(logit=explain_pb2.ClassRef(label="bird"))
 STEPS = {"steps": explain_pb2.Parameter(integer=2)}
 MAXIMIZE = pb.JobSpec(maximize=pb.MaximizeSpec(model="tuned", targets=[NODE], parameters=STEPS))
@@ -43,15 +42,15 @@ class Place:
         self.catalogue = Catalogue(self.models.folder, folder / "cache").seen_by("ann")
 
     def new(self, spec: pb.JobSpec) -> NewJob:
-        return requests.new_job(pb.CreateJobRequest(spec=spec), self.catalogue, KINDS)
+        return requests.new_job(pb.CreateJobRequest(spec=spec), self.catalogue)
 
     def run(self, new: NewJob) -> Job:
         url = f"sqlite://{self.folder / 'jobs.db'}"
         with closing(open_store(url)) as store:
             job = store.create("ann", new)
-            places = Places(url, self.folder / "artifacts", self.models.folder)
+            told = environment(url, self.folder)
             slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-            runner = Runner(store, LocalExecutor(self.folder / "logs"), slots, places, options=QUICK)
+            runner = Runner(store, LocalExecutor(self.folder / "logs"), slots, told, options=QUICK)
             runner.start()
             try:
                 return ended(store, job, 120)
@@ -75,10 +74,10 @@ def test_the_digest_is_filled_in(place: Place) -> None:
 def test_a_repeated_request_is_the_same_whatever_was_filled_in(place: Place) -> None:
     request = pb.CreateJobRequest(spec=MAXIMIZE, request_id="once")
     with closing(open_store(place.folder / "jobs.db")) as store:
-        first = store.create("ann", requests.new_job(request, place.catalogue, KINDS))
+        first = store.create("ann", requests.new_job(request, place.catalogue))
         place.models.remove(f"tuned@{place.version}")
         tuned.publish(place.models, "job-2", seed=2)
-        assert store.create("ann", requests.new_job(request, place.catalogue, KINDS)).id == first.id
+        assert store.create("ann", requests.new_job(request, place.catalogue)).id == first.id
 
 
 @pytest.mark.parametrize("spec", [MAXIMIZE, SEARCH], ids=["maximize", "search_activations"])

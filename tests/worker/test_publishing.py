@@ -16,7 +16,7 @@ from ouzel.models.store import Entry, ModelStore
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server, ServerUnreachable
 from ouzel.worker.kinds import publishing
-from ouzel.worker.kinds.context import Stopped, Work
+from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel.worker.processes.job_process import failure_of
 from ouzel_protos.local import SERVING
 from ouzel_protos.v1 import job_pb2 as pb
@@ -37,14 +37,14 @@ class FakeWork:
     def serving(self) -> Server | None:
         return self.servers.pop(0) if len(self.servers) > 1 else self.servers[0]
 
-    def still_mine(self) -> None:
+    def check_lease(self) -> None:
         self.looks += 1
 
     def log(self, message: str, level: int = 0) -> None:
         self.logs.append(message)
 
     @contextmanager
-    def busy(self, phase: str) -> Iterator[None]:
+    def keepalive(self, phase: str) -> Iterator[None]:
         self.phases.append(phase)
         yield
 
@@ -76,7 +76,7 @@ class FakeStore:
 
 def serve(work: FakeWork, store: FakeStore, *, promote: bool = False) -> bool:
     entry = cast(Entry, FakeEntry())
-    return publishing.serve(cast(Work, work), cast(ModelStore, store), entry, base="base@1", promote=promote)
+    return publishing.serve(cast(JobContext, work), cast(ModelStore, store), entry, base="base@1", promote=promote)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_model_that_was_tried_and_failed_goes(tries: list[Any]) -> None:
 def test_who_waits_can_be_stopped(tries: list[Any]) -> None:
     work = FakeWork([None])
     work.stop.set()
-    with pytest.raises(Stopped):
+    with pytest.raises(JobInterrupted):
         serve(work, FakeStore())
 
 

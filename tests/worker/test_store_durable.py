@@ -172,7 +172,7 @@ def test_a_killed_worker_leaves_whole_events_and_a_lease_to_reclaim(url: str) ->
         assert [each.sequence for each in events] == list(range(1, len(events) + 1))
         assert int(last) <= len(events) <= int(last) + 3
         assert (len(events) - 2) % 3 == 0, "none of a call's events without the others"
-        (held,) = store.held()
+        (held,) = store.leases()
         assert store.reclaim(held, "no heartbeat").state is State.QUEUED
         assert claim(store)[0].attempt == 2
     finally:
@@ -193,7 +193,7 @@ def test_processes_that_create_one_store_and_claim_from_it(url: str) -> None:
             two.go()
             claimed = one.rest() + two.rest()
         assert sorted(claimed) == sorted(made)
-        assert len(store.held()) == 60
+        assert len(store.leases()) == 60
     finally:
         store.close()
 

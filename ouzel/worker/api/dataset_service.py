@@ -16,7 +16,7 @@ from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.kinds.training_data import told
 from ouzel.worker.store.job import FINAL, Query, State
-from ouzel.worker.store.protocol import Callers
+from ouzel.worker.store.protocol import ClientStore
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 from ouzel_protos.v1.dataset_pb2_grpc import DatasetServiceServicer
@@ -33,7 +33,7 @@ _LIVE = frozenset(State) - FINAL - {State.UNSPECIFIED}
 class DatasetService(DatasetServiceServicer):
     """patience: seconds that a stream may be silent."""
 
-    def __init__(self, datasets: Datasets, store: Callers, tokens: Tokens, *, patience: float = 30.0) -> None:
+    def __init__(self, datasets: Datasets, store: ClientStore, tokens: Tokens, *, patience: float = 30.0) -> None:
         self._datasets, self._store, self._tokens, self._patience = datasets, store, tokens, patience
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="datasets")
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them

@@ -19,7 +19,7 @@ from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.store.job import FINAL, Job, Limits, State
-from ouzel.worker.store.protocol import Callers
+from ouzel.worker.store.protocol import ClientStore
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceServicer
 
@@ -31,21 +31,29 @@ _READ = 500  # events at a time
 
 
 class JobService(JobServiceServicer):
-    """nudge: called when a runner may have something to do. kinds: package of the kinds of jobs."""
+    """The service of jobs.
+
+    Args:
+        store: Holds the jobs.
+        artifacts: Holds what jobs leave behind.
+        catalogue: The models that jobs can be about.
+        tokens: Tell the owners of calls.
+        nudge: Called when a runner may have something to do.
+        limits: Of one owner.
+    """
 
     def __init__(
         self,
-        store: Callers,
+        store: ClientStore,
         artifacts: Artifacts,
         catalogue: Catalogue,
         tokens: Tokens,
         *,
         nudge: Callable[[], None],
         limits: Limits,
-        kinds: str,
     ) -> None:
         self._store, self._artifacts, self._catalogue, self._tokens = store, artifacts, catalogue, tokens
-        self._nudge, self._limits, self._kinds = nudge, limits, kinds
+        self._nudge, self._limits = nudge, limits
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
         self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them
         self._watches = Watches(store)
@@ -62,10 +70,10 @@ class JobService(JobServiceServicer):
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
         owner = self._owner(context)
         seen = self._catalogue.seen_by(owner)
-        new = await self._run(requests.new_job, request, seen, self._kinds)
+        new = await self._run(requests.new_job, request, seen)
         if request.validate_only:
             job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
-            arguments = new.kind, new.spec, seen, self._kinds
+            arguments = new.kind, new.spec, seen
             report = await asyncio.get_running_loop().run_in_executor(self._checks, kinds.report_of, *arguments)
             if report is not None:
                 job.result.summary.update(report)

@@ -19,7 +19,7 @@ from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue, Model
 from ouzel.worker.kinds import lineage as lineages
 from ouzel.worker.kinds import parameters, pinned_model, training_data
-from ouzel.worker.kinds.context import Done, File, Stopped, Work
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
     return training_data.report(spec.dataset, catalogue)
 
 
-def run(spec: pb.FinetuneSpec, work: Work) -> Done:
+def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     import torch
 
     from ouzel import models
@@ -66,17 +66,17 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import checkpoint
 
-    work.progress(0, phase="loading")
-    store = ModelStore(work.models)
+    context.progress(0, phase="loading")
+    store = ModelStore(context.environment.models)
     file = store.file(spec.base)
-    if not file.seen_by(work.owner):  # the name may be somebody else's by now
+    if not file.seen_by(context.owner):  # the name may be somebody else's by now
         raise NotFound(f"base: no model {spec.base!r:.80}", field="base")
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
-    work.progress(0, phase="checking the images")
-    examples = training_data.examples(spec.dataset, work)
-    trim(work.cache, _CACHE_BYTES)
-    told = _Told(work)
+    context.progress(0, phase="checking the images")
+    examples = training_data.examples(spec.dataset, context)
+    trim(context.environment.cache, _CACHE_BYTES)
+    told = _Told(context)
     try:
         tuned = finetune(
             base,
@@ -85,26 +85,26 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
             seed=spec.seed,
             image_size=spec.image_size,
             max_seconds=spec.max_seconds,
-            cache=work.cache,
+            cache=context.environment.cache,
             on_event=told,
-            resume=None if work.checkpoint is None else checkpoint.read(work.checkpoint),
-            batch_scale=work.batch_scale,
+            resume=None if context.checkpoint is None else checkpoint.read(context.checkpoint),
+            batch_scale=context.batch_scale,
         )
     except Diverged:
         told.keep_best()
         raise
-    served = _served(spec, work, tuned)
-    work.progress(0, phase="reporting")
+    served = _served(spec, context, tuned)
+    context.progress(0, phase="reporting")
     found = reports.make_report(base, tuned, served)
     for note in tuned.notes:
-        work.log(note, pb.Log.WARNING)
-    lineage = lineages.lineage(spec, work, base, tuned)
-    if work.stop_wanted():
-        raise Stopped
-    published = _publish(spec, work, base, found, lineage)
+        context.log(note, pb.Log.WARNING)
+    lineage = lineages.lineage(spec, context, base, tuned)
+    if context.stop_wanted():
+        raise JobInterrupted
+    published = _publish(spec, context, base, found, lineage)
     written = reports.files(found, f"{published['model']}@{published['version']}", lineage)
     files = [File(name, media_type, content) for name, (media_type, content) in written.items()]
-    return Done(files, {**_short(reports.summary(found)), **published})
+    return JobOutput(files, {**_short(reports.summary(found)), **published})
 
 
 def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,32 +114,32 @@ def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Told:
-    """Hands the library's events on, saves, and raises Stopped when that is wanted."""
+    """Hands the library's events on, saves, and raises JobInterrupted when that is wanted."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, context: JobContext) -> None:
+        self._work = context
         self._state: Callable[[], dict[str, Any]] | None = None
         self._saving = 0.0  # seconds that the last checkpoint took
         self._saved = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        work = self._work
-        work.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
+        context = self._work
+        context.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
         if event.phase == "validating":  # to stop here would lose an epoch
             return
-        stop = work.stop_wanted()
+        stop = context.stop_wanted()
         self._state = event.state or self._state
-        due = work.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
+        due = context.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
         # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
         # is no news: were it saved again, a job could fail behind it for ever.
-        due |= event.step == event.steps and not (event.phase == "head" and work.checkpoint)
+        due |= event.step == event.steps and not (event.phase == "head" and context.checkpoint)
         if event.state is not None and (stop or due):
             begun = time.monotonic()
             self.keep_best()
             self._saved = time.monotonic()
             self._saving = self._saved - begun
         if stop:
-            raise Stopped
+            raise JobInterrupted
 
     def keep_best(self) -> None:
         """Save where the training stands, and its best so far."""
@@ -179,21 +179,21 @@ def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
 
 
 def _publish(
-    spec: pb.FinetuneSpec, work: Work, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
+    spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing
 
-    store, tuned = ModelStore(work.models), found.tuned
-    promote = _promoted(spec, work, found)
+    store, tuned = ModelStore(context.environment.models), found.tuned
+    promote = _promoted(spec, context, found)
     card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
     state = tuned.network.state_dict()
-    work.progress(0, phase="publishing")
-    work.still_mine()
-    entry = store.publish(spec.name, lambda version: (card, state), work.job)
-    served = publishing.serve(work, store, entry, base=f"{base.name}@{base.version}", promote=promote)
+    context.progress(0, phase="publishing")
+    context.check_lease()
+    entry = store.publish(spec.name, lambda version: (card, state), context.job)
+    served = publishing.serve(context, store, entry, base=f"{base.name}@{base.version}", promote=promote)
     return {
         "model": entry.name,
         "version": entry.version,
@@ -203,7 +203,7 @@ def _publish(
     }
 
 
-def _promoted(spec: pb.FinetuneSpec, work: Work, found: Report) -> bool:
+def _promoted(spec: pb.FinetuneSpec, context: JobContext, found: Report) -> bool:
     """Whether the new version is to be the default."""
     kinds = pb.FinetuneSpec
     if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
@@ -211,17 +211,17 @@ def _promoted(spec: pb.FinetuneSpec, work: Work, found: Report) -> bool:
     if spec.promote == kinds.ALWAYS or found.served is None:  # None: the first of its name
         return True
     if found.served.accuracy is None:
-        work.log(f"not promoted: {found.served.name} is the default, and {found.served.problem}", pb.Log.WARNING)
+        context.log(f"not promoted: {found.served.name} is the default, and {found.served.problem}", pb.Log.WARNING)
         return False
     better = found.tuned.test.accuracy > found.served.accuracy
-    work.log(
+    context.log(
         f"{'promoted' if better else 'not promoted'}: {100 * found.tuned.test.accuracy:.2f} % of the held-out images "
         f"are right, of the present default {100 * found.served.accuracy:.2f} %"
     )
     return better
 
 
-def _served(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> Comparison | None:
+def _served(spec: pb.FinetuneSpec, context: JobContext, tuned: Tuned) -> Comparison | None:
     """The new network beside the present default of its name; None if there is none but of this very job."""
     import torch
 
@@ -230,10 +230,10 @@ def _served(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> Comparison | Non
     from ouzel.models.store import ModelStore
 
     try:
-        present = ModelStore(work.models).file(spec.name)
+        present = ModelStore(context.environment.models).file(spec.name)
     except NotFound:
         return None
-    if present.lineage is not None and present.lineage.get("job") == work.job:
+    if present.lineage is not None and present.lineage.get("job") == context.job:
         return None  # by an attempt before this one
     model = models.load(present.path, "cuda" if torch.cuda.is_available() else "cpu")
-    return compare(model, tuned, lambda done, of: work.progress(done, of, phase="comparing"))
+    return compare(model, tuned, lambda done, of: context.progress(done, of, phase="comparing"))

@@ -17,7 +17,7 @@ from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue, Model
 from ouzel.worker.kinds import parameters, pinned_model, targets
-from ouzel.worker.kinds.context import Done, File, Stopped, Work
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -59,25 +59,25 @@ def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     spec.model_digest = catalogue.model(spec.model).digest
 
 
-def run(spec: pb.MaximizeSpec, work: Work) -> Done:
+def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     from ouzel.maximize import maximize
     from ouzel.worker.kinds import checkpoint
 
-    work.progress(0, phase="loading")
-    model = pinned_model.load(work, spec.model, spec.model_digest)
-    resumed = None if work.checkpoint is None else checkpoint.read(work.checkpoint)
+    context.progress(0, phase="loading")
+    model = pinned_model.load(context, spec.model, spec.model_digest)
+    resumed = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
     stopped = False
 
     def on_step(step: Step) -> bool:
         nonlocal stopped
         mean = sum(step.activations) / len(step.activations)
-        work.progress(step.step, step.steps, "maximizing", {"mean activation": mean})
+        context.progress(step.step, step.steps, "maximizing", {"mean activation": mean})
         last = step.step == step.steps
-        if work.preview_wanted() and not last:
-            work.preview(step.step, _previews(step, spec))
-        stopped = work.stop_wanted() and not last
-        if stopped or (work.save_wanted() and not last):
-            work.save(checkpoint.dump(step.state()))
+        if context.preview_wanted() and not last:
+            context.preview(step.step, _previews(step, spec))
+        stopped = context.stop_wanted() and not last
+        if stopped or (context.save_wanted() and not last):
+            context.save(checkpoint.dump(step.state()))
         return stopped
 
     result = maximize(
@@ -89,12 +89,12 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
         seed=spec.seed,
         on_step=on_step,
         resume=resumed,
-        pass_scale=work.batch_scale,
+        pass_scale=context.batch_scale,
         data=_yardstick(spec, model),
     )
     if stopped:
-        raise Stopped
-    return _done(result, model, work)
+        raise JobInterrupted
+    return _done(result, model, context)
 
 
 def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Tensor]] | None:
@@ -166,7 +166,7 @@ def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
     return shown
 
 
-def _done(result: Result, model: LoadedModel, work: Work) -> Done:
+def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
     import numpy as np
 
     from ouzel.maximize import gallery, judge, report
@@ -180,7 +180,7 @@ def _done(result: Result, model: LoadedModel, work: Work) -> Done:
     origin = {"model": model.name, "digest": model.digest}
     described = {**origin, **report.of_result(result, [file.name for file in files], verdicts)}
     for line in described["warnings"]:
-        work.log(line, pb.Log.WARNING)
+        context.log(line, pb.Log.WARNING)
     tensors = io.BytesIO()
     np.savez_compressed(
         tensors,
@@ -199,7 +199,7 @@ def _done(result: Result, model: LoadedModel, work: Work) -> Done:
         "steps": result.steps,
         "digest": model.digest,
     }
-    return Done(files, summary)
+    return JobOutput(files, summary)
 
 
 def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ouzel.model_files import ModelFile, ModelFiles
 
 if TYPE_CHECKING:
     from ouzel.models import Model as LoadedModel
-    from ouzel.worker.kinds.context import Work
+    from ouzel.worker.kinds.context import JobContext
 
 
 def check_digest(reference: str, digest: str, expected: str, field: str) -> None:
@@ -63,13 +63,13 @@ def find(files: ModelFiles, reference: str, digest: str, owner: str) -> ModelFil
     raise _changed(reference, file.digest, digest)
 
 
-def load(work: Work, reference: str, digest: str) -> LoadedModel:
+def load(context: JobContext, reference: str, digest: str) -> LoadedModel:
     """Loads what `find` finds, on the GPU if there is one. Raises OuzelError."""
     import torch
 
     from ouzel import models
 
-    file = find(ModelFiles(work.models), reference, digest, work.owner)
+    file = find(ModelFiles(context.environment.models), reference, digest, context.owner)
     model = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     if digest not in ("", model.digest):  # replaced a moment ago
         raise _changed(reference, model.digest, digest)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ouzel.worker.kinds.context import Stopped, Work
+from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ PATIENCE = 600.0  # s for a model server that is down; then the attempt fails, a
 _PAUSE = 1.0  # s between two looks
 
 
-def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bool) -> bool:
+def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, promote: bool) -> bool:
     """Publishes a version of the store, and waits for a model server that is down.
 
     Args:
-        work: The job.
+        context: The job.
         store: The model store.
         entry: The version.
         base: "NAME@VERSION" of the model whose settings are taken over.
@@ -33,22 +33,22 @@ def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bo
         Whether the version is served: False only where there is meant to be no model server.
 
     Raises:
-        Stopped: The job is to stop.
+        JobInterrupted: The job is to stop.
         LeaseLost: The job belongs to another worker by now.
         PublicationFailed: The version was tried, failed, and is withdrawn; or the server did not answer for `PATIENCE`
             seconds, and the version is kept in the store.
     """
     from ouzel.torchserve import publication
 
-    if not work.serving_expected and work.serving is None:
-        work.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
+    if not context.serving_expected and context.serving is None:
+        context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
         publication.publish_model(None, store, entry.name, entry.version, promote=promote)
         return False
     deadline, waiting = time.monotonic() + PATIENCE, False
     while True:
-        work.still_mine()
+        context.check_lease()
         try:
-            if (server := work.serving) is None:
+            if (server := context.serving) is None:
                 raise publication.ServerUnreachable("the model server is down")
             publication.publish_model(
                 server, store, entry.name, entry.version, base=base, promote=promote, withdraw_failed=True
@@ -61,7 +61,7 @@ def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bo
                 ) from error
             if not waiting:
                 waiting = True
-                work.log(f"waiting up to {PATIENCE:g} s for the model server: {error}", pb.Log.WARNING)
-        with work.busy("waiting for the model server"):
-            if work.stop_within(_PAUSE):
-                raise Stopped
+                context.log(f"waiting up to {PATIENCE:g} s for the model server: {error}", pb.Log.WARNING)
+        with context.keepalive("waiting for the model server"):
+            if context.stop_within(_PAUSE):
+                raise JobInterrupted

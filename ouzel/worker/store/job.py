@@ -167,7 +167,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Held:
+class LeaseView:
     """A lease as others see it: it lives as long as `beat` goes on changing. `handle` names the job's process."""
 
     lease: Lease
@@ -176,7 +176,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ControlFlags:
     """What the owner wants of a running job, and its newest event, which tells whether it gets on."""
 
     cancel: bool
