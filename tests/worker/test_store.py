@@ -353,7 +353,7 @@ def test_the_event_log_tells_every_transition(store: Store) -> None:
             store.abandon(lease, "stopped")
         jobs.append(job.id)
     for id_ in jobs:
-        at = State.VALIDATING
+        at = State.UNSPECIFIED
         for each in store.events(ALICE, id_):
             if each.WhichOneof("kind") == "state_change":
                 assert State(each.state_change.previous) is at

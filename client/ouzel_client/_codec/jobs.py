@@ -141,8 +141,13 @@ def event(message: pb.JobEvent) -> JobEvent:
         return LogEvent(*common, level, message.log.message)
     if kind == "state_change":
         change = message.state_change
-        return StateEvent(*common, state(change.previous), state(change.state), change.reason)
+        return StateEvent(*common, _previous(change), state(change.state), change.reason)
     return JobEvent(*common)  # of a later version
+
+
+def _previous(change: pb.StateChange) -> Any:
+    """None of the first event; older workers named a state there that is no more."""
+    return state(change.previous) if change.previous in pb.Job.State.values() and change.previous else None
 
 
 def progress(message: pb.Progress) -> Progress:
@@ -158,7 +163,7 @@ def follow(job: pb.Job, event: pb.JobEvent) -> None:
         job.start_time.CopyFrom(event.time)
     elif pb.Job.State.Name(now) in FINAL:
         job.end_time.CopyFrom(event.time)
-    elif pb.Job.State.Name(event.state_change.previous) in FINAL:  # retried
+    elif _previous(event.state_change) in FINAL:  # retried
         for gone in ("start_time", "end_time", "error"):
             job.ClearField(gone)
 

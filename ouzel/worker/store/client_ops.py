@@ -13,7 +13,7 @@ from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State
 from ouzel_protos.v1 import job_pb2 as pb
 
-_WAITING = (State.VALIDATING, State.QUEUED, State.PAUSED)
+_WAITING = (State.QUEUED, State.PAUSED)
 
 
 def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
@@ -32,7 +32,7 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
         "owner": owner,
         "kind": new.kind,
         "spec": new.spec.SerializeToString(deterministic=True),
-        "state": int(State.VALIDATING),
+        "state": int(State.UNSPECIFIED),
         "attempt": 0,
         "progress": b"",
         "created": now,

@@ -1,9 +1,9 @@
 """What a job is, and the states that it goes through.
 
-    VALIDATING -> QUEUED -> RUNNING -> PUBLISHING -> SUCCEEDED
-                     ^        |  \\______________ FAILED  -> QUEUED (retry)
-                     |        v
-                     +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
+    QUEUED -> RUNNING -> PUBLISHING -> SUCCEEDED
+       ^        |  \\______________ FAILED  -> QUEUED (retry)
+       |        v
+       +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
 
 The wire's messages serve as values where nobody has to ask about what is inside: spec, progress, error, result, events.
 """
@@ -22,10 +22,9 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 
 class State(IntEnum):
-    """The numbers are those of the wire."""
+    """The numbers are those of the wire; 1 is no more in use. UNSPECIFIED is what a job comes from."""
 
     UNSPECIFIED = 0
-    VALIDATING = 1
     QUEUED = 2
     RUNNING = 3
     PUBLISHING = 4
@@ -41,8 +40,7 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 LEASED = frozenset({State.RUNNING, State.PUBLISHING, State.CANCELLING})
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.UNSPECIFIED: frozenset({State.VALIDATING}),
-    State.VALIDATING: frozenset({State.QUEUED, State.CANCELLING}),
+    State.UNSPECIFIED: frozenset({State.QUEUED}),
     State.QUEUED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLING}),
     State.RUNNING: frozenset({State.PUBLISHING, State.QUEUED, State.PAUSED, State.CANCELLING, State.FAILED}),
     State.PUBLISHING: frozenset({State.SUCCEEDED, State.QUEUED, State.PAUSED, State.CANCELLING, State.FAILED}),
@@ -151,7 +149,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one owner: jobs that wait (VALIDATING, QUEUED, PAUSED), and jobs that run at a time over all workers."""
+    """Of one owner: jobs that wait (QUEUED, PAUSED), and jobs that run at a time over all workers."""
 
     queued: int = 1000
     running: int = 64

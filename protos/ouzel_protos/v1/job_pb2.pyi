@@ -17,7 +17,6 @@ class Job(_message.Message):
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Job.State]
-        VALIDATING: _ClassVar[Job.State]
         QUEUED: _ClassVar[Job.State]
         RUNNING: _ClassVar[Job.State]
         PUBLISHING: _ClassVar[Job.State]
@@ -27,7 +26,6 @@ class Job(_message.Message):
         FAILED: _ClassVar[Job.State]
         CANCELLED: _ClassVar[Job.State]
     STATE_UNSPECIFIED: Job.State
-    VALIDATING: Job.State
     QUEUED: Job.State
     RUNNING: Job.State
     PUBLISHING: Job.State
