@@ -16,17 +16,12 @@ from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
 from ouzel.saliency.methods.occlusion import Occlusion
-from ouzel_protos import tensors
+from ouzel_protos import parameters
+from ouzel_protos.parameters import REDUCTIONS, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
-REDUCTIONS = {
-    pb.CHANNEL_REDUCTION_UNSPECIFIED: "max_abs",
-    pb.MAX_ABS: "max_abs",
-    pb.SUM_ABS: "sum_abs",
-    pb.SIGNED_SUM: "signed_sum",
-    pb.NONE: "none",
-}
+_REDUCTIONS = names_of(REDUCTIONS)
 DTYPES: dict[Any, np.dtype[Any]] = {
     Tensor.UNSPECIFIED: np.dtype("<f4"),
     Tensor.FLOAT32: np.dtype("<f4"),
@@ -166,13 +161,13 @@ def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
 
 
 def _saliency(request: pb.SaliencyRequest, model: Model) -> Saliency:
-    if request.reduction not in REDUCTIONS:
+    if request.reduction not in _REDUCTIONS:
         raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
     parameters = {key: _parameter(key, value, model) for key, value in request.parameters.items()}
     clash = parameters.keys() & {"method", "target", "reduction"}
     if clash:
         raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
-    return Saliency(request.method, _target(request.target), REDUCTIONS[request.reduction], **parameters)
+    return Saliency(request.method, _target(request.target), _REDUCTIONS[request.reduction], **parameters)
 
 
 def _images(request: pb.SaliencyRequest) -> int:
@@ -212,20 +207,20 @@ def _class_ref(ref: pb.ClassRef, side: str) -> int | str:
 
 
 def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
-    kind = parameter.WhichOneof("value")
-    if kind is None:
-        raise InvalidArgument(f"parameters.{key}: has no value", field=f"parameters.{key}")
-    value = getattr(parameter, kind)
-    if kind == "number" and not math.isfinite(value):
-        raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
-    if kind == "number" and value.is_integer() and abs(value) < _MOST_WHOLE:
-        return int(value)  # many languages have one kind of number; where a fraction is meant, the method takes it too
-    if kind == "tensor":
-        try:
-            array = tensors.decode(value)
-        except ValueError as error:
-            raise InvalidArgument(f"parameters.{key}: {error}", field=f"parameters.{key}") from None
-        return inputs.given_image(array, key, model)
+    field = f"parameters.{key}"
+    try:
+        value = parameters.decode(parameter)
+    except ValueError as error:
+        raise InvalidArgument(f"{field}: {error}", field=field) from None
+    if value is None:
+        raise InvalidArgument(f"{field}: has no value", field=field)
+    if isinstance(value, np.ndarray):
+        return inputs.given_image(value, key, model)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgument(f"{field}: {value} is not finite", field=field)
+        if value.is_integer() and abs(value) < _MOST_WHOLE:
+            return int(value)  # many languages have one kind of number; where a fraction is meant, methods take it too
     return value
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 
+from ouzel_protos.parameters import PROMOTIONS, names_of
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         "image_size": spec.image_size,
         "input_size": list(tuned.preprocessing.input_size),
         "max_training_seconds": spec.max_seconds,
-        "promote": pb.FinetuneSpec.Promotion.Name(spec.promote).removeprefix("PROMOTION_").lower(),
+        "promote": names_of(PROMOTIONS)[spec.promote],
         "classes": list(tuned.labels),
         "training": {
             "chosen": tuned.chosen,
@@ -66,8 +67,6 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
-    if found["promote"] == "unspecified":
-        found["promote"] = "never"
     if len(json.dumps(found["classes"])) > _LARGEST_CLASSES:
         del found["classes"]
     return found | ({"notes": list(tuned.notes)} if tuned.notes else {})

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from ouzel.errors import InvalidArgument
+from ouzel_protos import parameters as codec
 from ouzel_protos.v1 import explain_pb2
 
 _LARGEST = 2.0**63
@@ -32,7 +33,7 @@ def plain(
         if kind not in (("number", "integer", "flag") if flags else ("number", "integer")):
             what = "neither a number nor a flag" if flags else "no number"
             raise InvalidArgument(f"parameters.{key:.80}: is {what}", field=field)
-        value = getattr(parameter, str(kind))
+        value = codec.decode(parameter)
         if not math.isfinite(value):
             raise InvalidArgument(f"parameters.{key:.80}: {value} is not finite", field=field)
         found[key] = _whole(value, field) if kind == "number" and key in whole else value
