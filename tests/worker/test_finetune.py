@@ -22,7 +22,6 @@ from ouzel import models
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.finetune import make_recipe
 from ouzel.finetune.data import SPLITS
-from ouzel.finetune.recipes import PARAMETERS
 from ouzel.models import archive
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.store import ModelStore
@@ -36,6 +35,7 @@ from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, State
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.retry_policy import Retries
+from ouzel_protos.recipes import FINETUNE
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.datasets import stored, two_colours
@@ -208,7 +208,7 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     }
     assert expected.items() <= lineage.items()
     recipe = make_recipe("lp_ft", {"epochs": 2, "learning_rate": 0.001})
-    assert lineage["parameters"] == {name: getattr(recipe, name) for name in PARAMETERS["lp_ft"]}
+    assert lineage["parameters"] == {name: getattr(recipe, name) for name in FINETUNE["lp_ft"]}
     steps = 2 * math.ceil(summary["train_images"] / recipe.batch_size)
     assert lineage["training"].items() >= {"steps": steps, "planned_steps": steps, "out_of_time": False}.items()
     assert {part: lineage["split"][part] for part in SPLITS} == {part: summary[f"{part}_images"] for part in SPLITS}

@@ -33,6 +33,7 @@ from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos import parameters as codec
 from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter
 from ouzel_protos.progress import settled
+from ouzel_protos.recipes import FINETUNE_DEFAULT
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -88,7 +89,7 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
     if not isinstance(promote, str) or promote not in PROMOTIONS:
         raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(PROMOTIONS)}", field="promote")
     values = parameters(given.pop("parameters", {}), flags=True)
-    spec = made(pb.FinetuneSpec, promote=PROMOTIONS[promote], parameters=values, recipe="lp_ft")
+    spec = made(pb.FinetuneSpec, promote=PROMOTIONS[promote], parameters=values, recipe=FINETUNE_DEFAULT)
     for field, value in given.items():
         put(spec, field.replace("_training", ""), getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)

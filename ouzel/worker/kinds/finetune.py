@@ -14,19 +14,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.worker.catalog.catalog import Catalogue, Model
+from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import lineage as lineages
 from ouzel.worker.kinds import parameters, pinned_model, training_data
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Comparison, Event, Recipe, Report, Tuned
     from ouzel.models import Model as LoadedModel
 
-_DEFAULT = "lp_ft"
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
@@ -38,7 +37,7 @@ _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     base = catalogue.model(spec.base, "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
-    _check_recipe(spec, base)
+    _parameters(spec)
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
@@ -153,29 +152,14 @@ _PHASES = {"features": "computing features", "head": "head", "training": "traini
 
 
 def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
+    """The recipe of a spec. Raises InvalidArgument."""
     from ouzel.finetune import make_recipe
-    from ouzel.finetune.recipes import LIMITS
 
-    whole = [name for name, limit in LIMITS.items() if limit.kind is int]
-    return make_recipe(spec.recipe or _DEFAULT, parameters.plain(spec.parameters, whole, flags=True))
+    return make_recipe(spec.recipe or FINETUNE_DEFAULT, _parameters(spec))
 
 
-def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
-    name = spec.recipe or _DEFAULT
-    if name not in base.tuning:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(base.tuning)}{did_you_mean(name, base.tuning)}",
-            field="recipe",
-        )
-    allowed = base.tuning[name]
-    whole = [key for key, limit in allowed.items() if limit.whole]
-    values = parameters.plain(spec.parameters, whole, flags=True)
-    for key, value in values.items():
-        if key not in allowed:
-            raise InvalidArgument(
-                f"parameters.{key:.80}: {name} knows only {', '.join(allowed)}", field=f"parameters.{key}"
-            )
-        allowed[key].check(f"parameters.{key}", value)
+def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
+    return parameters.checked(spec.recipe or FINETUNE_DEFAULT, spec.parameters, FINETUNE)
 
 
 def _publish(

@@ -16,6 +16,7 @@ from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 
 from ouzel_protos.parameters import PROMOTIONS, names_of
+from ouzel_protos.recipes import FINETUNE
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
 
 
 def _parameters(tuned: Tuned) -> dict[str, Any]:
-    from ouzel.finetune.recipes import PARAMETERS
-
-    return {name: getattr(tuned.recipe, name) for name in PARAMETERS[tuned.recipe.name]}
+    return {name: getattr(tuned.recipe, name) for name in FINETUNE[tuned.recipe.name]}
 
 
 def _split(split: Split) -> Mapping[str, Any]:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
-from ouzel.worker.catalog.catalog import Catalogue, Model
+from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import parameters, pinned_model, targets
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ouzel.maximize.gallery import Tile
     from ouzel.models import Model as LoadedModel
 
-_DEFAULT = "fourier"
-_WHOLE = ("steps",)  # of the parameters; the others are real numbers
 _MOST_IMAGES = 4096
 _EDGE = (8, 4096)
 _SHOWN = 4  # previews at a time
@@ -39,7 +37,7 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
-    steps = _check_recipe(spec, model)
+    steps = int(_parameters(spec).get("steps", MAXIMIZE_STEPS))
     images = _images_per_target(spec) * len(spec.targets)
     height, width = _size(spec) or model.input[1:]
     if not 0 <= spec.seed < 2**63:
@@ -109,32 +107,14 @@ def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Ten
     return [(one.name, (one.x * std + mean).clamp(0, 1)) for one in shipped(model.preprocessing)]
 
 
-def _check_recipe(spec: pb.MaximizeSpec, model: Model) -> int:
-    """Returns the steps."""
-    name = spec.recipe or _DEFAULT
-    if name not in model.recipes:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(model.recipes)}{did_you_mean(name, model.recipes)}",
-            field="recipe",
-        )
-    allowed = model.recipes[name]
-    values = _parameters(spec)
-    for key, value in values.items():
-        field = f"parameters.{key}"
-        if key not in allowed:
-            raise InvalidArgument(f"{field:.100}: {name} knows only {', '.join(allowed)}", field=field)
-        allowed[key].check(field, value)
-    return int(values.get("steps", model.steps[name]))
-
-
-def _parameters(spec: pb.MaximizeSpec) -> Mapping[str, Any]:
-    return parameters.plain(spec.parameters, _WHOLE)
+def _parameters(spec: pb.MaximizeSpec) -> dict[str, Any]:
+    return parameters.checked(spec.recipe or MAXIMIZE_DEFAULT, spec.parameters, MAXIMIZE)
 
 
 def _recipe(spec: pb.MaximizeSpec) -> Any:
     from ouzel.maximize import make_recipe
 
-    return make_recipe(spec.recipe or _DEFAULT, _parameters(spec))
+    return make_recipe(spec.recipe or MAXIMIZE_DEFAULT, _parameters(spec))
 
 
 def _images_per_target(spec: pb.MaximizeSpec) -> int:
