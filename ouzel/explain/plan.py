@@ -15,6 +15,7 @@ from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
+from ouzel.saliency.engine.batch import located
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel_protos import parameters
 from ouzel_protos.parameters import REDUCTIONS, names_of
@@ -83,7 +84,10 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
     channels: list[int] = []
     for number, request in enumerate(options.saliency):
         path = f"saliency[{number}]"
-        saliency, presentation = _located(path, lambda r=request: (_saliency(r, model), _presentation(r)))
+        try:
+            saliency, presentation = _saliency(request, model), _presentation(request)
+        except OuzelError as error:
+            raise located(error, number) from None
         count = _count(saliency)
         if len(presentations) + count > limits.maps:
             raise InvalidArgument(
@@ -244,11 +248,3 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
 def _within(field: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise InvalidArgument(f"{field}: {value} is not within {low}..{high:g}", field=field)
-
-
-def _located(path: str, make: Any) -> Any:
-    """Run `make`; an error it raises is told with the path of the request at fault."""
-    try:
-        return make()
-    except OuzelError as error:
-        raise type(error)(f"{path}.{error}", field=f"{path}.{error.field}") from None
