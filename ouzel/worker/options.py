@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ouzel.checks import at_least, within
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -74,10 +75,9 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         for name in ("state", "models"):
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser().absolute())
-        if not 0 <= self.port <= 65535:
-            raise InvalidArgument(f"port: {self.port} is not within 0..65535", field="port")
-        if self.slots is not None and self.slots < 1:
-            raise InvalidArgument(f"slots: {self.slots} is less than 1", field="slots")
+        within("port", self.port, 0, 65535)
+        if self.slots is not None:
+            at_least("slots", self.slots, 1)
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)

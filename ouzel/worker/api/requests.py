@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
 from ouzel.worker import kinds
 from ouzel.worker.catalog.catalog import Catalogue
@@ -30,9 +31,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
             f"request_id: {request.request_id!r:.40} is not at most {_LONGEST_ID} characters, none of them 0",
             field="request_id",
         )
-    if not _PRIORITIES[0] <= request.priority <= _PRIORITIES[1]:
-        message = f"priority: {request.priority} is not within {_PRIORITIES[0]}..{_PRIORITIES[1]}"
-        raise InvalidArgument(message, field="priority")
+    within("priority", request.priority, *_PRIORITIES)
     _check_labels(request.labels)
     timeout = _timeout(request)
     found.validate(getattr(request.spec, kind), catalogue)
@@ -45,8 +44,8 @@ def query(request: pb.ListJobsRequest) -> Query:
     for number in request.states:
         if number not in known:
             raise InvalidArgument(f"states: {number} is no state", field="states")
-    if request.kind and request.kind not in kinds.NAMES:
-        raise InvalidArgument(f"kind: {request.kind!r:.80} is not one of {', '.join(kinds.NAMES)}", field="kind")
+    if request.kind:
+        one_of("kind", request.kind, kinds.NAMES)
     _check_labels(request.labels)
     states = frozenset(State(number) for number in request.states)
     return Query(states, request.kind, dict(request.labels), request.page_size or 50, request.page_token)

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model, targets
@@ -35,8 +36,7 @@ def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
-    if not 0 <= spec.top_k <= catalogue.budget.top_k:
-        raise InvalidArgument(f"top_k: {spec.top_k} is not within 0..{catalogue.budget.top_k}", field="top_k")
+    within("top_k", spec.top_k, 0, catalogue.budget.top_k)
     if not spec.dataset and find_spec("skimage") is None:
         raise InvalidArgument("dataset: name one; this worker has no photographs of its own", field="dataset")
     if spec.dataset and spec.dataset not in catalogue.datasets:

@@ -11,6 +11,7 @@ import secrets
 import struct
 from typing import Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import Page, Query
@@ -21,8 +22,7 @@ _KEY = "page-key"
 
 
 def list_jobs(c: Connection, owner: str, query: Query) -> Page:
-    if not 1 <= query.page_size <= _LARGEST:
-        raise InvalidArgument(f"page_size: {query.page_size} is not within 1..{_LARGEST}", field="page_size")
+    within("page_size", query.page_size, 1, _LARGEST)
     where, values = _where(owner, query)
     if query.page_token:
         where.append("number < ?")
