@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ouzel.serving import processes
 from ouzel.torchserve import rest
-from ouzel.torchserve.management import Server
+from ouzel.torchserve.server import Server
 from ouzel_protos.local import Serving, token
 
 
