@@ -88,23 +88,27 @@ class WorkerOptions:
 
     @property
     def folder(self) -> Path:
+        """Folder of jobs, logs and the token."""
         return self.state / "jobs"
 
     @property
     def store_url(self) -> str:
+        """URL of the job store."""
         return self.store or f"sqlite://{self.folder / 'jobs.db'}"
 
     @property
     def artifact_folder(self) -> Path:
+        """Folder of what jobs leave behind."""
         return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
 
     @property
     def upload_folder(self) -> Path:
+        """Folder of the data sets of callers."""
         return (self.uploads or self.artifact_folder.parent / "datasets").expanduser().absolute()
 
     @property
     def serving(self) -> Mapping[str, str]:
-        """As `ouzel.torchserve.publication.Server.found` takes it."""
+        """Where TorchServe is, as `ouzel.torchserve.server.Server.found` takes it."""
         if self.serving_key_file is None:
             named = {"named": "yes"} if self.serving_state else {}  # then it is meant to be there
             return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}
@@ -127,7 +131,11 @@ class WorkerOptions:
 
 
 def slots(options: WorkerOptions) -> tuple[Slot, ...]:
-    """A GPU to each job, or a share of the cores."""
+    """Room for jobs: a GPU to each, or a share of the cores.
+
+    Args:
+        options: Say how many jobs run at a time.
+    """
     gpus = _gpus()
     if gpus:
         count = options.slots or len(gpus)

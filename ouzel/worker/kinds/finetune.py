@@ -35,6 +35,7 @@ _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 
 
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
+    """Refuses what can never work: an unknown base or data set, a name that is taken, values out of range."""
     base = catalogue.model(spec.base, "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
@@ -56,6 +57,7 @@ def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
 
 
 def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
+    """Tunes, compares with the present default of the name, publishes, and reports."""
     import torch
 
     from ouzel import models

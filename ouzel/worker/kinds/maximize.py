@@ -35,6 +35,7 @@ _PREVIEW_EDGE = 112  # pixels
 
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
+    """Refuses what can never work: unknown models, nodes and recipes, values out of range, more than the budget."""
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
@@ -59,6 +60,7 @@ def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
 
 
 def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
+    """Maximizes, reports previews, and saves at every step that asks for it."""
     from ouzel.maximize import maximize
     from ouzel.worker.kinds import checkpoint
 

@@ -33,6 +33,7 @@ _PART = 64  # images between two looks at whether to go on
 
 
 def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
+    """Refuses what can never work: unknown models, nodes and data sets, too many hits."""
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
@@ -50,7 +51,7 @@ def pin(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
 
 
 def run(spec: pb.SearchActivationsSpec, context: JobContext) -> JobOutput:
-    """Part by part; a part takes seconds, so that there is no checkpoint but the start."""
+    """Searches part by part. A part takes seconds, so the only checkpoint is the start."""
     from ouzel.maximize import search
 
     context.progress(0, phase="loading")

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 
 def check(targets: Sequence[pb.Node], model: Model, most: int) -> None:
-    """Raises InvalidArgument or NotFound that names the field."""
+    """Checks nodes without torch.
+
+    Args:
+        targets: The nodes.
+        model: That they are of.
+        most: How many there may be.
+
+    Raises:
+        InvalidArgument, NotFound: Names the field at fault.
+    """
     if not 1 <= len(targets) <= most:
         raise InvalidArgument(f"targets: {len(targets)} nodes are not within 1..{most}", field="targets")
     for number, node in enumerate(targets):
@@ -25,7 +34,7 @@ def check(targets: Sequence[pb.Node], model: Model, most: int) -> None:
 
 
 def plain(targets: Sequence[pb.Node]) -> list[Node]:
-    """As `ouzel.maximize` has them."""
+    """The nodes as `ouzel.maximize` has them."""
     return [_plain(node) for node in targets]
 
 

@@ -49,6 +49,7 @@ class RunnerOptions:
 
     @property
     def beat(self) -> float:
+        """Time between two heartbeats, in seconds."""
         return self.timing.beat
 
 
@@ -84,14 +85,15 @@ class Runner:
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def nudge(self) -> None:
-        """Something has changed: look at once."""
+        """Has the thread look at once, because something has changed."""
         self._nudged.set()
 
     def stop(self) -> None:
-        """Let all jobs write their checkpoints and go back into the queue; kill those that take too long."""
+        """Lets all jobs write their checkpoints and go back into the queue; kills those that take too long."""
         self._draining.set()
         self.nudge()
         if self._thread.is_alive():
@@ -99,6 +101,7 @@ class Runner:
 
     @property
     def running(self) -> int:
+        """How many jobs run."""
         return len(self._running)
 
     def _loop(self) -> None:
