@@ -20,7 +20,18 @@ _TIMEOUTS = (1.0, 30 * 86_400.0)  # seconds
 
 
 def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
-    """Raises OuzelError for what can never work. May take seconds where a model is new."""
+    """Checks a request for a job.
+
+    Args:
+        request: The request.
+        catalogue: The models as the owner sees them.
+
+    Returns:
+        The job to create.
+
+    Raises:
+        OuzelError: It can never work. The check may take seconds where a model is new.
+    """
     kind = request.spec.WhichOneof("kind") or ""
     found = kinds.find(kind)
     size = request.spec.ByteSize()
@@ -40,6 +51,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
 
 
 def query(request: pb.ListJobsRequest) -> Query:
+    """Checks a request for a list of jobs. Raises InvalidArgument."""
     known = {int(state) for state in State} - {0}
     for number in request.states:
         if number not in known:

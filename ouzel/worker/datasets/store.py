@@ -204,7 +204,7 @@ class Datasets:
         """
         self.get(owner, dataset)
         path = self._manifests(owner) / f"{dataset}.report"
-        if (known := _parsed(path)) is not None:  # nobody waits for the check of another data set
+        if (known := _parsed(path)) is not None:  # without waiting for the check of another data set
             return known
         with self._checking:
             if (known := _parsed(path)) is not None:

@@ -152,7 +152,7 @@ class JobContext:
 
         def tell() -> None:
             while not over.wait(_SIGN_SECONDS):
-                with suppress(LeaseLost, OuzelError):  # whoever works on finds out
+                with suppress(LeaseLost, OuzelError):  # the job itself finds out
                     self.progress(0, phase=phase)
 
         thread = threading.Thread(target=tell, name="keepalive", daemon=True)

@@ -167,7 +167,7 @@ def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
 def _publish(
     spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
+    """Publishes in the model store and, if there is one, the model server: once, however often the job is started."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing

@@ -3,7 +3,7 @@
     python -m ouzel.worker.processes.job_process --job ID --attempt N
 
 It ends with status 0 once the store knows how the job stands, whatever that is; with another one if it could not tell
-the store, and then whoever supervises it does.
+the store; then its supervisor does.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:
     try:
         return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `JobContext.save`
     except OuzelError as error:
-        _log.warning("starting anew: the checkpoint cannot be used: %s", error)
+        _log.warning("starting from the beginning: the checkpoint cannot be used: %s", error)
         return None
 
 

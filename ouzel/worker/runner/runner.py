@@ -113,12 +113,12 @@ class Runner:
             except Unavailable as error:
                 _log.warning("the store does not answer; the jobs go on: %s", error)
                 time.sleep(_AFTER_ERROR)
-            except Exception:  # noqa: BLE001 - nothing may end the loop
+            except Exception:  # noqa: BLE001 - no error may end the loop
                 _log.exception("the runner goes on after an error")
                 time.sleep(_AFTER_ERROR)
 
     def _pause(self) -> float:
-        """Short while there are processes: nobody tells when they end."""
+        """Short while there are processes, because nothing signals their end."""
         return min(_PROBE_SECONDS, self._options.beat) if self._running else self._options.beat
 
     def _look(self, nudged: bool) -> None:
@@ -137,7 +137,7 @@ class Runner:
             threading.Thread(target=self._collect, name="collect", daemon=True).start()
 
     def _collect(self) -> None:
-        """Remove the files that nobody needs."""
+        """Removes the files that no job and no data set needs."""
         try:
             self._artifacts.collect(self._store.referenced)
             Datasets(self._environment.uploads).collect_all()

@@ -80,7 +80,7 @@ class Supervised:
         self._sequence = job.last_sequence
         self._asked: float | None = None
         self._grace = timing.pause_grace
-        self._verdict: pb.JobError | None = None  # why it is ended, if nobody wished for it
+        self._verdict: pb.JobError | None = None  # why it is ended, if its owner did not ask for that
 
     def look(self, nudged: bool, draining: bool) -> bool:
         """Looks at the process, and does what is due.
@@ -132,7 +132,7 @@ class Supervised:
             self._asked, self._grace = now, grace
 
     def _end(self, now: float, verdict: pb.JobError) -> None:
-        """The store hears of it once the process is gone: until then nobody else may have the job."""
+        """The store hears of it once the process is gone; until then no other worker may have the job."""
         if self._verdict is None:
             self._verdict, self._asked, self._grace = verdict, now, 0.0
 

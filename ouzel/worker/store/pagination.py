@@ -22,6 +22,7 @@ _KEY = "page-key"
 
 
 def list_jobs(c: Connection, owner: str, query: Query) -> Page:
+    """Reads one page of the owner's jobs."""
     within("page_size", query.page_size, 1, _LARGEST)
     where, values = _where(owner, query)
     if query.page_token:
@@ -37,7 +38,7 @@ def list_jobs(c: Connection, owner: str, query: Query) -> Page:
 
 
 def create_key(c: Connection) -> None:
-    """The key that signs the tokens: made once, kept in the database, the same for all workers."""
+    """Makes the key that signs the tokens: once, kept in the database, the same for all workers."""
     if c.one("SELECT value FROM meta WHERE name = ?", _KEY) is None:
         c.run("INSERT INTO meta (name, value) VALUES (?, ?)", _KEY, secrets.token_bytes(32))
 
