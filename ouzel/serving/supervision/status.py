@@ -26,21 +26,16 @@ _COMPUTES = 0.05  # of a core: more than an idle process takes
 
 
 class State(StrEnum):
-    """How a part is.
+    """How a part is."""
 
-    UP: it answered. BUSY: it did not, but computes. RESTARTING: the supervisor is about to start it, or starts it.
-    STARTING: its processes load. FAILING: it answers with errors. SILENT: it lives, but neither answers nor computes.
-    IDLE: a model without processes, as its operator wants it. DOWN: there is no process.
-    """
-
-    UP = "up"
-    BUSY = "busy"
-    STARTING = "starting"
-    RESTARTING = "restarting"
-    FAILING = "failing"
-    SILENT = "not answering"
-    IDLE = "not loaded"
-    DOWN = "down"
+    UP = "up"  # it answered
+    BUSY = "busy"  # it did not answer, but computes
+    STARTING = "starting"  # its processes load
+    RESTARTING = "restarting"  # the supervisor is about to start it, or starts it
+    FAILING = "failing"  # it answers with errors
+    SILENT = "not answering"  # it lives, but neither answers nor computes
+    IDLE = "not loaded"  # a model without processes, as its operator wants it
+    DOWN = "down"  # there is no process
 
 
 @dataclass(frozen=True)
