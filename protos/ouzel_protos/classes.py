@@ -16,10 +16,16 @@ _MOST_DIGITS = 18  # more than any network has classes
 
 
 def readings(labels: Sequence[str], text: str, classes: int) -> Mapping[str, tuple[int, ...]]:
-    """What `text` may mean: the classes, lowest first, by the unmistakable way to write it; empty if nothing.
+    """The classes that a text may mean.
 
-    labels: of the classes in order, any form of Unicode; may be empty where a network has none. classes: how many
-    there are. Several classes under one way share the label. Ways that lead to the same classes are told once.
+    Args:
+        labels: Of the classes in order, in any form of Unicode; may be empty.
+        text: A label or an index.
+        classes: How many classes there are.
+
+    Returns:
+        The classes, lowest first, by the unambiguous way to write them; empty if the text means nothing. Several
+        classes under one way share the label. Ways that lead to the same classes appear once.
     """
     text = nfc(text)
     ways: dict[tuple[int, ...], str] = {}

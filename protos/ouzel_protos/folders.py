@@ -48,7 +48,7 @@ _FILLERS = frozenset(("set", "data", "dataset", "images", "image", "imgs", "img"
 
 
 class BadFolder(ValueError):
-    """Images in an order that tells no classes. The message names the folder or file."""
+    """Images in an order that does not tell their classes. The message names the folder or file."""
 
 
 @dataclass(frozen=True)

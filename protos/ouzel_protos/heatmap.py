@@ -25,15 +25,33 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's mode L
 
 
 def colorize(values: Floats) -> Picture:
-    """Colours (H, W, 3) of a map (H, W). Full colour is reached at `scale(values)`; a map of zeros is of one colour."""
+    """Colours of a map.
+
+    Args:
+        values: (H, W). Full colour is reached at `scale(values)`.
+
+    Returns:
+        (H, W, 3) uint8; a map of zeros has one colour.
+
+    Raises:
+        ValueError: The values are not (H, W).
+    """
     return _colours(_normalised(values))
 
 
 def blend(image: Picture, values: Floats, alpha: float = 0.8) -> Picture:
-    """Draw a map (H, W) over a picture (H, W, 3), which lies beneath in grey: every colour is the map's.
+    """Draws a map over a picture, which lies beneath in grey, so that every colour is the map's.
 
-    The colour is the more opaque the larger the value, up to `alpha` in [0, 1]: where the map says nothing, the picture
-    shows. Raises ValueError when the shapes do not fit or alpha is out of range.
+    Args:
+        image: (H, W, 3) uint8.
+        values: (H, W). The larger a value, the more opaque its colour: where the map has zeros, the picture shows.
+        alpha: Opacity of the largest values, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: The shapes do not fit, or alpha is out of range.
     """
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         grey = _rounded(image @ _LUMA)
@@ -42,15 +60,25 @@ def blend(image: Picture, values: Floats, alpha: float = 0.8) -> Picture:
 
 
 def beneath(grey: Picture, signed: bool) -> Picture:
-    """Grey levels (H, W) as they lie beneath a map: dark where its colours glow, light where they darken (signed)."""
+    """Grey levels (H, W) as they lie beneath a map: dark where its colours are light, else light."""
     low, high = (110, 250) if signed else (12, 150)
     return _rounded(low + grey.astype(np.float64) * ((high - low) / 255))
 
 
 def paint(image: Picture, values: Floats, alpha: float, full: float | None = None) -> Picture:
-    """Draw a map (H, W) over a picture (H, W, 3), which shows as it is where the map is 0.
+    """Draws a map over a picture, which shows as it is where the map is 0.
 
-    full: the magnitude of full colour, by default `scale(values)`. Raises ValueError as `blend`.
+    Args:
+        image: (H, W, 3) uint8.
+        values: (H, W).
+        alpha: Opacity of the largest values, in [0, 1].
+        full: Magnitude of full colour; None is `scale(values)`.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: The shapes do not fit, or alpha is out of range.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: {alpha} is not in [0, 1]")
@@ -68,6 +96,9 @@ def scale(values: Floats) -> float:
     """The magnitude that is drawn in full colour: the 99th percentile of those that are not zero; 1 if all are.
 
     A few outliers do not darken the rest, and a frame of zeros around a map changes nothing.
+
+    Args:
+        values: (H, W).
     """
     magnitudes = np.abs(_finite(values))
     magnitudes = magnitudes[magnitudes > 0]

@@ -32,7 +32,14 @@ class Serving(TypedDict):
 
 
 class Worker(TypedDict):
-    """What `worker.json` holds. grpc: "host:port"; token_file: holds the token of who started it, and nothing else."""
+    """What `worker.json` holds.
+
+    Attributes:
+        pid: Of the worker.
+        create_time: When it began, in seconds since the epoch, as psutil gives it.
+        grpc: "host:port".
+        token_file: Holds the token of the local user, and nothing else.
+    """
 
     pid: int
     create_time: float
@@ -58,20 +65,24 @@ def state_dir() -> Path:
 
 
 def read_serving(state: Path | None = None) -> Serving | None:
-    """What runs here according to `serving.json` of `state` (default: `state_dir()`); None when nothing is recorded.
+    """The TorchServe that a state folder records. It may have been killed since.
 
-    It says what was started, not that it still answers: a process may have been killed since.
+    Args:
+        state: The state folder; None is `state_dir()`.
+
+    Returns:
+        The record; None if there is none that can be read.
     """
     return cast(Serving | None, _read(state, SERVING, Serving))
 
 
 def read_worker(state: Path | None = None) -> Worker | None:
-    """The worker that runs here according to `worker.json`, as `read_serving` does."""
+    """The worker that a state folder records, as `read_serving`."""
     return cast(Worker | None, _read(state, WORKER, Worker))
 
 
 def supervisor(part: Literal["torchserve", "worker"], state: Path | None = None) -> int | None:
-    """The id of the process that starts `part` again when it dies; None if nobody does."""
+    """Id of the process that starts `part` again when it dies; None if there is none."""
     found = _read(state, SUPERVISOR, _Supervisor)
     if found is None:
         return None
@@ -95,7 +106,7 @@ def _read(state: Path | None, name: str, form: Any) -> dict[str, Any] | None:
 
 
 def token(key_file: str | Path, kind: Literal["inference", "management"]) -> str:
-    """The token of `kind` in TorchServe's key file. Raises OSError or ValueError, which name the file."""
+    """The token of a kind in TorchServe's key file. Raises OSError or ValueError, which name the file."""
     try:
         return str(json.loads(Path(key_file).read_text(encoding="utf-8"))[kind]["key"])
     except (ValueError, KeyError, TypeError) as error:

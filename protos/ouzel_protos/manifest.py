@@ -25,7 +25,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BadEntry(ValueError):
-    """Something that a data set may not hold. field: the path of the field at fault."""
+    """Something that a data set may not hold.
+
+    Attributes:
+        field: Path of the field at fault.
+    """
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -33,7 +37,7 @@ class BadEntry(ValueError):
 
 
 def check(entries: Iterable[pb.DatasetEntry]) -> None:
-    """Whether these may be a data set, as far as one can tell without the files. Raises BadEntry."""
+    """Checks entries as far as possible without the files. Raises BadEntry."""
     seen: set[str] = set()
     for number, entry in enumerate(entries):
         at = f"entries[{number}]"
@@ -66,7 +70,7 @@ def check(entries: Iterable[pb.DatasetEntry]) -> None:
 
 
 def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
-    """Raises BadEntry where there is nothing to tell apart, or too much."""
+    """Checks that there are two classes at least, and not too many. Raises BadEntry."""
     labels = {entry.label for entry in entries}
     if len(labels) < 2:
         what = f"only the class {min(labels)!r:.80}" if labels else "no image"
@@ -76,7 +80,7 @@ def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
 
 
 def check_path(path: str, field: str) -> None:
-    """Relative, with / between its parts, and staying in its folder. Raises BadEntry."""
+    """Checks that a path is relative, has "/" between its parts, and stays in its folder. Raises BadEntry."""
     parts = path.split("/")
     if not path or len(path) > _LONGEST_PATH or not is_line(path) or "\\" in path:
         raise BadEntry(
@@ -87,7 +91,7 @@ def check_path(path: str, field: str) -> None:
 
 
 def check_file(file: pb.FileRef, field: str) -> None:
-    """Raises BadEntry for what can be no digest, or a size above 32 MiB. Of empty files the check of images tells."""
+    """Checks a digest and a size; the check of images finds empty files. Raises BadEntry."""
     if not _SHA256.fullmatch(file.sha256):
         raise BadEntry(f"{field}.sha256: {file.sha256!r:.80} is not a SHA-256 in lower-case hex", f"{field}.sha256")
     if not 0 <= file.size <= LARGEST_FILE:
@@ -95,7 +99,7 @@ def check_file(file: pb.FileRef, field: str) -> None:
 
 
 def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:
-    """The same data set always gives the same bytes."""
+    """The bytes of a data set: always the same for the same entries."""
     lines = []
     for entry in sorted(entries, key=lambda each: each.path):
         line: dict[str, Any] = {"path": entry.path, "label": entry.label}
@@ -111,7 +115,7 @@ def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:
 
 
 def read(content: bytes) -> list[pb.DatasetEntry]:
-    """What `canonical` was given, sorted."""
+    """The entries that `canonical` was given, sorted."""
     found = []
     for line in content.decode().splitlines():
         values = json.loads(line)
@@ -126,5 +130,5 @@ def read(content: bytes) -> list[pb.DatasetEntry]:
 
 
 def digest(entries: Iterable[pb.DatasetEntry]) -> str:
-    """The id: hex."""
+    """The id of a data set: the SHA-256 of `canonical`, in hex."""
     return hashlib.sha256(canonical(entries)).hexdigest()

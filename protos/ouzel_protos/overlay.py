@@ -41,11 +41,22 @@ def draw(
     size: tuple[int, int] | None = None,
     alpha: float = 0.8,
 ) -> PILImage.Image:
-    """The whole picture in grey with the map (H, W) over the part that the model saw, in a thin frame; RGB.
+    """Draws a map over the part of a picture that the model saw, in a thin frame.
 
-    view: (left, top, right, bottom) of that part, in pixels of the picture; by default all of it. The rest is faded.
-    method: its name tells whether the map is one of single pixels. size: (width, height) of what is drawn, by default
-    the picture's. alpha: opacity of the largest values, in [0, 1]. Raises ValueError as `heatmap.blend`.
+    Args:
+        picture: The whole picture, which becomes grey.
+        values: The map, (H, W).
+        view: (left, top, right, bottom) of the part that the model saw, in pixels of the picture; None is all of it.
+            The rest is faded.
+        method: Its name says whether the map is one of single pixels.
+        size: (width, height) of the result; None is that of the picture.
+        alpha: Opacity of the largest values, in [0, 1].
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: As `heatmap.blend`.
     """
     from PIL import Image
 
@@ -63,7 +74,16 @@ def draw(
 
 
 def field(values: Floats, size: tuple[int, int], method: str = "") -> Floats:
-    """The map (H, W) as it is drawn at (width, height): smoothed or widened as said above, in shares of its largest."""
+    """The map as it is drawn: smoothed or widened, as the module says.
+
+    Args:
+        values: (H, W).
+        size: (width, height) at which it is drawn.
+        method: Its name says whether the map is one of single pixels.
+
+    Returns:
+        (height, width) float32, in shares of the largest magnitude.
+    """
     from PIL import Image
 
     plain = np.nan_to_num(np.asarray(values, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -79,14 +99,27 @@ def field(values: Floats, size: tuple[int, int], method: str = "") -> Floats:
 
 
 def seen(values: Floats, view: Box) -> Floats:
-    """Of a map as large as the whole picture, the part that the model saw; `view` as `draw` takes it."""
+    """The part of a map of the whole picture that the model saw.
+
+    Args:
+        values: (H, W), as large as the picture.
+        view: (left, top, right, bottom), in pixels.
+    """
     left, top, right, bottom = _inside(view, values.shape[::-1], values.shape[::-1])
     return values[top:bottom, left:right]
 
 
 def enlarged(picture: tuple[int, int], view: Box, values: tuple[int, int], longest: int) -> tuple[int, int]:
-    """(width, height) at which to draw over a picture of this size: its own, larger where the map (height, width) is
-    finer, but no more than `longest` pixels along an edge.
+    """The size at which to draw over a picture: its own, and larger where the map is finer.
+
+    Args:
+        picture: (width, height).
+        view: (left, top, right, bottom) of the part that the model saw, in pixels.
+        values: (height, width) of the map.
+        longest: Most pixels along an edge.
+
+    Returns:
+        (width, height).
     """
     scale = max(1.0, values[1] / max(view[2] - view[0], 1e-9), values[0] / max(view[3] - view[1], 1e-9))
     scale = min(scale, longest / max(picture))
@@ -94,7 +127,16 @@ def enlarged(picture: tuple[int, int], view: Box, values: tuple[int, int], longe
 
 
 def bar(width: int, height: int, signed: bool) -> PILImage.Image:
-    """The colours from little to much, left to right; from against to for where values have signs. RGB."""
+    """The colours from little to much, left to right; for maps with signs from against to for.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        signed: Whether values have signs.
+
+    Returns:
+        An RGB image.
+    """
     from PIL import Image
 
     ramp = np.linspace(-1.0 if signed else 0.0, 1.0, width)[None].repeat(height, axis=0)

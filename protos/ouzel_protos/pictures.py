@@ -34,15 +34,20 @@ _RAW_KEYS = {"L;2": 85, "L;4": 17}  # Pillow widens these pixels to 8 bits, and 
 
 
 class BadPicture(ValueError):
-    """No picture that can be read by the rules; the message says why, in one line, and names no field."""
+    """A picture that cannot be read by the rules. The message says why, in one line, and names no field."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself. format: PNG, JPEG or WEBP; width, height: pixels of the file, before orientation.
+    """What a file says of itself.
 
-    decoded: (width, height) at which it will be read. scans: of a JPEG, some may be of thumbnails. held: bytes that a
-    JPEG of several scans (a progressive one) takes to decode at any size, 0 for other files.
+    Attributes:
+        format: PNG, JPEG or WEBP.
+        width: In pixels, before orientation.
+        height: In pixels, before orientation.
+        decoded: (width, height) at which it will be read.
+        scans: Of a JPEG; some may be of thumbnails.
+        held: Bytes that a JPEG of several scans (a progressive one) takes to decode at any size; 0 for other files.
     """
 
     format: str
@@ -67,11 +72,19 @@ def file_format(data: bytes | bytearray) -> str:
 def decode(
     data: bytes | bytearray, *, smallest: int | None = None, welcome: Callable[[Header], None] | None = None
 ) -> tuple[PILImage.Image, tuple[int, int]]:
-    """(image, (width, height) in the file) of a PNG, JPEG or WebP file, both upright; the image is L or RGB.
+    """Decodes a PNG, JPEG or WebP file.
 
-    smallest: the shorter side that the caller will resize to: a much larger JPEG is then decoded at a half, a quarter
-    or an eighth of its size, always at least twice `smallest`. welcome: is told of the header before pixels are
-    decoded, and raises what it likes. Raises BadPicture.
+    Args:
+        data: The file.
+        smallest: The shorter side that the caller will resize to. A much larger JPEG is then decoded at a half, a
+            quarter or an eighth of its size, always at least twice `smallest`.
+        welcome: Hears of the header before pixels are decoded, and may raise.
+
+    Returns:
+        The image, L or RGB, and (width, height) in the file; both upright.
+
+    Raises:
+        BadPicture: The file cannot be read.
     """
     try:
         return _decode(data, smallest, welcome)
@@ -85,7 +98,7 @@ def decode(
 
 
 def plain(image: PILImage.Image) -> PILImage.Image:
-    """Any image as L or RGB, by the table at the top; the image itself if it is that. Raises BadPicture."""
+    """Any image as L or RGB, by the table at the top; the image itself if it is one. Raises BadPicture."""
     from PIL import Image
 
     if image.mode in _SIXTEEN or image.mode == "I":
@@ -106,13 +119,13 @@ def plain(image: PILImage.Image) -> PILImage.Image:
 
 
 def upright(image: PILImage.Image) -> PILImage.Image:
-    """As its EXIF orientation says; the image itself if that says nothing."""
+    """An image as its EXIF orientation says; the image itself if that says nothing."""
     transpose = _transpose(image)
     return image if transpose is None else image.transpose(transpose)
 
 
 def encode(image: PILImage.Image) -> bytes:
-    """A PNG file of the image, upright and plain: what `decode` makes of it is the same. Raises BadPicture."""
+    """A PNG file of an image, upright and plain; `decode` gives the same image. Raises BadPicture."""
     out = io.BytesIO()
     try:
         # The pixels alone: an orientation or a transparent colour that stayed with them would be applied again.

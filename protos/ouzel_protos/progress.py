@@ -1,4 +1,4 @@
-"""What the progress of a job that has ended says: the worker and the client tell it alike."""
+"""The progress of a job that has ended, as the worker and the client give it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
 
 
 def settled(progress: pb.Progress, state: Any) -> pb.Progress:
-    """The progress of a job in this state, a `Job.State`. While it has not ended, the progress as it is.
+    """The progress of a job in a state; while the job has not ended, the progress as it is.
 
-    Of one that SUCCEEDED all steps are done and there is no phase. Of one that FAILED or was CANCELLED the phase is
-    where it ended, with its steps if their number was known: "4 of nobody knows" says nothing any more.
+    One that SUCCEEDED has done all steps and has no phase. One that FAILED or was CANCELLED has the phase in which it
+    ended, with its steps if their number was known.
+
+    Args:
+        progress: As it was reported last.
+        state: A `Job.State`.
     """
     if state not in _FINAL:
         return progress

@@ -25,7 +25,14 @@ _ENUMS = {dtype: enum for enum, dtype in _DTYPES.items()}
 
 
 def encode(array: npt.ArrayLike) -> Tensor:
-    """Encode an array of any shape as a Tensor. Raises TypeError for a dtype that the wire does not carry."""
+    """Encodes an array.
+
+    Args:
+        array: Of any shape.
+
+    Raises:
+        TypeError: The wire does not carry its dtype.
+    """
     array = np.asarray(array)
     little = array.dtype.newbyteorder("<")
     if little not in _ENUMS:
@@ -34,9 +41,16 @@ def encode(array: npt.ArrayLike) -> Tensor:
 
 
 def decode(tensor: Tensor) -> npt.NDArray[Any]:
-    """Decode a Tensor into a read-only array that shares the message's bytes.
+    """Decodes a Tensor.
 
-    Raises ValueError when dtype, shape and data do not fit each other.
+    Args:
+        tensor: The message.
+
+    Returns:
+        A read-only array that shares the message's bytes.
+
+    Raises:
+        ValueError: Dtype, shape and data do not fit each other.
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
