@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
+from ouzel_client._async._datasets import AsyncDatasets
 from ouzel_client._async._job import AsyncJob
+from ouzel_client._async._models import AsyncModels
+from ouzel_client._async._transport import AsyncTransport
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec import lineage as repeat
 from ouzel_client._codec.message import made
-from ouzel_client._transport import grpc_async as backend
 from ouzel_client._types.datasets import Dataset
 from ouzel_client._types.jobs import Node, Promotion, State
-from ouzel_client.errors import InvalidArgument, NotFound, OuzelError
+from ouzel_client.errors import InvalidArgument, NotFound
 from ouzel_protos.v1 import job_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._async._client import AsyncClient
 
 M = TypeVar("M", bound=Message)
 
@@ -43,11 +41,11 @@ class JobOptions(TypedDict, total=False):
 class AsyncJobs:
     """The jobs of the caller."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     async def maximize(
         self,
@@ -198,7 +196,7 @@ class AsyncJobs:
 
     async def get(self, job: str) -> AsyncJob:
         """A job by its id, from any process. Raises NotFound."""
-        return AsyncJob(self, await self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
+        return AsyncJob(self._transport, await self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
 
     async def list(
         self, *, states: Sequence[State] = (), kind: str = "", labels: Mapping[str, str] | None = None
@@ -210,7 +208,7 @@ class AsyncJobs:
         while True:
             page = await self._call("ListJobs", request, pb.ListJobsResponse)
             for job in page.jobs:
-                yield AsyncJob(self, job)
+                yield AsyncJob(self._transport, job)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -220,7 +218,7 @@ class AsyncJobs:
         if not like:
             return wire.finetune(arguments)
         given = {each: value for each, value in arguments.items() if value not in (None, "")}
-        models, name = self._client.models, str(like).partition("@")[0]
+        models, name = AsyncModels(self._transport), str(like).partition("@")[0]
         asked = repeat.repeated(repeat.version_of(await models.list(name), str(like), "like"), given)
         if "base_digest" in asked:
             found = await models.list(asked["base"].partition("@")[0])
@@ -231,7 +229,7 @@ class AsyncJobs:
             repeat.check_base(base, asked["base_digest"])
         if "dataset" not in given and "://" not in asked["dataset"]:
             try:
-                await self._client.datasets.get(asked["dataset"])
+                await AsyncDatasets(self._transport).get(asked["dataset"])
             except NotFound:
                 raise NotFound(
                     f"like: {like} has learnt from the data set {asked['dataset']}, which is gone; give a dataset",
@@ -240,19 +238,12 @@ class AsyncJobs:
         return wire.finetune(asked)
 
     async def _create(self, spec: pb.JobSpec, options: JobOptions) -> AsyncJob:
-        return AsyncJob(self, await self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout")))
+        return AsyncJob(
+            self._transport, await self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout"))
+        )
 
     async def _call(self, name: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
-        return await self._client._ask(wire.SERVICE + name, request, answer, timeout)
-
-    async def _patient_pause(self, since: float, error: OuzelError) -> None:
-        """Wait for a worker that is away, restarting say: a minute. Raises `error` after that."""
-        if time.monotonic() - since > _PATIENCE:
-            raise error
-        await backend.sleep(_PATIENT_PAUSE)
-
-    def _stream(self, name: str, request: Message, answer: type[M], timeout: float) -> AsyncGenerator[Any]:
-        return self._client._worker().stream(wire.SERVICE + name, request, answer, timeout)
+        return await self._transport.call(wire.SERVICE + name, request, answer, timeout)
 
 
 def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
@@ -272,5 +263,3 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
 
 
 _CHECK = 3600.0  # s
-_PATIENCE = 60.0  # s
-_PATIENT_PAUSE = 0.25  # s

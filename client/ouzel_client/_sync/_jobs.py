@@ -5,25 +5,23 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
+from ouzel_client._sync._datasets import Datasets
 from ouzel_client._sync._job import Job
+from ouzel_client._sync._models import Models
+from ouzel_client._sync._transport import Transport
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec import lineage as repeat
 from ouzel_client._codec.message import made
-from ouzel_client._transport import grpc_sync as backend
 from ouzel_client._types.datasets import Dataset
 from ouzel_client._types.jobs import Node, Promotion, State
-from ouzel_client.errors import InvalidArgument, NotFound, OuzelError
+from ouzel_client.errors import InvalidArgument, NotFound
 from ouzel_protos.v1 import job_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._sync._client import Client
 
 M = TypeVar("M", bound=Message)
 
@@ -46,11 +44,11 @@ class JobOptions(TypedDict, total=False):
 class Jobs:
     """The jobs of the caller."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     def maximize(
         self,
@@ -201,7 +199,7 @@ class Jobs:
 
     def get(self, job: str) -> Job:
         """A job by its id, from any process. Raises NotFound."""
-        return Job(self, self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
+        return Job(self._transport, self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
 
     def list(
         self, *, states: Sequence[State] = (), kind: str = "", labels: Mapping[str, str] | None = None
@@ -213,7 +211,7 @@ class Jobs:
         while True:
             page = self._call("ListJobs", request, pb.ListJobsResponse)
             for job in page.jobs:
-                yield Job(self, job)
+                yield Job(self._transport, job)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -223,7 +221,7 @@ class Jobs:
         if not like:
             return wire.finetune(arguments)
         given = {each: value for each, value in arguments.items() if value not in (None, "")}
-        models, name = self._client.models, str(like).partition("@")[0]
+        models, name = Models(self._transport), str(like).partition("@")[0]
         asked = repeat.repeated(repeat.version_of(models.list(name), str(like), "like"), given)
         if "base_digest" in asked:
             found = models.list(asked["base"].partition("@")[0])
@@ -234,7 +232,7 @@ class Jobs:
             repeat.check_base(base, asked["base_digest"])
         if "dataset" not in given and "://" not in asked["dataset"]:
             try:
-                self._client.datasets.get(asked["dataset"])
+                Datasets(self._transport).get(asked["dataset"])
             except NotFound:
                 raise NotFound(
                     f"like: {like} has learnt from the data set {asked['dataset']}, which is gone; give a dataset",
@@ -243,19 +241,12 @@ class Jobs:
         return wire.finetune(asked)
 
     def _create(self, spec: pb.JobSpec, options: JobOptions) -> Job:
-        return Job(self, self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout")))
+        return Job(
+            self._transport, self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout"))
+        )
 
     def _call(self, name: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
-        return self._client._ask(wire.SERVICE + name, request, answer, timeout)
-
-    def _patient_pause(self, since: float, error: OuzelError) -> None:
-        """Wait for a worker that is away, restarting say: a minute. Raises `error` after that."""
-        if time.monotonic() - since > _PATIENCE:
-            raise error
-        backend.sleep(_PATIENT_PAUSE)
-
-    def _stream(self, name: str, request: Message, answer: type[M], timeout: float) -> Generator[Any]:
-        return self._client._worker().stream(wire.SERVICE + name, request, answer, timeout)
+        return self._transport.call(wire.SERVICE + name, request, answer, timeout)
 
 
 def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
@@ -275,5 +266,3 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
 
 
 _CHECK = 3600.0  # s
-_PATIENCE = 60.0  # s
-_PATIENT_PAUSE = 0.25  # s
