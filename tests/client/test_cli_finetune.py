@@ -48,7 +48,7 @@ def test_the_outcome(server: FakeServer) -> None:
     assert last.startswith("pets version 1: 90.0 % of the held-out images are right (95 %: 80.0 to 95.0)")
     assert last.endswith("; it is the default")
     last = said(*BASIC, "--promote", "never").splitlines()[-1]
-    assert last.endswith("; it is not the default, `ouzel tuned promote pets@2` makes it that")
+    assert last.endswith("; it is not the default, `ouzel models --worker promote pets@2` makes it that")
     assert server.jobs.streams == 2  # the job is watched; its pictures stay where they are
 
 
