@@ -60,7 +60,7 @@ def test_what_is_sent(server: FakeServer) -> None:
     assert (found["summary"]["model"], found["summary"]["accuracy"]) == ("pets", 0.9)
     spec = only_spec(server)
     assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m", DATASET, "pets", "fine_tune")
-    assert (spec.seed, spec.max_seconds, spec.image_size, spec.promote) == (9, 90, 64, spec.ALWAYS)
+    assert (spec.seed, spec.max_training_seconds, spec.image_size, spec.promote) == (9, 90, 64, spec.ALWAYS)
     assert (spec.parameters["epochs"].integer, spec.parameters["learning_rate"].number) == (7, 1e-4)
     assert (spec.parameters["flip"].WhichOneof("value"), spec.parameters["flip"].flag) == ("flag", False)
 

@@ -142,7 +142,7 @@ def _options(common: dict[str, Any]) -> dict[str, Any]:
     return {
         "priority": common.pop("priority"),
         "labels": dict(map(label, common.pop("labels"))),
-        "max_seconds": common.pop("max_seconds"),
+        "max_duration": common.pop("max_seconds"),
         "request_id": common.pop("request_id"),
     }
 
