@@ -12,12 +12,12 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client._async._transport import AsyncTransport
+from ouzel_client._codec import datasets as codec
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
-from ouzel_client._codec.datasets import manifest_parts, parts
 from ouzel_client._codec.message import made
+from ouzel_client._codec.uploads import manifest_parts, parts
 from ouzel_client._display.progress import progress_bar
 from ouzel_client._transport import grpc_async as backend
-from ouzel_client._types import datasets as types
 from ouzel_client._types.datasets import Dataset, DatasetReport
 from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
@@ -62,11 +62,11 @@ class AsyncDatasets:
         if files.left_out:
             logger.info("left out of %s: %s", source, files.left_out)
         await self._send(files, progress)
-        return replace(types.dataset(await self._create(files.entries, title)), left_out=files.left_out)
+        return replace(codec.dataset(await self._create(files.entries, title)), left_out=files.left_out)
 
     async def get(self, dataset: str) -> Dataset:
         """Raises NotFound."""
-        return types.dataset(await self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
+        return codec.dataset(await self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     async def list(self) -> AsyncIterator[Dataset]:
         """Newest first."""
@@ -74,7 +74,7 @@ class AsyncDatasets:
         while True:
             page = await self._call("ListDatasets", request, pb.ListDatasetsResponse)
             for each in page.datasets:
-                yield types.dataset(each)
+                yield codec.dataset(each)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -85,7 +85,7 @@ class AsyncDatasets:
 
     async def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
         """Have every image looked at, which takes seconds to minutes the first time."""
-        return types.report(
+        return codec.report(
             await self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
 

@@ -174,7 +174,7 @@ def finetune(
     With --like, all that is not given is as it was in the run that made that model: base, data set, recipe, parameters,
     seed, size and name.
     """
-    from ouzel_client._types.datasets import report_of
+    from ouzel_client._codec.datasets import report_of
 
     for option, value in (("SOURCE", source), ("--base", base), ("--name", name)):
         if like is None and value is None:

@@ -72,12 +72,12 @@ def explain(
 ) -> None:
     """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
     from ouzel_client._cli import explanations as shown
-    from ouzel_client._cli import options as wishes
+    from ouzel_client._cli import options as parse
     from ouzel_client._types.saliency import When
 
-    common = {"target": wishes.target(target, contrast, target_top), "reduction": reduction, "size": size}
+    common = {"target": parse.target(target, contrast, target_top), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
-        "saliency": wishes.saliency(methods or ("guided", "grad_cam"), common),
+        "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),
         "top_k": top_k,
         "when": When(score_below=when_score_below) if when_score_below is not None else None,
         "timeout": timeout,

@@ -15,12 +15,12 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client._sync._transport import Transport
+from ouzel_client._codec import datasets as codec
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
-from ouzel_client._codec.datasets import manifest_parts, parts
 from ouzel_client._codec.message import made
+from ouzel_client._codec.uploads import manifest_parts, parts
 from ouzel_client._display.progress import progress_bar
 from ouzel_client._transport import grpc_sync as backend
-from ouzel_client._types import datasets as types
 from ouzel_client._types.datasets import Dataset, DatasetReport
 from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
@@ -65,11 +65,11 @@ class Datasets:
         if files.left_out:
             logger.info("left out of %s: %s", source, files.left_out)
         self._send(files, progress)
-        return replace(types.dataset(self._create(files.entries, title)), left_out=files.left_out)
+        return replace(codec.dataset(self._create(files.entries, title)), left_out=files.left_out)
 
     def get(self, dataset: str) -> Dataset:
         """Raises NotFound."""
-        return types.dataset(self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
+        return codec.dataset(self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     def list(self) -> Iterator[Dataset]:
         """Newest first."""
@@ -77,7 +77,7 @@ class Datasets:
         while True:
             page = self._call("ListDatasets", request, pb.ListDatasetsResponse)
             for each in page.datasets:
-                yield types.dataset(each)
+                yield codec.dataset(each)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -88,7 +88,7 @@ class Datasets:
 
     def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
         """Have every image looked at, which takes seconds to minutes the first time."""
-        return types.report(
+        return codec.report(
             self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
 

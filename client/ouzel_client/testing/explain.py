@@ -68,7 +68,9 @@ class FakeModel:
             pb.View(image_width=picture[0], image_height=picture[1], right=picture[0], bottom=picture[1])
         )
         maps = [
-            one for n, wish in enumerate(options.saliency) for one in self._maps(wish, f"saliency[{n}]", picture, size)
+            one
+            for n, request in enumerate(options.saliency)
+            for one in self._maps(request, f"saliency[{n}]", picture, size)
         ]
         if options.estimate_only:
             response = sum(len(one.values.data) for one in maps)
@@ -84,17 +86,17 @@ class FakeModel:
             answer.saliency.extend(maps)
 
     def _maps(
-        self, wish: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
+        self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
     ) -> list[pb.SaliencyMap]:
-        if wish.method not in _METHODS:
+        if request.method not in _METHODS:
             allowed = ", ".join(_METHODS)
-            raise InvalidArgument(f"{path}.method: {wish.method!r} is not one of {allowed}", field=f"{path}.method")
-        shape = (picture[1], picture[0]) if wish.size == pb.ORIGINAL_IMAGE else size
-        channels = 3 if wish.reduction == pb.NONE else 0
-        dtype = np.float16 if wish.dtype == Tensor.FLOAT16 else np.float32
+            raise InvalidArgument(f"{path}.method: {request.method!r} is not one of {allowed}", field=f"{path}.method")
+        shape = (picture[1], picture[0]) if request.size == pb.ORIGINAL_IMAGE else size
+        channels = 3 if request.reduction == pb.NONE else 0
+        dtype = np.float16 if request.dtype == Tensor.FLOAT16 else np.float32
         return [
-            _map(wish, target, _values(f"{wish.method} {target.label}", shape, channels).astype(dtype))
-            for target in self._targets(wish.target, f"{path}.target")
+            _map(request, target, _values(f"{request.method} {target.label}", shape, channels).astype(dtype))
+            for target in self._targets(request.target, f"{path}.target")
         ]
 
     def _targets(self, target: pb.Target, path: str) -> list[pb.ResolvedTarget]:
@@ -126,18 +128,18 @@ class FakeModel:
         return pb.ResolvedTarget(index=index, label=self.labels[index])
 
 
-def _map(wish: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDArray[Any]) -> pb.SaliencyMap:
+def _map(request: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDArray[Any]) -> pb.SaliencyMap:
     return pb.SaliencyMap(
-        method=wish.method,
+        method=request.method,
         target=target,
         values=tensors.encode(values),
         minimum=float(values.min()),
         maximum=float(values.max()),
-        reduction=wish.reduction or pb.MAX_ABS,
-        size=wish.size or pb.MODEL_INPUT,
-        rectified=7 if wish.method == "guided" else 0,
-        caveats=["fails a sanity check"] if wish.method == "guided" else [],
-        parameters=wish.parameters,
+        reduction=request.reduction or pb.MAX_ABS,
+        size=request.size or pb.MODEL_INPUT,
+        rectified=7 if request.method == "guided" else 0,
+        caveats=["fails a sanity check"] if request.method == "guided" else [],
+        parameters=request.parameters,
     )
 
 
