@@ -1,4 +1,4 @@
-"""Data sets: sent, found again, looked at."""
+"""Data sets: upload, list and check them."""
 
 from __future__ import annotations
 
@@ -48,15 +48,24 @@ class AsyncDatasets:
         follow_links: bool = False,
         progress: bool | None = None,
     ) -> Dataset:
-        """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
+        """Upload labelled images. Only files that the worker does not have are sent, also after a lost connection.
 
-        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (and what means the same:
-        Training, test_set, eval); a zip file of the same; or pairs (image, label) with an image as `explain` takes it.
-        follow_links: also links that lead out of the folder. Files that are not used are told in the result's
-        `left_out`, and logged. masks: a folder with a PNG of the image's path for some or
-        all, above mid-grey on the object. boxes: instead, (left, top, right, bottom) in pixels of the objects, by path;
-        of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see
-        it. Raises InvalidArgument that names the file at fault, before anything is sent.
+        Args:
+            source: A folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (or a synonym: Training,
+                test_set, eval); a zip file of such a folder; or pairs (image, label) with an image as `explain`
+                takes it.
+            title: For people.
+            masks: A folder of PNG files with the paths of some or all images. A mask is above mid-grey on the object.
+            boxes: Instead of masks, the boxes of the objects by path: (left, top, right, bottom) in pixels. The paths
+                of pairs are their numbers: "000000".
+            follow_links: Whether to follow links that lead out of the folder.
+            progress: Whether to show a progress bar. None shows one on a terminal if rich is installed.
+
+        Returns:
+            The data set; its `left_out` has the files that are not used, which are logged as well.
+
+        Raises:
+            InvalidArgument: It names the file at fault; nothing was sent.
         """
         files = await backend.run(collect, source, masks, boxes, follow_links)
         if files.left_out:
@@ -65,11 +74,15 @@ class AsyncDatasets:
         return replace(codec.dataset(await self._create(files.entries, title)), left_out=files.left_out)
 
     async def get(self, dataset: str) -> Dataset:
-        """Raises NotFound."""
+        """A data set by its id.
+
+        Raises:
+            NotFound: There is no such data set.
+        """
         return codec.dataset(await self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     async def list(self) -> AsyncIterator[Dataset]:
-        """Newest first."""
+        """The data sets, newest first."""
         request = pb.ListDatasetsRequest(page_size=100)
         while True:
             page = await self._call("ListDatasets", request, pb.ListDatasetsResponse)
@@ -80,11 +93,24 @@ class AsyncDatasets:
             request.page_token = page.next_page_token
 
     async def delete(self, dataset: str) -> None:
-        """Raises FailedPrecondition while a job needs it."""
+        """Remove a data set.
+
+        Raises:
+            NotFound: There is no such data set.
+            FailedPrecondition: A job needs it.
+        """
         await self._call("DeleteDataset", made(pb.DeleteDatasetRequest, id=dataset), Empty)
 
     async def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
-        """Have every image looked at, which takes seconds to minutes the first time."""
+        """Let the worker check every image. Takes seconds to minutes the first time.
+
+        Args:
+            dataset: The id of the data set.
+            timeout: Seconds that the call may take, retries included.
+
+        Raises:
+            NotFound: There is no such data set.
+        """
         return codec.report(
             await self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
@@ -119,7 +145,7 @@ class AsyncDatasets:
         return found
 
     async def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
-        """Once more if the answer is lost: the same data set is no other."""
+        """Send it again if the answer is lost: the same manifest is the same data set."""
         pauses = self._transport.options.retry.pauses()
         while True:
             try:

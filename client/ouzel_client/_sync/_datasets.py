@@ -1,7 +1,7 @@
 # Generated from _async/_datasets.py by scripts/unasync.py (`make sync`). Do not edit.
 # ruff: noqa: I001, SIM117, RUF100
 # fmt: off
-"""Data sets: sent, found again, looked at."""
+"""Data sets: upload, list and check them."""
 
 from __future__ import annotations
 
@@ -51,15 +51,24 @@ class Datasets:
         follow_links: bool = False,
         progress: bool | None = None,
     ) -> Dataset:
-        """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
+        """Upload labelled images. Only files that the worker does not have are sent, also after a lost connection.
 
-        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (and what means the same:
-        Training, test_set, eval); a zip file of the same; or pairs (image, label) with an image as `explain` takes it.
-        follow_links: also links that lead out of the folder. Files that are not used are told in the result's
-        `left_out`, and logged. masks: a folder with a PNG of the image's path for some or
-        all, above mid-grey on the object. boxes: instead, (left, top, right, bottom) in pixels of the objects, by path;
-        of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see
-        it. Raises InvalidArgument that names the file at fault, before anything is sent.
+        Args:
+            source: A folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (or a synonym: Training,
+                test_set, eval); a zip file of such a folder; or pairs (image, label) with an image as `explain`
+                takes it.
+            title: For people.
+            masks: A folder of PNG files with the paths of some or all images. A mask is above mid-grey on the object.
+            boxes: Instead of masks, the boxes of the objects by path: (left, top, right, bottom) in pixels. The paths
+                of pairs are their numbers: "000000".
+            follow_links: Whether to follow links that lead out of the folder.
+            progress: Whether to show a progress bar. None shows one on a terminal if rich is installed.
+
+        Returns:
+            The data set; its `left_out` has the files that are not used, which are logged as well.
+
+        Raises:
+            InvalidArgument: It names the file at fault; nothing was sent.
         """
         files = backend.run(collect, source, masks, boxes, follow_links)
         if files.left_out:
@@ -68,11 +77,15 @@ class Datasets:
         return replace(codec.dataset(self._create(files.entries, title)), left_out=files.left_out)
 
     def get(self, dataset: str) -> Dataset:
-        """Raises NotFound."""
+        """A data set by its id.
+
+        Raises:
+            NotFound: There is no such data set.
+        """
         return codec.dataset(self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     def list(self) -> Iterator[Dataset]:
-        """Newest first."""
+        """The data sets, newest first."""
         request = pb.ListDatasetsRequest(page_size=100)
         while True:
             page = self._call("ListDatasets", request, pb.ListDatasetsResponse)
@@ -83,11 +96,24 @@ class Datasets:
             request.page_token = page.next_page_token
 
     def delete(self, dataset: str) -> None:
-        """Raises FailedPrecondition while a job needs it."""
+        """Remove a data set.
+
+        Raises:
+            NotFound: There is no such data set.
+            FailedPrecondition: A job needs it.
+        """
         self._call("DeleteDataset", made(pb.DeleteDatasetRequest, id=dataset), Empty)
 
     def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
-        """Have every image looked at, which takes seconds to minutes the first time."""
+        """Let the worker check every image. Takes seconds to minutes the first time.
+
+        Args:
+            dataset: The id of the data set.
+            timeout: Seconds that the call may take, retries included.
+
+        Raises:
+            NotFound: There is no such data set.
+        """
         return codec.report(
             self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
@@ -122,7 +148,7 @@ class Datasets:
         return found
 
     def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
-        """Once more if the answer is lost: the same data set is no other."""
+        """Send it again if the answer is lost: the same manifest is the same data set."""
         pauses = self._transport.options.retry.pauses()
         while True:
             try:
