@@ -103,7 +103,7 @@ def add(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Make STORE/NAME.mar of an architecture, its weights and its labels.
+    """Add STORE/NAME.mar, made of an architecture, its weights and its labels.
 
     The options from --channels to --std change single values of the default preprocessing: what the architecture's
     library publishes, or with --match order the usual one for ImageNet.
@@ -203,7 +203,7 @@ def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool)
 @_state
 @json_option
 def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
-    """Make a version of a model the one that callers get who name none, also in the services that run."""
+    """Make a version of a model its default, also in the running services: callers who name no version get it."""
     from ouzel.model_files import ModelFiles
     from ouzel.torchserve import publication
 

@@ -70,7 +70,7 @@ def explain(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
+    """Predict what images show, and explain why: one row per image, and pictures with --out."""
     from ouzel_client._cli import explanations as shown
     from ouzel_client._cli import options as parse
     from ouzel_client._types.saliency import When

@@ -1,4 +1,4 @@
-"""What `ouzel explain` prints and writes."""
+"""The output of `ouzel explain`: tables, JSON and files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def only_model() -> str:
 
 
 def _served(serving: local.Serving) -> list[str]:
-    """Asked for now: jobs add models to services that run, and the choice must not change with the next start."""
+    """The models that are served now: jobs add models to running services after these have recorded theirs."""
     try:
         token = local.token(Path(serving["key_file"]), "management")
         request = urllib.request.Request(
@@ -102,7 +102,7 @@ def _map_names(maps: Iterable[SaliencyMap]) -> Iterator[str]:
 
 
 def print_documents(rows: Iterable[Row]) -> int:
-    """One document per image and line, on stdout; how many failed. Tensors stay in the files."""
+    """One document per image and line, on stdout; how many failed. Tensors are in the files only."""
     failed = 0
     for path, result, files in rows:
         document: dict[str, Any] = {"image": str(path)}

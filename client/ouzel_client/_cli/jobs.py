@@ -37,10 +37,12 @@ def _common(command: F) -> F:
             ),
             click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher runs first."),
             click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="To find the job by."),
-            click.option("--max-seconds", type=click.FloatRange(min=1), help="Fail after running for so long."),
+            click.option(
+                "--max-seconds", type=click.FloatRange(min=1), help="The job fails after it has run for so long."
+            ),
             click.option("--request-id", help="The same one again gives the same job."),
             click.option(
-                "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what the job leaves behind."
+                "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files of the job."
             ),
             click.option("--detach", is_flag=True, help="Do not wait: print the job's id."),
             json_option,
@@ -74,7 +76,9 @@ class _Maximize(click.Command):
 )
 @_common
 @click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier or maco.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set steps=512."
+)
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -88,9 +92,9 @@ def maximize(
     seed: int,
     **common: Any,
 ) -> None:
-    """Have the worker seek the images that excite nodes of the model NAME most.
+    """Seek the images that excite nodes of the model NAME most, in a job of the worker.
 
-    Waits, and shows how it goes, unless --detach. Ctrl-C leaves the job running.
+    Waits and shows the progress, unless --detach. Ctrl-C leaves the job running.
     """
     parameters = dict(setting(text) for text in settings)
     targets, options = _targets(common), _options(common)
@@ -113,7 +117,7 @@ def maximize(
 @click.option("--dataset", default="", help="Name of a data set. Default: the photographs that come with the worker.")
 @click.option("--top-k", type=click.IntRange(min=1), default=9, show_default=True, help="Images per node.")
 def search(model: str, dataset: str, top_k: int, **common: Any) -> None:
-    """Have the worker find the images of a data set that excite nodes of the model NAME most."""
+    """Find the images of a data set that excite nodes of the model NAME most, in a job of the worker."""
     targets, options = _targets(common), _options(common)
     with client() as ouzel:
         follow(ouzel.jobs.search_activations(model, targets, dataset=dataset, top_k=top_k, **options), **common)

@@ -67,7 +67,7 @@ def models() -> None:
 @click.argument("model", metavar="[NAME[@VERSION]]", default="")
 @json_option
 def list_models(model: str, as_json: bool) -> None:
-    """All models, or the versions of NAME."""
+    """List all models, or the versions of NAME."""
     with client() as ouzel:
         found = ouzel.models.list(model)
     if as_json:
@@ -83,7 +83,7 @@ def list_models(model: str, as_json: bool) -> None:
 @_version
 @json_option
 def show(model: str, version: str, as_json: bool) -> None:
-    """Labels, preprocessing, layers and lineage of a model; without a version of the default one."""
+    """Show the labels, preprocessing, layers and lineage of a model, by default of its default version."""
     name, version = name_and_version(model, version)
     with client() as ouzel:
         found = ouzel.models.describe(name, version)
@@ -116,7 +116,7 @@ def show(model: str, version: str, as_json: bool) -> None:
 @_version
 @json_option
 def promote(model: str, version: str, as_json: bool) -> None:
-    """Give callers who name no version this one."""
+    """Make a version of a model its default: callers who name no version get it."""
     name, version = named_version(model, version)
     with client() as ouzel:
         found = ouzel.models.promote(name, version)
@@ -129,7 +129,7 @@ def promote(model: str, version: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def delete(model: str, version: str, yes: bool, as_json: bool) -> None:
-    """Remove one version, that is not the default beside others."""
+    """Delete one version of a model, which is not the default if there are others."""
     name, version = named_version(model, version)
     with client() as ouzel:
         confirm(f"Delete the model {name}@{version}", yes)
@@ -159,7 +159,7 @@ def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    """Numbers as people write them: JSON knows floats alone."""
+    """A value for people: JSON has floats only, and integers should look like integers."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_short, value))
     return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)

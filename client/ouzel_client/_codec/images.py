@@ -1,11 +1,11 @@
-"""Images as callers have them, and as they are sent.
+"""Images as callers give them, and as they are sent.
 
     path, bytes      PNG, JPEG or WebP, sent as they are
     PIL image        sent as PNG, 8-bit grey or RGB, upright: by the rules of `ouzel_protos.pictures`
     uint8 array      (H, W, 3) or (H, W): decoded pixels, preprocessed by the service like a file
     float32 array    (C, H, W): already normalised, of exactly the model's input size
 
-Nothing of Pillow is imported unless a picture is handed over or asked for.
+Pillow is imported only for a PIL image, or when a picture is drawn.
 """
 
 from __future__ import annotations

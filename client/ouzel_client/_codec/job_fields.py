@@ -24,7 +24,7 @@ class JobFields:
 
     @property
     def kind(self) -> str:
-        """ "maximize", "search_activations" or "finetune"."""
+        """One of "maximize", "search_activations" and "finetune"."""
         return self._message.spec.WhichOneof("kind") or ""
 
     @property

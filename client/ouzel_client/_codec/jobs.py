@@ -82,8 +82,13 @@ def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, expl
 
 
 def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
-    """Of the arguments of the call, None where nothing was said. Raises InvalidArgument that names the field as callers
-    know it.
+    """The specification of a fine-tuning job.
+
+    Args:
+        arguments: The arguments of the call; None where an argument was not given.
+
+    Raises:
+        InvalidArgument: It names the argument.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     for name, hint in (("base", "a model to start from"), ("dataset", "what to learn from"), ("name", "the new model")):
@@ -100,6 +105,7 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
 
 
 def states(names: Sequence[str]) -> list[Any]:
+    """The numbers of states. Raises InvalidArgument."""
     for name in names:
         if name not in _STATES:
             raise InvalidArgument(f"states: {name!r:.80} is not one of {', '.join(_STATES)}", field="states")
@@ -107,6 +113,7 @@ def states(names: Sequence[str]) -> list[Any]:
 
 
 def state(number: int) -> Any:
+    """The name of a state."""
     return pb.Job.State.Name(number)
 
 
@@ -122,11 +129,13 @@ def model(job: pb.Job) -> str:
 
 
 def time_of(job: pb.Job, field: str) -> datetime | None:
-    found: datetime | None = getattr(job, field).ToDatetime(tzinfo=UTC) if job.HasField(field) else None
-    return found
+    """A time of a job, or None if it is not set."""
+    time: datetime | None = getattr(job, field).ToDatetime(tzinfo=UTC) if job.HasField(field) else None
+    return time
 
 
 def event(message: pb.JobEvent) -> JobEvent:
+    """An event, of the class of its kind."""
     common = (message.sequence, message.time.ToDatetime(tzinfo=UTC), message.attempt)
     kind = message.WhichOneof("kind")
     if kind == "progress":
@@ -146,6 +155,7 @@ def event(message: pb.JobEvent) -> JobEvent:
 
 
 def progress(message: pb.Progress) -> Progress:
+    """How far a job is."""
     return Progress(message.step, message.steps, message.phase)
 
 
@@ -164,10 +174,12 @@ def follow(job: pb.Job, event: pb.JobEvent) -> None:
 
 
 def artifact(message: pb.Artifact) -> Artifact:
+    """A file that a job has made."""
     return Artifact(message.name, message.media_type, message.size, message.sha256)
 
 
 def summary(message: pb.JobResult) -> Mapping[str, Any]:
+    """The figures of a result by name."""
     return MappingProxyType(json_format.MessageToDict(message.summary))
 
 

@@ -1,4 +1,4 @@
-"""Streams of messages that carry a data set."""
+"""Streams of messages that upload a data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STREAM = 64 * 2**20  # bytes of files in one call
 
 
 def parts(files: Files, missing: Sequence[str]) -> Iterator[pb.UploadFilesRequest]:
-    """Files, one after another, until there are many bytes: the rest is for the next call."""
+    """The messages of files, one after another, up to a size that suits one call; the rest is for the next call."""
     sent = 0
     for digest in missing:
         content = files.contents[digest]()
@@ -27,6 +27,7 @@ def parts(files: Files, missing: Sequence[str]) -> Iterator[pb.UploadFilesReques
 
 
 def manifest_parts(entries: Sequence[pb.DatasetEntry], title: str) -> Iterator[pb.CreateDatasetRequest]:
+    """The messages of a manifest."""
     first = pb.CreateDatasetRequest(title=title, id=manifest.digest(entries))
     for start in range(0, len(entries), _ENTRIES):
         first.entries.extend(entries[start : start + _ENTRIES])

@@ -1,4 +1,4 @@
-"""Made-up answers for `testing.FakeServer`: deterministic, in the shape of real ones."""
+"""Explanations of `testing.FakeServer`: invented, deterministic, in the form of real ones."""
 
 from __future__ import annotations
 
@@ -34,17 +34,29 @@ _METHODS = (
 
 @dataclass(frozen=True)
 class FakeModel:
-    """A model whose logits are K, K - 1, ... 1, in the order of its labels."""
+    """A model whose logits are K, K - 1, ... 1, in the order of its K labels.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        labels: Its labels.
+    """
 
     name: str
     version: str
     labels: tuple[str, ...]
 
     def info(self) -> pb.ModelInfo:
+        """What an answer says of the model."""
         return pb.ModelInfo(name=self.name, version=self.version or "1.0", weights_digest="sha256:" + "0" * 64)
 
     def explain(self, parts: Mapping[str, bytes], size: tuple[int, int]) -> pb.Explanation:
-        """The answer to one request, as the service would shape it; errors are part of it."""
+        """Answer a request, as the service would. An error is a part of the answer.
+
+        Args:
+            parts: The parts of the request by name.
+            size: (height, width) of the maps.
+        """
         options = pb.ExplainOptions.FromString(parts["options"])
         answer = pb.Explanation(model=self.info(), request_id=options.request_id)
         answer.timing.total_ms = answer.timing.batch_size = 1
@@ -144,7 +156,7 @@ def _map(request: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDA
 
 
 def _values(seed: str, shape: tuple[int, int], channels: int) -> npt.NDArray[np.floating[Any]]:
-    """A blob at a place that depends on the seed: (H, W), or (C, H, W) of equal planes. In [0, 1]."""
+    """A spot at a place that depends on the seed: (H, W), or (C, H, W) of equal planes, in [0, 1]."""
     number = zlib.crc32(seed.encode())
     y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
     blob = np.exp(-8 * ((x - number % 256 / 255) ** 2 + (y - number // 256 % 256 / 255) ** 2))
@@ -152,7 +164,7 @@ def _values(seed: str, shape: tuple[int, int], channels: int) -> npt.NDArray[np.
 
 
 def _dimensions(parts: Mapping[str, bytes]) -> tuple[int, int]:
-    """(width, height) of the upload. Raises InvalidArgument for what is no picture."""
+    """(width, height) of the upload. Raises InvalidArgument if it is not a picture."""
     if "tensor" in parts:
         array = tensors.decode(Tensor.FromString(parts["tensor"]))
         height, width = array.shape[:2] if array.dtype == np.uint8 else array.shape[-2:]

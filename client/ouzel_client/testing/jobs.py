@@ -1,4 +1,4 @@
-"""Made-up jobs for `testing.FakeServer`: they run through their states with each look, without any work."""
+"""Jobs of `testing.FakeServer`: they go through their states whenever a client looks at them, and compute nothing."""
 
 from __future__ import annotations
 
@@ -40,10 +40,17 @@ class _FakeJob:
 
 
 class FakeJobs:
-    """steps: of every job, told as progress. fail: message of the failure of the jobs that are created from now on, or
-    empty. hold: whether jobs stay RUNNING. cut: events after which a stream breaks with UNAVAILABLE, or None. better:
-    whether a fine-tuned version is better than the present default, which is what promote="if_better" asks; their
-    figures are always the same. models: where such versions go.
+    """The jobs of a fake server.
+
+    Attributes:
+        models: Where fine-tuning jobs add their versions.
+        steps: The steps of every job, one progress event each.
+        better: Whether a fine-tuned version is better than the present default, for promote="if_better". Its figures
+            are always the same.
+        fail: Jobs fail with this message instead of succeeding. Empty does not fail them.
+        hold: Whether jobs stay RUNNING.
+        cut: The next stream breaks with UNAVAILABLE after this many messages. None does not break it.
+        streams: How many streams were opened.
     """
 
     def __init__(self, models: FakeModels | None = None) -> None:
@@ -58,7 +65,7 @@ class FakeJobs:
         self._lock = threading.Lock()
 
     def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answer of a method with one."""
+        """Answer a method that has one answer."""
         if name == "CreateJob":
             return self._create(request, context)
         if name == "ListJobs":
@@ -78,7 +85,7 @@ class FakeJobs:
         return job.message
 
     def stream(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answers of a method with many."""
+        """Answer a method that has a stream of answers."""
         job = self._find(request.id, context)
         self.streams += 1
         if name == "DownloadArtifact":
