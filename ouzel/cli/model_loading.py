@@ -35,10 +35,11 @@ _state = click.option(
 @_state
 @json_option
 def load(name: str, state: Path, as_json: bool) -> None:
-    """Load a version of a model into the services that run, without a version the default one.
+    """Load a model into the running services.
 
-    It stays until `ouzel models unload`, or until a newer version of the model is published or another one promoted:
-    then the default and the newest versions stay, as many as `ouzel up --loaded-versions` says.
+    Without a version it is the default version. It stays until `ouzel models unload`, or until a newer version of the
+    model is published or another one promoted: then the default and the newest versions stay, as many as
+    `ouzel up --loaded-versions` says.
     """
     server = _server(state)
     found = read_serving(state)
@@ -59,7 +60,10 @@ def load(name: str, state: Path, as_json: bool) -> None:
 @_state
 @json_option
 def unload(name: str, state: Path, as_json: bool) -> None:
-    """Unload a version of a model from the services that run, without a version all of them. It stays in the store."""
+    """Unload a version of a model from the running services.
+
+    Without a version all versions are unloaded. They stay in the store.
+    """
     model, _, version = name.partition("@")
     gone = publication.unload_served(_server(state), model, version)
     if as_json:

@@ -103,8 +103,9 @@ def add(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Add STORE/NAME.mar, made of an architecture, its weights and its labels.
+    """Add a model to the store: STORE/NAME.mar.
 
+    It is made of an architecture, its weights and its labels.
     The options from --channels to --std change single values of the default preprocessing: what the architecture's
     library publishes, or with --match order the usual one for ImageNet.
     """
@@ -178,7 +179,10 @@ def show(name: str, version: str | None, store: Path, as_json: bool) -> None:
 @_state
 @json_option
 def delete(name: str, *, version: str | None, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
-    """Delete a model's archive: of several versions the one that is named. The services stop serving it."""
+    """Delete a model's archive.
+
+    Of several versions it deletes the one that is named. Running services stop serving it.
+    """
     name = "@".join(filter(None, name_and_version(name, version)))
     _delete(name, yes, store, state)
     print_json({"deleted": name}) if as_json else click.echo(f"{name} is deleted")
@@ -203,16 +207,17 @@ def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool)
 @_state
 @json_option
 def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
-    """Make a version of a model its default, also in the running services: callers who name no version get it."""
+    """Make a version of a model its default.
+
+    Callers who name no version get it, also from the running services.
+    """
     from ouzel.model_files import ModelFiles
     from ouzel.torchserve import publication
 
     name, version = named_version(name, version)
     publication.promote_served(_server(state), ModelFiles(store), name, version)
-    if as_json:
-        print_json({"name": name, "version": version})
-    else:
-        click.echo(f"{name}: version {version} is the default")
+    told = {"name": name, "version": version}
+    print_json(told) if as_json else click.echo(f"{name}: version {version} is the default")
 
 
 models.add_command(trust)

@@ -51,7 +51,7 @@ def trust(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    """Measure how far the saliency maps of the model NAME can be trusted.
+    """Measure how far a model's saliency maps can be trusted.
 
     Deletion, insertion, pointing game, energy inside the object, randomisation of the model, infidelity and
     max-sensitivity of each method, beside an edge filter and a random map. docs/trust.md says how to read them. The

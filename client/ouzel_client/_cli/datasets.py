@@ -11,7 +11,7 @@ import click
 
 from ouzel_client._cli.follow import client as _client
 from ouzel_client._cli.follow import follow
-from ouzel_client._cli.jobs import setting
+from ouzel_client.arguments import setting
 from ouzel_client.terminal import (
     Column,
     confirm,

@@ -10,7 +10,9 @@ import click
 
 from ouzel_client._cli import plugins
 from ouzel_client._cli.follow import client, follow
-from ouzel_client._types.jobs import Channel, ClassLogit, Direction, Node, Unit
+from ouzel_client._types import jobs as kinds
+from ouzel_client._types.jobs import Node
+from ouzel_client.arguments import label, node_options, nodes, setting
 from ouzel_client.terminal import json_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,20 +23,7 @@ def _common(command: F) -> F:
     for option in reversed(
         (
             click.argument("model", metavar="NAME[@VERSION]"),
-            click.option(
-                "--logit",
-                "logits",
-                multiple=True,
-                metavar="CLASS",
-                help="A class: its label or index (label:TEXT, index:N).",
-            ),
-            click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel."),
-            click.option(
-                "--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle."
-            ),
-            click.option(
-                "--direction", "directions", multiple=True, metavar="LAYER:W,W,...", help="Weights for all channels."
-            ),
+            node_options,
             click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher runs first."),
             click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="To find the job by."),
             click.option(
@@ -124,22 +113,7 @@ def search(model: str, dataset: str, top_k: int, **common: Any) -> None:
 
 
 def _targets(common: dict[str, Any]) -> list[Node]:
-    nodes: list[Node] = [ClassLogit(text) for text in common.pop("logits")]
-    for text in common.pop("channels"):
-        layer, numbers = _place(text, "channel", "LAYER:C", (1,))
-        nodes.append(Channel(layer, numbers[0]))
-    for text in common.pop("units"):
-        layer, numbers = _place(text, "unit", "LAYER:C or LAYER:C:X:Y", (1, 3))
-        nodes.append(Unit(layer, *numbers))
-    for text in common.pop("directions"):
-        layer, _, weights = text.rpartition(":")
-        try:
-            nodes.append(Direction(layer, tuple(float(weight) for weight in weights.split(","))))
-        except ValueError as error:
-            raise click.BadParameter(f"{text!r} is not LAYER:W,W,...", param_hint="--direction") from error
-    if not nodes:
-        raise click.UsageError("name at least one --logit, --channel, --unit or --direction")
-    return nodes
+    return nodes(kinds, **{name: common.pop(name) for name in ("logits", "channels", "units", "directions")})
 
 
 def _options(common: dict[str, Any]) -> dict[str, Any]:
@@ -149,31 +123,3 @@ def _options(common: dict[str, Any]) -> dict[str, Any]:
         "max_duration": common.pop("max_seconds"),
         "request_id": common.pop("request_id"),
     }
-
-
-def _place(text: str, option: str, form: str, counts: tuple[int, ...]) -> tuple[str, list[int]]:
-    layer, *numbers = text.split(":")
-    if not layer or len(numbers) not in counts or not all(number.isdecimal() for number in numbers):
-        raise click.BadParameter(f"{text!r} is not {form}, with whole numbers", param_hint=f"--{option}")
-    return layer, [int(number) for number in numbers]
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE of a recipe: a number, or true or false."""
-    name, value = label(text, "--set")
-    if value in ("true", "false"):
-        return name, value == "true"
-    try:
-        return name, int(value) if value.lstrip("-").isdecimal() else float(value)
-    except ValueError:
-        raise click.BadParameter(
-            f"{name}: {value!r} is neither a number nor true or false", param_hint="--set"
-        ) from None
-
-
-def label(text: str, option: str = "--label") -> tuple[str, str]:
-    """NAME=VALUE in its parts. Raises click.BadParameter."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-    return name, value

@@ -12,9 +12,9 @@ import click
 
 from ouzel_client._cli.follow import client, download, job_json
 from ouzel_client._cli.follow import watch as show_how_it_goes
-from ouzel_client._cli.jobs import label
 from ouzel_client._display.jobs import how_far, steps_of
 from ouzel_client._types.jobs import JobEvent, PreviewEvent
+from ouzel_client.arguments import label
 from ouzel_client.terminal import (
     Column,
     age,
@@ -94,9 +94,9 @@ def show(job: str, as_json: bool) -> None:
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this sequence number.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per event and line.")
 def watch(job: str, after: int, as_json: bool) -> None:
-    """Show the progress of a job until it has ended: a bar on a terminal, else a line per state, phase and epoch.
+    """Show the progress of a job until it has ended.
 
-    Exit status 1 if it did not succeed.
+    It is a bar on a terminal, else a line per state, phase and epoch. Exit status 1 if it did not succeed.
     """
     with client() as ouzel:
         found = ouzel.jobs.get(job)

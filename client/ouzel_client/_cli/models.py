@@ -60,7 +60,10 @@ class _Models(click.Group):
 @click.group(cls=_Models)
 @click.option("--worker", is_flag=True, expose_value=False, help="Ask the worker, as without the distribution ouzel.")
 def models() -> None:
-    """List, show, promote and delete the models of the worker's store. NAME@VERSION is a version of a model."""
+    """List, show, promote and delete the models of the worker's store.
+
+    NAME@VERSION is a version of a model, NAME its default version.
+    """
 
 
 @models.command("list")
@@ -83,7 +86,10 @@ def list_models(model: str, as_json: bool) -> None:
 @_version
 @json_option
 def show(model: str, version: str, as_json: bool) -> None:
-    """Show the labels, preprocessing, layers and lineage of a model, by default of its default version."""
+    """Show labels, preprocessing, layers and lineage of a model.
+
+    Without a version it is the default version.
+    """
     name, version = name_and_version(model, version)
     with client() as ouzel:
         found = ouzel.models.describe(name, version)
@@ -116,7 +122,10 @@ def show(model: str, version: str, as_json: bool) -> None:
 @_version
 @json_option
 def promote(model: str, version: str, as_json: bool) -> None:
-    """Make a version of a model its default: callers who name no version get it."""
+    """Make a version of a model its default.
+
+    Callers who name no version get it.
+    """
     name, version = named_version(model, version)
     with client() as ouzel:
         found = ouzel.models.promote(name, version)
@@ -129,7 +138,10 @@ def promote(model: str, version: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def delete(model: str, version: str, yes: bool, as_json: bool) -> None:
-    """Delete one version of a model, which is not the default if there are others."""
+    """Delete one version of a model.
+
+    The default version cannot be deleted while there are others.
+    """
     name, version = named_version(model, version)
     with client() as ouzel:
         confirm(f"Delete the model {name}@{version}", yes)
