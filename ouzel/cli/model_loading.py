@@ -35,10 +35,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_state
 @_json
 def load(name: str, state: Path, as_json: bool) -> None:
-    """Load a version of a model into the services that run, without a version the default one.
+    """Load a model into the running services.
 
-    It stays until `ouzel models unload`, or until a newer version of the model is published or another one promoted:
-    then the default and the newest versions stay, as many as `ouzel up --loaded-versions` says.
+    NAME loads the default version, NAME@VERSION another one. The version stays loaded until you unload it, or until
+    another version of the model is published or promoted. Then only the default version and the newest versions stay
+    loaded, as many as `ouzel up --loaded-versions` says.
     """
     server = _server(state)
     found = read_serving(state)
@@ -59,7 +60,10 @@ def load(name: str, state: Path, as_json: bool) -> None:
 @_state
 @_json
 def unload(name: str, state: Path, as_json: bool) -> None:
-    """Unload a version of a model from the services that run, without a version all of them. It stays in the store."""
+    """Unload a model from the running services.
+
+    NAME unloads all versions, NAME@VERSION only that one. The model stays in the store.
+    """
     model, _, version = name.partition("@")
     gone = publication.unload_served(_server(state), model, version)
     if as_json:
