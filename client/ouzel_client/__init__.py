@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Timing,
         View,
     )
+    from ouzel_client._types.job_options import FinetuneOptions, JobOptions
     from ouzel_client._types.jobs import (
         Artifact,
         Channel,
@@ -103,6 +104,7 @@ __all__ = [
     "Estimate",
     "Explanation",
     "FailedPrecondition",
+    "FinetuneOptions",
     "FinetuneResult",
     "InvalidArgument",
     "Job",
@@ -110,6 +112,7 @@ __all__ = [
     "JobError",
     "JobEvent",
     "JobFailed",
+    "JobOptions",
     "JobResult",
     "Jobs",
     "LogEvent",
@@ -149,7 +152,7 @@ __all__ = [
 # them. Each of these is looked into in turn when a name is first used.
 _MODULES = (
     "_transport.retry",
-    *(f"_types.{module}" for module in ("jobs", "saliency", "datasets", "models", "explanation")),
+    *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

@@ -19,6 +19,7 @@ from ouzel_client._display.progress import stages
 from ouzel_protos.text import is_line
 
 __all__ = [
+    "MODEL_COLUMNS",
     "Column",
     "age",
     "confirm",
@@ -27,7 +28,9 @@ __all__ = [
     "in_a_line",
     "json_option",
     "local_time",
+    "model_cells",
     "name_and_version",
+    "named_version",
     "plain",
     "print_facts",
     "print_json",
@@ -60,6 +63,15 @@ class Column:
     right: bool = False
     shrinks: int = 0
     cut: bool = False
+
+
+# Every table of models begins with these.
+MODEL_COLUMNS = (Column("model"), Column("version"), Column("default"))
+
+
+def model_cells(name: str, version: str, is_default: bool) -> tuple[str, str, str]:
+    """The cells of `MODEL_COLUMNS`."""
+    return name, version, "yes" if is_default else ""
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], empty: str = "") -> None:
@@ -174,6 +186,14 @@ def name_and_version(text: str, version: str | None = None) -> tuple[str, str]:
     if named and version and named != version:
         raise click.UsageError(f"{text} and --version {version} name two versions")
     return name, named or version or ""
+
+
+def named_version(text: str, version: str | None = None) -> tuple[str, str]:
+    """The same where a version must be named. Raises click.UsageError."""
+    name, version = name_and_version(text, version)
+    if not version:
+        raise click.UsageError(f"which version? Say {name}@VERSION")
+    return name, version
 
 
 def plain(value: object) -> str:

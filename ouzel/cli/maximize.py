@@ -1,4 +1,4 @@
-"""`ouzel maximize-local`: images that excite nodes of a model of the store, sought in this process."""
+"""`ouzel maximize --local`: images that excite nodes of a model of the store, sought in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ouzel.models import Model
 
 
-@click.command("maximize-local", cls=Command)
+@click.command("maximize-local", cls=Command, hidden=True)  # the older name of `ouzel maximize --local`
 @click.argument("model")
 @click.option(
     "--logit",

@@ -33,7 +33,8 @@ class Tuned:
     test: figures on images that nothing was chosen by. validation: accuracy of each candidate on the validation
     images, by its name; `chosen` is the one that `network` is. history: a row of figures per epoch. logits: (N, K) of
     the test images. steps: of training that were taken, of `planned_steps` in the recipe; out_of_time: whether
-    `max_seconds` ended it. notes: sentences for people about what did not go as it was asked for; none as a rule.
+    `max_training_seconds` ended it. notes: sentences for people about what did not go as it was asked for; none as a
+    rule.
     """
 
     network: nn.Module = field(repr=False)
@@ -61,7 +62,7 @@ def finetune(
     *,
     seed: int = 0,
     image_size: int = 0,
-    max_seconds: float = 0.0,
+    max_training_seconds: float = 0.0,
     cache: str | Path | None = None,
     on_event: OnEvent = lambda event: None,
     resume: Mapping[str, Any] | None = None,
@@ -69,10 +70,10 @@ def finetune(
 ) -> Tuned:
     """Tune `base` on labelled images. The base stays as it is; work happens on its device.
 
-    image_size: pixels along each edge of the input, 0 as the base has it. max_seconds: training ends after that with
-    its best; 0 for no limit. cache: a folder for features, which trainings may share. on_event: hears how it goes, and
-    may raise to end it. resume: the state of an event of a run with the same arguments. batch_scale: share of the
-    usual images that go through the network at a time, where memory is short; the gradients stay the same.
+    image_size: pixels along each edge of the input, 0 as the base has it. max_training_seconds: training ends after
+    that with its best; 0 for no limit. cache: a folder for features, which trainings may share. on_event: hears how it
+    goes, and may raise to end it. resume: the state of an event of a run with the same arguments. batch_scale: share of
+    the usual images that go through the network at a time, where memory is short; the gradients stay the same.
     Raises InvalidArgument (data, parameters, image_size), FailedPrecondition (a network that the recipe cannot tune) or
     Diverged.
     """
@@ -88,7 +89,7 @@ def finetune(
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
-    run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_seconds)
+    run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_training_seconds)
     try:
         return run.result(resume)
     finally:
@@ -106,7 +107,7 @@ class _Run:
     on_event: OnEvent
     batch_scale: float
     begun: float
-    max_seconds: float
+    max_training_seconds: float
 
     def result(self, resume: Mapping[str, Any] | None) -> Tuned:
         base, recipe, labels = self.base, self.recipe, self.split.labels
@@ -155,7 +156,7 @@ class _Run:
     def _notes(self, progress: Progress, planned: int, only_head: bool) -> tuple[str, ...]:
         if not progress.out_of_time:
             return ()
-        limit = f"The time limit of {self.max_seconds:g} s"
+        limit = f"The time limit of {self.max_training_seconds:g} s"
         head = "the model is the base with a new head, a logistic regression on its features"
         if not progress.steps:
             return (f"{limit} was over before any fine-tuning: {head}. A higher limit lets the layers learn too.",)
@@ -163,7 +164,7 @@ class _Run:
         return (f"{ended}, in which nothing better was found: {head}." if only_head else f"{ended}.",)
 
     def _training(self, network: nn.Module) -> Training:
-        deadline = self.begun + self.max_seconds if self.max_seconds else math.inf
+        deadline = self.begun + self.max_training_seconds if self.max_training_seconds else math.inf
         head = networks.head_tensors(self.base.arch, self.base.preprocessing.channels)
         micro = max(1, int(self.recipe.batch_size * self.batch_scale))
         return Training(

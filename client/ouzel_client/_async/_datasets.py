@@ -7,10 +7,11 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel_client._async._transport import AsyncTransport
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
 from ouzel_client._codec.datasets import manifest_parts, parts
 from ouzel_client._codec.message import made
@@ -20,9 +21,6 @@ from ouzel_client._types import datasets as types
 from ouzel_client._types.datasets import Dataset, DatasetReport
 from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._async._client import AsyncClient
 
 logger = logging.getLogger(__name__)
 SERVICE = "/ouzel.v1.DatasetService/"
@@ -34,11 +32,11 @@ _CHECK = 3600.0  # s
 class AsyncDatasets:
     """The data sets of the caller."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     async def upload(
         self,
@@ -92,7 +90,7 @@ class AsyncDatasets:
         )
 
     async def _send(self, files: Files, progress: bool | None) -> None:
-        pauses = self._client._retry.pauses()
+        pauses = self._transport.options.retry.pauses()
         with progress_bar(progress, len(files.contents), "sending") as advance:
             told, before = 0, None
             while True:
@@ -103,14 +101,12 @@ class AsyncDatasets:
                 if not missing:
                     return
                 if before is None or len(missing) < before:
-                    pauses, before = self._client._retry.pauses(), len(missing)
+                    pauses, before = self._transport.options.retry.pauses(), len(missing)
                 try:
                     requests = parts(files, missing)
-                    await self._client._worker().send(
-                        SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST
-                    )
+                    await self._transport.send(SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST)
                 except (Unavailable, DeadlineExceeded) as error:  # the latter when the line was silent for too long
-                    await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+                    await self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     async def _missing(self, files: Files) -> Sequence[str]:
         refs = {entry.file.sha256: entry.file for entry in files.entries}
@@ -124,14 +120,14 @@ class AsyncDatasets:
 
     async def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
         """Once more if the answer is lost: the same data set is no other."""
-        pauses = self._client._retry.pauses()
+        pauses = self._transport.options.retry.pauses()
         while True:
             try:
-                return await self._client._worker().send(
+                return await self._transport.send(
                     SERVICE + "CreateDataset", manifest_parts(entries, title), pb.Dataset, _LONGEST
                 )
             except Unavailable as error:
-                await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+                await self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     async def _call(self, name: str, request: Any, answer: Any, timeout: float | None = None) -> Any:
-        return await self._client._ask(SERVICE + name, request, answer, timeout)
+        return await self._transport.call(SERVICE + name, request, answer, timeout)

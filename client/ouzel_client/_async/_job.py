@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from ouzel_client._async._transport import AsyncTransport
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec.message import made
 from ouzel_client._display.jobs import how_far, presenter
@@ -27,9 +28,6 @@ from ouzel_client.errors import (
 )
 from ouzel_protos.v1 import job_pb2 as pb
 
-if TYPE_CHECKING:
-    from ouzel_client._async._jobs import AsyncJobs
-
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
 _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
@@ -39,8 +37,8 @@ _SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/")
 class AsyncJob:
     """A job, as it was at the last call. Several processes may hold the same one: `client.jobs.get(job.id)`."""
 
-    def __init__(self, jobs: AsyncJobs, message: pb.Job) -> None:
-        self._jobs = jobs
+    def __init__(self, transport: AsyncTransport, message: pb.Job) -> None:
+        self._transport = transport
         self._message = message
 
     @property
@@ -146,7 +144,7 @@ class AsyncJob:
         """Remove a job that has ended, with its artifacts. Raises FailedPrecondition."""
         from google.protobuf.empty_pb2 import Empty
 
-        await self._jobs._call("DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
+        await self._transport.call(wire.SERVICE + "DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
 
     async def events(self, after: int = 0) -> AsyncGenerator[JobEvent]:
         """Every event with sequence > `after`, in order, each once. Ends when the job has, at once if it had before and
@@ -160,7 +158,9 @@ class AsyncJob:
         while True:
             try:
                 request = made(pb.WatchJobRequest, id=self.id, after_sequence=after)
-                async with aclosing(self._jobs._stream("WatchJob", request, pb.JobEvent, _STREAM_SECONDS)) as messages:
+                async with aclosing(
+                    self._transport.stream(wire.SERVICE + "WatchJob", request, pb.JobEvent, _STREAM_SECONDS)
+                ) as messages:
                     async for message in messages:
                         since, after = time.monotonic(), message.sequence
                         self._follow(message)
@@ -168,7 +168,7 @@ class AsyncJob:
                 return
             except TransportError as error:
                 since = time.monotonic() if isinstance(error, DeadlineExceeded) else since
-                await self._jobs._patient_pause(since, error)
+                await self._transport.patient_pause(since, error)
 
     async def wait(self, timeout: float | None = None) -> AsyncJob:
         """Until it has ended; returns itself. Raises WaitTimeout after `timeout` seconds; the job goes on."""
@@ -184,7 +184,7 @@ class AsyncJob:
                 await self._do("WaitJob", request, left + _ROUND)
                 since = time.monotonic()
             except Unavailable as error:
-                await self._jobs._patient_pause(since, error)
+                await self._transport.patient_pause(since, error)
             if self.done:
                 return self
 
@@ -203,7 +203,9 @@ class AsyncJob:
 
     async def artifacts(self) -> tuple[Artifact, ...]:
         """The files that it left behind; none before it has SUCCEEDED."""
-        found = await self._jobs._call("ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse)
+        found = await self._transport.call(
+            wire.SERVICE + "ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse
+        )
         return tuple(map(wire.artifact, found.artifacts))
 
     async def download(self, name: str, to: str | os.PathLike[str] | None = None) -> bytes:
@@ -236,7 +238,9 @@ class AsyncJob:
         while True:
             try:
                 request = made(pb.DownloadArtifactRequest, id=self.id, name=name, offset=offset)
-                stream = self._jobs._stream("DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS)
+                stream = self._transport.stream(
+                    wire.SERVICE + "DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS
+                )
                 async with aclosing(stream) as chunks:
                     async for chunk in chunks:
                         expected = chunk.artifact.sha256 or expected
@@ -245,12 +249,12 @@ class AsyncJob:
                         offset, since = offset + len(chunk.data), time.monotonic()
                 break
             except TransportError as error:
-                await self._jobs._patient_pause(since, error)
+                await self._transport.patient_pause(since, error)
         if sha256.hexdigest() != expected:
             raise DataLoss(f"{name} of {self.id} came with other content than its digest says")
 
     async def _do(self, name: str, request: Any, timeout: float | None = None) -> AsyncJob:
-        self._message = await self._jobs._call(name, request, pb.Job, timeout)
+        self._message = await self._transport.call(wire.SERVICE + name, request, pb.Job, timeout)
         return self
 
     def _follow(self, message: pb.JobEvent) -> None:

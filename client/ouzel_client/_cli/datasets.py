@@ -223,7 +223,7 @@ def _outcome(job: Job) -> str:
     if found.promoted:
         promoted = "it is the default"
     else:
-        promoted = f"it is not the default, `ouzel tuned promote {found.model}@{found.version}` makes it that"
+        promoted = f"it is not the default, `ouzel models --worker promote {found.model}@{found.version}` makes it that"
     served = "" if found.served else "; not served yet"
     return "\n".join((f"{found}; {promoted}{served}", *found.notes))
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ouzel_client._cli import plugins
 from ouzel_client._cli.follow import client, follow
 from ouzel_client._types.jobs import Channel, ClassLogit, Direction, Node, Unit
 from ouzel_client.terminal import json_option
@@ -49,7 +50,28 @@ def _common(command: F) -> F:
     return command
 
 
-@click.command()
+class _Maximize(click.Command):
+    """Hands over to the verb that needs no worker, if it is asked to."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if "--local" not in args:
+            return super().make_context(info_name, args, parent, **extra)
+        local = plugins.command("maximize-local")
+        if local is None:
+            raise click.ClickException("--local needs the distribution ouzel: pip install ouzel")
+        rest = [arg for arg in args if arg != "--local"]
+        return local.make_context(f"{info_name} --local", rest, parent, **extra)
+
+
+@click.command(cls=_Maximize)
+@click.option(
+    "--local",
+    is_flag=True,
+    expose_value=False,
+    help="Compute here instead, without a worker; `ouzel maximize --local --help` shows the options of that.",
+)
 @_common
 @click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier or maco.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
@@ -120,7 +142,7 @@ def _options(common: dict[str, Any]) -> dict[str, Any]:
     return {
         "priority": common.pop("priority"),
         "labels": dict(map(label, common.pop("labels"))),
-        "max_seconds": common.pop("max_seconds"),
+        "max_duration": common.pop("max_seconds"),
         "request_id": common.pop("request_id"),
     }
 

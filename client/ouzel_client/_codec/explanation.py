@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ouzel_client._codec.images import Upload
 from ouzel_client._codec.options import REDUCTIONS, SIZES
+from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
     Estimate,

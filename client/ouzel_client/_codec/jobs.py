@@ -95,7 +95,7 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
     values = parameters(given.pop("parameters", {}), flags=True)
     spec = made(pb.FinetuneSpec, promote=_PROMOTIONS[promote], parameters=values, recipe="lp_ft")
     for field, value in given.items():
-        put(spec, field.replace("_training", ""), getattr(value, "id", value) if field == "dataset" else value, field)
+        put(spec, field, getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)
 
 

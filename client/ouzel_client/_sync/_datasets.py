@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel_client._sync._transport import Transport
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
 from ouzel_client._codec.datasets import manifest_parts, parts
 from ouzel_client._codec.message import made
@@ -23,9 +24,6 @@ from ouzel_client._types import datasets as types
 from ouzel_client._types.datasets import Dataset, DatasetReport
 from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._sync._client import Client
 
 logger = logging.getLogger(__name__)
 SERVICE = "/ouzel.v1.DatasetService/"
@@ -37,11 +35,11 @@ _CHECK = 3600.0  # s
 class Datasets:
     """The data sets of the caller."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     def upload(
         self,
@@ -95,7 +93,7 @@ class Datasets:
         )
 
     def _send(self, files: Files, progress: bool | None) -> None:
-        pauses = self._client._retry.pauses()
+        pauses = self._transport.options.retry.pauses()
         with progress_bar(progress, len(files.contents), "sending") as advance:
             told, before = 0, None
             while True:
@@ -106,14 +104,12 @@ class Datasets:
                 if not missing:
                     return
                 if before is None or len(missing) < before:
-                    pauses, before = self._client._retry.pauses(), len(missing)
+                    pauses, before = self._transport.options.retry.pauses(), len(missing)
                 try:
                     requests = parts(files, missing)
-                    self._client._worker().send(
-                        SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST
-                    )
+                    self._transport.send(SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST)
                 except (Unavailable, DeadlineExceeded) as error:  # the latter when the line was silent for too long
-                    self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+                    self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     def _missing(self, files: Files) -> Sequence[str]:
         refs = {entry.file.sha256: entry.file for entry in files.entries}
@@ -127,14 +123,14 @@ class Datasets:
 
     def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
         """Once more if the answer is lost: the same data set is no other."""
-        pauses = self._client._retry.pauses()
+        pauses = self._transport.options.retry.pauses()
         while True:
             try:
-                return self._client._worker().send(
+                return self._transport.send(
                     SERVICE + "CreateDataset", manifest_parts(entries, title), pb.Dataset, _LONGEST
                 )
             except Unavailable as error:
-                self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+                self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     def _call(self, name: str, request: Any, answer: Any, timeout: float | None = None) -> Any:
-        return self._client._ask(SERVICE + name, request, answer, timeout)
+        return self._transport.call(SERVICE + name, request, answer, timeout)

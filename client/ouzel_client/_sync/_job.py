@@ -13,8 +13,9 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from ouzel_client._sync._transport import Transport
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec.message import made
 from ouzel_client._display.jobs import how_far, presenter
@@ -30,9 +31,6 @@ from ouzel_client.errors import (
 )
 from ouzel_protos.v1 import job_pb2 as pb
 
-if TYPE_CHECKING:
-    from ouzel_client._sync._jobs import Jobs
-
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
 _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
@@ -42,8 +40,8 @@ _SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/")
 class Job:
     """A job, as it was at the last call. Several processes may hold the same one: `client.jobs.get(job.id)`."""
 
-    def __init__(self, jobs: Jobs, message: pb.Job) -> None:
-        self._jobs = jobs
+    def __init__(self, transport: Transport, message: pb.Job) -> None:
+        self._transport = transport
         self._message = message
 
     @property
@@ -149,7 +147,7 @@ class Job:
         """Remove a job that has ended, with its artifacts. Raises FailedPrecondition."""
         from google.protobuf.empty_pb2 import Empty
 
-        self._jobs._call("DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
+        self._transport.call(wire.SERVICE + "DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
 
     def events(self, after: int = 0) -> Generator[JobEvent]:
         """Every event with sequence > `after`, in order, each once. Ends when the job has, at once if it had before and
@@ -163,7 +161,9 @@ class Job:
         while True:
             try:
                 request = made(pb.WatchJobRequest, id=self.id, after_sequence=after)
-                with closing(self._jobs._stream("WatchJob", request, pb.JobEvent, _STREAM_SECONDS)) as messages:
+                with closing(
+                    self._transport.stream(wire.SERVICE + "WatchJob", request, pb.JobEvent, _STREAM_SECONDS)
+                ) as messages:
                     for message in messages:
                         since, after = time.monotonic(), message.sequence
                         self._follow(message)
@@ -171,7 +171,7 @@ class Job:
                 return
             except TransportError as error:
                 since = time.monotonic() if isinstance(error, DeadlineExceeded) else since
-                self._jobs._patient_pause(since, error)
+                self._transport.patient_pause(since, error)
 
     def wait(self, timeout: float | None = None) -> Job:
         """Until it has ended; returns itself. Raises WaitTimeout after `timeout` seconds; the job goes on."""
@@ -187,7 +187,7 @@ class Job:
                 self._do("WaitJob", request, left + _ROUND)
                 since = time.monotonic()
             except Unavailable as error:
-                self._jobs._patient_pause(since, error)
+                self._transport.patient_pause(since, error)
             if self.done:
                 return self
 
@@ -206,7 +206,9 @@ class Job:
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """The files that it left behind; none before it has SUCCEEDED."""
-        found = self._jobs._call("ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse)
+        found = self._transport.call(
+            wire.SERVICE + "ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse
+        )
         return tuple(map(wire.artifact, found.artifacts))
 
     def download(self, name: str, to: str | os.PathLike[str] | None = None) -> bytes:
@@ -239,7 +241,9 @@ class Job:
         while True:
             try:
                 request = made(pb.DownloadArtifactRequest, id=self.id, name=name, offset=offset)
-                stream = self._jobs._stream("DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS)
+                stream = self._transport.stream(
+                    wire.SERVICE + "DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS
+                )
                 with closing(stream) as chunks:
                     for chunk in chunks:
                         expected = chunk.artifact.sha256 or expected
@@ -248,12 +252,12 @@ class Job:
                         offset, since = offset + len(chunk.data), time.monotonic()
                 break
             except TransportError as error:
-                self._jobs._patient_pause(since, error)
+                self._transport.patient_pause(since, error)
         if sha256.hexdigest() != expected:
             raise DataLoss(f"{name} of {self.id} came with other content than its digest says")
 
     def _do(self, name: str, request: Any, timeout: float | None = None) -> Job:
-        self._message = self._jobs._call(name, request, pb.Job, timeout)
+        self._message = self._transport.call(wire.SERVICE + name, request, pb.Job, timeout)
         return self
 
     def _follow(self, message: pb.JobEvent) -> None:

@@ -9,15 +9,17 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Iterable, Sized
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel_client._sync._transport import Transport
 from ouzel_client._codec import explanation, images
-from ouzel_client._codec.images import ImageInput, Upload
+from ouzel_client._codec.images import ImageInput
 from ouzel_client._codec.message import made, put
 from ouzel_client._codec.options import encode
 from ouzel_client._display.progress import progress_bar
+from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport import grpc_sync as backend
 from ouzel_client._types.explanation import Estimate, Explanation
 from ouzel_client._types.models import ModelDetails, StoredModel, model_details, reference, stored_model
@@ -26,10 +28,6 @@ from ouzel_client.errors import InvalidArgument, OuzelError
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1 import model_pb2
-
-if TYPE_CHECKING:
-    from ouzel_client._sync._client import Client
-
 
 SERVICE = "/ouzel.v1.ModelService/"
 _END: Any = object()
@@ -47,8 +45,8 @@ class ExplainOptions(TypedDict, total=False):
 class Models:
     """The served models, by name. Nothing is asked of the services until a model is used."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def __getitem__(self, name: str) -> Model:
         """A model by "NAME", its default version, or by "NAME@VERSION"."""
@@ -56,15 +54,15 @@ class Models:
 
     def get(self, name: str, *, version: str = "") -> Model:
         """One version of a model, "NAME@VERSION" as well; empty for the default version."""
-        return Model(self._client, *reference(name, version))
+        return Model(self._transport, *reference(name, version))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     def list(self, name: str = "") -> tuple[StoredModel, ...]:
         """What the worker's store holds, by name and version; of one model if it is named, also as "NAME@VERSION"."""
         name, version = reference(name) if name else ("", "")
-        answer = self._client._ask(
+        answer = self._transport.call(
             SERVICE + "ListModels", made(model_pb2.ListModelsRequest, name=name), model_pb2.ListModelsResponse
         )
         return tuple(stored_model(each) for each in answer.models if version in ("", each.version))
@@ -76,7 +74,7 @@ class Models:
         """
         name, version = reference(name, version)
         request = made(model_pb2.GetModelRequest, name=name, version=version)
-        answer = self._client._ask(SERVICE + "GetModel", request, model_pb2.ModelDetails, timeout)
+        answer = self._transport.call(SERVICE + "GetModel", request, model_pb2.ModelDetails, timeout)
         return model_details(answer)
 
     def promote(self, name: str, version: str = "", timeout: float = 300.0) -> StoredModel:
@@ -87,7 +85,7 @@ class Models:
         """
         name, version = reference(name, version, needed=True)
         request = made(model_pb2.PromoteModelRequest, name=name, version=version)
-        return stored_model(self._client._ask(SERVICE + "PromoteModel", request, model_pb2.Model, timeout))
+        return stored_model(self._transport.call(SERVICE + "PromoteModel", request, model_pb2.Model, timeout))
 
     def delete(self, name: str, version: str = "") -> None:
         """Remove one version of a tuned model. Raises NotFound, or FailedPrecondition for the default beside others.
@@ -96,22 +94,22 @@ class Models:
         """
         name, version = reference(name, version, needed=True)
         request = made(model_pb2.DeleteModelRequest, name=name, version=version)
-        self._client._ask(SERVICE + "DeleteModel", request, Empty)
+        self._transport.call(SERVICE + "DeleteModel", request, Empty)
 
 
 class Model:
     """One served model."""
 
-    def __init__(self, client: Client, name: str, version: str = "") -> None:
+    def __init__(self, transport: Transport, name: str, version: str = "") -> None:
         if not isinstance(name, str) or not name:
             raise InvalidArgument(f"model: {name!r} is not a model's name", field="model")
-        self._client = client
+        self._transport = transport
         self.name = name
         self.version = version
 
     def __repr__(self) -> str:
         version = f"version {self.version!r}" if self.version else "its default version"
-        return f"{type(self).__name__}({self.name!r}, {version}, of {self._client!r})"
+        return f"{type(self).__name__}({self.name!r}, {version}, of {self._transport})"
 
     def explain(
         self,
@@ -230,7 +228,7 @@ class Model:
         return explanation.explanation(self._call(upload, options, timeout, request_id), upload)
 
     def _upload(self, image: ImageInput) -> Upload:
-        return backend.run(images.read, image, self._client._max_request_bytes)
+        return backend.run(images.read, image, self._transport.options.max_request_bytes)
 
     def _call(
         self, upload: Upload, options: pb.ExplainOptions, timeout: float | None, request_id: str | None
@@ -238,14 +236,16 @@ class Model:
         named = pb.ExplainOptions()
         named.CopyFrom(options)
         put(named, "request_id", _checked_id(request_id))
-        named.timeout = self._client._timeout if timeout is None else timeout  # lets the server stop after our deadline
+        named.timeout = (
+            self._transport.options.timeout if timeout is None else timeout
+        )  # lets the server stop after our deadline
         request = made(
             PredictionsRequest,
             model_name=self.name,
             model_version=self.version,
             input={upload.key: upload.data, "options": named.SerializeToString()},
         )
-        return self._client._predict(request, timeout)
+        return self._transport.predict(request, timeout)
 
 
 def _presented(

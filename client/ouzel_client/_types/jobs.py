@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ouzel_client._optional import need_pillow
+from ouzel_client._pictures.figure import figure_html
 from ouzel_client.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class PreviewEvent(JobEvent):
         return f"preview of {self.title}"
 
     def _repr_html_(self) -> str:
-        return _figure(self.image, self.media_type, self.title)
+        return figure_html(self.image, self.media_type, self.title)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class JobResult:
         return self.images[0]
 
     def _repr_html_(self) -> str:
-        return "".join(_figure(content, "image/png", name) for name, content in self.pictures.items())
+        return "".join(figure_html(content, "image/png", name) for name, content in self.pictures.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,12 +200,3 @@ class FinetuneResult(JobResult):
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *self.notes))
         return f"{lines}{super()._repr_html_()}"
-
-
-def _figure(image: bytes, media_type: str, caption: str) -> str:
-    source = f"data:{html.escape(media_type)};base64," + base64.b64encode(image).decode()
-    text = html.escape(caption)
-    return (
-        f'<figure style="display:inline-block;margin:4px"><img src="{source}" alt="{text}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )

@@ -48,7 +48,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool) -> Mapping[str, Any]:
         "parameters": {name: getattr(each, each.WhichOneof("value") or "") for name, each in spec.parameters.items()},
         "seed": spec.seed if spec.seed < 2**53 else str(spec.seed),
         "image_size": spec.image_size,
-        "max_training_seconds": spec.max_seconds,
+        "max_training_seconds": spec.max_training_seconds,
         "promote": kinds.Promotion.Name(spec.promote).lower(),
         "metrics": _FIGURES,
     }

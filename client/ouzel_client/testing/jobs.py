@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,14 @@ from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
+_LIVE = tuple(state for state in pb.Job.State.values() if state not in _FINAL)
+# By method: the state that a job goes to, the states in which that is refused, and how.
+_CHANGES: dict[str, tuple[Any, Collection[Any], str]] = {
+    "CancelJob": (pb.Job.CANCELLED, (), ""),
+    "PauseJob": (pb.Job.PAUSED, _FINAL, "has ended"),
+    "ResumeJob": (pb.Job.QUEUED, _FINAL, "has ended"),
+    "RetryJob": (pb.Job.QUEUED, (*_LIVE, pb.Job.SUCCEEDED), "is neither FAILED nor CANCELLED"),
+}
 _CHUNK = 16  # bytes, so that small files come in several chunks too
 
 
@@ -126,19 +134,15 @@ class FakeJobs:
         return job.message
 
     def _change(self, name: str, job: _FakeJob, context: grpc.ServicerContext) -> None:
-        ended = job.message.state in _FINAL
-        if name == "CancelJob" and not ended:
-            _move(job, pb.Job.CANCELLED)
-        elif name == "RetryJob":
-            if job.message.state not in (pb.Job.FAILED, pb.Job.CANCELLED):
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} is neither FAILED nor CANCELLED")
+        if name == "GetJob" or (name == "CancelJob" and job.message.state in _FINAL):
+            return
+        state, refused, reason = _CHANGES[name]
+        if job.message.state in refused:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} {reason}")
+        if name == "RetryJob":
             job.message.ClearField("error")
             job.message.ClearField("start_time")
-            _move(job, pb.Job.QUEUED)
-        elif name in ("PauseJob", "ResumeJob"):
-            if ended:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} has ended")
-            _move(job, pb.Job.PAUSED if name == "PauseJob" else pb.Job.QUEUED)
+        _move(job, state)
 
     def _advance(self, job: _FakeJob) -> None:
         """One event further."""

@@ -44,7 +44,7 @@ def lineage(spec: pb.FinetuneSpec, work: Work, base: Model, tuned: Tuned) -> dic
         "seed": tuned.seed if tuned.seed < _EXACT else str(tuned.seed),
         "image_size": spec.image_size,
         "input_size": list(tuned.preprocessing.input_size),
-        "max_training_seconds": spec.max_seconds,
+        "max_training_seconds": spec.max_training_seconds,
         "promote": pb.FinetuneSpec.Promotion.Name(spec.promote).removeprefix("PROMOTION_").lower(),
         "classes": list(tuned.labels),
         "training": {
