@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from ouzel.errors import InvalidArgument
+from ouzel_protos.recipes import Range
 
 _SHOWN = 80  # characters of a value in a message
 
@@ -41,6 +42,18 @@ def one_of(field: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise InvalidArgument(f"{field}: {value!r:.{_SHOWN}} is not one of {', '.join(choices)}{hint}", field=field)
+
+
+def parameter(field: str, value: object, allowed: Range) -> None:
+    """Refuses a value that a parameter of a recipe may not have.
+
+    Args:
+        field: The argument, as the caller knows it: `parameters.steps`.
+        value: What was given.
+        allowed: What it may be.
+    """
+    if problem := allowed.problem(value):
+        raise InvalidArgument(f"{field}: {problem}", field=field)
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:

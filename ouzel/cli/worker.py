@@ -107,7 +107,6 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     type=click.IntRange(min=0),
     default=4,
 )
-@_option("--kinds", "Package of the kinds of jobs.", default="ouzel.worker.kinds", hidden=True)
 def worker(
     *,
     state: Path | None,
@@ -117,7 +116,6 @@ def worker(
     dataset_scheme: tuple[str, ...],
     lease: float,
     watchdog: float,
-    checkpoint: float,
     queued: int,
     running: int,
     lost: int,
@@ -132,10 +130,10 @@ def worker(
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[worker]'`") from error
     from ouzel.worker.options import WorkerOptions
-    from ouzel.worker.runner.retry_policy import Retries
     from ouzel.worker.runner.runner import RunnerOptions
     from ouzel.worker.runner.supervisor import Timing
     from ouzel.worker.store.job import Limits
+    from ouzel.worker.store.retry_policy import Retries
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     timing = Timing(beat=min(1.0, lease / 5), watchdog=watchdog)
@@ -146,9 +144,7 @@ def worker(
         datasets=dataset,
         schemes=frozenset(dataset_scheme),
         retries=Retries(lost=lost),
-        runner=RunnerOptions(
-            timing=timing, lease=lease, checkpoint=checkpoint, limits=Limits(queued=queued, running=running)
-        ),
+        runner=RunnerOptions(timing=timing, lease=lease, limits=Limits(queued=queued, running=running)),
         **chosen,
     )
     server.run(options, lambda address: click.echo(f"Jobs are accepted at {address}. Ctrl-C stops the worker."))

@@ -15,18 +15,14 @@ from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
+from ouzel.saliency.engine.batch import located
 from ouzel.saliency.methods.occlusion import Occlusion
-from ouzel_protos import tensors
+from ouzel_protos import parameters
+from ouzel_protos.parameters import REDUCTIONS, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
-REDUCTIONS = {
-    pb.CHANNEL_REDUCTION_UNSPECIFIED: "max_abs",
-    pb.MAX_ABS: "max_abs",
-    pb.SUM_ABS: "sum_abs",
-    pb.SIGNED_SUM: "signed_sum",
-    pb.NONE: "none",
-}
+_REDUCTIONS = names_of(REDUCTIONS)
 DTYPES: dict[Any, np.dtype[Any]] = {
     Tensor.UNSPECIFIED: np.dtype("<f4"),
     Tensor.FLOAT32: np.dtype("<f4"),
@@ -88,7 +84,10 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
     channels: list[int] = []
     for number, request in enumerate(options.saliency):
         path = f"saliency[{number}]"
-        saliency, presentation = _located(path, lambda r=request: (_saliency(r, model), _presentation(r)))
+        try:
+            saliency, presentation = _saliency(request, model), _presentation(request)
+        except OuzelError as error:
+            raise located(error, number) from None
         count = _count(saliency)
         if len(presentations) + count > limits.maps:
             raise InvalidArgument(
@@ -166,13 +165,13 @@ def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
 
 
 def _saliency(request: pb.SaliencyRequest, model: Model) -> Saliency:
-    if request.reduction not in REDUCTIONS:
+    if request.reduction not in _REDUCTIONS:
         raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
     parameters = {key: _parameter(key, value, model) for key, value in request.parameters.items()}
     clash = parameters.keys() & {"method", "target", "reduction"}
     if clash:
         raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
-    return Saliency(request.method, _target(request.target), REDUCTIONS[request.reduction], **parameters)
+    return Saliency(request.method, _target(request.target), _REDUCTIONS[request.reduction], **parameters)
 
 
 def _images(request: pb.SaliencyRequest) -> int:
@@ -212,20 +211,20 @@ def _class_ref(ref: pb.ClassRef, side: str) -> int | str:
 
 
 def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
-    kind = parameter.WhichOneof("value")
-    if kind is None:
-        raise InvalidArgument(f"parameters.{key}: has no value", field=f"parameters.{key}")
-    value = getattr(parameter, kind)
-    if kind == "number" and not math.isfinite(value):
-        raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
-    if kind == "number" and value.is_integer() and abs(value) < _MOST_WHOLE:
-        return int(value)  # many languages have one kind of number; where a fraction is meant, the method takes it too
-    if kind == "tensor":
-        try:
-            array = tensors.decode(value)
-        except ValueError as error:
-            raise InvalidArgument(f"parameters.{key}: {error}", field=f"parameters.{key}") from None
-        return inputs.given_image(array, key, model)
+    field = f"parameters.{key}"
+    try:
+        value = parameters.decode(parameter)
+    except ValueError as error:
+        raise InvalidArgument(f"{field}: {error}", field=field) from None
+    if value is None:
+        raise InvalidArgument(f"{field}: has no value", field=field)
+    if isinstance(value, np.ndarray):
+        return inputs.given_image(value, key, model)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgument(f"{field}: {value} is not finite", field=field)
+        if value.is_integer() and abs(value) < _MOST_WHOLE:
+            return int(value)  # many languages have one kind of number; where a fraction is meant, methods take it too
     return value
 
 
@@ -249,11 +248,3 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
 def _within(field: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise InvalidArgument(f"{field}: {value} is not within {low}..{high:g}", field=field)
-
-
-def _located(path: str, make: Any) -> Any:
-    """Run `make`; an error it raises is told with the path of the request at fault."""
-    try:
-        return make()
-    except OuzelError as error:
-        raise type(error)(f"{path}.{error}", field=f"{path}.{error.field}") from None

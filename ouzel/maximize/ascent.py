@@ -18,6 +18,7 @@ from ouzel.maximize.pull import Pull
 from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space
+from ouzel_protos.recipes import MAXIMIZE_DEFAULT
 
 REDIRECTED_STEPS = 16  # as Lucid has it
 MOST_IMAGES = 4096
@@ -72,7 +73,7 @@ def maximize(
     model: models.Model | nn.Module,
     targets: Sequence[Node],
     *,
-    recipe: str | Recipe = "fourier",
+    recipe: str | Recipe = MAXIMIZE_DEFAULT,
     images_per_target: int = 1,
     size: tuple[int, int] | None = None,
     channels: int = 3,

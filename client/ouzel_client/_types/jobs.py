@@ -16,9 +16,7 @@ from ouzel_client.errors import InvalidArgument
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-State = Literal[
-    "VALIDATING", "QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"
-]
+State = Literal["QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
 Promotion = Literal["never", "if_better", "always"]
 FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
@@ -122,7 +120,9 @@ class LogEvent(JobEvent):
 
 @dataclass(frozen=True)
 class StateEvent(JobEvent):
-    previous: State
+    """previous: None of the first event, before which there was no job."""
+
+    previous: State | None
     state: State
     reason: str
 
