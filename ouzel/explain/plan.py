@@ -14,7 +14,7 @@ from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
-from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
+from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, SaliencyPlan, Target, Top
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -58,14 +58,13 @@ class Condition:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one row asks for, checked. presentations: one per map, in the order of the engine's answer."""
+    """What one row asks for, checked. presentations: one per map of `saliency`, in its order."""
 
     top_k: int
-    requests: tuple[Saliency, ...]
+    saliency: SaliencyPlan
     presentations: tuple[Presentation, ...]
     when: Condition | None
     estimate_only: bool
-    passes: int
     timeout: float | None
     response_bytes: int
 
@@ -107,11 +106,10 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
     return Plan(
         top_k=top_k,
-        requests=tuple(requests),
+        saliency=explainer.plan(requests, height, width),
         presentations=tuple(presentations),
         when=when,
         estimate_only=options.estimate_only,
-        passes=explainer.passes(requests, height, width),
         timeout=options.timeout or None,
         response_bytes=size,
     )
@@ -127,17 +125,19 @@ def check_response(size: int, limit: int) -> None:
         )
 
 
-def check_cost(plan: Plan, model: Model, limit: int) -> None:
+def check_cost(plan: SaliencyPlan, limit: int) -> None:
     """Raises InvalidArgument where a request would take more passes through the network than the limit."""
     if plan.passes <= limit:
         return
-    _, height, width = model.input_shape
-    costs = [_count(request) * request.method.cost(height, width) for request in plan.requests]
-    number = max(range(len(costs)), key=costs.__getitem__)
-    method = plan.requests[number].method
-    spare = (limit - (plan.passes - costs[number])) // _count(plan.requests[number])
+    costs: dict[int, int] = {}
+    for one in plan.maps:
+        costs[one.request] = costs.get(one.request, 0) + one.method.cost(plan.height, plan.width)
+    number = max(costs, key=costs.__getitem__)
+    methods = [one.method for one in plan.maps if one.request == number]
+    method = methods[0]
+    spare = (limit - (plan.passes - costs[number])) // len(methods)
     advice = "ask for fewer maps"
-    if method.dial and (value := _fitting(method, spare, height, width)) is not None:
+    if method.dial and (value := _fitting(method, spare, plan.height, plan.width)) is not None:
         advice = f"{method.dial} {value} fits"
     raise InvalidArgument(
         f"saliency[{number}]: the request takes {plan.passes} passes through the network, the limit is {limit}; "
@@ -152,8 +152,10 @@ def _count(request: Saliency) -> int:
 
 
 def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
-    """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none."""
-    method = method.sized(height, width)
+    """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none.
+
+    method: with its defaults for this size.
+    """
     now = getattr(method, method.dial)
     values = range(now, (method.window or now) + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
     # The cost falls along the values: look for the first that fits.

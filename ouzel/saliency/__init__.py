@@ -14,7 +14,7 @@ maximum at single pixels.
 """
 
 from ouzel.saliency.baselines import GivenImage
-from ouzel.saliency.engine.batch import Batch
+from ouzel.saliency.engine.batch import Batch, SaliencyPlan
 from ouzel.saliency.explainer import Explainer
 from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
 from ouzel.saliency.reductions import REDUCTIONS
@@ -38,6 +38,7 @@ __all__ = [
     "Rows",
     "Saliency",
     "SaliencyMap",
+    "SaliencyPlan",
     "Target",
     "Top",
     "Want",
