@@ -137,12 +137,12 @@ def check_cost(plan: SaliencyPlan, limit: int) -> None:
     method = methods[0]
     spare = (limit - (plan.passes - costs[number])) // len(methods)
     advice = "ask for fewer maps"
-    if method.dial and (value := _fitting(method, spare, plan.height, plan.width)) is not None:
-        advice = f"{method.dial} {value} fits"
+    if method.cost_parameter and (value := _fitting(method, spare, plan.height, plan.width)) is not None:
+        advice = f"{method.cost_parameter} {value} fits"
     raise InvalidArgument(
         f"saliency[{number}]: the request takes {plan.passes} passes through the network, the limit is {limit}; "
         f"{advice}",
-        field=f"saliency[{number}]" + (f".parameters.{method.dial}" if method.dial else ""),
+        field=f"saliency[{number}]" + (f".parameters.{method.cost_parameter}" if method.cost_parameter else ""),
     )
 
 
@@ -152,17 +152,17 @@ def _count(request: Saliency) -> int:
 
 
 def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
-    """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none.
+    """The costliest value of the parameter that takes no more than `spare` passes; None if there is none.
 
     method: with its defaults for this size.
     """
-    now = getattr(method, method.dial)
+    now = getattr(method, method.cost_parameter)
     values = range(now, (method.window or now) + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
     # The cost falls along the values: look for the first that fits.
     place = bisect.bisect_left(
         values,
         True,
-        key=lambda value: type(method)(**{**vars(method), method.dial: value}).cost(height, width) <= spare,
+        key=lambda value: type(method)(**{**vars(method), method.cost_parameter: value}).cost(height, width) <= spare,
     )
     return values[place] if place < len(values) else None
 

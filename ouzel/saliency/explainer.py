@@ -103,9 +103,9 @@ class Explainer:
                 raise InvalidArgument(
                     f"rows: a plan for {plan.height} x {plan.width} pixels, x has {height} x {width}", field="rows"
                 )
-        wanted = {want for plan in plans for one in plan.maps for want in one.method.wants()}
+        specs = {spec for plan in plans for one in plan.maps for spec in one.method.gradient_specs()}
         with self._sizes_told(x):
-            forward = Forward(prepared, x.to(self.device, self.dtype), wanted)
+            forward = Forward(prepared, x.to(self.device, self.dtype), specs)
         self._taken.add(x.shape[1:])
         return Batch(forward, plans)
 
@@ -137,7 +137,7 @@ class Explainer:
             except OuzelError as error:
                 raise located(error, number) from None
             maps += [MapRequest(method, target, request.reduction, number) for target in targets]
-        shared = {(want.rule, one.target) for one in maps for want in one.method.wants()}
+        shared = {(spec.rule, one.target) for one in maps for spec in one.method.gradient_specs()}
         passes = 1 + len(shared) + sum(one.method.cost(height, width) for one in maps)
         return SaliencyPlan(tuple(maps), height, width, passes)
 
@@ -145,10 +145,10 @@ class Explainer:
 def _bind(method: Method, prepared: Prepared) -> Method:
     """The method with the model's defaults, checked against the model."""
     method = method.bind(prepared.facts)
-    for want in method.wants():
-        if want.layer is not None:
-            prepared.taps.check(want.layer)
-        if want.rule != "plain" and prepared.scripted:
+    for spec in method.gradient_specs():
+        if spec.layer is not None:
+            prepared.taps.check(spec.layer)
+        if spec.rule != "plain" and prepared.scripted:
             raise FailedPrecondition(
                 f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the original "
                 "nn.Module instead",

@@ -91,9 +91,11 @@ def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
             value = GivenImage.of(given, key)
         checked[key] = value
         if type(value) not in allowed[key]:
-            wanted = " or ".join(_TYPE_NAMES.get(each, each.__name__) for each in allowed[key] if each is not NoneType)
+            expected = " or ".join(
+                _TYPE_NAMES.get(each, each.__name__) for each in allowed[key] if each is not NoneType
+            )
             raise InvalidArgument(
-                f"parameters.{key}: {value!r:.80} is a {type(value).__name__}, {name} takes a {wanted}",
+                f"parameters.{key}: {value!r:.80} is a {type(value).__name__}, {name} takes a {expected}",
                 field=f"parameters.{key}",
             )
     method: Method = kind(**checked)

@@ -90,17 +90,17 @@ class Batch:
         for (method, reduction), asked in groups.items():
             unique = list(dict.fromkeys(asked))
             try:
-                for want in method.wants():
-                    self._forward.check(want)
+                for spec in method.gradient_specs():
+                    self._forward.check(spec)
             except OuzelError as error:
                 answers.update(dict.fromkeys(unique, error))
                 continue
             targets = tuple(one.target for one in unique)
             numbers = [one.row for one in unique]
             deadline = _last([deadlines[number] for number in numbers])
-            rows = ForwardRows(self._forward, numbers, targets, method.wants(), deadline)  # type: ignore[arg-type]
+            rows = ForwardRows(self._forward, numbers, targets, method.gradient_specs(), deadline)  # type: ignore[arg-type]
             ready.append((rows, method, reduction, unique))
-        self._forward.differentiate(demand for rows, *_ in ready for demand in rows.demands())
+        self._forward.differentiate(each for rows, *_ in ready for each in rows.row_gradients())
         for rows, method, reduction, unique in ready:
             try:
                 maps = maps_of(rows, method, reduction)

@@ -28,7 +28,7 @@ class Occlusion(Method):
     stride: int | None = None
     fill: Baseline = "blur"
     name: ClassVar[str] = "occlusion"
-    dial: ClassVar[str] = "stride"
+    cost_parameter: ClassVar[str] = "stride"
 
     def __post_init__(self) -> None:
         for field, value in (("window", self.window), ("stride", self.stride)):
@@ -68,7 +68,7 @@ class Occlusion(Method):
             occluded = x.repeat(len(chunk), 1, 1, 1)
             for block, (down, across) in zip(occluded.split(len(x)), chunk, strict=True):
                 block[:, :, down, across] = fill[:, :, down, across]
-            scores = rows.at(occluded, ()).score().reshape(len(chunk), len(x))
+            scores = rows.evaluate_at(occluded, ()).score().reshape(len(chunk), len(x))
             for one, (down, across) in zip(scores, chunk, strict=True):
                 loss[:, down, across] += (score - one)[:, None, None]
                 covered[down, across] += 1

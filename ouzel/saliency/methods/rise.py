@@ -30,7 +30,7 @@ class Rise(Method):
     cells: int = 7
     keep: float = 0.5
     name: ClassVar[str] = "rise"
-    dial: ClassVar[str] = "masks"
+    cost_parameter: ClassVar[str] = "masks"
 
     def __post_init__(self) -> None:
         for field, value, most in (
@@ -58,7 +58,7 @@ class Rise(Method):
         for start in range(0, self.masks, size):
             chunk = [next(masks) for _ in range(min(size, self.masks - start))]
             masked = torch.cat([black + mask * (x - black) for mask in chunk])
-            weights = rows.at(masked, ()).probability().reshape(len(chunk), len(x))
+            weights = rows.evaluate_at(masked, ()).probability().reshape(len(chunk), len(x))
             for mask, weight in zip(chunk, weights, strict=True):
                 total += weight[:, None, None] * mask
         return Attribution((total / (self.masks * self.keep))[:, None])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ouzel.errors import InvalidArgument
-from ouzel.saliency.method import Attribution, Facts, Method, Rows
+from ouzel.saliency.method import Attribution, Method, ModelFacts, Rows
 from ouzel.saliency.methods.gradient import Gradient
 from ouzel.saliency.methods.guided import Guided
 from ouzel.saliency.methods.integrated_gradients import IntegratedGradients
@@ -38,7 +38,7 @@ class SmoothGrad(Method):
     seed: int = 0
     of: str = "gradient"
     name: ClassVar[str] = "smoothgrad"
-    dial: ClassVar[str] = "samples"
+    cost_parameter: ClassVar[str] = "samples"
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= 512:
@@ -64,16 +64,16 @@ class SmoothGrad(Method):
     def attribute(self, rows: Rows) -> Attribution:
         inner = OF[self.of]
         total = torch.zeros_like(rows.x)
-        size = rows.blocks(inner.wants())
+        size = rows.blocks(inner.gradient_specs())
         noises = self._noises(rows.x, rows.facts)
         for start in range(0, self.samples, size):
             count = min(size, self.samples - start)
             noisy = torch.cat([rows.x + next(noises) for _ in range(count)])
-            attribution = inner.attribute(rows.at(noisy, inner.wants()))
+            attribution = inner.attribute(rows.evaluate_at(noisy, inner.gradient_specs()))
             total += attribution.values.reshape(count, *total.shape).sum(dim=0)
         return replace(attribution, values=total / self.samples, measures={})
 
-    def _noises(self, x: Tensor, facts: Facts) -> Iterator[Tensor]:
+    def _noises(self, x: Tensor, facts: ModelFacts) -> Iterator[Tensor]:
         """(1, C, H, W) each; drawn on the CPU in float32, so that every device and precision sees the same noise."""
         generator = torch.Generator().manual_seed(self.seed)
         spread = torch.tensor(facts.white) - torch.tensor(facts.black)
