@@ -31,7 +31,7 @@ class Truncated:
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
         # Values are shared, so that a large network takes no memory twice; nothing here changes them. Channels last is
-        # faster for nearly every convolution; pull.py lays out the images alike.
+        # faster for nearly every convolution; objective.py lays out the images alike.
         self._network = models.own_copy(network, share=True).to(memory_format=torch.channels_last)
         self._wanted = frozenset(layers)
         named = dict(self._network.named_modules(remove_duplicate=False))

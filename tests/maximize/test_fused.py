@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ouzel.maximize import Channel, Direction, Unit
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.pull import Pull
+from ouzel.maximize.objective import ObjectiveGradients
 from ouzel.maximize.truncated import Truncated
 
 
@@ -29,9 +29,9 @@ def network(batch_norm: bool, **convolution: object) -> nn.Sequential:
 def pulled(net: nn.Module, nodes: list[Node], images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inputs = Inputs(net, (12, 14), 3)
     opened, readouts = inputs.open(nodes)
-    pull = Pull(opened, readouts, 2, lambda x: x)
-    activations, gradients = pull.gradients(images, 0.0, redirected=False)
-    return activations, gradients, pull.activations(images)
+    objective = ObjectiveGradients(opened, readouts, 2, lambda x: x)
+    activations, gradients = objective.gradients(images, 0.0, redirected=False)
+    return activations, gradients, objective.activations(images)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -1,4 +1,4 @@
-"""Which way each image is pulled: activations of the nodes, and their gradients with respect to the images."""
+"""The gradients of the objective: activations of the nodes, and their gradients with respect to the images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ouzel.saliency.engine.folding import Affine
 MOST_ROWS = {"cpu": 4, "cuda": 64}
 
 
-class Pull:
+class ObjectiveGradients:
     """copies: images per node. normalised: from images in [0, 1] to what the network takes.
     scale: of the rows per pass.
 
