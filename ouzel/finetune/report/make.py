@@ -1,8 +1,4 @@
-"""What a tuning has come to, for people: figures, mistakes, and what the network looks at, before and after.
-
-report = make_report(base, tuned)
-write_report(report, "report/", title="pets")  # report.html and what it links to
-"""
+"""From a tuning to its report: what is shown of it, and the files that it consists of."""
 
 from __future__ import annotations
 
@@ -21,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouzel import models
-from ouzel.finetune import curves
-from ouzel.finetune.comparison import Comparison
 from ouzel.finetune.data import Example
 from ouzel.finetune.finetune import Tuned
-from ouzel.finetune.maps import Maps, View
 from ouzel.finetune.metrics import class_scores
 from ouzel.finetune.pictures import Pictures, png
+from ouzel.finetune.report import curves
+from ouzel.finetune.report.comparison import Comparison
+from ouzel.finetune.report.maps import Maps, View
 from ouzel.metrics.regions import energy_inside
 from ouzel.models import Model
 from ouzel.pages import percent, plain
@@ -248,7 +244,7 @@ def _cell(text: str) -> str:
 
 def files(report: Report, title: str, lineage: Mapping[str, Any]) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
-    from ouzel.finetune.report_page import page
+    from ouzel.finetune.report.page import page
 
     described = json.dumps({**summary(report), "lineage": lineage}, ensure_ascii=False)
     found = {

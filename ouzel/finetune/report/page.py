@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ouzel import pages
-from ouzel.finetune import curves
-from ouzel.finetune.comparison import Comparison
 from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import most_confused
-from ouzel.finetune.report import Report, Shown, classes
+from ouzel.finetune.report import curves
+from ouzel.finetune.report.comparison import Comparison
+from ouzel.finetune.report.make import Report, Shown, classes
 from ouzel.pages import percent
 from ouzel_protos import heatmap
 
