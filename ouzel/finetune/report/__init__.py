@@ -5,7 +5,10 @@ write_report(report, "report/", title="pets")  # report.html and what it links t
 """
 
 from ouzel.finetune.report.comparison import Comparison, compare
-from ouzel.finetune.report.make import Report, Shown, classes, files, make_report, predictions, summary, write_report
+from ouzel.finetune.report.figures import classes, predictions, summary
+from ouzel.finetune.report.files import files, write_report
+from ouzel.finetune.report.make import make_report
+from ouzel.finetune.report.results import Report, Shown
 
 __all__ = [
     "Comparison",
