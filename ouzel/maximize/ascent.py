@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.maximize.engine.objective import ObjectiveGradients
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.objective import ObjectiveGradients
 from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node, Readout
-from ouzel.maximize.truncated import Truncated
 
 BATCH = 16
 

@@ -17,7 +17,7 @@ from ouzel.model_files import ModelFile, ModelFiles, check_name
 from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.model import load
-from ouzel.models.probe import Layer, layers
+from ouzel.models.networks.probe import Layer, layers
 
 Make = Callable[[str], tuple[Card, Mapping[str, Tensor]]]  # of the version that it will have: the card and the weights
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ouzel.maximize import Channel, Direction, Unit
+from ouzel.maximize.engine.objective import ObjectiveGradients
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.objective import ObjectiveGradients
-from ouzel.maximize.truncated import Truncated
 
 
 def network(batch_norm: bool, **convolution: object) -> nn.Sequential:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ouzel.maximize import Result, Step
-    from ouzel.maximize.gallery import Tile
+    from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model as LoadedModel
 
 _DEFAULT = "fourier"
@@ -152,7 +152,7 @@ def _size(spec: pb.MaximizeSpec) -> tuple[int, int] | None:
 
 
 def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     shown = []
     images = step.images()[:_SHOWN].float().cpu()
@@ -167,7 +167,8 @@ def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
 def _done(result: Result, model: LoadedModel, work: Work) -> Done:
     import numpy as np
 
-    from ouzel.maximize import gallery, judge, report
+    from ouzel.maximize import judge, report
+    from ouzel.maximize.report import gallery
 
     verdicts = judge(model, result.found)
     tiles = gallery.tiles_of(result.found, verdicts)
@@ -201,7 +202,7 @@ def _done(result: Result, model: LoadedModel, work: Work) -> Done:
 
 
 def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[str, Any]) -> str:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     return gallery.page(
         tiles,

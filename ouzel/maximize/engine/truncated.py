@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
-from ouzel.maximize.fused import can_fuse
+from ouzel.maximize.engine.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
 from ouzel.saliency.engine.folding import Affine, fold
 

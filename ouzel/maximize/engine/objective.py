@@ -8,11 +8,11 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from ouzel.maximize import fused
+from ouzel.maximize.engine import fused
+from ouzel.maximize.engine.redirect import Redirected
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Readout
-from ouzel.maximize.redirect import Redirected
 from ouzel.maximize.regularizers import alikeness
-from ouzel.maximize.truncated import Truncated
 from ouzel.saliency.engine.folding import Affine
 
 # Rows per pass. More are slower on a CPU, whose caches they leave; measured with VGG-16, ResNet-18, EfficientNet-Lite0.
