@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from ouzel.model_files import CARD, MANIFEST, check_name, check_version
+from ouzel.model_files import CARD, MANIFEST
+from ouzel.model_names import check_name, check_version
 from ouzel.models import weights as weights_module
 from ouzel.models.architectures import build, default_preprocessing
 from ouzel.models.card import Card, parse

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
-from ouzel.model_files import ModelFile, ModelFiles, check_name
+from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.model_names import check_name
 from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.model import load
