@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -210,6 +211,5 @@ def _number(value: Any, path: str) -> float:
 
 
 def _choice(value: Any, choices: Mapping[str, Any], path: str) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidArgument(f"{path}: {value!r} is not one of {', '.join(choices)}", field=path)
+    one_of(path, value, choices)
     return choices[value]

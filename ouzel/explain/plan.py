@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
@@ -72,7 +73,7 @@ class Plan:
 def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, view: pb.View, limits: Limits) -> Plan:
     """Check options against the model and the limits. Raises InvalidArgument, TooLarge, NotFound."""
     classes = len(model.labels)
-    _within("top_k", options.top_k, 0, classes)
+    within("top_k", options.top_k, 0, classes)
     if len(options.request_id) > limits.request_id:
         raise InvalidArgument(
             f"request_id: {len(options.request_id)} characters; at most {limits.request_id}", field="request_id"
@@ -235,9 +236,9 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
     score = when.score_below if when.HasField("score_below") else None
     entropy = when.entropy_above if when.HasField("entropy_above") else None
     if score is not None:
-        _within("when.score_below", score, 0, 1)
+        within("when.score_below", score, 0, 1)
     if entropy is not None:
-        _within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
+        within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
     classes: set[int] = set()
     for label in when.labels:
         try:
@@ -246,11 +247,6 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
             told = str(error).removeprefix("label: ")
             raise InvalidArgument(f"when.labels: {told}", field="when.labels") from None
     return Condition(score, entropy, frozenset(classes) if when.labels else None)
-
-
-def _within(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidArgument(f"{field}: {value} is not within {low}..{high:g}", field=field)
 
 
 def _located(path: str, make: Any) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ouzel.checks import did_you_mean
+from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
 
 
@@ -108,10 +108,7 @@ DEFAULT = "lp_ft"
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
     """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    if name not in RECIPES:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{did_you_mean(name, RECIPES)}", field="recipe"
-        )
+    one_of("recipe", name, RECIPES)
     for key, value in parameters.items():
         if key not in PARAMETERS[name]:
             raise InvalidArgument(
@@ -131,5 +128,4 @@ def check_parameter(name: str, value: Any, allowed: Range) -> None:
     whole = allowed.kind is int
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * whole}number", field=field)
-    if not allowed.least <= value <= allowed.most:  # not so for NaN
-        raise InvalidArgument(f"{field}: {value} is not within {allowed.least:g}..{allowed.most:g}", field=field)
+    within(field, value, allowed.least, allowed.most)

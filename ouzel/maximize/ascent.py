@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.maximize.engine.objective import ObjectiveGradients
 from ouzel.maximize.inputs import Inputs
@@ -139,10 +140,7 @@ class _Run:
     ) -> None:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
-        if not 1 <= copies <= MOST_IMAGES // len(targets):
-            raise InvalidArgument(
-                f"images_per_target: {copies} is not within 1..{MOST_IMAGES // len(targets)}", field="images_per_target"
-            )
+        within("images_per_target", copies, 1, MOST_IMAGES // len(targets))
         self.recipe, self.copies, self.seed = recipe, copies, seed
         self.nodes = tuple(targets)
         inputs = Inputs(model, size, channels)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import at_least
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.saliency.engine.batch import Batch, MapRequest, SaliencyPlan, located
 from ouzel.saliency.engine.forward import Forward
@@ -37,8 +38,8 @@ class Explainer:
     def __init__(
         self, model: nn.Module | models.Model, *, memory_bytes: int | None = None, known_formats: Path | None = None
     ) -> None:
-        if memory_bytes is not None and memory_bytes < 1:
-            raise InvalidArgument(f"memory_bytes: {memory_bytes} is less than 1", field="memory_bytes")
+        if memory_bytes is not None:
+            at_least("memory_bytes", memory_bytes, 1)
         self._memory_bytes, self._known_formats = memory_bytes, known_formats
         self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
         self._network = model if isinstance(model, nn.Module) else model.network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import did_you_mean
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.maximize.engine.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
@@ -37,8 +37,7 @@ class Truncated:
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
             if layer not in named:
-                close = difflib.get_close_matches(layer, named, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
+                hint = did_you_mean(layer, named)
                 raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.checks import one_of
+from ouzel.errors import FailedPrecondition
 from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows, Rule
 
 # The rule of each variant.
@@ -32,10 +33,7 @@ class Guided(Method):
     )
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise InvalidArgument(
-                f"parameters.variant: {self.variant!r} is not one of {', '.join(VARIANTS)}", field="parameters.variant"
-            )
+        one_of("parameters.variant", self.variant, VARIANTS)
 
     def gradient_specs(self) -> tuple[GradientSpec, ...]:
         return (GradientSpec(VARIANTS[self.variant]),)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ouzel.errors import InvalidArgument
+from ouzel.checks import within
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows
 
@@ -32,8 +32,7 @@ class IntegratedGradients(Method):
 
     def __post_init__(self) -> None:
         check_baseline(self.baseline, "baseline")
-        if not 1 <= self.steps <= 1024:
-            raise InvalidArgument(f"parameters.steps: {self.steps} is not within 1..1024", field="parameters.steps")
+        within("parameters.steps", self.steps, 1, 1024)
 
     def cost(self, height: int, width: int) -> int:
         return 2 * self.steps + 1

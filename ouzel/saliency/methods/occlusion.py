@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from ouzel.checks import at_least
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, Method, Rows
@@ -32,8 +33,8 @@ class Occlusion(Method):
 
     def __post_init__(self) -> None:
         for field, value in (("window", self.window), ("stride", self.stride)):
-            if value is not None and value < 1:
-                raise InvalidArgument(f"parameters.{field}: {value} is less than 1", field=f"parameters.{field}")
+            if value is not None:
+                at_least(f"parameters.{field}", value, 1)
         if self.window is not None and self.stride is not None and self.stride > self.window:
             raise InvalidArgument(
                 f"parameters.stride: {self.stride} is more than the window, {self.window}: pixels would stay unseen",

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.method import Attribution, Method, ModelFacts, Rows
 from ouzel.saliency.methods.gradient import Gradient
@@ -41,18 +42,13 @@ class SmoothGrad(Method):
     cost_parameter: ClassVar[str] = "samples"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.samples <= 512:
-            raise InvalidArgument(
-                f"parameters.samples: {self.samples} is not within 1..512", field="parameters.samples"
-            )
+        within("parameters.samples", self.samples, 1, 512)
         if not 0 < self.noise <= 1:
             raise InvalidArgument(
                 f"parameters.noise: {self.noise} is not above 0 and up to 1", field="parameters.noise"
             )
-        if not 0 <= self.seed < 2**63:
-            raise InvalidArgument(f"parameters.seed: {self.seed} is not within 0..2^63 - 1", field="parameters.seed")
-        if self.of not in OF:
-            raise InvalidArgument(f"parameters.of: {self.of!r} is not one of {', '.join(OF)}", field="parameters.of")
+        within("parameters.seed", self.seed, 0, 2**63 - 1)
+        one_of("parameters.of", self.of, OF)
 
     @property
     def caveats(self) -> tuple[str, ...]:  # type: ignore[override]
