@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel_protos import parameters
 from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
@@ -205,6 +206,5 @@ def _number(value: Any, path: str) -> float:
 
 
 def _choice(value: Any, choices: Mapping[str, Any], path: str) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidArgument(f"{path}: {value!r} is not one of {', '.join(choices)}", field=path)
+    one_of(path, value, choices)
     return choices[value]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ouzel.checks import parameter
+from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.regularizers import norm, total_variation
 from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
@@ -161,10 +160,7 @@ RECIPES: dict[str, type] = {recipe.name: recipe for recipe in (Pixel, FourierRec
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
     """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    if name not in RECIPES:
-        close = difflib.get_close_matches(str(name), RECIPES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise InvalidArgument(f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{hint}", field="recipe")
+    one_of("recipe", name, RECIPES)
     allowed = [each.name for each in dataclasses.fields(RECIPES[name])]
     for key in parameters:
         if key not in allowed:

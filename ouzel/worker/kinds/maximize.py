@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ouzel.maximize import Result, Step
-    from ouzel.maximize.gallery import Tile
+    from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model as LoadedModel
 
 _MOST_IMAGES = 4096
@@ -134,7 +134,7 @@ def _size(spec: pb.MaximizeSpec) -> tuple[int, int] | None:
 
 
 def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     shown = []
     images = step.images()[:_SHOWN].float().cpu()
@@ -149,7 +149,8 @@ def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
 def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
     import numpy as np
 
-    from ouzel.maximize import gallery, judge, report
+    from ouzel.maximize import judge, report
+    from ouzel.maximize.report import gallery
 
     verdicts = judge(model, result.found)
     tiles = gallery.tiles_of(result.found, verdicts)
@@ -183,7 +184,7 @@ def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
 
 
 def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[str, Any]) -> str:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     return gallery.page(
         tiles,
