@@ -39,7 +39,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.jobs import KINDS, Worker, count, worker
+from support.jobs import Worker, count, worker
 from support.postgres import server
 
 PROCESSES = 2  # of the callers
@@ -227,11 +227,11 @@ def stores(kind: str) -> Iterator[Callable[[Path], str]]:
 
 
 @contextmanager
-def started(new_url: Callable[[Path], str], kinds: str = KINDS) -> Iterator[Worker]:
+def started(new_url: Callable[[Path], str], *, real: bool = False) -> Iterator[Worker]:
     folder = Path(tempfile.mkdtemp(prefix="ouzel-jobs-"))
     try:
         options = (*OPTIONS, "--store", str(folder / "models"))
-        with worker(new_url(folder), folder, *options, kinds=kinds) as found:
+        with worker(new_url(folder), folder, *options, real=real) as found:
             yield found
             found.stop()
     finally:
@@ -248,7 +248,7 @@ def measure(callers: Callers, kind: str, seconds: float) -> dict[str, Row]:
                 memory(rows["worker"], found, "idle")
                 rows[name] = one(callers, found, seconds)
                 memory(rows["worker"], found, f"after {name.partition(',')[0]}")
-        with started(new_url, "ouzel.worker.kinds") as found:
+        with started(new_url, real=True) as found:
             refuse(found)
             time.sleep(IDLE)
             memory(rows["worker"], found, "idle, real kinds")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,11 +23,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ouzel.durable_files import FULL, sync_folder, written
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, ResourceExhausted
+from ouzel.errors import FailedPrecondition, NotFound, OuzelError, ResourceExhausted
+from ouzel.model_names import check_name, check_version, version_key
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.]{0,30}")
 _LARGEST = 64 * 2**20  # bytes of a member that is read
 _UNSOUND = (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 
@@ -229,23 +227,6 @@ def _locked(path: Path) -> IO[bytes]:
         lock.close()
 
 
-def check_name(name: str) -> str:
-    """The name, if it may be a model's: it becomes a file name and part of a URL. Raises InvalidArgument."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
-        raise InvalidArgument(
-            f"name: {name!r:.80} is not 1 to 63 of a-z 0-9 . _ - that begin with a letter or digit, without ..",
-            field="name",
-        )
-    return name
-
-
-def check_version(version: str) -> str:
-    """The version, if it may be a model's. Raises InvalidArgument."""
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise InvalidArgument(f"version: {version!r:.80} is not 1 to 31 letters, digits and dots", field="version")
-    return version
-
-
 def card(path: Path) -> dict[str, Any]:
     """model.json of an archive, as it is. Raises FailedPrecondition."""
     try:
@@ -255,18 +236,13 @@ def card(path: Path) -> dict[str, Any]:
         raise FailedPrecondition(f"{path}: {_said(error)}") from error
 
 
-def order(version: str) -> tuple[tuple[int, int, str], ...]:
-    """By which versions are sorted: 2 before 10, numbers before words."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in version.split("."))
-
-
 def _files(paths: Iterator[Path] | list[Path]) -> tuple[ModelFile, ...]:
     found = []
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile, or never there
             status = path.stat()
             found.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(sorted(found, key=lambda file: (file.name, order(file.version), file.path)))
+    return tuple(sorted(found, key=lambda file: (file.name, version_key(file.version), file.path)))
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ouzel.maximize import Ranking, Result, Step
-    from ouzel.maximize.gallery import Tile
+    from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model
 
 
@@ -141,8 +141,8 @@ def _bar(steps: int, show: bool) -> Iterator[Any]:
 def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
     import numpy as np
 
-    from ouzel.maximize import gallery, judge
-    from ouzel.maximize.report import of_result
+    from ouzel.maximize import judge
+    from ouzel.maximize.report import gallery, of_result
 
     verdicts = judge(model, result.found)
     files = _write_pictures([one.image for one in result.found], out)
@@ -160,8 +160,7 @@ def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
 def _write_crops(
     rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: Model, folder: Path
 ) -> dict[str, Any]:
-    from ouzel.maximize import gallery
-    from ouzel.maximize.report import of_rankings
+    from ouzel.maximize.report import gallery, of_rankings
     from ouzel.trust import whole
 
     tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
@@ -173,7 +172,7 @@ def _write_crops(
 
 
 def _write_pictures(images: list[Tensor], out: Path) -> list[str]:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     out.mkdir(parents=True, exist_ok=True)
     files = [f"{number:03}.png" for number in range(len(images))]
@@ -186,7 +185,7 @@ def _write_sheet(
     tiles: list[Tile], report: dict[str, Any], out: Path, facts: dict[str, Any], recipe: dict[str, Any] | None = None
 ) -> None:
     from ouzel import pages
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     title, warnings = f"What excites {report['model']}", report["warnings"]
     (out / "sheet.png").write_bytes(gallery.png(gallery.sheet(tiles)))

@@ -37,9 +37,9 @@ _state = click.option(
 def load(name: str, state: Path, as_json: bool) -> None:
     """Load a model into the running services.
 
-    Without a version it is the default version. It stays until `ouzel models unload`, or until a newer version of the
-    model is published or another one promoted: then the default and the newest versions stay, as many as
-    `ouzel up --loaded-versions` says.
+    NAME loads the default version, NAME@VERSION another one. The version stays loaded until you unload it, or until
+    another version of the model is published or promoted. Then only the default version and the newest versions stay
+    loaded, as many as `ouzel up --loaded-versions` says.
     """
     server = _server(state)
     found = read_serving(state)
@@ -60,9 +60,9 @@ def load(name: str, state: Path, as_json: bool) -> None:
 @_state
 @json_option
 def unload(name: str, state: Path, as_json: bool) -> None:
-    """Unload a version of a model from the running services.
+    """Unload a model from the running services.
 
-    Without a version all versions are unloaded. They stay in the store.
+    NAME unloads all versions, NAME@VERSION only that one. The model stays in the store.
     """
     model, _, version = name.partition("@")
     gone = publication.unload_served(_server(state), model, version)

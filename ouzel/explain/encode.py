@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain.plan import REDUCTIONS, Plan, Presentation
+from ouzel.explain.plan import Plan, Presentation
 from ouzel.models import Model
 from ouzel.saliency import GivenImage, ResolvedTarget, SaliencyMap
-from ouzel_protos import tensors
+from ouzel_protos import parameters, tensors
+from ouzel_protos.parameters import REDUCTIONS, BadParameter
 from ouzel_protos.v1 import explain_pb2 as pb
-
-_REDUCTION_ENUMS = {name: enum for enum, name in REDUCTIONS.items()}
 
 
 def model_info(model: Model) -> pb.ModelInfo:
@@ -56,7 +55,7 @@ def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[st
         values=tensors.encode(array),
         minimum=float(array.min()),
         maximum=float(array.max()),
-        reduction=_REDUCTION_ENUMS[one.reduction],
+        reduction=REDUCTIONS[one.reduction],
         size=pb.ORIGINAL_IMAGE if how.original_size else pb.MODEL_INPUT,
         rectified=one.rectified,
         caveats=one.caveats,
@@ -84,15 +83,7 @@ def _target(target: ResolvedTarget, labels: Sequence[str]) -> pb.ResolvedTarget:
 
 
 def _parameter(value: object) -> pb.Parameter:
-    match value:
-        case bool():
-            return pb.Parameter(flag=value)
-        case int():
-            return pb.Parameter(integer=value)
-        case float():
-            return pb.Parameter(number=value)
-        case str():
-            return pb.Parameter(text=value)
-        case GivenImage():  # the caller has it
-            return pb.Parameter(text=str(value))
-    raise TypeError(f"a parameter of type {type(value).__name__} has no place on the wire")
+    try:
+        return parameters.encode(str(value) if isinstance(value, GivenImage) else value)  # the caller has the image
+    except BadParameter:
+        raise TypeError(f"a parameter of type {type(value).__name__} has no place on the wire") from None

@@ -16,16 +16,15 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
+from ouzel_protos import parameters
+from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
 from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
 _T = TypeVar("_T")
-
-_REDUCTIONS = {"max_abs": pb.MAX_ABS, "sum_abs": pb.SUM_ABS, "signed_sum": pb.SIGNED_SUM, "none": pb.NONE}
-_SIZES = {"model": pb.MODEL_INPUT, "original": pb.ORIGINAL_IMAGE}
-_DTYPES = {"float32": Tensor.FLOAT32, "float16": Tensor.FLOAT16}
 
 
 def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
@@ -81,9 +80,9 @@ def _saliency(value: Any, path: str) -> pb.SaliencyRequest:
     _apply(value, path, {
         "method": lambda v, p: setattr(request, "method", _text(v, p)),
         "target": lambda v, p: request.target.CopyFrom(_target(v, p)),
-        "reduction": lambda v, p: setattr(request, "reduction", _choice(v, _REDUCTIONS, p)),
-        "dtype": lambda v, p: setattr(request, "dtype", _choice(v, _DTYPES, p)),
-        "size": lambda v, p: setattr(request, "size", _choice(v, _SIZES, p)),
+        "reduction": lambda v, p: setattr(request, "reduction", _choice(v, REDUCTIONS, p)),
+        "dtype": lambda v, p: setattr(request, "dtype", _choice(v, DTYPES, p)),
+        "size": lambda v, p: setattr(request, "size", _choice(v, SIZES, p)),
     }, otherwise=lambda key, v, p: request.parameters[key].CopyFrom(_parameter(v, p)))  # fmt: skip
     return request
 
@@ -131,17 +130,14 @@ def _condition(value: Any, path: str) -> pb.Condition:
 
 def _parameter(value: Any, path: str) -> pb.Parameter:
     match value:
-        case bool():
-            return pb.Parameter(flag=value)
-        case int():
-            return pb.Parameter(integer=_integer(value, path, bits=64))
-        case float():
-            return pb.Parameter(number=value)
-        case str():
-            return pb.Parameter(text=_text(value, path))
         case {"image": str() as text}:
-            return pb.Parameter(tensor=_file(text, path))
-    raise InvalidArgument(f"{path}: {value!r:.80} is neither a number, a text, a flag nor an image", field=path)
+            value = _file(text, path)
+        case int() if not isinstance(value, bool):
+            value = _integer(value, path, bits=64)
+    try:
+        return parameters.encode(value)
+    except BadParameter as error:
+        raise InvalidArgument(f"{path}: {error}", field=path) from None
 
 
 def _file(text: str, path: str) -> Tensor:
@@ -210,6 +206,5 @@ def _number(value: Any, path: str) -> float:
 
 
 def _choice(value: Any, choices: Mapping[str, Any], path: str) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidArgument(f"{path}: {value!r} is not one of {', '.join(choices)}", field=path)
+    one_of(path, value, choices)
     return choices[value]

@@ -10,23 +10,20 @@ from typing import Any
 import numpy as np
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
-from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
+from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, SaliencyPlan, Target, Top
+from ouzel.saliency.engine.batch import located
 from ouzel.saliency.methods.occlusion import Occlusion
-from ouzel_protos import tensors
+from ouzel_protos import parameters
+from ouzel_protos.parameters import REDUCTIONS, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
-REDUCTIONS = {
-    pb.CHANNEL_REDUCTION_UNSPECIFIED: "max_abs",
-    pb.MAX_ABS: "max_abs",
-    pb.SUM_ABS: "sum_abs",
-    pb.SIGNED_SUM: "signed_sum",
-    pb.NONE: "none",
-}
+_REDUCTIONS = names_of(REDUCTIONS)
 DTYPES: dict[Any, np.dtype[Any]] = {
     Tensor.UNSPECIFIED: np.dtype("<f4"),
     Tensor.FLOAT32: np.dtype("<f4"),
@@ -58,14 +55,13 @@ class Condition:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one row asks for, checked. presentations: one per map, in the order of the engine's answer."""
+    """What one row asks for, checked. presentations: one per map of `saliency`, in its order."""
 
     top_k: int
-    requests: tuple[Saliency, ...]
+    saliency: SaliencyPlan
     presentations: tuple[Presentation, ...]
     when: Condition | None
     estimate_only: bool
-    passes: int
     timeout: float | None
     response_bytes: int
 
@@ -73,7 +69,7 @@ class Plan:
 def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, view: pb.View, limits: Limits) -> Plan:
     """Check options against the model and the limits. Raises InvalidArgument, TooLarge, NotFound."""
     classes = len(model.labels)
-    _within("top_k", options.top_k, 0, classes)
+    within("top_k", options.top_k, 0, classes)
     if len(options.request_id) > limits.request_id:
         raise InvalidArgument(
             f"request_id: {len(options.request_id)} characters; at most {limits.request_id}", field="request_id"
@@ -88,7 +84,10 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
     channels: list[int] = []
     for number, request in enumerate(options.saliency):
         path = f"saliency[{number}]"
-        saliency, presentation = _located(path, lambda r=request: (_saliency(r, model), _presentation(r)))
+        try:
+            saliency, presentation = _saliency(request, model), _presentation(request)
+        except OuzelError as error:
+            raise located(error, number) from None
         count = _count(saliency)
         if len(presentations) + count > limits.maps:
             raise InvalidArgument(
@@ -107,11 +106,10 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
     return Plan(
         top_k=top_k,
-        requests=tuple(requests),
+        saliency=explainer.plan(requests, height, width),
         presentations=tuple(presentations),
         when=when,
         estimate_only=options.estimate_only,
-        passes=explainer.passes(requests, height, width),
         timeout=options.timeout or None,
         response_bytes=size,
     )
@@ -127,22 +125,24 @@ def check_response(size: int, limit: int) -> None:
         )
 
 
-def check_cost(plan: Plan, model: Model, limit: int) -> None:
+def check_cost(plan: SaliencyPlan, limit: int) -> None:
     """Raises InvalidArgument where a request would take more passes through the network than the limit."""
     if plan.passes <= limit:
         return
-    _, height, width = model.input_shape
-    costs = [_count(request) * request.method.cost(height, width) for request in plan.requests]
-    number = max(range(len(costs)), key=costs.__getitem__)
-    method = plan.requests[number].method
-    spare = (limit - (plan.passes - costs[number])) // _count(plan.requests[number])
+    costs: dict[int, int] = {}
+    for one in plan.maps:
+        costs[one.request] = costs.get(one.request, 0) + one.method.cost(plan.height, plan.width)
+    number = max(costs, key=costs.__getitem__)
+    methods = [one.method for one in plan.maps if one.request == number]
+    method = methods[0]
+    spare = (limit - (plan.passes - costs[number])) // len(methods)
     advice = "ask for fewer maps"
-    if method.dial and (value := _fitting(method, spare, height, width)) is not None:
-        advice = f"{method.dial} {value} fits"
+    if method.cost_parameter and (value := _fitting(method, spare, plan.height, plan.width)) is not None:
+        advice = f"{method.cost_parameter} {value} fits"
     raise InvalidArgument(
         f"saliency[{number}]: the request takes {plan.passes} passes through the network, the limit is {limit}; "
         f"{advice}",
-        field=f"saliency[{number}]" + (f".parameters.{method.dial}" if method.dial else ""),
+        field=f"saliency[{number}]" + (f".parameters.{method.cost_parameter}" if method.cost_parameter else ""),
     )
 
 
@@ -152,27 +152,29 @@ def _count(request: Saliency) -> int:
 
 
 def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
-    """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none."""
-    method = method.sized(height, width)
-    now = getattr(method, method.dial)
+    """The costliest value of the parameter that takes no more than `spare` passes; None if there is none.
+
+    method: with its defaults for this size.
+    """
+    now = getattr(method, method.cost_parameter)
     values = range(now, (method.window or now) + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
     # The cost falls along the values: look for the first that fits.
     place = bisect.bisect_left(
         values,
         True,
-        key=lambda value: type(method)(**{**vars(method), method.dial: value}).cost(height, width) <= spare,
+        key=lambda value: type(method)(**{**vars(method), method.cost_parameter: value}).cost(height, width) <= spare,
     )
     return values[place] if place < len(values) else None
 
 
 def _saliency(request: pb.SaliencyRequest, model: Model) -> Saliency:
-    if request.reduction not in REDUCTIONS:
+    if request.reduction not in _REDUCTIONS:
         raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
     parameters = {key: _parameter(key, value, model) for key, value in request.parameters.items()}
     clash = parameters.keys() & {"method", "target", "reduction"}
     if clash:
         raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
-    return Saliency(request.method, _target(request.target), REDUCTIONS[request.reduction], **parameters)
+    return Saliency(request.method, _target(request.target), _REDUCTIONS[request.reduction], **parameters)
 
 
 def _images(request: pb.SaliencyRequest) -> int:
@@ -212,20 +214,20 @@ def _class_ref(ref: pb.ClassRef, side: str) -> int | str:
 
 
 def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
-    kind = parameter.WhichOneof("value")
-    if kind is None:
-        raise InvalidArgument(f"parameters.{key}: has no value", field=f"parameters.{key}")
-    value = getattr(parameter, kind)
-    if kind == "number" and not math.isfinite(value):
-        raise InvalidArgument(f"parameters.{key}: {value} is not finite", field=f"parameters.{key}")
-    if kind == "number" and value.is_integer() and abs(value) < _MOST_WHOLE:
-        return int(value)  # many languages have one kind of number; where a fraction is meant, the method takes it too
-    if kind == "tensor":
-        try:
-            array = tensors.decode(value)
-        except ValueError as error:
-            raise InvalidArgument(f"parameters.{key}: {error}", field=f"parameters.{key}") from None
-        return inputs.given_image(array, key, model)
+    field = f"parameters.{key}"
+    try:
+        value = parameters.decode(parameter)
+    except ValueError as error:
+        raise InvalidArgument(f"{field}: {error}", field=field) from None
+    if value is None:
+        raise InvalidArgument(f"{field}: has no value", field=field)
+    if isinstance(value, np.ndarray):
+        return inputs.given_image(value, key, model)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgument(f"{field}: {value} is not finite", field=field)
+        if value.is_integer() and abs(value) < _MOST_WHOLE:
+            return int(value)  # many languages have one kind of number; where a fraction is meant, methods take it too
     return value
 
 
@@ -233,9 +235,9 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
     score = when.score_below if when.HasField("score_below") else None
     entropy = when.entropy_above if when.HasField("entropy_above") else None
     if score is not None:
-        _within("when.score_below", score, 0, 1)
+        within("when.score_below", score, 0, 1)
     if entropy is not None:
-        _within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
+        within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
     classes: set[int] = set()
     for label in when.labels:
         try:
@@ -244,16 +246,3 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
             told = str(error).removeprefix("label: ")
             raise InvalidArgument(f"when.labels: {told}", field="when.labels") from None
     return Condition(score, entropy, frozenset(classes) if when.labels else None)
-
-
-def _within(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidArgument(f"{field}: {value} is not within {low}..{high:g}", field=field)
-
-
-def _located(path: str, make: Any) -> Any:
-    """Run `make`; an error it raises is told with the path of the request at fault."""
-    try:
-        return make()
-    except OuzelError as error:
-        raise type(error)(f"{path}.{error}", field=f"{path}.{error.field}") from None

@@ -103,14 +103,14 @@ class ExplainService:
         if rows in self._warm:
             return
         self._warm.add(rows)
-        wishes = b'{"saliency": ["gradient", "grad_cam"]}'
+        asked = b'{"saliency": ["gradient", "grad_cam"]}'
         if self.model.preprocessing.takes_images:
             file = io.BytesIO()
             Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
-            request = RawRequest(image=file.getvalue(), options=wishes)
+            request = RawRequest(image=file.getvalue(), options=asked)
         else:
             zeros = tensors.encode(np.zeros(self.model.input_shape, np.float32))
-            request = RawRequest(tensor=zeros.SerializeToString(), options=wishes)
+            request = RawRequest(tensor=zeros.SerializeToString(), options=asked)
         self.answer([request] * rows)
         give_back()
 
@@ -152,20 +152,22 @@ class ExplainService:
         start = time.monotonic()
         if request.refusal is not None:
             raise request.refusal
-        wishes = options.parse(request.options)
-        row.reply.envelope.request_id = wishes.request_id[: self.limits.request_id]
+        asked = options.parse(request.options)
+        row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
-        plan = make_plan(wishes, self.explainer, self.model, source.view, self.limits)
-        if request.media_type == PNG and not plan.requests:
+        plan = make_plan(asked, self.explainer, self.model, source.view, self.limits)
+        if request.media_type == PNG and not plan.presentations:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
         size = self._response_bytes(plan, source, request.media_type)
         if plan.estimate_only:
             row.reply.envelope.estimate.CopyFrom(
-                pb.Estimate(passes=plan.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes)
+                pb.Estimate(
+                    passes=plan.saliency.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes
+                )
             )
         else:
             check_response(size, self.limits.response_bytes)
-            check_cost(plan, self.model, self.limits.passes)
+            check_cost(plan.saliency, self.limits.passes)
         row.source, row.plan = source, plan
         row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
@@ -181,7 +183,7 @@ class ExplainService:
 
     def _compute(self, rows: Sequence[_Row]) -> None:
         batch = self.explainer.forward(
-            torch.stack([row.source.x for row in rows if row.source]), [row.plan.requests for row in rows if row.plan]
+            torch.stack([row.source.x for row in rows if row.source]), [row.plan.saliency for row in rows if row.plan]
         )
         logits = batch.logits.float()
         probabilities = models.probabilities(logits)

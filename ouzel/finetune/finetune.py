@@ -22,8 +22,9 @@ from ouzel.finetune.loop import Event, OnEvent, Training
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
-from ouzel.finetune.recipes import DEFAULT, Recipe, make_recipe
+from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.models import Model, Preprocessing, freeze
+from ouzel_protos.recipes import FINETUNE_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Tuned:
 def finetune(
     base: Model,
     data: Sequence[Example],
-    recipe: Recipe | str = DEFAULT,
+    recipe: Recipe | str = FINETUNE_DEFAULT,
     *,
     seed: int = 0,
     image_size: int = 0,

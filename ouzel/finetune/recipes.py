@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ouzel.checks import did_you_mean
+from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
+from ouzel_protos.recipes import FINETUNE
 
 
 @dataclass(frozen=True)
@@ -57,36 +58,6 @@ class Recipe:
     validation: float = 0.2
 
 
-@dataclass(frozen=True)
-class Range:
-    """What a parameter may be; of a flag, neither least nor most."""
-
-    kind: type
-    least: float = 0.0
-    most: float = 1.0
-
-
-LIMITS: Mapping[str, Range] = {
-    "epochs": Range(int, 1, 1000),
-    "frozen_epochs": Range(int, 0, 1000),
-    "learning_rate": Range(float, 1e-8, 1.0),
-    "head_rate": Range(float, 1e-8, 1.0),
-    "spread": Range(float, 1.0, 1e6),
-    "warm_up": Range(float, 0.0, 0.99),
-    "weight_decay": Range(float, 0.0, 10.0),
-    "label_smoothing": Range(float, 0.0, 0.9),
-    "patience": Range(int, 1, 1000),
-    "batch_size": Range(int, 2, 1024),
-    "crop": Range(float, 0.05, 1.0),
-    "flip": Range(bool),
-    "color": Range(float, 0.0, 1.0),
-    "balance": Range(bool),
-    "train_batchnorm": Range(bool),
-    "held_out": Range(float, 0.05, 0.5),
-    "validation": Range(float, 0.05, 0.5),
-}
-_DATA = ("flip", "balance", "held_out", "validation")
-_ALL = tuple(name for name in LIMITS if name not in ("frozen_epochs", "head_rate"))
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -97,39 +68,16 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("scratch", pretrained=False, epochs=20, patience=20, train_batchnorm=True),
     )
 }
-PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "feature_extractor": _DATA,
-    "fine_tune": tuple(LIMITS),
-    "lp_ft": _ALL,
-    "scratch": tuple(name for name in _ALL if name != "spread"),
-}
-DEFAULT = "lp_ft"
 
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
     """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    if name not in RECIPES:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{did_you_mean(name, RECIPES)}", field="recipe"
-        )
+    one_of("recipe", name, RECIPES)
+    allowed = FINETUNE[name]
     for key, value in parameters.items():
-        if key not in PARAMETERS[name]:
+        if key not in allowed:
             raise InvalidArgument(
-                f"parameters.{key:.80}: {name} knows only {', '.join(PARAMETERS[name])}", field=f"parameters.{key}"
+                f"parameters.{key:.80}: {name} knows only {', '.join(allowed)}", field=f"parameters.{key}"
             )
-        check_parameter(key, value, LIMITS[key])
+        parameter(f"parameters.{key}", value, allowed[key])
     return dataclasses.replace(RECIPES[name], **parameters)
-
-
-def check_parameter(name: str, value: Any, allowed: Range) -> None:
-    """Raises InvalidArgument that names the parameter, the value and what it may be."""
-    field = f"parameters.{name}"
-    if allowed.kind is bool:
-        if not isinstance(value, bool):
-            raise InvalidArgument(f"{field}: {value!r:.80} is neither true nor false", field=field)
-        return
-    whole = allowed.kind is int
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * whole}number", field=field)
-    if not allowed.least <= value <= allowed.most:  # not so for NaN
-        raise InvalidArgument(f"{field}: {value} is not within {allowed.least:g}..{allowed.most:g}", field=field)

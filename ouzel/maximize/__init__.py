@@ -8,12 +8,12 @@ result.found[0].activation    # of that very image
 """
 
 from ouzel.maximize.ascent import Found, Result, Step, maximize
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
+from ouzel.maximize.report import Verdict, judge
 from ouzel.maximize.search import Hit, Ranking, search
 from ouzel.maximize.spectrum import spectrum_of
-from ouzel.maximize.truncated import Truncated
-from ouzel.maximize.verdict import Verdict, judge
 
 __all__ = [
     "RECIPES",

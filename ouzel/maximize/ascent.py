@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.maximize.engine.objective import ObjectiveGradients
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.pull import Pull
 from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space
+from ouzel_protos.recipes import MAXIMIZE_DEFAULT
 
 REDIRECTED_STEPS = 16  # as Lucid has it
 MOST_IMAGES = 4096
@@ -72,7 +74,7 @@ def maximize(
     model: models.Model | nn.Module,
     targets: Sequence[Node],
     *,
-    recipe: str | Recipe = "fourier",
+    recipe: str | Recipe = MAXIMIZE_DEFAULT,
     images_per_target: int = 1,
     size: tuple[int, int] | None = None,
     channels: int = 3,
@@ -139,18 +141,15 @@ class _Run:
     ) -> None:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
-        if not 1 <= copies <= MOST_IMAGES // len(targets):
-            raise InvalidArgument(
-                f"images_per_target: {copies} is not within 1..{MOST_IMAGES // len(targets)}", field="images_per_target"
-            )
+        within("images_per_target", copies, 1, MOST_IMAGES // len(targets))
         self.recipe, self.copies, self.seed = recipe, copies, seed
         self.nodes = tuple(targets)
         inputs = Inputs(model, size, channels)
         network, self._readouts = inputs.open(targets)
-        self._pull = Pull(network, self._readouts, copies, inputs.normalised, pass_scale)
+        self._objective = ObjectiveGradients(network, self._readouts, copies, inputs.normalised, pass_scale)
         self.device, shape = inputs.device, inputs.shape
         self.count = len(targets) * copies
-        together = min(self.count, self._pull.rows_per_pass(self.device.type))
+        together = min(self.count, self._objective.rows_per_pass(self.device.type))
         example = inputs.normalised(torch.full((1, *shape), 0.5))
         _check_memory(inputs.network, example, together, self.count, memory_bytes)
         self._generator = torch.Generator().manual_seed(seed)
@@ -164,11 +163,13 @@ class _Run:
         """One step of the optimiser."""
         images = self._space.images()
         views = self.recipe.views(images, self._generator)
-        activations, pull = self._pull.gradients(views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS)
+        activations, view_gradients = self._objective.gradients(
+            views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS
+        )
         penalty = self.recipe.penalty(images)
-        wanted = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
+        leaves = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
         # As if the network were part of this graph: its gradient enters where the views come out.
-        gradients = torch.autograd.grad(penalty.sum() + (views * pull).sum(), wanted)
+        gradients = torch.autograd.grad(penalty.sum() + (views * view_gradients).sum(), leaves)
         self._check_finite(activations, gradients)
         self._work += gradients[0].abs().amax(dim=1)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
@@ -189,7 +190,7 @@ class _Run:
     def result(self, stopped: bool) -> Result:
         with torch.no_grad():
             images = (self._space.images() * 255).round().clamp(0, 255) / 255
-            activations = self._pull.activations(images).tolist()
+            activations = self._objective.activations(images).tolist()
         found = []
         for row in range(self.count):
             work = self._work[row]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,13 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.regularizers import norm, total_variation
 from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
 from ouzel.maximize.spectrum import magnitude
 from ouzel.maximize.transforms import Views
+from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS
 
 
 class Recipe(Protocol):
@@ -53,7 +54,7 @@ class Pixel:
     zoom_range) to 1 + zoom_range. diversity: weight of the likeness of images that are sought for one node.
     """
 
-    steps: int = 256
+    steps: int = MAXIMIZE_STEPS
     rate: float = 0.02
     norm_weight: float = 1.0
     p: float = 6.0
@@ -89,7 +90,7 @@ class FourierRecipe:
     Parameters as those of Pixel.
     """
 
-    steps: int = 256
+    steps: int = MAXIMIZE_STEPS
     rate: float = 0.05
     tv_weight: float = 0.0
     beta: float = 2.0
@@ -126,7 +127,7 @@ class Maco:
     photographs. The others as those of Pixel; zoom goes from 1 to 1 + zoom_range.
     """
 
-    steps: int = 256
+    steps: int = MAXIMIZE_STEPS
     rate: float = 1.0
     jitter: float = 0.1
     zoom_range: float = 1.0
@@ -155,27 +156,11 @@ class Maco:
 
 
 RECIPES: dict[str, type] = {recipe.name: recipe for recipe in (Pixel, FourierRecipe, Maco)}
-# Least and most of each parameter.
-LIMITS = {
-    "steps": (1, 100_000),
-    "rate": (1e-6, 100.0),
-    "norm_weight": (0.0, 1e6),
-    "p": (1.0, 32.0),
-    "tv_weight": (0.0, 1e6),
-    "beta": (0.5, 8.0),
-    "jitter": (0.0, 0.5),
-    "zoom_range": (0.0, 4.0),
-    "rotate": (0.0, 180.0),
-    "diversity": (0.0, 1e6),
-}
 
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
     """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    if name not in RECIPES:
-        close = difflib.get_close_matches(str(name), RECIPES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise InvalidArgument(f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{hint}", field="recipe")
+    one_of("recipe", name, RECIPES)
     allowed = [each.name for each in dataclasses.fields(RECIPES[name])]
     for key in parameters:
         if key not in allowed:
@@ -191,12 +176,7 @@ def _views(recipe: Pixel | FourierRecipe) -> Views:
 
 
 def _check(recipe: Any) -> None:
-    for name, (least, most) in LIMITS.items():
-        value = getattr(recipe, name, least)
-        where = f"parameters.{name}"
-        kinds = int if name == "steps" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise InvalidArgument(f"{where}: {value!r:.80} is no {'whole ' * (name == 'steps')}number", field=where)
-        if not least <= value <= most:
-            raise InvalidArgument(f"{where}: {value} is not within {least:g}..{most:g}", field=where)
+    for name, allowed in MAXIMIZE_LIMITS.items():
+        if hasattr(recipe, name):
+            parameter(f"parameters.{name}", getattr(recipe, name), allowed)
     _ = recipe.views  # checks itself

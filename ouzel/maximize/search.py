@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node, Readout
-from ouzel.maximize.truncated import Truncated
 
 BATCH = 16
 
@@ -54,8 +55,7 @@ def search(
 
     Returns a ranking per target. Raises OuzelError; NotFound for an unknown layer.
     """
-    if not 1 <= top_k <= 10_000:
-        raise InvalidArgument(f"top_k: {top_k} is not within 1..10000", field="top_k")
+    within("top_k", top_k, 1, 10_000)
     if not targets:
         raise InvalidArgument("targets: name at least one node", field="targets")
     network: Truncated | None = None

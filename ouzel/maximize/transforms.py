@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 
 
@@ -23,15 +24,13 @@ class Views:
     rotate: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.jitter <= 0.5:
-            raise InvalidArgument(f"parameters.jitter: {self.jitter} is not within 0..0.5", field="parameters.jitter")
+        within("parameters.jitter", self.jitter, 0, 0.5)
         if not 0.1 <= self.zoom[0] <= self.zoom[1] <= 10:
             raise InvalidArgument(
                 f"parameters.zoom: {self.zoom} is not a smallest and a largest factor within 0.1..10",
                 field="parameters.zoom",
             )
-        if not 0 <= self.rotate <= 180:
-            raise InvalidArgument(f"parameters.rotate: {self.rotate} is not within 0..180", field="parameters.rotate")
+        within("parameters.rotate", self.rotate, 0, 180)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One random view of each image, (n, C, H, W) in [0, 1], of the same size. Differentiable."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
 
@@ -57,8 +57,7 @@ def _find(arch: str) -> tuple[_Library, str]:
     library = _LIBRARIES[prefix]
     names = library.names()
     if name not in names:  # also keeps out timm's "hf-hub:..." and "local-dir:...", which load from elsewhere
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f"; did you mean {', '.join(f'{prefix}:{n}' for n in near)}?" if near else ""
+        hint = did_you_mean(name, names, prefix=f"{prefix}:")
         raise NotFound(f"arch: {prefix} has no image classifier named {name!r}{hint}", field="arch")
     return library, name
 

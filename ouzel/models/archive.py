@@ -26,13 +26,14 @@ from torch import Tensor, nn
 
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from ouzel.model_files import CARD, MANIFEST, check_name, check_version
+from ouzel.model_files import CARD, MANIFEST
+from ouzel.model_names import check_name, check_version
 from ouzel.models import weights as weights_module
 from ouzel.models.architectures import build, default_preprocessing
 from ouzel.models.card import Card, parse
 from ouzel.models.labels import read_labels
+from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
-from ouzel.models.sizes import check_size
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes

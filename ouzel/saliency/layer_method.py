@@ -8,7 +8,7 @@ from typing import Self
 from torch import Tensor
 
 from ouzel.errors import FailedPrecondition
-from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, ModelFacts, Rows
 
 FINE = 6  # places along the shorter edge of a map; the 3 x 3 that a deep layer leaves of 96 pixels are fog
 
@@ -21,10 +21,10 @@ class LayerMethod(Method):
 
     layer: str = ""
 
-    def wants(self) -> tuple[Want, ...]:
-        return (Want(layer=self.layer),)
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
+        return (GradientSpec(layer=self.layer),)
 
-    def bind(self, facts: Facts) -> Self:
+    def bind(self, facts: ModelFacts) -> Self:
         if self.layer:
             return self
         if not facts.cam_layer:
@@ -39,7 +39,7 @@ class LayerMethod(Method):
 
     def layer_map(self, rows: Rows) -> Tensor:
         """(n, h, w) map at the layer's resolution."""
-        return self.weigh(rows.activation(self.layer), rows.gradient(Want(layer=self.layer)))
+        return self.weigh(rows.activation(self.layer), rows.gradient(GradientSpec(layer=self.layer)))
 
     def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """(n, h, w) from two (n, c, h, w)."""

@@ -134,17 +134,13 @@ def register(server: Server, name: str, version: str, file: str, settings: Setti
     """Serve `file` of TorchServe's model store; returns once its processes have loaded it. False if the version was
     there already; it then has as many processes. The first version of a name becomes its default.
 
-    Raises PublicationFailed that says why, and leaves nothing registered that was not before.
+    Raises PublicationFailed that says why; the version may then still be registered.
     """
     start, patience = _size(server.log), settings.startup_timeout + 30.0
-    try:
-        status, body = server.manage("POST", _registration(name, file, settings, wait=True), patience)
-        if status != 409:
-            _check(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
-            return True
-    except PublicationFailed:
-        forget(server, name, version)
-        raise
+    status, body = server.manage("POST", _registration(name, file, settings, wait=True), patience)
+    if status != 409:
+        _check(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
+        return True
     path = f"{_path(name, version)}?min_worker={settings.workers}&max_worker={settings.workers}&synchronous=true"
     status, body = server.manage("PUT", path, patience)
     what = f"{name} {version} does not get {settings.workers} workers"

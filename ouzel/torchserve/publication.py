@@ -1,11 +1,16 @@
-"""Tuned models come into a TorchServe that runs, and go, together with the store's idea of them.
+"""Versions of models come into a TorchServe that runs, and go, together with their state in the model store.
 
-No torch, and nothing of starting services: the processes of jobs and the worker itself use this.
+`publish_model` brings a new version; the other functions change versions that are in the store already. If one of them
+fails, TorchServe and the store are as they were before. No torch: the processes of jobs, the worker and the command
+line use this.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
 
 from ouzel.errors import FailedPrecondition, NotFound, OuzelError
 from ouzel.model_files import ModelFile, ModelFiles
@@ -37,7 +42,7 @@ __all__ = [
     "expected",
     "load_served",
     "promote_served",
-    "publish_served",
+    "publish_model",
     "register",
     "served",
     "set_default",
@@ -51,84 +56,114 @@ __all__ = [
 ]
 
 
-def promote_served(server: Server | None, store: ModelFiles, name: str, version: str) -> None:
-    """Make a version the default, in TorchServe if it serves the model, then in the store; or in neither. One that is
-    not loaded is loaded first; the default so far stays loaded until the next change.
+def publish_model(
+    server: Server | None,
+    store: ModelFiles,
+    name: str,
+    version: str,
+    *,
+    base: str = "",
+    promote: bool = False,
+    withdraw_failed: bool = False,
+) -> None:
+    """Serves a version of the store once it has answered a trial, and makes it the default if asked to.
 
-    Raises NotFound, FailedPrecondition, InvalidArgument or PublicationFailed.
+    It gets as many processes as its base model has. Older versions beyond those that stay loaded are unloaded. The call
+    may be repeated. If it fails, the version is not served and the default is the one from before.
+
+    Args:
+        server: TorchServe; None changes the store alone.
+        store: The model store, which has the version already.
+        name: The model's name.
+        version: The new version.
+        base: "NAME" or "NAME@VERSION" of the model whose settings are taken over, if it is served.
+        promote: Whether the version becomes the default.
+        withdraw_failed: Whether a version that was tried and failed is removed from the store. It stays if TorchServe
+            does not answer, and if it is still served, as the default from before is.
+
+    Raises:
+        OuzelError: One line that says why. ServerUnreachable if TorchServe does not answer.
     """
     file = store.file(f"{name}@{version}")
-    if server is None or not (before := default_of(server, name)):
+    if server is None:
+        if promote:
+            store.promote(name, version)
+        return
+    before = ""
+    with _undone_on_failure() as undo:
+        if withdraw_failed:
+            undo.push(_withdrawal(server, store, file))
+        _load(server, store, file, base, undo)
+        if promote:
+            before = _promote(server, store, file, undo)
+    retention.trim(server, store, name, spare=[before] if promote else [version])
+
+
+def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str = "") -> None:
+    """Has TorchServe load a version of the store, and tries it.
+
+    The call may be repeated. Of other versions nothing changes, but the first of a name becomes its default.
+
+    Args:
+        server: TorchServe.
+        store: The model store.
+        file: The version.
+        base: As in `publish_model`; "" takes the settings of the model's default version.
+
+    Raises:
+        OuzelError: One line that says why; the version is then not served.
+    """
+    with _undone_on_failure() as undo:
+        _load(server, store, file, base, undo)
+
+
+def promote_served(server: Server | None, store: ModelFiles, name: str, version: str) -> None:
+    """Makes a version the default, in TorchServe if it serves the model, then in the store; or in neither.
+
+    A version that is not loaded is loaded first. The default so far stays loaded until the next change.
+
+    Args:
+        server: TorchServe; None changes the store alone.
+        store: The model store.
+        name: The model's name.
+        version: The version.
+
+    Raises:
+        NotFound, FailedPrecondition, InvalidArgument, PublicationFailed: One line that says why.
+    """
+    file = store.file(f"{name}@{version}")
+    if server is None or not default_of(server, name):
         store.promote(name, version)
         return
     if not versions(server, name, version):
         load_served(server, store, file)
-    set_default(server, name, version)
-    try:
-        store.promote(name, version)
-    except BaseException:
-        with contextlib.suppress(OuzelError):
-            set_default(server, name, before)
-        raise
+    with _undone_on_failure() as undo:
+        before = _promote(server, store, file, undo)
     retention.trim(server, store, name, spare=[before])
 
 
-def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile) -> None:
-    """Serve a version no more, if TorchServe does, and then remove it from the store.
+def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile, *, unless_default: bool = False) -> None:
+    """Takes a version out of TorchServe, if it is served, and then removes it from the store.
 
-    Raises FailedPrecondition or PublicationFailed; the store then still has it.
+    Args:
+        server: TorchServe; None changes the store alone.
+        store: The model store.
+        file: The version.
+        unless_default: Whether the default beside other versions is refused.
+
+    Raises:
+        FailedPrecondition, PublicationFailed: One line that says why; the store then still has the version.
     """
-    held = {str(found["modelVersion"]) for found in versions(server, file.name)} if server else set()
-    if server is not None and file.version in held:
-        others = tuple(each for each in store.of(file.name) if each.version in held - {file.version})
+    served_now = {str(found["modelVersion"]) for found in versions(server, file.name)} if server else set()
+    if server is not None and file.version in served_now:
+        others = tuple(each for each in store.of(file.name) if each.version in served_now - {file.version})
         if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
             set_default(server, file.name, store.default_of(others).version)
         unregister(server, file.name, file.version)
-    store.discard(file)
-
-
-def publish_served(
-    server: Server, store: ModelFiles, name: str, version: str, *, base: str = "", promote: bool = False
-) -> None:
-    """Serve a version of the store with as many processes as its base model has, once it has answered a trial; and
-    make it the default if asked to. Older versions beyond those that stay loaded are unloaded. May be repeated.
-
-    base: a model's name, or "name@version", whose settings are taken over if it is served. Raises an OuzelError that
-    says why, in one line; the version is then not served.
-    """
-    file = store.file(f"{name}@{version}")
-    try:
-        load_served(server, store, file, base=base)
-        if promote:
-            promote_served(server, store, name, version)
-    except BaseException:
-        forget(server, name, version)
-        raise
-    if not promote:
-        retention.trim(server, store, name, spare=[version])
-
-
-def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str = "") -> None:
-    """Have TorchServe load a version of the store, and try it. May be repeated. Arguments and errors are those of
-    `publish_served`; of other versions nothing changes, but the first of a name becomes its default.
-    """
-    name, version = file.name, file.version
-    try:
-        if file.error:
-            raise PublicationFailed(f"{name} {version} cannot be served: {file.error}")
-        check(name, file.path)  # TorchServe's own complaints are hard to read
-        base_name, _, base_version = (base or name).partition("@")
-        settings = settings_of(server, base_name, base_version) or retention.usual_settings(server)
-        for _attempt in range(2):
-            register(server, name, version, file.path.name, settings)
-            if smoke(server, name, version) == file.digest:
-                break
-            unregister(server, name, version)  # an earlier archive of this version was still there
-        else:
-            raise PublicationFailed(f"{name} {version}: other weights answer than those of {file.path}")
-    except BaseException:
-        forget(server, name, version)
-        raise
+    if unless_default:
+        store.withdraw(file.name, file.version, unless_default=True)
+    else:
+        store.discard(file)
 
 
 def unload_served(server: Server, name: str, version: str = "") -> tuple[str, ...]:
@@ -148,3 +183,54 @@ def unload_served(server: Server, name: str, version: str = "") -> tuple[str, ..
     for each in gone:  # the default last, as TorchServe wants it
         unregister(server, name, each)
     return gone
+
+
+@contextlib.contextmanager
+def _undone_on_failure() -> Iterator[ExitStack]:
+    """If the block fails, what was pushed on the stack is called, the last first; else nothing of it."""
+    with ExitStack() as undo:
+        yield undo
+        undo.pop_all()
+
+
+def _withdrawal(server: Server, store: ModelFiles, file: ModelFile) -> Callable[..., None]:
+    """An undo step: the store forgets a version that was tried and failed."""
+
+    def withdraw(_kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        if not isinstance(error, OuzelError) or isinstance(error, ServerUnreachable):
+            return
+        if not versions(server, file.name, file.version):  # else it is the default from before
+            store.withdraw(file.name, file.version)
+
+    return withdraw
+
+
+def _load(server: Server, store: ModelFiles, file: ModelFile, base: str, undo: ExitStack) -> None:
+    """Registers a version and tries it."""
+    name, version = file.name, file.version
+    undo.callback(forget, server, name, version)
+    if file.error:
+        raise PublicationFailed(f"{name} {version} cannot be served: {file.error}")
+    check(name, file.path)  # TorchServe's own complaints are hard to read
+    base_name, _, base_version = (base or name).partition("@")
+    settings = settings_of(server, base_name, base_version) or retention.usual_settings(server)
+    for _attempt in range(2):
+        register(server, name, version, file.path.name, settings)
+        if smoke(server, name, version) == file.digest:
+            return
+        unregister(server, name, version)  # an earlier archive of this version was still there
+    raise PublicationFailed(f"{name} {version}: other weights answer than those of {file.path}")
+
+
+def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack) -> str:
+    """Changes the default of TorchServe and then of the store; returns the default of TorchServe from before."""
+    before = default_of(server, file.name)
+    set_default(server, file.name, file.version)
+    undo.callback(_restore_default, server, file.name, before)
+    store.promote(file.name, file.version)
+    return before
+
+
+def _restore_default(server: Server, name: str, version: str) -> None:
+    with contextlib.suppress(OuzelError):
+        set_default(server, name, version)

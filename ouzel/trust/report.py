@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.metrics import deletion, randomization, regions, robustness
 from ouzel.saliency import METHODS, Explainer, make_method
@@ -66,9 +67,7 @@ class TrustOptions:
             make_method(name, {})
         limits = {"steps": (2, 1024), "stages": (1, 64), "samples": (2, 256), "perturbations": (8, 1024)}
         for name, (least, most) in limits.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise InvalidArgument(f"{name}: {value} is not within {least}..{most}", field=name)
+            within(name, getattr(self, name), least, most)
 
 
 QUICK = TrustOptions(("gradient", "guided", "grad_cam"), steps=16, stages=2, samples=3, perturbations=24)

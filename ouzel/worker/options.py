@@ -11,26 +11,42 @@ from pathlib import Path
 
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Budget
-from ouzel.worker.runner.retry_policy import Retries
+from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.local import state_dir
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """state: folder of the token and the address; jobs, artifacts and logs are in its folder `jobs`.
+    """The options of a worker; the defaults fit one machine.
 
-    store: URL of the job store; "" is SQLite in the state folder. artifacts: folder shared by all workers of a store.
-    models: the model store. datasets: folders by the name that callers use. host, port: where to listen; port 0 takes a
-    free one. slots: jobs at a time; None is one per GPU, or one on a machine without. tokens: file of lines "OWNER
-    TOKEN" for others than the local user. reflection: let clients ask for the methods. grace: seconds from a SIGTERM
-    until jobs that have not written their checkpoint are killed. kinds: the package of the kinds of jobs.
+    Attributes:
+        state: Folder of the token and the address; jobs, artifacts and logs are in its folder `jobs`.
+        store: URL of the job store; "" is SQLite in the state folder.
+        artifacts: Folder of what jobs leave behind, shared by all workers of a store.
+        models: The model store.
+        datasets: Folders that callers may search, by the name that they use.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        slots: Jobs at a time; None is one per GPU, or one on a machine without.
+        tokens: File of lines "OWNER TOKEN", for others than the local user.
+        reflection: Whether clients may ask for the methods of the services.
+        budget: What one job may cost.
+        retries: How often failed jobs are tried again.
+        runner: How jobs are claimed and supervised.
+        checkpoint: Time between two checkpoints of a job, in seconds.
+        uploads: Folder of the data sets of callers, shared by all workers of a store.
+        patience: Time that an upload may be silent, in seconds.
+        schemes: Schemes of URIs that callers may name as data sets, through fsspec and with the worker's own rights.
+        serving_state: State folder of the TorchServe that tuned models are published in; None is `state`.
+        serving_rest: URL of a TorchServe on another machine, over the same model store.
+        serving_management: URL of its management API.
+        serving_key_file: Its file of tokens.
 
-    uploads: folder of the data sets of callers, shared by all workers of a store. schemes: of URIs that callers may
-    name as data sets, through fsspec and with the worker's own rights. patience: seconds that an upload may be silent.
-    serving_state: the state folder of the TorchServe that tuned models are published in, by default `state`. For one on
-    another machine, over the same model store: serving_rest, serving_management (URLs) and serving_key_file.
+    Raises:
+        InvalidArgument: A value is out of its range.
     """
 
     state: Path = field(default_factory=state_dir)
@@ -46,7 +62,7 @@ class WorkerOptions:
     budget: Budget = field(default_factory=Budget)
     retries: Retries = field(default_factory=Retries)
     runner: RunnerOptions = field(default_factory=RunnerOptions)
-    kinds: str = "ouzel.worker.kinds"
+    checkpoint: float = 10.0
     uploads: Path | None = None
     patience: float = 30.0
     schemes: frozenset[str] = frozenset()
@@ -94,6 +110,20 @@ class WorkerOptions:
             return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}
         key_file = str(self.serving_key_file.expanduser().absolute())
         return {"rest": self.serving_rest, "management": self.serving_management, "key_file": key_file}
+
+    @property
+    def environment(self) -> JobEnvironment:
+        """What the processes of jobs are told."""
+        return JobEnvironment(
+            self.store_url,
+            self.artifact_folder,
+            self.models,
+            self.upload_folder,
+            datasets=self.datasets,
+            serving=self.serving,
+            checkpoint_seconds=self.checkpoint,
+            retries=self.retries,
+        )
 
 
 def slots(options: WorkerOptions) -> tuple[Slot, ...]:

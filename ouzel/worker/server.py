@@ -19,6 +19,7 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
+from ouzel.worker import isolated
 from ouzel.worker.api import tokens
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
@@ -29,10 +30,10 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.options import WorkerOptions, slots
-from ouzel.worker.processes import isolated
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.runner import Places, Runner
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.runner.runner import Runner
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.local import WORKER, Worker
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1.dataset_pb2_grpc import add_DatasetServiceServicer_to_server
@@ -110,7 +111,6 @@ async def _listening(
         known,
         nudge=runner.nudge,
         limits=options.runner.limits,
-        kinds=options.kinds,
     )
     server = grpc.aio.server(
         interceptors=[TokenInterceptor(known), ReadableInterceptor()],
@@ -151,16 +151,8 @@ async def _listening(
 
 
 def _runner(options: WorkerOptions, store: Store) -> Runner:
-    places = Places(
-        options.store_url,
-        options.artifact_folder,
-        options.models,
-        datasets=options.datasets,
-        kinds=options.kinds,
-        serving=options.serving,
-        uploads=options.upload_folder,
-    )
-    return Runner(store, LocalExecutor(options.folder / "logs"), slots(options), places, options=options.runner)
+    executor = LocalExecutor(options.folder / "logs")
+    return Runner(store, executor, slots(options), options.environment, options=options.runner)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ouzel.maximize import Channel, ClassLogit, Direction, FourierRecipe, Maco, Pixel, Unit, maximize
-from ouzel.maximize.truncated import Truncated
+from ouzel.maximize.engine.truncated import Truncated
 
 DIGITS = [ClassLogit(index) for index in range(10)]
 

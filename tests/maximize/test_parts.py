@@ -19,16 +19,15 @@ from ouzel.maximize import (
     Maco,
     Ranking,
     Verdict,
-    gallery,
     judge,
     maximize,
     spectrum_of,
 )
 from ouzel.maximize.regularizers import alikeness, norm, total_variation
+from ouzel.maximize.report import gallery, warnings_of, warnings_of_rankings
 from ouzel.maximize.spaces import frequencies
 from ouzel.maximize.spectrum import BINS, magnitude
 from ouzel.maximize.transforms import Views
-from ouzel.maximize.verdict import warnings_of, warnings_of_rankings
 from ouzel.models import Model, Preprocessing
 
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.store.job import State
-from ouzel.worker.store.protocol import open_store
+from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, until, worker
 

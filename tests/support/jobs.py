@@ -16,8 +16,10 @@ from typing import Any
 import grpc
 import pytest
 
+from ouzel.worker import kinds
+from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.runner import Places, Runner, RunnerOptions
+from ouzel.worker.runner.runner import Runner, RunnerOptions
 from ouzel.worker.runner.supervisor import Slot, Timing
 from ouzel.worker.store.job import FINAL, Job, NewJob, State
 from ouzel.worker.store.protocol import Store
@@ -26,10 +28,21 @@ from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
 
 TESTS = Path(__file__).parents[1]
-KINDS = "support.stub_kinds"
 # For tests of what happens round the store: what happens within it is tested with both.
 one_store = pytest.mark.parametrize("new_url", ["sqlite"], indirect=True)
-QUICK = RunnerOptions(timing=Timing(beat=0.1, watchdog=60, cancel_grace=1, pause_grace=5), lease=2.0, checkpoint=0.0)
+QUICK = RunnerOptions(timing=Timing(beat=0.1, watchdog=60, cancel_grace=1, pause_grace=5), lease=2.0)
+
+# Variables of a process that finds the stub kinds.
+STUBS = {
+    "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    kinds.VARIABLE: "support.stub_kinds",
+}
+
+
+def environment(url: str, folder: Path, **more: Any) -> JobEnvironment:
+    """Of jobs that save at every chance; everything is in `folder`."""
+    values = {"models": folder / "models", "uploads": folder / "datasets", "checkpoint_seconds": 0.0, **more}
+    return JobEnvironment(url, folder / "artifacts", **values)
 
 
 def count(steps: int = 5, seconds: float = 0.0, fault: int = 0, model: str = "m") -> pb.JobSpec:
@@ -43,12 +56,12 @@ def count(steps: int = 5, seconds: float = 0.0, fault: int = 0, model: str = "m"
 
 @contextmanager
 def runner(
-    store: Store, url: str, folder: Path, options: RunnerOptions = QUICK, slots: int = 1, host: str = ""
+    store: Store, url: str, folder: Path, options: RunnerOptions = QUICK, slots: int = 1, **more: Any
 ) -> Iterator[Runner]:
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    rooms = [Slot(f"cpu{number}", {"PYTHONPATH": path}) for number in range(slots)]
-    places = Places(url, folder / "artifacts", folder / "models", kinds=KINDS)
-    found = Runner(store, LocalExecutor(folder / "logs", host), rooms, places, options=options, host=host)
+    """more: of the environment of its jobs."""
+    rooms = [Slot(f"cpu{number}", STUBS) for number in range(slots)]
+    told = environment(url, folder, retries=store.retries, **more)
+    found = Runner(store, LocalExecutor(folder / "logs"), rooms, told, options=options)
     found.start()
     try:
         yield found
@@ -121,17 +134,16 @@ class Worker:
 
 
 @contextmanager
-def worker(url: str, state: Path, *options: str, kinds: str = KINDS, artifacts: Path | None = None) -> Iterator[Worker]:
-    """state: its folder. Another one in the same folder goes on where an earlier one has ended."""
+def worker(url: str, state: Path, *options: str, real: bool = False, artifacts: Path | None = None) -> Iterator[Worker]:
+    """state: its folder. Another one in the same folder goes on where an earlier one has ended. real: its kinds."""
     state.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "ouzel.cli.worker", "--state", str(state), "--port", "0", "--jobs", url]
-    command += ["--kinds", kinds, "--lease", "2", "--checkpoint", "0", "--artifacts", str(artifacts or state / "files")]
+    command += ["--lease", "2", "--checkpoint", "0", "--artifacts", str(artifacts or state / "files")]
     log = state / "worker.log"
     with log.open("a") as errors:
         process = subprocess.Popen(
             [*command, *options],
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | ({} if real else STUBS),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

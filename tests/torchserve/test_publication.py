@@ -73,7 +73,7 @@ def served(site: Site) -> list[str]:
 def second(site: Site, running: RunningServing) -> str:
     """Another version that is served, not the default."""
     version = publish(site.store, "second", seed=2)
-    publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+    publication.publish_model(site.server, site.store, "tuned", version, base="tuned")
     publication.promote_served(site.server, site.store, "tuned", "1")
     return version
 
@@ -96,7 +96,7 @@ def test_versions_answer_by_number(site: Site, running: RunningServing, second: 
 def test_everything_may_be_repeated(site: Site, running: RunningServing, second: str) -> None:
     pids = running.worker_pids()
     for _ in range(2):
-        publication.publish_served(site.server, site.store, "tuned", second, base="tuned")
+        publication.publish_model(site.server, site.store, "tuned", second, base="tuned")
         assert not publication.register(site.server, "tuned", second, "tuned@2.mar")
     assert running.worker_pids() == pids
     more = replace(Settings(), workers=2)
@@ -116,7 +116,7 @@ def test_versions_beyond_those_that_stay_are_unloaded(site: Site, running: Runni
 
     third = publish(site.store, "third", seed=6)
     try:
-        publication.publish_served(site.server, site.store, "tuned", third, base="tuned")
+        publication.publish_model(site.server, site.store, "tuned", third, base="tuned")
         assert served(site) == ["1", third]  # two of each model, unless told otherwise: the default and the newest
         assert command("load", "tuned@2") == "tuned 2 is loaded.\n"
         assert command("load", "tuned@2") == "tuned 2 was loaded already.\n"
@@ -180,20 +180,20 @@ def test_what_does_not_load_is_rolled_back(site: Site, running: RunningServing, 
         place = whole.index(members["weights.safetensors"]) + 4000
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(InvalidArgument, match=r"checksum of 'weights\.safetensors' is wrong"):
-            publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+            publication.publish_model(site.server, site.store, "tuned", version, base="tuned")
         members["weights.safetensors"] = members["weights.safetensors"][:-4] + bytes(4)
         with zipfile.ZipFile(path, "w") as changed:
             for each, content in members.items():
                 changed.writestr(each, content)
         for promote in (False, True):
             with pytest.raises(PublicationFailed, match=f"tuned {version} does not load: .*digest differs") as caught:
-                publication.publish_served(site.server, site.store, "tuned", version, base="tuned", promote=promote)
+                publication.publish_model(site.server, site.store, "tuned", version, base="tuned", promote=promote)
             assert "\n" not in str(caught.value)
         path.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(PublicationFailed, match=r"cannot be served: .* not a zip"):
-            publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+            publication.publish_model(site.server, site.store, "tuned", version, base="tuned")
         with pytest.raises(NotFound, match="no version '9'"):
-            publication.publish_served(site.server, site.store, "tuned", "9", base="tuned")
+            publication.publish_model(site.server, site.store, "tuned", "9", base="tuned")
     finally:
         site.store.withdraw("tuned", version)
     assert served(site) == ["1", "2"]
@@ -202,12 +202,12 @@ def test_what_does_not_load_is_rolled_back(site: Site, running: RunningServing, 
 
 def test_an_archive_that_was_replaced_is_served_anew(site: Site, running: RunningServing, second: str) -> None:
     version = publish(site.store, "old", seed=4)
-    publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+    publication.publish_model(site.server, site.store, "tuned", version, base="tuned")
     old = site.answers(running, f"tuned/{version}")
     site.store.withdraw("tuned", version)
     assert publish(site.store, "new", seed=5) == version
     try:
-        publication.publish_served(site.server, site.store, "tuned", version, base="tuned")
+        publication.publish_model(site.server, site.store, "tuned", version, base="tuned")
         assert site.answers(running, f"tuned/{version}") == site.digests()[version] != old
     finally:
         publication.unregister(site.server, "tuned", version)
@@ -226,7 +226,7 @@ def test_a_version_that_answers_nonsense_is_rolled_back(site: Site, running: Run
     site.store.publish("huge", make, "huge")
     try:
         with pytest.raises(PublicationFailed, match=r"huge 1 (fails on a trial picture|does not load): .+"):
-            publication.publish_served(site.server, site.store, "huge", "1", base="tuned", promote=True)
+            publication.publish_model(site.server, site.store, "huge", "1", base="tuned", promote=True)
     finally:
         site.store.remove("huge@1")
     assert publication.versions(site.server, "huge") == []

@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from support.postgres import server
 
 

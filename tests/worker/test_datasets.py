@@ -209,7 +209,7 @@ def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
 
 
 def test_a_report_is_made_once(datasets, monkeypatch):
-    from ouzel.worker.processes import isolated
+    from ouzel.worker import isolated
 
     made = stored(datasets, "me", two_colours(5) | {"red/broken.png": b"\x89PNG\r\n\x1a\n no"})
     report = datasets.report("me", made.id)  # by a process of its own

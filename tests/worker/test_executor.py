@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -17,8 +16,9 @@ from ouzel.worker.processes.executor import Executor, State, Task
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.job import State as JobState
-from ouzel.worker.store.protocol import Store, open_store
-from support.jobs import KINDS, TESTS, count, ended, submit, until
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
+from support.jobs import STUBS, count, ended, environment, submit, until
 from support.stub_kinds.maximize import Fault
 
 
@@ -47,22 +47,13 @@ def task(jobs: Store, jobs_url: str, tmp_path: Path) -> Task:
     return task_of(claimed[1], jobs_url, tmp_path)
 
 
-def task_of(lease: Lease, url: str, folder: Path, **environment: str) -> Task:
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    return Task(
-        lease.job,
-        lease.attempt,
-        lease.worker,
-        url,
-        str(folder / "artifacts"),
-        str(folder),
-        kinds=KINDS,
-        environment={"PYTHONPATH": path, **environment},
-    )
+def task_of(lease: Lease, url: str, folder: Path, **variables: str) -> Task:
+    told = environment(url, folder, models=folder)
+    return Task(lease.job, lease.attempt, lease.worker, told, variables=STUBS | variables)
 
 
 def only(jobs: Store) -> Job:
-    return jobs.get("me", jobs.held()[0].lease.job)
+    return jobs.get("me", jobs.leases()[0].lease.job)
 
 
 def test_runs_until_it_is_stopped(executor: Executor, task: Task, jobs: Store) -> None:
@@ -103,7 +94,7 @@ def test_children_end_with_it(executor: Executor, jobs: Store, jobs_url: str, tm
 def test_another_process_can_ask(executor: Executor, task: Task, jobs: Store) -> None:
     """Handles are texts, good anywhere, also after a restart."""
     handle = executor.submit(task)
-    other = type(executor)(Path(task.models) / "logs")  # type: ignore[call-arg]  # as its fixture makes it
+    other = type(executor)(task.environment.models / "logs")  # type: ignore[call-arg]  # as its fixture makes it
     assert other.probe(handle).state is State.RUNNING
     other.stop(handle, kill=True)
     until(lambda: other.probe(handle).state is State.ENDED)
@@ -157,7 +148,7 @@ def test_a_lease_that_is_gone_ends_the_process(executor: Executor, task: Task, j
     """Without a word to the store: what it did is of no effect."""
     handle = executor.submit(task)
     until(lambda: only(jobs).progress.step > 0)
-    jobs.reclaim(jobs.held()[0], "somebody else has it")
+    jobs.reclaim(jobs.leases()[0], "somebody else has it")
     before = jobs.get("me", task.job)
     until(lambda: executor.probe(handle).state is State.ENDED)
     assert executor.probe(handle).code == 0

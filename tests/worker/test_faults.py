@@ -13,6 +13,7 @@ import grpc
 import psutil
 import pytest
 
+from ouzel.worker.processes import identity
 from ouzel.worker.store.job import State
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
@@ -42,7 +43,9 @@ def can_write(file: str) -> bool:
     return True
 
 
-def test_late_commit_of_a_machine_that_stood_still(store: Store, url: str, tmp_path: Path) -> None:
+def test_late_commit_of_a_machine_that_stood_still(
+    store: Store, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Worker and job are stopped until another machine has taken the job over and done it; then they go on."""
     with ExitStack() as stack:
         first = stack.enter_context(worker(url, tmp_path / "state", artifacts=tmp_path / "artifacts"))
@@ -51,7 +54,8 @@ def test_late_commit_of_a_machine_that_stood_still(store: Store, url: str, tmp_p
         stopped = [psutil.Process(first.process.pid), *psutil.Process(first.process.pid).children()]
         halt(stopped, url)
         try:
-            with runner(store, url, tmp_path, replace(QUICK, lease=1.0), host="elsewhere"):
+            monkeypatch.setattr(identity, "host", lambda: "elsewhere")
+            with runner(store, url, tmp_path, replace(QUICK, lease=1.0)):
                 done = ended(store, store.get("local", created.id), 60)
         finally:
             for process in stopped:

@@ -22,7 +22,6 @@ from ouzel import models
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.finetune import make_recipe
 from ouzel.finetune.data import SPLITS
-from ouzel.finetune.recipes import PARAMETERS
 from ouzel.models import archive
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.store import ModelStore
@@ -31,17 +30,17 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.retry_policy import Retries
-from ouzel.worker.runner.runner import Places, Runner, RunnerOptions
+from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, State
-from ouzel.worker.store.protocol import open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.retry_policy import Retries
+from ouzel_protos.recipes import FINETUNE
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.datasets import stored, two_colours
-from support.jobs import QUICK, ended, submit, until
+from support.jobs import QUICK, ended, environment, submit, until
 
-KINDS = "ouzel.worker.kinds"
 ARCH = "timm:test_resnet"
 Class = pb.JobError.Class
 SEED = 2**60 + 1
@@ -62,7 +61,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Place:
     """A model store, data sets, and a runner with the real kinds; no model server."""
 
-    def __init__(self, folder: Path, base: Path, options: RunnerOptions = QUICK) -> None:
+    def __init__(self, folder: Path, base: Path, checkpoint: float = 0.0) -> None:
         url = f"sqlite://{folder / 'jobs.db'}"
         (folder / "store").mkdir()
         (folder / "store" / "base.mar").write_bytes(base.read_bytes())
@@ -71,9 +70,11 @@ class Place:
         self.catalogue = Catalogue(folder / "store", folder / "known", uploads=self.datasets, owner="me")
         self.store = open_store(url, retries=Retries(lost=50))
         self.artifacts = Artifacts(folder / "artifacts")
-        places = Places(url, folder / "artifacts", folder / "store", uploads=folder / "datasets")
+        told = environment(
+            url, folder, models=folder / "store", checkpoint_seconds=checkpoint, retries=self.store.retries
+        )
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, places, options=options)
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, told, options=QUICK)
         self.runner.start()
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ def test_what_cannot_work_is_refused_at_once(asking: Place, change: dict, error:
     dataset = asking.upload()
     spec = asked(**{"dataset": dataset, **change})
     with pytest.raises(error) as caught:
-        requests.new_job(pb.CreateJobRequest(spec=spec), asking.catalogue, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=spec), asking.catalogue)
     assert caught.value.field == field
 
 
@@ -207,7 +208,7 @@ def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     }
     assert expected.items() <= lineage.items()
     recipe = make_recipe("lp_ft", {"epochs": 2, "learning_rate": 0.001})
-    assert lineage["parameters"] == {name: getattr(recipe, name) for name in PARAMETERS["lp_ft"]}
+    assert lineage["parameters"] == {name: getattr(recipe, name) for name in FINETUNE["lp_ft"]}
     steps = 2 * math.ceil(summary["train_images"] / recipe.batch_size)
     assert lineage["training"].items() >= {"steps": steps, "planned_steps": steps, "out_of_time": False}.items()
     assert {part: lineage["split"][part] for part in SPLITS} == {part: summary[f"{part}_images"] for part in SPLITS}
@@ -244,11 +245,11 @@ def _the_same_again(place: Place, lineage: dict[str, Any]) -> None:
 def _do_not_exist_for_others(place: Place, dataset: str) -> None:
     stranger = place.catalogue.seen_by("you")
     with pytest.raises(NotFound):
-        requests.new_job(pb.CreateJobRequest(spec=asked(dataset, name="mine")), stranger, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset, name="mine")), stranger)
     with pytest.raises(NotFound):
         stranger.model("colours")
     with pytest.raises(AlreadyExists, match="somebody else's"):
-        requests.new_job(pb.CreateJobRequest(spec=asked(dataset)), stranger, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset)), stranger)
 
 
 def test_a_tuned_model_is_the_base_of_another_and_versions_count_up(place: Place) -> None:
@@ -314,7 +315,7 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
             return found.state is State.SUCCEEDED or (found.state is State.RUNNING and found.last_sequence >= wanted)
 
         until(there, 60)
-        held = place.store.held()
+        held = place.store.leases()
         if place.store.get("me", job.id).state is State.SUCCEEDED or not held or not held[0].handle:
             break
         try:
@@ -333,7 +334,7 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
 def test_a_loss_that_is_no_number_fails_the_job_keeps_the_best_and_publishes_nothing(
     tmp_path: Path, tiny_base: Path
 ) -> None:
-    with closing(Place(tmp_path, tiny_base, replace(QUICK, checkpoint=3600.0))) as place:
+    with closing(Place(tmp_path, tiny_base, checkpoint=3600.0)) as place:
         _diverges(place)
 
 
@@ -383,7 +384,7 @@ def test_data_sets_by_uri_where_the_operator_allows_them(place: Place, tmp_path:
         (tmp_path / "images" / path).write_bytes(content)
     spec = asked(f"file://{tmp_path}/images")
     allowed = replace(place.catalogue, schemes=frozenset({"file"}))
-    requests.new_job(pb.CreateJobRequest(spec=spec), allowed, KINDS)
+    requests.new_job(pb.CreateJobRequest(spec=spec), allowed)
     assert place.run(spec).result.summary["accuracy"] == 1.0
     missing = ended(place.store, submit(place.store, asked(f"file://{tmp_path}/nothing")), 60)
     assert missing.error is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ouzel.worker.processes import isolated
+from ouzel.worker import isolated
 from support.jobs import until
 
 SLEEP = ("timeit", "-n", "1", "-r", "1", "import time; time.sleep(60)")

@@ -28,16 +28,16 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Budget, Catalogue
 from ouzel.worker.kinds import checkpoint
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.runner.runner import Places, Runner
+from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.job import Job, State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import QUICK, ended, submit, until
+from support.jobs import QUICK, ended, environment, submit, until
 
 MODEL = "efficientnet-lite0"
-KINDS = "ouzel.worker.kinds"
 OUZEL = pb.Node(logit=explain_pb2.ClassRef(label="water ouzel"))
 
 
@@ -120,23 +120,23 @@ def channel(layer: str = "blocks.3", of: int = 0) -> tuple[pb.Node]:
 def test_refused_at_once(catalogue: Catalogue, spec: pb.JobSpec, error: type[OuzelError], field: str) -> None:
     """Before anything is queued, without torch, and the field is named."""
     with pytest.raises(error) as caught:
-        requests.new_job(pb.CreateJobRequest(spec=spec), catalogue, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=spec), catalogue)
     assert caught.value.field == field
     assert str(caught.value).startswith(field)
 
 
 def test_a_whole_double_is_taken_as_steps(catalogue: Catalogue) -> None:
     """As JSON and many languages send every number."""
-    assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=16.0)), catalogue, KINDS)
+    assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=16.0)), catalogue)
     with pytest.raises(InvalidArgument, match=r"1000000000 is not within 1\.\.100000"):
-        requests.new_job(pb.CreateJobRequest(spec=asked(steps=1e9)), catalogue, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=asked(steps=1e9)), catalogue)
 
 
 def test_the_budget_names_what_fits(catalogue: Catalogue) -> None:
     small = replace(catalogue, budget=Budget(values=64 * 64 * 3 * 10))
-    assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=10)), small, KINDS)
+    assert requests.new_job(pb.CreateJobRequest(spec=asked(steps=10)), small)
     with pytest.raises(InvalidArgument, match="at most 10 steps fit"):
-        requests.new_job(pb.CreateJobRequest(spec=asked(steps=11)), small, KINDS)
+        requests.new_job(pb.CreateJobRequest(spec=asked(steps=11)), small)
 
 
 def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ class Real:
         url = f"sqlite://{folder / 'jobs.db'}"
         self.store: Store = open_store(url)
         self.artifacts = Artifacts(folder / "artifacts")
-        places = Places(url, folder / "artifacts", models, datasets=datasets or {})
+        told = environment(url, folder, models=models, datasets=datasets or {})
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, places, options=QUICK)
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, told, options=QUICK)
         self.runner.start()
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ def test_maximize_resumes_after_a_kill(real: Real) -> None:
     job = submit(real.store, spec)
     until(lambda: real.store.get("me", job.id).progress.step > 5, 60)
     until(lambda: real.store.get("me", job.id).checkpoint != "")
-    handle = real.store.held()[0].handle
+    handle = real.store.leases()[0].handle
     psutil.Process(int(handle.split("/")[1])).kill()
     done = ended(real.store, job, 120)
     assert (done.state, done.attempt) == (State.SUCCEEDED, 2)

@@ -27,7 +27,7 @@ from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as jobs
 from ouzel_protos.v1 import model_pb2 as pb
 from ouzel_protos.v1.model_pb2_grpc import ModelServiceStub
-from support.jobs import KINDS, Worker, count, worker
+from support.jobs import Worker, count, worker
 from support.stub_kinds.maximize import Fault
 from support.tuned import ARCH, LABELS, publish
 
@@ -52,9 +52,9 @@ class Site:
         (self.folder / "tokens").write_text(f"bob {BOB}\n")
         self.state = self.folder / "state"
 
-    def worker(self, *options: str, kinds: str = "ouzel.worker.kinds") -> Any:
+    def worker(self, *options: str, real: bool = True) -> Any:
         words = ["--tokens", str(self.folder / "tokens"), "--store", str(self.store.folder), *options]
-        return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, kinds=kinds)
+        return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, real=real)
 
     def serving(self) -> Any:
         return serving.start(
@@ -227,11 +227,11 @@ def test_jobs_are_told_where_to_publish(site: Site) -> None:
         request = jobs.DownloadArtifactRequest(id=job.id, name="count.txt")
         return b"".join(chunk.data for chunk in found.call("DownloadArtifact", request)).decode()
 
-    with site.worker(kinds=KINDS) as found:
+    with site.worker(real=False) as found:
         assert told(found) == "None"
     url, key = "http://127.0.0.1:8", str(site.folder / "key.json")
     elsewhere = ("--serving-rest", url, "--serving-management", url, "--serving-key-file", key)
-    with site.worker(*elsewhere, kinds=KINDS) as found:
+    with site.worker(*elsewhere, real=False) as found:
         assert told(found) == str(publication.Server(url, url, Path(key)))
 
 

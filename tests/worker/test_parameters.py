@@ -9,19 +9,22 @@ import pytest
 
 from ouzel.errors import InvalidArgument
 from ouzel.worker.kinds.parameters import plain
+from ouzel_protos.recipes import Range
 from ouzel_protos.v1 import explain_pb2
+
+INTEGER = {"x": Range(int)}
 
 
 def read(value: Any, *, flags: bool = False, **kind: Any) -> Any:
     parameter = explain_pb2.Parameter(**(kind or {"number": value}))
-    return plain({"x": parameter}, ["x"], flags=flags)["x"]
+    return plain({"x": parameter}, INTEGER | ({"y": Range(bool)} if flags else {}))["x"]
 
 
 @pytest.mark.parametrize("value", [1e9, 512.0, 0.0, -3.0, 2.0**62])
 def test_a_whole_double_is_an_integer_where_one_is_meant(value: float) -> None:
     found = read(value)
     assert (found, type(found)) == (value, int)
-    other = plain({"y": explain_pb2.Parameter(number=value)}, ["x"])["y"]
+    other = plain({"y": explain_pb2.Parameter(number=value)}, INTEGER)["y"]
     assert (other, type(other)) == (value, float)
 
 
@@ -45,6 +48,6 @@ def test_others_stay_what_they_are() -> None:
 )
 def test_refused(wrong: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^parameters\.x: ") as caught:
-        plain({"x": explain_pb2.Parameter(**wrong)}, ["x"])
+        plain({"x": explain_pb2.Parameter(**wrong)}, INTEGER)
     assert caught.value.field == "parameters.x"
     assert len(str(caught.value)) < 200

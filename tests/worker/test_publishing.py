@@ -16,7 +16,7 @@ from ouzel.models.store import Entry, ModelStore
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server, ServerUnreachable
 from ouzel.worker.kinds import publishing
-from ouzel.worker.kinds.context import Stopped, Work
+from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel.worker.processes.job_process import failure_of
 from ouzel_protos.local import SERVING
 from ouzel_protos.v1 import job_pb2 as pb
@@ -37,19 +37,25 @@ class FakeWork:
     def serving(self) -> Server | None:
         return self.servers.pop(0) if len(self.servers) > 1 else self.servers[0]
 
-    def still_mine(self) -> None:
+    def check_lease(self) -> None:
         self.looks += 1
 
     def log(self, message: str, level: int = 0) -> None:
         self.logs.append(message)
 
     @contextmanager
-    def busy(self, phase: str) -> Iterator[None]:
+    def keepalive(self, phase: str) -> Iterator[None]:
         self.phases.append(phase)
         yield
 
     def stop_within(self, seconds: float) -> bool:
         return self.stop.is_set()
+
+
+@dataclass
+class FakeEntry:
+    name: str = "tuned"
+    version: str = "3"
 
 
 @dataclass
@@ -63,28 +69,26 @@ class FakeStore:
     def promote(self, name: str, version: str) -> None:
         self.promoted.append(version)
 
-
-@dataclass
-class FakeEntry:
-    name: str = "tuned"
-    version: str = "3"
+    def file(self, reference: str) -> FakeEntry:
+        name, _, version = reference.partition("@")
+        return FakeEntry(name, version)
 
 
 def serve(work: FakeWork, store: FakeStore, *, promote: bool = False) -> bool:
     entry = cast(Entry, FakeEntry())
-    return publishing.serve(cast(Work, work), cast(ModelStore, store), entry, base="base@1", promote=promote)
+    return publishing.serve(cast(JobContext, work), cast(ModelStore, store), entry, base="base@1", promote=promote)
 
 
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What publication does at each try, by what is put in here: raises errors, else succeeds."""
+    """What loading does at each try, by what is put in here: raises errors, else succeeds."""
     planned: list[Any] = []
 
-    def publish(*args: object, **more: object) -> None:
+    def load(*args: object, **more: object) -> None:
         if planned and (error := planned.pop(0)) is not None:
             raise error
 
-    monkeypatch.setattr(publication, "publish_served", publish)
+    monkeypatch.setattr(publication, "_load", load)
     monkeypatch.setattr(publication, "versions", lambda *args: [])
     return planned
 
@@ -126,7 +130,7 @@ def test_a_model_that_was_tried_and_failed_goes(tries: list[Any]) -> None:
 def test_who_waits_can_be_stopped(tries: list[Any]) -> None:
     work = FakeWork([None])
     work.stop.set()
-    with pytest.raises(Stopped):
+    with pytest.raises(JobInterrupted):
         serve(work, FakeStore())
 
 

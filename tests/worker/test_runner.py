@@ -10,10 +10,11 @@ import psutil
 import pytest
 
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.runner.supervisor import Timing
 from ouzel.worker.store.job import State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, count, ended, one_store, runner, states, submit, until
 from support.stub_kinds.maximize import Fault
@@ -67,7 +68,7 @@ def test_failures(url: str, tmp_path: Path, fault: Fault, failure: int) -> None:
     """Each of its class; what is not the owner's fault is told without what is inside."""
     with closing(open_store(url, retries=Retries(lost=2))) as strict:
         job = submit(strict, count(4, fault=fault))
-        with runner(strict, url, tmp_path, replace(QUICK, checkpoint=60.0)):
+        with runner(strict, url, tmp_path, checkpoint_seconds=60.0):
             done = ended(strict, job)
     assert done.state is State.FAILED
     assert done.error.failure_class == failure
@@ -156,10 +157,10 @@ def test_timeout(store: Store, url: str, tmp_path: Path) -> None:
 
 @one_store
 def test_watchdog_ends_a_process_that_hangs(url: str, tmp_path: Path) -> None:
-    options = replace(QUICK, timing=Timing(beat=0.1, watchdog=1.5), checkpoint=60.0)
+    options = replace(QUICK, timing=Timing(beat=0.1, watchdog=1.5))
     with closing(open_store(url, retries=Retries(lost=1))) as strict:
         job = submit(strict, count(4, fault=Fault.HANG))
-        with runner(strict, url, tmp_path, options):
+        with runner(strict, url, tmp_path, options, checkpoint_seconds=60.0):
             done = ended(strict, job)
     assert (done.state, done.attempt) == (State.FAILED, 2)
     assert "no progress" in done.error.message

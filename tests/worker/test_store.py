@@ -23,7 +23,8 @@ from ouzel.errors import (
 )
 from ouzel.worker.store import client_ops
 from ouzel.worker.store.job import FINAL, TRANSITIONS, Job, Lease, Limits, NewJob, Query, State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE, BOB = "alice", "bob"
@@ -349,10 +350,10 @@ def test_the_event_log_tells_every_transition(store: Store) -> None:
         job, lease = bring(store, situation)
         store.cancel(ALICE, job.id)
         if lease is not None and store.get(ALICE, job.id).state not in FINAL:
-            store.give_up(lease, "stopped")
+            store.abandon(lease, "stopped")
         jobs.append(job.id)
     for id_ in jobs:
-        at = State.VALIDATING
+        at = State.UNSPECIFIED
         for each in store.events(ALICE, id_):
             if each.WhichOneof("kind") == "state_change":
                 assert State(each.state_change.previous) is at
@@ -367,7 +368,7 @@ def test_pause_of_a_running_job_happens_when_the_worker_stops(store: Store) -> N
     job, lease = bring(store, "PAUSING")
     assert lease is not None
     assert store.heartbeat(lease).pause
-    paused = store.give_up(lease, "checkpoint written")
+    paused = store.abandon(lease, "checkpoint written")
     assert (paused.state, paused.pause, paused.worker) == (State.PAUSED, False, "")
     assert store.resume(ALICE, job.id).state is State.QUEUED
     assert claim(store)[0].attempt == 2
@@ -379,7 +380,7 @@ def test_pause_can_be_taken_back_even_while_publishing(store: Store) -> None:
     store.publishing(lease)
     assert not store.resume(ALICE, job.id).pause
     assert not store.heartbeat(lease).pause
-    assert store.give_up(lease, "stopped").state is State.QUEUED
+    assert store.abandon(lease, "stopped").state is State.QUEUED
 
 
 def test_a_cancel_that_comes_too_late(store: Store) -> None:
@@ -456,7 +457,7 @@ def test_limit_of_running_jobs_counts_all_that_have_a_lease(store: Store) -> Non
     claimed = store.claim("worker-2", limits=limits)
     assert claimed is not None
     assert claimed[0].id == theirs.id
-    store.give_up(lease, "stopped")
+    store.abandon(lease, "stopped")
     assert store.claim("worker-2", limits=limits) is not None
     assert second.owner == ALICE
 
@@ -491,7 +492,7 @@ def test_a_job_put_back_keeps_its_place(store: Store) -> None:
     first, second = (store.create(ALICE, new()).id for _ in range(2))
     job, lease = claim(store)
     assert job.id == first
-    store.give_up(lease, "the worker is shutting down")
+    store.abandon(lease, "the worker is shutting down")
     assert claims(store) == [first, second]
 
 

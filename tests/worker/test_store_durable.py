@@ -23,7 +23,8 @@ import pytest
 from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
 from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
-from ouzel.worker.store.protocol import Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
 from ouzel.worker.store.sqlite import SqliteConnection
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -66,7 +67,7 @@ def all_ids(store: Store) -> set[str]:
 _BEGIN = """
 import sys
 from ouzel.worker.store.job import Limits, NewJob
-from ouzel.worker.store.protocol import open_store
+from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 
 def say(*words):
@@ -171,7 +172,7 @@ def test_a_killed_worker_leaves_whole_events_and_a_lease_to_reclaim(url: str) ->
         assert [each.sequence for each in events] == list(range(1, len(events) + 1))
         assert int(last) <= len(events) <= int(last) + 3
         assert (len(events) - 2) % 3 == 0, "none of a call's events without the others"
-        (held,) = store.held()
+        (held,) = store.leases()
         assert store.reclaim(held, "no heartbeat").state is State.QUEUED
         assert claim(store)[0].attempt == 2
     finally:
@@ -192,7 +193,7 @@ def test_processes_that_create_one_store_and_claim_from_it(url: str) -> None:
             two.go()
             claimed = one.rest() + two.rest()
         assert sorted(claimed) == sorted(made)
-        assert len(store.held()) == 60
+        assert len(store.leases()) == 60
     finally:
         store.close()
 

@@ -27,9 +27,10 @@ from hypothesis.stateful import (
 )
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Lease, Limits, NewJob, Query, State
-from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import LeaseLost, Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 OWNERS = ("alice", "bob")
@@ -294,10 +295,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(is_at_work)
     @rule(index=index)
-    def give_up(self, index: int) -> None:
+    def abandon(self, index: int) -> None:
         job, lease = self.at_work(index)
         job.end(retried=True)
-        assert self.store.give_up(lease, "stopped").state is job.state
+        assert self.store.abandon(lease, "stopped").state is job.state
 
     @precondition(is_at_work)
     @rule(index=index, error=st.sampled_from(sorted(ERRORS)))
@@ -316,7 +317,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(index=index, alive=st.booleans())
     def reclaim(self, index: int, alive: bool) -> None:
         job, lease = self.at_work(index)
-        held = next(each for each in self.store.held() if each.lease == lease)
+        held = next(each for each in self.store.leases() if each.lease == lease)
         if alive:
             self.store.heartbeat(lease)
             with pytest.raises(LeaseLost):
@@ -328,7 +329,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(each.stale for each in self.jobs))
     @rule(
-        index=index, verb=st.sampled_from(["leased", "heartbeat", "publishing", "emit", "succeed", "fail", "give_up"])
+        index=index,
+        verb=st.sampled_from(["require_lease", "heartbeat", "publishing", "emit", "succeed", "fail", "abandon"]),
     )
     def come_back_with_a_lost_lease(self, index: int, verb: str) -> None:
         stale = [lease for job in self.jobs for lease in job.stale]
@@ -336,7 +338,7 @@ class StoreMachine(RuleBasedStateMachine):
             "emit": [[pb.JobEvent(log=pb.Log(message="stale"))]],
             "succeed": [pb.JobResult(artifacts=[pb.Artifact(name="stale")])],
             "fail": [pb.JobError(message="stale")],
-            "give_up": ["stale"],
+            "abandon": ["stale"],
         }
         with pytest.raises(LeaseLost):
             getattr(self.store, verb)(stale[index % len(stale)], *more.get(verb, []))
@@ -360,7 +362,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert (job.ended is not None) == (job.state in FINAL)
                 assert (job.error is not None) == (job.state is State.FAILED)
                 assert (job.result is not None) == (job.state is State.SUCCEEDED)
-        assert {each.lease for each in store.held()} == {each.lease for each in self.jobs if each.lease is not None}
+        assert {each.lease for each in store.leases()} == {each.lease for each in self.jobs if each.lease is not None}
 
     @invariant()
     def the_log_agrees(self) -> None:
@@ -368,7 +370,7 @@ class StoreMachine(RuleBasedStateMachine):
         for job in self.jobs[-2:-1]:
             events = self.store.events(job.owner, job.id)
             assert [each.sequence for each in events] == list(range(1, job.events + 1))
-            at = State.VALIDATING
+            at = State.UNSPECIFIED
             for each in events:
                 if each.HasField("state_change"):
                     assert State(each.state_change.previous) is at

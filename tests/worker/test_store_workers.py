@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.runner.retry_policy import Retries
-from ouzel.worker.store.job import FINAL, Held, Job, Lease, Limits, NewJob, State
-from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel.worker.store.job import FINAL, Job, Lease, LeaseView, Limits, NewJob, State
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import LeaseLost, Store
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE = "alice"
@@ -46,13 +47,13 @@ def running(store: Store) -> tuple[str, Lease]:
     return job, claim(store)[1]
 
 
-def held(store: Store, job: str) -> Held:
-    return next(each for each in store.held() if each.lease.job == job)
+def lease_view(store: Store, job: str) -> LeaseView:
+    return next(each for each in store.leases() if each.lease.job == job)
 
 
 # Every method that takes a lease.
 FENCED: dict[str, Callable[[Store, Lease], object]] = {
-    "leased": lambda store, lease: store.leased(lease),
+    "require_lease": lambda store, lease: store.require_lease(lease),
     "attach": lambda store, lease: store.attach(lease, "pid 7"),
     "heartbeat": lambda store, lease: store.heartbeat(lease, 1.0),
     "emit": lambda store, lease: store.emit(lease, [pb.JobEvent(progress=pb.Progress(step=99))]),
@@ -60,37 +61,37 @@ FENCED: dict[str, Callable[[Store, Lease], object]] = {
     "checkpoint": lambda store, lease: store.checkpoint(lease, "stale"),
     "publishing": lambda store, lease: store.publishing(lease),
     "succeed": lambda store, lease: store.succeed(lease, pb.JobResult(artifacts=[pb.Artifact(name="stale")])),
-    "give_up": lambda store, lease: store.give_up(lease, "stale"),
+    "abandon": lambda store, lease: store.abandon(lease, "stale"),
     "fail": lambda store, lease: store.fail(lease, error(pb.JobError.USER, "stale")),
-    "reclaim": lambda store, lease: store.reclaim(Held(lease, 1, ""), "stale"),
+    "reclaim": lambda store, lease: store.reclaim(LeaseView(lease, 1, ""), "stale"),
 }
 
 
 def assert_fenced(store: Store, job: str, stale: Lease) -> None:
     """The stale lease is refused by every method, and neither the job nor what others see of it changes."""
-    before = (store.get(ALICE, job), store.events(ALICE, job), store.artifacts(ALICE, job), store.held())
+    before = (store.get(ALICE, job), store.events(ALICE, job), store.artifacts(ALICE, job), store.leases())
     for call in FENCED.values():
         with pytest.raises(LeaseLost):
             call(store, stale)
-    assert (store.get(ALICE, job), store.events(ALICE, job), store.artifacts(ALICE, job), store.held()) == before
+    assert (store.get(ALICE, job), store.events(ALICE, job), store.artifacts(ALICE, job), store.leases()) == before
 
 
 def lose_by_reclaim(store: Store, lease: Lease) -> None:
-    store.reclaim(held(store, lease.job), "no heartbeat")
+    store.reclaim(lease_view(store, lease.job), "no heartbeat")
 
 
 def lose_by_give_up(store: Store, lease: Lease) -> None:
-    store.give_up(lease, "the worker is shutting down")
+    store.abandon(lease, "the worker is shutting down")
 
 
 def lose_by_pause(store: Store, lease: Lease) -> None:
     store.pause(ALICE, lease.job)
-    store.give_up(lease, "stopped")
+    store.abandon(lease, "stopped")
 
 
 def lose_by_cancel(store: Store, lease: Lease) -> None:
     store.cancel(ALICE, lease.job)
-    store.give_up(lease, "stopped")
+    store.abandon(lease, "stopped")
 
 
 def lose_by_failure(store: Store, lease: Lease) -> None:
@@ -155,7 +156,7 @@ def test_a_cancelled_job_keeps_its_lease_until_the_process_has_stopped(store: St
     assert (wishes.cancel, wishes.pause, wishes.last_sequence) == (True, False, 4)
     store.publishing(lease)  # too late for that, and harmless
     assert store.get(ALICE, job).state is State.CANCELLING
-    assert store.give_up(lease, "stopped").state is State.CANCELLED
+    assert store.abandon(lease, "stopped").state is State.CANCELLED
 
 
 # ---- what a lease is for
@@ -164,21 +165,21 @@ def test_a_cancelled_job_keeps_its_lease_until_the_process_has_stopped(store: St
 def test_claim_starts_the_job(store: Store) -> None:
     job = store.create(ALICE, new()).id
     claimed, lease = claim(store, "worker-7")
-    assert claimed == store.get(ALICE, job) == store.leased(lease)
+    assert claimed == store.get(ALICE, job) == store.require_lease(lease)
     assert lease == Lease(job, 1, "worker-7")
     assert (claimed.state, claimed.attempt, claimed.worker) == (State.RUNNING, 1, "worker-7")
     assert claimed.started is not None
-    store.give_up(lease, "stopped")
+    store.abandon(lease, "stopped")
     again, _ = claim(store)
     assert (again.attempt, again.started) == (2, claimed.started)
 
 
 def test_heartbeats_change_the_beat_and_add_up_the_running_time(store: Store) -> None:
     job, lease = running(store)
-    beats = [held(store, job).beat]
+    beats = [lease_view(store, job).beat]
     for ran in (1.5, 0.0, 2.25):
         store.heartbeat(lease, ran)
-        beats.append(held(store, job).beat)
+        beats.append(lease_view(store, job).beat)
     assert len(set(beats)) == 4
     assert store.get(ALICE, job).ran == 3.75
     store.fail(lease, LOST)
@@ -195,15 +196,15 @@ def test_held_names_all_leases_and_their_processes(store: Store) -> None:
     store.publishing(leases[1])
     store.cancel("owner-2", leases[2].job)
     store.fail(leases[3], error(pb.JobError.USER))
-    assert {each.lease: each.handle for each in store.held()} == {leases[0]: "pid 12", leases[1]: "", leases[2]: ""}
+    assert {each.lease: each.handle for each in store.leases()} == {leases[0]: "pid 12", leases[1]: "", leases[2]: ""}
 
 
 def test_the_handle_of_an_earlier_attempt_is_forgotten(store: Store) -> None:
     job, lease = running(store)
     store.attach(lease, "pid 12")
-    store.give_up(lease, "stopped")
+    store.abandon(lease, "stopped")
     claim(store)
-    assert held(store, job).handle == ""
+    assert lease_view(store, job).handle == ""
 
 
 @pytest.mark.parametrize(
@@ -216,8 +217,8 @@ def test_give_up_goes_where_the_owner_wished(store: Store, wish: str, state: Sta
         getattr(store, wish)(ALICE, job)
     if publishing:
         store.publishing(lease)
-    assert store.give_up(lease, "the worker is shutting down").state is state
-    assert store.held() == []
+    assert store.abandon(lease, "the worker is shutting down").state is state
+    assert store.leases() == []
 
 
 def test_publishing_twice_is_harmless(store: Store) -> None:
@@ -278,7 +279,7 @@ def test_success_and_reclaim_at_once_is_one_of_both(store: Store) -> None:
     """Artifacts are there if and only if the job has succeeded."""
     for _ in range(10):
         job, lease = running(store)
-        was = held(store, job)
+        was = lease_view(store, job)
         start = threading.Barrier(2)
 
         def attempt(call: Callable[[], object], start: threading.Barrier = start) -> bool:
@@ -334,9 +335,9 @@ def test_reclaiming_counts_as_a_lost_process(url: str) -> None:
     store = open_store(url, retries=Retries(lost=1))
     try:
         job, _ = running(store)
-        assert store.reclaim(held(store, job), "no heartbeat").state is State.QUEUED
+        assert store.reclaim(lease_view(store, job), "no heartbeat").state is State.QUEUED
         claim(store)
-        failed = store.reclaim(held(store, job), "no heartbeat")
+        failed = store.reclaim(lease_view(store, job), "no heartbeat")
         assert failed.state is State.FAILED
         assert failed.error == pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message="no heartbeat")
     finally:
@@ -377,7 +378,7 @@ def test_a_job_to_be_cancelled_is_cancelled_however_it_ends(store: Store, end: s
     elif end == "memory":
         done = store.fail(lease, error(pb.JobError.RESOURCE), memory=True)
     else:
-        done = store.reclaim(held(store, job), "no heartbeat")
+        done = store.reclaim(lease_view(store, job), "no heartbeat")
     assert (done.state, done.error) == (State.CANCELLED, None)
 
 
@@ -394,7 +395,7 @@ def test_a_job_to_be_paused_is_paused_when_its_process_is_lost(store: Store) -> 
 
 def test_a_lease_whose_beat_has_changed_is_alive(store: Store) -> None:
     job, lease = running(store)
-    was = held(store, job)
+    was = lease_view(store, job)
     store.heartbeat(lease)
     before = store.get(ALICE, job)
     with pytest.raises(LeaseLost):
@@ -406,14 +407,14 @@ def test_a_lease_whose_beat_has_changed_is_alive(store: Store) -> None:
 def test_only_a_heartbeat_keeps_a_lease(store: Store) -> None:
     """Events may come from a process that nobody watches over any more."""
     job, lease = running(store)
-    was = held(store, job)
+    was = lease_view(store, job)
     store.emit(lease, [pb.JobEvent(log=pb.Log(message="still here"))])
     assert store.reclaim(was, "no heartbeat").state is State.QUEUED
 
 
 def test_of_two_who_reclaim_one_does(store: Store) -> None:
     job, _ = running(store)
-    was = held(store, job)
+    was = lease_view(store, job)
     store.reclaim(was, "no heartbeat")
     with pytest.raises(LeaseLost):
         store.reclaim(was, "no heartbeat")
@@ -434,7 +435,7 @@ def test_referenced_are_checkpoints_and_artifacts_of_jobs_that_exist(store: Stor
     store.checkpoint(lease, "c2")  # the one before is of no more use
     assert store.referenced(asked) == {"c2"}
     store.cancel(ALICE, job)
-    store.give_up(lease, "stopped")
+    store.abandon(lease, "stopped")
     assert store.referenced(asked) == {"c2"}, "retry goes on from there"
     store.retry(ALICE, job)
     store.succeed(claim(store)[1], RESULT)
@@ -478,7 +479,7 @@ def test_no_two_workers_get_the_same_job(two_stores: tuple[Store, Store]) -> Non
         leases = [lease for each in pool.map(work, range(12)) for lease in each]
     assert len(leases) == len(made)
     assert {each.job for each in leases} == made
-    assert {each.lease for each in two_stores[0].held()} == set(leases)
+    assert {each.lease for each in two_stores[0].leases()} == set(leases)
 
 
 def test_the_limit_of_running_jobs_is_exact_under_concurrent_claims(two_stores: tuple[Store, Store]) -> None:
@@ -503,7 +504,7 @@ def test_owners_and_workers_at_once(two_stores: tuple[Store, Store]) -> None:
         for _, lease in iter(lambda: two_stores[n % 2].claim(f"w{n}"), None):
             try:
                 if two_stores[n % 2].heartbeat(lease).cancel:
-                    two_stores[n % 2].give_up(lease, "stopped")
+                    two_stores[n % 2].abandon(lease, "stopped")
                 else:
                     two_stores[n % 2].succeed(lease, RESULT)
             except LeaseLost:

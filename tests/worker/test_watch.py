@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ouzel.worker.api.event_stream import Watches
-from ouzel.worker.store.protocol import Callers, Listener
+from ouzel.worker.store.protocol import ClientStore, Listener
 from ouzel_protos.v1 import job_pb2 as pb
 
 
@@ -38,7 +38,7 @@ def store() -> Telling:
 
 @pytest.fixture
 def watches(store: Telling) -> Watches:
-    return Watches(cast(Callers, store))
+    return Watches(cast(ClientStore, store))
 
 
 def numbers(events: list[pb.JobEvent] | None) -> Any:

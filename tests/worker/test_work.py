@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.kinds import context as module
-from ouzel.worker.kinds.context import Work
+from ouzel.worker.kinds.context import JobContext
 from ouzel.worker.store.job import Lease
 from ouzel.worker.store.protocol import LeaseLost
 from support.jobs import until
@@ -32,28 +33,20 @@ class Told:
         self.checkpoints.append(digest)
 
 
-def work(store: Any, folder: Path, checkpoint: bytes | None = None, job: str = "job-1") -> Work:
-    return Work(
-        store,
-        Lease(job, 1, "worker"),
-        Artifacts(folder),
-        models=folder,
-        datasets={},
-        checkpoint=checkpoint,
-        batch_scale=1.0,
-        checkpoint_seconds=10.0,
-        stop=threading.Event(),
-    )
+def work(store: Any, folder: Path, checkpoint: bytes | None = None, job: str = "job-1") -> JobContext:
+    lease = Lease(job, 1, "worker")
+    told = JobEnvironment("", folder, folder, folder)
+    return JobContext(store, lease, told, checkpoint=checkpoint, stop=threading.Event())
 
 
 def test_what_takes_long_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SIGN_SECONDS", 0.01)
     told = Told()
-    with work(told, tmp_path).busy("looking"):
+    with work(told, tmp_path).keepalive("looking"):
         until(lambda: len(told.phases) > 4)  # also when it must not any more
     assert set(told.phases) == {"looking"}
     before = len(told.phases)
-    assert not [each for each in threading.enumerate() if each.name == "busy"]
+    assert not [each for each in threading.enumerate() if each.name == "keepalive"]
     assert len(told.phases) == before
 
 

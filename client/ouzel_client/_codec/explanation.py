@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ouzel_client._codec.options import REDUCTIONS, SIZES
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
@@ -23,11 +22,12 @@ from ouzel_client._types.explanation import (
     View,
 )
 from ouzel_client.errors import ServerError
-from ouzel_protos import tensors
+from ouzel_protos import parameters, tensors
+from ouzel_protos.parameters import REDUCTIONS, SIZES, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
 
-_REDUCTIONS: dict[Any, Any] = {number: name or "max_abs" for name, number in REDUCTIONS.items()}
-_SIZES: dict[Any, Any] = {pb.MAP_SIZE_UNSPECIFIED: "model"} | {number: name for name, number in SIZES.items()}
+_REDUCTIONS: dict[int, Any] = dict(names_of(REDUCTIONS))
+_SIZES: dict[int, Any] = dict(names_of(SIZES))
 
 
 def envelope(data: bytes) -> pb.Explanation:
@@ -92,7 +92,7 @@ def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:
         size=_SIZES[one.size],
         rectified=one.rectified,
         caveats=tuple(one.caveats),
-        parameters=MappingProxyType({name: parameter(value) for name, value in sorted(one.parameters.items())}),
+        parameters=MappingProxyType({name: parameters.decode(value) for name, value in sorted(one.parameters.items())}),
         measures=MappingProxyType(dict(sorted(one.measures.items()))),
         view=view,
         _upload=upload,
@@ -102,14 +102,6 @@ def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:
 def _target(target: pb.ResolvedTarget) -> ResolvedTarget:
     minus = target.minus_index if target.HasField("minus_index") else None
     return ResolvedTarget(target.index, target.label, minus, target.minus_label)
-
-
-def parameter(value: pb.Parameter) -> Any:
-    """The Python value of a parameter; None if it holds none."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    return tensors.decode(value.tensor) if kind == "tensor" else getattr(value, kind)
 
 
 def _array(values: list[Any], dtype: type[Any]) -> npt.NDArray[Any]:

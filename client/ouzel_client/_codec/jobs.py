@@ -30,16 +30,13 @@ from ouzel_client._types.jobs import (
     Unit,
 )
 from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
+from ouzel_protos import parameters as codec
+from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter
 from ouzel_protos.progress import settled
+from ouzel_protos.recipes import FINETUNE_DEFAULT
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
-_PROMOTIONS: Mapping[str, Any] = {
-    "never": pb.FinetuneSpec.NEVER,
-    "if_better": pb.FinetuneSpec.IF_BETTER,
-    "always": pb.FinetuneSpec.ALWAYS,
-}
-_STATES = tuple(pb.Job.State.keys())[1:]
 SERVICE = "/ouzel.v1.JobService/"
 
 
@@ -69,15 +66,14 @@ def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, expl
     """Numbers by name, and flags where they are allowed. Raises InvalidArgument."""
     found = {}
     for name, value in values.items():
-        if flags and isinstance(value, bool):
-            found[name] = explain_pb2.Parameter(flag=value)
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InvalidArgument(f"parameters.{name}: {value!r:.80} is no number", field=f"parameters.{name}")
-        if isinstance(value, int):
-            found[name] = explain_pb2.Parameter(integer=value)
-        else:
-            found[name] = explain_pb2.Parameter(number=value)
+        field = f"parameters.{name}"
+        flag = flags and isinstance(value, bool)
+        if not flag and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+            raise InvalidArgument(f"{field}: {value!r:.80} is no number", field=field)
+        try:
+            found[name] = codec.encode(value)
+        except BadParameter as error:
+            raise InvalidArgument(f"{field}: {error}", field=field) from None
     return found
 
 
@@ -95,10 +91,10 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
         if given.get(name, "") == "":
             raise InvalidArgument(f"{name}: name {hint}, or with like= a model whose run to repeat", field=name)
     promote = given.pop("promote", "if_better")
-    if not isinstance(promote, str) or promote not in _PROMOTIONS:
-        raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(_PROMOTIONS)}", field="promote")
+    if not isinstance(promote, str) or promote not in PROMOTIONS:
+        raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(PROMOTIONS)}", field="promote")
     values = parameters(given.pop("parameters", {}), flags=True)
-    spec = made(pb.FinetuneSpec, promote=_PROMOTIONS[promote], parameters=values, recipe="lp_ft")
+    spec = made(pb.FinetuneSpec, promote=PROMOTIONS[promote], parameters=values, recipe=FINETUNE_DEFAULT)
     for field, value in given.items():
         put(spec, field, getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)
@@ -107,9 +103,9 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
 def states(names: Sequence[str]) -> list[Any]:
     """The numbers of states. Raises InvalidArgument."""
     for name in names:
-        if name not in _STATES:
-            raise InvalidArgument(f"states: {name!r:.80} is not one of {', '.join(_STATES)}", field="states")
-    return [pb.Job.State.Value(name) for name in names]
+        if name not in STATES:
+            raise InvalidArgument(f"states: {name!r:.80} is not one of {', '.join(STATES)}", field="states")
+    return [STATES[name] for name in names]
 
 
 def state(number: int) -> Any:
@@ -150,8 +146,13 @@ def event(message: pb.JobEvent) -> JobEvent:
         return LogEvent(*common, level, message.log.message)
     if kind == "state_change":
         change = message.state_change
-        return StateEvent(*common, state(change.previous), state(change.state), change.reason)
+        return StateEvent(*common, _previous(change), state(change.state), change.reason)
     return JobEvent(*common)  # of a later version
+
+
+def _previous(change: pb.StateChange) -> Any:
+    """None of the first event; older workers named a state there that is no more."""
+    return state(change.previous) if change.previous in pb.Job.State.values() and change.previous else None
 
 
 def progress(message: pb.Progress) -> Progress:
@@ -168,7 +169,7 @@ def follow(job: pb.Job, event: pb.JobEvent) -> None:
         job.start_time.CopyFrom(event.time)
     elif pb.Job.State.Name(now) in FINAL:
         job.end_time.CopyFrom(event.time)
-    elif pb.Job.State.Name(event.state_change.previous) in FINAL:  # retried
+    elif _previous(event.state_change) in FINAL:  # retried
         for gone in ("start_time", "end_time", "error"):
             job.ClearField(gone)
 

@@ -5,26 +5,15 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from ouzel_client._codec import images
 from ouzel_client._transport.config import MAX_REQUEST_BYTES
 from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Target, Top, When
 from ouzel_client.errors import InvalidArgument
-from ouzel_protos import tensors
+from ouzel_protos import parameters
+from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
 from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
-
-REDUCTIONS: dict[Any, Any] = {
-    None: pb.CHANNEL_REDUCTION_UNSPECIFIED,
-    "max_abs": pb.MAX_ABS,
-    "sum_abs": pb.SUM_ABS,
-    "signed_sum": pb.SIGNED_SUM,
-    "none": pb.NONE,
-}
-SIZES: dict[Any, Any] = {"model": pb.MODEL_INPUT, "original": pb.ORIGINAL_IMAGE}
-_DTYPES: dict[Any, Any] = {"float32": Tensor.FLOAT32, "float16": Tensor.FLOAT16}
 
 
 def encode(
@@ -57,8 +46,8 @@ def _request(one: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
         raise InvalidArgument(f"{path}.method: {one.method!r} is not a method's name", field=f"{path}.method")
     request = pb.SaliencyRequest(
         method=text(one.method, f"{path}.method"),
-        reduction=REDUCTIONS[one.reduction],
-        dtype=_DTYPES[one.dtype],
+        reduction=REDUCTIONS[one.reduction] if one.reduction else None,
+        dtype=DTYPES[one.dtype],
         size=SIZES[one.size],
         parameters={text(name, path): _parameter(value, f"{path}.{name}") for name, value in one.parameters.items()},
     )
@@ -101,27 +90,15 @@ def _condition(when: When) -> pb.Condition:
 
 
 def _parameter(value: Any, path: str) -> pb.Parameter:
-    match value:
-        case bool() | np.bool_():
-            return pb.Parameter(flag=bool(value))
-        case Integral():
-            return pb.Parameter(integer=_integer(value, path, bits=64))
-        case Real():
-            return pb.Parameter(number=float(value))
-        case str():
-            return pb.Parameter(text=text(value, path))
-        case np.ndarray():
-            try:
-                return pb.Parameter(tensor=tensors.encode(value))
-            except TypeError as error:
-                raise InvalidArgument(f"{path}: {error}", field=path) from None
-    if not images.is_file(value):
-        raise InvalidArgument(f"{path}: {value!r:.80} is neither a number, a text, a flag nor an image", field=path)
     try:
-        data = images.read(value, MAX_REQUEST_BYTES).data
+        if images.is_file(value):
+            data = images.read(value, MAX_REQUEST_BYTES).data
+            value = Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data)
+        return parameters.encode(value)
+    except BadParameter as error:
+        raise InvalidArgument(f"{path}: {error}", field=path) from None
     except InvalidArgument as error:
         raise InvalidArgument(f"{path}: {error.message}", field=path) from None
-    return pb.Parameter(tensor=Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data))
 
 
 def text(value: Any, path: str) -> str:

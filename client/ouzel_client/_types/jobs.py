@@ -16,9 +16,7 @@ from ouzel_client.errors import InvalidArgument
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-State = Literal[
-    "VALIDATING", "QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"
-]
+State = Literal["QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
 Promotion = Literal["never", "if_better", "always"]
 FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
@@ -185,12 +183,12 @@ class StateEvent(JobEvent):
     """The state of a job has changed.
 
     Attributes:
-        previous: The state before.
+        previous: The state before. None for the first event, before which there was no job.
         state: The state now.
         reason: Why it changed, or empty.
     """
 
-    previous: State
+    previous: State | None
     state: State
     reason: str
 

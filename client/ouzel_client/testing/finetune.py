@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ouzel_client.testing.models import FakeModels
+from ouzel_protos import parameters
 from ouzel_protos.v1 import job_pb2 as pb
 
 FILES = ("curves.png", "mistakes/00.png", "compared/00-before.png", "compared/00-after.png")
@@ -45,11 +46,11 @@ def publish(job: pb.Job, models: FakeModels, better: bool) -> Mapping[str, Any]:
         "base_digest": known[0].digest if known else "",
         "dataset": spec.dataset,
         "recipe": spec.recipe,
-        "parameters": {name: getattr(each, each.WhichOneof("value") or "") for name, each in spec.parameters.items()},
+        "parameters": {name: parameters.decode(each) for name, each in spec.parameters.items()},
         "seed": spec.seed if spec.seed < 2**53 else str(spec.seed),
         "image_size": spec.image_size,
         "max_training_seconds": spec.max_training_seconds,
-        "promote": kinds.Promotion.Name(spec.promote).lower(),
+        "promote": parameters.names_of(parameters.PROMOTIONS)[spec.promote],
         "metrics": _FIGURES,
     }
     promote = spec.promote == kinds.ALWAYS or (spec.promote == kinds.IF_BETTER and better)

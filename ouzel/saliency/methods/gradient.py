@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ouzel.saliency.method import Attribution, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows
 
-_INPUT = Want()
+_INPUT = GradientSpec()
 
 
 @dataclass(frozen=True)
 class Gradient(Method):
     name: ClassVar[str] = "gradient"
 
-    def wants(self) -> tuple[Want, ...]:
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
         return (_INPUT,)
 
     def attribute(self, rows: Rows) -> Attribution:

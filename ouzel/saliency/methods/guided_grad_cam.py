@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from ouzel.saliency.method import Attribution, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Rows
 from ouzel.saliency.methods.grad_cam import GradCam
 from ouzel.saliency.methods.guided import Guided
 
@@ -23,8 +23,8 @@ class GuidedGradCam(GradCam):
     def __post_init__(self) -> None:
         Guided(self.variant)  # checks it
 
-    def wants(self) -> tuple[Want, ...]:
-        return (*Guided(self.variant).wants(), *super().wants())
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
+        return (*Guided(self.variant).gradient_specs(), *super().gradient_specs())
 
     def attribute(self, rows: Rows) -> Attribution:
         guided = Guided(self.variant).attribute(rows)

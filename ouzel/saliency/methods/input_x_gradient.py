@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ouzel.saliency.method import Attribution, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows
 
-_INPUT = Want()
+_INPUT = GradientSpec()
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class InputXGradient(Method):
         "The input counts as the model takes it, normalised: a pixel of the mean colour counts as zero.",
     )
 
-    def wants(self) -> tuple[Want, ...]:
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
         return (_INPUT,)
 
     def attribute(self, rows: Rows) -> Attribution:

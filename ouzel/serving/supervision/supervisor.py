@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import OuzelError
-from ouzel.serving import job_worker, processes, server, state_folder
+from ouzel.serving import job_worker, launch, processes, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
 from ouzel.serving.supervision import health, journal
@@ -173,7 +173,7 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
         return health.worker(found["grpc"], timeout) if found else "it is not there"
 
     def start_torchserve(tell: Callable[[str], None]) -> None:
-        server.restart_torchserve(options, lambda one: tell(f"{one.model} {one.version}, {one.number} of {one.total}"))
+        launch.restart_torchserve(options, lambda one: tell(f"{one.model} {one.version}, {one.number} of {one.total}"))
 
     def start_worker(_tell: Callable[[str], None]) -> None:
         processes.stop(state, _CHECKPOINT, processes.WORKER)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
-import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
 from ouzel.worker.api.auth import unary
+from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.kinds.training_data import told
 from ouzel.worker.store.job import FINAL, Query, State
-from ouzel.worker.store.protocol import Callers
+from ouzel.worker.store.protocol import ClientStore
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 from ouzel_protos.v1.dataset_pb2_grpc import DatasetServiceServicer
 
 T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
 _THREADS = 16
 _MOST_ASKED = 10_000
 _PAGE, _LARGEST_PAGE = 50, 500
@@ -30,36 +28,38 @@ _LARGEST_MANIFEST = 128 * 2**20  # bytes
 _LIVE = frozenset(State) - FINAL - {State.UNSPECIFIED}
 
 
-class DatasetService(DatasetServiceServicer):
-    """patience: seconds that a stream may be silent."""
+class DatasetService(Service, DatasetServiceServicer):
+    """The service of data sets.
 
-    def __init__(self, datasets: Datasets, store: Callers, tokens: Tokens, *, patience: float = 30.0) -> None:
-        self._datasets, self._store, self._tokens, self._patience = datasets, store, tokens, patience
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="datasets")
-        self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them
+    Args:
+        datasets: Holds them.
+        store: Knows the jobs that need them.
+        tokens: Tell the owners of calls.
+        patience: Time that a stream may be silent, in seconds.
+    """
 
-    def release(self) -> None:
-        self._checks.shutdown(cancel_futures=True)
-        self._threads.shutdown(cancel_futures=True)
+    def __init__(self, datasets: Datasets, store: ClientStore, tokens: Tokens, *, patience: float = 30.0) -> None:
+        super().__init__(tokens, threads=_THREADS, name="datasets")
+        self._datasets, self._store, self._patience = datasets, store, patience
 
     @unary
     async def FindMissing(self, request: pb.FindMissingRequest, context: Context) -> pb.FindMissingResponse:
         if len(request.files) > _MOST_ASKED:
             raise InvalidArgument(f"files: {len(request.files)} are more than {_MOST_ASKED}", field="files")
-        missing = await self._run(self._datasets.missing, self._owner(context), request.files)
+        missing = await self.run(self._datasets.missing, self.owner(context), request.files)
         return pb.FindMissingResponse(sha256=missing)
 
     @unary
     async def UploadFiles(
         self, requests: AsyncIterator[pb.UploadFilesRequest], context: Context
     ) -> pb.UploadFilesResponse:
-        upload = await self._run(self._datasets.upload, self._owner(context))
+        upload = await self.run(self._datasets.upload, self.owner(context))
         try:
             async for request in self._patiently(requests):
                 if request.WhichOneof("part") == "file":
-                    await self._run(upload.begin, request.file)
+                    await self.run(upload.begin, request.file)
                 else:
-                    await self._run(upload.write, request.chunk)
+                    await self.run(upload.write, request.chunk)
             upload.check_complete()
             return pb.UploadFilesResponse(files=upload.files, bytes=upload.bytes)
         finally:
@@ -78,18 +78,18 @@ class DatasetService(DatasetServiceServicer):
             entries += request.entries
             if len(entries) > manifest.MOST_IMAGES:
                 raise InvalidArgument(f"entries: there are more than {manifest.MOST_IMAGES} images", field="entries")
-        return await self._run(self._datasets.create, self._owner(context), title, entries, expected)
+        return await self.run(self._datasets.create, self.owner(context), title, entries, expected)
 
     @unary
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.Dataset:
-        return await self._run(self._datasets.get, self._owner(context), request.id)
+        return await self.run(self._datasets.get, self.owner(context), request.id)
 
     @unary
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
         size = request.page_size or _PAGE
         if not 1 <= size <= _LARGEST_PAGE:
             raise InvalidArgument(f"page_size: {size} is not within 0..{_LARGEST_PAGE}", field="page_size")
-        found = await self._run(self._datasets.list, self._owner(context))
+        found = await self.run(self._datasets.list, self.owner(context))
         if request.page_token:  # the id of the last one that was told
             ids = [each.id for each in found]
             if request.page_token not in ids:
@@ -100,18 +100,17 @@ class DatasetService(DatasetServiceServicer):
 
     @unary
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Empty:
-        owner = self._owner(context)
-        await self._run(self._datasets.get, owner, request.id)
-        if (job := await self._run(self._needed_by, owner, request.id)) is not None:
+        owner = self.owner(context)
+        await self.run(self._datasets.get, owner, request.id)
+        if (job := await self.run(self._needed_by, owner, request.id)) is not None:
             raise FailedPrecondition(f"id: the job {job} needs this data set; cancel it first", field="id")
-        await self._run(self._datasets.delete, owner, request.id)
+        await self.run(self._datasets.delete, owner, request.id)
         return Empty()
 
     @unary
     async def CheckDataset(self, request: pb.CheckDatasetRequest, context: Context) -> pb.DatasetReport:
-        owner = self._owner(context)
-        report = self._datasets.report
-        return told(await asyncio.get_running_loop().run_in_executor(self._checks, report, owner, request.id))
+        owner = self.owner(context)
+        return told(await self.run_slow(self._datasets.report, owner, request.id))
 
     def _needed_by(self, owner: str, dataset: str) -> str | None:
         """A job that has not ended and is about the data set."""
@@ -136,11 +135,3 @@ class DatasetService(DatasetServiceServicer):
             except TimeoutError:
                 waited = f"nothing came for {self._patience:g} s"
                 raise DeadlineExceeded(f"{waited}; ask what is missing, and go on") from None
-
-    def _owner(self, context: Context) -> str:
-        owner = self._tokens.owner(context.invocation_metadata())
-        assert owner is not None  # the interceptor has seen to it
-        return owner
-
-    async def _run(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args))

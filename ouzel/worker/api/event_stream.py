@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from ouzel.worker.store.protocol import Callers
+from ouzel.worker.store.protocol import ClientStore
 from ouzel_protos.v1 import job_pb2 as pb
 
 _LOOK = 2.0  # s after which to read the store though there was no news
@@ -65,7 +65,7 @@ class Watches:
     Used in one event loop.
     """
 
-    def __init__(self, store: Callers) -> None:
+    def __init__(self, store: ClientStore) -> None:
         self._store = store
         self._jobs: dict[str, _Watched] = {}
         self.closing = False

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import InvalidArgument, NotFound, Unavailable
@@ -15,58 +13,59 @@ from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.api.auth import stream, unary
 from ouzel.worker.api.event_stream import Watches
+from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.store.job import FINAL, Job, Limits, State
-from ouzel.worker.store.protocol import Callers
+from ouzel.worker.store.protocol import ClientStore
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceServicer
 
-T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
 _THREADS = 16
 _LONGEST_WAIT = 60.0
 _READ = 500  # events at a time
 
 
-class JobService(JobServiceServicer):
-    """nudge: called when a runner may have something to do. kinds: package of the kinds of jobs."""
+class JobService(Service, JobServiceServicer):
+    """The service of jobs.
+
+    Args:
+        store: Holds the jobs.
+        artifacts: Holds what jobs leave behind.
+        catalogue: The models that jobs can be about.
+        tokens: Tell the owners of calls.
+        nudge: Called when a runner may have something to do.
+        limits: Of one owner.
+    """
 
     def __init__(
         self,
-        store: Callers,
+        store: ClientStore,
         artifacts: Artifacts,
         catalogue: Catalogue,
         tokens: Tokens,
         *,
         nudge: Callable[[], None],
         limits: Limits,
-        kinds: str,
     ) -> None:
-        self._store, self._artifacts, self._catalogue, self._tokens = store, artifacts, catalogue, tokens
-        self._nudge, self._limits, self._kinds = nudge, limits, kinds
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
-        self._checks = ThreadPoolExecutor(4, thread_name_prefix="checks")  # may take long: nothing else waits for them
+        super().__init__(tokens, threads=_THREADS, name="jobs")
+        self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
+        self._nudge, self._limits = nudge, limits
         self._watches = Watches(store)
 
     def close(self) -> None:
         """End those who watch and wait, so that they ask another worker, or later."""
         self._watches.close()
 
-    def release(self) -> None:
-        self._checks.shutdown(cancel_futures=True)
-        self._threads.shutdown(cancel_futures=True)
-
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
-        owner = self._owner(context)
+        owner = self.owner(context)
         seen = self._catalogue.seen_by(owner)
-        new = await self._run(requests.new_job, request, seen, self._kinds)
+        new = await self.run(requests.new_job, request, seen)
         if request.validate_only:
             job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
-            arguments = new.kind, new.spec, seen, self._kinds
-            report = await asyncio.get_running_loop().run_in_executor(self._checks, kinds.report_of, *arguments)
+            report = await self.run_slow(kinds.report_of, new.kind, new.spec, seen)
             if report is not None:
                 job.result.summary.update(report)
             return job
@@ -78,7 +77,7 @@ class JobService(JobServiceServicer):
 
     @unary
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        page = await self._run(self._store.list, self._owner(context), requests.query(request))
+        page = await self.run(self._store.list, self.owner(context), requests.query(request))
         return pb.ListJobsResponse(jobs=[job.message() for job in page.jobs], next_page_token=page.next_page_token)
 
     @stream
@@ -129,40 +128,40 @@ class JobService(JobServiceServicer):
 
     @unary
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.Job:
-        return await self._changed(self._store.cancel, self._owner(context), request.id)
+        return await self._changed(self._store.cancel, self.owner(context), request.id)
 
     @unary
     async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.Job:
-        return await self._changed(self._store.pause, self._owner(context), request.id)
+        return await self._changed(self._store.pause, self.owner(context), request.id)
 
     @unary
     async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.Job:
-        return await self._changed(self._store.resume, self._owner(context), request.id)
+        return await self._changed(self._store.resume, self.owner(context), request.id)
 
     @unary
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.Job:
-        return await self._changed(self._store.retry, self._owner(context), request.id, limits=self._limits)
+        return await self._changed(self._store.retry, self.owner(context), request.id, limits=self._limits)
 
     @unary
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> Empty:
-        await self._run(self._store.delete, self._owner(context), request.id)
+        await self.run(self._store.delete, self.owner(context), request.id)
         return Empty()
 
     @unary
     async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
-        found = await self._run(self._store.artifacts, self._owner(context), request.id)
+        found = await self.run(self._store.artifacts, self.owner(context), request.id)
         return pb.ListArtifactsResponse(artifacts=found)
 
     @stream
     async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[pb.ArtifactChunk]:
-        found = await self._run(self._store.artifact, self._owner(context), request.id, request.name)
+        found = await self.run(self._store.artifact, self.owner(context), request.id, request.name)
         if not 0 <= request.offset <= found.size:
             raise InvalidArgument(f"offset: {request.offset} is not within 0..{found.size}", field="offset")
         chunks = self._artifacts.read(found.sha256, request.offset)
         offset, first = request.offset, True
-        while (chunk := await self._run(next, chunks, b"")) or first:
+        while (chunk := await self.run(next, chunks, b"")) or first:
             yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=found if first else None)
             offset, first = offset + len(chunk), False
 
@@ -176,23 +175,15 @@ class JobService(JobServiceServicer):
             raise
         if sent >= job.last_sequence:
             return None if job.state in FINAL else []
-        return await self._run(self._store.events, job.owner, name, sent, _READ)
+        return await self.run(self._store.events, job.owner, name, sent, _READ)
 
     async def _get(self, context: Context, job: str) -> Job:
-        return await self._run(self._store.get, self._owner(context), job)
+        return await self.run(self._store.get, self.owner(context), job)
 
     async def _changed(self, method: Callable[..., Job], *args: Any, **more: Any) -> pb.Job:
-        job = await self._run(method, *args, **more)
+        job = await self.run(method, *args, **more)
         self._nudge()
         return job.message()
-
-    def _owner(self, context: Context) -> str:
-        owner = self._tokens.owner(context.invocation_metadata())
-        assert owner is not None  # the interceptor has seen to it
-        return owner
-
-    async def _run(self, function: Callable[..., T], *args: Any, **more: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **more))
 
 
 def _is_final(event: pb.JobEvent) -> bool:

@@ -5,14 +5,10 @@ Files and TorchServe are asked in threads, beside the event loop. torch stays ou
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
-import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import FailedPrecondition, InvalidArgument
@@ -20,45 +16,47 @@ from ouzel.model_files import ModelFile, ModelFiles, card
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server
 from ouzel.worker.api.auth import unary
+from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel_protos.v1 import model_pb2 as pb
 from ouzel_protos.v1.model_pb2_grpc import ModelServiceServicer
 
-T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
 _log = logging.getLogger(__name__)
 _THREADS = 8
 
 
-class ModelService(ModelServiceServicer):
-    """serving: where the TorchServe is found, see `publication.Server.found`; looked up anew for every call."""
+class ModelService(Service, ModelServiceServicer):
+    """The service of models.
+
+    Args:
+        catalogue: The models.
+        tokens: Tell the owners of calls.
+        serving: Where the TorchServe is found, see `publication.Server.found`. Every call looks again.
+    """
 
     def __init__(self, catalogue: Catalogue, tokens: Tokens, *, serving: Mapping[str, str] | None) -> None:
-        self._catalogue, self._tokens, self._serving = catalogue, tokens, serving
+        super().__init__(tokens, threads=_THREADS, name="models")
+        self._catalogue, self._serving = catalogue, serving
         self._files = ModelFiles(catalogue.folder)
         self._changing = threading.Lock()  # the store and TorchServe change together
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="models")
-
-    def release(self) -> None:
-        self._threads.shutdown()
 
     @unary
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        return await self._run(self._list, self._owner(context), request.name)
+        return await self.run(self._list, self.owner(context), request.name)
 
     @unary
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.ModelDetails:
-        return await self._run(self._get, self._owner(context), request.name, request.version)
+        return await self.run(self._get, self.owner(context), request.name, request.version)
 
     @unary
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: Context) -> Empty:
-        await self._run(self._delete, self._owner(context), request.name, request.version)
+        await self.run(self._delete, self.owner(context), request.name, request.version)
         return Empty()
 
     @unary
     async def PromoteModel(self, request: pb.PromoteModelRequest, context: Context) -> pb.Model:
-        return await self._run(self._promote, self._owner(context), request.name, request.version)
+        return await self.run(self._promote, self.owner(context), request.name, request.version)
 
     def _list(self, owner: str, name: str) -> pb.ListModelsResponse:
         files = self._files.of(name) if name else self._files.all()
@@ -79,14 +77,11 @@ class ModelService(ModelServiceServicer):
     def _delete(self, owner: str, name: str, version: str) -> None:
         with self._changing:
             file = self._changeable(owner, name, version)
-            default = self._files.default(file.name)
-            if file.version == default and len(self._files.of(file.name)) > 1:
+            if file.version == self._files.default(file.name) and len(self._files.of(file.name)) > 1:
                 raise FailedPrecondition(
                     f"version: {version} is the default of {name!r}; promote another one first", field="version"
                 )
-            if (server := self._server()) is not None:
-                _withdrawn(server, file, default)
-            self._files.withdraw(file.name, file.version, unless_default=True)
+            publication.withdraw_served(self._server(), self._files, file, unless_default=True)
 
     def _promote(self, owner: str, name: str, version: str) -> pb.Model:
         with self._changing:
@@ -122,23 +117,6 @@ class ModelService(ModelServiceServicer):
 
     def _server(self) -> Server | None:
         return Server.found(self._serving)
-
-    def _owner(self, context: Context) -> str:
-        owner = self._tokens.owner(context.invocation_metadata())
-        assert owner is not None  # the interceptor has seen to it
-        return owner
-
-    async def _run(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args))
-
-
-def _withdrawn(server: Server, file: ModelFile, default: str) -> None:
-    """Serve the version no more."""
-    served = {str(found["modelVersion"]) for found in publication.versions(server, file.name)}
-    if file.version != default and default in served and publication.default_of(server, file.name) == file.version:
-        publication.set_default(server, file.name, default)  # TorchServe keeps its default as long as there are others
-    if file.version in served:
-        publication.unregister(server, file.name, file.version)
 
 
 def _message(file: ModelFile, is_default: bool, served: bool) -> pb.Model:

@@ -18,10 +18,10 @@ _PRIORITIES = (-100, 100)
 _TIMEOUTS = (1.0, 30 * 86_400.0)  # seconds
 
 
-def new_job(request: pb.CreateJobRequest, catalogue: Catalogue, package: str) -> NewJob:
+def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
     """Raises OuzelError for what can never work. May take seconds where a model is new."""
     kind = request.spec.WhichOneof("kind") or ""
-    found = kinds.find(kind, package)
+    found = kinds.find(kind)
     size = request.spec.ByteSize()
     if size > _LARGEST_SPEC:
         raise InvalidArgument(f"spec: {size} bytes are more than {_LARGEST_SPEC}", field="spec")
@@ -36,7 +36,8 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue, package: str) ->
     _check_labels(request.labels)
     timeout = _timeout(request)
     found.validate(getattr(request.spec, kind), catalogue)
-    return NewJob(request.spec, request.request_id, request.priority, dict(request.labels), timeout)
+    spec = kinds.pinned(kind, request.spec, catalogue)
+    return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=request.spec)
 
 
 def query(request: pb.ListJobsRequest) -> Query:

@@ -17,39 +17,24 @@ import ouzel
 from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.worker import isolated
 from ouzel.worker.datasets.store import Datasets
-from ouzel.worker.processes import isolated
 
 _log = logging.getLogger(__name__)
-_FORM = 2  # of what is remembered
+_FORM = 3  # of what is remembered
 _SECONDS = 300  # a model must load in this time
 
 
 @dataclass(frozen=True)
-class Range:
-    """What a parameter of a recipe may be."""
-
-    whole: bool
-    least: float
-    most: float
-    flag: bool = False  # true or false, and no number
-
-    def check(self, field: str, value: object) -> None:
-        """Raises InvalidArgument that names the field, the value and what it may be."""
-        if self.flag:
-            if not isinstance(value, bool):
-                raise InvalidArgument(f"{field}: {value!r:.80} is neither true nor false", field=field)
-            return
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
-            raise InvalidArgument(f"{field}: {value!r:.80} is no {'whole ' * self.whole}number", field=field)
-        if not self.least <= value <= self.most:  # not so for NaN
-            raise InvalidArgument(f"{field}: {value} is not within {self.least:g}..{self.most:g}", field=field)
-
-
-@dataclass(frozen=True)
 class Model:
-    """input: (C, H, W). layers: the shape of what each puts out for one image. recipes: parameters by recipe.
-    steps: of each recipe, unless told otherwise. tuning: parameters of the recipes of fine-tuning.
+    """What the service knows of a model.
+
+    Attributes:
+        name: As its archive says.
+        digest: Of its weights, "sha256:...".
+        input: Shape of one image, (C, H, W).
+        labels: Of its classes.
+        layers: For each layer with one output, the shape of what it puts out for one image.
     """
 
     name: str
@@ -57,9 +42,6 @@ class Model:
     input: tuple[int, ...]
     labels: tuple[str, ...]
     layers: Mapping[str, tuple[int, ...]]
-    recipes: Mapping[str, Mapping[str, Range]]
-    steps: Mapping[str, int]
-    tuning: Mapping[str, Mapping[str, Range]]
 
 
 @dataclass(frozen=True)
@@ -176,21 +158,8 @@ def _described(path: Path) -> dict[str, Any]:
 def _model(content: Mapping[str, Any], field: str) -> Model:
     if "error" in content:
         raise FailedPrecondition(f"{field}: {content['error']}", field=field)
-    recipes, tuning = (
-        {name: {key: Range(**value) for key, value in parameters.items()} for name, parameters in content[kind].items()}
-        for kind in ("recipes", "tuning")
-    )
     layers = {name: _shape(shape) for name, shape in content["layers"].items()}
-    return Model(
-        content["name"],
-        content["digest"],
-        _shape(content["input"]),
-        tuple(content["labels"]),
-        layers,
-        recipes,
-        content["steps"],
-        tuning,
-    )
+    return Model(content["name"], content["digest"], _shape(content["input"]), tuple(content["labels"]), layers)
 
 
 def _shape(values: Sequence[int]) -> tuple[int, ...]:

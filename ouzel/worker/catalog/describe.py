@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from ouzel.worker.processes.parent_watch import end_with_parent
+from ouzel.worker.parent_watch import end_with_parent
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -19,43 +18,15 @@ def describe(path: Path) -> dict[str, Any]:
     import torch
 
     from ouzel import models
-    from ouzel.finetune.recipes import LIMITS as LIMITS_OF_TUNING
-    from ouzel.finetune.recipes import PARAMETERS
-    from ouzel.maximize import RECIPES
-    from ouzel.maximize.recipes import LIMITS
 
     model = models.load(path)
     seen = models.layers(model.network, torch.zeros(1, *model.input_shape))
-    recipes = {
-        name: {
-            field.name: {"whole": field.name == "steps", "least": LIMITS[field.name][0], "most": LIMITS[field.name][1]}
-            for field in dataclasses.fields(recipe)
-            if field.name in LIMITS
-        }
-        for name, recipe in RECIPES.items()
-    }
-    tuning = {
-        name: {key: _range(LIMITS_OF_TUNING[key]) for key in parameters} for name, parameters in PARAMETERS.items()
-    }
-    steps = {name: recipe().steps for name, recipe in RECIPES.items()}
     return {
         "name": model.name,
         "digest": model.digest,
         "input": list(model.input_shape),
         "labels": list(model.labels),
         "layers": {layer.name: list(layer.shape) for layer in seen if layer.shape},
-        "recipes": recipes,
-        "steps": steps,
-        "tuning": tuning,
-    }
-
-
-def _range(allowed: Any) -> dict[str, Any]:
-    return {
-        "whole": allowed.kind is int,
-        "least": allowed.least,
-        "most": allowed.most,
-        "flag": allowed.kind is bool,
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ouzel.errors import DataLoss, InvalidArgument, NotFound
-from ouzel.worker.processes.parent_watch import end_with_parent
+from ouzel.worker.parent_watch import end_with_parent
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 

@@ -21,9 +21,9 @@ from google.protobuf.message import DecodeError
 
 from ouzel.durable_files import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from ouzel.worker import isolated
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.uploads import Upload, checked
-from ouzel.worker.processes import isolated
 from ouzel.worker.store.job import timestamp
 from ouzel_protos import manifest
 from ouzel_protos.text import is_line

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.store.job import Lease
-from ouzel.worker.store.protocol import LeaseLost, Workers
+from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -39,71 +39,74 @@ class File:
 
 
 @dataclass(frozen=True)
-class Done:
+class JobOutput:
     """What a job leaves behind. summary: figures by name, of JSON's types."""
 
     files: Sequence[File]
     summary: Mapping[str, Any]
 
 
-class Stopped(Exception):
+class JobInterrupted(Exception):
     """Raised by a kind when it has stopped because `stop_wanted`, after its checkpoint."""
 
 
-class Work:
-    """job, owner: ids. attempt: from 1 on. models: folder of the model store. cache: a folder for what later jobs may
-    find useful. uploads: the data sets of callers. datasets: folders that callers may name. checkpoint: what an earlier
-    attempt has saved, None at the first. batch_scale: 1, less after running out of memory: work on so much at a time.
+class JobContext:
+    """What a kind may ask and tell while its job runs.
+
+    Args:
+        store: The job store.
+        lease: The right to work on the job.
+        environment: What all jobs are told.
+        owner: Owner of the job.
+        checkpoint: What an earlier attempt has saved, None at the first.
+        batch_scale: 1, and less after the job ran out of memory: the share of a usual batch that is computed at a time.
+        stop: Set when the job is to stop.
+
+    Attributes:
+        job: Id of the job.
+        attempt: Number of the attempt, from 1 on.
+        uploads: The data sets of callers.
     """
 
     def __init__(
         self,
-        store: Workers,
+        store: WorkerStore,
         lease: Lease,
-        artifacts: Artifacts,
+        environment: JobEnvironment,
         *,
-        models: Path,
-        datasets: Mapping[str, Path],
-        checkpoint: bytes | None,
-        batch_scale: float,
-        checkpoint_seconds: float,
         stop: threading.Event,
-        serving: Mapping[str, str] | None = None,
         owner: str = "",
-        uploads: Path | None = None,
-        cache: Path | None = None,
+        checkpoint: bytes | None = None,
+        batch_scale: float = 1.0,
     ) -> None:
-        self.models, self.datasets, self.batch_scale = models, datasets, batch_scale
-        self.checkpoint = checkpoint
-        self._store, self._lease, self._artifacts = store, lease, artifacts
-        self._stop, self._serving = stop, serving
-        self.job, self.attempt, self.owner = lease.job, lease.attempt, owner
-        self.uploads = Datasets(uploads or Path())
-        self.cache = cache or models / ".cache"
-        self._checkpoint_seconds = checkpoint_seconds
+        self.environment, self.owner, self.checkpoint, self.batch_scale = environment, owner, checkpoint, batch_scale
+        self.job, self.attempt = lease.job, lease.attempt
+        self.uploads = Datasets(environment.uploads)
+        self._store, self._lease, self._stop = store, lease, stop
+        self._artifacts = Artifacts(environment.artifacts)
         self._saved = time.monotonic()
         # Their own bytes for every job: so none shares the file of another's checkpoint, and it can go.
         self._mark = f"{lease.job}\n".encode()
         self._last = "" if checkpoint is None else hashlib.sha256(self._mark + checkpoint).hexdigest()
         self._progress_told = self._preview_shown = float("-inf")
 
-    def still_mine(self) -> None:
+    def check_lease(self) -> None:
         """Raises LeaseLost if others have the job by now: for the moment before something that others see."""
-        self._store.leased(self._lease)
+        self._store.require_lease(self._lease)
 
     @property
     def serving(self) -> Server | None:
         """The TorchServe that tuned models are published in, if there is one at this moment."""
         from ouzel.torchserve import publication  # most jobs never need it, and all wait for what is imported
 
-        return publication.Server.found(self._serving)
+        return publication.Server.found(self.environment.serving)
 
     @property
     def serving_expected(self) -> bool:
         """Whether there is meant to be one, be it down at this moment."""
         from ouzel.torchserve import publication
 
-        return publication.expected(self._serving)
+        return publication.expected(self.environment.serving)
 
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
         """step: 0, 1, ... of `steps`, 0 while unknown. Told at most four times a second, but the last always."""
@@ -117,7 +120,7 @@ class Work:
         self._store.emit(self._lease, events)
 
     @contextmanager
-    def busy(self, phase: str) -> Iterator[None]:
+    def keepalive(self, phase: str) -> Iterator[None]:
         """For what takes long, says nothing, and bounds its time itself: the watchdog hears of it from here."""
         over = threading.Event()
 
@@ -126,7 +129,7 @@ class Work:
                 with suppress(LeaseLost, OuzelError):  # whoever works on finds out
                     self.progress(0, phase=phase)
 
-        thread = threading.Thread(target=tell, name="busy", daemon=True)
+        thread = threading.Thread(target=tell, name="keepalive", daemon=True)
         thread.start()
         try:
             yield
@@ -155,7 +158,7 @@ class Work:
 
     def save_wanted(self) -> bool:
         """Whether it is time for another checkpoint."""
-        return time.monotonic() - self._saved >= self._checkpoint_seconds
+        return time.monotonic() - self._saved >= self.environment.checkpoint_seconds
 
     def save(self, checkpoint: bytes) -> None:
         """Make it durable: the next attempt gets it as `checkpoint`. The one before goes: many fill disks."""
@@ -171,5 +174,5 @@ class Work:
         return self._stop.wait(seconds)
 
     def stop_wanted(self) -> bool:
-        """Whether to save and raise Stopped: cancelled, paused, or the worker is going down."""
+        """Whether to save and raise JobInterrupted: cancelled, paused, or the worker is going down."""
         return self._stop.is_set()

@@ -14,19 +14,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ouzel.checks import did_you_mean
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
-from ouzel.worker.catalog.catalog import Catalogue, Model
+from ouzel.errors import InvalidArgument, NotFound
+from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import lineage as lineages
-from ouzel.worker.kinds import parameters, training_data
-from ouzel.worker.kinds.context import Done, File, Stopped, Work
+from ouzel.worker.kinds import parameters, pinned_model, training_data
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Comparison, Event, Recipe, Report, Tuned
     from ouzel.models import Model as LoadedModel
 
-_DEFAULT = "lp_ft"
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
@@ -37,8 +36,8 @@ _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     base = catalogue.model(spec.base, "base")
-    _check_base(spec, base.digest)
-    _check_recipe(spec, base)
+    pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
+    _parameters(spec)
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
@@ -59,7 +58,7 @@ def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
     return training_data.report(spec.dataset, catalogue)
 
 
-def run(spec: pb.FinetuneSpec, work: Work) -> Done:
+def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     import torch
 
     from ouzel import models
@@ -69,17 +68,17 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import checkpoint
 
-    work.progress(0, phase="loading")
-    store = ModelStore(work.models)
+    context.progress(0, phase="loading")
+    store = ModelStore(context.environment.models)
     file = store.file(spec.base)
-    if not file.seen_by(work.owner):  # the name may be somebody else's by now
+    if not file.seen_by(context.owner):  # the name may be somebody else's by now
         raise NotFound(f"base: no model {spec.base!r:.80}", field="base")
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
-    _check_base(spec, base.digest)
-    work.progress(0, phase="checking the images")
-    examples = training_data.examples(spec.dataset, work)
-    trim(work.cache, _CACHE_BYTES)
-    told = _Told(work)
+    pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
+    context.progress(0, phase="checking the images")
+    examples = training_data.examples(spec.dataset, context)
+    trim(context.environment.cache, _CACHE_BYTES)
+    told = _Told(context)
     try:
         tuned = finetune(
             base,
@@ -88,26 +87,26 @@ def run(spec: pb.FinetuneSpec, work: Work) -> Done:
             seed=spec.seed,
             image_size=spec.image_size,
             max_training_seconds=spec.max_training_seconds,
-            cache=work.cache,
+            cache=context.environment.cache,
             on_event=told,
-            resume=None if work.checkpoint is None else checkpoint.read(work.checkpoint),
-            batch_scale=work.batch_scale,
+            resume=None if context.checkpoint is None else checkpoint.read(context.checkpoint),
+            batch_scale=context.batch_scale,
         )
     except Diverged:
         told.keep_best()
         raise
-    served = _served(spec, work, tuned)
-    work.progress(0, phase="reporting")
+    served = _served(spec, context, tuned)
+    context.progress(0, phase="reporting")
     found = reports.make_report(base, tuned, served)
     for note in tuned.notes:
-        work.log(note, pb.Log.WARNING)
-    lineage = lineages.lineage(spec, work, base, tuned)
-    if work.stop_wanted():
-        raise Stopped
-    published = _publish(spec, work, base, found, lineage)
+        context.log(note, pb.Log.WARNING)
+    lineage = lineages.lineage(spec, context, base, tuned)
+    if context.stop_wanted():
+        raise JobInterrupted
+    published = _publish(spec, context, base, found, lineage)
     written = reports.files(found, f"{published['model']}@{published['version']}", lineage)
     files = [File(name, media_type, content) for name, (media_type, content) in written.items()]
-    return Done(files, {**_short(reports.summary(found)), **published})
+    return JobOutput(files, {**_short(reports.summary(found)), **published})
 
 
 def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,32 +116,32 @@ def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Told:
-    """Hands the library's events on, saves, and raises Stopped when that is wanted."""
+    """Hands the library's events on, saves, and raises JobInterrupted when that is wanted."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, context: JobContext) -> None:
+        self._work = context
         self._state: Callable[[], dict[str, Any]] | None = None
         self._saving = 0.0  # seconds that the last checkpoint took
         self._saved = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        work = self._work
-        work.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
+        context = self._work
+        context.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
         if event.phase == "validating":  # to stop here would lose an epoch
             return
-        stop = work.stop_wanted()
+        stop = context.stop_wanted()
         self._state = event.state or self._state
-        due = work.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
+        due = context.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
         # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
         # is no news: were it saved again, a job could fail behind it for ever.
-        due |= event.step == event.steps and not (event.phase == "head" and work.checkpoint)
+        due |= event.step == event.steps and not (event.phase == "head" and context.checkpoint)
         if event.state is not None and (stop or due):
             begun = time.monotonic()
             self.keep_best()
             self._saved = time.monotonic()
             self._saving = self._saved - begun
         if stop:
-            raise Stopped
+            raise JobInterrupted
 
     def keep_best(self) -> None:
         """Save where the training stands, and its best so far."""
@@ -156,55 +155,32 @@ _PHASES = {"features": "computing features", "head": "head", "training": "traini
 
 
 def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
+    """The recipe of a spec. Raises InvalidArgument."""
     from ouzel.finetune import make_recipe
-    from ouzel.finetune.recipes import LIMITS
 
-    whole = [name for name, limit in LIMITS.items() if limit.kind is int]
-    return make_recipe(spec.recipe or _DEFAULT, parameters.plain(spec.parameters, whole, flags=True))
+    return make_recipe(spec.recipe or FINETUNE_DEFAULT, _parameters(spec))
 
 
-def _check_base(spec: pb.FinetuneSpec, digest: str) -> None:
-    """Other weights would make another model, which looks like the one that was to be made again."""
-    if spec.base_digest not in ("", digest):
-        raise FailedPrecondition(
-            f"base_digest: {spec.base!r:.80} has the weights {digest}, not {spec.base_digest:.80}", field="base_digest"
-        )
-
-
-def _check_recipe(spec: pb.FinetuneSpec, base: Model) -> None:
-    name = spec.recipe or _DEFAULT
-    if name not in base.tuning:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(base.tuning)}{did_you_mean(name, base.tuning)}",
-            field="recipe",
-        )
-    allowed = base.tuning[name]
-    whole = [key for key, limit in allowed.items() if limit.whole]
-    values = parameters.plain(spec.parameters, whole, flags=True)
-    for key, value in values.items():
-        if key not in allowed:
-            raise InvalidArgument(
-                f"parameters.{key:.80}: {name} knows only {', '.join(allowed)}", field=f"parameters.{key}"
-            )
-        allowed[key].check(f"parameters.{key}", value)
+def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
+    return parameters.checked(spec.recipe or FINETUNE_DEFAULT, spec.parameters, FINETUNE)
 
 
 def _publish(
-    spec: pb.FinetuneSpec, work: Work, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
+    spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing
 
-    store, tuned = ModelStore(work.models), found.tuned
-    promote = _promoted(spec, work, found)
+    store, tuned = ModelStore(context.environment.models), found.tuned
+    promote = _promoted(spec, context, found)
     card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
     state = tuned.network.state_dict()
-    work.progress(0, phase="publishing")
-    work.still_mine()
-    entry = store.publish(spec.name, lambda version: (card, state), work.job)
-    served = publishing.serve(work, store, entry, base=f"{base.name}@{base.version}", promote=promote)
+    context.progress(0, phase="publishing")
+    context.check_lease()
+    entry = store.publish(spec.name, lambda version: (card, state), context.job)
+    served = publishing.serve(context, store, entry, base=f"{base.name}@{base.version}", promote=promote)
     return {
         "model": entry.name,
         "version": entry.version,
@@ -214,7 +190,7 @@ def _publish(
     }
 
 
-def _promoted(spec: pb.FinetuneSpec, work: Work, found: Report) -> bool:
+def _promoted(spec: pb.FinetuneSpec, context: JobContext, found: Report) -> bool:
     """Whether the new version is to be the default."""
     kinds = pb.FinetuneSpec
     if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
@@ -222,17 +198,17 @@ def _promoted(spec: pb.FinetuneSpec, work: Work, found: Report) -> bool:
     if spec.promote == kinds.ALWAYS or found.served is None:  # None: the first of its name
         return True
     if found.served.accuracy is None:
-        work.log(f"not promoted: {found.served.name} is the default, and {found.served.problem}", pb.Log.WARNING)
+        context.log(f"not promoted: {found.served.name} is the default, and {found.served.problem}", pb.Log.WARNING)
         return False
     better = found.tuned.test.accuracy > found.served.accuracy
-    work.log(
+    context.log(
         f"{'promoted' if better else 'not promoted'}: {100 * found.tuned.test.accuracy:.2f} % of the held-out images "
         f"are right, of the present default {100 * found.served.accuracy:.2f} %"
     )
     return better
 
 
-def _served(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> Comparison | None:
+def _served(spec: pb.FinetuneSpec, context: JobContext, tuned: Tuned) -> Comparison | None:
     """The new network beside the present default of its name; None if there is none but of this very job."""
     import torch
 
@@ -241,10 +217,10 @@ def _served(spec: pb.FinetuneSpec, work: Work, tuned: Tuned) -> Comparison | Non
     from ouzel.models.store import ModelStore
 
     try:
-        present = ModelStore(work.models).file(spec.name)
+        present = ModelStore(context.environment.models).file(spec.name)
     except NotFound:
         return None
-    if present.lineage is not None and present.lineage.get("job") == work.job:
+    if present.lineage is not None and present.lineage.get("job") == context.job:
         return None  # by an attempt before this one
     model = models.load(present.path, "cuda" if torch.cuda.is_available() else "cpu")
-    return compare(model, tuned, lambda done, of: work.progress(done, of, phase="comparing"))
+    return compare(model, tuned, lambda done, of: context.progress(done, of, phase="comparing"))

@@ -15,24 +15,26 @@ from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 
+from ouzel_protos.parameters import PROMOTIONS, names_of
+from ouzel_protos.recipes import FINETUNE
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Split, Tuned
     from ouzel.models import Model
-    from ouzel.worker.kinds.context import Work
+    from ouzel.worker.kinds.context import JobContext
 
 _LIBRARIES = ("ouzel", "torch", "torchvision", "timm", "numpy", "pillow")
 _LARGEST_CLASSES = 4096  # bytes as JSON: lists of models carry their lineages
 _EXACT = 2**53  # beyond it a number of JSON is no more exact in most languages, and goes as text
 
 
-def lineage(spec: pb.FinetuneSpec, work: Work, base: Model, tuned: Tuned) -> dict[str, Any]:
+def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned) -> dict[str, Any]:
     """Of JSON's types. classes: absent where they are too many; the model's labels have them in any case."""
     test, recipe = tuned.test, tuned.recipe
     found: dict[str, Any] = {
-        "job": work.job,
-        "owner": work.owner,
+        "job": context.job,
+        "owner": context.owner,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "base": base.name,
         "base_version": base.version,
@@ -45,7 +47,7 @@ def lineage(spec: pb.FinetuneSpec, work: Work, base: Model, tuned: Tuned) -> dic
         "image_size": spec.image_size,
         "input_size": list(tuned.preprocessing.input_size),
         "max_training_seconds": spec.max_training_seconds,
-        "promote": pb.FinetuneSpec.Promotion.Name(spec.promote).removeprefix("PROMOTION_").lower(),
+        "promote": names_of(PROMOTIONS)[spec.promote],
         "classes": list(tuned.labels),
         "training": {
             "chosen": tuned.chosen,
@@ -62,21 +64,17 @@ def lineage(spec: pb.FinetuneSpec, work: Work, base: Model, tuned: Tuned) -> dic
             "test_images": test.images,
         },
         "device": _device(base),
-        "batch_scale": work.batch_scale,
-        "attempt": work.attempt,
+        "batch_scale": context.batch_scale,
+        "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
-    if found["promote"] == "unspecified":
-        found["promote"] = "never"
     if len(json.dumps(found["classes"])) > _LARGEST_CLASSES:
         del found["classes"]
     return found | ({"notes": list(tuned.notes)} if tuned.notes else {})
 
 
 def _parameters(tuned: Tuned) -> dict[str, Any]:
-    from ouzel.finetune.recipes import PARAMETERS
-
-    return {name: getattr(tuned.recipe, name) for name in PARAMETERS[tuned.recipe.name]}
+    return {name: getattr(tuned.recipe, name) for name in FINETUNE[tuned.recipe.name]}
 
 
 def _split(split: Split) -> Mapping[str, Any]:

@@ -13,22 +13,20 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
-from ouzel.worker.catalog.catalog import Catalogue, Model
-from ouzel.worker.kinds import parameters, targets
-from ouzel.worker.kinds.context import Done, File, Stopped, Work
+from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.kinds import parameters, pinned_model, targets
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ouzel.maximize import Result, Step
-    from ouzel.maximize.gallery import Tile
+    from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model as LoadedModel
 
-_DEFAULT = "fourier"
-_WHOLE = ("steps",)  # of the parameters; the others are real numbers
 _MOST_IMAGES = 4096
 _EDGE = (8, 4096)
 _SHOWN = 4  # previews at a time
@@ -37,8 +35,9 @@ _PREVIEW_EDGE = 112  # pixels
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
+    pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
-    steps = _check_recipe(spec, model)
+    steps = int(_parameters(spec).get("steps", MAXIMIZE_STEPS))
     images = _images_per_target(spec) * len(spec.targets)
     height, width = _size(spec) or model.input[1:]
     if not 0 <= spec.seed < 2**63:
@@ -53,29 +52,30 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
         )
 
 
-def run(spec: pb.MaximizeSpec, work: Work) -> Done:
-    import torch
+def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
+    """Notes which weights the model has, so that the job runs with these or fails."""
+    spec.model_digest = catalogue.model(spec.model).digest
 
-    from ouzel import models
+
+def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     from ouzel.maximize import maximize
-    from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import checkpoint
 
-    work.progress(0, phase="loading")
-    model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
-    resumed = None if work.checkpoint is None else checkpoint.read(work.checkpoint)
+    context.progress(0, phase="loading")
+    model = pinned_model.load(context, spec.model, spec.model_digest)
+    resumed = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
     stopped = False
 
     def on_step(step: Step) -> bool:
         nonlocal stopped
         mean = sum(step.activations) / len(step.activations)
-        work.progress(step.step, step.steps, "maximizing", {"mean activation": mean})
+        context.progress(step.step, step.steps, "maximizing", {"mean activation": mean})
         last = step.step == step.steps
-        if work.preview_wanted() and not last:
-            work.preview(step.step, _previews(step, spec))
-        stopped = work.stop_wanted() and not last
-        if stopped or (work.save_wanted() and not last):
-            work.save(checkpoint.dump(step.state()))
+        if context.preview_wanted() and not last:
+            context.preview(step.step, _previews(step, spec))
+        stopped = context.stop_wanted() and not last
+        if stopped or (context.save_wanted() and not last):
+            context.save(checkpoint.dump(step.state()))
         return stopped
 
     result = maximize(
@@ -87,12 +87,12 @@ def run(spec: pb.MaximizeSpec, work: Work) -> Done:
         seed=spec.seed,
         on_step=on_step,
         resume=resumed,
-        pass_scale=work.batch_scale,
+        pass_scale=context.batch_scale,
         data=_yardstick(spec, model),
     )
     if stopped:
-        raise Stopped
-    return _done(result, model, work)
+        raise JobInterrupted
+    return _done(result, model, context)
 
 
 def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Tensor]] | None:
@@ -107,32 +107,14 @@ def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Ten
     return [(one.name, (one.x * std + mean).clamp(0, 1)) for one in shipped(model.preprocessing)]
 
 
-def _check_recipe(spec: pb.MaximizeSpec, model: Model) -> int:
-    """Returns the steps."""
-    name = spec.recipe or _DEFAULT
-    if name not in model.recipes:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(model.recipes)}{did_you_mean(name, model.recipes)}",
-            field="recipe",
-        )
-    allowed = model.recipes[name]
-    values = _parameters(spec)
-    for key, value in values.items():
-        field = f"parameters.{key}"
-        if key not in allowed:
-            raise InvalidArgument(f"{field:.100}: {name} knows only {', '.join(allowed)}", field=field)
-        allowed[key].check(field, value)
-    return int(values.get("steps", model.steps[name]))
-
-
-def _parameters(spec: pb.MaximizeSpec) -> Mapping[str, Any]:
-    return parameters.plain(spec.parameters, _WHOLE)
+def _parameters(spec: pb.MaximizeSpec) -> dict[str, Any]:
+    return parameters.checked(spec.recipe or MAXIMIZE_DEFAULT, spec.parameters, MAXIMIZE)
 
 
 def _recipe(spec: pb.MaximizeSpec) -> Any:
     from ouzel.maximize import make_recipe
 
-    return make_recipe(spec.recipe or _DEFAULT, _parameters(spec))
+    return make_recipe(spec.recipe or MAXIMIZE_DEFAULT, _parameters(spec))
 
 
 def _images_per_target(spec: pb.MaximizeSpec) -> int:
@@ -152,7 +134,7 @@ def _size(spec: pb.MaximizeSpec) -> tuple[int, int] | None:
 
 
 def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     shown = []
     images = step.images()[:_SHOWN].float().cpu()
@@ -164,10 +146,11 @@ def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
     return shown
 
 
-def _done(result: Result, model: LoadedModel, work: Work) -> Done:
+def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
     import numpy as np
 
-    from ouzel.maximize import gallery, judge, report
+    from ouzel.maximize import judge, report
+    from ouzel.maximize.report import gallery
 
     verdicts = judge(model, result.found)
     tiles = gallery.tiles_of(result.found, verdicts)
@@ -178,7 +161,7 @@ def _done(result: Result, model: LoadedModel, work: Work) -> Done:
     origin = {"model": model.name, "digest": model.digest}
     described = {**origin, **report.of_result(result, [file.name for file in files], verdicts)}
     for line in described["warnings"]:
-        work.log(line, pb.Log.WARNING)
+        context.log(line, pb.Log.WARNING)
     tensors = io.BytesIO()
     np.savez_compressed(
         tensors,
@@ -197,11 +180,11 @@ def _done(result: Result, model: LoadedModel, work: Work) -> Done:
         "steps": result.steps,
         "digest": model.digest,
     }
-    return Done(files, summary)
+    return JobOutput(files, summary)
 
 
 def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[str, Any]) -> str:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     return gallery.page(
         tiles,

@@ -1,7 +1,7 @@
-"""The last step of a fine-tune: its model goes into the store and into the model server, and nothing else is claimed.
+"""The last step of a fine-tune: its model goes into the model server, and nothing else is claimed.
 
-A model server that is down is waited for. A model that could not be tried stays in the store, and the job says so: it
-fails as one whose infrastructure failed, and is tried again.
+A model server that is down is waited for. If it stays down, the model stays in the store untried, and the job fails as
+one whose infrastructure failed, which is tried again.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ouzel.errors import OuzelError
-from ouzel.worker.kinds.context import Stopped, Work
+from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -20,25 +19,40 @@ PATIENCE = 600.0  # s for a model server that is down; then the attempt fails, a
 _PAUSE = 1.0  # s between two looks
 
 
-def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bool) -> bool:
-    """Serve a version of the store, and make it the default if asked to; returns whether it is served.
+def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, promote: bool) -> bool:
+    """Publishes a version of the store, and waits for a model server that is down.
 
-    False only where no model server is meant to be. base: "name@version", whose settings are taken over. Raises
-    Stopped, LeaseLost, and PublicationFailed: with the version withdrawn if it was tried and failed, kept in the store
-    if the server did not answer for `PATIENCE` seconds.
+    Args:
+        context: The job.
+        store: The model store.
+        entry: The version.
+        base: "NAME@VERSION" of the model whose settings are taken over.
+        promote: Whether the version becomes the default.
+
+    Returns:
+        Whether the version is served: False only where there is meant to be no model server.
+
+    Raises:
+        JobInterrupted: The job is to stop.
+        LeaseLost: The job belongs to another worker by now.
+        PublicationFailed: The version was tried, failed, and is withdrawn; or the server did not answer for `PATIENCE`
+            seconds, and the version is kept in the store.
     """
     from ouzel.torchserve import publication
 
-    if not work.serving_expected and work.serving is None:
-        work.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
-        if promote:
-            store.promote(entry.name, entry.version)
+    if not context.serving_expected and context.serving is None:
+        context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
+        publication.publish_model(None, store, entry.name, entry.version, promote=promote)
         return False
     deadline, waiting = time.monotonic() + PATIENCE, False
     while True:
-        work.still_mine()
+        context.check_lease()
         try:
-            _try(work, store, entry, base, promote)
+            if (server := context.serving) is None:
+                raise publication.ServerUnreachable("the model server is down")
+            publication.publish_model(
+                server, store, entry.name, entry.version, base=base, promote=promote, withdraw_failed=True
+            )
             return True
         except publication.ServerUnreachable as error:
             if time.monotonic() >= deadline:
@@ -47,23 +61,7 @@ def serve(work: Work, store: ModelStore, entry: Entry, *, base: str, promote: bo
                 ) from error
             if not waiting:
                 waiting = True
-                work.log(f"waiting up to {PATIENCE:g} s for the model server: {error}", pb.Log.WARNING)
-        with work.busy("waiting for the model server"):
-            if work.stop_within(_PAUSE):
-                raise Stopped
-
-
-def _try(work: Work, store: ModelStore, entry: Entry, base: str, promote: bool) -> None:
-    from ouzel.torchserve import publication
-
-    server = work.serving
-    if server is None:
-        raise publication.ServerUnreachable("the model server is down")
-    try:
-        publication.publish_served(server, store, entry.name, entry.version, base=base, promote=promote)
-    except publication.ServerUnreachable:
-        raise
-    except OuzelError:
-        if not publication.versions(server, entry.name, entry.version):  # else it is the default since before
-            store.withdraw(entry.name, entry.version)
-        raise
+                context.log(f"waiting up to {PATIENCE:g} s for the model server: {error}", pb.Log.WARNING)
+        with context.keepalive("waiting for the model server"):
+            if context.stop_within(_PAUSE):
+                raise JobInterrupted

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import targets
-from ouzel.worker.kinds.context import Done, File, Stopped, Work
+from ouzel.worker.kinds import pinned_model, targets
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _PART = 64  # images between two looks at whether to go on
 
 def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
+    pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
     if not 0 <= spec.top_k <= catalogue.budget.top_k:
         raise InvalidArgument(f"top_k: {spec.top_k} is not within 0..{catalogue.budget.top_k}", field="top_k")
@@ -43,40 +44,43 @@ def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
         raise NotFound(f"dataset: no data set {spec.dataset!r:.80}; the operator allows {held}", field="dataset")
 
 
-def run(spec: pb.SearchActivationsSpec, work: Work) -> Done:
+def pin(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
+    """Notes which weights the model has, so that the job runs with these or fails."""
+    spec.model_digest = catalogue.model(spec.model).digest
+
+
+def run(spec: pb.SearchActivationsSpec, context: JobContext) -> JobOutput:
     """Part by part; a part takes seconds, so that there is no checkpoint but the start."""
-    import torch
-
-    from ouzel import models
     from ouzel.maximize import search
-    from ouzel.models.store import ModelStore
 
-    work.progress(0, phase="loading")
-    model = models.load(ModelStore(work.models).find(spec.model), "cuda" if torch.cuda.is_available() else "cpu")
+    context.progress(0, phase="loading")
+    model = pinned_model.load(context, spec.model, spec.model_digest)
     wanted, top_k = targets.plain(spec.targets), spec.top_k or _DEFAULT_HITS
-    images = _images(work.datasets[spec.dataset] if spec.dataset else None, model)
+    images = _images(context.environment.datasets[spec.dataset] if spec.dataset else None, model)
     found: tuple[Ranking, ...] = ()
     kept: dict[str, Tensor] = {}
     seen = 0
-    while part := _part(images, spec, work):
+    while part := _part(images, spec, context):
         rankings = search(model, wanted, part, top_k=top_k)
         found = tuple(a.merge(b, top_k) for a, b in zip(found, rankings, strict=True)) if found else rankings
         named = {hit.name for ranking in found for hit in ranking.hits}
         kept = {name: image for name, image in {**kept, **dict(part)}.items() if name in named}
         seen += len(part)
-        work.progress(seen, phase="searching")
-        if work.stop_wanted():
-            raise Stopped
+        context.progress(seen, phase="searching")
+        if context.stop_wanted():
+            raise JobInterrupted
     if not found:
         raise InvalidArgument("dataset: holds no image", field="dataset")
-    return _done((found, kept, seen), model, spec, work)
+    return _done((found, kept, seen), model, spec, context)
 
 
-def _part(images: Iterator[tuple[str, Tensor]], spec: pb.SearchActivationsSpec, work: Work) -> list[tuple[str, Tensor]]:
+def _part(
+    images: Iterator[tuple[str, Tensor]], spec: pb.SearchActivationsSpec, context: JobContext
+) -> list[tuple[str, Tensor]]:
     try:
         return list(islice(images, _PART))
     except InvalidArgument as error:  # it names the operator's folder, which is not the caller's business
-        folder = str(work.datasets.get(spec.dataset, ""))
+        folder = str(context.environment.datasets.get(spec.dataset, ""))
         raise InvalidArgument(f"dataset: {str(error).replace(folder, spec.dataset)}", field="dataset") from None
 
 
@@ -96,15 +100,16 @@ def _done(
     searched: tuple[tuple[Ranking, ...], dict[str, Tensor], int],
     model: Model,
     spec: pb.SearchActivationsSpec,
-    work: Work,
-) -> Done:
+    context: JobContext,
+) -> JobOutput:
     """searched: what was found, the images in it by name, and how many were looked at."""
     from ouzel import pages
-    from ouzel.maximize import gallery, report
+    from ouzel.maximize import report
+    from ouzel.maximize.report import gallery
     from ouzel.trust import whole
 
     found, images, seen = searched
-    folder = work.datasets[spec.dataset] if spec.dataset else None
+    folder = context.environment.datasets[spec.dataset] if spec.dataset else None
     tiles = gallery.crops_of(found, images, lambda name: whole(name, folder), model.preprocessing)
     files = [
         File(f"crops/{number:03}.png", "image/png", gallery.png(gallery.picture(tile.image)))
@@ -113,7 +118,7 @@ def _done(
     described: dict[str, Any] = {"model": model.name, "digest": model.digest, "images": seen}
     described |= report.of_rankings(found, [file.name for file in files])
     for line in described["warnings"]:
-        work.log(line, pb.Log.WARNING)
+        context.log(line, pb.Log.WARNING)
     facts = {"data set": spec.dataset or "photographs of scikit-image", "images looked at": seen}
     page = gallery.page(
         tiles,
@@ -127,4 +132,4 @@ def _done(
         File("sheet.html", "text/html; charset=utf-8", page.encode()),
     ]
     hits = [[asdict(hit) | {"box": list(hit.box)} for hit in ranking.hits] for ranking in found]
-    return Done(files, {"hits": hits, "images": seen, "digest": model.digest})
+    return JobOutput(files, {"hits": hits, "images": seen, "digest": model.digest})

@@ -20,7 +20,7 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Example
-    from ouzel.worker.kinds.context import Work
+    from ouzel.worker.kinds.context import JobContext
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]*)://.+")
 _NAMED = 5  # problems in a message
@@ -65,21 +65,21 @@ def as_json(found: pb.DatasetReport) -> dict[str, Any]:
     return MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def examples(dataset: str, work: Work) -> list[Example]:
+def examples(dataset: str, context: JobContext) -> list[Example]:
     """In a job's process: the images that can be used, near duplicates in groups. Raises OuzelError."""
     from ouzel.finetune import Example
 
     if _URI.fullmatch(dataset):
         entries, read, left_out = _remote(dataset)
         for name, reason in left_out[:MOST_TOLD]:
-            work.log(f"left out: {name!r:.200}: {reason}")
+            context.log(f"left out: {name!r:.200}: {reason}")
         from ouzel.worker.datasets.check import check as look
 
         found = look(entries, read)
     else:
-        uploads, owner = work.uploads, work.owner
+        uploads, owner = context.uploads, context.owner
         entries = uploads.entries(owner, dataset)
-        with work.busy("checking the images"):
+        with context.keepalive("checking the images"):
             found = uploads.report(owner, dataset)
 
         def read(sha256: str) -> bytes:
@@ -88,9 +88,9 @@ def examples(dataset: str, work: Work) -> list[Example]:
     if not found.usable:
         raise InvalidArgument(f"dataset: {'; '.join(found.problems[:_NAMED])}", field="dataset")
     for warning in found.warnings:
-        work.log(warning)
+        context.log(warning)
     refused = {each.path for each in found.refused}
-    work.log(_counted([entry for entry in entries if entry.path not in refused]))
+    context.log(_counted([entry for entry in entries if entry.path not in refused]))
     groups = {path: f"group {n}" for n, each in enumerate(found.duplicates) for path in each.paths}
 
     def reader(file: pb.FileRef) -> Callable[[], bytes]:

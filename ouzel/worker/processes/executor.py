@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
+
+from ouzel.worker.environment import JobEnvironment
 
 VARIABLE = "OUZEL_JOB"  # holds the task, as JSON; not among the arguments, which everybody may see
 
@@ -15,33 +17,29 @@ VARIABLE = "OUZEL_JOB"  # holds the task, as JSON; not among the arguments, whic
 class Task:
     """All that the process of a job must know.
 
-    worker: who holds the lease. store: URL of the job store. artifacts, models: folders. datasets: folders by the name
-    that callers use. kinds: the package whose modules are the kinds of jobs. checkpoint_seconds: between two
-    checkpoints. retries: as `policy.Retries` has them. environment: variables. serving: where the TorchServe is found
-    that tuned models are published in, see `ouzel.torchserve.publication.Server.found`; None if there is none. uploads:
-    folder of the data sets of callers.
+    Attributes:
+        job: Id of the job.
+        attempt: Number of the attempt, from 1 on.
+        worker: Who holds the lease.
+        environment: What all jobs of the worker have in common.
+        variables: Environment variables of the process, CUDA_VISIBLE_DEVICES above all.
     """
 
     job: str
     attempt: int
     worker: str
-    store: str
-    artifacts: str
-    models: str
-    datasets: Mapping[str, str] = field(default_factory=dict)
-    kinds: str = "ouzel.worker.kinds"
-    checkpoint_seconds: float = 10.0
-    retries: Mapping[str, int] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    serving: Mapping[str, str] | None = None
-    uploads: str = ""
+    environment: JobEnvironment
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """The task as the variable `VARIABLE` holds it."""
+        return json.dumps(vars(self) | {"environment": self.environment.to_dict()})
 
     @classmethod
     def from_json(cls, text: str) -> Task:
-        return cls(**json.loads(text))
+        """The reverse of `to_json`."""
+        found = json.loads(text)
+        return cls(**found | {"environment": JobEnvironment.from_dict(found["environment"])})
 
 
 class State(Enum):

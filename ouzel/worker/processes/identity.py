@@ -20,16 +20,16 @@ def host() -> str:
     return ":".join((socket.gethostname(), boot, space))
 
 
-def name(pid: int, of_host: str = "") -> str:
+def name(pid: int) -> str:
     """Raises psutil.NoSuchProcess."""
-    return f"{of_host or host()}/{pid}/{_started(pid)}"
+    return f"{host()}/{pid}/{_started(pid)}"
 
 
-def find(named: str, of_host: str = "") -> psutil.Process | None:
+def find(named: str) -> psutil.Process | None:
     """The process of that name; None if it has ended. Raises LookupError if it is one of another host's."""
     where, _, rest = named.partition("/")
     pid, _, started = rest.partition("/")
-    if where != (of_host or host()) or not pid.isdecimal():
+    if where != host() or not pid.isdecimal():
         raise LookupError(named)
     try:
         process = psutil.Process(int(pid))
@@ -38,10 +38,10 @@ def find(named: str, of_host: str = "") -> psutil.Process | None:
         return None
 
 
-def is_dead(named: str, of_host: str = "") -> bool:
+def is_dead(named: str) -> bool:
     """Whether the process has ended for sure."""
     try:
-        return find(named, of_host) is None
+        return find(named) is None
     except LookupError:
         return False
 

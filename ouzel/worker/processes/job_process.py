@@ -15,17 +15,16 @@ import sys
 import threading
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
 from ouzel.worker import kinds
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.kinds.context import Done, Stopped, Work
+from ouzel.worker.kinds.context import JobContext, JobInterrupted, JobOutput
+from ouzel.worker.parent_watch import end_with_parent
 from ouzel.worker.processes.executor import VARIABLE, Task
-from ouzel.worker.processes.parent_watch import end_with_parent
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store.job import Job, Lease
-from ouzel.worker.store.protocol import LeaseLost, Store, open_store
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import LeaseLost, Store
 from ouzel_protos.v1 import job_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which then stops its jobs in order
     end_with_parent()
     try:
-        store = open_store(task.store, retries=Retries(**task.retries), check=False)
+        store = open_store(task.environment.store, retries=task.environment.retries, check=False)
         try:
             _run(task, store, stop)
         finally:
@@ -55,30 +54,23 @@ def main() -> int:
 
 def _run(task: Task, store: Store, stop: threading.Event) -> None:
     lease = Lease(task.job, task.attempt, task.worker)
-    job = store.leased(lease)
-    artifacts = Artifacts(Path(task.artifacts))
+    job = store.require_lease(lease)
+    artifacts = Artifacts(task.environment.artifacts)
     try:
-        work = Work(
+        context = JobContext(
             store,
             lease,
-            artifacts,
-            models=Path(task.models),
-            datasets={name: Path(folder) for name, folder in task.datasets.items()},
+            task.environment,
+            owner=job.owner,
             checkpoint=_checkpoint(artifacts, job),
             batch_scale=job.batch_scale,
-            checkpoint_seconds=task.checkpoint_seconds,
             stop=stop,
-            serving=task.serving,
-            owner=job.owner,
-            uploads=Path(task.uploads),
-            cache=Path(task.artifacts).with_name("features"),
         )
-        kind = kinds.find(job.kind, task.kinds)
-        done = kind.run(getattr(job.spec, job.kind), work)
+        done = kinds.find(job.kind).run(getattr(job.spec, job.kind), context)
         store.publishing(lease)
         store.succeed(lease, _published(done, artifacts))
-    except Stopped:
-        store.give_up(lease, "stopped at a checkpoint")
+    except JobInterrupted:
+        store.abandon(lease, "stopped at a checkpoint")
     except (LeaseLost, Unavailable):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the owner of the job must hear of it
@@ -92,13 +84,13 @@ def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:
     if not job.checkpoint:
         return None
     try:
-        return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `Work.save`
+        return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `JobContext.save`
     except OuzelError as error:
         _log.warning("starting anew: the checkpoint cannot be used: %s", error)
         return None
 
 
-def _published(done: Done, artifacts: Artifacts) -> pb.JobResult:
+def _published(done: JobOutput, artifacts: Artifacts) -> pb.JobResult:
     result = pb.JobResult()
     for file in sorted(done.files, key=lambda file: file.name):
         digest, size = artifacts.put(file.content)

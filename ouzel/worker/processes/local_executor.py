@@ -23,11 +23,14 @@ _REMEMBERED = 1000  # exit statuses
 
 
 class LocalExecutor:
-    """logs: folder for what the processes write. host: name of this machine, for tests that play two."""
+    """An executor of processes on this machine.
 
-    def __init__(self, logs: Path, host: str = "") -> None:
+    Args:
+        logs: Folder for what the processes write.
+    """
+
+    def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._host = host or identity.host()
         self._own: dict[str, subprocess.Popen[bytes]] = {}
         self._codes: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -35,7 +38,7 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> str:
         log = self._logs / f"{task.job}-{task.attempt}.log"
-        environment = os.environ | dict(task.environment) | {VARIABLE: task.to_json(), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | dict(task.variables) | {VARIABLE: task.to_json(), "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
@@ -53,7 +56,7 @@ class LocalExecutor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        handle = f"{identity.name(process.pid, self._host)}/{log.name}"
+        handle = f"{identity.name(process.pid)}/{log.name}"
         with self._lock:
             self._own[handle] = process
         return handle
@@ -66,7 +69,7 @@ class LocalExecutor:
             if handle in self._codes:
                 return Probe(State.ENDED, self._codes[handle])
         try:
-            found = identity.find(handle.rpartition("/")[0], self._host)
+            found = identity.find(handle.rpartition("/")[0])
         except LookupError:
             return Probe(State.UNKNOWN)
         return Probe(State.RUNNING if found else State.ENDED)
@@ -74,7 +77,7 @@ class LocalExecutor:
     def stop(self, handle: str, *, kill: bool = False) -> None:
         # Locked, so that nobody buries it meanwhile and its id stays its own.
         with self._lock, contextlib.suppress(LookupError, OSError, psutil.Error):
-            found = identity.find(handle.rpartition("/")[0], self._host)
+            found = identity.find(handle.rpartition("/")[0])
             if found is None:
                 return
             if kill:

@@ -13,28 +13,35 @@ from contextlib import suppress
 
 from ouzel.worker.processes import identity
 from ouzel.worker.processes.executor import Executor, State
-from ouzel.worker.store.job import Held
-from ouzel.worker.store.protocol import LeaseLost, Workers
+from ouzel.worker.store.job import LeaseView
+from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 
 _log = logging.getLogger(__name__)
 _UNKNOWN = 3  # times the lease must have run out where nobody can tell whether the process lives
 
 
-class Lost:
-    """mine: the worker whose leases are left alone. lease: seconds."""
+class StalledJobs:
+    """The jobs of other workers, whose leases are watched.
 
-    def __init__(self, store: Workers, executor: Executor, mine: str, lease: float, host: str = "") -> None:
-        self._store, self._executor, self._mine, self._lease, self._host = store, executor, mine, lease, host
-        self._seen: dict[Held, float] = {}
+    Args:
+        store: Holds the leases.
+        executor: Says whether a job's process lives.
+        mine: The worker whose leases are left alone.
+        lease: Time without a heartbeat after which a lease has run out, in seconds.
+    """
+
+    def __init__(self, store: WorkerStore, executor: Executor, mine: str, lease: float) -> None:
+        self._store, self._executor, self._mine, self._lease = store, executor, mine, lease
+        self._seen: dict[LeaseView, float] = {}
         self._looked = float("-inf")
 
-    def take_back(self) -> None:
-        """Looks at most four times per lease."""
+    def reclaim(self) -> None:
+        """Puts the jobs of lost workers back into the queue. Looks at most four times per lease."""
         now = time.monotonic()
         if now - self._looked < self._lease / 4:
             return
         self._looked = now
-        others = [each for each in self._store.held() if each.lease.worker != self._mine]
+        others = [each for each in self._store.leases() if each.lease.worker != self._mine]
         self._seen = {each: self._seen.get(each, now) for each in others}
         for each, since in self._seen.items():
             if self._is_lost(each, now - since):
@@ -42,12 +49,12 @@ class Lost:
                     self._store.reclaim(each, "its worker is gone")
                     _log.warning("%s: taken back from %s", each.lease.job, each.lease.worker)
 
-    def _is_lost(self, held: Held, unchanged: float) -> bool:
-        worker_dead = identity.is_dead(held.lease.worker.rpartition("/")[0], self._host)
-        probe = self._executor.probe(held.handle)
+    def _is_lost(self, view: LeaseView, unchanged: float) -> bool:
+        worker_dead = identity.is_dead(view.lease.worker.rpartition("/")[0])
+        probe = self._executor.probe(view.handle)
         if probe.state is State.RUNNING:
-            if worker_dead:  # it has no one to answer to, and is about to notice
-                self._executor.stop(held.handle, kill=True)
+            if worker_dead:  # orphaned; it will exit soon
+                self._executor.stop(view.handle, kill=True)
             return False
         if worker_dead:
             return True

@@ -11,21 +11,21 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from ouzel.errors import Unavailable
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.processes import identity
 from ouzel.worker.processes.executor import Executor, Task
-from ouzel.worker.runner import retry_policy
-from ouzel.worker.runner.reclaim import Lost
+from ouzel.worker.runner.reclaim import StalledJobs
 from ouzel.worker.runner.supervisor import Slot, Supervised, Timing
-from ouzel.worker.store.job import Job, Lease, Limits
-from ouzel.worker.store.protocol import LeaseLost, Workers
+from ouzel.worker.store import retry_policy
+from ouzel.worker.store.job import Lease, Limits
+from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 
 _log = logging.getLogger(__name__)
 _COLLECT_SECONDS = 3600.0
@@ -35,11 +35,16 @@ _AFTER_ERROR = 1.0  # s
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """lease: seconds without a heartbeat after which a job may be taken over. checkpoint: seconds between two."""
+    """How jobs are claimed and supervised.
+
+    Attributes:
+        timing: Of a job's process.
+        lease: Time without a heartbeat after which a job may be taken over, in seconds.
+        limits: Of one owner.
+    """
 
     timing: Timing = field(default_factory=Timing)
     lease: float = 15.0
-    checkpoint: float = 10.0
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -47,39 +52,33 @@ class RunnerOptions:
         return self.timing.beat
 
 
-@dataclass(frozen=True)
-class Places:
-    """What the process of every job is told, see `executor.Task`."""
-
-    store: str
-    artifacts: Path
-    models: Path
-    datasets: Mapping[str, Path] = field(default_factory=dict)
-    kinds: str = "ouzel.worker.kinds"
-    serving: Mapping[str, str] | None = None
-    uploads: Path | None = None
-
-
 class Runner:
-    """host: of the name by which it holds leases, for tests that play two machines."""
+    """Claims queued jobs and supervises their processes, in a thread of its own.
+
+    Args:
+        store: Holds the jobs.
+        executor: Starts the processes.
+        slots: Room for jobs; one runs in each at a time.
+        environment: What all jobs are told.
+        options: How jobs are claimed and supervised.
+    """
 
     def __init__(
         self,
-        store: Workers,
+        store: WorkerStore,
         executor: Executor,
         slots: Sequence[Slot],
-        places: Places,
+        environment: JobEnvironment,
         *,
         options: RunnerOptions | None = None,
-        host: str = "",
     ) -> None:
-        self.name = f"{identity.name(os.getpid(), host)}/{secrets.token_hex(4)}"
-        self._store, self._executor, self._places = store, executor, places
+        self.name = f"{identity.name(os.getpid())}/{secrets.token_hex(4)}"
+        self._store, self._executor, self._environment = store, executor, environment
         self._options = options or RunnerOptions()
         self._free = list(slots)
         self._running: dict[Lease, Supervised] = {}
-        self._lost = Lost(store, executor, self.name, self._options.lease, host)
-        self._artifacts = Artifacts(places.artifacts)
+        self._stalled = StalledJobs(store, executor, self.name, self._options.lease)
+        self._artifacts = Artifacts(environment.artifacts)
         self._nudged, self._draining = threading.Event(), threading.Event()
         self._collected = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
@@ -128,7 +127,7 @@ class Runner:
             return
         while self._free and self._claim():
             pass
-        self._lost.take_back()
+        self._stalled.reclaim()
         if time.monotonic() - self._collected > _COLLECT_SECONDS:
             self._collected = time.monotonic()
             # It may take long, and no heartbeat can wait for it.
@@ -138,8 +137,7 @@ class Runner:
         """Remove the files that nobody needs."""
         try:
             self._artifacts.collect(self._store.referenced)
-            if self._places.uploads is not None:
-                Datasets(self._places.uploads).collect_all()
+            Datasets(self._environment.uploads).collect_all()
         except (Unavailable, OSError) as error:
             _log.warning("not all could be collected: %s", error)
 
@@ -150,7 +148,9 @@ class Runner:
         job, lease = claimed
         slot = self._free.pop(0)
         try:
-            handle = self._executor.submit(self._task(job, slot))
+            handle = self._executor.submit(
+                Task(job.id, job.attempt, self.name, self._environment, variables=slot.environment)
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must not stay RUNNING
             _log.exception("%s: no process could be started", job.id)
             self._free.append(slot)
@@ -164,21 +164,3 @@ class Runner:
         with suppress(LeaseLost):  # the next heartbeat finds out
             self._store.attach(lease, handle)
         return True
-
-    def _task(self, job: Job, slot: Slot) -> Task:
-        places = self._places
-        return Task(
-            job=job.id,
-            attempt=job.attempt,
-            worker=self.name,
-            store=places.store,
-            artifacts=str(places.artifacts),
-            models=str(places.models),
-            datasets={name: str(folder) for name, folder in places.datasets.items()},
-            kinds=places.kinds,
-            checkpoint_seconds=self._options.checkpoint,
-            retries=asdict(self._store.retries),
-            environment=slot.environment,
-            serving=places.serving,
-            uploads=str(places.uploads or ""),
-        )

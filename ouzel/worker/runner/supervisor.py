@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ouzel.worker.processes.executor import Executor, Probe, State
-from ouzel.worker.runner import retry_policy
+from ouzel.worker.store import retry_policy
 from ouzel.worker.store.job import Job, Lease
-from ouzel.worker.store.protocol import LeaseLost, Workers
+from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 from ouzel_protos.v1 import job_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one job. environment: of its process, CUDA_VISIBLE_DEVICES above all."""
+    """Room for one job.
+
+    Attributes:
+        name: For people to read.
+        environment: Variables of the job's process, CUDA_VISIBLE_DEVICES above all.
+    """
 
     name: str
     environment: Mapping[str, str]
@@ -30,8 +35,13 @@ class Slot:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. beat: between two heartbeats. watchdog: without an event, after which a process is taken for hung.
-    cancel_grace, pause_grace: from asking a process to stop until it is killed.
+    """Times of a job's process, in seconds.
+
+    Attributes:
+        beat: Between two heartbeats.
+        watchdog: Without an event, after which the process counts as hung.
+        cancel_grace: From asking the process to stop because of a cancel until it is killed.
+        pause_grace: The same for a pause, and when the worker goes down.
     """
 
     beat: float = 1.0
@@ -43,7 +53,7 @@ class Timing:
 class Supervised:
     def __init__(
         self,
-        store: Workers,
+        store: WorkerStore,
         executor: Executor,
         job: Job,
         lease: Lease,
@@ -77,16 +87,16 @@ class Supervised:
 
     def _beat(self, now: float, draining: bool) -> None:
         try:
-            wishes = self._store.heartbeat(self._lease, now - self._beaten)
+            flags = self._store.heartbeat(self._lease, now - self._beaten)
         except LeaseLost:  # others have the job, or it is done and the process about to end
             self._ask(now, self._timing.cancel_grace)
             return
         self._beaten = now
-        if wishes.last_sequence != self._sequence:
-            self._sequence, self._moved = wishes.last_sequence, now
-        if wishes.cancel:
+        if flags.last_sequence != self._sequence:
+            self._sequence, self._moved = flags.last_sequence, now
+        if flags.cancel:
             self._ask(now, self._timing.cancel_grace)
-        elif wishes.pause or draining:
+        elif flags.pause or draining:
             self._ask(now, self._timing.pause_grace)
         elif self._job.timeout is not None and self._job.ran + now - self._since >= self._job.timeout:
             message = f"it has run for {self._job.timeout:g} s, its timeout"
@@ -111,7 +121,7 @@ class Supervised:
             if self._verdict is not None:
                 self._store.fail(self._lease, self._verdict)
             elif self._asked is not None:
-                self._store.give_up(self._lease, "stopped")
+                self._store.abandon(self._lease, "stopped")
             else:
                 self._store.fail(self._lease, retry_policy.infrastructure(_how(probe)))
                 _log.warning("%s: %s\n%s", self._job.id, _how(probe), self._executor.logs(self._handle))

@@ -13,7 +13,7 @@ from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State
 from ouzel_protos.v1 import job_pb2 as pb
 
-_WAITING = (State.VALIDATING, State.QUEUED, State.PAUSED)
+_WAITING = (State.QUEUED, State.PAUSED)
 
 
 def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
@@ -32,7 +32,7 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
         "owner": owner,
         "kind": new.kind,
         "spec": new.spec.SerializeToString(deterministic=True),
-        "state": int(State.VALIDATING),
+        "state": int(State.UNSPECIFIED),
         "attempt": 0,
         "progress": b"",
         "created": now,
@@ -57,7 +57,7 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
     c.run(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({places})", *columns.values())
     for name, value in new.labels.items():
         c.run("INSERT INTO labels (job, name, value) VALUES (?, ?, ?)", job, name, value)
-    return job_table.move(c, job_table.find(c, owner, job), State.QUEUED, "accepted")
+    return job_table.transition(c, job_table.find(c, owner, job), State.QUEUED, "accepted")
 
 
 def events(c: Connection, owner: str, job: str, after: int, limit: int) -> list[pb.JobEvent]:
@@ -75,14 +75,14 @@ def cancel(c: Connection, owner: str, job: str) -> Job:
     if found.state in FINAL or found.state is State.CANCELLING:
         return found
     at_work = found.state in LEASED
-    found = job_table.move(c, found, State.CANCELLING, "asked for")
-    return found if at_work else job_table.move(c, found, State.CANCELLED, "cancelled before it ran")
+    found = job_table.transition(c, found, State.CANCELLING, "asked for")
+    return found if at_work else job_table.transition(c, found, State.CANCELLED, "cancelled before it ran")
 
 
 def pause(c: Connection, owner: str, job: str) -> Job:
     found = job_table.find(c, owner, job, lock=True)
     if found.state is State.QUEUED:
-        return job_table.move(c, found, State.PAUSED, "paused before it ran")
+        return job_table.transition(c, found, State.PAUSED, "paused before it ran")
     if found.state is State.PAUSED or (found.state is State.RUNNING and found.pause):
         return found
     if found.state is not State.RUNNING:
@@ -93,7 +93,7 @@ def pause(c: Connection, owner: str, job: str) -> Job:
 def resume(c: Connection, owner: str, job: str) -> Job:
     found = job_table.find(c, owner, job, lock=True)
     if found.state is State.PAUSED:
-        return job_table.move(c, found, State.QUEUED, "resumed")
+        return job_table.transition(c, found, State.QUEUED, "resumed")
     if found.state in (State.RUNNING, State.PUBLISHING) and found.pause:
         return _wish_pause(c, found, False, "pause taken back")
     if found.state in (State.QUEUED, State.RUNNING):
@@ -115,7 +115,7 @@ def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
         "memory_deaths": 0,
         "batch_scale": 1.0,
     }
-    return job_table.move(c, found, State.QUEUED, "retry asked for", **anew)
+    return job_table.transition(c, found, State.QUEUED, "retry asked for", **anew)
 
 
 def delete(c: Connection, owner: str, job: str) -> None:
@@ -165,7 +165,8 @@ def _room(c: Connection, owner: str, limits: Limits) -> None:
 def _body(new: NewJob) -> bytes:
     """What must be the same for a request_id to be the same request."""
     rest = json.dumps([new.priority, sorted(new.labels.items()), new.timeout]).encode()
-    return hashlib.sha256(rest + b"\n" + new.spec.SerializeToString(deterministic=True)).digest()
+    asked = new.spec if new.asked is None else new.asked
+    return hashlib.sha256(rest + b"\n" + asked.SerializeToString(deterministic=True)).digest()
 
 
 def _not_in(job: Job, what: str, states: str) -> FailedPrecondition:

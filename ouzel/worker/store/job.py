@@ -1,9 +1,9 @@
 """What a job is, and the states that it goes through.
 
-    VALIDATING -> QUEUED -> RUNNING -> PUBLISHING -> SUCCEEDED
-                     ^        |  \\______________ FAILED  -> QUEUED (retry)
-                     |        v
-                     +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
+    QUEUED -> RUNNING -> PUBLISHING -> SUCCEEDED
+       ^        |  \\______________ FAILED  -> QUEUED (retry)
+       |        v
+       +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
 
 The wire's messages serve as values where nobody has to ask about what is inside: spec, progress, error, result, events.
 """
@@ -22,10 +22,9 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 
 class State(IntEnum):
-    """The numbers are those of the wire."""
+    """The numbers are those of the wire; 1 is no more in use. UNSPECIFIED is what a job comes from."""
 
     UNSPECIFIED = 0
-    VALIDATING = 1
     QUEUED = 2
     RUNNING = 3
     PUBLISHING = 4
@@ -41,8 +40,7 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 LEASED = frozenset({State.RUNNING, State.PUBLISHING, State.CANCELLING})
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.UNSPECIFIED: frozenset({State.VALIDATING}),
-    State.VALIDATING: frozenset({State.QUEUED, State.CANCELLING}),
+    State.UNSPECIFIED: frozenset({State.QUEUED}),
     State.QUEUED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLING}),
     State.RUNNING: frozenset({State.PUBLISHING, State.QUEUED, State.PAUSED, State.CANCELLING, State.FAILED}),
     State.PUBLISHING: frozenset({State.SUCCEEDED, State.QUEUED, State.PAUSED, State.CANCELLING, State.FAILED}),
@@ -57,13 +55,18 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a caller asks for. timeout: seconds of running over all attempts, None for no limit."""
+    """What a caller asks for. timeout: seconds of running over all attempts, None for no limit.
+
+    asked: the spec as the caller sent it, before the service filled in anything; None if it is `spec`. Only this counts
+    when a request comes again.
+    """
 
     spec: pb.JobSpec
     request_id: str = ""
     priority: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
+    asked: pb.JobSpec | None = None
 
     @property
     def kind(self) -> str:
@@ -146,7 +149,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one owner: jobs that wait (VALIDATING, QUEUED, PAUSED), and jobs that run at a time over all workers."""
+    """Of one owner: jobs that wait (QUEUED, PAUSED), and jobs that run at a time over all workers."""
 
     queued: int = 1000
     running: int = 64
@@ -162,7 +165,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Held:
+class LeaseView:
     """A lease as others see it: it lives as long as `beat` goes on changing. `handle` names the job's process."""
 
     lease: Lease
@@ -171,7 +174,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ControlFlags:
     """What the owner wants of a running job, and its newest event, which tells whether it gets on."""
 
     cancel: bool

@@ -48,7 +48,7 @@ def find(c: Connection, owner: str, job: str, *, lock: bool = False) -> Job:
     return job_of(row)
 
 
-def leased(c: Connection, lease: Lease) -> Job:
+def require_lease(c: Connection, lease: Lease) -> Job:
     """The lease's job, locked. Raises LeaseLost: this is the fence."""
     row = c.one(f"{SELECT} WHERE id = ?{c.for_update}", lease.job)
     if row is None:
@@ -59,7 +59,7 @@ def leased(c: Connection, lease: Lease) -> Job:
     return job
 
 
-def move(c: Connection, job: Job, state: State, reason: str, **changes: Any) -> Job:
+def transition(c: Connection, job: Job, state: State, reason: str, **changes: Any) -> Job:
     """Make the transition with its event. `changes`: columns to set besides, as fields of Job."""
     if state not in TRANSITIONS[job.state]:
         raise AssertionError(f"no transition from {job.state.name} to {state.name}")

@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from ouzel.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
 from ouzel.worker.store.database import Committed, Connection, Events, Wanted
-from ouzel.worker.store.subscriptions import Hearing
+from ouzel.worker.store.subscriptions import EventPoller
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class PostgresDatabase:
         self._listening = threading.Event()
         self._listener: Committed = lambda _: None
         self._wanted: Wanted = dict
-        self._hearing: threading.Thread | None = None
+        self._poller: threading.Thread | None = None
         try:
             self.write(_create)
         except BaseException:
@@ -112,9 +112,9 @@ class PostgresDatabase:
 
     def on_commit(self, listener: Committed, wanted: Wanted) -> None:
         self._listener, self._wanted = listener, wanted
-        if self._hearing is None:
-            self._hearing = threading.Thread(target=self._hear, name="postgres-events", daemon=True)
-            self._hearing.start()
+        if self._poller is None:
+            self._poller = threading.Thread(target=self._poll, name="postgres-events", daemon=True)
+            self._poller.start()
             self._listening.wait(10.0)
 
     def check(self) -> None:
@@ -122,8 +122,8 @@ class PostgresDatabase:
 
     def close(self) -> None:
         self._closed.set()
-        if self._hearing is not None:
-            self._hearing.join()
+        if self._poller is not None:
+            self._poller.join()
         self._drop_idle()
 
     def _run(self, work: Callable[[PostgresConnection], T]) -> T:
@@ -164,11 +164,11 @@ class PostgresDatabase:
             try:
                 yield raw
             finally:
-                self._take_back(raw)
+                self._return(raw)
         finally:
             self._free.release()
 
-    def _take_back(self, raw: psycopg.Connection) -> None:
+    def _return(self, raw: psycopg.Connection) -> None:
         if raw.closed:  # the server has gone, and with it the others
             self._drop_idle()
             return
@@ -190,17 +190,17 @@ class PostgresDatabase:
             self._url, autocommit=True, connect_timeout=10, options=_SETTINGS, prepare_threshold=None
         )
 
-    def _hear(self) -> None:
+    def _poll(self) -> None:
         while not self._closed.is_set():
             try:
                 with self._connect() as raw:
                     raw.execute(f"LISTEN {_CHANNEL}")
                     self._listening.set()
-                    hearing = Hearing(self, self._listener, self._wanted)  # new: it reads what was missed meanwhile
+                    poller = EventPoller(self, self._listener, self._wanted)  # new: it reads what was missed meanwhile
                     while not self._closed.is_set():
-                        hearing.catch_up()
+                        poller.catch_up()
                         for note in raw.notifies(timeout=_LOOK, stop_after=1):
-                            hearing.changed(note.payload)
+                            poller.changed(note.payload)
             except Exception as error:  # noqa: BLE001 - listeners also read now and then, as `listen` says
                 if self._closed.is_set():
                     return

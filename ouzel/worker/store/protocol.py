@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Protocol
 
-from ouzel.worker.runner.retry_policy import Retries
-from ouzel.worker.store.job import Held, Job, Lease, Limits, NewJob, Page, Query, Wishes
+from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query
+from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 Listener = Callable[[Sequence[pb.JobEvent]], None]
@@ -26,7 +25,7 @@ class LeaseLost(Exception):
     """The job has been given to somebody else, or has ended, or was deleted: stop working on it."""
 
 
-class Callers(Protocol):
+class ClientStore(Protocol):
     """What the service needs."""
 
     def create(self, owner: str, new: NewJob, *, limits: Limits = ...) -> Job:
@@ -73,7 +72,7 @@ class Callers(Protocol):
         """
 
 
-class Workers(Protocol):
+class WorkerStore(Protocol):
     """What the runner needs."""
 
     @property
@@ -85,13 +84,13 @@ class Workers(Protocol):
         Highest priority first; among those the owner with the fewest jobs running; among those the oldest job.
         """
 
-    def leased(self, lease: Lease) -> Job:
+    def require_lease(self, lease: Lease) -> Job:
         """The job as it is now."""
 
     def attach(self, lease: Lease, handle: str) -> None:
         """Note which process works on the job."""
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0) -> Wishes:
+    def heartbeat(self, lease: Lease, ran: float = 0.0) -> ControlFlags:
         """Keep the lease and add `ran` seconds to the job's running time."""
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
@@ -105,41 +104,30 @@ class Workers(Protocol):
     def succeed(self, lease: Lease, result: pb.JobResult) -> Job:
         """Artifacts, result and SUCCEEDED in one transaction. Repeating it is harmless."""
 
-    def give_up(self, lease: Lease, reason: str) -> Job:
+    def abandon(self, lease: Lease, reason: str) -> Job:
         """The process has stopped as asked: CANCELLED, PAUSED or QUEUED, as the owner wished."""
 
     def fail(self, lease: Lease, error: pb.JobError, *, memory: bool = False) -> Job:
-        """FAILED, or QUEUED again if `policy` says so; CANCELLED if that was wished. memory: killed for memory."""
+        """FAILED, or QUEUED again if `retry_policy` says so; CANCELLED if the owner asked for that.
 
-    def held(self) -> list[Held]:
+        Args:
+            lease: The right to work on the job.
+            error: Why it failed.
+            memory: Whether it ran out of memory.
+        """
+
+    def leases(self) -> list[LeaseView]:
         """All leases, of all workers."""
 
-    def reclaim(self, held: Held, reason: str) -> Job:
-        """Take the job of a lost worker back, if its lease has not changed since `held`. Raises LeaseLost."""
+    def reclaim(self, view: LeaseView, reason: str) -> Job:
+        """Take the job of a lost worker back, if its lease has not changed since `leases`. Raises LeaseLost."""
 
     def referenced(self, digests: Sequence[str]) -> set[str]:
         """Which of the digests some job still needs."""
 
 
-class Store(Callers, Workers, Protocol):
+class Store(ClientStore, WorkerStore, Protocol):
     def check(self) -> None:
         """Raises DataLoss if the database is damaged, Unavailable if it does not answer."""
 
     def close(self) -> None: ...
-
-
-def open_store(url: str | Path, *, retries: Retries | None = None, check: bool = True) -> Store:
-    """The path of a SQLite file, or "sqlite:///PATH", or "postgresql://...". Created if new.
-
-    check: look an old one through for damage.
-    """
-    from ouzel.worker.store.sql import SqlStore
-
-    text = str(url)
-    if text.startswith(("postgresql://", "postgres://")):
-        from ouzel.worker.store.postgres import PostgresDatabase
-
-        return SqlStore(PostgresDatabase(text), retries)
-    from ouzel.worker.store.sqlite import SqliteDatabase
-
-    return SqlStore(SqliteDatabase(Path(text.removeprefix("sqlite://")), check=check), retries)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 
-from ouzel.worker.runner.retry_policy import Retries
 from ouzel.worker.store import client_ops, job_table, pagination, worker_ops
 from ouzel.worker.store.database import Database
-from ouzel.worker.store.job import Held, Job, Lease, Limits, NewJob, Page, Query, Wishes
+from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query
 from ouzel.worker.store.protocol import Listener
+from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.subscriptions import Listeners
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -73,13 +73,13 @@ class SqlStore:
     def claim(self, worker: str, *, limits: Limits = _LIMITS) -> tuple[Job, Lease] | None:
         return self._db.write(lambda c: worker_ops.claim(c, worker, limits))
 
-    def leased(self, lease: Lease) -> Job:
-        return self._db.write(lambda c: job_table.leased(c, lease))
+    def require_lease(self, lease: Lease) -> Job:
+        return self._db.write(lambda c: job_table.require_lease(c, lease))
 
     def attach(self, lease: Lease, handle: str) -> None:
         self._db.write(lambda c: worker_ops.attach(c, lease, handle))
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0) -> Wishes:
+    def heartbeat(self, lease: Lease, ran: float = 0.0) -> ControlFlags:
         return self._db.write(lambda c: worker_ops.heartbeat(c, lease, ran))
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
@@ -95,17 +95,17 @@ class SqlStore:
     def succeed(self, lease: Lease, result: pb.JobResult) -> Job:
         return self._db.write(lambda c: worker_ops.succeed(c, lease, result))
 
-    def give_up(self, lease: Lease, reason: str) -> Job:
-        return self._db.write(lambda c: worker_ops.give_up(c, lease, reason))
+    def abandon(self, lease: Lease, reason: str) -> Job:
+        return self._db.write(lambda c: worker_ops.abandon(c, lease, reason))
 
     def fail(self, lease: Lease, error: pb.JobError, *, memory: bool = False) -> Job:
         return self._db.write(lambda c: worker_ops.fail(c, lease, error, memory=memory, retries=self.retries))
 
-    def held(self) -> builtins.list[Held]:
-        return self._db.read(worker_ops.held)
+    def leases(self) -> builtins.list[LeaseView]:
+        return self._db.read(worker_ops.leases)
 
-    def reclaim(self, held: Held, reason: str) -> Job:
-        return self._db.write(lambda c: worker_ops.reclaim(c, held, reason, self.retries))
+    def reclaim(self, view: LeaseView, reason: str) -> Job:
+        return self._db.write(lambda c: worker_ops.reclaim(c, view, reason, self.retries))
 
     def referenced(self, digests: Sequence[str]) -> set[str]:
         return self._db.read(lambda c: client_ops.referenced(c, digests))

@@ -22,7 +22,7 @@ import apsw
 from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
 from ouzel.worker.store.database import Batch, Committed, Connection, Events, Wanted
-from ouzel.worker.store.subscriptions import Hearing
+from ouzel.worker.store.subscriptions import EventPoller
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class SqliteDatabase:
         self._path = path
         self._listener: Committed = lambda _: None
         self._wanted: Wanted = dict
-        self._hearing: threading.Thread | None = None
+        self._poller: threading.Thread | None = None
         self._ended = threading.Event()
         self._idle: list[apsw.Connection] = []
         self._asked: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
@@ -99,9 +99,9 @@ class SqliteDatabase:
 
     def on_commit(self, listener: Committed, wanted: Wanted) -> None:
         self._listener, self._wanted = listener, wanted
-        if self._hearing is None:
-            self._hearing = threading.Thread(target=self._hear, name="sqlite-events", daemon=True)
-            self._hearing.start()
+        if self._poller is None:
+            self._poller = threading.Thread(target=self._poll, name="sqlite-events", daemon=True)
+            self._poller.start()
 
     def check(self) -> None:
         with _translated(), self._reader() as raw:
@@ -120,14 +120,14 @@ class SqliteDatabase:
             self._asked.put(None)
         self._writer.join()
         self._ended.set()
-        if self._hearing is not None:
-            self._hearing.join()
+        if self._poller is not None:
+            self._poller.join()
         for raw in [*self._idle, self._raw]:
             raw.close()
 
-    def _hear(self) -> None:
+    def _poll(self) -> None:
         """Other processes write too, and SQLite tells nobody; but whether they have is known without reading a page."""
-        hearing = Hearing(self, self._listener, self._wanted)
+        poller = EventPoller(self, self._listener, self._wanted)
         raw: apsw.Connection | None = None
         seen = None
         while not self._ended.wait(_LOOK if self._wanted() else _IDLE_LOOK):
@@ -136,9 +136,9 @@ class SqliteDatabase:
             try:
                 raw = raw or _connect(self._path)  # the same each time: the number means nothing on another
                 if (version := raw.pragma("data_version")) != seen:
-                    hearing.changed()
+                    poller.changed()
                     seen = version
-                hearing.catch_up()
+                poller.catch_up()
             except Exception as error:  # noqa: BLE001 - listeners also read now and then, as `listen` says
                 if not self._closed:
                     _log.warning("new events are not heard of: %s", error)

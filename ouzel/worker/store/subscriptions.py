@@ -70,7 +70,7 @@ class Listeners:
                     _log.exception("a listener of %s failed", job)
 
 
-class Hearing:
+class EventPoller:
     """Reads what the listeners do not know yet. Not safe to share between threads."""
 
     def __init__(self, database: Database, listener: Committed, wanted: Wanted) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.runner import retry_policy
-from ouzel.worker.runner.retry_policy import Retries, Verdict
-from ouzel.worker.store import job_table
+from ouzel.worker.store import job_table, retry_policy
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import LEASED, Held, Job, Lease, Limits, State, Wishes
+from ouzel.worker.store.job import LEASED, ControlFlags, Job, Lease, LeaseView, Limits, State
 from ouzel.worker.store.protocol import LeaseLost
+from ouzel.worker.store.retry_policy import Retries, Verdict
 from ouzel_protos.v1 import job_pb2 as pb
 
 _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
@@ -25,42 +24,42 @@ def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | Non
             continue  # cancelled a moment ago: look again
         changes = {"attempt": job.attempt + 1, "worker": worker, "started": job.started or c.now()}
         c.run("UPDATE jobs SET beat = beat + 1, handle = '' WHERE id = ?", job.id)
-        job = job_table.move(c, job, State.RUNNING, "started" if job.attempt == 0 else "started again", **changes)
+        job = job_table.transition(c, job, State.RUNNING, "started" if job.attempt == 0 else "started again", **changes)
         return job, Lease(job.id, job.attempt, worker)
     return None
 
 
 def attach(c: Connection, lease: Lease, handle: str) -> None:
-    job_table.leased(c, lease)
+    job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET handle = ? WHERE id = ?", handle, lease.job)
 
 
-def heartbeat(c: Connection, lease: Lease, ran: float) -> Wishes:
-    job = job_table.leased(c, lease)
+def heartbeat(c: Connection, lease: Lease, ran: float) -> ControlFlags:
+    job = job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET beat = beat + 1, ran = ran + ? WHERE id = ?", ran, lease.job)
-    return Wishes(cancel=job.state is State.CANCELLING, pause=job.pause, last_sequence=job.last_sequence)
+    return ControlFlags(cancel=job.state is State.CANCELLING, pause=job.pause, last_sequence=job.last_sequence)
 
 
 def emit(c: Connection, lease: Lease, events: Sequence[pb.JobEvent]) -> None:
-    job_table.append(c, job_table.leased(c, lease), events)
+    job_table.append(c, job_table.require_lease(c, lease), events)
 
 
 def checkpoint(c: Connection, lease: Lease, digest: str) -> None:
-    job_table.leased(c, lease)
+    job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET checkpoint = ?, lost = 0 WHERE id = ?", digest, lease.job)
 
 
 def publishing(c: Connection, lease: Lease) -> None:
-    job = job_table.leased(c, lease)
+    job = job_table.require_lease(c, lease)
     if job.state is State.RUNNING:
-        job_table.move(c, job, State.PUBLISHING, "done; results are being stored")
+        job_table.transition(c, job, State.PUBLISHING, "done; results are being stored")
 
 
 def succeed(c: Connection, lease: Lease, result: pb.JobResult) -> Job:
     row = c.one(f"{job_table.SELECT} WHERE id = ?{c.for_update}", lease.job)
     if row is not None and (done := job_table.job_of(row)).state is State.SUCCEEDED and done.attempt == lease.attempt:
         return done
-    job = job_table.leased(c, lease)
+    job = job_table.require_lease(c, lease)
     if len({each.name for each in result.artifacts}) < len(result.artifacts):
         raise InvalidArgument("artifacts: two of them have the same name", field="artifacts")
     for each in result.artifacts:
@@ -73,30 +72,30 @@ def succeed(c: Connection, lease: Lease, result: pb.JobResult) -> Job:
             each.sha256,
         )
     if job.state is State.RUNNING:
-        job = job_table.move(c, job, State.PUBLISHING, "done")
+        job = job_table.transition(c, job, State.PUBLISHING, "done")
     # The checkpoint is of no more use.
-    return job_table.move(c, job, State.SUCCEEDED, "published", result=result, checkpoint="")
+    return job_table.transition(c, job, State.SUCCEEDED, "published", result=result, checkpoint="")
 
 
-def give_up(c: Connection, lease: Lease, reason: str) -> Job:
-    job = job_table.leased(c, lease)
+def abandon(c: Connection, lease: Lease, reason: str) -> Job:
+    job = job_table.require_lease(c, lease)
     return _follow(c, job, retry_policy.after_stop(job, reason))
 
 
 def fail(c: Connection, lease: Lease, error: pb.JobError, *, memory: bool, retries: Retries) -> Job:
-    job = job_table.leased(c, lease)
+    job = job_table.require_lease(c, lease)
     return _follow(c, job, retry_policy.after_failure(job, error, memory=memory, retries=retries))
 
 
-def held(c: Connection) -> list[Held]:
+def leases(c: Connection) -> list[LeaseView]:
     found = c.all(f"SELECT id, attempt, worker, beat, handle FROM jobs WHERE state IN ({_LEASED})")
-    return [Held(Lease(job, attempt, worker), beat, handle) for job, attempt, worker, beat, handle in found]
+    return [LeaseView(Lease(job, attempt, worker), beat, handle) for job, attempt, worker, beat, handle in found]
 
 
-def reclaim(c: Connection, was: Held, reason: str, retries: Retries) -> Job:
-    job = job_table.leased(c, was.lease)
+def reclaim(c: Connection, view: LeaseView, reason: str, retries: Retries) -> Job:
+    job = job_table.require_lease(c, view.lease)
     row = c.one("SELECT beat FROM jobs WHERE id = ?", job.id)
-    if row is None or row[0] != was.beat:
+    if row is None or row[0] != view.beat:
         raise LeaseLost(f"{job.id}: its lease is alive")
     return _follow(
         c, job, retry_policy.after_failure(job, retry_policy.infrastructure(reason), memory=False, retries=retries)
@@ -104,7 +103,7 @@ def reclaim(c: Connection, was: Held, reason: str, retries: Retries) -> Job:
 
 
 def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
-    return job_table.move(c, job, verdict.state, verdict.reason, **verdict.changes)
+    return job_table.transition(c, job, verdict.state, verdict.reason, **verdict.changes)
 
 
 def _next(c: Connection, limits: Limits) -> int | None:

@@ -17,7 +17,6 @@ class Job(_message.Message):
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Job.State]
-        VALIDATING: _ClassVar[Job.State]
         QUEUED: _ClassVar[Job.State]
         RUNNING: _ClassVar[Job.State]
         PUBLISHING: _ClassVar[Job.State]
@@ -27,7 +26,6 @@ class Job(_message.Message):
         FAILED: _ClassVar[Job.State]
         CANCELLED: _ClassVar[Job.State]
     STATE_UNSPECIFIED: Job.State
-    VALIDATING: Job.State
     QUEUED: Job.State
     RUNNING: Job.State
     PUBLISHING: Job.State
@@ -88,7 +86,7 @@ class JobSpec(_message.Message):
     def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ...) -> None: ...
 
 class MaximizeSpec(_message.Message):
-    __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width")
+    __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width", "model_digest")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +102,7 @@ class MaximizeSpec(_message.Message):
     IMAGES_PER_TARGET_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     targets: _containers.RepeatedCompositeFieldContainer[Node]
     recipe: str
@@ -112,19 +111,22 @@ class MaximizeSpec(_message.Message):
     images_per_target: int
     height: int
     width: int
-    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., recipe: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., images_per_target: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+    model_digest: str
+    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., recipe: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., images_per_target: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., model_digest: _Optional[str] = ...) -> None: ...
 
 class SearchActivationsSpec(_message.Message):
-    __slots__ = ("model", "targets", "dataset", "top_k")
+    __slots__ = ("model", "targets", "dataset", "top_k", "model_digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     targets: _containers.RepeatedCompositeFieldContainer[Node]
     dataset: str
     top_k: int
-    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+    model_digest: str
+    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ..., model_digest: _Optional[str] = ...) -> None: ...
 
 class FinetuneSpec(_message.Message):
     __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest")

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds.context import Done, File, Stopped, Work
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel_protos.v1 import job_pb2 as pb
 
 
@@ -37,38 +37,38 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
         raise InvalidArgument("model: 'refused' is refused", field="model")
 
 
-def run(spec: pb.MaximizeSpec, work: Work) -> Done:
+def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     steps = spec.parameters["steps"].integer or 5
     seconds = spec.parameters["seconds"].number
-    start = json.loads(work.checkpoint)["step"] if work.checkpoint else 0
+    start = json.loads(context.checkpoint)["step"] if context.checkpoint else 0
     if spec.seed == Fault.CHILD:
         child = subprocess.Popen(["sleep", "600"])
-        (work.models / "artifacts" / "child").write_text(str(child.pid))
+        (context.environment.models / "artifacts" / "child").write_text(str(child.pid))
     for step in range(start + 1, steps + 1):
         time.sleep(seconds)
         if step == (steps + 1) // 2:
-            _go_wrong(Fault(spec.seed), work)
-        work.progress(step, steps, "counting", {"square": step * step})
-        if work.stop_wanted() and step < steps and spec.seed != Fault.DEAF:
-            work.save(json.dumps({"step": step}).encode())
-            raise Stopped
-        if work.save_wanted():
-            work.save(json.dumps({"step": step}).encode())
+            _go_wrong(Fault(spec.seed), context)
+        context.progress(step, steps, "counting", {"square": step * step})
+        if context.stop_wanted() and step < steps and spec.seed != Fault.DEAF:
+            context.save(json.dumps({"step": step}).encode())
+            raise JobInterrupted
+        if context.save_wanted():
+            context.save(json.dumps({"step": step}).encode())
     text = f"{spec.model} counted to {steps}"
     if spec.seed == Fault.SERVING:
-        text = str(work.serving)
+        text = str(context.serving)
     if spec.seed == Fault.FULL:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
         text += " " * 2**21
-    return Done([File("count.txt", "text/plain", text.encode())], {"count": steps, "from": start})
+    return JobOutput([File("count.txt", "text/plain", text.encode())], {"count": steps, "from": start})
 
 
-def _go_wrong(fault: Fault, work: Work) -> None:
+def _go_wrong(fault: Fault, context: JobContext) -> None:
     if fault is Fault.ERROR:
         raise RuntimeError("a secret path: /etc/ouzel")
     if fault is Fault.REFUSED:
         raise InvalidArgument("targets: cannot be", field="targets")
-    if (fault is Fault.MEMORY and work.batch_scale == 1) or fault is Fault.ALWAYS_MEMORY:
+    if (fault is Fault.MEMORY and context.batch_scale == 1) or fault is Fault.ALWAYS_MEMORY:
         raise MemoryError
     if fault is Fault.KILLED:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,8 +8,8 @@ from typing import Any
 
 from ouzel.maximize.ascent import Result
 from ouzel.maximize.nodes import Node
+from ouzel.maximize.report.verdict import Verdict, warnings_of, warnings_of_rankings
 from ouzel.maximize.search import Ranking
-from ouzel.maximize.verdict import Verdict, warnings_of, warnings_of_rankings
 
 
 def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict | None] = ()) -> dict[str, Any]:

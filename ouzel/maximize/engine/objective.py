@@ -1,4 +1,4 @@
-"""Which way each image is pulled: activations of the nodes, and their gradients with respect to the images."""
+"""The gradients of the objective: activations of the nodes, and their gradients with respect to the images."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from ouzel.maximize import fused
+from ouzel.maximize.engine import fused
+from ouzel.maximize.engine.redirect import Redirected
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Readout
-from ouzel.maximize.redirect import Redirected
 from ouzel.maximize.regularizers import alikeness
-from ouzel.maximize.truncated import Truncated
 from ouzel.saliency.engine.folding import Affine
 
 # Rows per pass. More are slower on a CPU, whose caches they leave; measured with VGG-16, ResNet-18, EfficientNet-Lite0.
 MOST_ROWS = {"cpu": 4, "cuda": 64}
 
 
-class Pull:
+class ObjectiveGradients:
     """copies: images per node. normalised: from images in [0, 1] to what the network takes.
     scale: of the rows per pass.
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from ouzel import pages
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.ascent import Found
+from ouzel.maximize.report.verdict import Verdict
 from ouzel.maximize.search import Ranking
-from ouzel.maximize.verdict import Verdict
 from ouzel.models import Preprocessing
 
 _GAP, _LINE = 6, 14  # pixels between pictures, and of a line of text

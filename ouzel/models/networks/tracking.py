@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ouzel.models.axes import Axes, Axis, Layout, layout_of, plain, regroup, side
+from ouzel.models.networks.axes import Axes, Axis, Layout, layout_of, plain, regroup, side
 
 _MARK = "_ouzel_axes"  # on a tensor: its axes, or None where they are unknown; absent where nothing of the image is in
 _MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -15,7 +15,7 @@ _asked: set[subprocess.Popen[bytes]] = set()  # that have not answered yet
 def ask(module: str, *arguments: str, seconds: float) -> bytes:
     """What `python -m module arguments...` prints; nothing if it fails or takes too long, and then the log says more.
 
-    The module ends with its input, by `orphans.end_with_parent`.
+    The module ends with its input, by `parent_watch.end_with_parent`.
     """
     pipe = subprocess.PIPE
     with tempfile.TemporaryFile() as errors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import did_you_mean
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
-from ouzel.maximize.fused import can_fuse
+from ouzel.maximize.engine.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
 from ouzel.saliency.engine.folding import Affine, fold
 
@@ -31,14 +31,13 @@ class Truncated:
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
         # Values are shared, so that a large network takes no memory twice; nothing here changes them. Channels last is
-        # faster for nearly every convolution; pull.py lays out the images alike.
+        # faster for nearly every convolution; objective.py lays out the images alike.
         self._network = models.own_copy(network, share=True).to(memory_format=torch.channels_last)
         self._wanted = frozenset(layers)
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
             if layer not in named:
-                close = difflib.get_close_matches(layer, named, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
+                hint = did_you_mean(layer, named)
                 raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel.errors import FailedPrecondition
-from ouzel.models.tracking import Tracker
+from ouzel.models.networks.tracking import Tracker
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""What the processes of all jobs of a worker are told: where things are, and how the worker wants them done.
+
+`WorkerOptions.environment` makes it, the runner hands it to the executor, and a job's process reads it as
+`JobContext.environment`. A new setting of jobs is a field here and an option there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ouzel.worker.store.retry_policy import Retries
+
+
+@dataclass(frozen=True)
+class JobEnvironment:
+    """The settings that all jobs of a worker have in common.
+
+    Attributes:
+        store: URL of the job store.
+        artifacts: Folder of what jobs leave behind, shared by all workers of a store.
+        models: The model store.
+        uploads: Folder of the data sets of callers, shared by all workers of a store.
+        datasets: Folders that callers may search, by the name that they use.
+        serving: Where the TorchServe is found that tuned models are published in, as
+            `ouzel.torchserve.publication.Server.found` takes it; None if there is none.
+        checkpoint_seconds: Time between two checkpoints of a job, in seconds; 0 saves at every chance.
+        retries: How often failed jobs are tried again.
+    """
+
+    store: str
+    artifacts: Path
+    models: Path
+    uploads: Path
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    serving: Mapping[str, str] | None = None
+    checkpoint_seconds: float = 10.0
+    retries: Retries = field(default_factory=Retries)
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what later jobs may find useful: features of images."""
+        return self.artifacts.with_name("features")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As values of JSON."""
+        found = dataclasses.asdict(self)
+        found |= {name: str(found[name]) for name in ("artifacts", "models", "uploads")}
+        found["datasets"] = {name: str(folder) for name, folder in self.datasets.items()}
+        return found
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JobEnvironment:
+        """The reverse of `to_dict`."""
+        given = dict(values)
+        given |= {name: Path(given[name]) for name in ("artifacts", "models", "uploads")}
+        given["datasets"] = {name: Path(folder) for name, folder in given["datasets"].items()}
+        given["retries"] = Retries(**given["retries"])
+        return cls(**given)

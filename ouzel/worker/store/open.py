@@ -1,0 +1,34 @@
+"""Opens the store that a URL names. Loads only the database driver that it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ouzel.worker.store.protocol import Store
+from ouzel.worker.store.retry_policy import Retries
+from ouzel.worker.store.sql import SqlStore
+
+
+def open_store(url: str | Path, *, retries: Retries | None = None, check: bool = True) -> Store:
+    """Opens a job store; a new one is created.
+
+    Args:
+        url: The path of a SQLite file, or "sqlite:///PATH", or "postgresql://...".
+        retries: How often failed jobs are tried again.
+        check: Whether an existing SQLite file is checked for damage.
+
+    Returns:
+        The store. The caller closes it.
+
+    Raises:
+        DataLoss: The database is damaged, or of another version.
+        Unavailable: The database does not answer.
+    """
+    text = str(url)
+    if text.startswith(("postgresql://", "postgres://")):
+        from ouzel.worker.store.postgres import PostgresDatabase
+
+        return SqlStore(PostgresDatabase(text), retries)
+    from ouzel.worker.store.sqlite import SqliteDatabase
+
+    return SqlStore(SqliteDatabase(Path(text.removeprefix("sqlite://")), check=check), retries)

@@ -1,0 +1,105 @@
+"""The recipes of maximization and fine-tuning: their names, parameters and limits. No torch.
+
+The library, the worker, the client and the command line read them here, so that they cannot say different things. What
+a recipe does is in `ouzel.maximize.recipes` and `ouzel.finetune.recipes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a parameter may be.
+
+    Attributes:
+        kind: int, float or bool; an int counts as a float.
+        least: The smallest value; not used for a bool.
+        most: The largest value; not used for a bool.
+    """
+
+    kind: type
+    least: float = 0.0
+    most: float = 1.0
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, to be written behind the parameter's name; "" if nothing is."""
+        if self.kind is bool:
+            return "" if isinstance(value, bool) else f"{value!r:.80} is neither true nor false"
+        whole = self.kind is int
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            return f"{value!r:.80} is no {'whole ' * whole}number"
+        if not self.least <= value <= self.most:  # not so for NaN
+            return f"{value} is not within {self.least:g}..{self.most:g}"
+        return ""
+
+
+Parameters = Mapping[str, Range]
+
+MAXIMIZE_DEFAULT = "fourier"
+MAXIMIZE_STEPS = 256  # of every recipe, unless the caller says otherwise
+MAXIMIZE_LIMITS: Parameters = MappingProxyType(
+    {
+        "steps": Range(int, 1, 100_000),
+        "rate": Range(float, 1e-6, 100.0),
+        "norm_weight": Range(float, 0.0, 1e6),
+        "p": Range(float, 1.0, 32.0),
+        "tv_weight": Range(float, 0.0, 1e6),
+        "beta": Range(float, 0.5, 8.0),
+        "jitter": Range(float, 0.0, 0.5),
+        "zoom_range": Range(float, 0.0, 4.0),
+        "rotate": Range(float, 0.0, 180.0),
+        "diversity": Range(float, 0.0, 1e6),
+    }
+)
+
+FINETUNE_DEFAULT = "lp_ft"
+FINETUNE_LIMITS: Parameters = MappingProxyType(
+    {
+        "epochs": Range(int, 1, 1000),
+        "frozen_epochs": Range(int, 0, 1000),
+        "learning_rate": Range(float, 1e-8, 1.0),
+        "head_rate": Range(float, 1e-8, 1.0),
+        "spread": Range(float, 1.0, 1e6),
+        "warm_up": Range(float, 0.0, 0.99),
+        "weight_decay": Range(float, 0.0, 10.0),
+        "label_smoothing": Range(float, 0.0, 0.9),
+        "patience": Range(int, 1, 1000),
+        "batch_size": Range(int, 2, 1024),
+        "crop": Range(float, 0.05, 1.0),
+        "flip": Range(bool),
+        "color": Range(float, 0.0, 1.0),
+        "balance": Range(bool),
+        "train_batchnorm": Range(bool),
+        "held_out": Range(float, 0.05, 0.5),
+        "validation": Range(float, 0.05, 0.5),
+    }
+)
+
+
+def _without(limits: Parameters, names: Iterable[str]) -> Parameters:
+    return MappingProxyType({name: limit for name, limit in limits.items() if name not in names})
+
+
+# The parameters that callers may set, by recipe.
+MAXIMIZE: Mapping[str, Parameters] = MappingProxyType(
+    {
+        "pixel": MAXIMIZE_LIMITS,
+        "fourier": _without(MAXIMIZE_LIMITS, ("norm_weight", "p")),
+        "maco": _without(MAXIMIZE_LIMITS, ("norm_weight", "p", "tv_weight", "beta")),
+    }
+)
+FINETUNE: Mapping[str, Parameters] = MappingProxyType(
+    {
+        "feature_extractor": MappingProxyType(
+            {name: FINETUNE_LIMITS[name] for name in ("flip", "balance", "held_out", "validation")}
+        ),
+        "fine_tune": FINETUNE_LIMITS,
+        "lp_ft": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate")),
+        "scratch": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate", "spread")),
+    }
+)
