@@ -22,14 +22,22 @@ _LEFT = 5.0  # s for jobs of a worker that was killed to write their checkpoints
 
 
 def installed() -> bool:
-    """Whether the extra `worker` is."""
+    """Whether the extra `worker` is installed."""
     return all(importlib.util.find_spec(name) for name in _NEEDED)
 
 
 def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
-    """Start a worker and wait until it accepts jobs; one that runs with this state folder already is left as it is.
+    """Starts a worker and waits until it accepts jobs. One that runs with this state folder already is left as it is.
 
-    again: after one that died, whose log goes on. None if the extra `worker` is not installed. Raises StartFailed.
+    Args:
+        options: Of the services.
+        again: Whether it follows one that died, whose log goes on.
+
+    Returns:
+        Its record; None if the extra `worker` is not installed.
+
+    Raises:
+        StartFailed: It ended, or was not ready in time.
     """
     if (found := state_folder.running_worker(options.state)) is not None:
         return found

@@ -1,6 +1,6 @@
-"""Loading models into a TorchServe that has just started: one after another, each with all threads of its workers.
+"""Loads models into a TorchServe that has just started: one after another, each with all threads of its workers.
 
-They would take the same cores from one another otherwise, and nobody could say how far they are.
+Together they would take the cores from one another, and their progress could not be told.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loading:
-    """A version of a model that is being loaded, `number` of `total`, from 1 on. seconds: once it is ready, how long
-    that took.
+    """A version of a model that is being loaded.
+
+    Attributes:
+        model: Name of the model.
+        version: Its version.
+        number: Of the versions that are loaded, from 1 on.
+        total: How many versions are loaded.
+        seconds: How long it took; None until it is ready.
     """
 
     model: str
@@ -50,11 +56,19 @@ def load(
     *,
     lenient: bool = False,
 ) -> None:
-    """Return once each of `archives` has answered a request; the first of a name becomes its default.
+    """Loads archives, and returns once each has answered a request. The first of a name becomes its default.
 
-    timeout: seconds for TorchServe, and for each archive. tell: called when one begins and when it is ready. lenient:
-    go on after one that fails, unless all do: at a restart one bad model must not keep the others from callers.
-    Raises StartFailed, which names the model.
+    Args:
+        serving: The TorchServe.
+        archives: What to load.
+        settings: How each is served.
+        timeout: Time for TorchServe, and for each archive, in seconds.
+        tell: Called when one begins and when it is ready.
+        lenient: Whether to go on after one that fails, unless all do. At a restart one bad model must not keep the
+            others from callers.
+
+    Raises:
+        StartFailed: Names the model.
     """
     say = tell or (lambda _: None)
     failures: list[StartFailed] = []

@@ -1,4 +1,4 @@
-"""What can be chosen about the services, with defaults that fit one machine."""
+"""The options of the services, with defaults that fit one machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,19 @@ HOST = "127.0.0.1"  # what is bound, unless it is asked otherwise: the edge towa
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports of TorchServe, and of the worker that runs jobs."""
+    """TCP ports of TorchServe, and of the worker that runs jobs.
+
+    Attributes:
+        rest: Inference over REST.
+        management: Management over REST.
+        metrics: Metrics over REST.
+        grpc: Inference over gRPC.
+        grpc_management: Management over gRPC.
+        worker: Jobs, data sets and models over gRPC.
+
+    Raises:
+        InvalidArgument: A port is out of range, or used twice.
+    """
 
     rest: int = 8080
     management: int = 8081
@@ -38,7 +50,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Ports that nothing listens on now (another process may still be quicker)."""
+        """Ports that nothing listens on now. Another process may still be faster."""
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in fields(cls)]
             for each in sockets:
@@ -50,26 +62,36 @@ class Ports:
 class ServingOptions:
     """How to serve the archives of one model store.
 
-    workers: Python processes per model; None is one per GPU, or one on a machine without.
-    threads: threads of each worker; None shares the cores of the machine among the workers of a model.
-    batch_size, max_batch_delay_ms: requests that are computed together, and how long the first may wait for others. A
-        lone caller pays the delay in full, while under load a batch fills during the one before it: keep it short.
-        TorchServe takes 0 for 100.
-    queue_size: requests per model that may wait; one more is answered with 503.
-    response_timeout: seconds after which a worker that has not answered is restarted.
-    max_request_bytes, max_response_bytes: larger requests are refused; the handler finds the limit of responses in
-        `OUZEL_MAX_RESPONSE_BYTES` and has to keep it, for an oversize response costs TorchServe the worker.
-    max_passes: a request that takes more passes through its network, forward and backward counted one each, is refused.
-    memory_mb: MiB that each worker may take at a time for methods of many passes (integrated gradients, noise, masks);
-        None is a quarter of its GPU's free memory, or an eighth of the machine's.
-    heap_mb: ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
-    loaded_versions: of each model, how many versions are loaded at the start and kept when another is published: the
-        default one and the newest of the others. Each takes processes of its own.
-    timeout: seconds in which TorchServe, then each model, then the worker must become ready.
-    worker: also start a worker that runs jobs.
-    hung_after: seconds without an answer after which the supervisor takes a part for hung and starts it again.
-    host: address on which inference listens; another than loopback is for containers whose ports are published on
-        loopback. Management and metrics stay on loopback in any case.
+    Attributes:
+        store: The model store.
+        models: The models to serve; none means all of the store.
+        state: The state folder.
+        ports: Where to listen.
+        workers: Python processes per model; None is one per GPU, or one on a machine without.
+        threads: Threads of each worker; None shares the cores of the machine among the workers of a model.
+        batch_size: Requests that are computed together at most.
+        max_batch_delay_ms: Time that the first request of a batch waits for others, in milliseconds. A lone caller pays
+            it in full, while under load a batch fills during the one before it: keep it short. TorchServe takes 0 for
+            100.
+        queue_size: Requests per model that may wait; one more is answered with 503.
+        response_timeout: Time after which a worker that has not answered is restarted, in seconds.
+        max_request_bytes: Larger requests are refused.
+        max_response_bytes: Size of a response. The handler reads it from `OUZEL_MAX_RESPONSE_BYTES` and keeps it,
+            because a larger response costs TorchServe the worker.
+        max_passes: Passes through its network, forward and backward counted one each, that a request may take.
+        memory_mb: MiB that each worker may take at a time for methods of many passes (integrated gradients, noise,
+            masks); None is a quarter of its GPU's free memory, or an eighth of the machine's.
+        heap_mb: Ceiling of the Java heap in MiB; None is enough for one model's full queue of the largest requests.
+        loaded_versions: Versions of each model that are loaded at the start and kept when another is published: the
+            default one and the newest of the others. Each takes processes of its own.
+        timeout: Time in which TorchServe, then each model, then the worker must become ready, in seconds.
+        worker: Whether to start a worker that runs jobs as well.
+        hung_after: Time without an answer after which the supervisor starts a part again, in seconds.
+        host: Address on which inference listens, an IPv4 address. Another one than loopback is for containers whose
+            ports are published on loopback. Management and metrics stay on loopback in any case.
+
+    Raises:
+        InvalidArgument: A value is out of its range.
     """
 
     store: Path = Path("model_store")
@@ -126,7 +148,13 @@ _POSITIVE = (
 
 @dataclass(frozen=True)
 class Resources:
-    """What of the machine one model gets."""
+    """What one model gets of the machine.
+
+    Attributes:
+        workers: Processes.
+        threads: Threads of each worker.
+        heap_mb: Ceiling of the Java heap in MiB.
+    """
 
     workers: int
     threads: int  # per worker
@@ -134,7 +162,7 @@ class Resources:
 
 
 def resources(options: ServingOptions) -> Resources:
-    """The numbers that `options` leaves to the machine, settled."""
+    """The numbers that the options leave to the machine."""
     workers = options.workers or max(gpu_count(), 1)
     threads = options.threads or max(core_count() // workers, 1)
     # A waiting request is held about twice: as it came in and as it goes to the worker.

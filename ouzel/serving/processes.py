@@ -1,8 +1,8 @@
 """The processes of a state folder: TorchServe's Java process, its Python workers, and whatever those start.
 
-They are known by environment variables that all of them inherit, which hold as long as they live: they outlast the
-command that started them, survive a killed parent, and no recycled process id has them by chance. One tells the run,
-the other which part of the services a process belongs to, so that a part can be stopped without the others.
+They are known by environment variables that all of them inherit. These hold as long as a process lives: they outlast
+the command that started it, survive a killed parent, and no recycled process id has them by chance. One names the run,
+the other the part of the services that a process belongs to, so that a part can be stopped without the others.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _KILLED = 5.0  # seconds until a killed process is gone; more means that the ker
 
 
 def belonging_to(state: Path, part: str = "") -> list[psutil.Process]:
-    """Every process that a run of the state folder `state` started and that lives, but for this very one.
+    """The living processes that runs of a state folder started, without this one.
 
-    part: only those of this part.
+    Args:
+        state: The state folder.
+        part: Only those of this part; "" is all.
     """
     found = (process for process in psutil.process_iter() if process.pid != os.getpid())
     return [process for process in found if _belongs(process, state, part)]
@@ -40,9 +42,15 @@ def _belongs(process: psutil.Process, state: Path, part: str) -> bool:
 
 
 def stop(state: Path, grace: float = GRACE, part: str = "") -> int:
-    """Stop every process of `state`, or of one part: ask the topmost to end, after `grace` seconds kill all.
+    """Stops the processes of a state folder: asks the topmost to end, and kills all that are left.
 
-    Returns how many ran.
+    Args:
+        state: The state folder.
+        grace: Time until they are killed, in seconds.
+        part: Only those of this part; "" is all.
+
+    Returns:
+        How many ran.
     """
     found = belonging_to(state, part)
     ids = {process.pid for process in found}
@@ -69,7 +77,12 @@ def find(pid: int, create_time: float) -> psutil.Process | None:
 
 
 def end(process: psutil.Process, grace: float) -> None:
-    """Ask one process to end, and kill it after `grace` seconds."""
+    """Asks one process to end, and kills it if it does not.
+
+    Args:
+        process: The process.
+        grace: Time until it is killed, in seconds.
+    """
     _send(process, kill=False)
     _wait([process], grace)
     if alive(process):
@@ -109,7 +122,7 @@ def _wait(found: list[psutil.Process], seconds: float) -> None:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether `process` runs; a zombie, which nobody may ever bury in a container, does not."""
+    """Whether a process runs. A zombie does not; in a container it may stay for ever."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""Waiting until TorchServe and its models answer, by asking; and saying why when one does not."""
+"""Waits until TorchServe and its models answer, and says why if one does not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ PATIENCE = "--timeout SECONDS or OUZEL_TIMEOUT gives it longer"
 
 
 def wait(serving: RunningServing, timeout: float) -> None:
-    """Return once TorchServe answers. Raises StartFailed when it ends, or after `timeout` seconds."""
+    """Waits until TorchServe answers.
+
+    Args:
+        serving: The TorchServe.
+        timeout: How long, in seconds.
+
+    Raises:
+        StartFailed: It ended, or did not answer in time.
+    """
     deadline = time.monotonic() + timeout
     while not _answers(serving):
         _check_process(serving)
@@ -34,9 +42,17 @@ def _answers(serving: RunningServing) -> bool:
 
 
 def wait_for_model(serving: RunningServing, model: str, version: str, workers: int, timeout: float) -> None:
-    """Return once `workers` workers of the version are ready and one has answered a request.
+    """Waits until a version has its workers and one of them has answered a request.
 
-    Raises StartFailed when a worker dies while it loads, when TorchServe ends, or after `timeout` seconds.
+    Args:
+        serving: The TorchServe.
+        model: Name of the model.
+        version: Its version.
+        workers: How many must be ready.
+        timeout: How long, in seconds.
+
+    Raises:
+        StartFailed: A worker died while it loaded, TorchServe ended, or the time is over.
     """
     deadline = time.monotonic() + timeout
     while not _loaded(serving, model, version, workers):

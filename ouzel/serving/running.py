@@ -1,4 +1,4 @@
-"""Services that were launched: where they are and what opens them."""
+"""Services that were started: where they are, and their tokens."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from pathlib import Path
 
 from ouzel.serving import processes
 from ouzel.torchserve import rest
-from ouzel.torchserve.management import Server
+from ouzel.torchserve.server import Server
 from ouzel_protos.local import Serving, token
 
 
 @dataclass(frozen=True)
 class RunningServing:
-    """One run of TorchServe. Addresses: gRPC and worker as "host:port", the others as URLs.
+    """One run of TorchServe.
 
-    models: names. versions: (name, version) of all that were loaded, the default of each name first. unloaded: of the
-    same names, those that were not.
+    Attributes:
+        pid: Of the Java process.
+        grpc: "host:port" of inference.
+        rest: URL of inference.
+        management: URL of management.
+        metrics: URL of metrics.
+        key_file: The file with the tokens.
+        models: Names of the models.
+        versions: (name, version) of all that were loaded, the default of each name first.
+        unloaded: (name, version) of the same models that were not loaded.
+        log: TorchServe's log.
+        worker: "host:port" where jobs are accepted, or "".
+        kept: Parts that ran already and were left as they are.
     """
 
     pid: int
@@ -36,7 +47,7 @@ class RunningServing:
 
     @classmethod
     def found(cls, recorded: Serving, log: Path) -> RunningServing:
-        """What another command started and recorded. versions: not known then."""
+        """What another command started and recorded. `versions` is not known then."""
         return cls(
             pid=recorded["pid"],
             grpc=recorded["grpc"],
@@ -60,10 +71,12 @@ class RunningServing:
 
     @property
     def inference_token(self) -> str:
+        """For calls of inference."""
         return token(self.key_file, "inference")
 
     @property
     def management_token(self) -> str:
+        """For calls of management."""
         return token(self.key_file, "management")
 
     def worker_pids(self) -> tuple[int, ...]:
@@ -72,7 +85,7 @@ class RunningServing:
         return tuple(worker["pid"] for workers in found for worker in workers)
 
     def poll(self) -> int | None:
-        """The exit status of TorchServe, None while it runs; 0 for one of another command that has ended."""
+        """Exit status of TorchServe, None while it runs; 0 for one of another command that has ended."""
         if self._process is not None:
             return self._process.poll()
         return None if processes.started(self.pid) else 0

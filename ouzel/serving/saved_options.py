@@ -1,4 +1,4 @@
-"""The options of the services that run: whoever starts a part again starts it as it was."""
+"""The options of the services that run, with which a part is started again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from ouzel_protos.local import OPTIONS
 
 
 def write(options: ServingOptions) -> None:
-    """Keep them in the state folder."""
+    """Keeps options in the state folder."""
     values = dataclasses.asdict(options)
     state_folder.write(options.state, OPTIONS, {key: _plain(value) for key, value in values.items()})
 
 
 def read(state: Path) -> ServingOptions | None:
-    """What was kept; None if nothing was, or nothing that can be used. What another version knew is left out."""
+    """The options that were kept.
+
+    Args:
+        state: The state folder.
+
+    Returns:
+        The options without what another version knew; None if there are none that can be used.
+    """
     found = state_folder.read(state, OPTIONS)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Starting and stopping TorchServe."""
+"""Starts and stops the services of a state folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def start(options: ServingOptions, tell: Tell | None = None, *, take_over: bool = False) -> Iterator[RunningServing]:
-    """Start services, yield them once every model has answered a request, stop them all at the end.
+    """Starts services, yields them once every model has answered a request, and stops them all at the end.
 
-    tell: called when a model begins to load, and when it is ready. take_over: what a killed run has left and is alive
-    is kept, with the options it was started with, and only what is missing is started; else all of it is stopped first.
+    Args:
+        options: What to start, and how.
+        tell: Called when a model begins to load, and when it is ready.
+        take_over: Whether what a killed run has left alive is kept, with the options it was started with, and only what
+            is missing is started; else all of it is stopped first.
 
-    Raises OuzelError with one line for the user: NotFound or InvalidArgument for the models, AlreadyRunning,
-    FailedPrecondition for ports and installation, StartFailed for the rest. Nothing is left running then, but for what
-    ran before.
+    Raises:
+        NotFound, InvalidArgument: A model is missing or cannot be served.
+        AlreadyRunning: Services of the state folder run, or are being started.
+        FailedPrecondition: A port is in use, or something is not installed.
+        StartFailed: The services did not become ready. Only what ran before is left running.
     """
     with _exclusive(options, take_over=take_over) as (_, holding, left):
         serving = None
@@ -44,6 +49,13 @@ def start_detached(options: ServingOptions, tell: Tell | None = None) -> Running
     """As `start` that takes over, but the services stay until `stop`, also after this process has ended.
 
     A supervisor in the background starts again what dies or hangs.
+
+    Args:
+        options: What to start, and how.
+        tell: Called when a model begins to load, and when it is ready.
+
+    Raises:
+        OuzelError: As `start`.
     """
     with _exclusive(options, take_over=True) as (lock, holding, left):
         try:
@@ -57,9 +69,15 @@ def start_detached(options: ServingOptions, tell: Tell | None = None) -> Running
 
 
 def stop(state: Path) -> bool:
-    """Stop whatever runs with the state folder `state`, whoever started it; returns whether anything ran.
+    """Stops all services of a state folder, also those that another command started.
 
-    The supervisor ends first, lest it start again what is being stopped.
+    The supervisor ends first, so that it does not start again what is being stopped.
+
+    Args:
+        state: The state folder.
+
+    Returns:
+        Whether anything ran.
     """
     if not state.is_dir():
         return False
@@ -71,8 +89,10 @@ def stop(state: Path) -> bool:
 
 @contextlib.contextmanager
 def _exclusive(options: ServingOptions, *, take_over: bool) -> Iterator[tuple[int, ServingOptions, bool]]:
-    """The lock of the state folder, the options that hold, and whether services are left that are to be kept; else
-    the folder is clear of what a killed run has left.
+    """Holds the lock of the state folder.
+
+    Yields the lock, the options that apply, and whether services of an earlier run are kept; else the folder is clear
+    of what such a run has left.
     """
     state = options.state
     state_folder.prepare(state)
@@ -90,7 +110,7 @@ def _left(state: Path) -> bool:
 
 
 def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
-    """What does not run yet."""
+    """Starts what does not run yet."""
     state, recorded = options.state, state_folder.running(options.state)
     kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
     serving = (

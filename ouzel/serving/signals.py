@@ -1,4 +1,4 @@
-"""Turning the signals that end a command into an exception, so that `with serving.start(...)` stops what it started."""
+"""Turns the signals that end a command into an exception, so that `with serving.start(...)` stops what it started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Within it the first SIGINT, SIGTERM or SIGHUP raises Stopped; later ones are ignored, for the way out is short.
+    """Has the first SIGINT, SIGTERM or SIGHUP raise Stopped while the block runs; later ones are ignored.
 
     A signal that the process ignores already (as under nohup) stays ignored. To be used in the main thread.
     """

@@ -28,7 +28,7 @@ _LONGEST_SOCKET = 103  # bytes; macOS has the shortest limit on the path of a Un
 
 
 def prepare(state: Path) -> None:
-    """Make the folder, mode 0700, unless it exists. Raises FailedPrecondition when it belongs to somebody else."""
+    """Makes the folder, mode 0700. Raises FailedPrecondition if it belongs to another user."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     if state.stat().st_uid != os.getuid():
         raise FailedPrecondition(f"the state folder {state} belongs to another user; choose one with --state")
@@ -36,10 +36,16 @@ def prepare(state: Path) -> None:
 
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[IO[bytes]]:
-    """Hold the right to start services in `state`; raises AlreadyRunning when somebody else does.
+    """Holds the right to start services in a state folder.
 
-    The lock lives as long as a process has the yielded file open: the one that supervises the services, be it the
-    command itself or the one in the background. Once that was killed the lock is free, whatever it left behind.
+    The lock lives as long as a process has the yielded file open: the one that supervises the services. Once that was
+    killed the lock is free, whatever it left behind.
+
+    Args:
+        state: The state folder.
+
+    Raises:
+        AlreadyRunning: Another process holds it.
     """
     with (state / _LOCK).open("ab") as lock:
         try:
@@ -50,7 +56,7 @@ def locked(state: Path) -> Iterator[IO[bytes]]:
 
 
 def wait_unlocked(state: Path, seconds: float = 5.0) -> None:
-    """Give the command whose services were stopped the time to end, so that the next one can start."""
+    """Gives the command whose services were stopped the time to end, so that the next one can start."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -67,7 +73,7 @@ def _holder(state: Path) -> str:
 
 
 def running(state: Path) -> Serving | None:
-    """What runs in `state`, or None. A record whose process is gone counts as nothing."""
+    """The TorchServe that runs in a state folder, or None. A record whose process is gone counts as nothing."""
     serving = read_serving(state)
     if serving is None:
         return None
@@ -75,25 +81,25 @@ def running(state: Path) -> Serving | None:
 
 
 def running_worker(state: Path) -> Worker | None:
-    """The worker that runs with `state`, or None."""
+    """The worker that runs with a state folder, or None."""
     worker = read_worker(state)
     return worker if worker is not None and processes.find(worker["pid"], worker["create_time"]) else None
 
 
 def new_run(state: Path) -> Path:
-    """A fresh private folder for one run."""
+    """Makes a private folder for one run. Raises FailedPrecondition if its path is too long."""
     if len(os.fsencode(state / f"{_RUNS}12345678" / _SOCKET)) > _LONGEST_SOCKET:
         raise FailedPrecondition(f"the path of the state folder is too long for Unix sockets: {state}")
     return Path(tempfile.mkdtemp(prefix=_RUNS, dir=state))
 
 
 def record(state: Path, serving: Serving) -> None:
-    """Write `serving.json`: clients find the services from now on."""
+    """Writes `serving.json`: clients find the services from now on."""
     write(state, SERVING, serving)
 
 
 def write(state: Path, name: str, content: Any) -> None:
-    """Write a JSON file of the state folder, mode 0600, at once and whole."""
+    """Writes a JSON file of the state folder, mode 0600, whole or not at all."""
     handle, temporary = tempfile.mkstemp(prefix=_RUNS, dir=state)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=2)
@@ -101,7 +107,7 @@ def write(state: Path, name: str, content: Any) -> None:
 
 
 def read(state: Path, name: str) -> dict[str, Any] | None:
-    """A JSON file of the state folder; None if there is none, or none that can be read."""
+    """Reads a JSON file of the state folder; None if there is none that can be read."""
     try:
         found = json.loads((state / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -110,9 +116,13 @@ def read(state: Path, name: str) -> dict[str, Any] | None:
 
 
 def clear_torchserve(state: Path) -> bool:
-    """Remove what a TorchServe that died or hangs has left, so that another one can start; the worker stays.
+    """Removes what a TorchServe that died or hangs has left, so that another one can start. The worker stays.
 
-    Returns whether anything of it ran.
+    Args:
+        state: The state folder.
+
+    Returns:
+        Whether anything of it ran.
     """
     (state / SERVING).unlink(missing_ok=True)  # it is no more, and with it go its tokens
     ran = processes.stop(state, 0, processes.TORCHSERVE)
@@ -123,7 +133,15 @@ def clear_torchserve(state: Path) -> bool:
 
 
 def clear(state: Path, *, grace: float = processes.GRACE) -> bool:
-    """Stop all that runs in `state` and remove what it left, but for the logs. Returns whether anything ran."""
+    """Stops all that runs in a state folder and removes what it left, except the logs.
+
+    Args:
+        state: The state folder.
+        grace: Time until processes are killed, in seconds.
+
+    Returns:
+        Whether anything ran.
+    """
     (state / SERVING).unlink(missing_ok=True)
     stopped = processes.stop(state, grace)
     for left in state.glob(f"{_RUNS}*"):

@@ -1,4 +1,7 @@
-"""The archives that TorchServe is to serve. Checked here, for TorchServe's own complaints are hard to read."""
+"""The archives that TorchServe is to serve.
+
+They are checked here, because TorchServe's own messages about bad archives are hard to read.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ _STEM = re.compile(r"[^@]*(@[0-9A-Za-z.]+)?")
 
 @dataclass(frozen=True)
 class Archive:
-    """A version of a model that can be served."""
+    """A version of a model that can be served.
+
+    Attributes:
+        name: The model's name.
+        version: As its manifest says.
+        path: The archive.
+    """
 
     name: str
     version: str
@@ -27,10 +36,19 @@ class Archive:
 
 
 def archives(store: Path, names: Sequence[str] = (), most: int | None = None) -> tuple[Archive, ...]:
-    """Of the named models of `store`, or of all, at most `most` versions each, the newest: by name, the default first,
-    which is always among them, then lowest first. The others are not looked at.
+    """The archives of a model store that are to be loaded.
 
-    Raises NotFound or InvalidArgument.
+    Args:
+        store: The model store.
+        names: The models; none means all.
+        most: Versions of each model at most: the default one and the newest of the others. The rest is not looked at.
+
+    Returns:
+        By name; of each model the default version first, then the others, lowest first.
+
+    Raises:
+        NotFound: The store is missing or empty, or has no such model.
+        InvalidArgument: An archive cannot be served.
     """
     files = _files(store, names)
     groups = [tuple(group) for _, group in groupby(files.all(), key=lambda file: file.name)]
@@ -41,7 +59,16 @@ def archives(store: Path, names: Sequence[str] = (), most: int | None = None) ->
 
 
 def unloaded(store: Path, names: Sequence[str], loaded: Sequence[Archive]) -> tuple[tuple[str, str], ...]:
-    """(name, version) of what the named models of `store`, or all, have beside `loaded`."""
+    """The versions that stay in the store without being loaded.
+
+    Args:
+        store: The model store.
+        names: The models; none means all.
+        loaded: What `archives` gave.
+
+    Returns:
+        (name, version) of each.
+    """
     known = {archive.path for archive in loaded}
     files = _files(store, names).all()
     return tuple((f.name, f.version) for f in files if f.path not in known and (not names or f.name in names))
@@ -71,7 +98,18 @@ def _check_versions(found: Sequence[ModelFile]) -> None:
 
 
 def check(name: str, path: Path) -> Archive:
-    """The archive of a version of the model `name`, if TorchServe can take it. Raises InvalidArgument."""
+    """Checks that TorchServe can take an archive.
+
+    Args:
+        name: The model that it is a version of.
+        path: The archive.
+
+    Returns:
+        The archive with its version.
+
+    Raises:
+        InvalidArgument: It is damaged, or its name or one of its members is not allowed.
+    """
     if not _NAME.fullmatch(name) or not _STEM.fullmatch(path.stem):
         raise InvalidArgument(
             f"{path} cannot be served: a model's name has only letters, digits, '.', '_', '-'", field="models"

@@ -19,14 +19,27 @@ _WRAPPERS = (
 
 
 def load_failed(text: str, model: str) -> bool:
-    """Whether the log says that a worker of `model` failed to load it, or died, or that the archive was not read."""
+    """Whether the log says that a model did not load: a worker failed or died, or the archive could not be read.
+
+    Args:
+        text: The log.
+        model: The model's name.
+    """
     name = re.escape(model)
     complaints = rf"Load model failed: {name},|Failed to load model:? {name}\b|Load model {name} (cpu|cuda) OOM"
     return re.search(complaints, text) is not None
 
 
 def reason(text: str, model: str) -> str | None:
-    """The exception because of which `model` did not load, in one line; None when the log has none."""
+    """The exception because of which a model did not load.
+
+    Args:
+        text: The log.
+        model: The model's name.
+
+    Returns:
+        One line; None if the log has no exception.
+    """
     exceptions = [each for each in _exceptions(text, model) if not each.startswith(_WRAPPERS)]
     return exceptions[-1] if exceptions else _java_exception(text, model)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,71 +13,23 @@ from urllib.parse import quote, urlencode
 
 from ouzel.errors import OuzelError
 from ouzel.torchserve import log, rest
-from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
-from ouzel_protos.local import OPTIONS, SERVING, read_serving, token
+from ouzel.torchserve.errors import PublicationFailed
+from ouzel.torchserve.server import Server
 
-_CALL = 10.0  # s for what TorchServe answers at once
 _UNPACK = 60.0  # s for an archive, of up to gigabytes
-_SMOKE = 120.0  # s for an explanation
 _LOG = 2.0  # s for what workers say to come into the log
 
 
 @dataclass(frozen=True)
-class Server:
-    """A TorchServe: URLs without a final slash. log: its log, where that is a file of this machine."""
-
-    rest: str
-    management: str
-    key_file: Path
-    log: Path | None = None
-
-    @classmethod
-    def local(cls, state: Path) -> Server | None:
-        """What runs with the state folder `state`; None if nothing does."""
-        found = read_serving(state)
-        if found is None:
-            return None
-        server = cls(found["rest"], found["management"], Path(found["key_file"]), state / log.FILE)
-        return server if server._listens() else None
-
-    @classmethod
-    def found(cls, place: Mapping[str, str] | None) -> Server | None:
-        """By {"state": FOLDER}, as it is now, or by {"rest": URL, "management": URL, "key_file": PATH}; or None."""
-        if not place:
-            return None
-        if "state" in place:
-            return cls.local(Path(place["state"]))
-        return cls(place["rest"].rstrip("/"), place["management"].rstrip("/"), Path(place["key_file"]))
-
-    def _listens(self) -> bool:
-        """Whether somebody does: what is recorded may have been killed. Any other trouble counts as running."""
-        try:
-            self.manage("GET", "/models?limit=1")
-        except PublicationFailed as error:
-            cause = error.__cause__.__cause__ if error.__cause__ else None
-            return not isinstance(cause, ConnectionRefusedError)
-        return True
-
-    def manage(self, method: str, path: str, timeout: float = _CALL) -> tuple[int, bytes]:
-        """A call of the management API. Raises PublicationFailed when nobody answers, or the key is missing."""
-        with _reached(self.management):
-            return rest.call(method, self.management + path, token(self.key_file, "management"), timeout=timeout)
-
-
-def expected(place: Mapping[str, str] | None) -> bool:
-    """Whether a TorchServe is meant to be at `place`, see `Server.found`, be it down at this moment: it was named, or
-    was started with the state folder and not stopped in order.
-    """
-    if not place or "state" not in place:
-        return bool(place)
-    state = Path(place["state"])
-    return "named" in place or any((state / name).exists() for name in (SERVING, OPTIONS))
-
-
-@dataclass(frozen=True)
 class Settings:
-    """How a version is served: processes, requests computed together, milliseconds that the first of them waits, and
-    seconds for an answer and for loading.
+    """How a version is served.
+
+    Attributes:
+        workers: Processes.
+        batch_size: Requests that are computed together at most.
+        max_batch_delay_ms: Time that the first request of a batch waits for others, in milliseconds.
+        response_timeout: Time for an answer, in seconds.
+        startup_timeout: Time for loading, in seconds.
     """
 
     workers: int = 1
@@ -92,18 +43,40 @@ _USUAL = Settings()
 
 
 def versions(server: Server, name: str, version: str = "all") -> list[dict[str, Any]]:
-    """TorchServe's descriptions of the versions of a model, none if there is none; "" is its default one."""
+    """TorchServe's descriptions of the versions of a model.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: A version, "all", or "" for the default one.
+
+    Returns:
+        The descriptions as the management API has them; none if it does not serve the model.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, or does not answer.
+    """
     status, body = server.manage("GET", _path(name, version))
     if status == 404:
         return []
-    _check(server, status, body, f"{name} could not be looked up")
+    check_answer(server, status, body, f"{name} could not be looked up")
     return list(json.loads(body))
 
 
 def served(server: Server) -> frozenset[tuple[str, str]]:
-    """(name, version) of all that have a worker that is ready."""
+    """Which versions have a worker that is ready.
+
+    Args:
+        server: TorchServe.
+
+    Returns:
+        (name, version) of each.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, or does not answer.
+    """
     status, body = server.manage("GET", "/models?limit=1000")
-    _check(server, status, body, "models could not be listed")
+    check_answer(server, status, body, "models could not be listed")
     return frozenset(
         (name, str(version["modelVersion"]))
         for name in {str(model["modelName"]) for model in json.loads(body)["models"]}
@@ -113,12 +86,30 @@ def served(server: Server) -> frozenset[tuple[str, str]]:
 
 
 def workers_of(server: Server, name: str, version: str = "") -> int:
-    """Processes that TorchServe keeps for a version, by default the default one; 0 if it does not serve it."""
+    """How many processes TorchServe keeps for a version; 0 if it does not serve it.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version; "" is the default one.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, or does not answer.
+    """
     return max((int(found["minWorkers"]) for found in versions(server, name, version)), default=0)
 
 
 def settings_of(server: Server, name: str, version: str = "") -> Settings | None:
-    """How a version is served, by default the default one; None if it is not."""
+    """How a version is served; None if it is not.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version; "" is the default one.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, or does not answer.
+    """
     for found in versions(server, name, version):
         return Settings(
             max(int(found["minWorkers"]), 1),
@@ -131,28 +122,51 @@ def settings_of(server: Server, name: str, version: str = "") -> Settings | None
 
 
 def register(server: Server, name: str, version: str, file: str, settings: Settings = _USUAL) -> bool:
-    """Serve `file` of TorchServe's model store; returns once its processes have loaded it. False if the version was
-    there already; it then has as many processes. The first version of a name becomes its default.
+    """Serves a version, and returns once its processes have loaded it.
 
-    Raises PublicationFailed that says why; the version may then still be registered.
+    The first version of a name becomes its default.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version, as the archive says.
+        file: Name of the archive in TorchServe's model store.
+        settings: How it is served.
+
+    Returns:
+        False if the version was there already; it then has as many processes as `settings` says.
+
+    Raises:
+        PublicationFailed: It does not load; the message says why. The version may then still be registered.
     """
     start, patience = _size(server.log), settings.startup_timeout + 30.0
     status, body = server.manage("POST", _registration(name, file, settings, wait=True), patience)
     if status != 409:
-        _check(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
+        check_answer(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
         return True
     path = f"{_path(name, version)}?min_worker={settings.workers}&max_worker={settings.workers}&synchronous=true"
     status, body = server.manage("PUT", path, patience)
     what = f"{name} {version} does not get {settings.workers} workers"
-    _check(server, status, body, what, lambda: _reason(server.log, start, name))
+    check_answer(server, status, body, what, lambda: _reason(server.log, start, name))
     return False
 
 
 def begin(server: Server, name: str, version: str, file: str, settings: Settings) -> None:
-    """As `register`, without waiting: processes that load it are being started. Raises PublicationFailed if not."""
+    """As `register`, but does not wait until the processes have loaded the version.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version, as the archive says.
+        file: Name of the archive in TorchServe's model store.
+        settings: How it is served.
+
+    Raises:
+        PublicationFailed: The processes could not be started.
+    """
     status, body = server.manage("POST", _registration(name, file, settings, wait=False), _UNPACK)
     if status not in (200, 202):
-        _check(server, status, body, f"{name} {version} cannot be registered")
+        check_answer(server, status, body, f"{name} {version} cannot be registered")
 
 
 def _registration(name: str, file: str, settings: Settings, *, wait: bool) -> str:
@@ -169,52 +183,58 @@ def _registration(name: str, file: str, settings: Settings, *, wait: bool) -> st
     return f"/models?{urlencode(query, quote_via=quote)}"
 
 
-def smoke(server: Server, name: str, version: str) -> str:
-    """Have a made-up picture predicted and explained; returns the digest of the weights that did it.
-
-    Raises PublicationFailed if there is no prediction or no map, or if their numbers are none.
-    """
-    what = f"{name} {version} fails on a trial picture"
-    with _reached(server.rest):
-        status, body = rest.explain(
-            server.rest, token(server.key_file, "inference"), f"{name}/{version}", {"saliency": ["gradient"]}, _SMOKE
-        )
-    _check(server, status, body, what)
-    try:
-        answer = json.loads(body)
-        scores = [float(score.get("probability", 0.0)) for score in answer["scores"]]
-        (found,) = answer["saliency"]
-        values = [float(found.get(key, 0.0)) for key in ("minimum", "maximum")]  # JSON leaves zeros out
-        digest = str(answer["model"]["weights_digest"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise PublicationFailed(f"{what}: the answer lacks something ({type(error).__name__}: {error})") from error
-    if not scores or not all(map(math.isfinite, [*values, *scores])):
-        raise PublicationFailed(f"{what}: its answer holds values that are not finite")
-    return digest
-
-
 def default_of(server: Server, name: str) -> str:
-    """The version that TorchServe takes for callers who name none; "" if it serves none."""
+    """The version that TorchServe takes for callers who name none; "" if it does not serve the model.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, or does not answer.
+    """
     return next((str(found["modelVersion"]) for found in versions(server, name, "")), "")
 
 
 def set_default(server: Server, name: str, version: str) -> None:
-    """Give callers who name no version this one. Raises PublicationFailed."""
+    """Gives callers who name no version this one.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: A version that is served.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, or does not answer.
+    """
     status, body = server.manage("PUT", f"{_path(name, version)}/set-default")
-    _check(server, status, body, f"{name} {version} cannot be the default")
+    check_answer(server, status, body, f"{name} {version} cannot be the default")
 
 
 def unregister(server: Server, name: str, version: str) -> None:
-    """Serve a version no more; nothing happens if it is not served. Raises PublicationFailed, for a default beside
-    others for instance.
+    """Serves a version no longer; does nothing if it is not served.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version.
+
+    Raises:
+        PublicationFailed: TorchServe refuses, as it does for the default beside other versions, or does not answer.
     """
     status, body = server.manage("DELETE", _path(name, version), 60.0)
     if status != 404:
-        _check(server, status, body, f"{name} {version} cannot be unregistered")
+        check_answer(server, status, body, f"{name} {version} cannot be unregistered")
 
 
 def forget(server: Server, name: str, version: str) -> None:
-    """Unregister after something else went wrong, which is what is told."""
+    """Unregisters a version after something else failed; the error that counts is that of the other failure.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version.
+    """
     with contextlib.suppress(OuzelError):
         unregister(server, name, version)
 
@@ -223,15 +243,10 @@ def _path(name: str, version: str) -> str:
     return f"/models/{quote(name, safe='')}" + (f"/{quote(version, safe='')}" if version else "")
 
 
-@contextlib.contextmanager
-def _reached(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (rest.Unreachable, OSError, ValueError) as error:
-        raise ServerUnreachable(f"TorchServe at {url} does not answer: {error}") from error
-
-
-def _check(server: Server, status: int, body: bytes, what: str, why: Callable[[], str | None] = lambda: None) -> None:
+def check_answer(
+    server: Server, status: int, body: bytes, what: str, why: Callable[[], str | None] = lambda: None
+) -> None:
+    """Raises PublicationFailed unless the status is 200; `what` and `why` say what failed."""
     if status != 200:
         where = f"; the log is {server.log}" if server.log else "; TorchServe's log may say more"
         raise PublicationFailed(f"{what}: {why() or rest.message(body)}{where}")

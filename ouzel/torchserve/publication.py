@@ -18,20 +18,19 @@ from ouzel.torchserve import retention
 from ouzel.torchserve.archives import check
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 from ouzel.torchserve.management import (
-    Server,
     Settings,
     default_of,
-    expected,
     forget,
     register,
     served,
     set_default,
     settings_of,
-    smoke,
     unregister,
     versions,
     workers_of,
 )
+from ouzel.torchserve.server import Server, expected
+from ouzel.torchserve.trial import smoke
 
 __all__ = [
     "PublicationFailed",
@@ -167,9 +166,20 @@ def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile, *
 
 
 def unload_served(server: Server, name: str, version: str = "") -> tuple[str, ...]:
-    """Have TorchServe unload a version of a model, or all; returns which. They stay in the store.
+    """Has TorchServe unload a version of a model, or all of them. They stay in the store.
 
-    Raises NotFound if it is not loaded, FailedPrecondition for the default beside others, and PublicationFailed.
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version; "" is all.
+
+    Returns:
+        The versions that were unloaded.
+
+    Raises:
+        NotFound: It is not loaded.
+        FailedPrecondition: It is the default beside other versions.
+        PublicationFailed: TorchServe refuses, or does not answer.
     """
     loaded = [str(found["modelVersion"]) for found in versions(server, name)]
     default = default_of(server, name)

@@ -23,7 +23,22 @@ class Unreachable(OSError):
 def call(
     method: str, url: str, token: str, *, body: bytes = b"", kind: str = "", timeout: float = 10.0
 ) -> tuple[int, bytes]:
-    """One request; returns status and body. `kind` is the content type of `body`. Raises Unreachable."""
+    """Makes one request.
+
+    Args:
+        method: "GET", "POST", "PUT" or "DELETE".
+        url: With its query.
+        token: Sent as a bearer token.
+        body: Of the request.
+        kind: Content type of `body`.
+        timeout: In seconds.
+
+    Returns:
+        Status and body of the answer.
+
+    Raises:
+        Unreachable: There was no answer.
+    """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     headers = {"Authorization": f"Bearer {token}"} | ({"Content-Type": kind} if kind else {})
@@ -38,9 +53,16 @@ def call(
 
 
 def workers(management: str, token: str, model: str, version: str = "") -> list[dict[str, Any]]:
-    """TorchServe's description of the workers of `model`: each has "status" and "pid". Empty when unknown.
+    """TorchServe's description of the workers of a model.
 
-    version: "" is the default one, "all" takes them together.
+    Args:
+        management: URL of the management API.
+        token: For the management API.
+        model: The model's name.
+        version: "" is the default one, "all" takes all together.
+
+    Returns:
+        One mapping for each worker, with "status" and "pid"; none if the model is not known.
     """
     status, body = call("GET", f"{management}/models/{model}{version and '/'}{version}", token)
     if status != 200:
@@ -49,16 +71,34 @@ def workers(management: str, token: str, model: str, version: str = "") -> list[
 
 
 def probe(rest: str, token: str, model: str, timeout: float) -> tuple[int, str]:
-    """A real request with a tiny picture, without the work of explaining it; returns status and, if not 200, why.
+    """Makes a real request with a tiny picture, without the work of explaining it.
 
-    model: a name, or "name/version".
+    Args:
+        rest: URL of the inference API.
+        token: For the inference API.
+        model: "NAME", or "NAME/VERSION".
+        timeout: In seconds.
+
+    Returns:
+        Status and, if that is not 200, why.
     """
     status, answer = explain(rest, token, model, {"estimate_only": True}, timeout)
     return status, "" if status == 200 else message(answer)
 
 
 def explain(rest: str, token: str, model: str, options: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
-    """As `probe`, with these options; returns status and body."""
+    """Makes a real request with a tiny picture.
+
+    Args:
+        rest: URL of the inference API.
+        token: For the inference API.
+        model: "NAME", or "NAME/VERSION".
+        options: What to explain, as JSON has it.
+        timeout: In seconds.
+
+    Returns:
+        Status and body of the answer.
+    """
     trial: dict[str, Any] = {"image": base64.b64encode(_picture()).decode()}
     status, answer = _predict(rest, token, model, trial | {"options": options}, timeout)
     if status == 400 and (found := _TENSORS_ALONE.search(message(answer))):

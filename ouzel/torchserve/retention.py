@@ -1,4 +1,4 @@
-"""Which versions of a model stay loaded in a TorchServe that runs, as its start has laid down for all who publish."""
+"""Which versions of a model stay loaded in a TorchServe that runs. Its start records the rule for all who publish."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from typing import Any
 
 from ouzel.errors import OuzelError
 from ouzel.model_files import ModelFiles
-from ouzel.torchserve.management import Server, Settings, default_of, unregister, versions
+from ouzel.torchserve.management import Settings, default_of, unregister, versions
+from ouzel.torchserve.server import Server
 
 logger = logging.getLogger(__name__)
 FILE = "loading.json"  # beside the key file
 
 
 def record(key_file: Path, loaded_versions: int, settings: Settings) -> None:
-    """Lay down how many versions of each model stay loaded, and how a model is served that says nothing else."""
+    """Records how many versions of each model stay loaded, and how a model is served by default.
+
+    Args:
+        key_file: The file with TorchServe's tokens; the record is written beside it.
+        loaded_versions: Versions of each model.
+        settings: For a model that says nothing else.
+    """
     content = {"loaded_versions": loaded_versions, "settings": asdict(settings)}
     key_file.with_name(FILE).write_text(json.dumps(content), encoding="ascii")
 
 
 def most_of(server: Server) -> int | None:
-    """How many versions of each model stay loaded; None if nothing is laid down."""
+    """How many versions of each model stay loaded; None if nothing is recorded."""
     try:
         return int(_read(server)["loaded_versions"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -44,9 +51,18 @@ def _read(server: Server) -> dict[str, Any]:
 
 
 def trim(server: Server, store: ModelFiles, name: str, *, spare: Collection[str] = ()) -> tuple[str, ...]:
-    """Unload versions of a model beyond those that stay: the default one and the newest others. Returns which.
+    """Unloads versions of a model beyond those that stay: the default one and the newest others.
 
-    spare: versions that callers may still be on, left for the next time. What cannot be unloaded stays.
+    What cannot be unloaded stays, and is logged.
+
+    Args:
+        server: TorchServe.
+        store: The model store.
+        name: The model's name.
+        spare: Versions that callers may still use. They stay until the next time.
+
+    Returns:
+        The versions that were unloaded.
     """
     most = most_of(server)
     if most is None:

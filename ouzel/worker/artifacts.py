@@ -24,7 +24,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Incoming:
-    """A file on its way in; see `Artifacts.incoming`. Raises ResourceExhausted if the disk is full."""
+    """A file that comes in pieces, see `Artifacts.incoming`."""
 
     def __init__(self, file: IO[bytes], place: Callable[[str], Path]) -> None:
         self._file, self._place = file, place
@@ -32,13 +32,25 @@ class Incoming:
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
+        """Adds a piece. Raises ResourceExhausted if the disk is full."""
         with _disk_full():
             self._file.write(chunk)
         self._sha256.update(chunk)
         self.size += len(chunk)
 
     def keep(self, expected: str = "") -> tuple[str, int]:
-        """Make it durable; returns digest and size. Raises InvalidArgument if it is not what was expected."""
+        """Makes the file durable.
+
+        Args:
+            expected: Hex SHA-256 that it must have; "" allows any.
+
+        Returns:
+            Digest and size in bytes.
+
+        Raises:
+            InvalidArgument: It has another digest.
+            ResourceExhausted: The disk is full.
+        """
         digest = self._sha256.hexdigest()
         if expected and digest != expected:
             raise InvalidArgument(f"sha256: the bytes have {digest}, not {expected}", field="sha256")
@@ -54,7 +66,11 @@ class Incoming:
 
 
 class Artifacts:
-    """The files in `folder`, which is made. Shared by all workers of a store."""
+    """Files by the SHA-256 of their content.
+
+    Args:
+        folder: Is made if it is missing. All workers of a store share it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +78,17 @@ class Artifacts:
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, content: bytes | Iterable[bytes]) -> tuple[str, int]:
-        """Store it durably; returns digest and size. Raises ResourceExhausted if the disk is full."""
+        """Stores a file durably.
+
+        Args:
+            content: The bytes, in one piece or several.
+
+        Returns:
+            Digest and size in bytes.
+
+        Raises:
+            ResourceExhausted: The disk is full.
+        """
         with self.incoming() as incoming:
             for chunk in (content,) if isinstance(content, bytes) else content:
                 incoming.write(chunk)
@@ -70,7 +96,7 @@ class Artifacts:
 
     @contextmanager
     def incoming(self) -> Iterator[Incoming]:
-        """A file that comes in pieces; what has not been kept at the end is gone."""
+        """Opens a file that comes in pieces; what is not kept when the block ends is removed."""
         with _disk_full():
             file = tempfile.NamedTemporaryFile(dir=self._incoming, delete=False)  # noqa: SIM115 - closed below
         try:
@@ -81,14 +107,14 @@ class Artifacts:
             Path(file.name).unlink(missing_ok=True)
 
     def size(self, digest: str) -> int | None:
-        """Bytes of what is stored; None if it is not."""
+        """Size of a file in bytes; None if it is not stored."""
         try:
             return self._place(digest).stat().st_size
         except (FileNotFoundError, NotFound):
             return None
 
     def path(self, digest: str) -> Path:
-        """Where it is, for reading. Raises NotFound."""
+        """Path of a file, for reading. Raises NotFound."""
         if self.size(digest) is None:
             raise NotFound(f"artifact {digest:.80} is not there any more")
         return self._place(digest)
@@ -111,7 +137,15 @@ class Artifacts:
                 yield chunk
 
     def collect(self, referenced: Callable[[Sequence[str]], set[str]], age: float = 86_400.0) -> int:
-        """Remove what nothing refers to and is older than `age` seconds; returns how many files."""
+        """Removes old files that nothing refers to.
+
+        Args:
+            referenced: Which of some digests are still needed.
+            age: Age in seconds from which on a file may be removed.
+
+        Returns:
+            How many files were removed.
+        """
         before = time.time() - age
         old = [path for path in self._folder.glob("??/*") if _DIGEST.fullmatch(path.name) and _older(path, before)]
         kept = referenced([path.name for path in old])
@@ -123,7 +157,7 @@ class Artifacts:
         return len(gone)
 
     def discard(self, digest: str) -> None:
-        """Remove one that nobody refers to any more."""
+        """Removes a file that nothing refers to any longer."""
         self._place(digest).unlink(missing_ok=True)
 
     def _place(self, digest: str) -> Path:

@@ -13,6 +13,7 @@ _SECONDS = 5.0
 
 
 def main() -> int:
+    """Prints why the worker does not serve, if it does not; returns the exit status."""
     record = read_worker()
     if record is None:
         sys.stderr.write("no worker is recorded\n")

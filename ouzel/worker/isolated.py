@@ -1,4 +1,4 @@
-"""A question to a process of its own, for what this one must not load: torch."""
+"""Asks a process of its own for what needs torch, which this process must not load."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ _asked: set[subprocess.Popen[bytes]] = set()  # that have not answered yet
 
 
 def ask(module: str, *arguments: str, seconds: float) -> bytes:
-    """What `python -m module arguments...` prints; nothing if it fails or takes too long, and then the log says more.
+    """Runs `python -m MODULE ARGUMENTS...`.
 
     The module ends with its input, by `parent_watch.end_with_parent`.
+
+    Args:
+        module: The module.
+        arguments: Of its command line.
+        seconds: How long it may take.
+
+    Returns:
+        What it prints; b"" if it fails or takes too long, and then the log says more.
     """
     pipe = subprocess.PIPE
     with tempfile.TemporaryFile() as errors:
@@ -39,6 +47,6 @@ def ask(module: str, *arguments: str, seconds: float) -> bytes:
 
 
 def end_all() -> None:
-    """Nobody waits for answers any more: those who ask get nothing, at once."""
+    """Ends all processes that have not answered yet; those who wait get b"" at once."""
     for process in tuple(_asked):
         process.kill()

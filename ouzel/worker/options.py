@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ouzel.checks import at_least, within
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -74,10 +75,9 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         for name in ("state", "models"):
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser().absolute())
-        if not 0 <= self.port <= 65535:
-            raise InvalidArgument(f"port: {self.port} is not within 0..65535", field="port")
-        if self.slots is not None and self.slots < 1:
-            raise InvalidArgument(f"slots: {self.slots} is less than 1", field="slots")
+        within("port", self.port, 0, 65535)
+        if self.slots is not None:
+            at_least("slots", self.slots, 1)
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
@@ -88,23 +88,27 @@ class WorkerOptions:
 
     @property
     def folder(self) -> Path:
+        """Folder of jobs, logs and the token."""
         return self.state / "jobs"
 
     @property
     def store_url(self) -> str:
+        """URL of the job store."""
         return self.store or f"sqlite://{self.folder / 'jobs.db'}"
 
     @property
     def artifact_folder(self) -> Path:
+        """Folder of what jobs leave behind."""
         return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
 
     @property
     def upload_folder(self) -> Path:
+        """Folder of the data sets of callers."""
         return (self.uploads or self.artifact_folder.parent / "datasets").expanduser().absolute()
 
     @property
     def serving(self) -> Mapping[str, str]:
-        """As `ouzel.torchserve.publication.Server.found` takes it."""
+        """Where TorchServe is, as `ouzel.torchserve.server.Server.found` takes it."""
         if self.serving_key_file is None:
             named = {"named": "yes"} if self.serving_state else {}  # then it is meant to be there
             return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}
@@ -127,7 +131,11 @@ class WorkerOptions:
 
 
 def slots(options: WorkerOptions) -> tuple[Slot, ...]:
-    """A GPU to each job, or a share of the cores."""
+    """Room for jobs: a GPU to each, or a share of the cores.
+
+    Args:
+        options: Say how many jobs run at a time.
+    """
     gpus = _gpus()
     if gpus:
         count = options.slots or len(gpus)

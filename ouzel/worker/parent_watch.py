@@ -1,7 +1,7 @@
 """Processes that end when the one that started them does, however that ends.
 
-The starter holds the other end of the process's standard input and never writes to it: when it closes, nobody waits
-for the process any more.
+The parent holds the other end of the process's standard input and never writes to it. When it closes, the parent is
+gone, or no longer waits for the process.
 """
 
 from __future__ import annotations

@@ -63,9 +63,14 @@ _MOST_CALLS = 2000  # at a time
 
 
 def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -> None:
-    """Serve until SIGTERM or SIGINT. ready: called with the address once it listens.
+    """Serves until SIGTERM or SIGINT.
 
-    Raises OuzelError if it cannot start.
+    Args:
+        options: Of the worker.
+        ready: Called with the address once it listens.
+
+    Raises:
+        OuzelError: It cannot start.
     """
     with _alone(options.state):
         store = open_store(options.store_url, retries=options.retries)

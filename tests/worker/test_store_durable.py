@@ -320,7 +320,7 @@ def test_damage_that_opening_does_not_come_across(path: Path) -> None:
     try:
         for call in (
             store.check,
-            store.held,
+            store.leases,
             lambda: store.get(ALICE, made[0]),
             lambda: store.events(ALICE, made[0]),
             lambda: store.create(ALICE, new()),
@@ -528,7 +528,7 @@ def test_a_server_that_restarts_between_calls(server: Server, mode: str) -> None
             lambda: store.create(ALICE, new()),
             lambda: store.heartbeat(lease),
             lambda: store.claim("w"),
-            store.held,
+            store.leases,
             store.check,
         ]
         for call in calls:

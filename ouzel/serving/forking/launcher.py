@@ -24,7 +24,7 @@ _MODULES = ("torch", "torchvision.models", "timm", "ouzel.models", "ouzel.explai
 
 
 def supported() -> bool:
-    """Whether this system's libraries stand a fork; macOS's do not."""
+    """Whether this system's libraries survive a fork; those of macOS do not."""
     return sys.platform == "linux"
 
 
@@ -35,9 +35,14 @@ def interpreter(run: Path) -> Path:
 
 @contextlib.contextmanager
 def zygote(run: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, ...]]:
-    """Start the process that forks, for the run in folder `run`, where that can be done.
+    """Starts the process that forks, where that can be done.
 
-    Yields a file descriptor to pass on: once nobody holds it open any more the process ends, with all that it forked.
+    Yields a file descriptor to pass on: once no process has it open any longer, the zygote ends with all that it
+    forked.
+
+    Args:
+        run: Folder of the run.
+        environment: Of the process.
     """
     if not supported():
         yield ()

@@ -46,7 +46,7 @@ class _Request:
 
 
 def main(listening: int, modules: Sequence[str]) -> None:
-    """Fork workers for whoever connects to the socket of file descriptor `listening`, once `modules` are imported."""
+    """Forks workers for processes that connect to the socket `listening`, once `modules` are imported."""
     _prctl(_PR_SET_NAME, NAME.encode())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # TorchServe is asked to stop as well, and still needs its workers
     with socket.socket(fileno=listening) as listener:
@@ -63,7 +63,7 @@ def main(listening: int, modules: Sequence[str]) -> None:
 
 
 def _serve(listener: socket.socket) -> _Request | None:
-    """Returns in each child what it is to be, and in the zygote None, once nobody needs it any more."""
+    """Returns in each child what it is to be, and None in the zygote once TorchServe is gone."""
     zygote = os.getpid()
     children: dict[int, socket.socket] = {}  # by process id: who asked for it
     ended, wake = socket.socketpair()

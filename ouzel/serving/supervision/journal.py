@@ -24,9 +24,16 @@ _POLL = 0.05
 
 @dataclass(frozen=True)
 class Restarts:
-    """What the supervisor did for one part. restarts: how often it was started again; last: when, in seconds since the
-    epoch, and reason: why. trouble: why the last try failed; "" unless the part is down. next: when the next try is.
-    starting: whether it starts now; progress: how far that is, "model-3 1, 4 of 20".
+    """What the supervisor did for one part.
+
+    Attributes:
+        restarts: How often it was started again.
+        last: When, in seconds since the epoch.
+        reason: Why.
+        trouble: Why the last try failed; "" unless the part is down.
+        next: When the next try is, in seconds since the epoch.
+        starting: Whether it starts now.
+        progress: How far that is: "model-3 1, 4 of 20".
     """
 
     restarts: int = 0
@@ -40,7 +47,14 @@ class Restarts:
 
 @dataclass(frozen=True)
 class Supervision:
-    """The record of a supervisor. alive: whether its process is. parts: what it did, by name."""
+    """The record of a supervisor.
+
+    Attributes:
+        pid: Of its process.
+        create_time: When that began, in seconds since the epoch.
+        hung_after: Time without an answer after which it starts a part again, in seconds.
+        parts: What it did, by name.
+    """
 
     pid: int
     create_time: float
@@ -49,6 +63,7 @@ class Supervision:
 
     @property
     def alive(self) -> bool:
+        """Whether its process lives."""
         return processes.find(self.pid, self.create_time) is not None
 
 
@@ -63,17 +78,18 @@ def read(state: Path) -> Supervision | None:
 
 
 def write(state: Path, record: Supervision) -> None:
+    """Records what the supervisor did."""
     state_folder.write(state, SUPERVISOR, asdict(record))
 
 
 def nudge(record: Supervision) -> None:
-    """Have it start what is missing at once, whatever pause it is in."""
+    """Has the supervisor start at once what is missing, whatever pause it is in."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(record.pid, NUDGE)
 
 
 def end(state: Path) -> bool:
-    """End the supervisor of `state`, which stops the parts; returns whether there was one."""
+    """Ends the supervisor of `state`, which stops the parts; returns whether there was one."""
     record = read(state)
     process = processes.find(record.pid, record.create_time) if record else None
     if process is None or process.pid == os.getpid():
@@ -83,7 +99,7 @@ def end(state: Path) -> bool:
 
 
 def spawn(state: Path, lock: int) -> None:
-    """Start a supervisor in the background, which inherits the lock of the state folder. Raises StartFailed."""
+    """Starts a supervisor in the background, which inherits the lock of the state folder. Raises StartFailed."""
     log = state / LOG
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -15,10 +15,18 @@ _POLL = 0.2
 
 
 def mend(state: Path, timeout: float) -> tuple[Part, ...]:
-    """Have the parts that are missing started; returns them once they serve, none if nothing was missing.
+    """Has the parts that are missing started, and waits until they serve.
 
-    Raises AlreadyRunning if a part lives but does not answer, for which only time or `ouzel down` helps, StartFailed if
-    one does not serve after `timeout` seconds.
+    Args:
+        state: The state folder.
+        timeout: How long, in seconds.
+
+    Returns:
+        The parts that were missing.
+
+    Raises:
+        AlreadyRunning: A part lives but does not answer; only time or `ouzel down` helps.
+        StartFailed: A part does not serve in time.
     """
     watch = journal.read(state)
     if watch is None or not watch.alive:

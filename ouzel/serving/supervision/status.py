@@ -26,25 +26,30 @@ _COMPUTES = 0.05  # of a core: more than an idle process takes
 
 
 class State(StrEnum):
-    """up: it answered. busy: it did not, but computes. restarting: the supervisor is about to start it, or does.
-    starting: its processes load. failing: it answers with errors. not answering: it lives and does neither. not loaded:
-    a model without processes, as was asked. down: there is no process.
-    """
+    """How a part is."""
 
-    UP = "up"
-    BUSY = "busy"
-    STARTING = "starting"
-    RESTARTING = "restarting"
-    FAILING = "failing"
-    SILENT = "not answering"
-    IDLE = "not loaded"
-    DOWN = "down"
+    UP = "up"  # it answered
+    BUSY = "busy"  # it did not answer, but computes
+    STARTING = "starting"  # its processes load
+    RESTARTING = "restarting"  # the supervisor is about to start it, or starts it
+    FAILING = "failing"  # it answers with errors
+    SILENT = "not answering"  # it lives, but neither answers nor computes
+    IDLE = "not loaded"  # a model without processes, as its operator wants it
+    DOWN = "down"  # there is no process
 
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the status. name: "supervisor", "torchserve", "worker", or "NAME VERSION" of a model. since: when its
-    process began, in seconds since the epoch. note: why it is not well, and what the supervisor did.
+    """One line of the status.
+
+    Attributes:
+        name: "supervisor", "torchserve", "worker", or "NAME VERSION" of a model.
+        kind: "service" or "model".
+        state: How it is.
+        pids: Of its processes.
+        address: Where it listens.
+        since: When its process began, in seconds since the epoch.
+        note: Why it is not well, and what the supervisor did.
     """
 
     name: str
@@ -57,12 +62,18 @@ class Part:
 
     @property
     def well(self) -> bool:
+        """Whether nothing needs to be done."""
         return self.state in (State.UP, State.BUSY, State.IDLE)
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A Python process that serves a model; `state` is READY or UNLOADING (starting or ending)."""
+    """A Python process that serves a model.
+
+    Attributes:
+        pid: Of the process.
+        state: READY, or UNLOADING while it starts or ends.
+    """
 
     pid: int
     state: str
@@ -70,8 +81,14 @@ class Worker:
 
 @dataclass(frozen=True)
 class Model:
-    """A version of a model that is served; `is_default` if callers get it who name none. wanted: processes that it is
-    to have.
+    """A version of a model that is served.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        is_default: Whether callers get it who name no version.
+        workers: Its processes.
+        wanted: How many processes it is to have.
     """
 
     name: str
@@ -83,8 +100,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Status:
-    """Services that run. serving: as recorded, None if TorchServe never was ready. `responding` is False when it is
-    gone or does not answer.
+    """Services that run.
+
+    Attributes:
+        serving: As recorded; None if TorchServe was never ready.
+        responding: False if TorchServe is gone or does not answer.
+        models: The versions that are served.
+        worker: "host:port" where jobs are accepted, or "".
+        parts: One for each line of the status.
     """
 
     serving: Serving | None
@@ -100,7 +123,15 @@ class Status:
 
 
 def status(state: Path, timeout: float = ANSWER) -> Status | None:
-    """The services of the state folder `state`; None when none run. It takes at most about thrice `timeout`."""
+    """The services of a state folder.
+
+    Args:
+        state: The state folder.
+        timeout: Time in which each part has to answer, in seconds. The call takes about three times as long at most.
+
+    Returns:
+        None if no services run.
+    """
     serving, worker, watch = state_folder.running(state), state_folder.running_worker(state), journal.read(state)
     if serving is None and worker is None and not (watch and watch.alive):
         return None

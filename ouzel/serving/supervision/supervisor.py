@@ -35,12 +35,19 @@ _CHECKPOINT = 5.0  # s for the jobs of a worker that hangs to save where they st
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds. look: between two looks whether a process lives. ask: between two questions, and answer: for an answer.
+    """Times of the supervisor, in seconds.
 
-    hung_after: without an answer, after which a part is started again; as long as it computes, `busy` times that. It is
-    generous on purpose: a machine that swaps, or a Java process that collects garbage, answers in the end, and starting
-    anew costs all requests in flight. longest: the longest pause between two starts. healthy: after which the pauses
-    begin anew.
+    `hung_after` is generous: a machine that swaps, or a Java process that collects garbage, answers in the end, and a
+    restart costs all requests in flight.
+
+    Attributes:
+        look: Between two looks whether a process lives.
+        ask: Between two questions.
+        answer: For an answer.
+        hung_after: Without an answer, after which a part is started again.
+        busy: A part that computes gets so many times `hung_after`.
+        longest: The longest pause between two starts.
+        healthy: After which the pauses begin at 0 again.
     """
 
     look: float = 0.5
@@ -58,8 +65,14 @@ class Patience:
 
 @dataclass(frozen=True)
 class Part:
-    """pid: of its process, None if that is gone. ask: "" or why there is no answer within so many seconds. start: stops
-    what is left of it and starts it; returns when it serves, raises OuzelError or OSError; it tells how far it is.
+    """A part of the services.
+
+    Attributes:
+        name: Of the part.
+        pid: Returns the id of its process; None if that is gone.
+        ask: Returns why there is no answer within so many seconds; "" if there is one.
+        start: Stops what is left of it and starts it. Returns when it serves, raises OuzelError or OSError. It reports
+            how far it is.
     """
 
     name: str
@@ -69,7 +82,13 @@ class Part:
 
 
 class Keeper:
-    """Looks after one part, in a thread of its own. changed: called with each change of `record`."""
+    """Looks after one part, in a thread of its own.
+
+    Args:
+        part: The part.
+        patience: When it counts as hung.
+        changed: Called with each change of `record`.
+    """
 
     def __init__(self, part: Part, patience: Patience, changed: Callable[[], None] = lambda: None) -> None:
         self.name, self.record = part.name, Restarts()

@@ -1,4 +1,4 @@
-"""No call gets in without a token, and no error gets out as it is."""
+"""Calls without a known token are denied, and errors become statuses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _OPEN = "/grpc.health.v1.Health/"  # those who ask for health have no token
 class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Denies calls without a known token.
 
-    The handler that denies streams in both directions whatever was called: one that takes a single message would wait
+    The handler that denies streams in both directions, whatever was called: one that takes a single message would wait
     for it, and callers who never send one could fill the server.
+
+    Args:
+        tokens: Tell the owners of calls.
     """
 
     def __init__(self, tokens: Tokens) -> None:
@@ -41,7 +44,7 @@ async def _deny(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> 
 
 
 def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A method of a service whose errors become statuses."""
+    """Makes statuses of the errors of a method that answers with one message."""
 
     async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
@@ -55,7 +58,7 @@ def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
 
 
 def stream(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-    """The same for one that answers with a stream."""
+    """Makes statuses of the errors of a method that answers with a stream."""
 
     async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel.checks import within
 from ouzel.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
 from ouzel.worker.api.auth import unary
 from ouzel.worker.api.service import Context, Service
@@ -87,8 +88,7 @@ class DatasetService(Service, DatasetServiceServicer):
     @unary
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
         size = request.page_size or _PAGE
-        if not 1 <= size <= _LARGEST_PAGE:
-            raise InvalidArgument(f"page_size: {size} is not within 0..{_LARGEST_PAGE}", field="page_size")
+        within("page_size", size, 0, _LARGEST_PAGE)
         found = await self.run(self._datasets.list, self.owner(context))
         if request.page_token:  # the id of the last one that was told
             ids = [each.id for each in found]

@@ -1,4 +1,4 @@
-"""No message reaches a method that cannot be read, or that holds text which nobody could show.
+"""Messages that cannot be read, or that hold text which cannot be shown, do not reach a method.
 
 Without this, gRPC answers bytes that are no message with UNKNOWN and names of Python's classes.
 """
@@ -86,7 +86,7 @@ def _readable(handler: Handler) -> Handler:
     async def checked(message: Any) -> Any:
         if isinstance(message, _Unreadable):
             raise InvalidArgument(f"request: {message.size} bytes are no message of the type {name}", field="request")
-        if message.ByteSize() > _LARGE:  # nobody else shall wait for it
+        if message.ByteSize() > _LARGE:  # other calls must not wait for it
             await asyncio.to_thread(check_texts, message)
         else:
             check_texts(message)

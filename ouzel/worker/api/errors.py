@@ -22,7 +22,12 @@ _UNAVAILABLE_SECONDS = 1.0
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
-    """End the call with what the caller may know of `error`."""
+    """Ends a call with what the caller may know of an error.
+
+    Args:
+        context: Of the call.
+        error: An error that is not our own is told as an id, which the log explains.
+    """
     if not isinstance(error, OuzelError):
         found = uuid.uuid4().hex[:12]
         _log.error("error %s", found, exc_info=error)

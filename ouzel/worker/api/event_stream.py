@@ -23,13 +23,27 @@ class Watch:
         self._waiting: asyncio.Future[None] | None = None
 
     def take(self, after: int) -> list[pb.JobEvent] | None:
-        """Events that came in, those after `after`; None if some are missing and the store must be read."""
+        """Takes the events that came in.
+
+        Args:
+            after: Only events with a greater sequence number.
+
+        Returns:
+            The events; None if some are missing and the store must be read.
+        """
         events, self._events = self._events, {}
         fresh = [events[sequence] for sequence in sorted(events) if sequence > after]
         return None if fresh and fresh[-1].sequence != after + len(fresh) else fresh
 
     async def news(self, seconds: float = _LOOK) -> bool:
-        """Wait for some, for `seconds` or two at most, or until `Watches.close`. Returns whether there are any."""
+        """Waits for events, or until `Watches.close`.
+
+        Args:
+            seconds: How long at most; never longer than two seconds.
+
+        Returns:
+            Whether there are any.
+        """
         if not self._events and not self._watches.closing:
             # A future and a timer: tasks that wait would cost more than to send an event.
             loop = asyncio.get_running_loop()
@@ -43,12 +57,14 @@ class Watch:
         return bool(self._events)
 
     def add(self, events: Sequence[pb.JobEvent]) -> None:
+        """Adds events that came in."""
         if len(self._events) > _MOST:
             self._events.clear()
         self._events.update((event.sequence, event) for event in events)
         self.wake()
 
     def wake(self) -> None:
+        """Ends the waiting."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
@@ -60,9 +76,12 @@ class _Watched:
 
 
 class Watches:
-    """All watches of a service. However many there are of a job, the store tells of it once, and the loop wakes once.
+    """All watches of a service.
 
-    Used in one event loop.
+    However many there are of a job, the store calls once and the loop wakes once. Used in one event loop.
+
+    Args:
+        store: Calls when there are new events.
     """
 
     def __init__(self, store: ClientStore) -> None:
@@ -71,7 +90,7 @@ class Watches:
         self.closing = False
 
     def close(self) -> None:
-        """Wake all who wait, and let nobody wait any more."""
+        """Wakes all who wait, and lets no one wait from then on."""
         self.closing = True
         for watched in self._jobs.values():
             for each in watched.watches:
@@ -79,9 +98,13 @@ class Watches:
 
     @contextmanager
     def watch(self, job: str, after: int) -> Iterator[Watch]:
-        """after: an event that the store holds already: it is read there, and whatever comes later is told.
+        """Watches a job while the block runs.
 
-        Who joins later than others must read the store once after that: what was told before is not told again.
+        A watch that joins others must read the store once after that: what was told before is not told again.
+
+        Args:
+            job: Its id.
+            after: An event that the store holds already. Events up to it are read there; later ones come to the watch.
         """
         found, watched = Watch(self), self._watched(job, after)
         watched.watches.add(found)

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound, Unavailable
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
@@ -157,8 +158,7 @@ class JobService(Service, JobServiceServicer):
         self, request: pb.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[pb.ArtifactChunk]:
         found = await self.run(self._store.artifact, self.owner(context), request.id, request.name)
-        if not 0 <= request.offset <= found.size:
-            raise InvalidArgument(f"offset: {request.offset} is not within 0..{found.size}", field="offset")
+        within("offset", request.offset, 0, found.size)
         chunks = self._artifacts.read(found.sha256, request.offset)
         offset, first = request.offset, True
         while (chunk := await self.run(next, chunks, b"")) or first:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
 from ouzel.worker import kinds
 from ouzel.worker.catalog.catalog import Catalogue
@@ -19,7 +20,18 @@ _TIMEOUTS = (1.0, 30 * 86_400.0)  # seconds
 
 
 def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
-    """Raises OuzelError for what can never work. May take seconds where a model is new."""
+    """Checks a request for a job.
+
+    Args:
+        request: The request.
+        catalogue: The models as the owner sees them.
+
+    Returns:
+        The job to create.
+
+    Raises:
+        OuzelError: It can never work. The check may take seconds where a model is new.
+    """
     kind = request.spec.WhichOneof("kind") or ""
     found = kinds.find(kind)
     size = request.spec.ByteSize()
@@ -30,9 +42,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
             f"request_id: {request.request_id!r:.40} is not at most {_LONGEST_ID} characters, none of them 0",
             field="request_id",
         )
-    if not _PRIORITIES[0] <= request.priority <= _PRIORITIES[1]:
-        message = f"priority: {request.priority} is not within {_PRIORITIES[0]}..{_PRIORITIES[1]}"
-        raise InvalidArgument(message, field="priority")
+    within("priority", request.priority, *_PRIORITIES)
     _check_labels(request.labels)
     timeout = _timeout(request)
     found.validate(getattr(request.spec, kind), catalogue)
@@ -41,12 +51,13 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
 
 
 def query(request: pb.ListJobsRequest) -> Query:
+    """Checks a request for a list of jobs. Raises InvalidArgument."""
     known = {int(state) for state in State} - {0}
     for number in request.states:
         if number not in known:
             raise InvalidArgument(f"states: {number} is no state", field="states")
-    if request.kind and request.kind not in kinds.NAMES:
-        raise InvalidArgument(f"kind: {request.kind!r:.80} is not one of {', '.join(kinds.NAMES)}", field="kind")
+    if request.kind:
+        one_of("kind", request.kind, kinds.NAMES)
     _check_labels(request.labels)
     states = frozenset(State(number) for number in request.states)
     return Query(states, request.kind, dict(request.labels), request.page_size or 50, request.page_token)

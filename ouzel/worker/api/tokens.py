@@ -19,8 +19,16 @@ _SHORTEST = 16
 
 
 class Tokens:
+    """The owners of tokens.
+
+    Args:
+        owners: By token.
+
+    Raises:
+        InvalidArgument: A token is too short, or a name is not allowed.
+    """
+
     def __init__(self, owners: Mapping[str, str]) -> None:
-        """owners: by token. Raises InvalidArgument for a token that is too short, or a name that is none."""
         for token, owner in owners.items():
             if len(token) < _SHORTEST:
                 raise InvalidArgument(f"tokens: that of {owner:.80} has fewer than {_SHORTEST} characters")
@@ -29,7 +37,14 @@ class Tokens:
         self._owners = {_digest(token): owner for token, owner in owners.items()}
 
     def owner(self, metadata: Iterable[tuple[Any, Any]] | None) -> str | None:
-        """Who sent this metadata of a call: "authorization: Bearer TOKEN". None if nobody we know."""
+        """Who sent the metadata of a call.
+
+        Args:
+            metadata: With "authorization: Bearer TOKEN".
+
+        Returns:
+            The owner; None if the token is not known.
+        """
         for key, value in metadata or ():
             if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
                 # Looked up by digest, so that the time it takes tells nothing of a token.
@@ -38,7 +53,17 @@ class Tokens:
 
 
 def read(path: Path) -> dict[str, str]:
-    """A file of lines "OWNER TOKEN"; empty lines and those that begin with # count for nothing."""
+    """Reads a file of tokens.
+
+    Args:
+        path: Of lines "OWNER TOKEN"; empty lines and those that begin with # are skipped.
+
+    Returns:
+        Owners by token.
+
+    Raises:
+        InvalidArgument: A line is wrong.
+    """
     found: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.split()
@@ -51,7 +76,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def own(path: Path) -> str:
-    """The token in this file, mode 0600, which is made if it is not there."""
+    """The token in this file, mode 0600, which is made if it is missing."""
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:

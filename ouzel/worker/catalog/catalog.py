@@ -46,8 +46,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one job may cost. values: images x channels x height x width x steps, counted as the pixels' values that are
-    computed. top_k: hits per target of a search.
+    """What one job may cost.
+
+    Attributes:
+        values: Images x channels x height x width x steps: the pixel values that are computed.
+        targets: Nodes of one job.
+        top_k: Hits per node of a search.
     """
 
     values: int = 10**12
@@ -57,9 +61,16 @@ class Budget:
 
 @dataclass
 class Catalogue:
-    """folder: the model store. cache: a folder for what was found out. datasets: folders by the name for callers.
-    owner: who looks, and sees no tuned models of others; None sees all. uploads: the data sets of callers. schemes: of
-    URIs that callers may name as data sets.
+    """The models of a store, as far as the service knows them without torch.
+
+    Attributes:
+        folder: The model store.
+        cache: Folder for what was found out about models.
+        datasets: Folders that callers may search, by the name that they use.
+        budget: What one job may cost.
+        owner: Who looks, and sees no tuned models of others; None sees all.
+        uploads: The data sets of callers.
+        schemes: Schemes of URIs that callers may name as data sets.
     """
 
     folder: Path
@@ -76,13 +87,13 @@ class Catalogue:
         self._lock = threading.Lock()
 
     def seen_by(self, owner: str) -> Catalogue:
-        """The same, without the tuned models of others; what is found out is shared."""
+        """The same catalogue without the tuned models of other owners. Both share what was found out."""
         view = copy.copy(self)
         view.owner = owner
         return view
 
     def names(self) -> list[str]:
-        """What `model` takes: each name, and "name@version" of those that have several."""
+        """What a field `model` takes: each name, and "NAME@VERSION" of those with several versions."""
         found: dict[str, list[str]] = {}
         for file in ModelFiles(self.folder).all():
             if file.seen_by(self.owner):
@@ -91,7 +102,15 @@ class Catalogue:
         return [each for name, versions in several.items() for each in (name, *versions)]
 
     def file(self, name: str, field: str = "model") -> ModelFile:
-        """The archive of "name", its default version, or of "name@version". Raises NotFound."""
+        """The archive of a model.
+
+        Args:
+            name: "NAME" for the default version, or "NAME@VERSION".
+            field: Of the request, for the error.
+
+        Raises:
+            NotFound: There is none that the owner may see.
+        """
         try:
             found = ModelFiles(self.folder).file(name)
         except (NotFound, InvalidArgument):
@@ -103,9 +122,16 @@ class Catalogue:
         return found
 
     def model(self, name: str, field: str = "model") -> Model:
-        """Of "name" or "name@version". Takes seconds for one that is new.
+        """What is known of a model. Takes seconds for a new archive.
 
-        Raises NotFound, FailedPrecondition (damaged) or Unavailable.
+        Args:
+            name: "NAME" for the default version, or "NAME@VERSION".
+            field: Of the request, for the error.
+
+        Raises:
+            NotFound: There is none that the owner may see.
+            FailedPrecondition: The archive is damaged.
+            Unavailable: It could not be loaded.
         """
         path = self.file(name, field).path
         try:
@@ -122,14 +148,22 @@ class Catalogue:
         return self._known[key]
 
     def check_new_name(self, name: str) -> None:
-        """Whether `owner` may tune a model of this name. Raises InvalidArgument or AlreadyExists."""
+        """Checks that the owner may tune a model of this name.
+
+        Args:
+            name: Of the new model.
+
+        Raises:
+            InvalidArgument: It cannot be a name.
+            AlreadyExists: It is the name of somebody else's model.
+        """
         for file in ModelFiles(self.folder).of(name):
             if file.lineage is None or not file.seen_by(self.owner):
                 whose = "the operator's" if file.lineage is None else "somebody else's"
                 raise AlreadyExists(f"name: {name!r} is {whose} model; choose another name", field="name")
 
     def warm(self) -> None:
-        """Look at all models before anybody asks."""
+        """Looks at all models before the first request."""
         for name in self.names():
             try:
                 self.model(name)

@@ -14,7 +14,14 @@ from ouzel.worker.parent_watch import end_with_parent
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Raises OuzelError for an archive that cannot be used."""
+    """What the service must know of a model, of JSON's types.
+
+    Args:
+        path: The archive.
+
+    Raises:
+        OuzelError: It cannot be used.
+    """
     import torch
 
     from ouzel import models
@@ -31,6 +38,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Prints the description of the archive that is named on the command line."""
     from ouzel.errors import OuzelError
 
     end_with_parent()

@@ -42,7 +42,15 @@ class _Seen:
 
 
 def check(entries: Sequence[pb.DatasetEntry], read: Read) -> pb.DatasetReport:
-    """entries: sorted by path. read: gives the bytes of a file."""
+    """Looks at every image of a data set.
+
+    Args:
+        entries: The data set, sorted by path.
+        read: The bytes of a file, by its digest.
+
+    Returns:
+        What was found: refused images, duplicates, problems, warnings.
+    """
     with ThreadPoolExecutor() as threads:
         seen = list(threads.map(lambda entry: _look(entry, read), entries))
     report = pb.DatasetReport(dataset=manifest.digest(entries), images=len(entries))
@@ -194,6 +202,7 @@ def _odd_labels(labels: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
+    """Prints the report on the data set that is named on the command line."""
     end_with_parent()
     from ouzel.worker.artifacts import Artifacts
 

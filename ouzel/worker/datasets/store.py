@@ -37,21 +37,42 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class DatasetLimits:
-    """Of one owner: bytes of all files together, and data sets."""
+    """Limits of one owner.
+
+    Attributes:
+        bytes: Of all files together.
+        datasets: How many data sets.
+    """
 
     bytes: int = 50 * 2**30
     datasets: int = 1000
 
 
 class Datasets:
-    """The data sets in `folder`. All methods but the constructor raise NotFound for what is not the owner's."""
+    """The data sets of callers. All methods raise NotFound for what is not the owner's.
+
+    Args:
+        folder: Shared by all workers of a store.
+        limits: Of one owner.
+    """
 
     def __init__(self, folder: Path, limits: DatasetLimits | None = None) -> None:
         self._folder, self._limits = folder, limits or DatasetLimits()
         self._checking = threading.Lock()  # one at a time: it takes all cores
 
     def missing(self, owner: str, files: Sequence[pb.FileRef]) -> list[str]:
-        """Digests of those that are not there. Raises InvalidArgument."""
+        """Which files must be uploaded still.
+
+        Args:
+            owner: Who calls.
+            files: With digest and size.
+
+        Returns:
+            Digests of those that are not stored.
+
+        Raises:
+            InvalidArgument: A digest or size cannot be one.
+        """
         for number, file in enumerate(files):
             checked(manifest.check_file, file, f"files[{number}]")
         held = self._files(owner)
@@ -64,16 +85,29 @@ class Datasets:
         return missing
 
     def upload(self, owner: str) -> Upload:
-        """For files that come in pieces, one after another."""
+        """Opens an upload of files that come in pieces, one after another."""
         return Upload(self._files(owner), self._limits.bytes - self.used(owner))
 
     def used(self, owner: str) -> int:
-        """Bytes of the owner's files."""
+        """Size of the owner's files in bytes."""
         return sum(path.stat().st_size for path in (self._of(owner) / "files").glob("??/*"))
 
     def create(self, owner: str, title: str, entries: Sequence[pb.DatasetEntry], expected: str = "") -> pb.Dataset:
-        """Make it durable; the same one again is no other. Raises InvalidArgument, FailedPrecondition (files are
-        missing) or ResourceExhausted.
+        """Makes a data set durable. The same one again changes nothing.
+
+        Args:
+            owner: Who calls.
+            title: One line.
+            entries: The images.
+            expected: The id that the client computed; "" allows any.
+
+        Returns:
+            The data set; its id is the SHA-256 of its manifest.
+
+        Raises:
+            InvalidArgument: Title, entries or id are wrong.
+            FailedPrecondition: Files are missing.
+            ResourceExhausted: There are too many data sets, or the disk is full.
         """
         if len(title) > _LONGEST_TITLE or not is_line(title):
             raise InvalidArgument(
@@ -105,35 +139,44 @@ class Datasets:
         return about
 
     def get(self, owner: str, dataset: str) -> pb.Dataset:
+        """A data set's title, time and counts."""
         about = self._about(self._manifests(owner) / f"{dataset}.about") if _ID.fullmatch(dataset) else None
         if about is None:
             raise NotFound(f"dataset: no data set {dataset!r:.80}", field="dataset")
         return about
 
     def entries(self, owner: str, dataset: str) -> list[pb.DatasetEntry]:
-        """Sorted by path."""
+        """The images of a data set, sorted by path."""
         self.get(owner, dataset)
         return manifest.read((self._manifests(owner) / dataset).read_bytes())
 
     def path(self, owner: str, sha256: str) -> Path:
-        """Of one of the owner's files."""
+        """Path of one of the owner's files."""
         return self._files(owner).path(sha256)
 
     def list(self, owner: str) -> list[pb.Dataset]:
-        """Newest first."""
+        """The owner's data sets, newest first."""
         known = (self._about(path) for path in self._manifests(owner).glob("*.about"))
         found = [about for about in known if about is not None]
         return sorted(found, key=lambda about: (-about.create_time.ToNanoseconds(), about.id))
 
     def delete(self, owner: str, dataset: str) -> None:
-        """Its files go with a later `collect`: others may need them, or be about to be uploaded."""
+        """Removes a data set. Files that no data set needs are removed by a later `collect`."""
         self.get(owner, dataset)
         for name in (f"{dataset}.about", f"{dataset}.report", dataset):
             (self._manifests(owner) / name).unlink(missing_ok=True)
         self.collect(owner)
 
     def collect(self, owner: str, age: float = _DAY) -> int:
-        """Remove files that no data set of the owner has and that are older than `age` seconds; returns how many."""
+        """Removes old files that no data set of the owner has.
+
+        Args:
+            owner: Whose.
+            age: Age in seconds from which on a file may be removed.
+
+        Returns:
+            How many files were removed.
+        """
 
         def referenced(digests: Sequence[str]) -> set[str]:
             needed: set[str] = set()
@@ -145,15 +188,23 @@ class Datasets:
         return self._files(owner).collect(referenced, age)
 
     def collect_all(self) -> None:
-        """`collect`, for all owners: what was uploaded and never made a data set."""
+        """Does `collect` for all owners."""
         for folder in self._folder.glob("*/files"):
             self.collect(folder.parent.name)
 
     def report(self, owner: str, dataset: str) -> pb.DatasetReport:
-        """What a look at every image finds. Takes seconds to minutes the first time. Raises Unavailable."""
+        """What a look at every image finds. Takes seconds to minutes the first time.
+
+        Args:
+            owner: Who calls.
+            dataset: Id of the data set.
+
+        Raises:
+            Unavailable: The check failed; the worker's log says why.
+        """
         self.get(owner, dataset)
         path = self._manifests(owner) / f"{dataset}.report"
-        if (known := _parsed(path)) is not None:  # nobody waits for the check of another data set
+        if (known := _parsed(path)) is not None:  # without waiting for the check of another data set
             return known
         with self._checking:
             if (known := _parsed(path)) is not None:

@@ -16,10 +16,18 @@ LARGEST_CHUNK = 2**20
 
 
 class Upload:
-    """One file after another: `begin`, `write` until its size is reached, `begin` the next; `close` in any case, which
-    throws away what is not complete. All raise InvalidArgument, or ResourceExhausted (room, or the disk).
+    """An upload: one file after another, each in pieces.
 
-    room: bytes that may be added.
+    Call `begin`, then `write` until the file's size is reached, then `begin` for the next one. `close` throws away what
+    is not complete. All methods raise InvalidArgument, or ResourceExhausted for the owner's limit or a full disk.
+
+    Args:
+        artifacts: Takes the files.
+        room: Bytes that may be added.
+
+    Attributes:
+        files: How many were completed.
+        bytes: Their size together.
     """
 
     def __init__(self, artifacts: Artifacts, room: int) -> None:
@@ -30,6 +38,7 @@ class Upload:
         self.files = self.bytes = 0
 
     def begin(self, file: pb.FileRef) -> None:
+        """Begins a file of a known digest and size."""
         self.check_complete()
         checked(manifest.check_file, file, "file")
         if file.size > self._room:
@@ -42,6 +51,7 @@ class Upload:
         self._keep_whole()
 
     def write(self, chunk: pb.Chunk) -> None:
+        """Adds a piece to the file that was begun."""
         if self._file is None or self._incoming is None:
             raise InvalidArgument("chunk: no file was begun", field="chunk")
         got, name = self._incoming.size, f"the file {self._file.sha256[:12]}"
@@ -74,6 +84,7 @@ class Upload:
             )
 
     def close(self) -> None:
+        """Throws away what is not complete."""
         self._open.close()
         self._file = self._incoming = None
 

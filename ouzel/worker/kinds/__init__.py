@@ -23,9 +23,13 @@ NAMES = tuple(field.name for field in pb.JobSpec.DESCRIPTOR.oneofs_by_name["kind
 
 
 class Kind(Protocol):
-    def validate(self, spec: Any, catalogue: Catalogue) -> None: ...
+    """What a module of a kind has."""
 
-    def run(self, spec: Any, context: JobContext) -> JobOutput: ...
+    def validate(self, spec: Any, catalogue: Catalogue) -> None:
+        """Refuses a spec that can never work. Raises OuzelError."""
+
+    def run(self, spec: Any, context: JobContext) -> JobOutput:
+        """Does the job. Raises JobInterrupted, LeaseLost or OuzelError."""
 
 
 def pinned(name: str, spec: pb.JobSpec, catalogue: Catalogue) -> pb.JobSpec:
@@ -38,7 +42,16 @@ def pinned(name: str, spec: pb.JobSpec, catalogue: Catalogue) -> pb.JobSpec:
 
 
 def report_of(name: str, spec: pb.JobSpec, catalogue: Catalogue) -> Mapping[str, Any] | None:
-    """What a kind has to say of a valid spec beforehand, by its function `report`; None if it has none."""
+    """What a kind says of a valid spec before a job exists.
+
+    Args:
+        name: The kind.
+        spec: Which has this kind.
+        catalogue: The models as the owner sees them.
+
+    Returns:
+        Values of JSON's types; None if the kind has no function `report`.
+    """
     report = getattr(find(name), "report", None)
     return None if report is None else dict(report(getattr(spec, name), catalogue))
 

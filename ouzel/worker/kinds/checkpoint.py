@@ -15,7 +15,14 @@ _TENSOR, _ITEMS = "$tensor", "$items"
 
 
 def dump(state: Any) -> bytes:
-    """Plain values, lists, tuples (they come back as lists), dicts with any plain keys, and tensors, nested."""
+    """Encodes the state of a run.
+
+    Args:
+        state: Plain values, lists, tuples, dicts with any plain keys, and tensors, nested. Tuples come back as lists.
+
+    Returns:
+        A safetensors file.
+    """
     tensors: dict[str, Tensor] = {}
 
     def plain(value: Any) -> Any:
@@ -32,7 +39,17 @@ def dump(state: Any) -> bytes:
 
 
 def read(content: bytes) -> Any:
-    """What `dump` was given. Raises DataLoss."""
+    """Decodes what `dump` gave.
+
+    Args:
+        content: A safetensors file.
+
+    Returns:
+        The state.
+
+    Raises:
+        DataLoss: It is damaged.
+    """
     try:
         size = int.from_bytes(content[:8], "little")
         text = json.loads(content[8 : 8 + size])["__metadata__"]["state"]

@@ -1,6 +1,4 @@
-"""What the process of a job has to do with the world: it tells how it goes, saves what it would be sad to lose, and
-asks whether it shall go on.
-"""
+"""What a job's process reports to the store, and what it asks: progress, checkpoints, whether to go on."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.torchserve.publication import Server
+    from ouzel.torchserve.server import Server
 
 _PROGRESS_SECONDS = 0.25
 _PREVIEW_SECONDS = 2.0
@@ -31,7 +29,13 @@ LARGEST_PREVIEW = 64 * 2**10  # bytes
 
 @dataclass(frozen=True)
 class File:
-    """name: a relative path, unique within the job."""
+    """A file that a job leaves behind.
+
+    Attributes:
+        name: A relative path, unique within the job.
+        media_type: "image/png", for instance.
+        content: Of the file.
+    """
 
     name: str
     media_type: str
@@ -40,14 +44,19 @@ class File:
 
 @dataclass(frozen=True)
 class JobOutput:
-    """What a job leaves behind. summary: figures by name, of JSON's types."""
+    """What a job leaves behind.
+
+    Attributes:
+        files: Become the job's artifacts.
+        summary: Figures by name, of JSON's types.
+    """
 
     files: Sequence[File]
     summary: Mapping[str, Any]
 
 
 class JobInterrupted(Exception):
-    """Raised by a kind when it has stopped because `stop_wanted`, after its checkpoint."""
+    """Raised by a kind that has stopped because of `stop_wanted`, after its checkpoint."""
 
 
 class JobContext:
@@ -91,25 +100,36 @@ class JobContext:
         self._progress_told = self._preview_shown = float("-inf")
 
     def check_lease(self) -> None:
-        """Raises LeaseLost if others have the job by now: for the moment before something that others see."""
+        """Checks that the job still belongs to this process; to be called before something that others see.
+
+        Raises:
+            LeaseLost: Another worker has the job by now.
+        """
         self._store.require_lease(self._lease)
 
     @property
     def serving(self) -> Server | None:
-        """The TorchServe that tuned models are published in, if there is one at this moment."""
-        from ouzel.torchserve import publication  # most jobs never need it, and all wait for what is imported
+        """The TorchServe that tuned models are published in; None if none runs at this moment."""
+        from ouzel.torchserve.server import Server  # most jobs never need it, and all wait for what is imported
 
-        return publication.Server.found(self.environment.serving)
+        return Server.found(self.environment.serving)
 
     @property
     def serving_expected(self) -> bool:
-        """Whether there is meant to be one, be it down at this moment."""
-        from ouzel.torchserve import publication
+        """Whether a TorchServe is meant to run, even if it is down at this moment."""
+        from ouzel.torchserve.server import expected
 
-        return publication.expected(self.environment.serving)
+        return expected(self.environment.serving)
 
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
-        """step: 0, 1, ... of `steps`, 0 while unknown. Told at most four times a second, but the last always."""
+        """Reports progress: at most four times a second, and always the last step.
+
+        Args:
+            step: 0, 1, ... of `steps`.
+            steps: 0 while unknown.
+            phase: What is being done, in a word.
+            metrics: Figures of this step, by name.
+        """
         now = time.monotonic()
         if now - self._progress_told < _PROGRESS_SECONDS and step != steps:
             return
@@ -121,12 +141,18 @@ class JobContext:
 
     @contextmanager
     def keepalive(self, phase: str) -> Iterator[None]:
-        """For what takes long, says nothing, and bounds its time itself: the watchdog hears of it from here."""
+        """Reports a sign of life every 30 s while the block runs, for work that is long and silent.
+
+        Without one the watchdog would end the process. The block must bound its time itself.
+
+        Args:
+            phase: What is being done.
+        """
         over = threading.Event()
 
         def tell() -> None:
             while not over.wait(_SIGN_SECONDS):
-                with suppress(LeaseLost, OuzelError):  # whoever works on finds out
+                with suppress(LeaseLost, OuzelError):  # the job itself finds out
                     self.progress(0, phase=phase)
 
         thread = threading.Thread(target=tell, name="keepalive", daemon=True)
@@ -138,11 +164,16 @@ class JobContext:
             thread.join()
 
     def preview_wanted(self) -> bool:
-        """Whether it is time for another preview, one in two seconds."""
+        """Whether it is time for another preview: one every two seconds."""
         return time.monotonic() - self._preview_shown >= _PREVIEW_SECONDS
 
     def preview(self, step: int, images: Sequence[tuple[str, bytes]]) -> None:
-        """images: titles, and PNG files of at most 64 KiB; larger ones are left out."""
+        """Reports preview images.
+
+        Args:
+            step: The step that they show.
+            images: Titles, and PNG files of at most 64 KiB; larger ones are left out.
+        """
         self._preview_shown = time.monotonic()
         self._store.emit(
             self._lease,
@@ -154,6 +185,12 @@ class JobContext:
         )
 
     def log(self, message: str, level: pb.Log.Level = pb.Log.INFO) -> None:
+        """Reports a message.
+
+        Args:
+            message: Cut off after 4096 characters.
+            level: Of the message.
+        """
         self._store.emit(self._lease, [pb.JobEvent(log=pb.Log(level=level, message=message[:4096]))])
 
     def save_wanted(self) -> bool:
@@ -161,7 +198,15 @@ class JobContext:
         return time.monotonic() - self._saved >= self.environment.checkpoint_seconds
 
     def save(self, checkpoint: bytes) -> None:
-        """Make it durable: the next attempt gets it as `checkpoint`. The one before goes: many fill disks."""
+        """Stores a checkpoint durably. The next attempt gets it as `checkpoint`; the one before is removed.
+
+        Args:
+            checkpoint: As the kind reads it again.
+
+        Raises:
+            ResourceExhausted: The disk is full.
+            LeaseLost: Another worker has the job by now.
+        """
         digest, _ = self._artifacts.put(self._mark + checkpoint)
         self._store.checkpoint(self._lease, digest)
         if self._last not in ("", digest):
@@ -170,9 +215,16 @@ class JobContext:
         self._saved = time.monotonic()
 
     def stop_within(self, seconds: float) -> bool:
-        """Wait; returns early, and True, when `stop_wanted`."""
+        """Waits, but not on when the job is to stop.
+
+        Args:
+            seconds: How long at most.
+
+        Returns:
+            Whether the job is to stop.
+        """
         return self._stop.wait(seconds)
 
     def stop_wanted(self) -> bool:
-        """Whether to save and raise JobInterrupted: cancelled, paused, or the worker is going down."""
+        """Whether to save and raise JobInterrupted: the job was cancelled or paused, or the worker goes down."""
         return self._stop.is_set()

@@ -35,6 +35,7 @@ _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 
 
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
+    """Refuses what can never work: an unknown base or data set, a name that is taken, values out of range."""
     base = catalogue.model(spec.base, "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
@@ -59,6 +60,7 @@ def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
 
 
 def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
+    """Tunes, compares with the present default of the name, publishes, and reports."""
     import torch
 
     from ouzel import models
@@ -168,7 +170,7 @@ def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
 def _publish(
     spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Into the model store and, if there is one, the model server; once, however often a job is begun anew."""
+    """Publishes in the model store and, if there is one, the model server: once, however often the job is started."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing

@@ -30,7 +30,17 @@ _EXACT = 2**53  # beyond it a number of JSON is no more exact in most languages,
 
 
 def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned) -> dict[str, Any]:
-    """Of JSON's types. classes: absent where they are too many; the model's labels have them in any case."""
+    """The lineage of a tuned model, as its card keeps it.
+
+    Args:
+        spec: Of the job.
+        context: Of the job.
+        base: The model that was tuned.
+        tuned: What came of it.
+
+    Returns:
+        Values of JSON's types. `classes` is absent where there are too many; the model's labels have them in any case.
+    """
     test, recipe = tuned.test, tuned.recipe
     found: dict[str, Any] = {
         "job": context.job,

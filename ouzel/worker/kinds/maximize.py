@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import parameters, pinned_model, targets
@@ -34,6 +35,7 @@ _PREVIEW_EDGE = 112  # pixels
 
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
+    """Refuses what can never work: unknown models, nodes and recipes, values out of range, more than the budget."""
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
@@ -58,6 +60,7 @@ def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
 
 
 def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
+    """Maximizes, reports previews, and saves at every step that asks for it."""
     from ouzel.maximize import maximize
     from ouzel.worker.kinds import checkpoint
 
@@ -119,8 +122,7 @@ def _recipe(spec: pb.MaximizeSpec) -> Any:
 
 def _images_per_target(spec: pb.MaximizeSpec) -> int:
     count, most = spec.images_per_target or 1, _MOST_IMAGES // max(1, len(spec.targets))
-    if not 1 <= count <= most:
-        raise InvalidArgument(f"images_per_target: {count} is not within 1..{most}", field="images_per_target")
+    within("images_per_target", count, 1, most)
     return count
 
 
@@ -128,8 +130,7 @@ def _size(spec: pb.MaximizeSpec) -> tuple[int, int] | None:
     if not spec.height and not spec.width:
         return None
     for name, edge in (("height", spec.height), ("width", spec.width)):
-        if not _EDGE[0] <= edge <= _EDGE[1]:
-            raise InvalidArgument(f"{name}: {edge} is not within {_EDGE[0]}..{_EDGE[1]}", field=name)
+        within(name, edge, *_EDGE)
     return spec.height, spec.width
 
 

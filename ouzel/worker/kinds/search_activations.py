@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model, targets
@@ -32,11 +33,11 @@ _PART = 64  # images between two looks at whether to go on
 
 
 def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
+    """Refuses what can never work: unknown models, nodes and data sets, too many hits."""
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
-    if not 0 <= spec.top_k <= catalogue.budget.top_k:
-        raise InvalidArgument(f"top_k: {spec.top_k} is not within 0..{catalogue.budget.top_k}", field="top_k")
+    within("top_k", spec.top_k, 0, catalogue.budget.top_k)
     if not spec.dataset and find_spec("skimage") is None:
         raise InvalidArgument("dataset: name one; this worker has no photographs of its own", field="dataset")
     if spec.dataset and spec.dataset not in catalogue.datasets:
@@ -50,7 +51,7 @@ def pin(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
 
 
 def run(spec: pb.SearchActivationsSpec, context: JobContext) -> JobOutput:
-    """Part by part; a part takes seconds, so that there is no checkpoint but the start."""
+    """Searches part by part. A part takes seconds, so the only checkpoint is the start."""
     from ouzel.maximize import search
 
     context.progress(0, phase="loading")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ouzel.checks import did_you_mean
+from ouzel.checks import did_you_mean, within
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.names import label_index
 from ouzel.worker.catalog.catalog import Model
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 
 def check(targets: Sequence[pb.Node], model: Model, most: int) -> None:
-    """Raises InvalidArgument or NotFound that names the field."""
+    """Checks nodes without torch.
+
+    Args:
+        targets: The nodes.
+        model: That they are of.
+        most: How many there may be.
+
+    Raises:
+        InvalidArgument, NotFound: Names the field at fault.
+    """
     if not 1 <= len(targets) <= most:
         raise InvalidArgument(f"targets: {len(targets)} nodes are not within 1..{most}", field="targets")
     for number, node in enumerate(targets):
@@ -25,7 +34,7 @@ def check(targets: Sequence[pb.Node], model: Model, most: int) -> None:
 
 
 def plain(targets: Sequence[pb.Node]) -> list[Node]:
-    """As `ouzel.maximize` has them."""
+    """The nodes as `ouzel.maximize` has them."""
     return [_plain(node) for node in targets]
 
 
@@ -49,18 +58,18 @@ def _check(node: pb.Node, model: Model, field: str) -> None:
     if kind == "direction":
         _check_weights(asked.weights, shape[0], f"{where}.weights")
         return
-    _within(asked.channel, shape[0], f"{where}.channel")
+    within(f"{where}.channel", asked.channel, 0, shape[0] - 1)
     if kind == "unit":
         for name, count in (("y", shape[1]), ("x", shape[2])):
             if asked.HasField(name):
-                _within(getattr(asked, name), count, f"{where}.{name}")
+                within(f"{where}.{name}", getattr(asked, name), 0, count - 1)
 
 
 def _check_class(node: pb.Node, model: Model, field: str) -> None:
     if node.logit.WhichOneof("kind") is None:
         raise InvalidArgument(f"{field}: give the index of a class, or its label", field=field)
     if node.logit.HasField("index"):
-        _within(node.logit.index, len(model.labels), f"{field}.index")
+        within(f"{field}.index", node.logit.index, 0, len(model.labels) - 1)
         return
     try:
         label_index(model.labels, node.logit.label)
@@ -73,11 +82,6 @@ def _check_weights(weights: Sequence[float], channels: int, field: str) -> None:
         raise InvalidArgument(f"{field}: {len(weights)} weights for {channels} channels", field=field)
     if not all(math.isfinite(weight) for weight in weights) or not any(weights):
         raise InvalidArgument(f"{field}: must be finite, and not all 0", field=field)
-
-
-def _within(value: int, count: int, field: str) -> None:
-    if not 0 <= value < count:
-        raise InvalidArgument(f"{field}: {value} is not within 0..{count - 1}", field=field)
 
 
 def _plain(node: pb.Node) -> Node:

@@ -28,7 +28,16 @@ MOST_TOLD = 1000  # refused images, and groups of duplicates, in an answer
 
 
 def check(dataset: str, catalogue: Catalogue) -> None:
-    """What can be said at once. Raises InvalidArgument or NotFound."""
+    """Checks what can be said of a data set at once.
+
+    Args:
+        dataset: Id of an upload, or a URI.
+        catalogue: With the data sets as the owner sees them.
+
+    Raises:
+        InvalidArgument: The operator does not allow the URI's scheme.
+        NotFound: The owner has no such data set.
+    """
     if (uri := _URI.fullmatch(dataset)) is not None:
         if uri[1] not in catalogue.schemes:
             allowed = ", ".join(sorted(catalogue.schemes)) or "none"
@@ -42,7 +51,19 @@ def check(dataset: str, catalogue: Catalogue) -> None:
 
 
 def report(dataset: str, catalogue: Catalogue) -> Mapping[str, Any]:
-    """What a look at every image of an uploaded data set finds, of JSON's types."""
+    """What a look at every image of an uploaded data set finds.
+
+    Args:
+        dataset: Id of an upload.
+        catalogue: With the data sets as the owner sees them.
+
+    Returns:
+        A DatasetReport as values of JSON's types.
+
+    Raises:
+        FailedPrecondition: The data set is a URI.
+        NotFound, InvalidArgument: As `check`.
+    """
     check(dataset, catalogue)
     if catalogue.uploads is None or catalogue.owner is None or _URI.fullmatch(dataset):
         raise FailedPrecondition("dataset: only uploaded ones can be checked beforehand", field="dataset")
@@ -62,11 +83,23 @@ def told(found: pb.DatasetReport) -> pb.DatasetReport:
 
 
 def as_json(found: pb.DatasetReport) -> dict[str, Any]:
+    """A report as values of JSON's types."""
     return MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def examples(dataset: str, context: JobContext) -> list[Example]:
-    """In a job's process: the images that can be used, near duplicates in groups. Raises OuzelError."""
+    """The images that a job can train on.
+
+    Args:
+        dataset: Id of an upload, or a URI.
+        context: Of the job; hears what was left out.
+
+    Returns:
+        One example per usable image, near duplicates in groups.
+
+    Raises:
+        OuzelError: The data set cannot be read or used.
+    """
     from ouzel.finetune import Example
 
     if _URI.fullmatch(dataset):

@@ -43,6 +43,8 @@ class Task:
 
 
 class State(Enum):
+    """Whether a job's process runs."""
+
     RUNNING = "running"
     ENDED = "ended"
     # Nobody can tell from here: not the same as ended.
@@ -51,7 +53,12 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Probe:
-    """code: exit status, negative for a signal; None if it is not known."""
+    """What is known of a process.
+
+    Attributes:
+        state: Whether it runs.
+        code: Exit status, negative for a signal; None if it is not known.
+    """
 
     state: State
     code: int | None = None
@@ -61,13 +68,33 @@ class Executor(Protocol):
     """Runs `python -m ouzel.worker.processes.job_process` for a task, somewhere. Any thread may call any method."""
 
     def submit(self, task: Task) -> str:
-        """Start it; returns the handle that the other methods take, also in other processes and after a restart."""
+        """Starts a job's process.
+
+        Args:
+            task: What it must know.
+
+        Returns:
+            The handle that the other methods take, also in other processes and after a restart.
+        """
 
     def probe(self, handle: str) -> Probe:
         """Never raises: UNKNOWN is an answer."""
 
     def stop(self, handle: str, *, kill: bool = False) -> None:
-        """Ask it to end after its next checkpoint, or end it with all its children. One that has ended is left so."""
+        """Asks a process to end after its next checkpoint. One that has ended is left as it is.
+
+        Args:
+            handle: Of the process.
+            kill: Whether to end it at once, with all its children.
+        """
 
     def logs(self, handle: str, last: int = 4096) -> str:
-        """The end of what it has written to its output, in so many characters; "" if that is gone."""
+        """The end of what a process has written to its output.
+
+        Args:
+            handle: Of the process.
+            last: How many characters.
+
+        Returns:
+            The text; "" if it is gone.
+        """

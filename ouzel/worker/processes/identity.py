@@ -21,12 +21,22 @@ def host() -> str:
 
 
 def name(pid: int) -> str:
-    """Raises psutil.NoSuchProcess."""
+    """Name of a process of this machine. Raises psutil.NoSuchProcess."""
     return f"{host()}/{pid}/{_started(pid)}"
 
 
 def find(named: str) -> psutil.Process | None:
-    """The process of that name; None if it has ended. Raises LookupError if it is one of another host's."""
+    """Finds a process by its name.
+
+    Args:
+        named: What `name` gave.
+
+    Returns:
+        The process; None if it has ended.
+
+    Raises:
+        LookupError: It is a process of another machine.
+    """
     where, _, rest = named.partition("/")
     pid, _, started = rest.partition("/")
     if where != host() or not pid.isdecimal():
@@ -39,7 +49,7 @@ def find(named: str) -> psutil.Process | None:
 
 
 def is_dead(named: str) -> bool:
-    """Whether the process has ended for sure."""
+    """Whether the process of this name has ended for sure."""
     try:
         return find(named) is None
     except LookupError:

@@ -3,7 +3,7 @@
     python -m ouzel.worker.processes.job_process --job ID --attempt N
 
 It ends with status 0 once the store knows how the job stands, whatever that is; with another one if it could not tell
-the store, and then whoever supervises it does.
+the store; then its supervisor does.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 def main() -> int:
+    """Runs the job that the environment names; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     task = Task.from_json(os.environ.pop(VARIABLE))
     stop = threading.Event()
@@ -86,7 +87,7 @@ def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:
     try:
         return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `JobContext.save`
     except OuzelError as error:
-        _log.warning("starting anew: the checkpoint cannot be used: %s", error)
+        _log.warning("starting from the beginning: the checkpoint cannot be used: %s", error)
         return None
 
 
@@ -101,12 +102,23 @@ def _published(done: JobOutput, artifacts: Artifacts) -> pb.JobResult:
 
 @dataclass(frozen=True)
 class Failure:
+    """What a job ended with.
+
+    Attributes:
+        error: As its owner sees it.
+        memory: Whether it ran out of memory.
+    """
+
     error: pb.JobError
     memory: bool = False
 
 
 def failure_of(error: Exception) -> Failure:
-    """What the owner hears of an exception: our own errors word by word, of others no more than an id."""
+    """What the owner of a job is told of an exception.
+
+    Args:
+        error: Our own errors are told word by word, of others no more than an id.
+    """
     if _is_memory(error):
         message = "out of memory; fewer or smaller images at a time may fit"
         return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=message), memory=True)

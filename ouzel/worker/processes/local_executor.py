@@ -1,7 +1,7 @@
 """The executor of one machine: a spawned process per job, in a process group of its own.
 
 A job's process has a pipe from the one that started it, which never writes to it: when the pipe closes, the process
-ends itself. So a killed worker leaves nobody behind who goes on computing.
+ends itself. So no process goes on computing after its worker was killed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class LocalExecutor:
         return Probe(State.RUNNING if found else State.ENDED)
 
     def stop(self, handle: str, *, kill: bool = False) -> None:
-        # Locked, so that nobody buries it meanwhile and its id stays its own.
+        # Locked, so that it is not waited for meanwhile and its id stays its own.
         with self._lock, contextlib.suppress(LookupError, OSError, psutil.Error):
             found = identity.find(handle.rpartition("/")[0])
             if found is None:
@@ -95,7 +95,7 @@ class LocalExecutor:
             return ""
 
     def _bury(self, handle: str, process: subprocess.Popen[bytes]) -> Probe:
-        """While a process that has ended is not waited for, its id is nobody else's: its children can be ended."""
+        """Until a process that has ended is waited for, its id is not given away: its children can be ended."""
         if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return Probe(State.RUNNING)
         with contextlib.suppress(OSError):

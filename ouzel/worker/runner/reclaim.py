@@ -17,7 +17,7 @@ from ouzel.worker.store.job import LeaseView
 from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 
 _log = logging.getLogger(__name__)
-_UNKNOWN = 3  # times the lease must have run out where nobody can tell whether the process lives
+_UNKNOWN = 3  # times the lease must have run out where it is unknown whether the process lives
 
 
 class StalledJobs:

@@ -49,6 +49,7 @@ class RunnerOptions:
 
     @property
     def beat(self) -> float:
+        """Time between two heartbeats, in seconds."""
         return self.timing.beat
 
 
@@ -84,14 +85,15 @@ class Runner:
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
 
     def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def nudge(self) -> None:
-        """Something has changed: look at once."""
+        """Has the thread look at once, because something has changed."""
         self._nudged.set()
 
     def stop(self) -> None:
-        """Let all jobs write their checkpoints and go back into the queue; kill those that take too long."""
+        """Lets all jobs write their checkpoints and go back into the queue; kills those that take too long."""
         self._draining.set()
         self.nudge()
         if self._thread.is_alive():
@@ -99,6 +101,7 @@ class Runner:
 
     @property
     def running(self) -> int:
+        """How many jobs run."""
         return len(self._running)
 
     def _loop(self) -> None:
@@ -110,12 +113,12 @@ class Runner:
             except Unavailable as error:
                 _log.warning("the store does not answer; the jobs go on: %s", error)
                 time.sleep(_AFTER_ERROR)
-            except Exception:  # noqa: BLE001 - nothing may end the loop
+            except Exception:  # noqa: BLE001 - no error may end the loop
                 _log.exception("the runner goes on after an error")
                 time.sleep(_AFTER_ERROR)
 
     def _pause(self) -> float:
-        """Short while there are processes: nobody tells when they end."""
+        """Short while there are processes, because nothing signals their end."""
         return min(_PROBE_SECONDS, self._options.beat) if self._running else self._options.beat
 
     def _look(self, nudged: bool) -> None:
@@ -134,7 +137,7 @@ class Runner:
             threading.Thread(target=self._collect, name="collect", daemon=True).start()
 
     def _collect(self) -> None:
-        """Remove the files that nobody needs."""
+        """Removes the files that no job and no data set needs."""
         try:
             self._artifacts.collect(self._store.referenced)
             Datasets(self._environment.uploads).collect_all()

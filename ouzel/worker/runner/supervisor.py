@@ -1,6 +1,4 @@
-"""One job's process, supervised: heartbeats while it lives, an end when it must, the truth to the store when it has
-ended.
-"""
+"""Supervises the process of one job: heartbeats while it lives, an end when it must, the result to the store."""
 
 from __future__ import annotations
 
@@ -51,6 +49,18 @@ class Timing:
 
 
 class Supervised:
+    """One job's process, supervised.
+
+    Args:
+        store: Holds the job.
+        executor: Runs the process.
+        job: The job.
+        lease: The right to work on it.
+        handle: Of the process.
+        slot: Where it runs.
+        timing: How long it may take.
+    """
+
     def __init__(
         self,
         store: WorkerStore,
@@ -70,10 +80,21 @@ class Supervised:
         self._sequence = job.last_sequence
         self._asked: float | None = None
         self._grace = timing.pause_grace
-        self._verdict: pb.JobError | None = None  # why it is ended, if nobody wished for it
+        self._verdict: pb.JobError | None = None  # why it is ended, if its owner did not ask for that
 
     def look(self, nudged: bool, draining: bool) -> bool:
-        """Returns whether it has ended. nudged: do not wait for the next heartbeat. Raises Unavailable."""
+        """Looks at the process, and does what is due.
+
+        Args:
+            nudged: Whether not to wait for the next heartbeat.
+            draining: Whether the worker goes down.
+
+        Returns:
+            Whether the process has ended.
+
+        Raises:
+            Unavailable: The store does not answer.
+        """
         probe = self._executor.probe(self._handle)
         if probe.state is State.ENDED:
             self._close(probe)
@@ -111,7 +132,7 @@ class Supervised:
             self._asked, self._grace = now, grace
 
     def _end(self, now: float, verdict: pb.JobError) -> None:
-        """The store hears of it once the process is gone: until then nobody else may have the job."""
+        """The store hears of it once the process is gone; until then no other worker may have the job."""
         if self._verdict is None:
             self._verdict, self._asked, self._grace = verdict, now, 0.0
 

@@ -17,6 +17,7 @@ _WAITING = (State.QUEUED, State.PAUSED)
 
 
 def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
+    """Writes a new job, or finds the one that the same request made."""
     body = _body(new)
     if new.request_id:
         row = c.one("SELECT id, body FROM jobs WHERE owner = ? AND request_id = ?", owner, new.request_id)
@@ -61,16 +62,19 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
 
 
 def events(c: Connection, owner: str, job: str, after: int, limit: int) -> list[pb.JobEvent]:
+    """Reads events of the owner's job."""
     job_table.find(c, owner, job)
     return read_events(c, job, after, limit)
 
 
 def read_events(c: Connection, job: str, after: int, limit: int) -> list[pb.JobEvent]:
+    """Reads events of a job, in order."""
     sql = "SELECT body FROM events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?"
     return [pb.JobEvent.FromString(bytes(row[0])) for row in c.all(sql, job, after, limit)]
 
 
 def cancel(c: Connection, owner: str, job: str) -> Job:
+    """Cancels a job, or asks its process to stop."""
     found = job_table.find(c, owner, job, lock=True)
     if found.state in FINAL or found.state is State.CANCELLING:
         return found
@@ -80,6 +84,7 @@ def cancel(c: Connection, owner: str, job: str) -> Job:
 
 
 def pause(c: Connection, owner: str, job: str) -> Job:
+    """Pauses a job, or asks its process to stop."""
     found = job_table.find(c, owner, job, lock=True)
     if found.state is State.QUEUED:
         return job_table.transition(c, found, State.PAUSED, "paused before it ran")
@@ -91,6 +96,7 @@ def pause(c: Connection, owner: str, job: str) -> Job:
 
 
 def resume(c: Connection, owner: str, job: str) -> Job:
+    """Queues a paused job, or takes back a pause."""
     found = job_table.find(c, owner, job, lock=True)
     if found.state is State.PAUSED:
         return job_table.transition(c, found, State.QUEUED, "resumed")
@@ -102,11 +108,12 @@ def resume(c: Connection, owner: str, job: str) -> Job:
 
 
 def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
+    """Queues a job that failed or was cancelled."""
     found = job_table.find(c, owner, job, lock=True)
     if found.state not in (State.FAILED, State.CANCELLED):
         raise _not_in(found, "retried", "FAILED or CANCELLED")
     _room(c, owner, limits)
-    anew = {
+    cleared = {
         "error": None,
         "started": None,
         "ended": None,
@@ -115,10 +122,11 @@ def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
         "memory_deaths": 0,
         "batch_scale": 1.0,
     }
-    return job_table.transition(c, found, State.QUEUED, "retry asked for", **anew)
+    return job_table.transition(c, found, State.QUEUED, "retry asked for", **cleared)
 
 
 def delete(c: Connection, owner: str, job: str) -> None:
+    """Removes a job that has ended."""
     found = job_table.find(c, owner, job, lock=True)
     if found.state not in FINAL:
         raise _not_in(found, "deleted", "SUCCEEDED, FAILED or CANCELLED")
@@ -126,12 +134,14 @@ def delete(c: Connection, owner: str, job: str) -> None:
 
 
 def artifacts(c: Connection, owner: str, job: str) -> list[pb.Artifact]:
+    """Reads the artifacts of a job."""
     job_table.find(c, owner, job)
     found = c.all("SELECT name, media_type, size, sha256 FROM artifacts WHERE job = ? ORDER BY name", job)
     return [pb.Artifact(name=name, media_type=media, size=size, sha256=digest) for name, media, size, digest in found]
 
 
 def artifact(c: Connection, owner: str, job: str, name: str) -> pb.Artifact:
+    """Reads one artifact of a job."""
     for each in artifacts(c, owner, job):
         if each.name == name:
             return each
@@ -139,6 +149,7 @@ def artifact(c: Connection, owner: str, job: str, name: str) -> pb.Artifact:
 
 
 def referenced(c: Connection, digests: Sequence[str]) -> set[str]:
+    """Reads which digests jobs need."""
     found: set[str] = set()
     for start in range(0, len(digests), 500):
         part = digests[start : start + 500]

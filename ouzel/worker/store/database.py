@@ -24,43 +24,51 @@ class Connection(Protocol):
 
     for_update: str  # at the end of a SELECT: lock its rows until the end of the transaction
 
-    def all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]: ...
+    def all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
 
-    def one(self, sql: str, *values: Any) -> tuple[Any, ...] | None: ...
+    def one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
+        """The first row of a query; None if it has none."""
 
     def run(self, sql: str, *values: Any) -> int:
-        """Returns how many rows were changed."""
+        """Runs a statement; returns how many rows it changed."""
 
     def now(self) -> float:
-        """Seconds since the epoch, for people to read. Nothing is ever decided by it."""
+        """Seconds since the epoch, for people to read. No decision depends on it."""
 
     def lock(self, name: str) -> None:
-        """Let no other transaction that asks for this name go on until this one has ended."""
+        """Lets no other transaction that asks for this name go on until this one has ended."""
 
     def wrote(self, job: str, events: Sequence[pb.JobEvent]) -> None:
-        """To be told to listeners after the commit."""
+        """Notes events, which listeners hear of after the commit."""
 
 
 class Database(Protocol):
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction that is on the disk when this returns.
+    """A database that runs transactions."""
 
-        `work` may be run again after a conflict, so it has no effects but those on the connection. An error of its own
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in a transaction that is on the disk when this returns.
+
+        `work` may be run again after a conflict, so its only effects are those on the connection. An error of its own
         undoes what it did and is passed on.
         """
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work`, which only reads, on one state of the database."""
+        """Runs `work`, which only reads, on one state of the database."""
 
     def on_commit(self, listener: Committed, wanted: Wanted) -> None:
-        """Have `listener` called after each commit that wrote events, also by other processes.
+        """Has a listener called after each commit that wrote events, also by other processes.
 
-        `listener` never raises. Events of jobs that are not in `wanted()` may be left out; some may come twice.
+        Args:
+            listener: Gets the events; it never raises.
+            wanted: The jobs of interest. Events of other jobs may be left out; some may come twice.
         """
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        """Raises DataLoss if the database is damaged, Unavailable if it does not answer."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes all connections."""
 
 
 class Events:
@@ -70,5 +78,6 @@ class Events:
         self.batches: list[Batch] = []
 
     def wrote(self, job: str, events: Sequence[pb.JobEvent]) -> None:
+        """Notes events of a job."""
         if events:
             self.batches.append((job, list(events)))

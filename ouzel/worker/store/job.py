@@ -5,7 +5,7 @@
        |        v
        +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
 
-The wire's messages serve as values where nobody has to ask about what is inside: spec, progress, error, result, events.
+Messages of the wire serve as values where the store does not look inside: spec, progress, error, result, events.
 """
 
 from __future__ import annotations
@@ -55,10 +55,15 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a caller asks for. timeout: seconds of running over all attempts, None for no limit.
+    """What a caller asks for.
 
-    asked: the spec as the caller sent it, before the service filled in anything; None if it is `spec`. Only this counts
-    when a request comes again.
+    Attributes:
+        spec: What to do, with what the service has filled in.
+        request_id: Makes a repeated request harmless; "" for none.
+        priority: Higher runs first.
+        labels: For lists of jobs.
+        timeout: Seconds of running over all attempts; None for no limit.
+        asked: The spec as the caller sent it; None if it is `spec`. Only this counts when a request comes again.
     """
 
     spec: pb.JobSpec
@@ -143,13 +148,25 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
+    """Some of the jobs that a query asks for.
+
+    Attributes:
+        jobs: Newest first.
+        next_page_token: For the next page; "" on the last one.
+    """
+
     jobs: tuple[Job, ...]
     next_page_token: str  # "" on the last page
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one owner: jobs that wait (QUEUED, PAUSED), and jobs that run at a time over all workers."""
+    """Limits of one owner.
+
+    Attributes:
+        queued: Jobs that wait (QUEUED, PAUSED).
+        running: Jobs that run at a time, over all workers.
+    """
 
     queued: int = 1000
     running: int = 64
@@ -157,7 +174,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work on a job. `attempt` is the fence: whoever comes with an older one is refused."""
+    """The right to work on a job.
+
+    Attributes:
+        job: Its id.
+        attempt: The fence: a process with an older one is refused.
+        worker: Who holds the lease.
+    """
 
     job: str
     attempt: int
@@ -166,7 +189,13 @@ class Lease:
 
 @dataclass(frozen=True)
 class LeaseView:
-    """A lease as others see it: it lives as long as `beat` goes on changing. `handle` names the job's process."""
+    """A lease as other workers see it.
+
+    Attributes:
+        lease: The lease.
+        beat: It lives as long as this number changes.
+        handle: Names the job's process.
+    """
 
     lease: Lease
     beat: int
@@ -175,7 +204,13 @@ class LeaseView:
 
 @dataclass(frozen=True)
 class ControlFlags:
-    """What the owner wants of a running job, and its newest event, which tells whether it gets on."""
+    """What the owner wants of a running job.
+
+    Attributes:
+        cancel: Whether it is to end.
+        pause: Whether it is to stop after its checkpoint.
+        last_sequence: Number of its newest event, which tells whether it makes progress.
+    """
 
     cancel: bool
     pause: bool
@@ -183,12 +218,14 @@ class ControlFlags:
 
 
 def timestamp(seconds: float) -> Timestamp:
+    """Seconds since the epoch as a message."""
     out = Timestamp()
     out.FromMicroseconds(round(seconds * 1e6))
     return out
 
 
 def duration(seconds: float) -> Duration:
+    """Seconds as a message."""
     out = Duration()
     out.FromMicroseconds(round(seconds * 1e6))
     return out

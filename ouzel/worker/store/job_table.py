@@ -24,6 +24,7 @@ SELECT = f"SELECT {_COLUMNS} FROM jobs"
 
 
 def job_of(row: tuple[Any, ...]) -> Job:
+    """A row as a Job."""
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     values |= {
         "spec": pb.JobSpec.FromString(values["spec"]),
@@ -39,7 +40,7 @@ def job_of(row: tuple[Any, ...]) -> Job:
 
 
 def find(c: Connection, owner: str, job: str, *, lock: bool = False) -> Job:
-    """The owner's job. A foreign one does not exist."""
+    """Reads the owner's job. One of another owner does not exist for the caller."""
     row = None
     if _ID.fullmatch(job):  # PostgreSQL takes no text with a 0 in it
         row = c.one(f"{SELECT} WHERE id = ? AND owner = ?{c.for_update if lock else ''}", job, owner)
@@ -49,7 +50,7 @@ def find(c: Connection, owner: str, job: str, *, lock: bool = False) -> Job:
 
 
 def require_lease(c: Connection, lease: Lease) -> Job:
-    """The lease's job, locked. Raises LeaseLost: this is the fence."""
+    """Reads and locks the lease's job. Raises LeaseLost: this is the fence."""
     row = c.one(f"{SELECT} WHERE id = ?{c.for_update}", lease.job)
     if row is None:
         raise LeaseLost(f"{lease.job} is gone")
@@ -60,7 +61,18 @@ def require_lease(c: Connection, lease: Lease) -> Job:
 
 
 def transition(c: Connection, job: Job, state: State, reason: str, **changes: Any) -> Job:
-    """Make the transition with its event. `changes`: columns to set besides, as fields of Job."""
+    """Changes the state of a job, and writes the event.
+
+    Args:
+        c: The transaction.
+        job: As it is now.
+        state: The new state.
+        reason: For the event.
+        changes: Columns to set besides, as fields of Job.
+
+    Returns:
+        The job as it is then.
+    """
     if state not in TRANSITIONS[job.state]:
         raise AssertionError(f"no transition from {job.state.name} to {state.name}")
     now = c.now()
@@ -77,7 +89,7 @@ def transition(c: Connection, job: Job, state: State, reason: str, **changes: An
 
 
 def append(c: Connection, job: Job, events: Sequence[pb.JobEvent]) -> Job:
-    """Number the events and write them; the newest progress among them becomes the job's."""
+    """Numbers events and writes them; the newest progress among them becomes the job's."""
     now, written = c.now(), []
     for sequence, event in enumerate(events, job.last_sequence + 1):
         numbered = pb.JobEvent()

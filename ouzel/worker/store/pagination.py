@@ -11,6 +11,7 @@ import secrets
 import struct
 from typing import Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import Page, Query
@@ -21,8 +22,8 @@ _KEY = "page-key"
 
 
 def list_jobs(c: Connection, owner: str, query: Query) -> Page:
-    if not 1 <= query.page_size <= _LARGEST:
-        raise InvalidArgument(f"page_size: {query.page_size} is not within 1..{_LARGEST}", field="page_size")
+    """Reads one page of the owner's jobs."""
+    within("page_size", query.page_size, 1, _LARGEST)
     where, values = _where(owner, query)
     if query.page_token:
         where.append("number < ?")
@@ -37,7 +38,7 @@ def list_jobs(c: Connection, owner: str, query: Query) -> Page:
 
 
 def create_key(c: Connection) -> None:
-    """The key that signs the tokens: made once, kept in the database, the same for all workers."""
+    """Makes the key that signs the tokens: once, kept in the database, the same for all workers."""
     if c.one("SELECT value FROM meta WHERE name = ?", _KEY) is None:
         c.run("INSERT INTO meta (name, value) VALUES (?, ?)", _KEY, secrets.token_bytes(32))
 

@@ -41,6 +41,8 @@ _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected, errors.Uniqu
 
 
 class PostgresConnection(Events):
+    """One open transaction of PostgreSQL."""
+
     for_update = " FOR UPDATE"
 
     def __init__(self, raw: psycopg.Connection) -> None:
@@ -69,6 +71,7 @@ class PostgresConnection(Events):
         self.one("SELECT pg_advisory_xact_lock(hashtext(?))", f"ouzel {name}")
 
     def notify(self) -> None:
+        """Tells other processes which jobs have new events."""
         for job in {job for job, _ in self.batches}:
             self.one("SELECT pg_notify(?, ?)", _CHANNEL, job)
 
@@ -77,7 +80,14 @@ class PostgresConnection(Events):
 
 
 class PostgresDatabase:
-    """url: "postgresql://...". Raises Unavailable if the server does not answer."""
+    """PostgreSQL.
+
+    Args:
+        url: "postgresql://...".
+
+    Raises:
+        Unavailable: The server does not answer.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -204,7 +214,7 @@ class PostgresDatabase:
             except Exception as error:  # noqa: BLE001 - listeners also read now and then, as `listen` says
                 if self._closed.is_set():
                     return
-                _log.warning("new events are not heard of: %s", error)
+                _log.warning("new events cannot be read: %s", error)
                 self._closed.wait(1.0)
 
 

@@ -22,90 +22,139 @@ Listener = Callable[[Sequence[pb.JobEvent]], None]
 
 
 class LeaseLost(Exception):
-    """The job has been given to somebody else, or has ended, or was deleted: stop working on it."""
+    """The job belongs to another worker, has ended, or was deleted: stop working on it."""
 
 
 class ClientStore(Protocol):
-    """What the service needs."""
+    """What the services need. `owner` is who calls; a job of another owner is NotFound."""
 
     def create(self, owner: str, new: NewJob, *, limits: Limits = ...) -> Job:
-        """Commit a job that has been validated. The same request_id and body give the same job again.
+        """Commits a job that has been validated. The same request_id and body give the same job again.
 
-        Raises AlreadyExists (the request_id is taken by another body) or ResourceExhausted (limit of `owner`).
+        Args:
+            owner: Who calls.
+            new: What is asked for.
+            limits: Of the owner.
+
+        Raises:
+            AlreadyExists: The request_id was used with another body.
+            ResourceExhausted: Too many jobs of the owner wait.
         """
 
-    def get(self, owner: str, job: str) -> Job: ...
+    def get(self, owner: str, job: str) -> Job:
+        """A job as it is now."""
 
     def list(self, owner: str, query: Query) -> Page:
-        """Raises InvalidArgument for a page token that was not given out for this owner and query."""
+        """Jobs of the owner, newest first.
+
+        Args:
+            owner: Who calls.
+            query: Which jobs.
+
+        Raises:
+            InvalidArgument: The page token was not given out for this owner and query.
+        """
 
     def events(self, owner: str, job: str, after: int = 0, limit: int = 500) -> builtins.list[pb.JobEvent]:
-        """The events with sequence > `after`, in order, without gap."""
+        """Events of a job, in order, without gap.
+
+        Args:
+            owner: Who calls.
+            job: Its id.
+            after: Only events with a greater sequence number.
+            limit: How many at most.
+        """
 
     def cancel(self, owner: str, job: str) -> Job:
-        """CANCELLED at once if no process is at work, else CANCELLING. Jobs that have ended stay as they are."""
+        """Makes a job CANCELLED, or CANCELLING while a process works on it. One that has ended stays as it is."""
 
     def pause(self, owner: str, job: str) -> Job:
-        """PAUSED at once if queued; a running one gets there after its checkpoint. Raises FailedPrecondition."""
+        """Makes a queued job PAUSED; a running one becomes so after its checkpoint. Raises FailedPrecondition."""
 
     def resume(self, owner: str, job: str) -> Job:
-        """QUEUED if paused; takes back a pause that has not happened yet. Raises FailedPrecondition."""
+        """Queues a paused job, or takes back a pause that has not happened yet. Raises FailedPrecondition."""
 
     def retry(self, owner: str, job: str, *, limits: Limits = ...) -> Job:
-        """Queue a FAILED or CANCELLED job again. Raises FailedPrecondition or ResourceExhausted."""
+        """Queues a FAILED or CANCELLED job again. Raises FailedPrecondition or ResourceExhausted."""
 
     def delete(self, owner: str, job: str) -> None:
-        """Raises FailedPrecondition unless the job has ended."""
+        """Removes a job that has ended. Raises FailedPrecondition for others."""
 
     def artifacts(self, owner: str, job: str) -> builtins.list[pb.Artifact]:
-        """By name; there are none before SUCCEEDED."""
+        """The artifacts of a job, by name; it has none before SUCCEEDED."""
 
     def artifact(self, owner: str, job: str, name: str) -> pb.Artifact:
-        """Raises NotFound."""
+        """One artifact of a job. Raises NotFound."""
 
     def listen(self, job: str, listener: Listener, after: int = 0) -> Callable[[], None]:
-        """Have `listener` called with new events of `job`, those after `after`; returns what ends that.
+        """Has a listener called with new events of a job.
 
-        It is called in a thread of the store's, must return at once and must not raise. Batches may come late, twice
-        or (while the database is away) not at all, so: skip sequences that are known, read `events` where there is a
-        gap, and read `events` every now and then.
+        It is called in a thread of the store, must return at once and must not raise. Batches may come late, twice or
+        (while the database is away) not at all. A listener therefore skips sequence numbers that it knows, reads
+        `events` where there is a gap, and reads `events` now and then.
+
+        Args:
+            job: Its id.
+            listener: Gets the events.
+            after: Only events with a greater sequence number.
+
+        Returns:
+            What ends it.
         """
 
 
 class WorkerStore(Protocol):
-    """What the runner needs."""
+    """What the runner and the processes of jobs need. A `Lease` that is over raises LeaseLost."""
 
     @property
-    def retries(self) -> Retries: ...
+    def retries(self) -> Retries:
+        """How often failed jobs are tried again."""
 
     def claim(self, worker: str, *, limits: Limits = ...) -> tuple[Job, Lease] | None:
-        """A queued job, made RUNNING with attempt + 1; None if there is none that may run.
+        """Makes a queued job RUNNING, with attempt + 1.
 
-        Highest priority first; among those the owner with the fewest jobs running; among those the oldest job.
+        The highest priority comes first; among those the owner with the fewest jobs running; among those the oldest
+        job.
+
+        Args:
+            worker: Who gets the lease.
+            limits: Of each owner.
+
+        Returns:
+            The job and its lease; None if there is none that may run.
         """
 
     def require_lease(self, lease: Lease) -> Job:
-        """The job as it is now."""
+        """The job as it is now. Raises LeaseLost."""
 
     def attach(self, lease: Lease, handle: str) -> None:
-        """Note which process works on the job."""
+        """Notes which process works on the job."""
 
     def heartbeat(self, lease: Lease, ran: float = 0.0) -> ControlFlags:
-        """Keep the lease and add `ran` seconds to the job's running time."""
+        """Keeps the lease.
+
+        Args:
+            lease: The right to work on the job.
+            ran: Seconds to add to the job's running time.
+
+        Returns:
+            What the owner wants of the job.
+        """
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
-        """Append events; sequence, time and attempt are filled in. A Progress also becomes the job's."""
+        """Appends events; sequence, time and attempt are filled in. A Progress also becomes the job's."""
 
     def checkpoint(self, lease: Lease, digest: str) -> None:
-        """Make the artifact `digest` the job's newest checkpoint."""
+        """Makes the artifact of this digest the job's newest checkpoint."""
 
-    def publishing(self, lease: Lease) -> None: ...
+    def publishing(self, lease: Lease) -> None:
+        """Makes a running job PUBLISHING."""
 
     def succeed(self, lease: Lease, result: pb.JobResult) -> Job:
-        """Artifacts, result and SUCCEEDED in one transaction. Repeating it is harmless."""
+        """Stores artifacts, result and SUCCEEDED in one transaction. It may be repeated."""
 
     def abandon(self, lease: Lease, reason: str) -> Job:
-        """The process has stopped as asked: CANCELLED, PAUSED or QUEUED, as the owner wished."""
+        """The process has stopped as asked: the job becomes CANCELLED, PAUSED or QUEUED, as its owner wants."""
 
     def fail(self, lease: Lease, error: pb.JobError, *, memory: bool = False) -> Job:
         """FAILED, or QUEUED again if `retry_policy` says so; CANCELLED if the owner asked for that.
@@ -120,14 +169,25 @@ class WorkerStore(Protocol):
         """All leases, of all workers."""
 
     def reclaim(self, view: LeaseView, reason: str) -> Job:
-        """Take the job of a lost worker back, if its lease has not changed since `leases`. Raises LeaseLost."""
+        """Queues the job of a lost worker again.
+
+        Args:
+            view: Its lease, which must not have changed since `leases`.
+            reason: For the event.
+
+        Raises:
+            LeaseLost: The lease is alive.
+        """
 
     def referenced(self, digests: Sequence[str]) -> set[str]:
-        """Which of the digests some job still needs."""
+        """Which of some digests a job still needs."""
 
 
 class Store(ClientStore, WorkerStore, Protocol):
+    """A store of jobs."""
+
     def check(self) -> None:
         """Raises DataLoss if the database is damaged, Unavailable if it does not answer."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes the database; all later calls raise Unavailable."""

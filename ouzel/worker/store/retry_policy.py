@@ -11,7 +11,12 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 @dataclass(frozen=True)
 class Retries:
-    """lost: processes that a job may lose between two checkpoints. memory: how often it may run out of memory."""
+    """How often a failed job is tried again.
+
+    Attributes:
+        lost: Processes that it may lose between two checkpoints.
+        memory: How often it may run out of memory.
+    """
 
     lost: int = 4
     memory: int = 1
@@ -19,7 +24,13 @@ class Retries:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where the job goes, why, and which of its fields change with that."""
+    """What becomes of a job.
+
+    Attributes:
+        state: Its next state.
+        reason: For the event.
+        changes: Fields of the job that change with it.
+    """
 
     state: State
     reason: str
@@ -27,11 +38,21 @@ class Verdict:
 
 
 def infrastructure(message: str) -> pb.JobError:
+    """The error of a job whose process or machine was lost."""
     return pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=message)
 
 
 def after_failure(job: Job, error: pb.JobError, *, memory: bool, retries: Retries) -> Verdict:
-    """Only lost processes are retried, and once, with half the batch, those that ran out of memory."""
+    """What becomes of a job whose process failed.
+
+    A lost process is tried again; one that ran out of memory is tried once more, with half the batch.
+
+    Args:
+        job: As it is now.
+        error: Why the process failed.
+        memory: Whether it ran out of memory.
+        retries: How often it is tried again.
+    """
     lost = job.lost + (error.failure_class == pb.JobError.INFRASTRUCTURE)
     deaths = job.memory_deaths + memory
     changes: dict[str, Any] = {"lost": lost, "memory_deaths": deaths}
@@ -46,7 +67,7 @@ def after_failure(job: Job, error: pb.JobError, *, memory: bool, retries: Retrie
 
 
 def after_stop(job: Job, reason: str) -> Verdict:
-    """The process has stopped as it was asked to."""
+    """What becomes of a job whose process has stopped as it was asked to."""
     if job.state is State.CANCELLING:
         return Verdict(State.CANCELLED, "cancelled", {})
     return Verdict(State.PAUSED, "paused", {}) if job.pause else Verdict(State.QUEUED, reason, {})

@@ -77,4 +77,5 @@ CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (sha256)
 
 
 def statements(types: dict[str, str]) -> list[str]:
+    """The statements that create the tables, with the types of one database."""
     return [each.strip() for each in TABLES.format(**types).split(";")]

@@ -1,4 +1,4 @@
-"""The store over a database: each method is one transaction of `asked` or `worked`."""
+"""The store over a database: each method is one transaction of `client_ops` or `worker_ops`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ _LIMITS = Limits()
 
 
 class SqlStore:
-    """Implements `store.Store`, which says what each method does."""
+    """Implements `protocol.Store`, which says what each method does.
+
+    Args:
+        database: Runs the transactions.
+        retries: How often failed jobs are tried again.
+    """
 
     def __init__(self, database: Database, retries: Retries | None = None) -> None:
         self._db = database

@@ -26,13 +26,15 @@ from ouzel.worker.store.subscriptions import EventPoller
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_GROUP = 128  # transactions per commit at most, so that nobody waits for long
+_GROUP = 128  # transactions per commit at most, so that no caller waits for long
 _LOOK = 0.005  # s between two looks for what other processes have written, while somebody listens
 _IDLE_LOOK = 0.1
 _BUSY = 10_000  # ms to wait for another process
 
 
 class SqliteConnection(Events):
+    """One open transaction of SQLite."""
+
     for_update = ""  # there is one writer
 
     def __init__(self, raw: apsw.Connection) -> None:
@@ -56,7 +58,15 @@ class SqliteConnection(Events):
 
 
 class SqliteDatabase:
-    """Raises DataLoss if the file is damaged or no SQLite database."""
+    """A SQLite file.
+
+    Args:
+        path: The file; it is made if it is missing.
+        check: Whether an existing file is checked for damage.
+
+    Raises:
+        DataLoss: The file is damaged, or is no SQLite database.
+    """
 
     def __init__(self, path: Path, *, check: bool = True) -> None:
         self._path = path
@@ -126,7 +136,7 @@ class SqliteDatabase:
             raw.close()
 
     def _poll(self) -> None:
-        """Other processes write too, and SQLite tells nobody; but whether they have is known without reading a page."""
+        """Other processes write too, and SQLite does not notify; `data_version` tells it without reading a page."""
         poller = EventPoller(self, self._listener, self._wanted)
         raw: apsw.Connection | None = None
         seen = None
@@ -141,7 +151,7 @@ class SqliteDatabase:
                 poller.catch_up()
             except Exception as error:  # noqa: BLE001 - listeners also read now and then, as `listen` says
                 if not self._closed:
-                    _log.warning("new events are not heard of: %s", error)
+                    _log.warning("new events cannot be read: %s", error)
                     self._ended.wait(1.0)
         if raw is not None:
             raw.close()
@@ -182,7 +192,7 @@ class SqliteDatabase:
     def _write_group(self, group: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
         try:
             outcomes, batches = self._commit([work for work, _ in group])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
+        except Exception as error:  # noqa: BLE001 - it belongs to the caller
             if len(group) > 1:  # the fault may be with one of them: each alone
                 for each in group:
                     self._write_group([each])

@@ -1,4 +1,4 @@
-"""Who is to be told of a job's new events."""
+"""Listeners to the events of jobs."""
 
 from __future__ import annotations
 
@@ -32,12 +32,23 @@ class _Entry:
 
 
 class Listeners:
+    """The listeners of one store. Any thread may call any method."""
+
     def __init__(self) -> None:
         self._of: dict[str, list[_Entry]] = {}
         self._lock = threading.Lock()
 
     def add(self, job: str, listener: Listener, after: int = 0) -> Callable[[], None]:
-        """after: the events up to here are known to it. Returns what takes it out again."""
+        """Adds a listener.
+
+        Args:
+            job: Whose events it hears.
+            listener: Is called with them.
+            after: The events up to here are known to it.
+
+        Returns:
+            What removes it.
+        """
         entry = _Entry(listener, after)
         with self._lock:
             self._of.setdefault(job, []).append(entry)
@@ -53,11 +64,12 @@ class Listeners:
         return remove
 
     def wanted(self) -> dict[str, int]:
-        """The jobs that somebody listens to, and the newest event of each that all have been told of."""
+        """The jobs that have listeners, and the newest event of each that all of these have heard of."""
         with self._lock:
             return {job: min(each.known for each in entries) for job, entries in self._of.items()}
 
     def tell(self, batches: Sequence[Batch]) -> None:
+        """Hands new events to the listeners."""
         for job, events in batches:
             with self._lock:
                 news = [(entry.listener, entry.take(events)) for entry in self._of.get(job, ())]
@@ -71,7 +83,13 @@ class Listeners:
 
 
 class EventPoller:
-    """Reads what the listeners do not know yet. Not safe to share between threads."""
+    """Reads events that the listeners have not heard of yet. Not to be shared between threads.
+
+    Args:
+        database: Holds the events.
+        listener: Gets them.
+        wanted: The jobs of interest, with the newest event that is known.
+    """
 
     def __init__(self, database: Database, listener: Committed, wanted: Wanted) -> None:
         self._db = database
@@ -81,13 +99,14 @@ class EventPoller:
         self._read: dict[str, int] = {}
 
     def changed(self, job: str | None = None) -> None:
-        """There may be new events of this job, or of any."""
+        """Notes that there may be new events of a job, or of any."""
         if job is None:
             self._read.clear()
         else:
             self._read.pop(job, None)
 
     def catch_up(self) -> None:
+        """Reads what is new."""
         wanted = self._wanted()
         self._read = {job: newest for job, newest in self._read.items() if job in wanted}
         for job, after in wanted.items():

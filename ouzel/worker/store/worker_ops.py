@@ -16,7 +16,7 @@ _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
 
 
 def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | None:
-    """Highest priority first; among those the owner with the fewest jobs running; among those the oldest job."""
+    """Takes the next job that may run; `WorkerStore.claim` says which."""
     c.lock("claim")  # so that the limit of running jobs is exact
     while (number := _next(c, limits)) is not None:
         row = c.one(f"{job_table.SELECT} WHERE number = ?{c.for_update}", number)
@@ -30,32 +30,38 @@ def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | Non
 
 
 def attach(c: Connection, lease: Lease, handle: str) -> None:
+    """Notes the job's process."""
     job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET handle = ? WHERE id = ?", handle, lease.job)
 
 
 def heartbeat(c: Connection, lease: Lease, ran: float) -> ControlFlags:
+    """Changes the beat, and reads what the owner wants."""
     job = job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET beat = beat + 1, ran = ran + ? WHERE id = ?", ran, lease.job)
     return ControlFlags(cancel=job.state is State.CANCELLING, pause=job.pause, last_sequence=job.last_sequence)
 
 
 def emit(c: Connection, lease: Lease, events: Sequence[pb.JobEvent]) -> None:
+    """Writes events of a job."""
     job_table.append(c, job_table.require_lease(c, lease), events)
 
 
 def checkpoint(c: Connection, lease: Lease, digest: str) -> None:
+    """Notes the newest checkpoint; lost processes are counted from it on."""
     job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET checkpoint = ?, lost = 0 WHERE id = ?", digest, lease.job)
 
 
 def publishing(c: Connection, lease: Lease) -> None:
+    """Makes a running job PUBLISHING."""
     job = job_table.require_lease(c, lease)
     if job.state is State.RUNNING:
         job_table.transition(c, job, State.PUBLISHING, "done; results are being stored")
 
 
 def succeed(c: Connection, lease: Lease, result: pb.JobResult) -> Job:
+    """Writes result and artifacts, once."""
     row = c.one(f"{job_table.SELECT} WHERE id = ?{c.for_update}", lease.job)
     if row is not None and (done := job_table.job_of(row)).state is State.SUCCEEDED and done.attempt == lease.attempt:
         return done
@@ -78,21 +84,25 @@ def succeed(c: Connection, lease: Lease, result: pb.JobResult) -> Job:
 
 
 def abandon(c: Connection, lease: Lease, reason: str) -> Job:
+    """Ends the lease of a process that has stopped as asked."""
     job = job_table.require_lease(c, lease)
     return _follow(c, job, retry_policy.after_stop(job, reason))
 
 
 def fail(c: Connection, lease: Lease, error: pb.JobError, *, memory: bool, retries: Retries) -> Job:
+    """Ends the lease of a process that failed."""
     job = job_table.require_lease(c, lease)
     return _follow(c, job, retry_policy.after_failure(job, error, memory=memory, retries=retries))
 
 
 def leases(c: Connection) -> list[LeaseView]:
+    """Reads all leases."""
     found = c.all(f"SELECT id, attempt, worker, beat, handle FROM jobs WHERE state IN ({_LEASED})")
     return [LeaseView(Lease(job, attempt, worker), beat, handle) for job, attempt, worker, beat, handle in found]
 
 
 def reclaim(c: Connection, view: LeaseView, reason: str, retries: Retries) -> Job:
+    """Ends the lease of a lost worker."""
     job = job_table.require_lease(c, view.lease)
     row = c.one("SELECT beat FROM jobs WHERE id = ?", job.id)
     if row is None or row[0] != view.beat:

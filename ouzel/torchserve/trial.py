@@ -1,0 +1,47 @@
+"""A trial request to a version that TorchServe serves."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from ouzel.torchserve import rest
+from ouzel.torchserve.errors import PublicationFailed
+from ouzel.torchserve.management import check_answer
+from ouzel.torchserve.server import Server, reached
+from ouzel_protos.local import token
+
+_SMOKE = 120.0  # s for an explanation
+
+
+def smoke(server: Server, name: str, version: str) -> str:
+    """Has a made-up picture predicted and explained.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version.
+
+    Returns:
+        Digest of the weights that answered.
+
+    Raises:
+        PublicationFailed: There is no answer, or one that is not sound.
+    """
+    what = f"{name} {version} fails on a trial picture"
+    with reached(server.rest):
+        status, body = rest.explain(
+            server.rest, token(server.key_file, "inference"), f"{name}/{version}", {"saliency": ["gradient"]}, _SMOKE
+        )
+    check_answer(server, status, body, what)
+    try:
+        answer = json.loads(body)
+        scores = [float(score.get("probability", 0.0)) for score in answer["scores"]]
+        (found,) = answer["saliency"]
+        values = [float(found.get(key, 0.0)) for key in ("minimum", "maximum")]  # JSON leaves zeros out
+        digest = str(answer["model"]["weights_digest"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublicationFailed(f"{what}: the answer lacks something ({type(error).__name__}: {error})") from error
+    if not scores or not all(map(math.isfinite, [*values, *scores])):
+        raise PublicationFailed(f"{what}: its answer holds values that are not finite")
+    return digest
