@@ -237,12 +237,12 @@ def card(path: Path) -> dict[str, Any]:
 
 
 def _files(paths: Iterator[Path] | list[Path]) -> tuple[ModelFile, ...]:
-    found = []
+    files = []
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile, or never there
             status = path.stat()
-            found.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(sorted(found, key=lambda file: (file.name, version_key(file.version), file.path)))
+            files.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(sorted(files, key=lambda file: (file.name, version_key(file.version), file.path)))
 
 
 @lru_cache(maxsize=4096)
@@ -255,12 +255,12 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
             if version not in ("", theirs):
                 raise ValueError(f"the archive is version {theirs} by its manifest")
             version = theirs
-            found = _member(archive, CARD)
-        lineage = found.get("lineage")
-        digest, classes = str(found["weights"]["digest"]), len(found["labels"])
+            described = _member(archive, CARD)
+        lineage = described.get("lineage")
+        digest, classes = str(described["weights"]["digest"]), len(described["labels"])
         if not isinstance(lineage, Mapping | None):
             raise TypeError("lineage is not an object")
-        return ModelFile(name, version, path, size, str(found["arch"]), digest, classes, lineage)
+        return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage)
     except zipfile.BadZipFile as error:
         return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
     except _UNSOUND as error:

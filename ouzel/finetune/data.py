@@ -62,18 +62,18 @@ def from_folder(folder: str | Path, follow_links: bool = False) -> tuple[Example
         InvalidArgument: if there is no image, or the order of the folders tells no classes.
     """
     try:
-        found, files = folders.read_folder(Path(folder), follow_links)
+        result, files = folders.read_folder(Path(folder), follow_links)
     except folders.BadFolder as error:
         raise InvalidArgument(f"data: {error}", field="data") from None
     except OSError as error:
         raise InvalidArgument(f"data: {error.filename or folder}: {error.strerror}", field="data") from None
-    for name, reason in found.left_out:
+    for name, reason in result.left_out:
         _log.warning("%r of %s is left out: %s", name, folder, reason)
-    if not found.images:
+    if not result.images:
         raise InvalidArgument(f"data: {folder} holds no LABEL/FILE that is {folders.FORMATS}", field="data")
     return tuple(
         Example(image.path, image.label, hashlib.sha256(path.read_bytes()).hexdigest(), path.read_bytes, image.split)
-        for image in found.images
+        for image in result.images
         for path in (files[image.name],)
     )
 
@@ -96,9 +96,9 @@ def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
     train = [*given["train"], *rest]
     if not given["validation"]:
         given["validation"], train = _part(train, recipe.validation, seed + 1)
-    found = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
-    _check(found)
-    return found
+    parts = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
+    _check(parts)
+    return parts
 
 
 def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -127,14 +127,14 @@ def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     return part, rest
 
 
-def _check(found: Split) -> None:
-    if len(found.labels) < 2:
+def _check(parts: Split) -> None:
+    if len(parts.labels) < 2:
         raise InvalidArgument(
-            f"data: {len(found.labels)} class with images to train on; two are needed at least", field="data"
+            f"data: {len(parts.labels)} class with images to train on; two are needed at least", field="data"
         )
     for name in ("validation", "test"):
-        examples: Iterable[Example] = getattr(found, name)
-        if strange := {each.label for each in examples} - set(found.labels):
+        examples: Iterable[Example] = getattr(parts, name)
+        if strange := {each.label for each in examples} - set(parts.labels):
             raise InvalidArgument(
                 f"data: class {min(strange)!r:.80} of the {name} images has none to train on", field="data"
             )

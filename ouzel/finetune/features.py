@@ -52,14 +52,14 @@ class FileCache:
     path: Path
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             for start in range(0, len(keys), _SEEN):
                 part = list(keys[start : start + _SEEN])
                 marks = ", ".join("?" * len(part))
                 for key, value in database.execute(f"SELECT key, value FROM features WHERE key IN ({marks})", part):
-                    found[key] = torch.frombuffer(bytearray(value), dtype=torch.float16)
-        return found
+                    tensors[key] = torch.frombuffer(bytearray(value), dtype=torch.float16)
+        return tensors
 
     def put(self, features: Mapping[str, Tensor]) -> None:
         rows = [(key, value.numpy().tobytes()) for key, value in features.items()]

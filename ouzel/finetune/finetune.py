@@ -116,11 +116,11 @@ class _Run:
         head = self._head(network, resume, training) if recipe.regression else None
         progress = Progress()
         if head is not None:
-            found = self._score(head, self.split.validation)
-            candidates["feature_extractor"] = found.accuracy
-            progress.best_key = (found.accuracy, -found.loss)
+            head_score = self._score(head, self.split.validation)
+            candidates["feature_extractor"] = head_score.accuracy
+            progress.best_key = (head_score.accuracy, -head_score.loss)
             progress.best = {name: each.detach().clone() for name, each in network.state_dict().items()}
-            self._tell_head(head, found)
+            self._tell_head(head, head_score)
         if recipe.epochs:
             progress = self._train(training, progress, resume, head)
             if progress.history:
@@ -203,8 +203,8 @@ class _Run:
         training.on_event = on_event
         return training.run(progress, optimizer)
 
-    def _tell_head(self, head: LinearHead, found: Score) -> None:
-        metrics = {"accuracy": found.accuracy, "loss": found.loss}
+    def _tell_head(self, head: LinearHead, head_score: Score) -> None:
+        metrics = {"accuracy": head_score.accuracy, "loss": head_score.loss}
         self.on_event(Event("head", 1, 1, metrics, lambda: self._state(head, None)))
 
     def _state(self, head: LinearHead | None, training: dict[str, Any] | None) -> dict[str, Any]:

@@ -81,5 +81,5 @@ def fit_head(
 
     with torch.enable_grad():
         optimizer.step(closure)
-    found = weight.detach() / deviation
-    return LinearHead(found.float(), (bias.detach() - found @ mean).float(), c)
+    unscaled = weight.detach() / deviation
+    return LinearHead(unscaled.float(), (bias.detach() - unscaled @ mean).float(), c)

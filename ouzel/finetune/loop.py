@@ -157,14 +157,14 @@ class Training:
     def logits(self, examples: tuple[Example, ...]) -> Tensor:
         """(N, K) float32 on the CPU, of the images as they are served."""
         self.network.eval()
-        found = []
+        logits = []
         for start in range(0, len(examples), 32):
             if start and start % _SIGN == 0:
                 self.on_event(Event("validating", start, len(examples)))
             x = self.pictures.as_served(examples[start : start + 32])
             x = x.to(self.device, memory_format=torch.channels_last)
-            found.append(logits_of(self.network(x)).float().cpu())
-        return torch.cat(found)
+            logits.append(logits_of(self.network(x)).float().cpu())
+        return torch.cat(logits)
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
@@ -234,13 +234,13 @@ class Training:
                     module.eval()
 
     def _validate(self, progress: Progress) -> None:
-        found = self.evaluate(self.split.validation)
-        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": found.loss}
-        row |= {"accuracy": found.accuracy, "balanced_accuracy": found.balanced, "seconds": progress.elapsed}
+        score = self.evaluate(self.split.validation)
+        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": score.loss}
+        row |= {"accuracy": score.accuracy, "balanced_accuracy": score.balanced, "seconds": progress.elapsed}
         progress.history.append(row)
-        key = (found.accuracy, -found.loss)
+        key = (score.accuracy, -score.loss)
         progress.stale += 1
-        if math.isfinite(found.loss) and key > progress.best_key:
+        if math.isfinite(score.loss) and key > progress.best_key:
             progress.best_key, progress.improved, progress.stale = key, True, 0
             # Copies: the tensors themselves go on learning.
             progress.best = {name: each.detach().clone() for name, each in self.network.state_dict().items()}

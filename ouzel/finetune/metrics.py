@@ -75,13 +75,13 @@ def class_scores(confusion: Sequence[Sequence[int]]) -> tuple[ClassScore, ...]:
 
 def most_confused(confusion: Sequence[Sequence[int]], most: int) -> tuple[Confused, ...]:
     """The pairs of different classes that were mixed up most often, at most so many; of equals the larger share."""
-    found = [
+    pairs = [
         Confused(true, predicted, count, count / sum(row))
         for true, row in enumerate(confusion)
         for predicted, count in enumerate(row)
         if count and true != predicted
     ]
-    return tuple(sorted(found, key=lambda one: (-one.count, -one.share, one.true, one.predicted))[:most])
+    return tuple(sorted(pairs, key=lambda one: (-one.count, -one.share, one.true, one.predicted))[:most])
 
 
 def mcnemar(fixed: int, broken: int) -> float:

@@ -84,12 +84,12 @@ class Pictures:
         keys = [(each.sha256, whole) for each in examples]
         new = {key: each for key, each in zip(keys, examples, strict=True) if key not in self._kept}
         decoded = dict(zip(new, self._threads.map(lambda each: self._decoded(each, whole), new.values()), strict=True))
-        found = [self._kept[key] if key in self._kept else decoded[key] for key in keys]
+        tensors = [self._kept[key] if key in self._kept else decoded[key] for key in keys]
         for key, pixels in decoded.items():
             if self._bytes + pixels.nbytes <= self.budget:
                 self._kept[key] = pixels
                 self._bytes += pixels.nbytes
-        return found
+        return tensors
 
     def _decoded(self, example: Example, whole: bool) -> Tensor:
         try:

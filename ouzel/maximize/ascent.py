@@ -40,7 +40,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Found:
+class Visualization:
     """One image for one node.
 
     image: (C, H, W) float32 of whole multiples of 1/255, so that a PNG holds this very image. activation: of the node
@@ -60,9 +60,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Result:
-    """found: for each node its images, in order. recipe and seed make it again. stopped: `on_step` ended it early."""
+    """What a run gives.
 
-    found: tuple[Found, ...]
+    visualizations: for each node its images, in order. recipe and seed make them again. stopped: `on_step` ended it
+    early.
+    """
+
+    visualizations: tuple[Visualization, ...]
     recipe: Recipe
     seed: int
     steps: int
@@ -118,8 +122,8 @@ def maximize(
     best = [ranking.hits[0] for ranking in rankings for _ in range(images_per_target)]
     if not best:
         return result
-    compared = (replace(found, best_of_data=hit) for found, hit in zip(result.found, best, strict=True))
-    return replace(result, found=tuple(compared))
+    compared = (replace(one, best_of_data=hit) for one, hit in zip(result.visualizations, best, strict=True))
+    return replace(result, visualizations=tuple(compared))
 
 
 class _Run:
@@ -190,11 +194,11 @@ class _Run:
         with torch.no_grad():
             images = (self._space.images() * 255).round().clamp(0, 255) / 255
             activations = self._objective.activations(images).tolist()
-        found = []
+        visualizations = []
         for row in range(self.count):
             work = self._work[row]
-            found.append(
-                Found(
+            visualizations.append(
+                Visualization(
                     node=self.nodes[row // self.copies],
                     title=self._readouts[row // self.copies].title,
                     image=images[row].detach().float().cpu(),
@@ -203,7 +207,7 @@ class _Run:
                     transparency=(work / work.max().clamp_min(1e-30)).cpu(),
                 )
             )
-        return Result(tuple(found), self.recipe, self.seed, self.step, stopped)
+        return Result(tuple(visualizations), self.recipe, self.seed, self.step, stopped)
 
     def state(self) -> dict[str, Any]:
         """All that changes from step to step, copied."""

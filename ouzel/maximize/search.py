@@ -40,8 +40,8 @@ class Ranking:
 
     def merge(self, other: Ranking, top_k: int) -> Ranking:
         """The best of two parts of a data set. An image that is in both counts once."""
-        found = {hit.name: hit for hit in (*other.hits, *self.hits)}
-        return Ranking(self.node, self.title, _best(found.values(), top_k))
+        hits = {hit.name: hit for hit in (*other.hits, *self.hits)}
+        return Ranking(self.node, self.title, _best(hits.values(), top_k))
 
 
 def search(

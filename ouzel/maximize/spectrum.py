@@ -27,8 +27,8 @@ def spectrum_of(images: Iterable[Tensor]) -> tuple[tuple[float, ...], ...]:
     count = 0
     for image in images:
         amplitudes = torch.fft.rfft2(image.double() - image.double().mean(dim=(1, 2), keepdim=True), norm="ortho").abs()
-        found = _by_frequency(amplitudes)
-        total = found if total is None else total + found
+        profile = _by_frequency(amplitudes)
+        total = profile if total is None else total + profile
         count += 1
     if total is None:
         raise InvalidArgument("spectrum: give at least one image", field="spectrum")

@@ -218,12 +218,12 @@ def _read_file(path: Path, limit: int) -> bytes:
 
 
 def _check_entries(archive: zipfile.ZipFile) -> None:
-    found = archive.infolist()
-    names = sorted(info.filename for info in found)
+    members = archive.infolist()
+    names = sorted(info.filename for info in members)
     if names != sorted(_LIMITS):
         raise FailedPrecondition(
             f"holds {', '.join(names)[:200] or 'nothing'}, not exactly {', '.join(sorted(_LIMITS))}"
         )
-    for info in found:
+    for info in members:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > _LIMITS[info.filename]:
             raise FailedPrecondition(f"{info.filename} is compressed or has more than {_LIMITS[info.filename]} bytes")

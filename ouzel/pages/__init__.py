@@ -57,14 +57,14 @@ def rows(values: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str,
     names: for people, by key; other keys are spelt out. A mapping within becomes a row for each of its entries; what is
     empty is left out.
     """
-    found: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     for key, value in values.items():
         name = names.get(key) or str(key).replace("_", " ").capitalize()
         if isinstance(value, Mapping):
-            found += [(f"{name}: {inner}", text) for inner, text in rows(value, {each: each for each in value})]
+            lines += [(f"{name}: {inner}", text) for inner, text in rows(value, {each: each for each in value})]
         elif value is not None and value not in ("", (), []):
-            found.append((name, _text(value)))
-    return found
+            lines.append((name, _text(value)))
+    return lines
 
 
 def _text(value: Any) -> str:

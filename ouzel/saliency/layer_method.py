@@ -34,8 +34,8 @@ class LayerMethod(Method):
         return replace(self, layer=facts.cam_layer)
 
     def attribute(self, rows: Rows) -> Attribution:
-        found = self.layer_map(rows)
-        return Attribution(found, caveats=_coarse(found, self.layer))
+        values = self.layer_map(rows)
+        return Attribution(values, caveats=_coarse(values, self.layer))
 
     def layer_map(self, rows: Rows) -> Tensor:
         """(n, h, w) map at the layer's resolution."""
@@ -46,8 +46,8 @@ class LayerMethod(Method):
         raise NotImplementedError
 
 
-def _coarse(found: Tensor, layer: str) -> tuple[str, ...]:
-    height, width = found.shape[-2:]
+def _coarse(values: Tensor, layer: str) -> tuple[str, ...]:
+    height, width = values.shape[-2:]
     if min(height, width) >= FINE:
         return ()
     return (f"coarse: {layer} has {width} x {height} places for the whole image; the parameter layer takes another",)

@@ -62,7 +62,7 @@ def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
             "images: the photographs come with scikit-image, which is not installed; give a folder instead",
             field="images",
         ) from error
-    found = []
+    photographs = []
     for name, box in BOXES.items():
         image = Image.fromarray(getattr(data, name)())
         mask = None
@@ -70,8 +70,8 @@ def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
             mask = Image.new("L", image.size)
             mask.paste(255, box.edges)
         one = photograph(name, image, mask, preprocessing)
-        found.append(replace(one, labels=box.labels if box else frozenset()))
-    return tuple(found)
+        photographs.append(replace(one, labels=box.labels if box else frozenset()))
+    return tuple(photographs)
 
 
 def from_folder(

@@ -150,5 +150,5 @@ class Maps:
         return self._of(self._after, x, target)
 
     def _of(self, explainer: Explainer, x: Tensor, target: int | None) -> tuple[Tensor, Tensor]:
-        found = explainer(x[None], [Saliency(target=target, **self.view.saliency)])
-        return found.logits[0].float().cpu(), found.maps[0].values[0].float().cpu()
+        explanation = explainer(x[None], [Saliency(target=target, **self.view.saliency)])
+        return explanation.logits[0].float().cpu(), explanation.maps[0].values[0].float().cpu()

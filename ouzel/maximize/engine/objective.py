@@ -59,12 +59,12 @@ class ObjectiveGradients:
 
     def activations(self, images: Tensor) -> Tensor:
         """(n,), without gradients."""
-        found = images.new_empty(len(images))
+        activations = images.new_empty(len(images))
         with torch.no_grad():
             for numbers, rows in self._passes(images.device.type):
                 outputs = self._network(self._normalised(images[rows]), {self._readouts[numbers[0]].layer})
-                found[rows] = self._read(outputs, numbers)
-        return found
+                activations[rows] = self._read(outputs, numbers)
+        return activations
 
     def rows_per_pass(self, device: str) -> int:
         """The most rows that are in the network at a time."""
