@@ -33,9 +33,18 @@ _UNSOUND = (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeErr
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One archive: size in bytes. lineage: where a tuned model comes from; None for an operator's.
+    """One archive.
 
-    error: why the archive cannot be used; what could not be read is then empty.
+    Attributes:
+        name: Of the model.
+        version: Of the model.
+        path: Of the file.
+        size: In bytes.
+        arch: `torchvision:NAME` or `timm:NAME`.
+        digest: "sha256:<hex>" of the weights.
+        classes: How many.
+        lineage: Where a tuned model comes from; None for an operator's.
+        error: Why the archive cannot be used; what could not be read is then empty.
     """
 
     name: str
@@ -113,8 +122,14 @@ class ModelFiles:
         return {name: self.default_of(tuple(files)) for name, files in groups}
 
     def kept(self, files: tuple[ModelFile, ...], most: int) -> tuple[ModelFile, ...]:
-        """Of the versions of one model, lowest first, the `most` that stay loaded: the default one first, and then the
-        newest of the others, lowest first.
+        """Of the versions of one model, lowest first, those that stay loaded.
+
+        Args:
+            files: The versions of one model.
+            most: How many stay.
+
+        Returns:
+            The default one first, and then the newest of the others, lowest first.
         """
         default = self.default_of(files)
         return default, *[file for file in files if file != default][-most + 1 or len(files) :]

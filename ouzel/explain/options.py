@@ -30,8 +30,13 @@ _DTYPES = {"float32": Tensor.FLOAT32, "float16": Tensor.FLOAT16}
 
 
 def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
-    """Read options in either form, JSON decoded or not; none at all are the defaults. Raises InvalidArgument that names
-    the field.
+    """Read the options of a request in any form.
+
+    Args:
+        data: A serialised ExplainOptions, JSON, or JSON decoded; None is the defaults.
+
+    Raises:
+        InvalidArgument: Names the field at fault.
     """
     if not data:
         return pb.ExplainOptions()

@@ -20,10 +20,17 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Example:
-    """read: gives the bytes of a PNG, JPEG or WebP file, whose SHA-256 in hex is sha256. split: one of SPLITS, or ""
-    if that is left to us. group: images of the same one never come to lie on two sides, near duplicates say; "" is the
-    image's own. read_mask: gives an image of the same size, above mid-grey on the object; without it, boxes: of the
-    object, left, top, right, bottom in pixels.
+    """A labelled image.
+
+    Attributes:
+        name: Of the image, for reports.
+        label: Of its class.
+        sha256: Of the file, in hex.
+        read: Gives the bytes of a PNG, JPEG or WebP file.
+        split: One of SPLITS, or "" if that is left to `split`.
+        group: Images of the same one, near duplicates say, never come to lie on two sides; "" is the image's own.
+        read_mask: Gives an image of the same size, above mid-grey on the object.
+        boxes: Of the object, where there is no mask: left, top, right, bottom in pixels.
     """
 
     name: str
@@ -38,6 +45,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
+    """Examples by what they are for.
+
+    Attributes:
+        train: To learn from.
+        validation: To choose by.
+        test: For the figures in the result; nothing is chosen by them.
+    """
+
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
@@ -79,9 +94,15 @@ def from_folder(folder: str | Path, follow_links: bool = False) -> tuple[Example
 
 
 def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
-    """Stratified: of each class the same share; groups stay whole. What the examples say themselves is respected.
+    """Divide examples, stratified: of each class the same share. Groups stay whole.
 
-    Raises InvalidArgument if a class has nothing to train on, or there is only one.
+    Args:
+        examples: What they say of their split themselves is respected.
+        recipe: Has the shares, `held_out` and `validation`.
+        seed: Of the choice.
+
+    Raises:
+        InvalidArgument: A class has nothing to train on, or there is only one.
     """
     given = {name: [each for each in examples if each.split == name] for name in SPLITS}
     rest = [each for each in examples if not each.split]

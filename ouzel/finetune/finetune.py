@@ -28,12 +28,25 @@ from ouzel.models import Model, Preprocessing, freeze
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a tuning found. network: eval, frozen, for inputs by `preprocessing`, outputs in the order of `labels`.
+    """What a tuning gives.
 
-    test: figures on images that nothing was chosen by. validation: accuracy of each candidate on the validation
-    images, by its name; `chosen` is the one that `network` is. history: a row of figures per epoch. logits: (N, K) of
-    the test images. steps: of training that were taken, of `planned_steps` in the recipe; out_of_time: whether
-    `max_seconds` ended it. notes: sentences for people about what did not go as it was asked for; none as a rule.
+    Attributes:
+        network: In eval mode, frozen, for inputs by `preprocessing`, outputs in the order of `labels`.
+        labels: Of the classes, sorted.
+        preprocessing: From an image to the network's input.
+        recipe: By which it was tuned.
+        seed: Of all that was drawn.
+        split: The examples.
+        test: Figures on images that nothing was chosen by.
+        validation: Accuracy of each candidate on the validation images, by its name.
+        chosen: Which of the candidates `network` is.
+        history: A row of figures per epoch.
+        logits: (N, K) of the test images.
+        seconds: That it took.
+        steps: Of training that were taken.
+        planned_steps: Of training in the recipe.
+        out_of_time: Whether `max_seconds` ended it.
+        notes: Sentences for people about what did not go as it was asked for; none as a rule.
     """
 
     network: nn.Module = field(repr=False)
@@ -67,14 +80,25 @@ def finetune(
     resume: Mapping[str, Any] | None = None,
     batch_scale: float = 1.0,
 ) -> Tuned:
-    """Tune `base` on labelled images. The base stays as it is; work happens on its device.
+    """Tune a model on labelled images. The base stays as it is; work happens on its device.
 
-    image_size: pixels along each edge of the input, 0 as the base has it. max_seconds: training ends after that with
-    its best; 0 for no limit. cache: a folder for features, which trainings may share. on_event: hears how it goes, and
-    may raise to end it. resume: the state of an event of a run with the same arguments. batch_scale: share of the
-    usual images that go through the network at a time, where memory is short; the gradients stay the same.
-    Raises InvalidArgument (data, parameters, image_size), FailedPrecondition (a network that the recipe cannot tune) or
-    Diverged.
+    Args:
+        base: What is tuned.
+        data: The images.
+        recipe: Or its name, one of RECIPES.
+        seed: Of all that is drawn.
+        image_size: Pixels along each edge of the input; 0 as the base has it.
+        max_seconds: Training ends after that with its best; 0 for no limit.
+        cache: A folder for features, which trainings may share.
+        on_event: Hears how it goes, and may raise to end it.
+        resume: The state of an event of a run with the same arguments.
+        batch_scale: Share of the usual images that go through the network at a time, where memory is short; the
+            gradients stay the same.
+
+    Raises:
+        InvalidArgument: The data, parameters or image_size are wrong.
+        FailedPrecondition: The recipe cannot tune this network.
+        Diverged: The loss is not finite any more.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     begun = time.monotonic()

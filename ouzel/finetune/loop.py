@@ -33,12 +33,15 @@ class Diverged(FailedPrecondition):
 
 @dataclass(frozen=True)
 class Event:
-    """What a run tells. phase: "features", "head", "training" or "validating"; step of `steps` in it, which are images
-    where it is "features" or "validating".
+    """What a run tells.
 
-    metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done, with
-    their fraction), as far as the phase has them.
-    state: gives all that is needed to go on from here; None where that is the start of the phase.
+    Attributes:
+        phase: "features", "head", "training" or "validating".
+        step: Of `steps` in the phase; images where it is "features" or "validating".
+        steps: Of the phase.
+        metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done,
+            with their fraction), as far as the phase has them.
+        state: Gives all that is needed to go on from here; None where that is the start of the phase.
     """
 
     phase: str
@@ -53,10 +56,18 @@ OnEvent = Callable[[Event], None]
 
 @dataclass
 class Training:
-    """network: in eval mode, all parameters asking for gradients; trained in place, and left with its best weights.
+    """Trains a network on a split.
 
-    head: names of the head's tensors. deadline: of `time.monotonic()`, when to end with what there is. micro: images
-    that go through the network at a time; smaller ones give the same gradients with less memory.
+    Attributes:
+        network: In eval mode, all parameters asking for gradients; trained in place, and left with its best weights.
+        head: Names of the head's tensors.
+        pictures: Decodes the examples.
+        split: The examples.
+        recipe: How.
+        seed: Of order and variation.
+        on_event: Hears how it goes.
+        deadline: Of `time.monotonic()`, when to end with what there is.
+        micro: Images that go through the network at a time; smaller ones give the same gradients with less memory.
     """
 
     network: nn.Module
@@ -148,9 +159,11 @@ class Training:
         return progress.best is not None and time.monotonic() >= self.deadline
 
     def classes(self, examples: tuple[Example, ...]) -> Tensor:
+        """(N,) of int64, the index of each example's label."""
         return torch.tensor([self.labels[each.label] for each in examples])
 
     def evaluate(self, examples: tuple[Example, ...]) -> Score:
+        """How good the network is on these examples, as it is now."""
         return score(self.logits(examples), self.classes(examples))
 
     @torch.no_grad()
@@ -270,7 +283,7 @@ class Training:
 
 @contextmanager
 def _chance(draw: str, device: torch.device) -> Iterator[None]:
-    """torch's generators, seeded by a text within and left as they were."""
+    """Seed torch's generators by a text, within; they are left as they were."""
     import zlib
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -107,7 +107,15 @@ DEFAULT = "lp_ft"
 
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
-    """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
+    """A recipe by name, with its parameters checked.
+
+    Args:
+        name: One of RECIPES.
+        parameters: Those that differ from the recipe's own, by name.
+
+    Raises:
+        InvalidArgument: Names what is allowed.
+    """
     one_of("recipe", name, RECIPES)
     for key, value in parameters.items():
         if key not in PARAMETERS[name]:

@@ -19,9 +19,16 @@ EXPONENT = 1.49
 
 
 def spectrum_of(images: Iterable[Tensor]) -> tuple[tuple[float, ...], ...]:
-    """(C, BINS): mean amplitude by frequency, over images (C, H, W) in [0, 1] of one number of channels, any sizes.
+    """Mean amplitude by frequency of the caller's images.
 
-    Raises InvalidArgument without images.
+    Args:
+        images: (C, H, W) in [0, 1] of one number of channels, any sizes.
+
+    Returns:
+        (C, BINS), from frequency 0 to the highest.
+
+    Raises:
+        InvalidArgument: There are no images.
     """
     total: Tensor | None = None
     count = 0

@@ -28,8 +28,10 @@ def render(template: str, **values: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """A text that can be written: names of files may hold bytes that are no UTF-8 (lone surrogates), which are spelt
-    out. In JSON they then stand for themselves.
+    """A text that can be written.
+
+    Names of files may hold bytes that are no UTF-8 (lone surrogates), which are spelt out. In JSON they then stand for
+    themselves.
     """
     return text.encode(errors="backslashreplace").decode()
 

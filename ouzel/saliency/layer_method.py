@@ -15,8 +15,11 @@ FINE = 6  # places along the shorter edge of a map; the 3 x 3 that a deep layer 
 
 @dataclass(frozen=True)
 class LayerMethod(Method):
-    """layer: name of a layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; by default the
-    last one before the spatial pooling.
+    """Base of the methods that look at a layer.
+
+    Attributes:
+        layer: A layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; "" is the last one
+            before the spatial pooling.
     """
 
     layer: str = ""

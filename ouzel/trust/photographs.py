@@ -36,10 +36,14 @@ BOXES: dict[str, _Box | None] = {
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """x: (C, H, W), as the model takes it. mask: (H, W) of bool, True on the object; None if nobody knows.
+    """A photograph to measure on.
 
-    labels: of classes that the mask shows; empty if it is right for every class. picture: (H, W, 3) uint8, what the
-    model sees, for people to look at.
+    Attributes:
+        name: Of its file, or in scikit-image.
+        x: (C, H, W), as the model takes it.
+        mask: (H, W) of bool, True on the object; None if nobody knows.
+        picture: (H, W, 3) uint8, what the model sees, for people to look at.
+        labels: Of classes that the mask shows; empty if it is right for every class.
     """
 
     name: str
@@ -79,8 +83,13 @@ def from_folder(
 ) -> tuple[Photograph, ...]:
     """The PNG, JPEG and WebP files of a folder, by name.
 
-    masks: a folder with a picture of the same stem and size for some or all of them, above mid-grey on the object.
-    Raises InvalidArgument that names the file.
+    Args:
+        images: The folder.
+        preprocessing: Of the model.
+        masks: A folder with a picture of the same stem and size for some or all of them, above mid-grey on the object.
+
+    Raises:
+        InvalidArgument: Names the file that cannot be used.
     """
     return tuple(each_of_folder(images, preprocessing, masks))
 

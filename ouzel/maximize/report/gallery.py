@@ -178,8 +178,14 @@ def page(
     facts: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> str:
-    """The sheet as HTML, node by node. recipe, facts: how the images were found, and with what; warnings: lines that a
-    reader must see first.
+    """The sheet as HTML, node by node.
+
+    Args:
+        tiles: The pictures.
+        title: Of the page.
+        recipe: How the images were sought.
+        facts: With what.
+        warnings: Lines that a reader must see first.
     """
     groups = [(name, [_card(one) for one in group]) for name, group in groupby(tiles, key=lambda one: one.title)]
     if all(len(cards) == 1 for _, cards in groups):  # side by side, each under its own name

@@ -16,8 +16,12 @@ from ouzel.maximize.search import Ranking
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the network says of an image that was to excite a class. label, probability: of its first choice, in [0, 1].
-    rank: of the class that was sought; 1 is the first choice.
+    """What the network says of an image that was to excite a class.
+
+    Attributes:
+        label: Of its first choice.
+        probability: Of its first choice, in [0, 1].
+        rank: Of the class that was sought; 1 is the first choice.
     """
 
     label: str
