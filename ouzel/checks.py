@@ -32,13 +32,19 @@ def within(field: str, value: float, least: float, most: float, *, unit: str = "
 
 
 def at_least(field: str, value: float, least: float) -> None:
-    """Refuses a value below `least`, and NaN."""
+    """Refuses a value below `least`, and NaN. Arguments as those of `within`."""
     if not value >= least:
         raise InvalidArgument(f"{field}: {_number(value)} is less than {_number(least)}", field=field)
 
 
 def one_of(field: str, value: object, choices: Collection[str]) -> None:
-    """Refuses a value that is not among `choices`; the message lists them and names the nearest."""
+    """Refuses a value that is not among `choices`; the message lists them and names the nearest.
+
+    Args:
+        field: The argument, as the caller knows it.
+        value: What was given.
+        choices: What is allowed.
+    """
     if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise InvalidArgument(f"{field}: {value!r:.{_SHOWN}} is not one of {', '.join(choices)}{hint}", field=field)
@@ -57,7 +63,16 @@ def parameter(field: str, value: object, allowed: Range) -> None:
 
 
 def did_you_mean(text: str, names: Iterable[str], *, prefix: str = "") -> str:
-    """ "; did you mean 'a', 'b'?", or "" if nothing is near. `prefix` is written before each name."""
+    """The end of a message that names what is near: "; did you mean 'a', 'b'?".
+
+    Args:
+        text: What was typed.
+        names: What there is.
+        prefix: Written before each name.
+
+    Returns:
+        "" if nothing is near.
+    """
     folded = {name.casefold(): name for name in names if name}
     near = [prefix + folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""

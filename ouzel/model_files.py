@@ -33,9 +33,18 @@ _UNSOUND = (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeErr
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One archive: size in bytes. lineage: where a tuned model comes from; None for an operator's.
+    """One archive.
 
-    error: why the archive cannot be used; what could not be read is then empty.
+    Attributes:
+        name: Of the model.
+        version: Of the model.
+        path: Of the file.
+        size: In bytes.
+        arch: `torchvision:NAME` or `timm:NAME`.
+        digest: "sha256:<hex>" of the weights.
+        classes: How many.
+        lineage: Where a tuned model comes from; None for an operator's.
+        error: Why the archive cannot be used; what could not be read is then empty.
     """
 
     name: str
@@ -113,8 +122,14 @@ class ModelFiles:
         return {name: self.default_of(tuple(files)) for name, files in groups}
 
     def kept(self, files: tuple[ModelFile, ...], most: int) -> tuple[ModelFile, ...]:
-        """Of the versions of one model, lowest first, the `most` that stay loaded: the default one first, and then the
-        newest of the others, lowest first.
+        """Of the versions of one model, lowest first, those that stay loaded.
+
+        Args:
+            files: The versions of one model.
+            most: How many stay.
+
+        Returns:
+            The default one first, and then the newest of the others, lowest first.
         """
         default = self.default_of(files)
         return default, *[file for file in files if file != default][-most + 1 or len(files) :]
@@ -237,12 +252,12 @@ def card(path: Path) -> dict[str, Any]:
 
 
 def _files(paths: Iterator[Path] | list[Path]) -> tuple[ModelFile, ...]:
-    found = []
+    files = []
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile, or never there
             status = path.stat()
-            found.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(sorted(found, key=lambda file: (file.name, version_key(file.version), file.path)))
+            files.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(sorted(files, key=lambda file: (file.name, version_key(file.version), file.path)))
 
 
 @lru_cache(maxsize=4096)
@@ -255,12 +270,12 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
             if version not in ("", theirs):
                 raise ValueError(f"the archive is version {theirs} by its manifest")
             version = theirs
-            found = _member(archive, CARD)
-        lineage = found.get("lineage")
-        digest, classes = str(found["weights"]["digest"]), len(found["labels"])
+            described = _member(archive, CARD)
+        lineage = described.get("lineage")
+        digest, classes = str(described["weights"]["digest"]), len(described["labels"])
         if not isinstance(lineage, Mapping | None):
             raise TypeError("lineage is not an object")
-        return ModelFile(name, version, path, size, str(found["arch"]), digest, classes, lineage)
+        return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage)
     except zipfile.BadZipFile as error:
         return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
     except _UNSOUND as error:

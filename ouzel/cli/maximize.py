@@ -144,16 +144,16 @@ def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
     from ouzel.maximize import judge
     from ouzel.maximize.report import gallery, of_result
 
-    verdicts = judge(model, result.found)
-    files = _write_pictures([one.image for one in result.found], out)
+    verdicts = judge(model, result.visualizations)
+    files = _write_pictures([one.image for one in result.visualizations], out)
     np.savez_compressed(
         out / "tensors.npz",
-        images=np.stack([one.image.numpy() for one in result.found]),
-        transparency=np.stack([one.transparency.numpy() for one in result.found]),
+        images=np.stack([one.image.numpy() for one in result.visualizations]),
+        transparency=np.stack([one.transparency.numpy() for one in result.visualizations]),
     )
     report = {"model": model.name, **of_result(result, files, verdicts)}
     facts = {"seed": result.seed, "model": model.name, "digest": model.digest}
-    _write_sheet(gallery.tiles_of(result.found, verdicts), report, out, facts, report["recipe"])
+    _write_sheet(gallery.tiles_of(result.visualizations, verdicts), report, out, facts, report["recipe"])
     return report
 
 

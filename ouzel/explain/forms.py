@@ -26,9 +26,15 @@ _DTYPES = [name for name, number in Tensor.DType.items() if number]
 
 
 def read(row: Mapping[str, Any], header_options: str | None = None, media_type: str = PROTOBUF) -> RawRequest:
-    """One row of a batch as a request. Raises InvalidArgument that names the part or the field at fault.
+    """One row of a batch as a request.
 
-    row: parts by name. header_options: those of the header; options in the row go before them.
+    Args:
+        row: Parts by name, as TorchServe hands them over.
+        header_options: Those of the header; options in the row go before them.
+        media_type: Format of the answer.
+
+    Raises:
+        InvalidArgument: Names the part or the field at fault.
     """
     body = next((row[name] for name in ("body", "data") if row.get(name) is not None), None)
     document = None if row.get("image") is not None else _document(body)

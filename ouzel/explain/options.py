@@ -28,8 +28,13 @@ _T = TypeVar("_T")
 
 
 def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
-    """Read options in either form, JSON decoded or not; none at all are the defaults. Raises InvalidArgument that names
-    the field.
+    """Read the options of a request in any form.
+
+    Args:
+        data: A serialised ExplainOptions, JSON, or JSON decoded; None is the defaults.
+
+    Raises:
+        InvalidArgument: Names the field at fault.
     """
     if not data:
         return pb.ExplainOptions()

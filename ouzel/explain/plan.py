@@ -46,7 +46,13 @@ class Presentation:
 
 @dataclass(frozen=True)
 class Condition:
-    """See `Condition` of explain.proto. classes: indices of those that the labels name, or None for all."""
+    """See `Condition` of explain.proto.
+
+    Attributes:
+        score_below: Of the predicted class, in [0, 1]; None does not matter.
+        entropy_above: In nats; None does not matter.
+        classes: Indices of those that the labels name; None is all.
+    """
 
     score_below: float | None
     entropy_above: float | None
@@ -55,7 +61,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one row asks for, checked. presentations: one per map of `saliency`, in its order."""
+    """What one row asks for, checked.
+
+    Attributes:
+        top_k: Scores in the answer.
+        saliency: The maps that the engine is to make, and their cost.
+        presentations: One per map of `saliency`, in its order.
+        when: The condition on which the maps are made; None is always.
+        estimate_only: Whether the answer is the cost alone.
+        timeout: Seconds that the caller waits; None is for ever.
+        response_bytes: Of the answer, at most.
+    """
 
     top_k: int
     saliency: SaliencyPlan
@@ -67,7 +83,20 @@ class Plan:
 
 
 def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, view: pb.View, limits: Limits) -> Plan:
-    """Check options against the model and the limits. Raises InvalidArgument, TooLarge, NotFound."""
+    """Check options against the model and the limits.
+
+    Args:
+        options: Of one request.
+        explainer: Of the model, prepared.
+        model: That answers.
+        view: What the model sees of the uploaded image.
+        limits: Of requests.
+
+    Raises:
+        InvalidArgument: A field is wrong, or more is asked for than the limits allow.
+        NotFound: There is no such layer.
+        FailedPrecondition: A method does not fit the model.
+    """
     classes = len(model.labels)
     within("top_k", options.top_k, 0, classes)
     if len(options.request_id) > limits.request_id:

@@ -36,10 +36,14 @@ FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 
 @dataclass(frozen=True)
 class RawRequest:
-    """One request as it came: image, or tensor, in bytes, and options, perhaps decoded from JSON.
+    """One request as it came.
 
-    media_type: format of the answer, one of `accept.SERVED`. refusal: an error found before, which becomes the
-    answer.
+    Attributes:
+        image: Bytes of a PNG, JPEG or WebP file.
+        tensor: A serialised Tensor, in place of an image.
+        options: A serialised ExplainOptions, JSON, or JSON decoded.
+        media_type: Format of the answer, one of `accept.SERVED`.
+        refusal: An error that was seen before, which becomes the answer.
     """
 
     image: bytes | None = None
@@ -51,8 +55,14 @@ class RawRequest:
 
 @dataclass
 class Reply:
-    """The envelope of one row; http: status for REST; picture: the upload, to draw on; limit: bytes
-    that a drawn answer may have."""
+    """What one row gets.
+
+    Attributes:
+        envelope: The answer, with a result or an error.
+        http: Status for REST.
+        picture: The upload, to draw on.
+        limit: Bytes that a drawn answer may have.
+    """
 
     envelope: pb.Explanation
     http: int = 200
@@ -77,10 +87,15 @@ class _Row:
 
 
 class ExplainService:
-    """Answers requests for one model. Safe to share between threads.
+    """Answers requests for one model. Threads may share it.
 
-    threads: how many images are decoded at a time. $OUZEL_MEMORY_FORMATS is the folder in which the faster memory
-    format is remembered, so that a process that starts anew need not measure it.
+    $OUZEL_MEMORY_FORMATS is the folder in which the faster memory format is remembered, so that the next process need
+    not measure it.
+
+    Args:
+        model: That answers.
+        limits: Of requests.
+        threads: How many images are decoded at a time; None is one per processor.
     """
 
     def __init__(self, model: Model, limits: Limits | None = None, *, threads: int | None = None) -> None:
@@ -115,7 +130,14 @@ class ExplainService:
         give_back()
 
     def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
-        """One reply per request, in order. Never raises for what a request holds: each error is that row's answer."""
+        """Answer a batch.
+
+        Args:
+            requests: One or more.
+
+        Returns:
+            One reply per request, in order. What a request holds never raises: each error is that row's answer.
+        """
         start = time.perf_counter()
         rows = list(self._decoders.map(self._read, requests)) if len(requests) > 1 else [self._read(requests[0])]
         computed = time.perf_counter()

@@ -71,7 +71,15 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
-    """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
+    """A recipe by name, with its parameters checked.
+
+    Args:
+        name: One of RECIPES.
+        parameters: Those that differ from the recipe's own, by name.
+
+    Raises:
+        InvalidArgument: Names what is allowed.
+    """
     one_of("recipe", name, RECIPES)
     allowed = FINETUNE[name]
     for key, value in parameters.items():

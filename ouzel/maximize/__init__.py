@@ -3,11 +3,11 @@
 from ouzel.maximize import Channel, ClassLogit, maximize
 
 result = maximize(model, [ClassLogit("tabby"), Channel("blocks.3", 12)], recipe="fourier", seed=0)
-result.found[0].image         # (3, H, W) in [0, 1]
-result.found[0].activation    # of that very image
+result.visualizations[0].image         # (3, H, W) in [0, 1]
+result.visualizations[0].activation    # of that very image
 """
 
-from ouzel.maximize.ascent import Found, Result, Step, maximize
+from ouzel.maximize.ascent import Result, Step, Visualization, maximize
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
@@ -20,7 +20,6 @@ __all__ = [
     "Channel",
     "ClassLogit",
     "Direction",
-    "Found",
     "FourierRecipe",
     "Hit",
     "Maco",
@@ -33,6 +32,7 @@ __all__ = [
     "Truncated",
     "Unit",
     "Verdict",
+    "Visualization",
     "judge",
     "make_recipe",
     "maximize",

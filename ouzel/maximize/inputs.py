@@ -64,4 +64,5 @@ class Inputs:
 
 
 def layer_of(node: Node) -> str:
+    """Name of the layer that a node is in."""
     return LOGITS if isinstance(node, ClassLogit) else node.layer

@@ -15,8 +15,15 @@ from ouzel.errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Views:
-    """jitter: largest shift, as a share of the shorter side, 0 to 0.5. zoom: (smallest, largest) factor, 0.1 to 10.
-    rotate: largest angle, in degrees, 0 to 180. Outside of the image everything is grey.
+    """Random views of an image: shifted, scaled, turned. Outside of the image everything is grey.
+
+    Attributes:
+        jitter: Largest shift, as a share of the shorter side, 0 to 0.5.
+        zoom: (smallest, largest) factor, 0.1 to 10.
+        rotate: Largest angle, in degrees, 0 to 180.
+
+    Raises:
+        InvalidArgument: A value is out of range.
     """
 
     jitter: float = 0.0

@@ -23,16 +23,27 @@ from ouzel.saliency.targets import Top, expand
 
 
 class Explainer:
-    """Predicts and explains with one network. Safe to share between threads.
+    """Predicts and explains with one network. Threads may share it.
 
-    model: an `ouzel.models.Model` or any `nn.Module` that maps (B, C, H, W) to logits (B, K). The explainer works on
-    its own copy, in eval mode, frozen, with BatchNorms folded, in the memory format that is faster on this machine; the
-    preparation takes seconds and happens at construction for a Model, at the first call otherwise.
+    The explainer works on its own copy of the network: in eval mode, frozen, with BatchNorms folded, in the memory
+    format that is faster on this machine. The preparation takes seconds. It happens at construction for a Model, and at
+    the first call for a plain module, of whose input black is taken to be 0 and white 1 in every channel.
 
-    memory_bytes: what methods of many passes (integrated gradients, noise, masks) may take at a time; None is a share
-    of the device's memory. known_formats: a folder in which the faster memory format is remembered, by the network's
-    layers, its input and the device, for other processes too. With a plain module, black is taken to be 0 and white 1
-    in every channel of its input.
+    Args:
+        model: An `ouzel.models.Model`, or any `nn.Module` that maps (B, C, H, W) to logits (B, K).
+        memory_bytes: What methods of many passes (integrated gradients, noise, masks) may take at a time, 1 or more;
+            None is a share of the device's memory.
+        known_formats: A folder in which the faster memory format is remembered for other processes, by the network's
+            layers, its input and the device.
+
+    Raises:
+        InvalidArgument: `memory_bytes` is less than 1.
+        FailedPrecondition: The network is not a classifier, or cannot be explained (quantized, spread over devices).
+
+    Attributes:
+        labels: Names of the classes; empty for a plain module.
+        device: Where the network is.
+        dtype: Of the network's parameters.
     """
 
     def __init__(
@@ -54,7 +65,17 @@ class Explainer:
             self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
 
     def prepare(self, example: Tensor) -> Prepared:
-        """Freeze, fold and tune, once. example: (C, H, W), any input the model takes. Raises FailedPrecondition."""
+        """Freeze, fold and tune the explainer's copy of the network, once; later calls return what the first one made.
+
+        Args:
+            example: (C, H, W), any input that the network takes.
+
+        Returns:
+            The prepared network, with what its preparation has shown.
+
+        Raises:
+            FailedPrecondition: The network is not a classifier.
+        """
         with self._lock:
             if self._prepared is None:
                 self._prepared = prepare(
@@ -73,7 +94,20 @@ class Explainer:
         return tuple((0 - mean) / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
 
     def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
-        """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
+        """Explain every row of a batch.
+
+        Args:
+            x: (B, C, H, W), finite, as the model takes it: normalised.
+            requests: The maps of each row. A target may be a sequence with one entry per row.
+
+        Returns:
+            The logits, and one map per request over the whole batch, several for a Top target.
+
+        Raises:
+            InvalidArgument: The input or a request is wrong; the error's field names which.
+            NotFound: A request names a layer or a method that does not exist.
+            FailedPrecondition: A method does not fit the network.
+        """
         _check_input(x)
         if not x.isfinite().all():
             raise InvalidArgument("x: has values that are not finite", field="x")
@@ -89,8 +123,16 @@ class Explainer:
     def forward(self, x: Tensor, rows: Sequence[SaliencyPlan | Sequence[Saliency]]) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
-        x: (B, C, H, W) as the model takes it. rows: B lists of requests, or what `plan` made of them for inputs of this
-        size. Raises an OuzelError for a bad request, or a size that the network does not take.
+        Args:
+            x: (B, C, H, W) as the model takes it.
+            rows: For each of the B rows its requests, or what `plan` made of them for inputs of this size.
+
+        Returns:
+            The batch with its logits, ready to be explained.
+
+        Raises:
+            InvalidArgument: A request is wrong, or the network does not take an input of this size.
+            OuzelError: As `plan` raises.
         """
         _check_input(x)
         if len(rows) != len(x):
@@ -124,9 +166,18 @@ class Explainer:
             raise models.wrong_size(error, network, shape, "x", own=own) from error
 
     def plan(self, requests: Sequence[Saliency], height: int, width: int) -> SaliencyPlan:
-        """Check one row's requests against the model, for inputs of this size; `forward` takes the plan as it is.
+        """Check one row's requests against the model; `forward` takes the plan as it is.
 
-        Raises an OuzelError whose field names the request.
+        Args:
+            requests: What the row asks for.
+            height: Of the input, in pixels.
+            width: Of the input, in pixels.
+
+        Returns:
+            The maps with all defaults filled in, and the passes through the network that they cost.
+
+        Raises:
+            OuzelError: InvalidArgument, NotFound or FailedPrecondition, whose field names the request.
         """
         assert self._prepared is not None, "prepare() comes first"
         maps: list[MapRequest] = []

@@ -15,8 +15,11 @@ FINE = 6  # places along the shorter edge of a map; the 3 x 3 that a deep layer 
 
 @dataclass(frozen=True)
 class LayerMethod(Method):
-    """layer: name of a layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; by default the
-    last one before the spatial pooling.
+    """Base of the methods that look at a layer.
+
+    Attributes:
+        layer: A layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; "" is the last one
+            before the spatial pooling.
     """
 
     layer: str = ""
@@ -34,8 +37,8 @@ class LayerMethod(Method):
         return replace(self, layer=facts.cam_layer)
 
     def attribute(self, rows: Rows) -> Attribution:
-        found = self.layer_map(rows)
-        return Attribution(found, caveats=_coarse(found, self.layer))
+        values = self.layer_map(rows)
+        return Attribution(values, caveats=_coarse(values, self.layer))
 
     def layer_map(self, rows: Rows) -> Tensor:
         """(n, h, w) map at the layer's resolution."""
@@ -46,8 +49,8 @@ class LayerMethod(Method):
         raise NotImplementedError
 
 
-def _coarse(found: Tensor, layer: str) -> tuple[str, ...]:
-    height, width = found.shape[-2:]
+def _coarse(values: Tensor, layer: str) -> tuple[str, ...]:
+    height, width = values.shape[-2:]
     if min(height, width) >= FINE:
         return ()
     return (f"coarse: {layer} has {width} x {height} places for the whole image; the parameter layer takes another",)

@@ -21,7 +21,12 @@ Rule = Literal["plain", "guided", "smooth"]  # see `ouzel.saliency.engine.rectif
 
 @dataclass(frozen=True)
 class GradientSpec:
-    """A gradient of the target with respect to the input (layer None) or to a layer's output, under a rule."""
+    """A gradient of the target, under a rule.
+
+    Attributes:
+        rule: How rectifiers pass it on, see `ouzel.saliency.engine.rectifiers`.
+        layer: With respect to this layer's output; None is the input.
+    """
 
     rule: Rule = "plain"
     layer: str | None = None
@@ -29,9 +34,12 @@ class GradientSpec:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a method may need to know of the model. black, white: (C,) of a pixel of that colour, as the model takes it.
+    """What a method may need to know of the model.
 
-    cam_layer: the layer Grad-CAM looks at by default, or "" if there is none.
+    Attributes:
+        cam_layer: The layer that Grad-CAM looks at by default; "" if there is none.
+        black: (C,) of a black pixel, as the model takes it.
+        white: (C,) of a white pixel, as the model takes it.
     """
 
     cam_layer: str
@@ -41,9 +49,13 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Attribution:
-    """values: (n, C, H, W), or (n, h, w) at any resolution. measures: figures of (n,), by name.
+    """What a method says of its rows.
 
-    rectified: activations whose backward pass the method changed. caveats: those of this model, beside the method's.
+    Attributes:
+        values: (n, C, H, W), or (n, h, w) at any resolution.
+        measures: Figures of (n,), by name.
+        rectified: Activations whose backward pass the method changed.
+        caveats: Those of this model, beside the method's.
     """
 
     values: Tensor
@@ -92,21 +104,35 @@ class Rows(Protocol):
         """(n, c, h, w) output of a layer that is named in `gradient_specs`, however the layer keeps it."""
 
     def evaluate_at(self, x: Tensor, specs: tuple[GradientSpec, ...] | None = None) -> Rows:
-        """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows.
+        """The same targets at other inputs.
 
-        specs: the gradients to compute there; None for those of the method, () for a forward pass alone. Raises
-        DeadlineExceeded where the caller's time is over.
+        Args:
+            x: (m * n, C, H, W), m blocks of n rows.
+            specs: The gradients to compute there; None for those of the method, () for a forward pass alone.
+
+        Raises:
+            DeadlineExceeded: The caller's time is over.
         """
 
     def blocks(self, specs: tuple[GradientSpec, ...] | None = None) -> int:
-        """How many blocks of n rows one such pass may have at most, by the memory that is granted."""
+        """How many blocks of n rows one such pass may have at most, by the memory that is granted.
+
+        Args:
+            specs: As of `evaluate_at`.
+        """
 
 
 class Method:
-    """Base of all methods: the defaults of what a method need not say."""
+    """Base of all methods: the defaults of what a method need not say.
+
+    Attributes:
+        name: By which requests ask for it.
+        caveats: What a reader of the map must know.
+        cost_parameter: The parameter that the cost grows with, for advice to a caller who asks for too much; "" if
+            there is none.
+    """
 
     name: ClassVar[str]
-    # What a reader of the map must know.
     caveats: ClassVar[tuple[str, ...]] = ()
 
     def bind(self, facts: ModelFacts) -> Self:
@@ -121,7 +147,6 @@ class Method:
         """The gradients that the method takes from the shared pass."""
         return ()
 
-    # The parameter that the cost grows with, for advice to a caller who asks for too much; "" if there is none.
     cost_parameter: ClassVar[str] = ""
 
     def cost(self, height: int, width: int) -> int:

@@ -52,9 +52,14 @@ METHODS: dict[str, type] = {
 class Saliency:
     """One saliency map, asked for: `Saliency("grad_cam", target=281, layer="layer3")`.
 
-    method: one of METHODS. target: see `ouzel.saliency.targets.Target`, or a sequence with one target per row.
-    reduction: one of REDUCTIONS ("max_abs" by default); maps of a layer, such as Grad-CAM's, have one channel and
-    ignore it. Parameters of the method are keywords; one that is an image may be a tensor. Raises InvalidArgument.
+    Args:
+        method: One of METHODS.
+        target: See `ouzel.saliency.targets.Target`; or a sequence with one target per row.
+        reduction: One of REDUCTIONS. Maps of a layer, such as Grad-CAM's, have one channel and ignore it.
+        **parameters: Those of the method. One that is an image may be a tensor.
+
+    Raises:
+        InvalidArgument: There is no such method, reduction or parameter, or a value is not allowed.
     """
 
     method: Method
@@ -79,7 +84,15 @@ class Saliency:
 
 
 def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
-    """A method by name, with its parameters checked. Raises InvalidArgument that names what is allowed."""
+    """A method by name, with its parameters checked.
+
+    Args:
+        name: One of METHODS.
+        parameters: By name; those that are missing have their defaults.
+
+    Raises:
+        InvalidArgument: Names what is allowed.
+    """
     one_of("method", name, METHODS)
     kind = METHODS[name]
     allowed = _parameter_types(kind)

@@ -38,8 +38,16 @@ def files(report: Report, title: str, lineage: Mapping[str, Any]) -> dict[str, t
 def write_report(
     report: Report, folder: str | Path, *, title: str = "Fine-tuned model", lineage: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write report.html and the files that it links to into `folder`, which is made. lineage: what the report shall say
-    of where the model comes from, JSON's types by name. Returns the path of report.html.
+    """Write report.html and the files that it links to.
+
+    Args:
+        report: From `make_report`.
+        folder: Is made where it is missing.
+        title: Of the page.
+        lineage: What the report says of where the model comes from, JSON's types by name.
+
+    Returns:
+        The path of report.html.
     """
     for name, (_, content) in files(report, title, lineage or {}).items():
         path = Path(folder, name)

@@ -31,7 +31,13 @@ _EDGE, _SMALL = 384, 192  # pixels along the longer edge of a picture
 
 
 def make_report(base: Model, tuned: Tuned, served: Comparison | None = None) -> Report:
-    """base: what was tuned. served: from `compare`, with the model that this one is to follow."""
+    """Look at what a tuning has come to.
+
+    Args:
+        base: What was tuned.
+        tuned: From `finetune`.
+        served: From `compare`, with the model that this one is to follow.
+    """
     pictures = Pictures(tuned.preprocessing)
     try:
         return _Making(base, tuned, served, pictures).report()

@@ -15,9 +15,15 @@ from ouzel.finetune.report.maps import View
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One test image. scores: the likeliest labels with their probabilities, best first. picture: (H, W, 3) uint8,
-    what the network sees. maps: pictures with a map drawn over them, each with its title. served: what the served model
-    says.
+    """One test image.
+
+    Attributes:
+        name: Of the image.
+        label: Of its class.
+        scores: The likeliest labels with their probabilities, best first.
+        picture: (H, W, 3) uint8, what the network sees.
+        maps: Pictures with a map drawn over them, each with its title.
+        served: What the served model says.
     """
 
     name: str
@@ -29,18 +35,26 @@ class Shown:
 
     @property
     def predicted(self) -> str:
+        """The likeliest label."""
         return self.scores[0][0]
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """created: when, in UTC. base: NAME@VERSION. view: what the maps are of. mistakes: the worst, that is those with
-    the least probability for the right class, first. compared: test images of each class in turn, with maps of the base
-    and of the tuned network. inside: share of the map's mass that lies on the object, "before" and "after", over the
-    test images with masks; empty if there are none.
+    """What is told of a tuning.
 
-    served: the tuned network beside the version that was served until now; None if there was none. fixed, broken:
-    images that only the one, only the other gets right, some of them.
+    Attributes:
+        tuned: The tuning.
+        created: When, in UTC.
+        base: NAME@VERSION.
+        view: What the maps are of.
+        mistakes: The worst, that is those with the least probability for the right class, first.
+        compared: Test images of each class in turn, with maps of the base and of the tuned network.
+        inside: Share of the map's mass that lies on the object, "before" and "after", over the test images with masks;
+            empty if there are none.
+        served: The tuned network beside the version that was served until now; None if there was none.
+        fixed: Some of the images that only the tuned network gets right.
+        broken: Some of the images that only the served model gets right.
     """
 
     tuned: Tuned

@@ -22,11 +22,20 @@ class _Enough(Exception):
 
 
 class Truncated:
-    """The outputs of `layers` of a network, at the price of the pass up to the last of them: (n, C, h, w) of those
-    with maps of the image, however the layer keeps them, once `shapes` has looked.
+    """The outputs of some layers of a network, at the price of the pass up to the last of them.
+
+    They are (n, C, h, w) of layers with maps of the image, however the layer keeps them, once `shapes` has looked.
 
     Works on a frozen copy of its own. LOGITS among the layers is the network's output, for which the pass is whole. Of
-    a layer that runs several times in a pass the first output counts. Not to be shared between threads.
+    a layer that runs several times in a pass the first output counts. Threads may not share it.
+
+    Args:
+        network: To be truncated.
+        layers: Their names.
+
+    Raises:
+        NotFound: There is no such layer.
+        FailedPrecondition: A layer is TorchScript, or the network cannot be copied.
     """
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
@@ -99,9 +108,14 @@ class Truncated:
         raise FailedPrecondition(f"layer: {layer!r} does not run", field="layer")
 
     def shapes(self, x: Tensor, own: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's output for one row: (C, h, w) or (C,), or what it puts out if neither can be found in
-        that. x: (n, C, H, W), normalised. own: the size that the network was made for. Raises InvalidArgument for sizes
-        that the network cannot take, and for layers whose output is none of that.
+        """Shape of each layer's output for one row: (C, h, w) or (C,), or what it is if neither is in it.
+
+        Args:
+            x: (n, C, H, W), normalised.
+            own: The size that the network was made for.
+
+        Raises:
+            InvalidArgument: The network cannot take inputs of this size, or a layer's output is none of that.
         """
         image = x[:1].clone()
         try:

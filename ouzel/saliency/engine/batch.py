@@ -20,7 +20,12 @@ from ouzel.saliency.targets import Rank, ResolvedTarget, resolve
 class MapRequest:
     """One map of one row, checked against the network.
 
-    method: with all its defaults. request: place among the row's requests, for errors; equal maps may differ in it.
+    Attributes:
+        method: With all its defaults.
+        target: A class, a difference of two classes, or a place of the prediction that is still to come.
+        reduction: One of REDUCTIONS.
+        request: Place among the row's requests, for errors. Equal maps may differ in it.
+        row: Place in the batch, once that is known.
     """
 
     method: Method
@@ -38,8 +43,11 @@ class MapRequest:
 class SaliencyPlan:
     """What one row asks for, checked, and what it costs. Rows of one input size may share it.
 
-    maps: in the order of the answer. height, width: of the input, in pixels. passes: forward and backward passes per
-    image, at most.
+    Attributes:
+        maps: In the order of the answer.
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
+        passes: Forward and backward passes per image, at most.
     """
 
     maps: tuple[MapRequest, ...]
@@ -49,7 +57,11 @@ class SaliencyPlan:
 
 
 class Batch:
-    """A batch that has been predicted and can be explained."""
+    """A batch that has been predicted and can be explained.
+
+    Attributes:
+        logits: (B, K), detached.
+    """
 
     def __init__(self, forward: Forward, plans: Sequence[SaliencyPlan]) -> None:
         self._forward = forward
@@ -59,12 +71,16 @@ class Batch:
     def explain(
         self, keep: Sequence[bool] | None = None, deadlines: Sequence[float | None] | None = None
     ) -> list[list[SaliencyMap] | OuzelError]:
-        """Per row its maps in the order asked for, or the error that stands in their way, such as logits or a map that
-        are not finite. It can be called once.
+        """Compute the maps of all rows. It can be called once.
 
-        keep: rows whose maps are wanted after all, now that the prediction is known; the others get none. deadlines:
-        when each row's caller stops waiting, on the clock of `time.monotonic`; methods of many passes stop when nobody
-        waits any more, and answer DeadlineExceeded.
+        Args:
+            keep: Rows whose maps are wanted after all, now that the prediction is known; the others get none.
+            deadlines: When each row's caller stops waiting, on the clock of `time.monotonic`. Methods of many passes
+                stop when nobody waits any more, and answer DeadlineExceeded.
+
+        Returns:
+            For each row its maps in the order asked for, or the error that stands in their way, such as logits or a map
+            that are not finite.
         """
         ranking = self._forward.logits.argsort(dim=1, descending=True, stable=True).tolist()
         rows = [

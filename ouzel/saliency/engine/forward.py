@@ -160,7 +160,8 @@ def _pack(row_gradients: Iterable[RowGradient]) -> list[tuple[Rule, dict[int, li
 class ForwardRows:
     """`method.Rows` over one forward pass: row numbers of the batch, with one target each.
 
-    deadline: of further passes, on the clock of `time.monotonic`.
+    Attributes:
+        deadline: Of further passes, on the clock of `time.monotonic`.
     """
 
     forward: Forward
@@ -171,42 +172,53 @@ class ForwardRows:
 
     @property
     def x(self) -> Tensor:
+        """(n, C, H, W), as the model takes it."""
         return self.forward.x[list(self.numbers)]
 
     @property
     def logits(self) -> Tensor:
+        """(n, K)."""
         return self.forward.logits[list(self.numbers)]
 
     @property
     def rectifiers(self) -> int:
+        """How many rectifiers the guided rules act on."""
         return self.forward.rectifiers.count
 
     @property
     def smooth_activations(self) -> Mapping[str, int]:
+        """How many activations the rule "smooth" acts on beside, by name."""
         return self.forward.rectifiers.smooth_count
 
     def row_gradients(self) -> list[RowGradient]:
+        """The gradients of `specs`, for each row."""
         pairs = list(zip(self.numbers, self.targets, strict=True))
         return [RowGradient(number, target, spec) for number, target in pairs for spec in self.specs]
 
     def gradient(self, spec: GradientSpec) -> Tensor:
+        """(n, ...) one of the gradients of `specs`; of a layer, as its activation."""
         pairs = zip(self.numbers, self.targets, strict=True)
         return torch.stack([self.forward.gradient(RowGradient(number, target, spec)) for number, target in pairs])
 
     def activation(self, layer: str) -> Tensor:
+        """(n, c, h, w) output of a layer."""
         return self.forward.activation(layer)[list(self.numbers)]
 
     @property
     def facts(self) -> ModelFacts:
+        """Of the model."""
         return self.forward.prepared.facts
 
     def score(self) -> Tensor:
+        """(n,) each row's target, a logit or a difference of two."""
         return (self.logits * cotangent(self.targets, self.logits)).sum(dim=1)
 
     def probability(self) -> Tensor:
+        """(n,) the same of the probabilities."""
         return (models.probabilities(self.logits) * cotangent(self.targets, self.logits)).sum(dim=1)
 
     def evaluate_at(self, x: Tensor, specs: tuple[GradientSpec, ...] | None = None) -> ForwardRows:
+        """The same targets at other inputs, see `method.Rows.evaluate_at`."""
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise DeadlineExceeded("the time that the caller gave is over; the work was stopped")
         targets = self.targets * (len(x) // len(self.targets))
@@ -218,6 +230,7 @@ class ForwardRows:
         return rows
 
     def blocks(self, specs: tuple[GradientSpec, ...] | None = None) -> int:
+        """How many blocks of n rows one such pass may have at most."""
         specs = self.specs if specs is None else specs
         rules = {spec.rule for spec in specs}
         return max(1, self.forward.prepared.rows_per_pass(rules) // len(self.targets))

@@ -56,10 +56,18 @@ class Taps:
 
     @contextmanager
     def recording(self, layers: Iterable[str], *, begin: bool = False) -> Iterator[dict[str, Tensor | None]]:
-        """Record the outputs of `layers` during the forward pass of this thread; of a layer that runs more than once,
-        the last. What is recorded is a node of the graph of its own: its gradient is that of this output alone.
+        """Record the outputs of layers during the forward pass of this thread.
 
-        begin: the graph begins at the layers; for layers that `reached` vouches for.
+        Of a layer that runs more than once, the last output counts.
+
+        What is recorded is a node of the graph of its own: its gradient is that of this output alone.
+
+        Args:
+            layers: Their names.
+            begin: Whether the graph begins at the layers; for layers that `reached` vouches for.
+
+        Yields:
+            The outputs by layer, which the pass fills in; None of a layer that it does not reach.
         """
         record = Recording(dict.fromkeys(layers), begin)
         for layer in record.outputs:

@@ -12,6 +12,12 @@ _INPUT = GradientSpec()
 
 @dataclass(frozen=True)
 class Gradient(Method):
+    """The gradient of the target with respect to the image. It has no parameters.
+
+    References:
+        Simonyan, Vedaldi, Zisserman 2014, "Deep inside convolutional networks", arXiv 1312.6034.
+    """
+
     name: ClassVar[str] = "gradient"
 
     def gradient_specs(self) -> tuple[GradientSpec, ...]:

@@ -23,7 +23,17 @@ VARIANTS: dict[str, Rule] = {"rectifiers": "guided", "smooth": "smooth"}
 
 @dataclass(frozen=True)
 class Guided(Method):
-    """variant: "rectifiers", the paper's, or "smooth", which acts on smooth activations as well."""
+    """Guided backpropagation: the gradient that passes rectifiers only where it is positive.
+
+    Attributes:
+        variant: "rectifiers", the paper's, or "smooth", which acts on smooth activations as well.
+
+    Raises:
+        InvalidArgument: There is no such variant.
+
+    References:
+        Springenberg et al. 2015, "Striving for simplicity", arXiv 1412.6806.
+    """
 
     variant: str = "rectifiers"
     name: ClassVar[str] = "guided"

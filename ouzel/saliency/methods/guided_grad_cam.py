@@ -14,7 +14,15 @@ from ouzel.saliency.methods.guided import Guided
 
 @dataclass(frozen=True)
 class GuidedGradCam(GradCam):
-    """layer: as of Grad-CAM. variant: as of guided."""
+    """Guided Grad-CAM: the guided gradient, weighted by the Grad-CAM map.
+
+    Attributes:
+        layer: As of Grad-CAM.
+        variant: As of guided.
+
+    References:
+        Selvaraju et al. 2017, arXiv 1610.02391.
+    """
 
     variant: str = "rectifiers"
     name: ClassVar[str] = "guided_grad_cam"

@@ -12,6 +12,12 @@ _INPUT = GradientSpec()
 
 @dataclass(frozen=True)
 class InputXGradient(Method):
+    """The input, as the model takes it, times its gradient. It has no parameters.
+
+    References:
+        Shrikumar et al. 2016, "Not just a black box", arXiv 1605.01713.
+    """
+
     name: ClassVar[str] = "input_x_gradient"
     caveats: ClassVar[tuple[str, ...]] = (
         "The input counts as the model takes it, normalised: a pixel of the mean colour counts as zero.",

@@ -21,8 +21,17 @@ _INPUT = GradientSpec()
 
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    """baseline: one of BASELINES, or an image, floats (C, H, W) as the model takes it. steps: gradients per image, 1 to
-    1024.
+    """Integrated gradients: the mean gradient on the straight way from a baseline, times the difference to it.
+
+    Attributes:
+        baseline: One of BASELINES, or an image, floats (C, H, W) as the model takes it.
+        steps: Gradients per image, 1 to 1024.
+
+    Raises:
+        InvalidArgument: There is no such baseline, or `steps` is out of range.
+
+    References:
+        Sundararajan et al. 2017, "Axiomatic attribution for deep networks", arXiv 1703.01365.
     """
 
     baseline: Baseline = "black"

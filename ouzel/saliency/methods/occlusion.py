@@ -20,9 +20,19 @@ WINDOW_SHARE, STRIDE_SHARE = 1 / 7, 1 / 14
 
 @dataclass(frozen=True)
 class Occlusion(Method):
-    """window, stride: side of the square window and its step, in pixels of the input, 1 or more; by default a seventh
-    and a fourteenth of its shorter side, 32 and 16 at 224 pixels, but no step longer than the window. fill: one of
-    BASELINES, or an image, floats (C, H, W) as the model takes it, seen through the window.
+    """Occlusion: what the score loses when a window of the image is covered.
+
+    Attributes:
+        window: Side of the square window in pixels of the input, 1 or more; by default a seventh of its shorter side,
+            32 at 224 pixels.
+        stride: Its step in pixels, 1 or more, and no longer than the window; by default a fourteenth, 16 at 224 pixels.
+        fill: What is seen through the window: one of BASELINES, or an image, floats (C, H, W) as the model takes it.
+
+    Raises:
+        InvalidArgument: A value is out of range, or there is no such baseline.
+
+    References:
+        Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", arXiv 1311.2901.
     """
 
     window: int | None = None

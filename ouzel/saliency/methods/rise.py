@@ -22,8 +22,19 @@ from ouzel.saliency.method import Attribution, Method, Rows
 
 @dataclass(frozen=True)
 class Rise(Method):
-    """masks: how many, 1 to 16384. seed: of the masks. cells: cells of the grid along each side, 2 to 64. keep:
-    probability that a cell is shown, within 0 and 1.
+    """RISE: the mean of random masks, weighted by the probability that the target keeps under them.
+
+    Attributes:
+        masks: How many, 1 to 16384.
+        seed: Of the masks.
+        cells: Cells of the grid along each side, 2 to 64.
+        keep: Probability that a cell is shown, between 0 and 1.
+
+    Raises:
+        InvalidArgument: A value is out of range.
+
+    References:
+        Petsiuk et al. 2018, "RISE: Randomized input sampling for explanation", arXiv 1806.07421.
     """
 
     masks: int = 512

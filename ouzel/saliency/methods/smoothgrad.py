@@ -30,8 +30,19 @@ OF: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class SmoothGrad(Method):
-    """samples: noisy images, 1 to 512. noise: standard deviation as a share of the range from black to white, above 0
-    and up to 1. seed: of the noise. of: the method that is averaged, one of OF.
+    """SmoothGrad: the mean of another method's maps under noise on the image.
+
+    Attributes:
+        samples: Noisy images, 1 to 512.
+        noise: Standard deviation as a share of the range from black to white, above 0 and up to 1.
+        seed: Of the noise.
+        of: The method that is averaged, one of OF.
+
+    Raises:
+        InvalidArgument: A value is out of range, or there is no such method.
+
+    References:
+        Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise", arXiv 1706.03825.
     """
 
     samples: int = 16
