@@ -25,6 +25,7 @@ class SaliencyHandler:
     """One per worker process. `initialize` and `handle` are TorchServe's contract."""
 
     def initialize(self, context: Any) -> None:
+        """Load the model of this process and warm it up. context: TorchServe's."""
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
@@ -35,6 +36,7 @@ class SaliencyHandler:
         logger.info("%s version %s on %s, weights %s", model.name, model.version, device, model.digest)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch: one body per row of `data`. Status and media type of each go into `context`."""
         headers = [self._headers(context, index) for index in range(len(data))]
         requests = [self._request(row, header) for row, header in zip(data, headers, strict=True)]
         bodies = []

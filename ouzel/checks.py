@@ -6,7 +6,7 @@ No torch: services use it too.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from ouzel.errors import InvalidArgument
 from ouzel_protos.recipes import Range
@@ -32,14 +32,20 @@ def within(field: str, value: float, least: float, most: float, *, unit: str = "
 
 
 def at_least(field: str, value: float, least: float) -> None:
-    """Refuses a value below `least`, and NaN."""
+    """Refuses a value below `least`, and NaN. Arguments as those of `within`."""
     if not value >= least:
         raise InvalidArgument(f"{field}: {_number(value)} is less than {_number(least)}", field=field)
 
 
-def one_of(field: str, value: object, choices: Sequence[str]) -> None:
-    """Refuses a value that is not among `choices`; the message lists them and names the nearest."""
-    if value not in choices:
+def one_of(field: str, value: object, choices: Collection[str]) -> None:
+    """Refuses a value that is not among `choices`; the message lists them and names the nearest.
+
+    Args:
+        field: The argument, as the caller knows it.
+        value: What was given.
+        choices: What is allowed.
+    """
+    if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise InvalidArgument(f"{field}: {value!r:.{_SHOWN}} is not one of {', '.join(choices)}{hint}", field=field)
 
@@ -56,13 +62,23 @@ def parameter(field: str, value: object, allowed: Range) -> None:
         raise InvalidArgument(f"{field}: {problem}", field=field)
 
 
-def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """ "; did you mean 'a', 'b'?", or "" if nothing is near."""
-    folded = {name.casefold(): name for name in names}
-    near = [folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
+def did_you_mean(text: str, names: Iterable[str], *, prefix: str = "") -> str:
+    """The end of a message that names what is near: "; did you mean 'a', 'b'?".
+
+    Args:
+        text: What was typed.
+        names: What there is.
+        prefix: Written before each name.
+
+    Returns:
+        "" if nothing is near.
+    """
+    folded = {name.casefold(): name for name in names if name}
+    near = [prefix + folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
 def _number(value: float) -> str:
-    """Integers in full, others as short as they are exact enough to read."""
-    return str(value) if isinstance(value, int) else f"{value:g}"
+    """Short where that is exact: 0.5, 2, 1e+06. In full elsewhere, or 1.0000001 would not be seen to be above 1."""
+    short = f"{value:g}"
+    return str(value) if isinstance(value, int) or float(short) != value else short

@@ -18,7 +18,13 @@ from __future__ import annotations
 
 
 class OuzelError(Exception):
-    """Base of all. code: a status name of gRPC; http: the status of REST; field: the path of the field at fault."""
+    """Base of all errors.
+
+    Attributes:
+        code: The name of a gRPC status.
+        http: The status of an HTTP answer.
+        field: The path of the field at fault, as in `saliency[1].parameters.steps`; "" if it is none.
+    """
 
     code = "INTERNAL"
     http = 500
@@ -29,39 +35,57 @@ class OuzelError(Exception):
 
 
 class InvalidArgument(OuzelError, ValueError):
+    """The request is wrong, whatever the state of the service."""
+
     code = "INVALID_ARGUMENT"
     http = 400
 
 
 class UnsupportedMedia(InvalidArgument):
+    """The file has a format that is not read here."""
+
     http = 415
 
 
 class NotAcceptable(InvalidArgument):
+    """The caller takes no format that answers have."""
+
     http = 406
 
 
 class TooLarge(InvalidArgument):
+    """The request, or its answer, is larger than the limit."""
+
     http = 413
 
 
 class NotFound(OuzelError, LookupError):
+    """There is nothing of that name."""
+
     code = "NOT_FOUND"
     http = 404
 
 
 class FailedPrecondition(OuzelError):
+    """The request is sound, but not for this model or in this state."""
+
     code = "FAILED_PRECONDITION"
     http = 400
 
 
 class AlreadyExists(OuzelError):
+    """The name is taken."""
+
     code = "ALREADY_EXISTS"
     http = 409
 
 
 class ResourceExhausted(OuzelError):
-    """retry_after: seconds after which it may work; 0 if time alone does not help."""
+    """Something is used up: a quota, the disk, the memory.
+
+    Attributes:
+        retry_after: Seconds after which it may work; 0 if time alone does not help.
+    """
 
     code = "RESOURCE_EXHAUSTED"
     http = 429
@@ -72,15 +96,21 @@ class ResourceExhausted(OuzelError):
 
 
 class Unavailable(OuzelError):
+    """The service cannot answer now; the same request may work later."""
+
     code = "UNAVAILABLE"
     http = 503
 
 
 class DataLoss(OuzelError):
+    """What was stored is damaged."""
+
     code = "DATA_LOSS"
     http = 500
 
 
 class DeadlineExceeded(OuzelError, TimeoutError):
+    """The time that the caller gave is over."""
+
     code = "DEADLINE_EXCEEDED"
     http = 504

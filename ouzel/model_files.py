@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,20 +23,28 @@ from pathlib import Path
 from typing import IO, Any
 
 from ouzel.durable_files import FULL, sync_folder, written
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, ResourceExhausted
+from ouzel.errors import FailedPrecondition, NotFound, OuzelError, ResourceExhausted
+from ouzel.model_names import check_name, check_version, version_key
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.]{0,30}")
 _LARGEST = 64 * 2**20  # bytes of a member that is read
 _UNSOUND = (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One archive: size in bytes. lineage: where a tuned model comes from; None for an operator's.
+    """One archive.
 
-    error: why the archive cannot be used; what could not be read is then empty.
+    Attributes:
+        name: Of the model.
+        version: Of the model.
+        path: Of the file.
+        size: In bytes.
+        arch: `torchvision:NAME` or `timm:NAME`.
+        digest: "sha256:<hex>" of the weights.
+        classes: How many.
+        lineage: Where a tuned model comes from; None for an operator's.
+        error: Why the archive cannot be used; what could not be read is then empty.
     """
 
     name: str
@@ -115,8 +122,14 @@ class ModelFiles:
         return {name: self.default_of(tuple(files)) for name, files in groups}
 
     def kept(self, files: tuple[ModelFile, ...], most: int) -> tuple[ModelFile, ...]:
-        """Of the versions of one model, lowest first, the `most` that stay loaded: the default one first, and then the
-        newest of the others, lowest first.
+        """Of the versions of one model, lowest first, those that stay loaded.
+
+        Args:
+            files: The versions of one model.
+            most: How many stay.
+
+        Returns:
+            The default one first, and then the newest of the others, lowest first.
         """
         default = self.default_of(files)
         return default, *[file for file in files if file != default][-most + 1 or len(files) :]
@@ -229,23 +242,6 @@ def _locked(path: Path) -> IO[bytes]:
         lock.close()
 
 
-def check_name(name: str) -> str:
-    """The name, if it may be a model's: it becomes a file name and part of a URL. Raises InvalidArgument."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
-        raise InvalidArgument(
-            f"name: {name!r:.80} is not 1 to 63 of a-z 0-9 . _ - that begin with a letter or digit, without ..",
-            field="name",
-        )
-    return name
-
-
-def check_version(version: str) -> str:
-    """The version, if it may be a model's. Raises InvalidArgument."""
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise InvalidArgument(f"version: {version!r:.80} is not 1 to 31 letters, digits and dots", field="version")
-    return version
-
-
 def card(path: Path) -> dict[str, Any]:
     """model.json of an archive, as it is. Raises FailedPrecondition."""
     try:
@@ -255,18 +251,13 @@ def card(path: Path) -> dict[str, Any]:
         raise FailedPrecondition(f"{path}: {_said(error)}") from error
 
 
-def order(version: str) -> tuple[tuple[int, int, str], ...]:
-    """By which versions are sorted: 2 before 10, numbers before words."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in version.split("."))
-
-
 def _files(paths: Iterator[Path] | list[Path]) -> tuple[ModelFile, ...]:
-    found = []
+    files = []
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile, or never there
             status = path.stat()
-            found.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(sorted(found, key=lambda file: (file.name, order(file.version), file.path)))
+            files.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(sorted(files, key=lambda file: (file.name, version_key(file.version), file.path)))
 
 
 @lru_cache(maxsize=4096)
@@ -279,12 +270,12 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
             if version not in ("", theirs):
                 raise ValueError(f"the archive is version {theirs} by its manifest")
             version = theirs
-            found = _member(archive, CARD)
-        lineage = found.get("lineage")
-        digest, classes = str(found["weights"]["digest"]), len(found["labels"])
+            described = _member(archive, CARD)
+        lineage = described.get("lineage")
+        digest, classes = str(described["weights"]["digest"]), len(described["labels"])
         if not isinstance(lineage, Mapping | None):
             raise TypeError("lineage is not an object")
-        return ModelFile(name, version, path, size, str(found["arch"]), digest, classes, lineage)
+        return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage)
     except zipfile.BadZipFile as error:
         return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
     except _UNSOUND as error:

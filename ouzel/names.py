@@ -19,10 +19,10 @@ def label_index(labels: Sequence[str], text: str, classes: int | None = None) ->
     labels. Raises InvalidArgument for a text that fits several classes (naming all readings) and for one that fits
     none (with near labels).
     """
-    found = label_indices(labels, text, classes)
-    if len(found) > 1:
-        _refuse_shared(text, found)
-    return found[0]
+    matches = label_indices(labels, text, classes)
+    if len(matches) > 1:
+        _refuse_shared(text, matches)
+    return matches[0]
 
 
 def label_indices(labels: Sequence[str], text: str, classes: int | None = None) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ RENAMED = {
     "AsyncIterator": "Iterator",
     "AsyncModel": "Model",
     "AsyncModels": "Models",
+    "AsyncTransport": "Transport",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "_async": "_sync",

@@ -24,6 +24,7 @@ def test_values_within(value: float) -> None:
         (lambda: within("steps", 8, 1, 7), "steps: 8 is not within 1..7"),
         (lambda: within("steps", 0, 1, 7), "steps: 0 is not within 1..7"),
         (lambda: within("timeout", math.nan, 0.5, 2.0, unit="s"), "timeout: nan s is not within 0.5..2 s"),
+        (lambda: within("share", 1.0000001, 0, 1), "share: 1.0000001 is not within 0..1"),
         (lambda: within("seed", 2**63, 0, 2**63 - 1), f"seed: {2**63} is not within 0..{2**63 - 1}"),
         (lambda: at_least("slots", 0, 1), "slots: 0 is less than 1"),
         (lambda: at_least("slots", math.nan, 1), "slots: nan is less than 1"),
@@ -33,6 +34,7 @@ def test_values_within(value: float) -> None:
             "mode: 'Deletoin' is not one of deletion, insertion; did you mean 'deletion'?",
         ),
         (lambda: one_of("mode", None, ("deletion",)), "mode: None is not one of deletion"),
+        (lambda: one_of("mode", ["deletion"], {"deletion": 1}), "mode: ['deletion'] is not one of deletion"),
     ],
 )
 def test_messages(check: Callable[[], None], message: str) -> None:
@@ -43,4 +45,6 @@ def test_messages(check: Callable[[], None], message: str) -> None:
 
 def test_near_names() -> None:
     assert did_you_mean("resnet5o", ["ResNet50", "vgg16"]) == "; did you mean 'ResNet50'?"
+    assert did_you_mean("resnet5o", ["resnet50"], prefix="timm:") == "; did you mean 'timm:resnet50'?"
     assert did_you_mean("zzz", ["ResNet50"]) == ""
+    assert did_you_mean("", ["", "conv"]) == ""

@@ -1,4 +1,4 @@
-"""Thin Python client of Ouzel: a prediction and its saliency maps in one call, and long work as jobs.
+"""Python client of Ouzel: a prediction and its saliency maps in one call, and long work as jobs.
 
 with Client() as ouzel:
     e = ouzel.models["efficientnet-lite0"].explain("cat.jpg", saliency=["guided", "grad_cam"], top_k=3)
@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     from ouzel_client._async._datasets import AsyncDatasets
     from ouzel_client._async._job import AsyncJob
     from ouzel_client._async._jobs import AsyncJobs
-    from ouzel_client._async._models import AsyncModel, AsyncModels
+    from ouzel_client._async._model import AsyncModel
+    from ouzel_client._async._models import AsyncModels
     from ouzel_client._sync._client import Client
     from ouzel_client._sync._datasets import Datasets
     from ouzel_client._sync._job import Job
     from ouzel_client._sync._jobs import Jobs
-    from ouzel_client._sync._models import Model, Models
+    from ouzel_client._sync._model import Model
+    from ouzel_client._sync._models import Models
     from ouzel_client._transport.retry import Retry
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.explanation import (
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         Timing,
         View,
     )
+    from ouzel_client._types.job_options import FinetuneOptions, JobOptions
     from ouzel_client._types.jobs import (
         Artifact,
         Channel,
@@ -76,7 +79,7 @@ if TYPE_CHECKING:
         Unit,
     )
     from ouzel_client._types.models import ModelDetails, StoredModel
-    from ouzel_client._types.saliency import Contrast, Saliency, Top, When
+    from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When
 
 __all__ = [
     "AlreadyExists",
@@ -101,8 +104,10 @@ __all__ = [
     "Direction",
     "Duplicates",
     "Estimate",
+    "ExplainOptions",
     "Explanation",
     "FailedPrecondition",
+    "FinetuneOptions",
     "FinetuneResult",
     "InvalidArgument",
     "Job",
@@ -110,6 +115,7 @@ __all__ = [
     "JobError",
     "JobEvent",
     "JobFailed",
+    "JobOptions",
     "JobResult",
     "Jobs",
     "LogEvent",
@@ -145,15 +151,15 @@ __all__ = [
     "When",
 ]
 
-# grpc and numpy take half a second to import: the command line, and whoever only catches our errors, do not wait for
-# them. Each of these is looked into in turn when a name is first used.
+# grpc and numpy take half a second to import. The command line, and code that only catches our errors, do not wait for
+# them: these modules are searched in this order when a name is first used.
 _MODULES = (
     "_transport.retry",
-    *(f"_types.{module}" for module in ("jobs", "saliency", "datasets", "models", "explanation")),
+    *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")
-        for module in ("_client", "_datasets", "_job", "_jobs", "_models")
+        for module in ("_client", "_datasets", "_job", "_jobs", "_model", "_models")
     ),
 )
 
@@ -161,10 +167,10 @@ _MODULES = (
 def __getattr__(name: str) -> Any:
     if name in __all__:
         for module in _MODULES:
-            found = vars(import_module(f"{__name__}.{module}")).get(name)
-            if found is not None:
-                globals()[name] = found
-                return found
+            value = vars(import_module(f"{__name__}.{module}")).get(name)
+            if value is not None:
+                globals()[name] = value
+                return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,9 +1,9 @@
-"""What can go wrong, as one tree:
+"""The errors of the client, as one tree.
 
 OuzelError
 ├── ConfigurationError       no services are found, an option is wrong, an optional package is missing
 ├── TransportError           the call did not get through
-│   ├── Unavailable          nobody answers (retried)
+│   ├── Unavailable          no service answers (retried)
 │   ├── Overloaded           the service has more to do than it can take (retried)
 │   └── DeadlineExceeded     no answer in time
 ├── RequestError             the service, or the client before it sends, refuses the request
@@ -18,17 +18,20 @@ OuzelError
 ├── JobError                 a job did not succeed
 │   ├── JobFailed            it failed
 │   ├── JobCancelled         it was cancelled
-│   └── WaitTimeout          it has not ended yet; it goes on
-└── AmbiguousKey             a key that fits several saliency maps
+│   └── WaitTimeout          it has not ended yet; it continues
+└── AmbiguousKey             several saliency maps have this key
 """
 
 from __future__ import annotations
 
 
 class OuzelError(Exception):
-    """Base of all. `field` is the path of the field at fault, e.g. "saliency[1].target", or empty.
+    """Base of all errors of the client.
 
-    retry_after: seconds after which the service asks to try again, or 0.
+    Attributes:
+        message: What went wrong.
+        field: The path of the field at fault, e.g. "saliency[1].target", or empty.
+        retry_after: Seconds after which the service asks to try again, or 0.
     """
 
     def __init__(self, message: str, *, field: str = "", retry_after: float = 0.0) -> None:
@@ -50,7 +53,7 @@ class TransportError(OuzelError):
 
 
 class Unavailable(TransportError, ConnectionError):
-    """Nobody answers, or the connection broke."""
+    """No service answers, or the connection was lost."""
 
 
 class Overloaded(TransportError):
@@ -58,19 +61,19 @@ class Overloaded(TransportError):
 
 
 class DeadlineExceeded(TransportError, TimeoutError):
-    """No answer in time. The service may still be at work on the request."""
+    """There was no answer in time. The service may still work on the request."""
 
 
 class RequestError(OuzelError):
-    """The request is refused; the same request will be refused again."""
+    """The request is refused, and the same request will be refused again."""
 
 
 class InvalidArgument(RequestError, ValueError):
-    """The message names the field, the value and the limit."""
+    """A value is wrong. The message names the field, the value and the limit."""
 
 
 class NotFound(RequestError, LookupError):
-    """No such model, version, job or artifact."""
+    """There is no such model, version, job or artifact."""
 
 
 class AlreadyExists(RequestError):
@@ -78,7 +81,7 @@ class AlreadyExists(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """No token, or one that is wrong or has expired."""
+    """There is no token, or it is wrong or has expired."""
 
 
 class FailedPrecondition(RequestError):
@@ -90,15 +93,19 @@ class Unimplemented(RequestError):
 
 
 class ServerError(OuzelError):
-    """The service failed; its log says more."""
+    """The service failed. Its log has the details."""
 
 
 class DataLoss(ServerError):
-    """What the service had stored is damaged."""
+    """Data that the service has stored is damaged."""
 
 
 class JobError(OuzelError):
-    """A job did not succeed. `job` is its id."""
+    """A job did not succeed.
+
+    Attributes:
+        job: The id of the job.
+    """
 
     def __init__(self, message: str, *, field: str = "", job: str = "") -> None:
         super().__init__(message, field=field)
@@ -106,7 +113,12 @@ class JobError(OuzelError):
 
 
 class JobFailed(JobError):
-    """failure_class: "USER", "RESOURCE", "INFRASTRUCTURE" or "TIMEOUT". error_id: to tell the operator, or empty."""
+    """A job failed.
+
+    Attributes:
+        failure_class: "USER", "RESOURCE", "INFRASTRUCTURE" or "TIMEOUT".
+        error_id: A number for the operator, who finds the details by it, or empty.
+    """
 
     def __init__(
         self, message: str, *, field: str = "", job: str = "", failure_class: str = "", error_id: str = ""
@@ -117,12 +129,12 @@ class JobFailed(JobError):
 
 
 class JobCancelled(JobError):
-    """Somebody cancelled it."""
+    """A job was cancelled."""
 
 
 class WaitTimeout(JobError, TimeoutError):
-    """It has not ended in the time given. It goes on all the same."""
+    """A job has not ended in the time given. It continues."""
 
 
 class AmbiguousKey(OuzelError, LookupError):
-    """Several saliency maps go by this key."""
+    """Several saliency maps have this key."""

@@ -1,4 +1,4 @@
-"""What the verbs of the command `ouzel` look like, for those of this package and for those that others plug in.
+"""The look of the command `ouzel`: for its own verbs, and for those that other distributions plug in.
 
 One style of table, one way to write times and sizes, one question before something is removed. Needs the extra "cli".
 Imports are light: rich is loaded when something is drawn.
@@ -19,6 +19,7 @@ from ouzel_client._display.progress import stages
 from ouzel_protos.text import is_line
 
 __all__ = [
+    "MODEL_COLUMNS",
     "Column",
     "age",
     "confirm",
@@ -27,7 +28,9 @@ __all__ = [
     "in_a_line",
     "json_option",
     "local_time",
+    "model_cells",
     "name_and_version",
+    "named_version",
     "plain",
     "print_facts",
     "print_json",
@@ -50,10 +53,14 @@ _STYLES = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNIN
 
 @dataclass(frozen=True)
 class Column:
-    """right: numbers. shrinks: where the terminal is too narrow, columns shrink in this order, 1 first; 0 comes last.
+    """A column of a table.
 
-    cut: what does not fit ends with an ellipsis, instead of going on in the next line; the whole column is left out
-    where that would leave next to nothing of it.
+    Attributes:
+        title: What is written above it.
+        right: Whether it is aligned at the right, as numbers are.
+        shrinks: In a terminal that is too narrow, columns shrink in this order, 1 first; 0 comes last.
+        cut: Whether text that does not fit ends with an ellipsis, instead of continuing in the next line. The column is
+            left out if almost nothing of it would remain.
     """
 
     title: str
@@ -62,13 +69,22 @@ class Column:
     cut: bool = False
 
 
+# Every table of models begins with these.
+MODEL_COLUMNS = (Column("model"), Column("version"), Column("default"))
+
+
+def model_cells(name: str, version: str, is_default: bool) -> tuple[str, str, str]:
+    """The cells of `MODEL_COLUMNS`."""
+    return name, version, "yes" if is_default else ""
+
+
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], empty: str = "") -> None:
-    """A table on stdout: as wide as the terminal allows, and one line for each row where stdout is no terminal.
+    """Print a table on stdout: at most as wide as the terminal, and one line for each row elsewhere.
 
     Args:
-        columns: Their titles and what happens to them in a narrow terminal. Those without any content are left out.
-        rows: A cell for each column.
-        empty: What is said instead if there are no rows.
+        columns: The columns. Those without any content are left out.
+        rows: The cells of each row, one for each column.
+        empty: The text to print if there are no rows.
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     if not cells:
@@ -113,7 +129,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], emp
 
 
 def fitted(natural: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Widths of the columns of a table that is no wider than `width`, as far as that can be."""
+    """The widths of the columns of a table that is at most `width` wide, as far as that is possible."""
     widths = list(natural)
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     order = sorted(
@@ -127,7 +143,7 @@ def fitted(natural: Sequence[int], columns: Sequence[Column], width: int) -> lis
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    """Names and values, one a line, on stdout; a value that is empty is left out."""
+    """Print names and values on stdout, one per line. An empty value is left out."""
     shown = {name: plain(value) for name, value in facts.items() if value not in ("", None)}
     widest = max(map(len, shown), default=0)
     for name, value in shown.items():
@@ -135,16 +151,20 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """For programs to read, on stdout. Times are written as ISO 8601."""
+    """Print JSON on stdout. Times are in ISO 8601."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_jsonable))
 
 
 def confirm(deed: str, yes: bool) -> None:
-    """Ask before something is removed for good: confirm("Delete the model pets@2", yes).
+    """Ask before something is removed for good.
+
+    Args:
+        deed: What will be done: "Delete the model pets@2".
+        yes: Whether the answer was given in advance.
 
     Raises:
-        click.Abort: The answer is no: exit status 1.
-        click.UsageError: Nobody can be asked: exit status 2.
+        click.Abort: The answer is no. Exit status 1.
+        click.UsageError: There is no terminal to ask on. Exit status 2.
     """
     if yes:
         return
@@ -154,19 +174,24 @@ def confirm(deed: str, yes: bool) -> None:
 
 
 def shown(as_json: bool) -> bool:
-    """Whether progress is told on stderr: with --json on a terminal only, so that `--json 2>&1` is JSON."""
+    """Whether to show progress on stderr. With --json only on a terminal: `--json 2>&1` must be JSON."""
     return not as_json or sys.stderr.isatty()
 
 
 def can_ask() -> bool:
-    """Whether somebody sits at a terminal."""
+    """Whether stdin is a terminal."""
     return sys.stdin.isatty()
 
 
 def name_and_version(text: str, version: str | None = None) -> tuple[str, str]:
-    """NAME@VERSION in its parts; the version is empty if none is named. Raises click.UsageError.
+    """The parts of NAME@VERSION; the version is empty if it is not named.
 
-    version: what an option --version says, which may name it as well.
+    Args:
+        text: NAME or NAME@VERSION.
+        version: The option --version, which can name it too.
+
+    Raises:
+        click.UsageError: It is neither, or two versions are named.
     """
     name, at, named = text.partition("@")
     if not name or (at and not named):
@@ -176,25 +201,37 @@ def name_and_version(text: str, version: str | None = None) -> tuple[str, str]:
     return name, named or version or ""
 
 
+def named_version(text: str, version: str | None = None) -> tuple[str, str]:
+    """The same where a version must be named.
+
+    Raises:
+        click.UsageError: No version is named, or it is wrong.
+    """
+    name, version = name_and_version(text, version)
+    if not version:
+        raise click.UsageError(f"which version? Say {name}@VERSION")
+    return name, version
+
+
 def plain(value: object) -> str:
-    """Text as it is, without the control characters that a label or a file's name may hold."""
+    """The text with a question mark for each control character: labels and names of files can have them."""
     return "".join(char if is_line(char) else "?" for char in str(value))
 
 
 def in_a_line(values: Sequence[str], most: int = 8) -> str:
-    """How many there are, and which; of many the first ones, and how many more."""
+    """A list in one line: "2: cat, dog". After `most` values it says how many more there are."""
     if len(values) <= most:
         return f"{len(values)}: {', '.join(values)}"
     return f"{len(values)}: {', '.join(values[:most])} and {len(values) - most} more (--json has all)"
 
 
 def local_time(time: datetime | None) -> str:
-    """To the minute, where this machine is; empty for None."""
+    """A time to the minute, in the time zone of this machine; empty for None."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def age(time: datetime | None, now: datetime | None = None) -> str:
-    """How long ago, in its largest unit: "12 s", "3 min", "5 h", "9 d"; empty for None."""
+    """The time since then in its largest unit: "12 s", "3 min", "5 h", "9 d"; empty for None."""
     if time is None:
         return ""
     seconds = max(((now or datetime.now(UTC)) - time).total_seconds(), 0)
@@ -205,7 +242,7 @@ def age(time: datetime | None, now: datetime | None = None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span: "4.2 s", "3:05", "1:02:03"; empty for None."""
+    """A number of seconds as "4.2 s", "3:05" or "1:02:03"; empty for None."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -216,7 +253,7 @@ def duration(seconds: float | None) -> str:
 
 
 def file_size(size: int) -> str:
-    """In bytes up to 999, and then in the unit that leaves one to three digits before the point."""
+    """A number of bytes as "999 B", "1.2 kB", "3.4 MB" or "5.6 GB"."""
     amount, unit = float(size), "B"
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.95 or unit == "GB":

@@ -1,1 +1,19 @@
-"""Under construction."""
+"""The verbs of this distribution in the command `ouzel`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# By name: the section of `ouzel --help`, "" for a verb that is hidden there, and the line.
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "up": ("serve", "Start the services of this machine."),
+        "down": ("serve", "Stop the services."),
+        "status": ("serve", "Show the state of each part of the services."),
+        "logs": ("serve", "Show the last lines of a log."),
+        "token": ("serve", "Print a token of the running services."),
+        "sample": ("explain", "Write a photograph to try things on."),
+        "maximize-local": ("", ""),
+    }
+)

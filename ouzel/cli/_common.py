@@ -17,5 +17,5 @@ store = click.option(
     default=Path("model_store"),
     show_default="./model_store",
     show_envvar=True,
-    help="Folder of the archives.",
+    help="Folder with the model archives.",
 )

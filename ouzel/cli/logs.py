@@ -29,12 +29,13 @@ _BLOCK = 2**16
 @click.command(cls=Command)
 @click.argument("part", default="")
 @state_option
-@click.option("--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many of the last lines.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--lines", type=click.IntRange(min=0), default=50, show_default=True, help="Number of lines to show.")
+@click.option("--follow", "-f", is_flag=True, help="Print new lines as they are written, until Ctrl-C.")
 def logs(part: str, state: Path, lines: int, follow: bool) -> None:
     """Show the last lines of a log.
 
-    PART is torchserve, worker, supervisor, or the id of a job that ran on this machine; without it all three parts.
+    PART is torchserve, worker, supervisor, or the id of a job that ran on this machine. Without PART, the logs of all
+    three parts are shown.
     """
     files = _files(state, part)
     titled = len(files) > 1

@@ -1,4 +1,4 @@
-"""`ouzel maximize-local`: images that excite nodes of a model of the store, sought in this process."""
+"""`ouzel maximize --local`: images that excite nodes of a model of the store, sought in this process."""
 
 from __future__ import annotations
 
@@ -12,28 +12,21 @@ import click
 
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel_client.arguments import node_options, setting
+from ouzel_client.arguments import nodes as nodes_of
 from ouzel_client.terminal import print_json, shown, stages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ouzel.maximize import Node, Ranking, Result, Step
-    from ouzel.maximize.gallery import Tile
+    from ouzel.maximize import Ranking, Result, Step
+    from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model
 
 
-@click.command("maximize-local", cls=Command)
+@click.command("maximize-local", cls=Command, hidden=True)  # the older name of `ouzel maximize --local`
 @click.argument("model")
-@click.option(
-    "--logit",
-    "logits",
-    multiple=True,
-    metavar="CLASS",
-    help="A class: its label or index (or label:TEXT, index:N). May be repeated.",
-)
-@click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel.")
-@click.option("--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle.")
-@click.option("--direction", "directions", multiple=True, metavar="LAYER:W,W,...", help="Weights for all channels.")
+@node_options
 @click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier, maco or dataset.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
@@ -81,12 +74,10 @@ def maximize(
     from ouzel import models
     from ouzel.models.store import ModelStore
 
-    nodes = [*map(_logit, logits), *map(_channel, channels), *map(_unit, units), *map(_direction, directions)]
-    if not nodes:
-        raise click.UsageError("name at least one --logit, --channel, --unit or --direction")
+    nodes = nodes_of(library, logits=logits, channels=channels, units=units, directions=directions)
     loaded = models.load(ModelStore(store).find(model))
     photographs = list(_photographs(data, loaded)) if data else None
-    parameters = dict(_setting(text) for text in settings)
+    parameters = dict(setting(text, flags=False) for text in settings)
     if recipe == "dataset":
         if photographs is None or parameters or size:
             raise click.UsageError("the recipe dataset needs --data, and takes neither --set nor --size")
@@ -124,53 +115,6 @@ def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     click.echo(f"{out / 'sheet.html'}: all of them")
 
 
-def _logit(text: str) -> Node:
-    from ouzel.maximize import ClassLogit
-
-    return ClassLogit(text)  # digits may be a label: the model's labels decide
-
-
-def _channel(text: str) -> Node:
-    from ouzel.maximize import Channel
-
-    layer, channel = _parts(text, "channel", "LAYER:C", (1,))
-    return Channel(layer, int(channel[0]))
-
-
-def _unit(text: str) -> Node:
-    from ouzel.maximize import Unit
-
-    layer, numbers = _parts(text, "unit", "LAYER:C or LAYER:C:X:Y", (1, 3))
-    return Unit(layer, *(int(number) for number in numbers))
-
-
-def _direction(text: str) -> Node:
-    from ouzel.maximize import Direction
-
-    layer, _, weights = text.rpartition(":")
-    try:
-        return Direction(layer, tuple(float(weight) for weight in weights.split(",")))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not LAYER:W,W,...", param_hint="--direction") from error
-
-
-def _parts(text: str, option: str, form: str, counts: tuple[int, ...]) -> tuple[str, list[str]]:
-    layer, *numbers = text.split(":")
-    if not layer or len(numbers) not in counts or not all(number.isdecimal() for number in numbers):
-        raise click.BadParameter(f"{text!r} is not {form}, with whole numbers", param_hint=f"--{option}")
-    return layer, numbers
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
-    try:
-        return name, int(value) if value.lstrip("-").isdecimal() else float(value)
-    except ValueError:
-        raise click.BadParameter(f"{name}: {value!r} is not a number", param_hint="--set") from None
-
-
 def _photographs(folder: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
     """The images of a folder as the model sees them, (C, H, W) in [0, 1]."""
     import torch
@@ -197,27 +141,26 @@ def _bar(steps: int, show: bool) -> Iterator[Any]:
 def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
     import numpy as np
 
-    from ouzel.maximize import gallery, judge
-    from ouzel.maximize.report import of_result
+    from ouzel.maximize import judge
+    from ouzel.maximize.report import gallery, of_result
 
-    verdicts = judge(model, result.found)
-    files = _write_pictures([one.image for one in result.found], out)
+    verdicts = judge(model, result.visualizations)
+    files = _write_pictures([one.image for one in result.visualizations], out)
     np.savez_compressed(
         out / "tensors.npz",
-        images=np.stack([one.image.numpy() for one in result.found]),
-        transparency=np.stack([one.transparency.numpy() for one in result.found]),
+        images=np.stack([one.image.numpy() for one in result.visualizations]),
+        transparency=np.stack([one.transparency.numpy() for one in result.visualizations]),
     )
     report = {"model": model.name, **of_result(result, files, verdicts)}
     facts = {"seed": result.seed, "model": model.name, "digest": model.digest}
-    _write_sheet(gallery.tiles_of(result.found, verdicts), report, out, facts, report["recipe"])
+    _write_sheet(gallery.tiles_of(result.visualizations, verdicts), report, out, facts, report["recipe"])
     return report
 
 
 def _write_crops(
     rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: Model, folder: Path
 ) -> dict[str, Any]:
-    from ouzel.maximize import gallery
-    from ouzel.maximize.report import of_rankings
+    from ouzel.maximize.report import gallery, of_rankings
     from ouzel.trust import whole
 
     tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
@@ -229,7 +172,7 @@ def _write_crops(
 
 
 def _write_pictures(images: list[Tensor], out: Path) -> list[str]:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     out.mkdir(parents=True, exist_ok=True)
     files = [f"{number:03}.png" for number in range(len(images))]
@@ -242,7 +185,7 @@ def _write_sheet(
     tiles: list[Tile], report: dict[str, Any], out: Path, facts: dict[str, Any], recipe: dict[str, Any] | None = None
 ) -> None:
     from ouzel import pages
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     title, warnings = f"What excites {report['model']}", report["warnings"]
     (out / "sheet.png").write_bytes(gallery.png(gallery.sheet(tiles)))

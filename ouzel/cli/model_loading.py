@@ -15,6 +15,7 @@ from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFiles
 from ouzel.serving.loading import Loading, Tell
 from ouzel.torchserve import publication
+from ouzel_client.terminal import json_option
 from ouzel_protos.local import read_serving, state_dir
 
 _NAMED = 3  # versions that are named before the rest is counted
@@ -27,18 +28,18 @@ _state = click.option(
     callback=lambda _context, _option, value: (value or state_dir()).expanduser().absolute(),
     help="State folder of the services. [default: ~/.local/state/ouzel]",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME[@VERSION]")
 @_state
-@_json
+@json_option
 def load(name: str, state: Path, as_json: bool) -> None:
-    """Load a version of a model into the services that run, without a version the default one.
+    """Load a model into the running services.
 
-    It stays until `ouzel models unload`, or until a newer version of the model is published or another one promoted:
-    then the default and the newest versions stay, as many as `ouzel up --loaded-versions` says.
+    NAME loads the default version, NAME@VERSION another one. The version stays loaded until you unload it, or until
+    another version of the model is published or promoted. Then only the default version and the newest versions stay
+    loaded, as many as `ouzel up --loaded-versions` says.
     """
     server = _server(state)
     found = read_serving(state)
@@ -57,9 +58,12 @@ def load(name: str, state: Path, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME[@VERSION]")
 @_state
-@_json
+@json_option
 def unload(name: str, state: Path, as_json: bool) -> None:
-    """Unload a version of a model from the services that run, without a version all of them. It stays in the store."""
+    """Unload a model from the running services.
+
+    NAME unloads all versions, NAME@VERSION only that one. The model stays in the store.
+    """
     model, _, version = name.partition("@")
     gone = publication.unload_served(_server(state), model, version)
     if as_json:

@@ -1,4 +1,4 @@
-"""`ouzel models`: make archives, and see what is in the store."""
+"""`ouzel models`: the models of the store on this machine, packed by hand or tuned by jobs alike."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from ouzel.cli._errors import Group
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel_client.terminal import (
+    MODEL_COLUMNS,
     Column,
     confirm,
     file_size,
     in_a_line,
     json_option,
+    model_cells,
     name_and_version,
+    named_version,
     print_facts,
     print_json,
     print_table,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run
     from ouzel.models.store import Details
 
 _name = click.argument("name", metavar="NAME[@VERSION]")
+_version = click.option("--version", help="The same as NAME@VERSION.")
 _state = click.option(
     "--state",
     envvar="OUZEL_STATE",
@@ -41,9 +45,7 @@ _state = click.option(
     help="State folder of the services. [default: ~/.local/state/ouzel]",
 )
 _COLUMNS = (
-    Column("name"),
-    Column("version"),
-    Column("default"),
+    *MODEL_COLUMNS,
     Column("architecture", shrinks=2),
     Column("classes", right=True),
     Column("size", right=True),
@@ -54,7 +56,11 @@ _COLUMNS = (
 
 @click.group(cls=Group)
 def models() -> None:
-    """Make, list, show, promote and remove model archives. NAME@VERSION is a version, NAME the default one."""
+    """Add, list, show, promote and delete the models of the store on this machine.
+
+    NAME@VERSION is a version of a model, NAME its default version. `ouzel models --worker` lists, shows, promotes and
+    deletes those of the worker's store.
+    """
 
 
 @models.command()
@@ -97,8 +103,9 @@ def add(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Make STORE/NAME.mar of an architecture, its weights and its labels.
+    """Add a model to the store: STORE/NAME.mar.
 
+    It is made of an architecture, its weights and its labels.
     The options from --channels to --std change single values of the default preprocessing: what the architecture's
     library publishes, or with --match order the usual one for ImageNet.
     """
@@ -125,19 +132,24 @@ def add(
 
 
 @models.command("list")
+@click.argument("name", metavar="[NAME[@VERSION]]", default="")
 @store_option
 @json_option
-def list_(store: Path, as_json: bool) -> None:
-    """The archives in the store, every version. A damaged one is listed with what is wrong with it."""
+def list_(name: str, store: Path, as_json: bool) -> None:
+    """List every version of every model, or of NAME. A damaged archive is listed with what is wrong with it."""
     from ouzel.model_files import ModelFiles
 
     files = ModelFiles(store)
     found = files.all()
+    if name:
+        model, version = name_and_version(name)
+        found = tuple(file for file in found if file.name == model and version in ("", file.version))
     if as_json:
         print_json([_plain(file, files) for file in found])
         return
     beside = Counter(file.name for file in found)
-    print_table(_COLUMNS, (_row(file, files, beside[file.name] > 1) for file in found), empty=f"No models in {store}.")
+    rows = (_row(file, files, beside[file.name] > 1) for file in found)
+    print_table(_COLUMNS, rows, empty=f"No model {name} in {store}." if name else f"No models in {store}.")
     for file in found:
         if file.error:
             click.echo(f"{file.name}: {file.error}", err=True)
@@ -145,13 +157,14 @@ def list_(store: Path, as_json: bool) -> None:
 
 @models.command()
 @_name
+@_version
 @store_option
 @json_option
-def show(name: str, store: Path, as_json: bool) -> None:
-    """A model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
+def show(name: str, version: str | None, store: Path, as_json: bool) -> None:
+    """Show a model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
     from ouzel.models.store import ModelStore
 
-    details = ModelStore(store).show(name)
+    details = ModelStore(store).show("@".join(filter(None, name_and_version(name, version))))
     if as_json:
         print_json({**asdict(details.entry), **details.card, "layers": [asdict(layer) for layer in details.layers]})
     else:
@@ -160,12 +173,59 @@ def show(name: str, store: Path, as_json: bool) -> None:
 
 @models.command()
 @_name
+@_version
+@yes_option
+@store_option
+@_state
+@json_option
+def delete(name: str, *, version: str | None, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
+    """Delete a model's archive.
+
+    Of several versions it deletes the one that is named. Running services stop serving it.
+    """
+    name = "@".join(filter(None, name_and_version(name, version)))
+    _delete(name, yes, store, state)
+    print_json({"deleted": name}) if as_json else click.echo(f"{name} is deleted")
+
+
+@models.command(hidden=True)
+@_name
 @yes_option
 @store_option
 @_state
 @json_option
 def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
-    """Delete a model's archive: of several versions the one that is named. Services that run serve it no more."""
+    """An older name of `delete`."""
+    _delete(name, yes, store, state)
+    print_json({"removed": name}) if as_json else click.echo(f"Removed {name}.")
+
+
+@models.command()
+@_name
+@_version
+@store_option
+@_state
+@json_option
+def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
+    """Make a version of a model its default.
+
+    Callers who name no version get it, also from the running services.
+    """
+    from ouzel.model_files import ModelFiles
+    from ouzel.torchserve import publication
+
+    name, version = named_version(name, version)
+    publication.promote_served(_server(state), ModelFiles(store), name, version)
+    told = {"name": name, "version": version}
+    print_json(told) if as_json else click.echo(f"{name}: version {version} is the default")
+
+
+models.add_command(trust)
+models.add_command(load)
+models.add_command(unload)
+
+
+def _delete(name: str, yes: bool, store: Path, state: Path | None) -> None:
     from ouzel.model_files import ModelFiles
     from ouzel.torchserve import publication
 
@@ -173,36 +233,6 @@ def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool)
     file = files.only(name)
     confirm(f"Delete {file.path} ({file_size(file.size)})", yes)
     publication.withdraw_served(_server(state), files, file)
-    if as_json:
-        print_json({"removed": name})
-    else:
-        click.echo(f"Removed {name}.")
-
-
-@models.command()
-@_name
-@click.option("--version", help="The same as NAME@VERSION.")
-@store_option
-@_state
-@json_option
-def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
-    """Make a version of a model the one that callers get who name none, also in the services that run."""
-    from ouzel.model_files import ModelFiles
-    from ouzel.torchserve import publication
-
-    name, version = name_and_version(name, version)
-    if not version:
-        raise click.UsageError(f"which version? Say {name}@VERSION")
-    publication.promote_served(_server(state), ModelFiles(store), name, version)
-    if as_json:
-        print_json({"name": name, "version": version})
-    else:
-        click.echo(f"{name}: version {version} is the default")
-
-
-models.add_command(trust)
-models.add_command(load)
-models.add_command(unload)
 
 
 def _server(state: Path | None) -> Any:
@@ -234,10 +264,10 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 def _row(file: ModelFile, files: ModelFiles, several: bool) -> tuple[object, ...]:
     if file.error:
-        return file.name, file.version, "", "damaged", "", file_size(file.size), "", ""
-    default = "yes" if several and files.default(file.name) == file.version else ""
+        return *model_cells(file.name, file.version, False), "damaged", "", file_size(file.size), "", ""
+    head = model_cells(file.name, file.version, several and files.default(file.name) == file.version)
     base = str((file.lineage or {}).get("base", ""))
-    return file.name, file.version, default, file.arch, file.classes, file_size(file.size), file.digest[:19], base
+    return *head, file.arch, file.classes, file_size(file.size), file.digest[:19], base
 
 
 def _plain(file: ModelFile, files: ModelFiles) -> dict[str, Any]:

@@ -41,15 +41,16 @@ _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 @click.option(
     "--photo",
     type=click.Choice(list(_BY_NAME)),
-    help="Which photograph. [default: the one that FILE is named after, else cat]",
+    help="Photograph to write. [default: the one that FILE is named after, otherwise cat]",
 )
-@click.option("--list", "listed", is_flag=True, help="List the photographs, and write nothing.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="With --list: for programs to read.")
+@click.option("--list", "listed", is_flag=True, help="List the photographs and write nothing.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: print JSON.")
 def sample(file: Path | None, photo: str | None, listed: bool, force: bool, as_json: bool) -> None:
-    """Write a photograph that anyone may use to FILE, a .jpg, .png or .webp: cat.jpg, say.
+    """Write a photograph to try things on.
 
-    The photographs come with scikit-image.
+    FILE is a .jpg, .png or .webp file, for example cat.jpg. The photographs are free to use. They come with
+    scikit-image.
     """
     if listed:
         _list(as_json)

@@ -40,7 +40,7 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     # No default here: it depends on the environment, and --help should not show one machine's.
     option = _option(
         "--state",
-        "State folder: tokens, addresses, log. One set of services per folder. [default: ~/.local/state/ouzel]",
+        "State folder: tokens, addresses, logs. One set of services per folder. [default: ~/.local/state/ouzel]",
         type=click.Path(file_okay=False, path_type=Path),
         callback=lambda _context, _option, value: (value or state_dir()).expanduser().absolute(),
     )
@@ -49,73 +49,85 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=Command)
 @_option(
-    "--model", "Model to serve; may be repeated. [default: all of the store]", variable="OUZEL_MODELS", multiple=True
+    "--model",
+    "Model to serve; may be repeated. [default: all models of the store]",
+    variable="OUZEL_MODELS",
+    multiple=True,
 )
 @_option(
     "--store",
-    "Folder of the model archives.",
+    "Folder with the model archives.",
     variable="OUZEL_MODEL_STORE",
     type=click.Path(path_type=Path),
     default=_OPTIONS["store"],
 )
-@_option("--rest-port", "Port of REST inference.", type=_PORT, default=Ports.rest)
-@_option("--management-port", "Port of REST management.", type=_PORT, default=Ports.management)
-@_option("--metrics-port", "Port of the metrics.", type=_PORT, default=Ports.metrics)
-@_option("--grpc-port", "Port of gRPC inference.", type=_PORT, default=Ports.grpc)
-@_option("--grpc-management-port", "Port of gRPC management.", type=_PORT, default=Ports.grpc_management)
-@_option("--worker-port", "Port of gRPC for jobs.", type=_PORT, default=Ports.worker)
+@_option("--rest-port", "Port for REST inference.", type=_PORT, default=Ports.rest)
+@_option("--management-port", "Port for REST management.", type=_PORT, default=Ports.management)
+@_option("--metrics-port", "Port for the metrics.", type=_PORT, default=Ports.metrics)
+@_option("--grpc-port", "Port for gRPC inference.", type=_PORT, default=Ports.grpc)
+@_option("--grpc-management-port", "Port for gRPC management.", type=_PORT, default=Ports.grpc_management)
+@_option("--worker-port", "Port of the job worker (gRPC).", type=_PORT, default=Ports.worker)
 @_option(
     "--host",
-    "IPv4 address on which inference listens. Another than loopback is for containers, published on loopback.",
+    "IPv4 address that inference listens on. Use another address than loopback only in containers that publish their "
+    "ports on loopback.",
     default=_OPTIONS["host"],
 )
-@_option("--no-worker", "Start no worker that runs jobs.", is_flag=True)
+@_option("--no-worker", "Do not start the job worker.", is_flag=True)
 @_option("--workers", "Processes per model. [default: one per GPU, else one]", type=_COUNT)
-@_option("--threads", "Threads per worker. [default: cores / workers]", type=_COUNT)
-@_option("--batch-size", "Most requests computed together.", type=_COUNT, default=_OPTIONS["batch_size"])
+@_option("--threads", "Threads per process. [default: cores / processes]", type=_COUNT)
+@_option("--batch-size", "Maximum number of requests in a batch.", type=_COUNT, default=_OPTIONS["batch_size"])
 @_option(
     "--max-batch-delay",
-    "Longest wait of a request for others, in milliseconds.",
+    "Maximum time that a request waits for a batch to fill, in milliseconds.",
     "max_batch_delay_ms",
     type=_COUNT,
     default=_OPTIONS["max_batch_delay_ms"],
 )
-@_option("--queue-size", "Requests per model that may wait.", type=_COUNT, default=_OPTIONS["queue_size"])
-@_option("--max-request-bytes", "Largest request.", type=_COUNT, default=_OPTIONS["max_request_bytes"])
-@_option("--max-response-bytes", "Largest answer.", type=_COUNT, default=_OPTIONS["max_response_bytes"])
+@_option("--queue-size", "Maximum number of waiting requests per model.", type=_COUNT, default=_OPTIONS["queue_size"])
 @_option(
-    "--max-passes", "Most passes through the network for one request.", type=_COUNT, default=_OPTIONS["max_passes"]
+    "--max-request-bytes", "Maximum size of a request in bytes.", type=_COUNT, default=_OPTIONS["max_request_bytes"]
+)
+@_option(
+    "--max-response-bytes", "Maximum size of an answer in bytes.", type=_COUNT, default=_OPTIONS["max_response_bytes"]
+)
+@_option(
+    "--max-passes",
+    "Maximum number of passes through the network for one request.",
+    type=_COUNT,
+    default=_OPTIONS["max_passes"],
 )
 @_option(
     "--memory-mb",
-    "MiB that a worker may take at a time for methods of many passes. [default: a share of the machine's]",
+    "Memory in MiB that a process may use at a time for methods with many passes. [default: a share of the machine's]",
     type=_COUNT,
 )
 @_option(
     "--loaded-versions",
-    "Versions of each model that are kept loaded: the default one and the newest others. `ouzel models load` adds one.",
+    "Number of versions per model that stay loaded: the default version and the newest others. `ouzel models load` "
+    "loads one more.",
     type=_COUNT,
     default=_OPTIONS["loaded_versions"],
 )
 @_option(
     "--timeout",
-    "Seconds in which TorchServe, each model and the worker must be ready.",
+    "Seconds that TorchServe, each model and the worker each have to become ready.",
     type=click.FloatRange(min=0, min_open=True),
     default=_OPTIONS["timeout"],
 )
 @_option(
     "--hung-after",
-    "Seconds without an answer after which a part is started again; five times that while it computes.",
+    "Seconds without an answer after which a part is restarted; five times as long while it uses the processor.",
     type=click.FloatRange(min=0, min_open=True),
     default=_OPTIONS["hung_after"],
 )
 @state_option
-@_option("--detach", "Return when ready, and leave the services running.", is_flag=True)
+@_option("--detach", "Return when the services are ready, and leave them running.", is_flag=True)
 def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> None:
-    """Start the services, or those that are missing, and stay until Ctrl-C.
+    """Start the services, or the missing ones, and run until Ctrl-C.
 
-    They listen on 127.0.0.1 only and ask for a token, which `ouzel explain` and the Python client find by themselves.
-    What dies or hangs is started again with the same options; of detached services, by a process in the background.
+    The services listen on 127.0.0.1 only and need a token. `ouzel explain` and the Python client find it automatically.
+    A part that dies or hangs is restarted with the same options. Detached services have a supervisor process for this.
     """
     ports = Ports(**{each.name: chosen.pop(f"{each.name}_port") for each in dataclasses.fields(Ports)})
     options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)
@@ -162,7 +174,10 @@ def _announce(services: RunningServing, ending: str) -> None:
 @click.command(cls=Command)
 @state_option
 def down(state: Path) -> None:
-    """Stop the services, and whatever a killed `ouzel up` has left."""
+    """Stop the services.
+
+    This also stops processes that were left by a killed `ouzel up`.
+    """
     click.echo("Stopped." if serving.stop(state) else "Nothing is running.")
 
 
@@ -170,9 +185,10 @@ def down(state: Path) -> None:
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(state: Path, as_json: bool) -> None:
-    """Show how each part is: it is asked, with a time-out of 2 s.
+    """Show the state of each part of the services.
 
-    Exit status: 0 all are well, 3 nothing runs, 4 a part is down or does not answer.
+    Each part has 2 s to answer. Exit status: 0 all parts are well, 3 nothing is running, 4 a part is down or does not
+    answer.
     """
     found = serving.status(state)
     click.echo(json.dumps(as_values(found), indent=2) if as_json else as_text(found))
@@ -186,7 +202,10 @@ def status(state: Path, as_json: bool) -> None:
 @click.argument("kind", type=click.Choice(["inference", "management", "worker"]), default="inference")
 @state_option
 def token(kind: Literal["inference", "management", "worker"], state: Path) -> None:
-    """Print a token of the running services, for curl and other clients."""
+    """Print a token of the running services.
+
+    Use it with curl and with clients that cannot read the state folder. The worker has a token of its own.
+    """
     if kind == "worker":
         worker = read_worker(state)
         if worker is None:

@@ -19,7 +19,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 @click.command(cls=Command)
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), required=True)
 def supervise(state: Path) -> None:
-    """Start again what dies or hangs, until SIGTERM; then stop all parts."""
+    """Restart parts that die or hang, until SIGTERM. Then stop all parts."""
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     options = saved_options.read(state)
     if options is None:

@@ -31,13 +31,21 @@ _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option(
     "--method", "methods", multiple=True, metavar="NAME", help="Saliency method; may be repeated. Default: all."
 )
-@click.option("--images", type=_folder, help="Folder of photographs. Default: four that scikit-image brings along.")
+@click.option("--images", type=_folder, help="Folder of photographs. Default: four of scikit-image.")
 @click.option(
-    "--masks", type=_folder, help="Folder of masks: same stems and sizes as the images, bright on the object."
+    "--masks",
+    type=_folder,
+    help="Folder of masks: same file stems and sizes as the images, bright where the object is.",
 )
-@click.option("--quick", is_flag=True, help="Three methods, fewer steps: seconds instead of minutes, rougher figures.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with pictures.")
-@click.option("--fresh", is_flag=True, help="Measure again what has been measured.")
+@click.option(
+    "--quick", is_flag=True, help="Measure three methods with fewer steps: seconds instead of minutes, less precise."
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the report as an HTML page with pictures.",
+)
+@click.option("--fresh", is_flag=True, help="Measure again instead of using a stored result.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def trust(
     *,
@@ -51,11 +59,11 @@ def trust(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    """Measure how far the saliency maps of the model NAME can be trusted.
+    """Measure how far a model's saliency maps can be trusted.
 
-    Deletion, insertion, pointing game, energy inside the object, randomisation of the model, infidelity and
-    max-sensitivity of each method, beside an edge filter and a random map. docs/trust.md says how to read them. The
-    same weights, photographs and options are measured once.
+    The report has deletion, insertion, pointing game, energy inside the object, randomisation of the model, infidelity
+    and max-sensitivity of each method. It compares them with an edge filter and a random map. docs/trust.md explains
+    the measures. Results are stored: the same weights, photographs and options are measured only once.
     """
     if masks is not None and images is None:
         raise click.UsageError("--masks goes with --images")

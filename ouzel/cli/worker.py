@@ -37,54 +37,58 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     help="State folder: address, token, jobs. [default: ~/.local/state/ouzel]",
 )
 @store_option
-@_option("--jobs", "Store of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")
+@_option("--jobs", "Database of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")
 @_option(
     "--artifacts",
-    "Folder of what jobs leave behind, shared by all workers of a store. [default: in the state folder]",
+    "Folder for the files that jobs write, shared by all workers of a store. [default: in the state folder]",
     type=click.Path(file_okay=False, path_type=Path),
 )
 @_option(
     "--dataset",
-    "Folder of photographs that callers may search.",
+    "Folder of photographs that clients may search.",
     multiple=True,
     metavar="NAME=FOLDER",
     callback=_dataset,
 )
 @_option(
     "--uploads",
-    "Folder of the data sets that callers send, shared by all workers of a store. [default: beside the artifacts]",
+    "Folder for uploaded data sets, shared by all workers of a store. [default: next to the artifacts]",
     type=click.Path(file_okay=False, path_type=Path),
 )
 @_option(
     "--dataset-scheme",
-    "Let callers name data sets by URIs of this scheme (s3, gs, ...), read with the worker's own rights.",
+    "Allow data sets by URIs of this scheme (s3, gs, ...). The worker reads them with its own rights.",
     multiple=True,
 )
-@_option("--patience", "Seconds that an upload may be silent.", type=click.FloatRange(min=0.1), default=30.0)
-@_option("--host", "Address to listen on; all but loopback belongs behind a proxy.", default="127.0.0.1")
-@_option("--port", "Port of gRPC; 0 takes a free one.", type=click.IntRange(0, 65535), default=7090)
-@_option("--slots", "Jobs at a time. [default: one per GPU, else one]", type=click.IntRange(min=1))
+@_option(
+    "--patience", "Seconds without data after which an upload is ended.", type=click.FloatRange(min=0.1), default=30.0
+)
+@_option(
+    "--host", "Address to listen on. Put a proxy in front of any address other than loopback.", default="127.0.0.1"
+)
+@_option("--port", "Port for gRPC; 0 selects a free port.", type=click.IntRange(0, 65535), default=7090)
+@_option("--slots", "Jobs that run at the same time. [default: one per GPU, else one]", type=click.IntRange(min=1))
 @_option(
     "--tokens",
-    "File of lines OWNER TOKEN, for others than the local user.",
+    "File with a line OWNER TOKEN for each user besides the local one.",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
 @_option(
     "--serving-state",
-    "State folder of the TorchServe that tuned models are published in. [default: that of the worker]",
+    "State folder of the TorchServe that serves the tuned models. [default: the one of the worker]",
     type=click.Path(file_okay=False, path_type=Path),
 )
-@_option("--serving-rest", "URL of REST inference of a TorchServe elsewhere, over the same model store.", default="")
-@_option("--serving-management", "URL of its REST management.", default="")
+@_option("--serving-rest", "REST inference URL of a TorchServe elsewhere with the same model store.", default="")
+@_option("--serving-management", "REST management URL of that TorchServe.", default="")
 @_option(
     "--serving-key-file",
-    "Its file of tokens.",
+    "Token file of that TorchServe.",
     type=click.Path(dir_okay=False, path_type=Path),
 )
-@_option("--reflection", "Tell clients the methods of the service.", is_flag=True)
+@_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",
-    "Seconds without a heartbeat after which another worker takes a job over.",
+    "Seconds without a heartbeat after which another worker takes over a job.",
     type=click.FloatRange(min=1),
     default=15.0,
 )
@@ -95,11 +99,11 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     default=600.0,
 )
 @_option("--checkpoint", "Seconds between two checkpoints of a job.", type=click.FloatRange(min=0), default=10.0)
-@_option("--queued", "Jobs that one owner may have waiting.", type=click.IntRange(min=1), default=1000)
-@_option("--running", "Jobs of one owner that run at a time.", type=click.IntRange(min=1), default=64)
+@_option("--queued", "Maximum number of waiting jobs per owner.", type=click.IntRange(min=1), default=1000)
+@_option("--running", "Maximum number of running jobs per owner.", type=click.IntRange(min=1), default=64)
 @_option(
     "--lost",
-    "Processes that a job may lose between two checkpoints before it fails.",
+    "Times that a job may lose its process between two checkpoints before it fails.",
     type=click.IntRange(min=0),
     default=4,
 )
@@ -117,9 +121,9 @@ def worker(
     lost: int,
     **chosen: Any,
 ) -> None:
-    """Accept jobs over gRPC and run them, each in a process of its own, until Ctrl-C.
+    """Accept jobs over gRPC and run each in its own process, until Ctrl-C.
 
-    SIGTERM and Ctrl-C let running jobs write their checkpoints; the next worker goes on with them.
+    On SIGTERM and Ctrl-C, running jobs write their checkpoints. The next worker continues them.
     """
     try:
         from ouzel.worker import server

@@ -13,8 +13,12 @@ SERVED = (JSON, PNG, PROTOBUF)  # the default first
 def negotiate(accept: str | None) -> str:
     """The format that the caller likes best: by weight, then by how exactly it is named, then by place in the header.
 
-    JSON without a header, as callers of REST expect. Raises NotAcceptable where nothing that is served will do, and
-    InvalidArgument for a weight that is none.
+    Args:
+        accept: The header Accept; without one JSON is served, as callers of REST expect.
+
+    Raises:
+        NotAcceptable: Nothing that is served will do.
+        InvalidArgument: A weight is not a number from 0 to 1.
     """
     ranges = [_media_range(entry) for entry in (accept or "").split(",") if entry.strip()]
     if not ranges:

@@ -19,10 +19,12 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 
 def model_info(model: Model) -> pb.ModelInfo:
+    """Who answers."""
     return pb.ModelInfo(name=model.name, version=model.version, weights_digest=model.digest)
 
 
 def error(error: OuzelError) -> pb.Error:
+    """An error as the wire has it."""
     return pb.Error(code=error.code, message=str(error), field=error.field)
 
 
@@ -37,6 +39,17 @@ def scores(logits: Tensor, probabilities: Tensor, labels: Sequence[str], count: 
 def saliency_maps(
     maps: Sequence[SaliencyMap], plan: Plan, view: pb.View, labels: Sequence[str]
 ) -> list[pb.SaliencyMap]:
+    """The maps of one row as messages.
+
+    Args:
+        maps: In the order of the plan.
+        plan: Of the row.
+        view: What the model saw of the uploaded image, for maps of the image's size.
+        labels: Of the classes.
+
+    Raises:
+        InvalidArgument: The dtype that was asked for does not reach to the values.
+    """
     return [_map(one, how, view, labels) for one, how in zip(maps, plan.presentations, strict=True)]
 
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel.explain import options
 from ouzel.explain.accept import PROTOBUF
@@ -25,9 +26,15 @@ _DTYPES = [name for name, number in Tensor.DType.items() if number]
 
 
 def read(row: Mapping[str, Any], header_options: str | None = None, media_type: str = PROTOBUF) -> RawRequest:
-    """One row of a batch as a request. Raises InvalidArgument that names the part or the field at fault.
+    """One row of a batch as a request.
 
-    row: parts by name. header_options: those of the header; options in the row go before them.
+    Args:
+        row: Parts by name, as TorchServe hands them over.
+        header_options: Those of the header; options in the row go before them.
+        media_type: Format of the answer.
+
+    Raises:
+        InvalidArgument: Names the part or the field at fault.
     """
     body = next((row[name] for name in ("body", "data") if row.get(name) is not None), None)
     document = None if row.get("image") is not None else _document(body)
@@ -91,8 +98,7 @@ def _tensor(value: object) -> bytes | None:
     dtype, shape, data = value.get("dtype"), value.get("shape"), value.get("data")
     if unknown := value.keys() - {"dtype", "shape", "data"}:
         raise InvalidArgument(f"tensor: {shown(min(unknown))} is unknown; give dtype, shape and data", field="tensor")
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise InvalidArgument(f"tensor.dtype: {dtype!r:.40} is not one of {', '.join(_DTYPES)}", field="tensor.dtype")
+    one_of("tensor.dtype", dtype, _DTYPES)
     if not isinstance(shape, list) or not all(type(edge) is int and 0 <= edge < 2**31 for edge in shape):
         raise InvalidArgument(f"tensor.shape: {shape!r:.80} is no list of whole numbers", field="tensor.shape")
     if not isinstance(data, str):

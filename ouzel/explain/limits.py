@@ -13,10 +13,13 @@ from ouzel.errors import InvalidArgument
 class Limits:
     """What one request may ask for, and what its work may take.
 
-    response_bytes: size of one answer; a larger one would cost TorchServe its worker. passes: through the network per
-    request, forward and backward counted one each. maps: saliency maps of one request. images: given as parameters.
-    request_id: characters. memory_bytes: what a method of many passes may take at a time; None is a share of the
-    machine's.
+    Attributes:
+        response_bytes: Size of one answer; a larger one would cost TorchServe its worker.
+        passes: Through the network per request, forward and backward counted one each.
+        maps: Saliency maps of one request.
+        images: Given as parameters.
+        request_id: Characters.
+        memory_bytes: What a method of many passes may take at a time; None is a share of the machine's.
     """
 
     response_bytes: int = 6_553_500
@@ -28,8 +31,14 @@ class Limits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Limits:
-        """OUZEL_MAX_RESPONSE_BYTES, as the serving side sets it beside TorchServe's own limit, OUZEL_MAX_PASSES, and
-        OUZEL_MEMORY_MB, 0 for the machine's share. One that is not set has its default. Raises InvalidArgument.
+        """Read the limits from environment variables; one that is not set has its default.
+
+        Args:
+            environment: OUZEL_MAX_RESPONSE_BYTES, as the serving side sets it beside TorchServe's own limit,
+                OUZEL_MAX_PASSES, and OUZEL_MEMORY_MB, 0 for the machine's share.
+
+        Raises:
+            InvalidArgument: A value is not a number, or too small.
         """
         return cls(
             response_bytes=_number(environment, "OUZEL_MAX_RESPONSE_BYTES", cls.response_bytes, 1024),

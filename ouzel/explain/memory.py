@@ -7,8 +7,10 @@ import gc
 
 
 def give_back() -> None:
-    """Give the memory of tensors that are gone back to the system, where its allocator can: glibc keeps it otherwise,
-    hundreds of MiB after a large batch. The next large batch asks for it anew, which takes it a moment.
+    """Give the memory of tensors that are gone back to the system, where its allocator can.
+
+    The C library (glibc) keeps it otherwise, hundreds of MiB after a large batch. The next large batch asks for it
+    again, which takes it a moment.
     """
     gc.collect()
     try:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel_protos import parameters
 from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
@@ -27,8 +28,13 @@ _T = TypeVar("_T")
 
 
 def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
-    """Read options in either form, JSON decoded or not; none at all are the defaults. Raises InvalidArgument that names
-    the field.
+    """Read the options of a request in any form.
+
+    Args:
+        data: A serialised ExplainOptions, JSON, or JSON decoded; None is the defaults.
+
+    Raises:
+        InvalidArgument: Names the field at fault.
     """
     if not data:
         return pb.ExplainOptions()
@@ -205,6 +211,5 @@ def _number(value: Any, path: str) -> float:
 
 
 def _choice(value: Any, choices: Mapping[str, Any], path: str) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidArgument(f"{path}: {value!r} is not one of {', '.join(choices)}", field=path)
+    one_of(path, value, choices)
     return choices[value]

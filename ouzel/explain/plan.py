@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
-from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, Target, Top
+from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, SaliencyPlan, Target, Top
 from ouzel.saliency.engine.batch import located
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel_protos import parameters
@@ -45,7 +46,13 @@ class Presentation:
 
 @dataclass(frozen=True)
 class Condition:
-    """See `Condition` of explain.proto. classes: indices of those that the labels name, or None for all."""
+    """See `Condition` of explain.proto.
+
+    Attributes:
+        score_below: Of the predicted class, in [0, 1]; None does not matter.
+        entropy_above: In nats; None does not matter.
+        classes: Indices of those that the labels name; None is all.
+    """
 
     score_below: float | None
     entropy_above: float | None
@@ -54,22 +61,44 @@ class Condition:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one row asks for, checked. presentations: one per map, in the order of the engine's answer."""
+    """What one row asks for, checked.
+
+    Attributes:
+        top_k: Scores in the answer.
+        saliency: The maps that the engine is to make, and their cost.
+        presentations: One per map of `saliency`, in its order.
+        when: The condition on which the maps are made; None is always.
+        estimate_only: Whether the answer is the cost alone.
+        timeout: Seconds that the caller waits; None is for ever.
+        response_bytes: Of the answer, at most.
+    """
 
     top_k: int
-    requests: tuple[Saliency, ...]
+    saliency: SaliencyPlan
     presentations: tuple[Presentation, ...]
     when: Condition | None
     estimate_only: bool
-    passes: int
     timeout: float | None
     response_bytes: int
 
 
 def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, view: pb.View, limits: Limits) -> Plan:
-    """Check options against the model and the limits. Raises InvalidArgument, TooLarge, NotFound."""
+    """Check options against the model and the limits.
+
+    Args:
+        options: Of one request.
+        explainer: Of the model, prepared.
+        model: That answers.
+        view: What the model sees of the uploaded image.
+        limits: Of requests.
+
+    Raises:
+        InvalidArgument: A field is wrong, or more is asked for than the limits allow.
+        NotFound: There is no such layer.
+        FailedPrecondition: A method does not fit the model.
+    """
     classes = len(model.labels)
-    _within("top_k", options.top_k, 0, classes)
+    within("top_k", options.top_k, 0, classes)
     if len(options.request_id) > limits.request_id:
         raise InvalidArgument(
             f"request_id: {len(options.request_id)} characters; at most {limits.request_id}", field="request_id"
@@ -106,11 +135,10 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
     return Plan(
         top_k=top_k,
-        requests=tuple(requests),
+        saliency=explainer.plan(requests, height, width),
         presentations=tuple(presentations),
         when=when,
         estimate_only=options.estimate_only,
-        passes=explainer.passes(requests, height, width),
         timeout=options.timeout or None,
         response_bytes=size,
     )
@@ -126,22 +154,24 @@ def check_response(size: int, limit: int) -> None:
         )
 
 
-def check_cost(plan: Plan, model: Model, limit: int) -> None:
+def check_cost(plan: SaliencyPlan, limit: int) -> None:
     """Raises InvalidArgument where a request would take more passes through the network than the limit."""
     if plan.passes <= limit:
         return
-    _, height, width = model.input_shape
-    costs = [_count(request) * request.method.cost(height, width) for request in plan.requests]
-    number = max(range(len(costs)), key=costs.__getitem__)
-    method = plan.requests[number].method
-    spare = (limit - (plan.passes - costs[number])) // _count(plan.requests[number])
+    costs: dict[int, int] = {}
+    for one in plan.maps:
+        costs[one.request] = costs.get(one.request, 0) + one.method.cost(plan.height, plan.width)
+    number = max(costs, key=costs.__getitem__)
+    methods = [one.method for one in plan.maps if one.request == number]
+    method = methods[0]
+    spare = (limit - (plan.passes - costs[number])) // len(methods)
     advice = "ask for fewer maps"
-    if method.dial and (value := _fitting(method, spare, height, width)) is not None:
-        advice = f"{method.dial} {value} fits"
+    if method.cost_parameter and (value := _fitting(method, spare, plan.height, plan.width)) is not None:
+        advice = f"{method.cost_parameter} {value} fits"
     raise InvalidArgument(
         f"saliency[{number}]: the request takes {plan.passes} passes through the network, the limit is {limit}; "
         f"{advice}",
-        field=f"saliency[{number}]" + (f".parameters.{method.dial}" if method.dial else ""),
+        field=f"saliency[{number}]" + (f".parameters.{method.cost_parameter}" if method.cost_parameter else ""),
     )
 
 
@@ -151,15 +181,17 @@ def _count(request: Saliency) -> int:
 
 
 def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
-    """The costliest value of the method's dial that takes no more than `spare` passes; None if there is none."""
-    method = method.sized(height, width)
-    now = getattr(method, method.dial)
+    """The costliest value of the parameter that takes no more than `spare` passes; None if there is none.
+
+    method: with its defaults for this size.
+    """
+    now = getattr(method, method.cost_parameter)
     values = range(now, (method.window or now) + 1) if isinstance(method, Occlusion) else range(now, 0, -1)
     # The cost falls along the values: look for the first that fits.
     place = bisect.bisect_left(
         values,
         True,
-        key=lambda value: type(method)(**{**vars(method), method.dial: value}).cost(height, width) <= spare,
+        key=lambda value: type(method)(**{**vars(method), method.cost_parameter: value}).cost(height, width) <= spare,
     )
     return values[place] if place < len(values) else None
 
@@ -232,9 +264,9 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
     score = when.score_below if when.HasField("score_below") else None
     entropy = when.entropy_above if when.HasField("entropy_above") else None
     if score is not None:
-        _within("when.score_below", score, 0, 1)
+        within("when.score_below", score, 0, 1)
     if entropy is not None:
-        _within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
+        within("when.entropy_above", entropy, 0, models.most_entropy(len(model.labels)))
     classes: set[int] = set()
     for label in when.labels:
         try:
@@ -243,8 +275,3 @@ def _condition(when: pb.Condition, model: Model) -> Condition:
             told = str(error).removeprefix("label: ")
             raise InvalidArgument(f"when.labels: {told}", field="when.labels") from None
     return Condition(score, entropy, frozenset(classes) if when.labels else None)
-
-
-def _within(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InvalidArgument(f"{field}: {value} is not within {low}..{high:g}", field=field)

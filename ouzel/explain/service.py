@@ -36,10 +36,14 @@ FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
 
 @dataclass(frozen=True)
 class RawRequest:
-    """One request as it came: image, or tensor, in bytes, and options, perhaps decoded from JSON.
+    """One request as it came.
 
-    media_type: format of the answer, one of `accept.SERVED`. refusal: an error found before, which becomes the
-    answer.
+    Attributes:
+        image: Bytes of a PNG, JPEG or WebP file.
+        tensor: A serialised Tensor, in place of an image.
+        options: A serialised ExplainOptions, JSON, or JSON decoded.
+        media_type: Format of the answer, one of `accept.SERVED`.
+        refusal: An error that was seen before, which becomes the answer.
     """
 
     image: bytes | None = None
@@ -51,8 +55,14 @@ class RawRequest:
 
 @dataclass
 class Reply:
-    """The envelope of one row; http: status for REST; picture: the upload, to draw on; limit: bytes
-    that a drawn answer may have."""
+    """What one row gets.
+
+    Attributes:
+        envelope: The answer, with a result or an error.
+        http: Status for REST.
+        picture: The upload, to draw on.
+        limit: Bytes that a drawn answer may have.
+    """
 
     envelope: pb.Explanation
     http: int = 200
@@ -77,10 +87,15 @@ class _Row:
 
 
 class ExplainService:
-    """Answers requests for one model. Safe to share between threads.
+    """Answers requests for one model. Threads may share it.
 
-    threads: how many images are decoded at a time. $OUZEL_MEMORY_FORMATS is the folder in which the faster memory
-    format is remembered, so that a process that starts anew need not measure it.
+    $OUZEL_MEMORY_FORMATS is the folder in which the faster memory format is remembered, so that the next process need
+    not measure it.
+
+    Args:
+        model: That answers.
+        limits: Of requests.
+        threads: How many images are decoded at a time; None is one per processor.
     """
 
     def __init__(self, model: Model, limits: Limits | None = None, *, threads: int | None = None) -> None:
@@ -103,19 +118,26 @@ class ExplainService:
         if rows in self._warm:
             return
         self._warm.add(rows)
-        wishes = b'{"saliency": ["gradient", "grad_cam"]}'
+        asked = b'{"saliency": ["gradient", "grad_cam"]}'
         if self.model.preprocessing.takes_images:
             file = io.BytesIO()
             Image.new("RGB", (256, 256), "gray").save(file, "JPEG")
-            request = RawRequest(image=file.getvalue(), options=wishes)
+            request = RawRequest(image=file.getvalue(), options=asked)
         else:
             zeros = tensors.encode(np.zeros(self.model.input_shape, np.float32))
-            request = RawRequest(tensor=zeros.SerializeToString(), options=wishes)
+            request = RawRequest(tensor=zeros.SerializeToString(), options=asked)
         self.answer([request] * rows)
         give_back()
 
     def answer(self, requests: Sequence[RawRequest]) -> list[Reply]:
-        """One reply per request, in order. Never raises for what a request holds: each error is that row's answer."""
+        """Answer a batch.
+
+        Args:
+            requests: One or more.
+
+        Returns:
+            One reply per request, in order. What a request holds never raises: each error is that row's answer.
+        """
         start = time.perf_counter()
         rows = list(self._decoders.map(self._read, requests)) if len(requests) > 1 else [self._read(requests[0])]
         computed = time.perf_counter()
@@ -152,20 +174,22 @@ class ExplainService:
         start = time.monotonic()
         if request.refusal is not None:
             raise request.refusal
-        wishes = options.parse(request.options)
-        row.reply.envelope.request_id = wishes.request_id[: self.limits.request_id]
+        asked = options.parse(request.options)
+        row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
-        plan = make_plan(wishes, self.explainer, self.model, source.view, self.limits)
-        if request.media_type == PNG and not plan.requests:
+        plan = make_plan(asked, self.explainer, self.model, source.view, self.limits)
+        if request.media_type == PNG and not plan.presentations:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
         size = self._response_bytes(plan, source, request.media_type)
         if plan.estimate_only:
             row.reply.envelope.estimate.CopyFrom(
-                pb.Estimate(passes=plan.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes)
+                pb.Estimate(
+                    passes=plan.saliency.passes, response_bytes=size, response_limit_bytes=self.limits.response_bytes
+                )
             )
         else:
             check_response(size, self.limits.response_bytes)
-            check_cost(plan, self.model, self.limits.passes)
+            check_cost(plan.saliency, self.limits.passes)
         row.source, row.plan = source, plan
         row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
@@ -181,7 +205,7 @@ class ExplainService:
 
     def _compute(self, rows: Sequence[_Row]) -> None:
         batch = self.explainer.forward(
-            torch.stack([row.source.x for row in rows if row.source]), [row.plan.requests for row in rows if row.plan]
+            torch.stack([row.source.x for row in rows if row.source]), [row.plan.saliency for row in rows if row.plan]
         )
         logits = batch.logits.float()
         probabilities = models.probabilities(logits)

@@ -6,13 +6,12 @@ tuned.test.accuracy, tuned.test.interval
 write_report(make_report(base, tuned), "report/", title="photographs")
 """
 
-from ouzel.finetune.comparison import Comparison, compare
 from ouzel.finetune.data import Example, Split, from_folder, split
 from ouzel.finetune.finetune import Tuned, finetune
 from ouzel.finetune.loop import Diverged, Event
 from ouzel.finetune.metrics import Score
 from ouzel.finetune.recipes import RECIPES, Recipe, make_recipe
-from ouzel.finetune.report import Report, make_report, write_report
+from ouzel.finetune.report import Comparison, Report, compare, make_report, write_report
 
 __all__ = [
     "RECIPES",

@@ -20,10 +20,17 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Example:
-    """read: gives the bytes of a PNG, JPEG or WebP file, whose SHA-256 in hex is sha256. split: one of SPLITS, or ""
-    if that is left to us. group: images of the same one never come to lie on two sides, near duplicates say; "" is the
-    image's own. read_mask: gives an image of the same size, above mid-grey on the object; without it, boxes: of the
-    object, left, top, right, bottom in pixels.
+    """A labelled image.
+
+    Attributes:
+        name: Of the image, for reports.
+        label: Of its class.
+        sha256: Of the file, in hex.
+        read: Gives the bytes of a PNG, JPEG or WebP file.
+        split: One of SPLITS, or "" if that is left to `split`.
+        group: Images of the same one, near duplicates say, never come to lie on two sides; "" is the image's own.
+        read_mask: Gives an image of the same size, above mid-grey on the object.
+        boxes: Of the object, where there is no mask: left, top, right, bottom in pixels.
     """
 
     name: str
@@ -38,6 +45,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
+    """Examples by what they are for.
+
+    Attributes:
+        train: To learn from.
+        validation: To choose by.
+        test: For the figures in the result; nothing is chosen by them.
+    """
+
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
@@ -62,26 +77,32 @@ def from_folder(folder: str | Path, follow_links: bool = False) -> tuple[Example
         InvalidArgument: if there is no image, or the order of the folders tells no classes.
     """
     try:
-        found, files = folders.read_folder(Path(folder), follow_links)
+        result, files = folders.read_folder(Path(folder), follow_links)
     except folders.BadFolder as error:
         raise InvalidArgument(f"data: {error}", field="data") from None
     except OSError as error:
         raise InvalidArgument(f"data: {error.filename or folder}: {error.strerror}", field="data") from None
-    for name, reason in found.left_out:
+    for name, reason in result.left_out:
         _log.warning("%r of %s is left out: %s", name, folder, reason)
-    if not found.images:
+    if not result.images:
         raise InvalidArgument(f"data: {folder} holds no LABEL/FILE that is {folders.FORMATS}", field="data")
     return tuple(
         Example(image.path, image.label, hashlib.sha256(path.read_bytes()).hexdigest(), path.read_bytes, image.split)
-        for image in found.images
+        for image in result.images
         for path in (files[image.name],)
     )
 
 
 def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
-    """Stratified: of each class the same share; groups stay whole. What the examples say themselves is respected.
+    """Divide examples, stratified: of each class the same share. Groups stay whole.
 
-    Raises InvalidArgument if a class has nothing to train on, or there is only one.
+    Args:
+        examples: What they say of their split themselves is respected.
+        recipe: Has the shares, `held_out` and `validation`.
+        seed: Of the choice.
+
+    Raises:
+        InvalidArgument: A class has nothing to train on, or there is only one.
     """
     given = {name: [each for each in examples if each.split == name] for name in SPLITS}
     rest = [each for each in examples if not each.split]
@@ -96,9 +117,9 @@ def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
     train = [*given["train"], *rest]
     if not given["validation"]:
         given["validation"], train = _part(train, recipe.validation, seed + 1)
-    found = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
-    _check(found)
-    return found
+    parts = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
+    _check(parts)
+    return parts
 
 
 def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -127,14 +148,14 @@ def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     return part, rest
 
 
-def _check(found: Split) -> None:
-    if len(found.labels) < 2:
+def _check(parts: Split) -> None:
+    if len(parts.labels) < 2:
         raise InvalidArgument(
-            f"data: {len(found.labels)} class with images to train on; two are needed at least", field="data"
+            f"data: {len(parts.labels)} class with images to train on; two are needed at least", field="data"
         )
     for name in ("validation", "test"):
-        examples: Iterable[Example] = getattr(found, name)
-        if strange := {each.label for each in examples} - set(found.labels):
+        examples: Iterable[Example] = getattr(parts, name)
+        if strange := {each.label for each in examples} - set(parts.labels):
             raise InvalidArgument(
                 f"data: class {min(strange)!r:.80} of the {name} images has none to train on", field="data"
             )

@@ -29,16 +29,22 @@ _SEEN = 500  # keys in a question to the database
 class Cache(Protocol):
     """Features by key; all of one cache have the same length. It may forget, and it may fail silently."""
 
-    def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]: ...
+    def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
+        """What is remembered of these keys, (F,) float16 each."""
 
-    def put(self, features: Mapping[str, Tensor]) -> None: ...
+    def put(self, features: Mapping[str, Tensor]) -> None:
+        """Remember features, (F,) float16 each."""
 
 
 class NoCache:
+    """Remembers nothing."""
+
     def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
+        """Nothing."""
         return {}
 
     def put(self, features: Mapping[str, Tensor]) -> None:
+        """Forget them."""
         pass
 
 
@@ -52,16 +58,18 @@ class FileCache:
     path: Path
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        """What is remembered of these keys, (F,) float16 each."""
+        tensors: dict[str, Tensor] = {}
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             for start in range(0, len(keys), _SEEN):
                 part = list(keys[start : start + _SEEN])
                 marks = ", ".join("?" * len(part))
                 for key, value in database.execute(f"SELECT key, value FROM features WHERE key IN ({marks})", part):
-                    found[key] = torch.frombuffer(bytearray(value), dtype=torch.float16)
-        return found
+                    tensors[key] = torch.frombuffer(bytearray(value), dtype=torch.float16)
+        return tensors
 
     def put(self, features: Mapping[str, Tensor]) -> None:
+        """Remember features, (F,) float16 each."""
         rows = [(key, value.numpy().tobytes()) for key, value in features.items()]
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)

@@ -29,12 +29,25 @@ from ouzel_protos.recipes import FINETUNE_DEFAULT
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a tuning found. network: eval, frozen, for inputs by `preprocessing`, outputs in the order of `labels`.
+    """What a tuning gives.
 
-    test: figures on images that nothing was chosen by. validation: accuracy of each candidate on the validation
-    images, by its name; `chosen` is the one that `network` is. history: a row of figures per epoch. logits: (N, K) of
-    the test images. steps: of training that were taken, of `planned_steps` in the recipe; out_of_time: whether
-    `max_seconds` ended it. notes: sentences for people about what did not go as it was asked for; none as a rule.
+    Attributes:
+        network: In eval mode, frozen, for inputs by `preprocessing`, outputs in the order of `labels`.
+        labels: Of the classes, sorted.
+        preprocessing: From an image to the network's input.
+        recipe: By which it was tuned.
+        seed: Of all that was drawn.
+        split: The examples.
+        test: Figures on images that nothing was chosen by.
+        validation: Accuracy of each candidate on the validation images, by its name.
+        chosen: Which of the candidates `network` is.
+        history: A row of figures per epoch.
+        logits: (N, K) of the test images.
+        seconds: That it took.
+        steps: Of training that were taken.
+        planned_steps: Of training in the recipe.
+        out_of_time: Whether `max_training_seconds` ended it.
+        notes: Sentences for people about what did not go as it was asked for; none as a rule.
     """
 
     network: nn.Module = field(repr=False)
@@ -62,20 +75,31 @@ def finetune(
     *,
     seed: int = 0,
     image_size: int = 0,
-    max_seconds: float = 0.0,
+    max_training_seconds: float = 0.0,
     cache: str | Path | None = None,
     on_event: OnEvent = lambda event: None,
     resume: Mapping[str, Any] | None = None,
     batch_scale: float = 1.0,
 ) -> Tuned:
-    """Tune `base` on labelled images. The base stays as it is; work happens on its device.
+    """Tune a model on labelled images. The base stays as it is; work happens on its device.
 
-    image_size: pixels along each edge of the input, 0 as the base has it. max_seconds: training ends after that with
-    its best; 0 for no limit. cache: a folder for features, which trainings may share. on_event: hears how it goes, and
-    may raise to end it. resume: the state of an event of a run with the same arguments. batch_scale: share of the
-    usual images that go through the network at a time, where memory is short; the gradients stay the same.
-    Raises InvalidArgument (data, parameters, image_size), FailedPrecondition (a network that the recipe cannot tune) or
-    Diverged.
+    Args:
+        base: What is tuned.
+        data: The images.
+        recipe: Or its name, one of RECIPES.
+        seed: Of all that is drawn.
+        image_size: Pixels along each edge of the input; 0 as the base has it.
+        max_training_seconds: Training ends after that with its best; 0 for no limit.
+        cache: A folder for features, which trainings may share.
+        on_event: Hears how it goes, and may raise to end it.
+        resume: The state of an event of a run with the same arguments.
+        batch_scale: Share of the usual images that go through the network at a time, where memory is short; the
+            gradients stay the same.
+
+    Raises:
+        InvalidArgument: The data, parameters or image_size are wrong.
+        FailedPrecondition: The recipe cannot tune this network.
+        Diverged: The loss is not finite any more.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     begun = time.monotonic()
@@ -89,7 +113,7 @@ def finetune(
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
-    run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_seconds)
+    run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_training_seconds)
     try:
         return run.result(resume)
     finally:
@@ -107,7 +131,7 @@ class _Run:
     on_event: OnEvent
     batch_scale: float
     begun: float
-    max_seconds: float
+    max_training_seconds: float
 
     def result(self, resume: Mapping[str, Any] | None) -> Tuned:
         base, recipe, labels = self.base, self.recipe, self.split.labels
@@ -117,11 +141,11 @@ class _Run:
         head = self._head(network, resume, training) if recipe.regression else None
         progress = Progress()
         if head is not None:
-            found = self._score(head, self.split.validation)
-            candidates["feature_extractor"] = found.accuracy
-            progress.best_key = (found.accuracy, -found.loss)
+            head_score = self._score(head, self.split.validation)
+            candidates["feature_extractor"] = head_score.accuracy
+            progress.best_key = (head_score.accuracy, -head_score.loss)
             progress.best = {name: each.detach().clone() for name, each in network.state_dict().items()}
-            self._tell_head(head, found)
+            self._tell_head(head, head_score)
         if recipe.epochs:
             progress = self._train(training, progress, resume, head)
             if progress.history:
@@ -156,7 +180,7 @@ class _Run:
     def _notes(self, progress: Progress, planned: int, only_head: bool) -> tuple[str, ...]:
         if not progress.out_of_time:
             return ()
-        limit = f"The time limit of {self.max_seconds:g} s"
+        limit = f"The time limit of {self.max_training_seconds:g} s"
         head = "the model is the base with a new head, a logistic regression on its features"
         if not progress.steps:
             return (f"{limit} was over before any fine-tuning: {head}. A higher limit lets the layers learn too.",)
@@ -164,7 +188,7 @@ class _Run:
         return (f"{ended}, in which nothing better was found: {head}." if only_head else f"{ended}.",)
 
     def _training(self, network: nn.Module) -> Training:
-        deadline = self.begun + self.max_seconds if self.max_seconds else math.inf
+        deadline = self.begun + self.max_training_seconds if self.max_training_seconds else math.inf
         head = networks.head_tensors(self.base.arch, self.base.preprocessing.channels)
         micro = max(1, int(self.recipe.batch_size * self.batch_scale))
         return Training(
@@ -204,8 +228,8 @@ class _Run:
         training.on_event = on_event
         return training.run(progress, optimizer)
 
-    def _tell_head(self, head: LinearHead, found: Score) -> None:
-        metrics = {"accuracy": found.accuracy, "loss": found.loss}
+    def _tell_head(self, head: LinearHead, head_score: Score) -> None:
+        metrics = {"accuracy": head_score.accuracy, "loss": head_score.loss}
         self.on_event(Event("head", 1, 1, metrics, lambda: self._state(head, None)))
 
     def _state(self, head: LinearHead | None, training: dict[str, Any] | None) -> dict[str, Any]:

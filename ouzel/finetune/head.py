@@ -32,7 +32,11 @@ def choose_head(
 ) -> LinearHead:
     """The head with the best accuracy on the validation images; of equals the one with the least loss.
 
-    train, validation: features (N, F) and classes (N,). weights: (K,) of the classes.
+    Args:
+        train: Features (N, F) and classes (N,).
+        validation: The same.
+        weights: (K,) of the classes.
+        grid: Values of `c` that are tried, see `fit_head`.
     """
     best, best_key = None, (-1.0, 0.0)
     start = None
@@ -51,8 +55,17 @@ def choose_head(
 def fit_head(
     features: Tensor, classes: Tensor, weights: Tensor, c: float, start: LinearHead | None = None
 ) -> LinearHead:
-    """Minimise c x the sum of the weighted cross entropies + half the squared norm of the weights, on standardised
-    features, by L-BFGS. Scaling is then folded into the head.
+    """Fit a linear head by L-BFGS.
+
+    What is minimised is c times the sum of the weighted cross entropies, plus half the squared norm of the weights, on
+    standardised features. Scaling is then folded into the head.
+
+    Args:
+        features: (N, F).
+        classes: (N,) of int64.
+        weights: (K,) of the classes.
+        c: Inverse strength of the penalty.
+        start: A head to begin with.
     """
     # Double precision where it costs little: the solution of a weakly penalised problem is far out.
     dtype = torch.float64 if features.numel() < 2 * 10**7 else torch.float32
@@ -81,5 +94,5 @@ def fit_head(
 
     with torch.enable_grad():
         optimizer.step(closure)
-    found = weight.detach() / deviation
-    return LinearHead(found.float(), (bias.detach() - found @ mean).float(), c)
+    unscaled = weight.detach() / deviation
+    return LinearHead(unscaled.float(), (bias.detach() - unscaled @ mean).float(), c)

@@ -33,12 +33,15 @@ class Diverged(FailedPrecondition):
 
 @dataclass(frozen=True)
 class Event:
-    """What a run tells. phase: "features", "head", "training" or "validating"; step of `steps` in it, which are images
-    where it is "features" or "validating".
+    """What a run tells.
 
-    metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done, with
-    their fraction), as far as the phase has them.
-    state: gives all that is needed to go on from here; None where that is the start of the phase.
+    Attributes:
+        phase: "features", "head", "training" or "validating".
+        step: Of `steps` in the phase; images where it is "features" or "validating".
+        steps: Of the phase.
+        metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done,
+            with their fraction), as far as the phase has them.
+        state: Gives all that is needed to go on from here; None where that is the start of the phase.
     """
 
     phase: str
@@ -53,10 +56,18 @@ OnEvent = Callable[[Event], None]
 
 @dataclass
 class Training:
-    """network: in eval mode, all parameters asking for gradients; trained in place, and left with its best weights.
+    """Trains a network on a split.
 
-    head: names of the head's tensors. deadline: of `time.monotonic()`, when to end with what there is. micro: images
-    that go through the network at a time; smaller ones give the same gradients with less memory.
+    Attributes:
+        network: In eval mode, all parameters asking for gradients; trained in place, and left with its best weights.
+        head: Names of the head's tensors.
+        pictures: Decodes the examples.
+        split: The examples.
+        recipe: How.
+        seed: Of order and variation.
+        on_event: Hears how it goes.
+        deadline: Of `time.monotonic()`, when to end with what there is.
+        micro: Images that go through the network at a time; smaller ones give the same gradients with less memory.
     """
 
     network: nn.Module
@@ -148,23 +159,25 @@ class Training:
         return progress.best is not None and time.monotonic() >= self.deadline
 
     def classes(self, examples: tuple[Example, ...]) -> Tensor:
+        """(N,) of int64, the index of each example's label."""
         return torch.tensor([self.labels[each.label] for each in examples])
 
     def evaluate(self, examples: tuple[Example, ...]) -> Score:
+        """How good the network is on these examples, as it is now."""
         return score(self.logits(examples), self.classes(examples))
 
     @torch.no_grad()
     def logits(self, examples: tuple[Example, ...]) -> Tensor:
         """(N, K) float32 on the CPU, of the images as they are served."""
         self.network.eval()
-        found = []
+        logits = []
         for start in range(0, len(examples), 32):
             if start and start % _SIGN == 0:
                 self.on_event(Event("validating", start, len(examples)))
             x = self.pictures.as_served(examples[start : start + 32])
             x = x.to(self.device, memory_format=torch.channels_last)
-            found.append(logits_of(self.network(x)).float().cpu())
-        return torch.cat(found)
+            logits.append(logits_of(self.network(x)).float().cpu())
+        return torch.cat(logits)
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
@@ -234,13 +247,13 @@ class Training:
                     module.eval()
 
     def _validate(self, progress: Progress) -> None:
-        found = self.evaluate(self.split.validation)
-        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": found.loss}
-        row |= {"accuracy": found.accuracy, "balanced_accuracy": found.balanced, "seconds": progress.elapsed}
+        score = self.evaluate(self.split.validation)
+        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": score.loss}
+        row |= {"accuracy": score.accuracy, "balanced_accuracy": score.balanced, "seconds": progress.elapsed}
         progress.history.append(row)
-        key = (found.accuracy, -found.loss)
+        key = (score.accuracy, -score.loss)
         progress.stale += 1
-        if math.isfinite(found.loss) and key > progress.best_key:
+        if math.isfinite(score.loss) and key > progress.best_key:
             progress.best_key, progress.improved, progress.stale = key, True, 0
             # Copies: the tensors themselves go on learning.
             progress.best = {name: each.detach().clone() for name, each in self.network.state_dict().items()}
@@ -270,7 +283,7 @@ class Training:
 
 @contextmanager
 def _chance(draw: str, device: torch.device) -> Iterator[None]:
-    """torch's generators, seeded by a text within and left as they were."""
+    """Seed torch's generators by a text, within; they are left as they were."""
     import zlib
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

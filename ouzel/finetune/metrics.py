@@ -15,9 +15,15 @@ _Z = 1.959964  # of a normal distribution, 95 % lie within so many deviations
 
 @dataclass(frozen=True)
 class Score:
-    """accuracy and balanced (the mean of the classes' own accuracies) in [0, 1]; interval: 95 %, of the accuracy.
+    """How good a classifier is on some images.
 
-    loss: mean cross entropy. confusion: row the true class, column the predicted one, counts. images: how many.
+    Attributes:
+        accuracy: In [0, 1].
+        interval: 95 %, of the accuracy, see `wilson`.
+        balanced: The mean of the classes' own accuracies, in [0, 1].
+        loss: Mean cross entropy, in nats.
+        confusion: Row the true class, column the predicted one, counts.
+        images: How many.
     """
 
     accuracy: float
@@ -30,10 +36,12 @@ class Score:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class of a confusion table. images: of this class. predicted: images that were taken for it. right: both.
+    """One class of a confusion table.
 
-    precision: share of `predicted` that is right; recall: share of `images` that is; f1: their harmonic mean. None
-    where there is nothing to take a share of.
+    Attributes:
+        images: Of this class.
+        predicted: Images that were taken for it.
+        right: Both.
     """
 
     images: int
@@ -42,14 +50,17 @@ class ClassScore:
 
     @property
     def precision(self) -> float | None:
+        """Share of `predicted` that is right; None without any."""
         return self.right / self.predicted if self.predicted else None
 
     @property
     def recall(self) -> float | None:
+        """Share of `images` that is right; None without any."""
         return self.right / self.images if self.images else None
 
     @property
     def f1(self) -> float | None:
+        """Harmonic mean of precision and recall; None without any image."""
         total = self.images + self.predicted
         return 2 * self.right / total if total else None
 
@@ -75,18 +86,24 @@ def class_scores(confusion: Sequence[Sequence[int]]) -> tuple[ClassScore, ...]:
 
 def most_confused(confusion: Sequence[Sequence[int]], most: int) -> tuple[Confused, ...]:
     """The pairs of different classes that were mixed up most often, at most so many; of equals the larger share."""
-    found = [
+    pairs = [
         Confused(true, predicted, count, count / sum(row))
         for true, row in enumerate(confusion)
         for predicted, count in enumerate(row)
         if count and true != predicted
     ]
-    return tuple(sorted(found, key=lambda one: (-one.count, -one.share, one.true, one.predicted))[:most])
+    return tuple(sorted(pairs, key=lambda one: (-one.count, -one.share, one.true, one.predicted))[:most])
 
 
 def mcnemar(fixed: int, broken: int) -> float:
-    """Probability that two equally good classifiers differ at least so unevenly (exact test of McNemar 1947,
-    doi:10.1007/BF02295996). fixed: images that only the one gets right; broken: only the other.
+    """Probability that two equally good classifiers differ at least so unevenly, by McNemar's exact test.
+
+    Args:
+        fixed: Images that only the one gets right.
+        broken: Images that only the other gets right.
+
+    References:
+        McNemar 1947, doi 10.1007/BF02295996.
     """
     count, ways, tail = fixed + broken, 1, 0
     for k in range(min(fixed, broken) + 1):
@@ -114,7 +131,15 @@ def score(logits: Tensor, classes: Tensor) -> Score:
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953); sound at 0 and 1 too."""
+    """The 95 % interval of a share; sound at 0 and 1 too.
+
+    Args:
+        right: Of `count`.
+        count: 1 or more.
+
+    References:
+        Wilson 1927, doi 10.1080/01621459.1927.10502953.
+    """
     share, z2 = right / count, _Z**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))

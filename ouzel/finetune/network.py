@@ -76,9 +76,9 @@ def install_head(network: nn.Module, head: str, weight: Tensor, bias: Tensor) ->
 
 def logits_of(output: object) -> Tensor:
     """A training network's answer: some give auxiliary outputs beside it."""
-    found = getattr(output, "logits", output)
-    assert isinstance(found, Tensor)
-    return found
+    logits = getattr(output, "logits", output)
+    assert isinstance(logits, Tensor)
+    return logits
 
 
 def check_size(base: Model, *, training: bool) -> None:

@@ -39,6 +39,7 @@ class Pictures:
         self._threads = ThreadPoolExecutor(thread_name_prefix="ouzel-decode")
 
     def close(self) -> None:
+        """End its threads."""
         self._threads.shutdown()
 
     def as_served(self, examples: Sequence[Example], mirrored: bool = False) -> Tensor:
@@ -51,8 +52,14 @@ class Pictures:
         return self.preprocessing.normalised(torch.stack([vary(pixels) for pixels in self._get(examples, whole=True)]))
 
     def shown(self, example: Example, edge: int) -> np.ndarray:
-        """(H, W, 3) uint8, `edge` pixels along the longer edge: what the model sees, for people to look at, as finely
-        as the file has it.
+        """What the model sees, for people to look at, as finely as the file has it.
+
+        Args:
+            example: To be shown.
+            edge: Pixels along the longer edge.
+
+        Returns:
+            (H, W, 3) uint8.
         """
         height, width = self.preprocessing.input_size
         share = edge / max(height, width)
@@ -84,12 +91,12 @@ class Pictures:
         keys = [(each.sha256, whole) for each in examples]
         new = {key: each for key, each in zip(keys, examples, strict=True) if key not in self._kept}
         decoded = dict(zip(new, self._threads.map(lambda each: self._decoded(each, whole), new.values()), strict=True))
-        found = [self._kept[key] if key in self._kept else decoded[key] for key in keys]
+        tensors = [self._kept[key] if key in self._kept else decoded[key] for key in keys]
         for key, pixels in decoded.items():
             if self._bytes + pixels.nbytes <= self.budget:
                 self._kept[key] = pixels
                 self._bytes += pixels.nbytes
-        return found
+        return tensors
 
     def _decoded(self, example: Example, whole: bool) -> Tensor:
         try:

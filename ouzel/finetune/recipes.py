@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ouzel.checks import did_you_mean, parameter
+from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
 from ouzel_protos.recipes import FINETUNE
 
@@ -71,11 +71,16 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
-    """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    if name not in RECIPES:
-        raise InvalidArgument(
-            f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{did_you_mean(name, RECIPES)}", field="recipe"
-        )
+    """A recipe by name, with its parameters checked.
+
+    Args:
+        name: One of RECIPES.
+        parameters: Those that differ from the recipe's own, by name.
+
+    Raises:
+        InvalidArgument: Names what is allowed.
+    """
+    one_of("recipe", name, RECIPES)
     allowed = FINETUNE[name]
     for key, value in parameters.items():
         if key not in allowed:

@@ -3,24 +3,23 @@
 from ouzel.maximize import Channel, ClassLogit, maximize
 
 result = maximize(model, [ClassLogit("tabby"), Channel("blocks.3", 12)], recipe="fourier", seed=0)
-result.found[0].image         # (3, H, W) in [0, 1]
-result.found[0].activation    # of that very image
+result.visualizations[0].image         # (3, H, W) in [0, 1]
+result.visualizations[0].activation    # of that very image
 """
 
-from ouzel.maximize.ascent import Found, Result, Step, maximize
+from ouzel.maximize.ascent import Result, Step, Visualization, maximize
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
+from ouzel.maximize.report import Verdict, judge
 from ouzel.maximize.search import Hit, Ranking, search
 from ouzel.maximize.spectrum import spectrum_of
-from ouzel.maximize.truncated import Truncated
-from ouzel.maximize.verdict import Verdict, judge
 
 __all__ = [
     "RECIPES",
     "Channel",
     "ClassLogit",
     "Direction",
-    "Found",
     "FourierRecipe",
     "Hit",
     "Maco",
@@ -33,6 +32,7 @@ __all__ = [
     "Truncated",
     "Unit",
     "Verdict",
+    "Visualization",
     "judge",
     "make_recipe",
     "maximize",

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.maximize.engine.objective import ObjectiveGradients
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.pull import Pull
 from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space
@@ -26,9 +27,15 @@ MOST_IMAGES = 4096
 
 @dataclass(frozen=True)
 class Step:
-    """What `on_step` sees after a step. step: 1, 2, ... of steps. activations, objectives: (n,), before the step; the
-    objective is the activation of the random view less the penalty. images(): (n, C, H, W) in [0, 1] as they are now.
-    state(): all that `resume` needs; plain values and tensors, for torch.save.
+    """What `on_step` sees after a step.
+
+    Attributes:
+        step: 1, 2, ... of `steps`.
+        steps: Of the recipe.
+        activations: (n,), before the step.
+        objectives: (n,), before the step: the activation of the random view less the penalty.
+        images: Gives (n, C, H, W) in [0, 1] as they are now.
+        state: Gives all that `resume` needs; plain values and tensors, for torch.save.
     """
 
     step: int
@@ -40,13 +47,18 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Found:
+class Visualization:
     """One image for one node.
 
-    image: (C, H, W) float32 of whole multiples of 1/255, so that a PNG holds this very image. activation: of the node
-    for this very image, whole and unturned. history: the activation of the random view at each step. transparency:
-    (H, W) in [0, 1]: where the gradient has been at work. best_of_data: the highest activation among the images of the
-    data set, and the name of that image; None without a data set.
+    Attributes:
+        node: What was to be excited.
+        title: The node in words.
+        image: (C, H, W) float32 of whole multiples of 1/255, so that a PNG holds this very image.
+        activation: Of the node for this very image, whole and unturned.
+        history: The activation of the random view at each step.
+        transparency: (H, W) in [0, 1]: where the gradient has been at work.
+        best_of_data: The highest activation among the images of the data set, and the name of that image; None without
+            a data set.
     """
 
     node: Node
@@ -60,9 +72,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Result:
-    """found: for each node its images, in order. recipe and seed make it again. stopped: `on_step` ended it early."""
+    """What a run gives.
 
-    found: tuple[Found, ...]
+    Attributes:
+        visualizations: For each node its images, in order.
+        recipe: With the seed, it makes them again.
+        seed: Of all that was drawn.
+        steps: That were taken.
+        stopped: Whether `on_step` ended the run early.
+    """
+
+    visualizations: tuple[Visualization, ...]
     recipe: Recipe
     seed: int
     steps: int
@@ -86,13 +106,24 @@ def maximize(
 ) -> Result:
     """Seek images in [0, 1] that excite the target nodes, all as one batch.
 
-    model: a Model, or a module that takes values in [0, 1] as they are, (n, C, H, W). recipe: "pixel", "fourier",
-    "maco", or a recipe with parameters of its own. size: (height, width); a Model has its own, a module needs one.
-    channels: of a module's input; a Model has its own. on_step: called after every step; True ends the run. resume: the
-    state of an earlier run of the same call; it goes on as if it had never stopped. memory_bytes: what may be used;
-    None is half of what is free. pass_scale: less than 1 puts fewer rows through the network at a time. data: names and
-    images, (C, H, W) in [0, 1], to compare with; see `search`. Raises
-    OuzelError before the first step for what cannot be.
+    Args:
+        model: A Model, or a module that takes values in [0, 1] as they are, (n, C, H, W).
+        targets: The nodes.
+        recipe: "pixel", "fourier", "maco", or a recipe with parameters of its own.
+        images_per_target: 1 or more; 4096 images in all.
+        size: (height, width) in pixels; a Model has its own, a module needs one.
+        channels: Of a module's input; a Model has its own.
+        seed: Of all that is drawn.
+        on_step: Called after every step; True ends the run.
+        resume: The state of an earlier run of the same call; it goes on as if it had never stopped.
+        memory_bytes: What may be used; None is half of what is free.
+        pass_scale: Less than 1 puts fewer rows through the network at a time.
+        data: Names and images, (C, H, W) in [0, 1], to compare with; see `search`.
+
+    Raises:
+        InvalidArgument: An argument is wrong. All is checked before the first step.
+        NotFound: There is no such layer.
+        FailedPrecondition: The network does not fit, the memory does not suffice, or a value is not finite.
     """
     chosen = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     run = _Run(
@@ -118,8 +149,8 @@ def maximize(
     best = [ranking.hits[0] for ranking in rankings for _ in range(images_per_target)]
     if not best:
         return result
-    compared = (replace(found, best_of_data=hit) for found, hit in zip(result.found, best, strict=True))
-    return replace(result, found=tuple(compared))
+    compared = (replace(one, best_of_data=hit) for one, hit in zip(result.visualizations, best, strict=True))
+    return replace(result, visualizations=tuple(compared))
 
 
 class _Run:
@@ -140,18 +171,15 @@ class _Run:
     ) -> None:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
-        if not 1 <= copies <= MOST_IMAGES // len(targets):
-            raise InvalidArgument(
-                f"images_per_target: {copies} is not within 1..{MOST_IMAGES // len(targets)}", field="images_per_target"
-            )
+        within("images_per_target", copies, 1, MOST_IMAGES // len(targets))
         self.recipe, self.copies, self.seed = recipe, copies, seed
         self.nodes = tuple(targets)
         inputs = Inputs(model, size, channels)
         network, self._readouts = inputs.open(targets)
-        self._pull = Pull(network, self._readouts, copies, inputs.normalised, pass_scale)
+        self._objective = ObjectiveGradients(network, self._readouts, copies, inputs.normalised, pass_scale)
         self.device, shape = inputs.device, inputs.shape
         self.count = len(targets) * copies
-        together = min(self.count, self._pull.rows_per_pass(self.device.type))
+        together = min(self.count, self._objective.rows_per_pass(self.device.type))
         example = inputs.normalised(torch.full((1, *shape), 0.5))
         _check_memory(inputs.network, example, together, self.count, memory_bytes)
         self._generator = torch.Generator().manual_seed(seed)
@@ -165,11 +193,13 @@ class _Run:
         """One step of the optimiser."""
         images = self._space.images()
         views = self.recipe.views(images, self._generator)
-        activations, pull = self._pull.gradients(views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS)
+        activations, view_gradients = self._objective.gradients(
+            views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS
+        )
         penalty = self.recipe.penalty(images)
-        wanted = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
+        leaves = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
         # As if the network were part of this graph: its gradient enters where the views come out.
-        gradients = torch.autograd.grad(penalty.sum() + (views * pull).sum(), wanted)
+        gradients = torch.autograd.grad(penalty.sum() + (views * view_gradients).sum(), leaves)
         self._check_finite(activations, gradients)
         self._work += gradients[0].abs().amax(dim=1)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
@@ -190,12 +220,12 @@ class _Run:
     def result(self, stopped: bool) -> Result:
         with torch.no_grad():
             images = (self._space.images() * 255).round().clamp(0, 255) / 255
-            activations = self._pull.activations(images).tolist()
-        found = []
+            activations = self._objective.activations(images).tolist()
+        visualizations = []
         for row in range(self.count):
             work = self._work[row]
-            found.append(
-                Found(
+            visualizations.append(
+                Visualization(
                     node=self.nodes[row // self.copies],
                     title=self._readouts[row // self.copies].title,
                     image=images[row].detach().float().cpu(),
@@ -204,7 +234,7 @@ class _Run:
                     transparency=(work / work.max().clamp_min(1e-30)).cpu(),
                 )
             )
-        return Result(tuple(found), self.recipe, self.seed, self.step, stopped)
+        return Result(tuple(visualizations), self.recipe, self.seed, self.step, stopped)
 
     def state(self) -> dict[str, Any]:
         """All that changes from step to step, copied."""
@@ -239,8 +269,9 @@ class _Run:
 
 
 def _check_memory(network: nn.Module, example: Tensor, together: int, count: int, memory_bytes: int | None) -> None:
-    """Raises InvalidArgument if what is held at a time is over the budget: the graph of `together` rows, estimated by
-    what the leaf modules put out, and a few times all images.
+    """Raises InvalidArgument if what is held at a time is over the budget.
+
+    That is the graph of `together` rows, estimated by what the leaf modules put out, and a few times all images.
     """
     leaves = {name for name, module in network.named_modules() if not any(True for _ in module.children())}
     seen = models.layers(network, example)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import LOGITS, ClassLogit, Node, Readout, readout
-from ouzel.maximize.truncated import Truncated
 
 
 class Inputs:
@@ -64,4 +64,5 @@ class Inputs:
 
 
 def layer_of(node: Node) -> str:
+    """Name of the layer that a node is in."""
     return LOGITS if isinstance(node, ClassLogit) else node.layer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ouzel.checks import parameter
+from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.regularizers import norm, total_variation
 from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
@@ -23,7 +22,14 @@ from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS
 
 
 class Recipe(Protocol):
-    """steps: of the optimiser. diversity: weight of being different, where several images are sought for a node."""
+    """How images are sought.
+
+    Attributes:
+        name: By which requests ask for it.
+        steps: Of the optimiser.
+        diversity: Weight of being different, where several images are sought for a node.
+        views: The random views through which the network sees the images.
+    """
 
     name: ClassVar[str]
 
@@ -47,12 +53,22 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class Pixel:
-    """Projected gradient ascent on the pixels, with norm and total-variation regularisers (Simonyan et al. 2014;
-    Mahendran and Vedaldi 2015).
+    """Projected gradient ascent on the pixels, with norm and total-variation regularisers.
 
-    steps: 1 to 100000. rate: of Adam, in units of [0, 1]. norm_weight, p: of the mean of |2x - 1|^p. tv_weight, beta:
-    of the total variation. jitter, zoom_range, rotate: of the random views, see Views; zoom goes from 1 / (1 +
-    zoom_range) to 1 + zoom_range. diversity: weight of the likeness of images that are sought for one node.
+    Attributes:
+        steps: Of Adam, 1 to 100000.
+        rate: Of Adam, in units of [0, 1].
+        norm_weight: Weight of the mean of |2x - 1|^p.
+        p: Its exponent.
+        tv_weight: Weight of the total variation.
+        beta: Its exponent.
+        jitter: Of the random views, see Views.
+        zoom_range: Zoom goes from 1 / (1 + zoom_range) to 1 + zoom_range.
+        rotate: Of the random views, in degrees.
+        diversity: Weight of the likeness of images that are sought for one node.
+
+    References:
+        Simonyan et al. 2014, arXiv 1312.6034; Mahendran and Vedaldi 2015, arXiv 1412.0035.
     """
 
     steps: int = MAXIMIZE_STEPS
@@ -86,9 +102,10 @@ class Pixel:
 
 @dataclass(frozen=True)
 class FourierRecipe:
-    """Fourier coefficients of decorrelated colours under random views (Olah et al. 2017, "Feature visualization").
+    """Fourier coefficients of decorrelated colours under random views. Parameters as those of Pixel.
 
-    Parameters as those of Pixel.
+    References:
+        Olah et al. 2017, "Feature visualization", Distill.
     """
 
     steps: int = MAXIMIZE_STEPS
@@ -122,10 +139,16 @@ class FourierRecipe:
 
 @dataclass(frozen=True)
 class Maco:
-    """Phases of a fixed, natural magnitude spectrum under random crops (Fel et al. 2023, arXiv 2306.06805).
+    """Phases of a fixed, natural magnitude spectrum under random crops. Other parameters as those of Pixel.
 
-    spectrum: radial amplitudes, (channels, bins), of the caller's data (`spectrum_of`); empty takes those of
-    photographs. The others as those of Pixel; zoom goes from 1 to 1 + zoom_range.
+    Attributes:
+        spectrum: Radial amplitudes, (channels, bins), of the caller's data (`spectrum_of`); empty takes those of
+            photographs.
+        zoom_range: Zoom goes from 1 to 1 + zoom_range.
+
+    References:
+        Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained optimization",
+        arXiv 2306.06805.
     """
 
     steps: int = MAXIMIZE_STEPS
@@ -160,11 +183,16 @@ RECIPES: dict[str, type] = {recipe.name: recipe for recipe in (Pixel, FourierRec
 
 
 def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
-    """A recipe by name with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    if name not in RECIPES:
-        close = difflib.get_close_matches(str(name), RECIPES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise InvalidArgument(f"recipe: {name!r:.80} is not one of {', '.join(RECIPES)}{hint}", field="recipe")
+    """A recipe by name, with its parameters checked.
+
+    Args:
+        name: One of RECIPES.
+        parameters: By name; those that are missing have their defaults.
+
+    Raises:
+        InvalidArgument: Names what is allowed.
+    """
+    one_of("recipe", name, RECIPES)
     allowed = [each.name for each in dataclasses.fields(RECIPES[name])]
     for key in parameters:
         if key not in allowed:

@@ -7,8 +7,17 @@ from torch import Tensor
 
 
 def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
-    """(n,): the sum of ((d/du x)^2 + (d/dv x)^2)^(beta / 2), divided by C H W (Mahendran and Vedaldi 2015, arXiv
-    1412.0035). images: (n, C, H, W); differences to the right and downward, 0 at the far edges.
+    """The sum of ((d/du x)^2 + (d/dv x)^2)^(beta / 2), divided by C H W.
+
+    Args:
+        images: (n, C, H, W). Differences are to the right and downward, 0 at the far edges.
+        beta: The exponent, above 0.
+
+    Returns:
+        (n,).
+
+    References:
+        Mahendran and Vedaldi 2015, arXiv 1412.0035.
     """
     right = torch.zeros_like(images)
     down = torch.zeros_like(images)
@@ -26,8 +35,16 @@ def norm(images: Tensor, p: float = 6.0) -> Tensor:
 
 
 def alikeness(features: Tensor) -> Tensor:
-    """Mean cosine similarity of the Gram matrices of different images: 1 if all are alike (Olah et al. 2017, "Feature
-    visualization"). features: (images, C, ...) with at least two images; a scalar.
+    """Mean cosine similarity of the Gram matrices of different images: 1 if all are alike.
+
+    Args:
+        features: (images, C, ...) with at least two images.
+
+    Returns:
+        A scalar.
+
+    References:
+        Olah et al. 2017, "Feature visualization", Distill.
     """
     flat = features.flatten(2) if features.ndim > 2 else features[:, :, None]
     grams = (flat @ flat.transpose(1, 2)).flatten(1)

@@ -10,18 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node, Readout
-from ouzel.maximize.truncated import Truncated
 
 BATCH = 16
 
 
 @dataclass(frozen=True)
 class Hit:
-    """box: (left, top, right, bottom), the part of the image, in pixels, that the most excited place of the layer sees;
-    the whole image for a logit.
+    """An image of the data set that excites a node.
+
+    Attributes:
+        name: Of the image.
+        activation: Of the node.
+        box: (left, top, right, bottom), the part of the image, in pixels, that the most excited place of the layer
+            sees; the whole image for a logit.
     """
 
     name: str
@@ -39,8 +45,8 @@ class Ranking:
 
     def merge(self, other: Ranking, top_k: int) -> Ranking:
         """The best of two parts of a data set. An image that is in both counts once."""
-        found = {hit.name: hit for hit in (*other.hits, *self.hits)}
-        return Ranking(self.node, self.title, _best(found.values(), top_k))
+        hits = {hit.name: hit for hit in (*other.hits, *self.hits)}
+        return Ranking(self.node, self.title, _best(hits.values(), top_k))
 
 
 def search(
@@ -50,12 +56,22 @@ def search(
     *,
     top_k: int = 9,
 ) -> tuple[Ranking, ...]:
-    """images: names, each once, and (C, H, W) in [0, 1], all of one size; read once, a few at a time.
+    """Search the images of a data set that excite each node most.
 
-    Returns a ranking per target. Raises OuzelError; NotFound for an unknown layer.
+    Args:
+        model: A Model, or a module that takes values in [0, 1] as they are.
+        targets: The nodes.
+        images: Names, each once, and (C, H, W) in [0, 1], all of one size; read once, a few at a time.
+        top_k: Hits per node, 1 to 10000.
+
+    Returns:
+        A ranking per target.
+
+    Raises:
+        InvalidArgument: An argument is wrong.
+        NotFound: There is no such layer.
     """
-    if not 1 <= top_k <= 10_000:
-        raise InvalidArgument(f"top_k: {top_k} is not within 1..10000", field="top_k")
+    within("top_k", top_k, 1, 10_000)
     if not targets:
         raise InvalidArgument("targets: name at least one node", field="targets")
     network: Truncated | None = None

@@ -13,6 +13,12 @@ _COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
 
 
 class Space(Protocol):
+    """A space in which images are sought.
+
+    Attributes:
+        leaves: What the optimiser changes.
+    """
+
     leaves: list[Tensor]
 
     def images(self) -> Tensor:
@@ -39,7 +45,10 @@ class Pixels:
 class Fourier:
     """Fourier coefficients, scaled by 1/frequency, of decorrelated colours; a sigmoid leads to [0, 1].
 
-    start: (n, C, H, W // 2 + 1, 2), real and imaginary parts.
+    Args:
+        start: (n, C, H, W // 2 + 1, 2), real and imaginary parts.
+        height: Of the images.
+        width: Of the images.
     """
 
     def __init__(self, start: Tensor, height: int, width: int) -> None:
@@ -57,10 +66,18 @@ class Fourier:
 
 
 class Phases:
-    """Only the phase is free; the magnitude is that of natural images (Fel et al. 2023, MaCo, arXiv 2306.06805), and so
-    is how much light and colours vary together.
+    """Phases of a Fourier spectrum; the magnitude is that of natural images.
 
-    start: (n, C, H, W // 2 + 1), radians. magnitude: (C, H, W // 2 + 1).
+    So is how much light and colours vary together.
+
+    Args:
+        start: (n, C, H, W // 2 + 1), radians.
+        magnitude: (C, H, W // 2 + 1).
+        height: Of the images.
+        width: Of the images.
+
+    References:
+        Fel et al. 2023, arXiv 2306.06805.
     """
 
     def __init__(self, start: Tensor, magnitude: Tensor, height: int, width: int) -> None:

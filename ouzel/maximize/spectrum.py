@@ -19,16 +19,23 @@ EXPONENT = 1.49
 
 
 def spectrum_of(images: Iterable[Tensor]) -> tuple[tuple[float, ...], ...]:
-    """(C, BINS): mean amplitude by frequency, over images (C, H, W) in [0, 1] of one number of channels, any sizes.
+    """Mean amplitude by frequency of the caller's images.
 
-    Raises InvalidArgument without images.
+    Args:
+        images: (C, H, W) in [0, 1] of one number of channels, any sizes.
+
+    Returns:
+        (C, BINS), from frequency 0 to the highest.
+
+    Raises:
+        InvalidArgument: There are no images.
     """
     total: Tensor | None = None
     count = 0
     for image in images:
         amplitudes = torch.fft.rfft2(image.double() - image.double().mean(dim=(1, 2), keepdim=True), norm="ortho").abs()
-        found = _by_frequency(amplitudes)
-        total = found if total is None else total + found
+        profile = _by_frequency(amplitudes)
+        total = profile if total is None else total + profile
         count += 1
     if total is None:
         raise InvalidArgument("spectrum: give at least one image", field="spectrum")

@@ -9,13 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 
 
 @dataclass(frozen=True)
 class Views:
-    """jitter: largest shift, as a share of the shorter side, 0 to 0.5. zoom: (smallest, largest) factor, 0.1 to 10.
-    rotate: largest angle, in degrees, 0 to 180. Outside of the image everything is grey.
+    """Random views of an image: shifted, scaled, turned. Outside of the image everything is grey.
+
+    Attributes:
+        jitter: Largest shift, as a share of the shorter side, 0 to 0.5.
+        zoom: (smallest, largest) factor, 0.1 to 10.
+        rotate: Largest angle, in degrees, 0 to 180.
+
+    Raises:
+        InvalidArgument: A value is out of range.
     """
 
     jitter: float = 0.0
@@ -23,15 +31,13 @@ class Views:
     rotate: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.jitter <= 0.5:
-            raise InvalidArgument(f"parameters.jitter: {self.jitter} is not within 0..0.5", field="parameters.jitter")
+        within("parameters.jitter", self.jitter, 0, 0.5)
         if not 0.1 <= self.zoom[0] <= self.zoom[1] <= 10:
             raise InvalidArgument(
                 f"parameters.zoom: {self.zoom} is not a smallest and a largest factor within 0.1..10",
                 field="parameters.zoom",
             )
-        if not 0 <= self.rotate <= 180:
-            raise InvalidArgument(f"parameters.rotate: {self.rotate} is not within 0..180", field="parameters.rotate")
+        within("parameters.rotate", self.rotate, 0, 180)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One random view of each image, (n, C, H, W) in [0, 1], of the same size. Differentiable."""

@@ -21,8 +21,15 @@ _CHUNK = 16  # images per forward
 def area(network: nn.Module, x: Tensor, values: Tensor, target: int, mode: Mode, *, steps: int, seed: int = 0) -> float:
     """Area under the curve of the target's probability, in [0, 1].
 
-    x: (C, H, W); values: (H, W), signed or not: the largest go first. Equal values are taken in random order, drawn
-    from `seed`: a map with large flat parts gains nothing by where its zeros lie.
+    Args:
+        network: (B, C, H, W) to logits (B, K).
+        x: (C, H, W), normalised.
+        values: (H, W), signed or not: the largest go first. Equal values are taken in random order, so that a map with
+            large flat parts gains nothing by where its zeros lie.
+        target: Index of a class.
+        mode: "deletion" removes the pixels, "insertion" brings them back.
+        steps: Of the curve.
+        seed: Of the random order.
     """
     scores = curve(network, x, values, target, mode, steps=steps, seed=seed)
     return float((scores.sum() - scores[0] / 2 - scores[-1] / 2) / steps)

@@ -1,5 +1,6 @@
-"""Model parameter randomisation (Adebayo et al. 2018, arXiv 1810.03292): a map that explains a network must change when
-the network forgets what it has learnt.
+"""Model parameter randomisation (Adebayo et al. 2018, arXiv 1810.03292).
+
+A map that explains a network must change when the network forgets what it has learnt.
 
 The layers lose what they know stage by stage, from the last that the network defines, which in usual architectures is
 next to the output, to the first. Their values are shuffled rather than drawn anew: that keeps the scale of the
@@ -19,7 +20,16 @@ from ouzel import models
 
 
 def cascade(network: nn.Module, stages: int, seed: int = 0) -> Iterator[nn.Module]:
-    """`stages` copies, in which 1/stages, 2/stages, ... of the layers, counted from the output, are randomised."""
+    """Copies of a network, more and more of whose layers are randomised, counted from the output.
+
+    Args:
+        network: Stays as it is.
+        stages: How many copies: in them 1/stages, 2/stages, ... of the layers are randomised.
+        seed: Of the shuffling.
+
+    References:
+        Adebayo et al. 2018, "Sanity checks for saliency maps", arXiv 1810.03292.
+    """
     current = models.own_copy(network)
     owners = [
         name

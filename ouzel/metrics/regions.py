@@ -10,10 +10,18 @@ TOLERANCE = 15 / 224
 
 
 def pointing_game(values: Tensor, mask: Tensor, tolerance: int | None = None) -> float:
-    """1 if the map's maximum lies within `tolerance` pixels of the mask, else 0 (Zhang et al. 2018, arXiv 1608.00507).
+    """1 if the map's maximum lies within `tolerance` pixels of the mask, else 0.
 
-    values: (H, W); mask: (H, W) of bool. tolerance: by default TOLERANCE of the shorter side. Of several equal
-    maxima, the share that hits: a flat map wins nothing.
+    Args:
+        values: (H, W).
+        mask: (H, W) of bool, True on the object.
+        tolerance: In pixels; by default TOLERANCE of the shorter side.
+
+    Returns:
+        In [0, 1]: of several equal maxima the share that hits, so that a flat map wins nothing.
+
+    References:
+        Zhang et al. 2018, "Top-down neural attention by excitation backprop", arXiv 1608.00507.
     """
     if tolerance is None:
         tolerance = round(min(mask.shape) * TOLERANCE)
@@ -23,9 +31,17 @@ def pointing_game(values: Tensor, mask: Tensor, tolerance: int | None = None) ->
 
 
 def energy_inside(values: Tensor, mask: Tensor) -> float:
-    """Share of the map's mass |values| that lies on the mask (Wang et al. 2020, arXiv 1910.01279), in [0, 1].
+    """Share of the map's mass |values| that lies on the mask.
 
-    A map without mass has none inside.
+    Args:
+        values: (H, W).
+        mask: (H, W) of bool, True on the object.
+
+    Returns:
+        In [0, 1]; 0 for a map without mass.
+
+    References:
+        Wang et al. 2020, "Score-CAM", arXiv 1910.01279.
     """
     mass = values.double().abs()
     total = mass.sum()

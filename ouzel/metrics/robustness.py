@@ -18,11 +18,24 @@ RADIUS = 0.02  # of max-sensitivity's perturbations, in the same units; captum's
 
 
 def infidelity(network: nn.Module, x: Tensor, values: Tensor, target: int, *, samples: int, seed: int = 0) -> float:
-    """How much of the logit's change under small noise the map leaves unexplained: 0 is all explained, 1 nothing.
+    """How much of the logit's change under small noise the map leaves unexplained.
 
-    x: (C, H, W); values: (C, H, W), or (H, W) for a map that does not tell channels apart. The map's scale is the best
-    possible one, and the mean squared error is divided by the mean squared change, so that maps of any unit compare.
-    With few samples the scale alone explains something: about 1/samples, by chance.
+    The map's scale is the best possible one, and the mean squared error is divided by the mean squared change, so that
+    maps of any unit compare. With few samples the scale alone explains something: about 1/samples, by chance.
+
+    Args:
+        network: (B, C, H, W) to logits (B, K).
+        x: (C, H, W), normalised.
+        values: (C, H, W), or (H, W) for a map that does not tell channels apart.
+        target: Index of a class.
+        samples: Of the noise.
+        seed: Of the noise.
+
+    Returns:
+        0 if all is explained, 1 if nothing is.
+
+    References:
+        Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations", arXiv 1901.09392.
     """
     import captum.metrics
 
@@ -54,7 +67,14 @@ def infidelity(network: nn.Module, x: Tensor, values: Tensor, target: int, *, sa
 def max_sensitivity(explain: Callable[[Tensor], Tensor], x: Tensor, *, samples: int, seed: int = 0) -> float:
     """The largest relative change of the map, |M(x + e) - M(x)| / |M(x)|, over noise e of up to RADIUS.
 
-    x: (C, H, W). explain: (n, C, H, W) -> n maps.
+    Args:
+        explain: (n, C, H, W) to n maps.
+        x: (C, H, W), normalised.
+        samples: Of the noise.
+        seed: Of the noise.
+
+    References:
+        Yeh et al. 2019, "On the (in)fidelity and sensitivity of explanations", arXiv 1901.09392.
     """
     import captum.metrics
 

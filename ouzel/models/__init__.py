@@ -9,16 +9,16 @@ Networks are in eval mode and frozen from the start. Nothing here ever downloads
 """
 
 from ouzel.models.architectures import build, default_preprocessing, freeze
-from ouzel.models.axes import Layout
-from ouzel.models.copies import own_copy
 from ouzel.models.images import Limits, decode, from_array, original_size
 from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
+from ouzel.models.networks.axes import Layout
+from ouzel.models.networks.copies import own_copy
+from ouzel.models.networks.probe import Layer, cam_layer, layers
+from ouzel.models.networks.sizes import REFUSALS, check_size, wrong_size
+from ouzel.models.networks.tracking import Tracker
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.probabilities import entropy, most_entropy, probabilities
-from ouzel.models.probe import Layer, cam_layer, layers
-from ouzel.models.sizes import REFUSALS, check_size, wrong_size
-from ouzel.models.tracking import Tracker
 from ouzel.names import label_index, label_indices
 
 __all__ = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
 
@@ -21,10 +21,21 @@ class _Library:
 
 
 def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
-    """The named network with random weights, in eval mode, with `requires_grad` off everywhere.
+    """Build the named network with random weights, in eval mode, with `requires_grad` off everywhere.
 
-    `arch` is `torchvision:NAME` (its image classifiers) or `timm:NAME`. Weights are never downloaded.
-    Raises InvalidArgument for a malformed name or count, NotFound (with close matches) for an unknown name.
+    Weights are never downloaded.
+
+    Args:
+        arch: `torchvision:NAME` (its image classifiers) or `timm:NAME`.
+        num_classes: K, 1 to 1,000,000.
+        in_channels: C, 1 to 64.
+
+    Returns:
+        A network from (B, C, H, W) to logits (B, K).
+
+    Raises:
+        InvalidArgument: The name has another form, or the architecture cannot have so many classes or channels.
+        NotFound: There is no architecture of that name; near names are told.
     """
     for field, value, most in (("num_classes", num_classes, 1_000_000), ("in_channels", in_channels, 64)):
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
@@ -44,7 +55,15 @@ def freeze(network: nn.Module) -> nn.Module:
 
 
 def default_preprocessing(arch: str) -> Preprocessing:
-    """What the library of the architecture publishes for its own weights, else 256/224 with ImageNet's statistics."""
+    """What the library of the architecture publishes for its own weights, else 256/224 with ImageNet's statistics.
+
+    Args:
+        arch: As of `build`.
+
+    Raises:
+        InvalidArgument: The name has another form.
+        NotFound: There is no architecture of that name.
+    """
     library, name = _find(arch)
     return library.preprocessing(name) or Preprocessing()
 
@@ -57,8 +76,7 @@ def _find(arch: str) -> tuple[_Library, str]:
     library = _LIBRARIES[prefix]
     names = library.names()
     if name not in names:  # also keeps out timm's "hf-hub:..." and "local-dir:...", which load from elsewhere
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f"; did you mean {', '.join(f'{prefix}:{n}' for n in near)}?" if near else ""
+        hint = did_you_mean(name, names, prefix=f"{prefix}:")
         raise NotFound(f"arch: {prefix} has no image classifier named {name!r}{hint}", field="arch")
     return library, name
 
@@ -85,7 +103,7 @@ def _torchvision_create(name: str, num_classes: int, in_channels: int) -> nn.Mod
 
 
 def _replace_first_convolution(network: nn.Module, in_channels: int) -> None:
-    """torchvision knows colour images only: swap its first convolution for one that takes `in_channels`."""
+    """Swap the first convolution of a network for colour images, as torchvision has them, for one of other channels."""
     name, old = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
         in_channels,

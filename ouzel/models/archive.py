@@ -26,13 +26,14 @@ from torch import Tensor, nn
 
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from ouzel.model_files import CARD, MANIFEST, check_name, check_version
+from ouzel.model_files import CARD, MANIFEST
+from ouzel.model_names import check_name, check_version
 from ouzel.models import weights as weights_module
 from ouzel.models.architectures import build, default_preprocessing
 from ouzel.models.card import Card, parse
 from ouzel.models.labels import read_labels
+from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
-from ouzel.models.sizes import check_size
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
@@ -49,10 +50,24 @@ def create(
     preprocessing: Preprocessing | None = None,
     version: str = "1",
 ) -> Path:
-    """Write `<store>/<name>.mar` in one step (an archive of that name is replaced) and return its path.
+    """Write `<store>/<name>.mar` in one step; an archive of that name is replaced.
 
-    The number of classes is that of the labels. `preprocessing` is by default `preprocessing_for(arch, match)`.
-    Raises InvalidArgument or NotFound naming what does not fit.
+    Args:
+        name: Of the model.
+        arch: As of `build`; the number of classes is that of the labels.
+        weights: A file that `weights.read` takes.
+        labels: As of `read_labels`.
+        store: The folder.
+        match: "name" or "order", see `weights.match`.
+        preprocessing: By default `preprocessing_for(arch, match)`.
+        version: Of the model.
+
+    Returns:
+        The path of the archive.
+
+    Raises:
+        InvalidArgument: Names what does not fit.
+        NotFound: There is no such file or architecture.
     """
     check_name(name)
     check_version(version)
@@ -136,6 +151,7 @@ def read(path: str | Path) -> tuple[Card, dict[str, Any], dict[str, Tensor]]:
 
 
 def digest_of(packed: bytes) -> str:
+    """The digest of packed weights, "sha256:<hex>"."""
     return f"sha256:{hashlib.sha256(packed).hexdigest()}"
 
 
@@ -217,12 +233,12 @@ def _read_file(path: Path, limit: int) -> bytes:
 
 
 def _check_entries(archive: zipfile.ZipFile) -> None:
-    found = archive.infolist()
-    names = sorted(info.filename for info in found)
+    members = archive.infolist()
+    names = sorted(info.filename for info in members)
     if names != sorted(_LIMITS):
         raise FailedPrecondition(
             f"holds {', '.join(names)[:200] or 'nothing'}, not exactly {', '.join(sorted(_LIMITS))}"
         )
-    for info in found:
+    for info in members:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > _LIMITS[info.filename]:
             raise FailedPrecondition(f"{info.filename} is compressed or has more than {_LIMITS[info.filename]} bytes")

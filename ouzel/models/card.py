@@ -10,7 +10,7 @@ from typing import Any
 
 import ouzel
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
-from ouzel.model_files import check_name, check_version
+from ouzel.model_names import check_name, check_version
 from ouzel.models.labels import check_labels
 from ouzel.models.preprocessing import Preprocessing
 

@@ -18,9 +18,15 @@ from ouzel_protos import pictures
 class Limits:
     """What an image may be, in pixels of the file before orientation.
 
-    max_edge, max_pixels: of what is decoded. A JPEG that is decoded at a fraction of its size (see `decode`) may have
-    any edges and max_jpeg_pixels in its file, as long as that fraction has no more than max_pixels. max_scans: passes
-    of a progressive JPEG. max_held: bytes that such a JPEG may take to decode, which are those of its full size.
+    Attributes:
+        min_edge: The least of either edge.
+        max_edge: The most of either edge of what is decoded.
+        max_aspect: The most that the longer edge may be of the shorter one.
+        max_pixels: Of what is decoded.
+        max_jpeg_pixels: Of the file of a JPEG that is decoded at a fraction of its size (see `decode`); it may have any
+            edges, as long as that fraction has no more than `max_pixels`.
+        max_scans: Passes of a progressive JPEG.
+        max_held: Bytes that such a JPEG may take to decode, which are those of its full size.
     """
 
     min_edge: int = 8
@@ -79,12 +85,25 @@ DEFAULT_LIMITS = Limits()
 
 
 def decode(data: bytes | bytearray, *, limits: Limits = DEFAULT_LIMITS, smallest: int | None = None) -> Image.Image:
-    """The image in a PNG, JPEG or WebP file, as RGB or L, upright.
+    """Decode a PNG, JPEG or WebP file; the format is known by its content.
 
-    `smallest` is the shorter side that the caller will resize to: a much larger JPEG is then decoded at a half, a
-    quarter or an eighth of its size, always at least twice `smallest`. `original_size` tells the size before that.
-    The format is known by content. Raises InvalidArgument (empty, broken, too small or too narrow), TooLarge or
-    UnsupportedMedia, and nothing else, whatever the bytes. How many bytes are too many is for the caller to say.
+    How many bytes are too many is for the caller to say.
+
+    Args:
+        data: The file.
+        limits: What the image may be.
+        smallest: The shorter side in pixels that the caller will resize to. A much larger JPEG is then decoded at a
+            half, a quarter or an eighth of its size, always at least twice `smallest`; `original_size` tells the size
+            before that.
+
+    Returns:
+        The image as RGB or L, upright.
+
+    Raises:
+        InvalidArgument: Empty, broken, too small or too narrow. Nothing but this, TooLarge and UnsupportedMedia is
+            raised, whatever the bytes.
+        TooLarge: More pixels than the limits allow.
+        UnsupportedMedia: Another format.
     """
     if not data:
         raise InvalidArgument("image: is empty", field="image")

@@ -17,14 +17,20 @@ _MOST_BYTES = 64 * 2**20
 
 
 def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
-    """Labels in the order of the network's outputs, in Unicode's composed form (NFC).
+    """Read the labels in the order of the network's outputs, in Unicode's composed form (NFC).
 
-    `source` is "imagenet" (the 1000 of ILSVRC-2012, which torchvision carries), a text file (UTF-8) with one label per
-    line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
-    ["n01440764", "tench"], ...}, of which the last entry is the label, or a list of labels. A label may occur twice, as
-    "crane" does in many a list of ImageNet's. Spaces around a line of a text file are taken off, around labels from
-    elsewhere they stay; both is logged as a warning, and so are labels that differ in their Unicode form alone.
-    Raises InvalidArgument or NotFound.
+    A label may occur twice, as "crane" does in many a list of ImageNet's. Spaces around a line of a text file are taken
+    off, around labels from elsewhere they stay; both is logged as a warning, and so are labels that differ in their
+    Unicode form alone.
+
+    Args:
+        source: "imagenet" (the 1000 of ILSVRC-2012, which torchvision carries), a text file (UTF-8) with one label per
+            line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
+            ["n01440764", "tench"], ...}, of which the last entry is the label, or a list of labels.
+
+    Raises:
+        InvalidArgument: The labels cannot be read, or a label cannot be shown in one line.
+        NotFound: There is no such file.
     """
     if isinstance(source, str) and source == "imagenet":
         from torchvision.models import ResNet18_Weights
@@ -111,15 +117,15 @@ def _from_json(text: str, path: Path) -> list[str]:
 
 
 def _last(entry: Any) -> Any:
-    """ "tench" of ["n01440764", "tench"], as TorchServe shows it."""
+    """The label of an entry: TorchServe shows "tench" of ["n01440764", "tench"]."""
     return entry[-1] if isinstance(entry, list) and entry else entry
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, in which no key comes twice: of two classes one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {shown(twice, 80)} comes twice")
-    return found
+    return content

@@ -19,7 +19,18 @@ from ouzel.models.weights import match
 
 @dataclass(frozen=True)
 class Model:
-    """`network` is in eval mode and frozen; `digest` is "sha256:<hex>" of its weights; `card` is model.json as read."""
+    """A classifier, ready to predict.
+
+    Attributes:
+        name: 1 to 63 of a-z 0-9 . _ -
+        version: 1 to 31 letters, digits and dots.
+        network: (B, C, H, W) to logits (B, K); in eval mode and frozen.
+        labels: Names of the K classes, in the order of the outputs.
+        preprocessing: From an image to the network's input.
+        arch: `torchvision:NAME` or `timm:NAME`.
+        digest: "sha256:<hex>" of the weights.
+        card: model.json as read.
+    """
 
     name: str
     version: str
@@ -37,10 +48,18 @@ class Model:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """The model in a .mar file, or in a folder that holds its extracted files (TorchServe's model_dir).
+    """Load the model in a .mar file, or in a folder that holds its extracted files (TorchServe's model_dir).
 
-    Nothing in the archive is executed. Raises NotFound where there is none, and FailedPrecondition for an archive that
-    is damaged, was made for a later version of this library or does not fit its architecture.
+    Nothing in the archive is executed.
+
+    Args:
+        path: Of the file or the folder.
+        device: Where the network goes.
+
+    Raises:
+        NotFound: There is no such file.
+        FailedPrecondition: The archive is damaged, was made for a later version of this library, or does not fit its
+            architecture.
     """
     card, values, state = archive.read(path)
     try:

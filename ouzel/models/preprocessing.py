@@ -23,10 +23,21 @@ _LARGEST = 4096  # pixels along an edge of the input
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Shorter side to `resize`, centre crop of `input_size` (height, width), then (value / 255 - mean) / std.
+    """Shorter side to `resize`, centre crop of `input_size`, then (value / 255 - mean) / std.
 
-    The defaults are the usual ones for ImageNet. channels: 1 for grey, 3 for colour; models of others, up to 64, take
-    tensors that are normalised already, and no images. Raises InvalidArgument for values that make no sense.
+    The defaults are the usual ones for ImageNet.
+
+    Attributes:
+        channels: 1 for grey, 3 for colour. Models of others, up to 64, take tensors that are normalised already, and no
+            images.
+        input_size: (height, width) in pixels.
+        resize: Pixels of the shorter side before the crop.
+        interpolation: One of INTERPOLATIONS.
+        mean: (C,) of values in [0, 1].
+        std: (C,), above 0.
+
+    Raises:
+        InvalidArgument: Values that make no sense.
     """
 
     channels: int = 3
@@ -57,10 +68,19 @@ class Preprocessing:
         _require(min(self.std) > 0, "std", self.std, "must be above 0")
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The image as (C, H, W) float32, normalised.
+        """Preprocess an image.
 
         One resampling, of the cropped region alone: the same as resizing the whole image and cropping afterwards, but
         for the rounding of a grey level here and there.
+
+        Args:
+            image: Of any size and mode.
+
+        Returns:
+            (C, H, W) float32, normalised.
+
+        Raises:
+            InvalidArgument: The model takes no images.
         """
         return self.normalised(self.pixels(image))
 
@@ -94,9 +114,16 @@ class Preprocessing:
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom): the rectangle of a `width` x `height` image that becomes the input, in pixels.
+        """The rectangle of an image that becomes the input.
 
         Rounded as in the usual pipeline of whole-pixel steps (resized edges down, crop offsets to the nearest pixel).
+
+        Args:
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+
+        Returns:
+            (left, top, right, bottom) in pixels of the image.
         """
         crop_height, crop_width = self.input_size
         short = min(width, height)
@@ -110,8 +137,9 @@ class Preprocessing:
         )
 
     def adapted(self, **changes: Any) -> Preprocessing:
-        """With other values, and the rest fitted to them: one mean and deviation for grey, 0 and 1 for channels that
-        are no colours, a `resize` in proportion.
+        """The preprocessing with other values, and the rest fitted to them.
+
+        One mean and deviation for grey, 0 and 1 for channels that are no colours, a `resize` in proportion.
         """
         if changes.get("channels") == 1 and self.channels == 3:
             grey = {"mean": (sum(self.mean) / 3,), "std": (sum(self.std) / 3,)}

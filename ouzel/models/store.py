@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
-from ouzel.model_files import ModelFile, ModelFiles, check_name
+from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.model_names import check_name
 from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.model import load
-from ouzel.models.probe import Layer, layers
+from ouzel.models.networks.probe import Layer, layers
 
 Make = Callable[[str], tuple[Card, Mapping[str, Tensor]]]  # of the version that it will have: the card and the weights
 

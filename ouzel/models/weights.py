@@ -10,6 +10,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.models import checkpoints
 
@@ -41,14 +42,21 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
 
 def match(state: Mapping[str, Tensor], network: nn.Module, by: str = "name") -> dict[str, Tensor]:
-    """`state` under the names of the network's state dict: complete, float32 (counters int64), every value finite.
+    """`state` under the names of the network's state dict.
 
-    By name, what wrappers put before the names is taken off, see `checkpoints.unprefixed`. `by="order"` pairs the n-th
-    tensor with the network's n-th, names unseen, counters aside; only if all shapes agree.
-    The tensors are copies. Raises InvalidArgument naming the first that do not fit.
+    Args:
+        state: Tensors by name.
+        network: Whose state dict is to be filled.
+        by: "name": what wrappers put before the names is taken off, see `checkpoints.unprefixed`. "order": the n-th
+            tensor is the network's n-th, names unseen, counters aside; only if all shapes agree.
+
+    Returns:
+        Copies: complete, float32 (counters int64), every value finite.
+
+    Raises:
+        InvalidArgument: Names the first tensors that do not fit.
     """
-    if by not in MATCHES:
-        raise InvalidArgument(f"match: {by!r} is not one of {', '.join(MATCHES)}", field="match")
+    one_of("match", by, MATCHES)
     wanted = network.state_dict()
     paired = _by_name(named_for(state, network), wanted) if by == "name" else _by_order(state, wanted)
     return {name: _checked(name, paired.get(name, tensor), tensor) for name, tensor in wanted.items()}

@@ -28,8 +28,10 @@ def render(template: str, **values: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """A text that can be written: names of files may hold bytes that are no UTF-8 (lone surrogates), which are spelt
-    out. In JSON they then stand for themselves.
+    """A text that can be written.
+
+    Names of files may hold bytes that are no UTF-8 (lone surrogates), which are spelt out. In JSON they then stand for
+    themselves.
     """
     return text.encode(errors="backslashreplace").decode()
 
@@ -57,14 +59,14 @@ def rows(values: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str,
     names: for people, by key; other keys are spelt out. A mapping within becomes a row for each of its entries; what is
     empty is left out.
     """
-    found: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     for key, value in values.items():
         name = names.get(key) or str(key).replace("_", " ").capitalize()
         if isinstance(value, Mapping):
-            found += [(f"{name}: {inner}", text) for inner, text in rows(value, {each: each for each in value})]
+            lines += [(f"{name}: {inner}", text) for inner, text in rows(value, {each: each for each in value})]
         elif value is not None and value not in ("", (), []):
-            found.append((name, _text(value)))
-    return found
+            lines.append((name, _text(value)))
+    return lines
 
 
 def _text(value: Any) -> str:

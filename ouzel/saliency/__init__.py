@@ -14,9 +14,9 @@ maximum at single pixels.
 """
 
 from ouzel.saliency.baselines import GivenImage
-from ouzel.saliency.engine.batch import Batch
+from ouzel.saliency.engine.batch import Batch, SaliencyPlan
 from ouzel.saliency.explainer import Explainer
-from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, ModelFacts, Rows
 from ouzel.saliency.reductions import REDUCTIONS
 from ouzel.saliency.request import METHODS, Saliency, make_method
 from ouzel.saliency.results import Explanation, SaliencyMap
@@ -30,16 +30,17 @@ __all__ = [
     "Contrast",
     "Explainer",
     "Explanation",
-    "Facts",
     "GivenImage",
+    "GradientSpec",
     "Method",
+    "ModelFacts",
     "Rank",
     "ResolvedTarget",
     "Rows",
     "Saliency",
     "SaliencyMap",
+    "SaliencyPlan",
     "Target",
     "Top",
-    "Want",
     "make_method",
 ]

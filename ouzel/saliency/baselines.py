@@ -23,6 +23,11 @@ class GivenImage:
     """An image that the caller gives, of floats (C, H, W) as the model takes it: normalised.
 
     As bytes, because methods are compared and hashed by their parameters.
+
+    Attributes:
+        data: The values in C order.
+        shape: (C, H, W).
+        dtype: Name of numpy's dtype, float32 or float64.
     """
 
     data: bytes = field(repr=False)
@@ -31,7 +36,15 @@ class GivenImage:
 
     @classmethod
     def of(cls, image: Tensor, parameter: str) -> Self:
-        """Raises InvalidArgument that names the parameter for what is no image, or has values that are not finite."""
+        """A tensor as a parameter of a method.
+
+        Args:
+            image: (C, H, W) of floats, finite, normalised.
+            parameter: Its name, for errors.
+
+        Raises:
+            InvalidArgument: It is not an image, or has values that are not finite.
+        """
         where = f"parameters.{parameter}"
         if image.ndim != 3 or not image.is_floating_point():
             raise InvalidArgument(
@@ -46,7 +59,18 @@ class GivenImage:
         return cls(array.tobytes(), array.shape, array.dtype.name)
 
     def like(self, x: Tensor, parameter: str) -> Tensor:
-        """The image for each row of x, (n, C, H, W). Raises InvalidArgument where it has another size."""
+        """The image for each row of x.
+
+        Args:
+            x: (n, C, H, W).
+            parameter: Its name, for errors.
+
+        Returns:
+            (n, C, H, W) of x's dtype and device.
+
+        Raises:
+            InvalidArgument: The image has another size.
+        """
         if self.shape != x.shape[1:]:
             where = f"parameters.{parameter}"
             raise InvalidArgument(
@@ -82,7 +106,7 @@ def constant(colour: Sequence[float], x: Tensor) -> Tensor:
 
 
 def blurred(x: Tensor) -> Tensor:
-    """x under a Gaussian blur that leaves no object recognisable; edges are mirrored."""
+    """The images under a Gaussian blur that leaves no object recognisable; edges are mirrored."""
     sigma = max(min(x.shape[-2:]) * BLUR_SHARE, 0.5)
     radius = min(int(3 * sigma + 0.5), min(x.shape[-2:]) - 1)
     places = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)

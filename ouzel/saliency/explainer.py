@@ -1,19 +1,19 @@
-"""The one-pass engine: one forward for the whole batch, and as few backward passes as all its rows' wishes need."""
+"""The one-pass engine: one forward for the whole batch, and as few backward passes as all its rows need."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import at_least
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
-from ouzel.saliency.engine.batch import Batch, Wish, located
+from ouzel.saliency.engine.batch import Batch, MapRequest, SaliencyPlan, located
 from ouzel.saliency.engine.forward import Forward
 from ouzel.saliency.engine.prepare import Colours, Prepared, prepare
 from ouzel.saliency.method import Method
@@ -23,23 +23,34 @@ from ouzel.saliency.targets import Top, expand
 
 
 class Explainer:
-    """Predicts and explains with one network. Safe to share between threads.
+    """Predicts and explains with one network. Threads may share it.
 
-    model: an `ouzel.models.Model` or any `nn.Module` that maps (B, C, H, W) to logits (B, K). The explainer works on
-    its own copy, in eval mode, frozen, with BatchNorms folded, in the memory format that is faster on this machine; the
-    preparation takes seconds and happens at construction for a Model, at the first call otherwise.
+    The explainer works on its own copy of the network: in eval mode, frozen, with BatchNorms folded, in the memory
+    format that is faster on this machine. The preparation takes seconds. It happens at construction for a Model, and at
+    the first call for a plain module, of whose input black is taken to be 0 and white 1 in every channel.
 
-    memory_bytes: what methods of many passes (integrated gradients, noise, masks) may take at a time; None is a share
-    of the device's memory. known_formats: a folder in which the faster memory format is remembered, by the network's
-    layers, its input and the device, for other processes too. With a plain module, black is taken to be 0 and white 1
-    in every channel of its input.
+    Args:
+        model: An `ouzel.models.Model`, or any `nn.Module` that maps (B, C, H, W) to logits (B, K).
+        memory_bytes: What methods of many passes (integrated gradients, noise, masks) may take at a time, 1 or more;
+            None is a share of the device's memory.
+        known_formats: A folder in which the faster memory format is remembered for other processes, by the network's
+            layers, its input and the device.
+
+    Raises:
+        InvalidArgument: `memory_bytes` is less than 1.
+        FailedPrecondition: The network is not a classifier, or cannot be explained (quantized, spread over devices).
+
+    Attributes:
+        labels: Names of the classes; empty for a plain module.
+        device: Where the network is.
+        dtype: Of the network's parameters.
     """
 
     def __init__(
         self, model: nn.Module | models.Model, *, memory_bytes: int | None = None, known_formats: Path | None = None
     ) -> None:
-        if memory_bytes is not None and memory_bytes < 1:
-            raise InvalidArgument(f"memory_bytes: {memory_bytes} is less than 1", field="memory_bytes")
+        if memory_bytes is not None:
+            at_least("memory_bytes", memory_bytes, 1)
         self._memory_bytes, self._known_formats = memory_bytes, known_formats
         self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
         self._network = model if isinstance(model, nn.Module) else model.network
@@ -54,7 +65,17 @@ class Explainer:
             self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
 
     def prepare(self, example: Tensor) -> Prepared:
-        """Freeze, fold and tune, once. example: (C, H, W), any input the model takes. Raises FailedPrecondition."""
+        """Freeze, fold and tune the explainer's copy of the network, once; later calls return what the first one made.
+
+        Args:
+            example: (C, H, W), any input that the network takes.
+
+        Returns:
+            The prepared network, with what its preparation has shown.
+
+        Raises:
+            FailedPrecondition: The network is not a classifier.
+        """
         with self._lock:
             if self._prepared is None:
                 self._prepared = prepare(
@@ -73,7 +94,20 @@ class Explainer:
         return tuple((0 - mean) / std for mean, std in pairs), tuple((1 - mean) / std for mean, std in pairs)
 
     def __call__(self, x: Tensor, requests: Sequence[Saliency]) -> Explanation:
-        """Explain every row of x, (B, C, H, W) as the model takes it. Raises an OuzelError for a bad request."""
+        """Explain every row of a batch.
+
+        Args:
+            x: (B, C, H, W), finite, as the model takes it: normalised.
+            requests: The maps of each row. A target may be a sequence with one entry per row.
+
+        Returns:
+            The logits, and one map per request over the whole batch, several for a Top target.
+
+        Raises:
+            InvalidArgument: The input or a request is wrong; the error's field names which.
+            NotFound: A request names a layer or a method that does not exist.
+            FailedPrecondition: A method does not fit the network.
+        """
         _check_input(x)
         if not x.isfinite().all():
             raise InvalidArgument("x: has values that are not finite", field="x")
@@ -86,11 +120,19 @@ class Explainer:
             answers.append(answer)
         return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
 
-    def forward(self, x: Tensor, rows: Sequence[Sequence[Saliency]]) -> Batch:
+    def forward(self, x: Tensor, rows: Sequence[SaliencyPlan | Sequence[Saliency]]) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
-        x: (B, C, H, W) as the model takes it. rows: B lists of requests. Raises an OuzelError for a bad request, or a
-        size that the network does not take.
+        Args:
+            x: (B, C, H, W) as the model takes it.
+            rows: For each of the B rows its requests, or what `plan` made of them for inputs of this size.
+
+        Returns:
+            The batch with its logits, ready to be explained.
+
+        Raises:
+            InvalidArgument: A request is wrong, or the network does not take an input of this size.
+            OuzelError: As `plan` raises.
         """
         _check_input(x)
         if len(rows) != len(x):
@@ -98,15 +140,17 @@ class Explainer:
         with self._sizes_told(x):
             prepared = self.prepare(x[0])
         height, width = x.shape[2:]
-        wishes = [
-            [replace(_sized(wish, height, width), row=row) for wish in self.check(requests)]
-            for row, requests in enumerate(rows)
-        ]
-        wanted = {want for row in wishes for wish in row for want in wish.method.wants()}
+        plans = [row if isinstance(row, SaliencyPlan) else self.plan(row, height, width) for row in rows]
+        for plan in plans:
+            if (plan.height, plan.width) != (height, width):
+                raise InvalidArgument(
+                    f"rows: a plan for {plan.height} x {plan.width} pixels, x has {height} x {width}", field="rows"
+                )
+        specs = {spec for plan in plans for one in plan.maps for spec in one.method.gradient_specs()}
         with self._sizes_told(x):
-            forward = Forward(prepared, x.to(self.device, self.dtype), wanted)
+            forward = Forward(prepared, x.to(self.device, self.dtype), specs)
         self._taken.add(x.shape[1:])
-        return Batch(forward, wishes)
+        return Batch(forward, plans)
 
     @contextmanager
     def _sizes_told(self, x: Tensor) -> Iterator[None]:
@@ -121,47 +165,48 @@ class Explainer:
             shape = (x.shape[1], x.shape[2], x.shape[3])
             raise models.wrong_size(error, network, shape, "x", own=own) from error
 
-    def check(self, requests: Sequence[Saliency]) -> list[Wish]:
-        """Check one row's requests against the model. Raises an OuzelError whose field names the request."""
+    def plan(self, requests: Sequence[Saliency], height: int, width: int) -> SaliencyPlan:
+        """Check one row's requests against the model; `forward` takes the plan as it is.
+
+        Args:
+            requests: What the row asks for.
+            height: Of the input, in pixels.
+            width: Of the input, in pixels.
+
+        Returns:
+            The maps with all defaults filled in, and the passes through the network that they cost.
+
+        Raises:
+            OuzelError: InvalidArgument, NotFound or FailedPrecondition, whose field names the request.
+        """
         assert self._prepared is not None, "prepare() comes first"
-        wishes = []
+        maps: list[MapRequest] = []
         for number, request in enumerate(requests):
             try:
                 method = _bind(request.method, self._prepared)
                 targets = expand(request.target, self._prepared.classes, self.labels)  # type: ignore[arg-type]
+                method = method.sized(height, width)
             except OuzelError as error:
                 raise located(error, number) from None
-            wishes += [Wish(0, method, target, request.reduction, number) for target in targets]
-        return wishes
-
-    def passes(self, requests: Sequence[Saliency], height: int, width: int) -> int:
-        """Forward and backward passes per image that the requests cost, at most."""
-        wishes = [_sized(wish, height, width) for wish in self.check(requests)]
-        shared = {(want.rule, wish.target) for wish in wishes for want in wish.method.wants()}
-        return 1 + len(shared) + sum(wish.method.cost(height, width) for wish in wishes)
+            maps += [MapRequest(method, target, request.reduction, number) for target in targets]
+        shared = {(spec.rule, one.target) for one in maps for spec in one.method.gradient_specs()}
+        passes = 1 + len(shared) + sum(one.method.cost(height, width) for one in maps)
+        return SaliencyPlan(tuple(maps), height, width, passes)
 
 
 def _bind(method: Method, prepared: Prepared) -> Method:
     """The method with the model's defaults, checked against the model."""
     method = method.bind(prepared.facts)
-    for want in method.wants():
-        if want.layer is not None:
-            prepared.taps.check(want.layer)
-        if want.rule != "plain" and prepared.scripted:
+    for spec in method.gradient_specs():
+        if spec.layer is not None:
+            prepared.taps.check(spec.layer)
+        if spec.rule != "plain" and prepared.scripted:
             raise FailedPrecondition(
                 f"method: {method.name} cannot see the rectifiers inside a TorchScript module; serve the original "
                 "nn.Module instead",
                 field="method",
             )
     return method
-
-
-def _sized(wish: Wish, height: int, width: int) -> Wish:
-    """The wish with the defaults of its method that depend on the size of the input."""
-    try:
-        return replace(wish, method=wish.method.sized(height, width))
-    except OuzelError as error:
-        raise located(error, wish.request) from None
 
 
 def _check_input(x: Tensor) -> None:

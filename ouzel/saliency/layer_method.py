@@ -8,23 +8,26 @@ from typing import Self
 from torch import Tensor
 
 from ouzel.errors import FailedPrecondition
-from ouzel.saliency.method import Attribution, Facts, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, ModelFacts, Rows
 
 FINE = 6  # places along the shorter edge of a map; the 3 x 3 that a deep layer leaves of 96 pixels are fog
 
 
 @dataclass(frozen=True)
 class LayerMethod(Method):
-    """layer: name of a layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; by default the
-    last one before the spatial pooling.
+    """Base of the methods that look at a layer.
+
+    Attributes:
+        layer: A layer with maps, (B, c, h, w) or (B, h, w, c), or with tokens of the whole image; "" is the last one
+            before the spatial pooling.
     """
 
     layer: str = ""
 
-    def wants(self) -> tuple[Want, ...]:
-        return (Want(layer=self.layer),)
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
+        return (GradientSpec(layer=self.layer),)
 
-    def bind(self, facts: Facts) -> Self:
+    def bind(self, facts: ModelFacts) -> Self:
         if self.layer:
             return self
         if not facts.cam_layer:
@@ -34,20 +37,20 @@ class LayerMethod(Method):
         return replace(self, layer=facts.cam_layer)
 
     def attribute(self, rows: Rows) -> Attribution:
-        found = self.layer_map(rows)
-        return Attribution(found, caveats=_coarse(found, self.layer))
+        values = self.layer_map(rows)
+        return Attribution(values, caveats=_coarse(values, self.layer))
 
     def layer_map(self, rows: Rows) -> Tensor:
         """(n, h, w) map at the layer's resolution."""
-        return self.weigh(rows.activation(self.layer), rows.gradient(Want(layer=self.layer)))
+        return self.weigh(rows.activation(self.layer), rows.gradient(GradientSpec(layer=self.layer)))
 
     def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """(n, h, w) from two (n, c, h, w)."""
         raise NotImplementedError
 
 
-def _coarse(found: Tensor, layer: str) -> tuple[str, ...]:
-    height, width = found.shape[-2:]
+def _coarse(values: Tensor, layer: str) -> tuple[str, ...]:
+    height, width = values.shape[-2:]
     if min(height, width) >= FINE:
         return ()
     return (f"coarse: {layer} has {width} x {height} places for the whole image; the parameter layer takes another",)

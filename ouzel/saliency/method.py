@@ -1,8 +1,9 @@
 """The interface that every saliency method fits.
 
-A method is a frozen dataclass: its fields are its parameters, with their defaults; equal methods share their work. It
-says which gradients it `wants` from the pass that all methods of a call share, and turns them into a map. A method that
-needs other inputs as well (noise, baselines, masks) asks its rows for further passes with `rows.at`.
+A method is a frozen dataclass: its fields are its parameters, with their defaults; equal methods share their work.
+`gradient_specs` names the gradients that it takes from the pass that all methods of a call share; `attribute` turns
+them into a map. A method that needs other inputs as well (noise, baselines, masks) asks its rows for further passes
+with `rows.evaluate_at`.
 """
 
 from __future__ import annotations
@@ -19,18 +20,26 @@ Rule = Literal["plain", "guided", "smooth"]  # see `ouzel.saliency.engine.rectif
 
 
 @dataclass(frozen=True)
-class Want:
-    """A gradient of the target with respect to the input (layer None) or to a layer's output, under a rule."""
+class GradientSpec:
+    """A gradient of the target, under a rule.
+
+    Attributes:
+        rule: How rectifiers pass it on, see `ouzel.saliency.engine.rectifiers`.
+        layer: With respect to this layer's output; None is the input.
+    """
 
     rule: Rule = "plain"
     layer: str | None = None
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a method may need to know of the model. black, white: (C,) of a pixel of that colour, as the model takes it.
+class ModelFacts:
+    """What a method may need to know of the model.
 
-    cam_layer: the layer Grad-CAM looks at by default, or "" if there is none.
+    Attributes:
+        cam_layer: The layer that Grad-CAM looks at by default; "" if there is none.
+        black: (C,) of a black pixel, as the model takes it.
+        white: (C,) of a white pixel, as the model takes it.
     """
 
     cam_layer: str
@@ -40,9 +49,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Attribution:
-    """values: (n, C, H, W), or (n, h, w) at any resolution. measures: figures of (n,), by name.
+    """What a method says of its rows.
 
-    rectified: activations whose backward pass the method changed. caveats: those of this model, beside the method's.
+    Attributes:
+        values: (n, C, H, W), or (n, h, w) at any resolution.
+        measures: Figures of (n,), by name.
+        rectified: Activations whose backward pass the method changed.
+        caveats: Those of this model, beside the method's.
     """
 
     values: Tensor
@@ -75,7 +88,7 @@ class Rows(Protocol):
         """How many activations the rule "smooth" acts on beside, by name."""
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
         """Of the model."""
 
     def score(self) -> Tensor:
@@ -84,31 +97,45 @@ class Rows(Protocol):
     def probability(self) -> Tensor:
         """(n,) the same of the probabilities, see `ouzel.models.probabilities`."""
 
-    def gradient(self, want: Want) -> Tensor:
-        """(n, ...) gradient that the method said it wants; of a layer, as its activation."""
+    def gradient(self, spec: GradientSpec) -> Tensor:
+        """(n, ...) one of the gradients of `gradient_specs`; of a layer, as its activation."""
 
     def activation(self, layer: str) -> Tensor:
-        """(n, c, h, w) output of a layer that the method said it wants a gradient of, however the layer keeps it."""
+        """(n, c, h, w) output of a layer that is named in `gradient_specs`, however the layer keeps it."""
 
-    def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> Rows:
-        """The same targets at other inputs: x is (m * n, C, H, W), m blocks of n rows.
+    def evaluate_at(self, x: Tensor, specs: tuple[GradientSpec, ...] | None = None) -> Rows:
+        """The same targets at other inputs.
 
-        wants: the gradients to compute there; None for those of the method, () for a forward pass alone. Raises
-        DeadlineExceeded where the caller's time is over.
+        Args:
+            x: (m * n, C, H, W), m blocks of n rows.
+            specs: The gradients to compute there; None for those of the method, () for a forward pass alone.
+
+        Raises:
+            DeadlineExceeded: The caller's time is over.
         """
 
-    def blocks(self, wants: tuple[Want, ...] | None = None) -> int:
-        """How many blocks of n rows one such pass may have at most, by the memory that is granted."""
+    def blocks(self, specs: tuple[GradientSpec, ...] | None = None) -> int:
+        """How many blocks of n rows one such pass may have at most, by the memory that is granted.
+
+        Args:
+            specs: As of `evaluate_at`.
+        """
 
 
 class Method:
-    """Base of all methods: the defaults of what a method need not say."""
+    """Base of all methods: the defaults of what a method need not say.
+
+    Attributes:
+        name: By which requests ask for it.
+        caveats: What a reader of the map must know.
+        cost_parameter: The parameter that the cost grows with, for advice to a caller who asks for too much; "" if
+            there is none.
+    """
 
     name: ClassVar[str]
-    # What a reader of the map must know.
     caveats: ClassVar[tuple[str, ...]] = ()
 
-    def bind(self, facts: Facts) -> Self:
+    def bind(self, facts: ModelFacts) -> Self:
         """The method with every default that depends on the model filled in. Raises FailedPrecondition."""
         return self
 
@@ -116,12 +143,11 @@ class Method:
         """The method with every default that depends on the size of the input filled in."""
         return self
 
-    def wants(self) -> tuple[Want, ...]:
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
         """The gradients that the method takes from the shared pass."""
         return ()
 
-    # The parameter that the cost grows with, for advice to a caller who asks for too much; "" if there is none.
-    dial: ClassVar[str] = ""
+    cost_parameter: ClassVar[str] = ""
 
     def cost(self, height: int, width: int) -> int:
         """Forward and backward passes per image beyond the shared ones, for an input of this size."""

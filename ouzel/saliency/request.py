@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import functools
 import typing
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import GivenImage
 from ouzel.saliency.method import Method
@@ -52,9 +52,14 @@ METHODS: dict[str, type] = {
 class Saliency:
     """One saliency map, asked for: `Saliency("grad_cam", target=281, layer="layer3")`.
 
-    method: one of METHODS. target: see `ouzel.saliency.targets.Target`, or a sequence with one target per row.
-    reduction: one of REDUCTIONS ("max_abs" by default); maps of a layer, such as Grad-CAM's, have one channel and
-    ignore it. Parameters of the method are keywords; one that is an image may be a tensor. Raises InvalidArgument.
+    Args:
+        method: One of METHODS.
+        target: See `ouzel.saliency.targets.Target`; or a sequence with one target per row.
+        reduction: One of REDUCTIONS. Maps of a layer, such as Grad-CAM's, have one channel and ignore it.
+        **parameters: Those of the method. One that is an image may be a tensor.
+
+    Raises:
+        InvalidArgument: There is no such method, reduction or parameter, or a value is not allowed.
     """
 
     method: Method
@@ -68,7 +73,8 @@ class Saliency:
         object.__setattr__(
             self, "target", target if isinstance(target, str) or not isinstance(target, Sequence) else tuple(target)
         )
-        object.__setattr__(self, "reduction", _one_of("reduction", reduction, REDUCTIONS))
+        one_of("reduction", reduction, REDUCTIONS)
+        object.__setattr__(self, "reduction", reduction)
 
     def with_target(self, target: Target) -> Self:
         """The same request for another target."""
@@ -78,8 +84,17 @@ class Saliency:
 
 
 def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
-    """A method by name, with its parameters checked. Raises InvalidArgument that names what is allowed."""
-    kind = METHODS[_one_of("method", name, METHODS)]
+    """A method by name, with its parameters checked.
+
+    Args:
+        name: One of METHODS.
+        parameters: By name; those that are missing have their defaults.
+
+    Raises:
+        InvalidArgument: Names what is allowed.
+    """
+    one_of("method", name, METHODS)
+    kind = METHODS[name]
     allowed = _parameter_types(kind)
     checked: dict[str, Any] = {}
     for key, given in parameters.items():
@@ -91,9 +106,11 @@ def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
             value = GivenImage.of(given, key)
         checked[key] = value
         if type(value) not in allowed[key]:
-            wanted = " or ".join(_TYPE_NAMES.get(each, each.__name__) for each in allowed[key] if each is not NoneType)
+            expected = " or ".join(
+                _TYPE_NAMES.get(each, each.__name__) for each in allowed[key] if each is not NoneType
+            )
             raise InvalidArgument(
-                f"parameters.{key}: {value!r:.80} is a {type(value).__name__}, {name} takes a {wanted}",
+                f"parameters.{key}: {value!r:.80} is a {type(value).__name__}, {name} takes a {expected}",
                 field=f"parameters.{key}",
             )
     method: Method = kind(**checked)
@@ -109,11 +126,3 @@ def _parameter_types(kind: type) -> dict[str, tuple[type, ...]]:
     return {
         field.name: typing.get_args(hints[field.name]) or (hints[field.name],) for field in dataclasses.fields(kind)
     }
-
-
-def _one_of(field: str, value: str, choices: Mapping[str, Any]) -> str:
-    if isinstance(value, str) and value in choices:
-        return value
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise InvalidArgument(f"{field}: {value!r:.80} is not one of {', '.join(choices)}{hint}", field=field)

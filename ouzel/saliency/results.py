@@ -16,8 +16,15 @@ from ouzel.saliency.targets import ResolvedTarget
 class SaliencyMap:
     """One map of one row, or of every row of a batch.
 
-    values: (H, W), or (C, H, W) with reduction "none"; of a batch, (B, ...). target: one, or of a batch one per row.
-    rectified: activations whose backward pass the method changed. measures: figures the method reports of itself.
+    Attributes:
+        method: Its name.
+        target: What is explained; of a batch one per row.
+        values: (H, W), or (C, H, W) with reduction "none"; of a batch (B, ...).
+        reduction: One of REDUCTIONS.
+        rectified: Activations whose backward pass the method changed.
+        caveats: What a reader of the map must know.
+        parameters: The method's, by name, with all defaults filled in.
+        measures: Figures that the method reports of itself; of a batch (B,).
     """
 
     method: str
@@ -32,7 +39,12 @@ class SaliencyMap:
 
 @dataclass(frozen=True)
 class Explanation:
-    """logits: (B, K). maps: one per request (several for a Top target), each over the whole batch."""
+    """What the engine answers for a batch.
+
+    Attributes:
+        logits: (B, K).
+        maps: One per request (several for a Top target), each over the whole batch.
+    """
 
     logits: Tensor
     maps: tuple[SaliencyMap, ...]

@@ -18,21 +18,34 @@ from ouzel.errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Rank:
-    """The class at this place of the prediction; 0 is the predicted class."""
+    """The class at this place of the prediction.
+
+    Attributes:
+        place: 0 is the predicted class.
+    """
 
     place: int = 0
 
 
 @dataclass(frozen=True)
 class Top:
-    """The first `count` classes of the prediction, one map each."""
+    """The first classes of the prediction, one map each.
+
+    Attributes:
+        count: How many, 1 to K.
+    """
 
     count: int
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Why `a` and not `b`: logit of a minus logit of b. Classes by index or text, as a target."""
+    """Why `a` and not `b`: the logit of a minus the logit of b.
+
+    Attributes:
+        a: A class by index or text, as a target.
+        b: Another class.
+    """
 
     a: int | str
     b: int | str
@@ -45,7 +58,12 @@ Target = None | int | str | Rank | Contrast | Top
 
 @dataclass(frozen=True)
 class ResolvedTarget:
-    """Logit `index`, less logit `minus` if that is set."""
+    """What a map is of.
+
+    Attributes:
+        index: The class whose logit is explained.
+        minus: The class whose logit is subtracted; None if there is none.
+    """
 
     index: int
     minus: int | None = None

@@ -15,8 +15,19 @@ EDGES, RANDOM = "edge filter", "random"
 
 
 class Maps(Protocol):
+    """Gives the maps of a batch."""
+
     def __call__(self, explainer: Explainer, x: Tensor, targets: Sequence[int]) -> Tensor:
-        """x: (B, C, H, W); targets: B classes. Returns (B, H, W), or (B, C, H, W) where it tells channels apart."""
+        """Explain a batch.
+
+        Args:
+            explainer: Of the model.
+            x: (B, C, H, W), normalised.
+            targets: B classes.
+
+        Returns:
+            (B, H, W), or (B, C, H, W) where channels are told apart.
+        """
 
 
 def method(name: str, reduction: str = "max_abs", **parameters: Any) -> Maps:

@@ -36,10 +36,14 @@ BOXES: dict[str, _Box | None] = {
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """x: (C, H, W), as the model takes it. mask: (H, W) of bool, True on the object; None if nobody knows.
+    """A photograph to measure on.
 
-    labels: of classes that the mask shows; empty if it is right for every class. picture: (H, W, 3) uint8, what the
-    model sees, for people to look at.
+    Attributes:
+        name: Of its file, or in scikit-image.
+        x: (C, H, W), as the model takes it.
+        mask: (H, W) of bool, True on the object; None if nobody knows.
+        picture: (H, W, 3) uint8, what the model sees, for people to look at.
+        labels: Of classes that the mask shows; empty if it is right for every class.
     """
 
     name: str
@@ -62,7 +66,7 @@ def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
             "images: the photographs come with scikit-image, which is not installed; give a folder instead",
             field="images",
         ) from error
-    found = []
+    photographs = []
     for name, box in BOXES.items():
         image = Image.fromarray(getattr(data, name)())
         mask = None
@@ -70,8 +74,8 @@ def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
             mask = Image.new("L", image.size)
             mask.paste(255, box.edges)
         one = photograph(name, image, mask, preprocessing)
-        found.append(replace(one, labels=box.labels if box else frozenset()))
-    return tuple(found)
+        photographs.append(replace(one, labels=box.labels if box else frozenset()))
+    return tuple(photographs)
 
 
 def from_folder(
@@ -79,8 +83,13 @@ def from_folder(
 ) -> tuple[Photograph, ...]:
     """The PNG, JPEG and WebP files of a folder, by name.
 
-    masks: a folder with a picture of the same stem and size for some or all of them, above mid-grey on the object.
-    Raises InvalidArgument that names the file.
+    Args:
+        images: The folder.
+        preprocessing: Of the model.
+        masks: A folder with a picture of the same stem and size for some or all of them, above mid-grey on the object.
+
+    Raises:
+        InvalidArgument: Names the file that cannot be used.
     """
     return tuple(each_of_folder(images, preprocessing, masks))
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.metrics import deletion, randomization, regions, robustness
 from ouzel.saliency import METHODS, Explainer, make_method
@@ -47,9 +48,18 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class TrustOptions:
-    """methods: names of saliency methods. steps: of deletion and insertion, 2 to 1024. stages: of randomisation, 1 to
-    64. samples: perturbed maps for max-sensitivity, 2 to 256. perturbations: forward passes for infidelity, 8 to 1024.
-    seed: of all that is drawn. Raises InvalidArgument.
+    """How a model's methods are measured.
+
+    Attributes:
+        methods: Names of saliency methods.
+        steps: Of deletion and insertion, 2 to 1024.
+        stages: Of randomisation, 1 to 64.
+        samples: Perturbed maps for max-sensitivity, 2 to 256.
+        perturbations: Forward passes for infidelity, 8 to 1024.
+        seed: Of all that is drawn.
+
+    Raises:
+        InvalidArgument: A value is out of range, or there is no such method.
     """
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -66,9 +76,7 @@ class TrustOptions:
             make_method(name, {})
         limits = {"steps": (2, 1024), "stages": (1, 64), "samples": (2, 256), "perturbations": (8, 1024)}
         for name, (least, most) in limits.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise InvalidArgument(f"{name}: {value} is not within {least}..{most}", field=name)
+            within(name, getattr(self, name), least, most)
 
 
 QUICK = TrustOptions(("gradient", "guided", "grad_cam"), steps=16, stages=2, samples=3, perturbations=24)
@@ -76,10 +84,15 @@ QUICK = TrustOptions(("gradient", "guided", "grad_cam"), steps=16, stages=2, sam
 
 @dataclass(frozen=True)
 class Score:
-    """figures: means over the photographs, by name, those of FIGURES that could be measured. mprt_stages: rank
-    correlation after each stage of randomisation; their mean is the figure. fails: what the map is known to fail.
-    problem: why a method could not be measured at all, then everything else is empty. maps: (H, W) per photograph, for
-    pictures.
+    """What was measured of one method.
+
+    Attributes:
+        method: Its name.
+        figures: Means over the photographs, by name, those of FIGURES that could be measured.
+        mprt_stages: Rank correlation after each stage of randomisation; their mean is the figure.
+        fails: What the map is known to fail.
+        problem: Why a method could not be measured at all; then everything else is empty.
+        maps: (H, W) per photograph, for pictures.
     """
 
     method: str
@@ -92,7 +105,15 @@ class Score:
 
 @dataclass(frozen=True)
 class TrustReport:
-    """photographs: name and predicted label of each. scores: one per method, then the two baselines."""
+    """What was measured of a model.
+
+    Attributes:
+        model: Its name.
+        digest: Of its weights.
+        options: How it was measured.
+        photographs: Name and predicted label of each.
+        scores: One per method, then the two baselines.
+    """
 
     model: str
     digest: str
@@ -110,8 +131,16 @@ def trust(
 ) -> TrustReport:
     """Measure each method's maps of the predicted class on every photograph, and both baselines.
 
-    on_progress: told the method, and how many of how many are done. Takes minutes on a processor; see TrustOptions.
-    Raises InvalidArgument without photographs, and if captum or scipy is missing.
+    It takes minutes on a processor; see TrustOptions.
+
+    Args:
+        model: To be measured.
+        photographs: One or more.
+        options: How.
+        on_progress: Told the method, and how many of how many are done.
+
+    Raises:
+        InvalidArgument: There are no photographs, or captum or scipy is missing.
     """
     robustness.need_packages()
     if not photographs:

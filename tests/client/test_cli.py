@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from ouzel_client._cli import main
-from ouzel_client._cli.explain import stems
+from ouzel_client._cli import main, plugins
+from ouzel_client._cli.explanations import stems
 
 
 @pytest.fixture
 def run(server, monkeypatch):
     monkeypatch.setenv("OUZEL_GRPC", server.target)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(main, "entry_points", lambda group: [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
     return lambda *args: CliRunner().invoke(main.main, [str(arg) for arg in args])
 
 
@@ -211,8 +211,8 @@ def test_plugged_verbs_are_loaded_when_run_or_listed(run, picture, monkeypatch):
                 raise ImportError("no torch here")
             return click.Command("wave", callback=lambda: click.echo("waved"), help="Wave to somebody.")
 
-    entries = [Entry(name, "some.module:wave", main.GROUP) for name in ("wave", "broken")]
-    monkeypatch.setattr(main, "entry_points", lambda group: entries)
+    entries = [Entry(name, "some.module:wave", plugins.GROUP) for name in ("wave", "broken")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
     assert run("explain", picture, "--model", "m").exit_code == 0
     assert loaded == []
     lines = [line.split() for line in run("--help").output.splitlines()]

@@ -48,7 +48,7 @@ def test_the_outcome(server: FakeServer) -> None:
     assert last.startswith("pets version 1: 90.0 % of the held-out images are right (95 %: 80.0 to 95.0)")
     assert last.endswith("; it is the default")
     last = said(*BASIC, "--promote", "never").splitlines()[-1]
-    assert last.endswith("; it is not the default, `ouzel tuned promote pets@2` makes it that")
+    assert last.endswith("; it is not the default, `ouzel models --worker promote pets@2` makes it that")
     assert server.jobs.streams == 2  # the job is watched; its pictures stay where they are
 
 
@@ -60,7 +60,7 @@ def test_what_is_sent(server: FakeServer) -> None:
     assert (found["summary"]["model"], found["summary"]["accuracy"]) == ("pets", 0.9)
     spec = only_spec(server)
     assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m", DATASET, "pets", "fine_tune")
-    assert (spec.seed, spec.max_seconds, spec.image_size, spec.promote) == (9, 90, 64, spec.ALWAYS)
+    assert (spec.seed, spec.max_training_seconds, spec.image_size, spec.promote) == (9, 90, 64, spec.ALWAYS)
     assert (spec.parameters["epochs"].integer, spec.parameters["learning_rate"].number) == (7, 1e-4)
     assert (spec.parameters["flip"].WhichOneof("value"), spec.parameters["flip"].flag) == ("flag", False)
 

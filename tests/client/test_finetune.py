@@ -82,12 +82,12 @@ def test_metrics(steps: Steps) -> None:
 def test_what_is_sent(steps: Steps, server: FakeServer) -> None:
     parameters = {"epochs": 7, "learning_rate": 0.5, "flip": False}
     more = {"recipe": "fine_tune", "seed": 9.0, "max_training_seconds": 1.5, "image_size": 64}
-    job = steps(finetune(parameters=parameters, promote="always", labels={"a": "b"}, max_seconds=90, **more))
+    job = steps(finetune(parameters=parameters, promote="always", labels={"a": "b"}, max_duration=90, **more))
     spec = only_spec(server).finetune
     assert (spec.base, spec.dataset, spec.name) == ("m", DATASET, "pets")
     assert (spec.parameters["epochs"].integer, spec.parameters["learning_rate"].number) == (7, 0.5)
     assert (spec.parameters["flip"].WhichOneof("value"), spec.parameters["flip"].flag) == ("flag", False)
-    assert (spec.recipe, spec.seed, spec.max_seconds, spec.image_size) == ("fine_tune", 9, 1.5, 64)
+    assert (spec.recipe, spec.seed, spec.max_training_seconds, spec.image_size) == ("fine_tune", 9, 1.5, 64)
     assert spec.promote == spec.ALWAYS
     assert job.labels == {"a": "b"}
 
@@ -96,7 +96,7 @@ def test_what_is_sent_if_nothing_is_said(steps: Steps, server: FakeServer) -> No
     steps(lambda client: client.jobs.finetune("m@1.0", SimpleNamespace(id=DATASET), name="pets"))
     spec = only_spec(server).finetune
     assert (spec.base, spec.dataset, spec.recipe, spec.promote) == ("m@1.0", DATASET, "lp_ft", spec.IF_BETTER)
-    assert (spec.seed, spec.max_seconds, spec.image_size, len(spec.parameters)) == (0, 0, 0, 0)
+    assert (spec.seed, spec.max_training_seconds, spec.image_size, len(spec.parameters)) == (0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_same_run_again(steps: Steps, server: FakeServer, repeatable: str, l
     assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m@1.0", repeatable, "pets", "fine_tune")
     assert plain(spec) == {"epochs": 7, "flip": False, "learning_rate": 0.5}
     assert spec.parameters["flip"].WhichOneof("value") == "flag"
-    assert (spec.seed, spec.image_size, spec.max_seconds, spec.promote) == (SEED, 64, 9.5, spec.ALWAYS)
+    assert (spec.seed, spec.image_size, spec.max_training_seconds, spec.promote) == (SEED, 64, 9.5, spec.ALWAYS)
     assert spec.base_digest == steps(lambda client: client.models.list("m"))[0].digest
     assert job.model == "pets@2"
     assert steps(lambda client: client.jobs.check_finetune(like=like))["usable"]
@@ -141,7 +141,7 @@ def test_what_is_given_beside_it_counts(steps: Steps, server: FakeServer, repeat
     steps(lambda client: client.jobs.finetune("pets@1", DATASET, like="pets", **given))
     spec = last_spec(server)
     assert (spec.base, spec.dataset, spec.name, spec.base_digest) == ("pets@1", DATASET, "birds", "")
-    assert (spec.seed, spec.image_size, spec.max_seconds, spec.promote) == (0, 0, 9.5, spec.NEVER)
+    assert (spec.seed, spec.image_size, spec.max_training_seconds, spec.promote) == (0, 0, 9.5, spec.NEVER)
     assert plain(spec) == {"epochs": 3, "flip": False, "learning_rate": 0.5}
     steps(lambda client: client.jobs.finetune(like="pets@1", recipe="lp_ft"))
     assert (last_spec(server).recipe, plain(last_spec(server))) == ("lp_ft", {})
@@ -177,7 +177,7 @@ def test_a_run_that_cannot_be_repeated(steps: Steps, server: FakeServer, repeata
 
 def test_check(steps: Steps, server: FakeServer) -> None:
     report = steps(
-        lambda client: client.jobs.check_finetune("m", DATASET, name="pets", parameters={"flip": True}, max_seconds=60)
+        lambda client: client.jobs.check_finetune("m", DATASET, name="pets", parameters={"flip": True}, max_duration=60)
     )
     assert type(report) is dict
     assert (report["usable"], report["images"], report["classes"]) == (True, 16, {"cat": 8, "dog": 8})
@@ -209,7 +209,7 @@ def test_check(steps: Steps, server: FakeServer) -> None:
         ({"seed": 0.5}, "seed"),
         ({"request_id": "\ud800"}, "request_id"),
         ({"labels": {"a": "\ud800"}}, "labels"),
-        ({"max_seconds": 0}, "max_seconds"),
+        ({"max_duration": 0}, "max_duration"),
     ],
 )
 def test_refused_before_anything_is_sent(steps: Steps, server: FakeServer, wrong: dict[str, Any], field: str) -> None:

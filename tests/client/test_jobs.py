@@ -215,6 +215,18 @@ def test_a_repeated_submission_is_one_job(jobs: Blocking, server: FakeServer) ->
         jobs(lambda j: j.maximize("m", logit="dog", request_id="r"))
 
 
+def test_an_argument_that_is_not_known_is_refused(jobs: Blocking, server: FakeServer) -> None:
+    for call in (
+        lambda j: j.maximize("m", logit=0, max_second=1),
+        lambda j: j.search_activations("m", logit=0, seed=1),
+        lambda j: j.finetune("m", "0" * 64, name="pets", learning_rate=1),
+        lambda j: j.check_finetune("m", "0" * 64, name="pets", learning_rate=1),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            jobs(call)
+    assert not server.jobs._jobs
+
+
 def test_only_unavailable_is_tried_again(jobs: Blocking, server: FakeServer) -> None:
     server.fail_next("RESOURCE_EXHAUSTED")
     with pytest.raises(oc.Overloaded):
@@ -263,7 +275,7 @@ def test_list_and_delete(jobs: Blocking) -> None:
 
 def test_what_is_sent(jobs: Blocking, server: FakeServer) -> None:
     nodes = [ClassLogit("cat"), Channel("a", 1), Unit("b", 2, 3), Direction("c", (0.5, 1.0))]
-    options = {"priority": 5, "labels": {"a": "b"}, "max_seconds": 90.5}
+    options = {"priority": 5, "labels": {"a": "b"}, "max_duration": 90.5}
     more = {"recipe": "pixel", "parameters": {"steps": 7, "rate": 0.5}, "images_per_target": 2, "seed": 9}
     jobs(lambda j: j.maximize("m", nodes, layer="d", channel=4, x=1, y=0, size=(8, 9), **more, **options))
     spec = only_spec(server).maximize
@@ -283,7 +295,7 @@ def test_what_is_sent(jobs: Blocking, server: FakeServer) -> None:
         ({"targets": Channel("a", 2**40)}, "targets[0]"),
         ({"logit": 0, "parameters": {"steps": "many"}}, "parameters.steps"),
         ({"logit": 0, "parameters": {"rate": float("nan")}}, "parameters.rate"),
-        ({"logit": 0, "max_seconds": 0}, "max_seconds"),
+        ({"logit": 0, "max_duration": 0}, "max_duration"),
     ],
 )
 def test_refused_before_anything_is_sent(jobs: Blocking, server: FakeServer, wrong: dict[str, Any], field: str) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ouzel_client import AmbiguousKey, Client, InvalidArgument, Saliency, ServerError, Top
 from ouzel_client._codec.explanation import envelope, explanation
-from ouzel_client._codec.images import Upload
+from ouzel_client._pictures.upload import Upload
 from ouzel_protos import heatmap, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 

@@ -32,7 +32,7 @@ def test_what_is_asked_for_arrives(client):
     )  # fmt: skip
     spec = sent(job)
     assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m@1", DATASET, "pets", "fine_tune")
-    assert (spec.promote, spec.seed, spec.max_seconds, spec.image_size) == (pb.FinetuneSpec.ALWAYS, 4, 9.0, 96)
+    assert (spec.promote, spec.seed, spec.max_training_seconds, spec.image_size) == (pb.FinetuneSpec.ALWAYS, 4, 9.0, 96)
     found = {key: getattr(value, value.WhichOneof("value")) for key, value in spec.parameters.items()}
     assert found == parameters
     assert spec.parameters["flip"].WhichOneof("value") == "flag"

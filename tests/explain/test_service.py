@@ -380,11 +380,11 @@ def test_a_costly_request_is_refused_before_the_work(
     assert error.code == pb.Error.INVALID_ARGUMENT
     assert "99" in error.message
     assert fitting in error.message
-    dial, value, _ = fitting.split()
-    assert error.field == f"saliency[1].parameters.{dial}"
-    assert len(ask(service, {"saliency": ["gradient", wish | {dial: int(value)}]}).saliency) >= 2
-    more = int(value) - 1 if dial == "stride" else int(value) + 1
-    assert ask(service, {"saliency": ["gradient", wish | {dial: more}]}).HasField("error")
+    cost_parameter, value, _ = fitting.split()
+    assert error.field == f"saliency[1].parameters.{cost_parameter}"
+    assert len(ask(service, {"saliency": ["gradient", wish | {cost_parameter: int(value)}]}).saliency) >= 2
+    more = int(value) - 1 if cost_parameter == "stride" else int(value) + 1
+    assert ask(service, {"saliency": ["gradient", wish | {cost_parameter: more}]}).HasField("error")
 
 
 def test_no_work_for_a_caller_who_is_gone(service: ExplainService) -> None:

@@ -14,11 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.finetune import Example, Tuned, curves, finetune, make_recipe
+from ouzel.finetune import Example, Tuned, finetune, make_recipe
 from ouzel.finetune import report as reports
 from ouzel.finetune.features import Features, file_cache
 from ouzel.finetune.network import backbone, linear_head, resized
 from ouzel.finetune.pictures import Pictures
+from ouzel.finetune.report import curves
 from ouzel.models import Model
 
 SIZE = 96  # pixels: an eighth of the work

@@ -192,7 +192,7 @@ def test_training_ends_in_time_with_the_best_that_there_is(tiny, colours):
     def slow(event: Event) -> None:
         time.sleep(0.01)
 
-    tuned = finetune(tiny, colours, recipe, max_seconds=1.0, on_event=slow)
+    tuned = finetune(tiny, colours, recipe, max_training_seconds=1.0, on_event=slow)
     assert time.monotonic() - start < 60  # 1000 epochs would take several minutes
     assert tuned.history
     assert tuned.test.images
@@ -202,17 +202,17 @@ def test_training_ends_in_time_with_the_best_that_there_is(tiny, colours):
 def test_no_time_for_any_fine_tuning_is_said(tiny, colours):
     """The head is a result without a step; where there is none, there is one step."""
     parameters = {"epochs": 2, "batch_size": 4}
-    tuned = finetune(tiny, colours, make_recipe("lp_ft", parameters), max_seconds=1e-6)
+    tuned = finetune(tiny, colours, make_recipe("lp_ft", parameters), max_training_seconds=1e-6)
     per_epoch = math.ceil(len(tuned.split.train) / 4)
     assert (tuned.steps, tuned.planned_steps, tuned.out_of_time) == (0, 2 * per_epoch, True)
     assert (tuned.history, tuned.chosen) == ((), "feature_extractor")
     assert "before any fine-tuning" in " ".join(tuned.notes)
-    tuned = finetune(tiny, colours, make_recipe("scratch", parameters), max_seconds=1e-6)
+    tuned = finetune(tiny, colours, make_recipe("scratch", parameters), max_training_seconds=1e-6)
     assert (tuned.steps, tuned.out_of_time, len(tuned.history)) == (1, True, 1)
     assert f"after 1 of {2 * per_epoch} steps" in " ".join(tuned.notes)
     for recipe in ("lp_ft", "feature_extractor"):
         chosen = make_recipe(recipe, parameters if recipe == "lp_ft" else {})
-        tuned = finetune(tiny, colours, chosen, max_seconds=600)
+        tuned = finetune(tiny, colours, chosen, max_training_seconds=600)
         assert (tuned.steps, tuned.out_of_time, tuned.notes) == (tuned.planned_steps, False, ())
 
 

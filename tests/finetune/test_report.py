@@ -22,9 +22,9 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune import Example, Split, Tuned, compare, make_recipe, make_report, write_report
 from ouzel.finetune import report as reports
-from ouzel.finetune.maps import FINE, choose_view
 from ouzel.finetune.metrics import class_scores, mcnemar, most_confused, score
-from ouzel.finetune.report_page import page, why
+from ouzel.finetune.report.maps import FINE, choose_view
+from ouzel.finetune.report.page import page, why
 from ouzel.models import Model, Preprocessing
 
 HOSTILE = ('<script>alert("x")</script>', "a\"b'c & d", "=1+1", "image", "لغة")
@@ -257,7 +257,7 @@ def test_what_is_missing_is_left_out(tiny, monkeypatch):
     assert "No mistake at all" in found.text
     assert "2 held-out images are few" in found.text
     assert "There was one candidate: feature_extractor." in found.text
-    monkeypatch.setattr("ouzel.finetune.curves.find_spec", lambda name: None)
+    monkeypatch.setattr("ouzel.finetune.report.curves.find_spec", lambda name: None)
     report = make_report(tiny, tuned_of(tiny, ("a", "b"), [(0, 0), (1, 1)]))
     assert "The same as a table" in read(page(report, "no matplotlib", {})).text
     assert "curves.png" not in reports.files(report, "no matplotlib", {})

@@ -90,7 +90,7 @@ def test_the_best_of_a_data_set(lite0_store, tmp_path, chelsea):
         (("--channel", "blocks.1"), 2, "'blocks.1' is not LAYER:C"),
         (("--channel", "nolayer:1"), 1, "no layer 'nolayer'"),
         (("--channel", "blocks.1:1000"), 1, "1000 is not within 0..23"),
-        (("--logit", "1", "--recipe", "furier"), 1, "did you mean fourier"),
+        (("--logit", "1", "--recipe", "furier"), 1, "did you mean 'fourier'"),
         (("--logit", "1", "--set", "steps"), 2, "'steps' is not NAME=VALUE"),
         (("--logit", "1", "--set", "steps=many"), 2, "'many' is not a number"),
         (("--logit", "1", "--set", "stepz=3"), 1, "knows no parameter 'stepz'"),

@@ -43,7 +43,7 @@ class Never(torch.nn.Module):
         ({"size": (0, 5000)}, r"each within 1\.\.4096"),
         ({"images_per_target": 0}, "images_per_target: 0 is not within"),
         ({"memory_bytes": 10_000}, "the budget is 0 MiB; at most 0 images fit"),
-        ({"recipe": "furier"}, "did you mean fourier"),
+        ({"recipe": "furier"}, "did you mean 'fourier'"),
         ({"recipe": Maco(spectrum=((1.0, 2.0),) * 3)}, "give 1 rows of amplitudes"),
         ({"resume": {"step": 3}}, "resume: is not the state of this call"),
     ],

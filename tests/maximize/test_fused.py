@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ouzel.maximize import Channel, Direction, Unit
+from ouzel.maximize.engine.objective import ObjectiveGradients
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.pull import Pull
-from ouzel.maximize.truncated import Truncated
 
 
 def network(batch_norm: bool, **convolution: object) -> nn.Sequential:
@@ -29,9 +29,9 @@ def network(batch_norm: bool, **convolution: object) -> nn.Sequential:
 def pulled(net: nn.Module, nodes: list[Node], images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inputs = Inputs(net, (12, 14), 3)
     opened, readouts = inputs.open(nodes)
-    pull = Pull(opened, readouts, 2, lambda x: x)
-    activations, gradients = pull.gradients(images, 0.0, redirected=False)
-    return activations, gradients, pull.activations(images)
+    objective = ObjectiveGradients(opened, readouts, 2, lambda x: x)
+    activations, gradients = objective.gradients(images, 0.0, redirected=False)
+    return activations, gradients, objective.activations(images)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

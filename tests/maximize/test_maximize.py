@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ouzel.maximize import Channel, ClassLogit, Direction, FourierRecipe, Maco, Pixel, Unit, maximize
-from ouzel.maximize.truncated import Truncated
+from ouzel.maximize.engine.truncated import Truncated
 
 DIGITS = [ClassLogit(index) for index in range(10)]
 
@@ -21,7 +21,7 @@ def recognised(network, images):
 
 
 def images_of(result):
-    return torch.stack([found.image for found in result.found])
+    return torch.stack([found.image for found in result.visualizations])
 
 
 @pytest.mark.parametrize("recipe", [Pixel(steps=200), FourierRecipe(steps=200)], ids=lambda recipe: recipe.name)
@@ -61,7 +61,7 @@ def test_the_recipe_that_leaves_the_range_is_recognised_less(cnn):
 
 def test_the_activation_is_that_of_the_very_image(cnn):
     result = maximize(cnn, DIGITS[:3], recipe=FourierRecipe(steps=5), size=(28, 28), channels=1)
-    for index, found in enumerate(result.found):
+    for index, found in enumerate(result.visualizations):
         assert torch.equal((found.image * 255).round() / 255, found.image)  # a PNG holds it
         with torch.no_grad():
             assert found.activation == pytest.approx(float(cnn(found.image[None])[0, index]), abs=1e-4)
@@ -89,7 +89,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(cnn, recipe):
     saved.seek(0)
     resumed = maximize(cnn, DIGITS[:2], resume=torch.load(saved, weights_only=True), **options)
     assert (images_of(resumed) - images_of(whole)).abs().max() <= 1e-5
-    assert [found.history for found in resumed.found] == [found.history for found in whole.found]
+    assert [found.history for found in resumed.visualizations] == [found.history for found in whole.visualizations]
     assert not whole.stopped
 
 
@@ -195,7 +195,7 @@ def test_dead_units_come_to_life(monkeypatch):
     recipe = Pixel(steps=60, tv_weight=0, norm_weight=0, rate=0.1)
 
     def sought():
-        return maximize(network, [Channel("3", 0)], recipe=recipe, size=(16, 16), channels=1).found[0]
+        return maximize(network, [Channel("3", 0)], recipe=recipe, size=(16, 16), channels=1).visualizations[0]
 
     alive = sought()
     assert alive.history[0] == 0
@@ -208,7 +208,7 @@ def test_diversity_gives_different_images(cnn):
     def spread(diversity):
         recipe = FourierRecipe(steps=60, diversity=diversity)
         result = maximize(cnn, [Channel("conv2", 3)], recipe=recipe, images_per_target=3, size=(28, 28), channels=1)
-        assert len(result.found) == 3
+        assert len(result.visualizations) == 3
         features = Truncated(cnn, {"conv2"})(images_of(result))["conv2"].detach().flatten(2)
         grams = nn.functional.normalize((features @ features.transpose(1, 2)).flatten(1), dim=1)
         return float((grams @ grams.T).sum() - 3) / 6

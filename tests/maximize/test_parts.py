@@ -13,22 +13,21 @@ from ouzel.errors import InvalidArgument
 from ouzel.maximize import (
     Channel,
     ClassLogit,
-    Found,
     FourierRecipe,
     Hit,
     Maco,
     Ranking,
     Verdict,
-    gallery,
+    Visualization,
     judge,
     maximize,
     spectrum_of,
 )
 from ouzel.maximize.regularizers import alikeness, norm, total_variation
+from ouzel.maximize.report import gallery, warnings_of, warnings_of_rankings
 from ouzel.maximize.spaces import frequencies
 from ouzel.maximize.spectrum import BINS, magnitude
 from ouzel.maximize.transforms import Views
-from ouzel.maximize.verdict import warnings_of, warnings_of_rankings
 from ouzel.models import Model, Preprocessing
 
 
@@ -129,7 +128,7 @@ def test_the_magnitude_is_what_the_spectrum_says(size):
 def test_maco_changes_phases_only(cnn):
     """Every image has the magnitudes that were asked for, but for one factor, until the sigmoid."""
     result = maximize(cnn, [ClassLogit(2)], recipe=Maco(steps=20), size=(28, 28), channels=1)
-    before_sigmoid = torch.logit(result.found[0].image.double().clamp(1e-3, 1 - 1e-3))
+    before_sigmoid = torch.logit(result.visualizations[0].image.double().clamp(1e-3, 1 - 1e-3))
     found = torch.fft.rfft2(before_sigmoid, norm="ortho").abs().flatten()[1:]
     wanted = magnitude(1, 28, 28).flatten()[1:]
     low = wanted > wanted.quantile(0.8)  # rounding to 8 bits drowns the faint ones
@@ -141,11 +140,11 @@ def test_sheet_and_page(cnn):
     result = maximize(
         cnn, [ClassLogit(0), Channel("conv2", 1)], recipe=FourierRecipe(steps=1), size=(28, 28), channels=1
     )
-    sheet = gallery.sheet(gallery.tiles_of(result.found), columns=1)
+    sheet = gallery.sheet(gallery.tiles_of(result.visualizations), columns=1)
     first = np.asarray(sheet)[6 : 6 + 112, 6 : 6 + 112, 0]
-    wanted = np.asarray(gallery.picture(result.found[0].image)).repeat(4, 0).repeat(4, 1)
+    wanted = np.asarray(gallery.picture(result.visualizations[0].image)).repeat(4, 0).repeat(4, 1)
     assert np.array_equal(first, wanted)
-    page = gallery.page(gallery.tiles_of(result.found), "<b>")
+    page = gallery.page(gallery.tiles_of(result.visualizations), "<b>")
     assert page.count("<img") == 2
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
@@ -154,7 +153,9 @@ def test_sheet_and_page(cnn):
 
 
 def _found(node, activation, best=None):
-    return Found(node, str(node), torch.rand(1, 28, 28), activation, (0.0, activation), torch.ones(28, 28), best)
+    return Visualization(
+        node, str(node), torch.rand(1, 28, 28), activation, (0.0, activation), torch.ones(28, 28), best
+    )
 
 
 def test_what_the_network_says_of_an_image_that_was_to_excite_a_class(cnn):
@@ -229,5 +230,5 @@ def test_channels_beat_photographs(lite0):
         crops.append((f"{number:03}", resized.clamp(0, 1)))
     nodes = [Channel("blocks.1", 3), Channel("blocks.3", 10), Channel("blocks.6", 100)]
     result = maximize(lite0, nodes, recipe=FourierRecipe(steps=48), data=crops)
-    for found in result.found:
+    for found in result.visualizations:
         assert found.activation > found.best_of_data.activation, found.title

@@ -63,8 +63,8 @@ def test_the_best_of_the_data_is_told(cnn, digits):
     result = maximize(cnn, [ClassLogit(3)], recipe=Pixel(steps=100), size=(28, 28), channels=1, data=data)
     with torch.no_grad():
         best = cnn(torch.stack([image for _, image in data]))[:, 3].max()
-    assert result.found[0].best_of_data.activation == pytest.approx(float(best), abs=1e-4)
-    assert result.found[0].activation > best
+    assert result.visualizations[0].best_of_data.activation == pytest.approx(float(best), abs=1e-4)
+    assert result.visualizations[0].activation > best
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,20 @@ def test_json(run, add, tmp_path):
     assert json.loads(run("remove", "tiny", "--yes", "--json").stdout) == {"removed": "tiny"}
 
 
+def test_the_verbs_that_the_worker_has_too(run, add):
+    add("--version", "2")
+    add(name="other")
+    assert [each["name"] for each in json.loads(run("list", "tiny", "--json").stdout)] == ["tiny"]
+    assert [each["name"] for each in json.loads(run("list", "tiny@2", "--json").stdout)] == ["tiny"]
+    assert "No model tiny@3" in run("list", "tiny@3").stdout
+    assert run("list").stdout.split()[:3] == ["model", "version", "architecture"]
+    assert json.loads(run("show", "tiny", "--version", "2", "--json").stdout)["version"] == "2"
+    assert "two versions" in run("delete", "tiny@2", "--version", "1", code=2).stderr
+    assert json.loads(run("delete", "tiny", "--version", "2", "--yes", "--json").stdout) == {"deleted": "tiny@2"}
+    assert run("delete", "other", "--yes").stdout == "other is deleted\n"
+    assert "remove" not in run("--help").stdout
+
+
 def test_preprocessing_options_change_the_default(run, add):
     add("--input-size", 64, 96, "--mean", "0.1,0.2,0.3", "--interpolation", "bicubic")
     values = json.loads(run("show", "tiny", "--json").stdout)["preprocessing"]

@@ -121,7 +121,7 @@ def test_explained_like_the_plain_network(name: str) -> None:
 @pytest.mark.parametrize("name", ["compiled inside", "weight_norm", "pruned"])
 def test_maximized_like_the_plain_network(name: str) -> None:
     ours, theirs = (
-        maximize(network, [Channel("3", 2)], recipe=Pixel(steps=3), size=(12, 12)).found[0]
+        maximize(network, [Channel("3", 2)], recipe=Pixel(steps=3), size=(12, 12)).visualizations[0]
         for network in (MAKERS[name](), by_hand(name))
     )
     assert ours.activation == pytest.approx(theirs.activation, rel=1e-4)

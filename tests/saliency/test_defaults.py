@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ouzel.errors import InvalidArgument
-from ouzel.saliency import Explainer, Saliency
+from ouzel.saliency import Explainer, Saliency, Top
 from ouzel.saliency.methods.occlusion import Occlusion
 
 from .nets import Cnn, images, seeded
@@ -35,7 +35,7 @@ def test_occlusion_of_a_small_input_is_no_constant() -> None:
     assert (default.parameters["window"], default.parameters["stride"]) == (5, 2)
     assert torch.equal(default.values, spelt.values)
     assert float(default.values.std()) > 0.01 * float(default.values.abs().max())
-    assert explainer.passes([Saliency("occlusion")], 32, 32) == 1 + Occlusion(5, 2).cost(32, 32)
+    assert explainer.plan([Saliency("occlusion")], 32, 32).passes == 1 + Occlusion(5, 2).cost(32, 32)
 
 
 def test_a_step_longer_than_the_default_window() -> None:
@@ -54,3 +54,18 @@ def test_a_map_of_few_places_says_so(layer: str, told: bool) -> None:
     found = Explainer(network.eval())(images(1, size=32), [Saliency("grad_cam", layer=layer)]).maps[0]
     expected = ("coarse: coarse has 4 x 4 places for the whole image; the parameter layer takes another",)
     assert found.caveats == (expected if told else ())
+
+
+def test_a_plan_stands_for_its_requests() -> None:
+    explainer, x = Explainer(seeded(Cnn, nn.ReLU())), images(2, size=32)
+    requests = [Saliency("occlusion", Top(2)), Saliency("gradient", 1)]
+    expected = explainer.forward(x, [requests, []]).explain()
+    plan, none = explainer.plan(requests, 32, 32), explainer.plan([], 32, 32)
+    assert [one.request for one in plan.maps] == [0, 0, 1]
+    maps, others = explainer.forward(x, [plan, none]).explain()
+    assert isinstance(maps, list)
+    assert isinstance(expected[0], list)
+    assert all(torch.equal(a.values, b.values) for a, b in zip(maps, expected[0], strict=True))
+    assert others == []
+    with pytest.raises(InvalidArgument, match="a plan for 32 x 32 pixels, x has 24 x 24"):
+        explainer.forward(images(1, size=24), [plan])

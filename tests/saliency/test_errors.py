@@ -24,13 +24,13 @@ def explainer() -> Explainer:
 @pytest.mark.parametrize(
     ("method", "options", "field", "message"),
     [
-        ("guidde", {}, "method", "did you mean guided?"),
+        ("guidde", {}, "method", "did you mean 'guided'"),
         ("", {}, "method", "is not one of gradient, guided, input_x_gradient"),
         (["gradient"], {}, "method", "is not one of"),
         ("gradient", {"layer": "conv1"}, "parameters.layer", "it takes none"),
         ("grad_cam", {"layers": "conv1"}, "parameters.layers", "one of layer"),
         ("grad_cam", {"layer": 3}, "parameters.layer", "3 is a int, grad_cam takes a str"),
-        ("gradient", {"reduction": "max"}, "reduction", "did you mean max_abs?"),
+        ("gradient", {"reduction": "max"}, "reduction", "did you mean 'max_abs'"),
     ],
 )
 def test_request(method: Any, options: dict[str, Any], field: str, message: str) -> None:

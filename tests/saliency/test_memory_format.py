@@ -29,14 +29,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
         return ("channels_last", "contiguous")[len(seen) % 2 - 1]
 
     monkeypatch.setattr(memory_format, "_measured", fake)
-    monkeypatch.setattr(memory_format, "_found", {})
+    monkeypatch.setattr(memory_format, "_winners", {})
     return seen
 
 
 def test_it_is_measured_once_for_all_weights_of_the_same_layers(measured: list[nn.Module], tmp_path: Path) -> None:
     for seed, known in enumerate((tmp_path / "known", tmp_path / "known", None, None)):
         if seed == 1:
-            memory_format._found.clear()  # as in another process
+            memory_format._winners.clear()  # as in another process
         network, form = memory_format.faster_format(net(seed=seed), BATCH, known)
         assert form == torch.channels_last
         assert network[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
@@ -63,11 +63,11 @@ def test_a_place_that_does_not_work_does_no_harm(measured: list[nn.Module], tmp_
     memory_format.faster_format(net(), BATCH, tmp_path)
     (found,) = tmp_path.iterdir()
     found.write_bytes(b"\xffnonsense")
-    memory_format._found.clear()
+    memory_format._winners.clear()
     assert memory_format.faster_format(net(), BATCH, tmp_path)[1] == torch.contiguous_format
     assert found.read_text() == "contiguous\n"
     (tmp_path / "file").write_text("no folder")
-    memory_format._found.clear()
+    memory_format._winners.clear()
     memory_format.faster_format(net(), BATCH, tmp_path / "file" / "known")
     assert len(measured) == 3
 

@@ -156,7 +156,7 @@ def test_bad_folders(folder, change, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ("gradint",)}, "did you mean gradient"),
+        ({"methods": ("gradint",)}, "did you mean 'gradient'"),
         ({"methods": ()}, "name at least one"),
         ({"steps": 1}, r"steps: 1 is not within 2\.\.1024"),
         ({"samples": 1000}, r"samples: 1000 is not within 2\.\.256"),

@@ -134,8 +134,8 @@ def asked(dataset: str, recipe: str = "feature_extractor", **more) -> pb.JobSpec
         ({"name": "x@2"}, InvalidArgument, "name"),
         ({"name": "base"}, AlreadyExists, "name"),
         ({"seed": -1}, InvalidArgument, "seed"),
-        ({"max_seconds": -1.0}, InvalidArgument, "max_seconds"),
-        ({"max_seconds": math.nan}, InvalidArgument, "max_seconds"),
+        ({"max_training_seconds": -1.0}, InvalidArgument, "max_training_seconds"),
+        ({"max_training_seconds": math.nan}, InvalidArgument, "max_training_seconds"),
         ({"image_size": 8}, InvalidArgument, "image_size"),
         ({"image_size": 10**6}, InvalidArgument, "image_size"),
         ({"promote": 77}, InvalidArgument, "promote"),
@@ -172,7 +172,7 @@ def test_validating_alone_gives_the_report(asking: Place) -> None:
 def test_a_model_comes_out_and_knows_where_it_comes_from(place: Place) -> None:
     dataset = place.upload()
     parameters = {"epochs": 2.0, "learning_rate": 0.001}
-    asked_for = asked(dataset, "lp_ft", parameters=parameters, seed=SEED, image_size=40, max_seconds=3600.0)
+    asked_for = asked(dataset, "lp_ft", parameters=parameters, seed=SEED, image_size=40, max_training_seconds=3600.0)
     done = place.run(asked_for)
     summary = dict(done.result.summary)
     assert (summary["model"], summary["version"], summary["served"]) == ("colours", "1", False)
@@ -231,7 +231,7 @@ def _the_same_again(place: Place, lineage: dict[str, Any]) -> None:
     names = ("dataset", "recipe", "image_size", "base_digest")
     again = pb.FinetuneSpec(**{name: lineage[name] for name in names}, name="again", seed=int(lineage["seed"]))
     again.base = f"{lineage['base']}@{lineage['base_version']}"
-    again.max_seconds = lineage["max_training_seconds"]
+    again.max_training_seconds = lineage["max_training_seconds"]
     for name, each in lineage["parameters"].items():
         again.parameters[name].CopyFrom(value(each))
     repeated = place.run(pb.JobSpec(finetune=again))
@@ -283,7 +283,7 @@ def _too_little_time_for_any_fine_tuning_is_said_everywhere(place: Place, done: 
 
 def test_images_that_cannot_be_used_are_left_out_and_a_data_set_without_any_fails_the_job(place: Place) -> None:
     files = two_colours() | {"red/x.png": b"GIF89a", "red/copy.png": two_colours()["red/0.png"]}
-    done = place.run(asked(place.upload(files), "lp_ft", max_seconds=0.001))
+    done = place.run(asked(place.upload(files), "lp_ft", max_training_seconds=0.001))
     _too_little_time_for_any_fine_tuning_is_said_everywhere(place, done)
     assert sum(done.result.summary[f"{part}_images"] for part in ("train", "validation", "test")) == 25
     logs = [each.log.message for each in place.store.events("me", done.id) if each.HasField("log")]

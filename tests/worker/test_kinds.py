@@ -216,10 +216,10 @@ def test_maximize(real: Real, lite0: Model) -> None:
     expected = maximize.maximize(lite0, nodes, recipe=recipe, images_per_target=2, size=(64, 64), seed=3)
     torch.set_num_threads(threads)
     summary = dict(done.result.summary)
-    assert list(summary["activations"]) == pytest.approx([one.activation for one in expected.found], rel=1e-4)
-    assert list(summary["titles"]) == [one.title for one in expected.found]
+    assert list(summary["activations"]) == pytest.approx([one.activation for one in expected.visualizations], rel=1e-4)
+    assert list(summary["titles"]) == [one.title for one in expected.visualizations]
     picture = np.asarray(Image.open(io.BytesIO(real.file(done, "images/000.png")))) / 255
-    assert np.abs(picture.transpose(2, 0, 1) - expected.found[0].image.numpy()).max() <= 1 / 255 + 1e-6
+    assert np.abs(picture.transpose(2, 0, 1) - expected.visualizations[0].image.numpy()).max() <= 1 / 255 + 1e-6
     report = json.loads(real.file(done, "result.json"))
     assert report["found"][3]["file"] == "images/003.png"
     kinds = {each.WhichOneof("kind") for each in real.store.events("me", done.id)}

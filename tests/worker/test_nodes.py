@@ -11,7 +11,7 @@ from ouzel.worker.kinds import targets
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
-DIGITS = Model("digits", "", (1, 8, 8), ("1", "10", "Caf\u00e9"), {}, {}, {}, {})
+DIGITS = Model("digits", "", (1, 8, 8), ("1", "10", "Caf\u00e9"), {})
 
 
 def logit(label: str) -> pb.Node:

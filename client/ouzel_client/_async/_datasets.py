@@ -1,4 +1,4 @@
-"""Data sets: sent, found again, looked at."""
+"""Data sets: upload, list and check them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel_client._async._transport import AsyncTransport
+from ouzel_client._codec import datasets as codec
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
-from ouzel_client._codec.datasets import manifest_parts, parts
 from ouzel_client._codec.message import made
+from ouzel_client._codec.uploads import manifest_parts, parts
 from ouzel_client._display.progress import progress_bar
 from ouzel_client._transport import grpc_async as backend
-from ouzel_client._types import datasets as types
 from ouzel_client._types.datasets import Dataset, DatasetReport
 from ouzel_client.errors import DeadlineExceeded, Unavailable
 from ouzel_protos.v1 import dataset_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._async._client import AsyncClient
 
 logger = logging.getLogger(__name__)
 SERVICE = "/ouzel.v1.DatasetService/"
@@ -34,11 +32,11 @@ _CHECK = 3600.0  # s
 class AsyncDatasets:
     """The data sets of the caller."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     async def upload(
         self,
@@ -50,49 +48,75 @@ class AsyncDatasets:
         follow_links: bool = False,
         progress: bool | None = None,
     ) -> Dataset:
-        """Send labelled images; only files that the worker does not have travel, also after a dropped connection.
+        """Upload labelled images. Only files that the worker does not have are sent, also after a lost connection.
 
-        source: a folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (and what means the same:
-        Training, test_set, eval); a zip file of the same; or pairs (image, label) with an image as `explain` takes it.
-        follow_links: also links that lead out of the folder. Files that are not used are told in the result's
-        `left_out`, and logged. masks: a folder with a PNG of the image's path for some or
-        all, above mid-grey on the object. boxes: instead, (left, top, right, bottom) in pixels of the objects, by path;
-        of pairs the path is the number, "000000". title: for people. progress: show a bar; None where somebody can see
-        it. Raises InvalidArgument that names the file at fault, before anything is sent.
+        Args:
+            source: A folder LABEL/FILE, or SPLIT/LABEL/FILE with SPLIT train, val or test (or a synonym: Training,
+                test_set, eval); a zip file of such a folder; or pairs (image, label) with an image as `explain`
+                takes it.
+            title: For people.
+            masks: A folder of PNG files with the paths of some or all images. A mask is above mid-grey on the object.
+            boxes: Instead of masks, the boxes of the objects by path: (left, top, right, bottom) in pixels. The paths
+                of pairs are their numbers: "000000".
+            follow_links: Whether to follow links that lead out of the folder.
+            progress: Whether to show a progress bar. None shows one on a terminal if rich is installed.
+
+        Returns:
+            The data set; its `left_out` has the files that are not used, which are logged as well.
+
+        Raises:
+            InvalidArgument: It names the file at fault; nothing was sent.
         """
         files = await backend.run(collect, source, masks, boxes, follow_links)
         if files.left_out:
             logger.info("left out of %s: %s", source, files.left_out)
         await self._send(files, progress)
-        return replace(types.dataset(await self._create(files.entries, title)), left_out=files.left_out)
+        return replace(codec.dataset(await self._create(files.entries, title)), left_out=files.left_out)
 
     async def get(self, dataset: str) -> Dataset:
-        """Raises NotFound."""
-        return types.dataset(await self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
+        """A data set by its id.
+
+        Raises:
+            NotFound: There is no such data set.
+        """
+        return codec.dataset(await self._call("GetDataset", made(pb.GetDatasetRequest, id=dataset), pb.Dataset))
 
     async def list(self) -> AsyncIterator[Dataset]:
-        """Newest first."""
+        """The data sets, newest first."""
         request = pb.ListDatasetsRequest(page_size=100)
         while True:
             page = await self._call("ListDatasets", request, pb.ListDatasetsResponse)
             for each in page.datasets:
-                yield types.dataset(each)
+                yield codec.dataset(each)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
 
     async def delete(self, dataset: str) -> None:
-        """Raises FailedPrecondition while a job needs it."""
+        """Remove a data set.
+
+        Raises:
+            NotFound: There is no such data set.
+            FailedPrecondition: A job needs it.
+        """
         await self._call("DeleteDataset", made(pb.DeleteDatasetRequest, id=dataset), Empty)
 
     async def check(self, dataset: str, timeout: float = _CHECK) -> DatasetReport:
-        """Have every image looked at, which takes seconds to minutes the first time."""
-        return types.report(
+        """Let the worker check every image. Takes seconds to minutes the first time.
+
+        Args:
+            dataset: The id of the data set.
+            timeout: Seconds that the call may take, retries included.
+
+        Raises:
+            NotFound: There is no such data set.
+        """
+        return codec.report(
             await self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
 
     async def _send(self, files: Files, progress: bool | None) -> None:
-        pauses = self._client._retry.pauses()
+        pauses = self._transport.options.retry.pauses()
         with progress_bar(progress, len(files.contents), "sending") as advance:
             told, before = 0, None
             while True:
@@ -103,14 +127,12 @@ class AsyncDatasets:
                 if not missing:
                     return
                 if before is None or len(missing) < before:
-                    pauses, before = self._client._retry.pauses(), len(missing)
+                    pauses, before = self._transport.options.retry.pauses(), len(missing)
                 try:
                     requests = parts(files, missing)
-                    await self._client._worker().send(
-                        SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST
-                    )
+                    await self._transport.send(SERVICE + "UploadFiles", requests, pb.UploadFilesResponse, _LONGEST)
                 except (Unavailable, DeadlineExceeded) as error:  # the latter when the line was silent for too long
-                    await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+                    await self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     async def _missing(self, files: Files) -> Sequence[str]:
         refs = {entry.file.sha256: entry.file for entry in files.entries}
@@ -123,15 +145,15 @@ class AsyncDatasets:
         return found
 
     async def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
-        """Once more if the answer is lost: the same data set is no other."""
-        pauses = self._client._retry.pauses()
+        """Send it again if the answer is lost: the same manifest is the same data set."""
+        pauses = self._transport.options.retry.pauses()
         while True:
             try:
-                return await self._client._worker().send(
+                return await self._transport.send(
                     SERVICE + "CreateDataset", manifest_parts(entries, title), pb.Dataset, _LONGEST
                 )
             except Unavailable as error:
-                await self._client._pause(next(pauses, None), time.monotonic() + _LONGEST, error)
+                await self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)
 
     async def _call(self, name: str, request: Any, answer: Any, timeout: float | None = None) -> Any:
-        return await self._client._ask(SERVICE + name, request, answer, timeout)
+        return await self._transport.call(SERVICE + name, request, answer, timeout)

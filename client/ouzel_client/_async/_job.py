@@ -6,29 +6,25 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from ouzel_client._async._transport import AsyncTransport
 from ouzel_client._codec import jobs as wire
+from ouzel_client._codec.job_fields import JobFields
 from ouzel_client._codec.message import made
 from ouzel_client._display.jobs import how_far, presenter
-from ouzel_client._types.jobs import FINAL, Artifact, JobEvent, JobResult, Progress, State
+from ouzel_client._types.jobs import Artifact, JobEvent, JobResult
 from ouzel_client.errors import (
     DataLoss,
     DeadlineExceeded,
-    JobCancelled,
-    JobFailed,
     TransportError,
     Unavailable,
     WaitTimeout,
 )
 from ouzel_protos.v1 import job_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._async._jobs import AsyncJobs
 
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
@@ -36,86 +32,12 @@ _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
 _SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/")
 
 
-class AsyncJob:
-    """A job, as it was at the last call. Several processes may hold the same one: `client.jobs.get(job.id)`."""
+class AsyncJob(JobFields):
+    """A job, as it was at the last call. Other processes can get the same job: `client.jobs.get(job.id)`."""
 
-    def __init__(self, jobs: AsyncJobs, message: pb.Job) -> None:
-        self._jobs = jobs
-        self._message = message
-
-    @property
-    def id(self) -> str:
-        return self._message.id
-
-    @property
-    def kind(self) -> str:
-        """ "maximize", "search_activations" or "finetune"."""
-        return self._message.spec.WhichOneof("kind") or ""
-
-    @property
-    def state(self) -> State:
-        found: State = wire.state(self._message.state)
-        return found
-
-    @property
-    def attempt(self) -> int:
-        """Counts from 1; 0 before the first start."""
-        return self._message.attempt
-
-    @property
-    def progress(self) -> Progress:
-        return wire.progress(self._message.progress)
-
-    @property
-    def model(self) -> str:
-        """The model that it is about, "NAME" or "NAME@VERSION"; of a fine-tuning the new one."""
-        return wire.model(self._message)
-
-    @property
-    def created(self) -> datetime | None:
-        """When it was accepted."""
-        return wire.time_of(self._message, "create_time")
-
-    @property
-    def started(self) -> datetime | None:
-        """When it was first run; None before that."""
-        return wire.time_of(self._message, "start_time")
-
-    @property
-    def ended(self) -> datetime | None:
-        """When it ended, in one way or another; None before that."""
-        return wire.time_of(self._message, "end_time")
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return dict(self._message.labels)
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds from `started` to `ended`, or until now, pauses included. None before it ran."""
-        if self.started is None:
-            return None
-        return max(0.0, ((self.ended or datetime.now(UTC)) - self.started).total_seconds())
-
-    @property
-    def priority(self) -> int:
-        """Higher runs first."""
-        return self._message.priority
-
-    @property
-    def last_sequence(self) -> int:
-        """Number of its newest event; `events(after=...)` goes on from there."""
-        return self._message.last_sequence
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended, in one way or another."""
-        return self.state in FINAL
-
-    @property
-    def failure(self) -> JobFailed | JobCancelled | None:
-        """Why it did not succeed; None for one that did, or has not ended."""
-        return wire.failure(self._message) if self.done and self.state != "SUCCEEDED" else None
+    def __init__(self, transport: AsyncTransport, message: pb.Job) -> None:
+        super().__init__(message)
+        self._transport = transport
 
     def __repr__(self) -> str:
         done = how_far(self.progress.step, self.progress.steps, self.state)
@@ -123,44 +45,68 @@ class AsyncJob:
         return f"{type(self).__name__}({', '.join(filter(None, shown))})"
 
     async def refresh(self) -> AsyncJob:
-        """Ask how it stands; returns itself."""
+        """Get its present state from the worker. Returns itself, as the methods below do."""
         return await self._do("GetJob", pb.GetJobRequest(id=self.id))
 
     async def cancel(self) -> AsyncJob:
-        """Have it stopped; `wait` tells when it is. One that has ended stays as it is."""
+        """Stop it; `wait` returns when it has stopped. A job that has ended stays as it is."""
         return await self._do("CancelJob", pb.CancelJobRequest(id=self.id))
 
     async def pause(self) -> AsyncJob:
-        """Have it write a checkpoint and free its processor. Raises FailedPrecondition if it has ended."""
+        """Stop it after a checkpoint; `resume` continues it.
+
+        Raises:
+            FailedPrecondition: It has ended.
+        """
         return await self._do("PauseJob", pb.PauseJobRequest(id=self.id))
 
     async def resume(self) -> AsyncJob:
-        """Queue a paused job. Raises FailedPrecondition if it has ended."""
+        """Queue a paused job; it continues from its checkpoint.
+
+        Raises:
+            FailedPrecondition: It has ended.
+        """
         return await self._do("ResumeJob", pb.ResumeJobRequest(id=self.id))
 
     async def retry(self) -> AsyncJob:
-        """Queue a job that FAILED or was CANCELLED; it goes on from its checkpoint."""
+        """Queue a job that FAILED or was CANCELLED; it continues from its checkpoint.
+
+        Raises:
+            FailedPrecondition: It is in another state.
+        """
         return await self._do("RetryJob", pb.RetryJobRequest(id=self.id))
 
     async def delete(self) -> None:
-        """Remove a job that has ended, with its artifacts. Raises FailedPrecondition."""
+        """Remove it, with its artifacts.
+
+        Raises:
+            FailedPrecondition: It has not ended.
+        """
         from google.protobuf.empty_pb2 import Empty
 
-        await self._jobs._call("DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
+        await self._transport.call(wire.SERVICE + "DeleteJob", pb.DeleteJobRequest(id=self.id), Empty)
 
     async def events(self, after: int = 0) -> AsyncGenerator[JobEvent]:
-        """Every event with sequence > `after`, in order, each once. Ends when the job has, at once if it had before and
-        no event is left. One that is retried later has more: ask again, after the last that you have.
+        """Yield its events in order, each once, until it has ended.
 
-        A lost connection, a worker that is started anew, a stream that grew old: it goes on where it was. Raises
-        Unavailable if the worker stays away for a minute, NotFound if the job is deleted meanwhile, and InvalidArgument
-        for an `after` beyond its last event.
+        It continues where it was after a lost connection or a restart of the worker. A job that is retried has more
+        events afterwards: call this again, with `after` of the last event.
+
+        Args:
+            after: Only events with a larger sequence number.
+
+        Raises:
+            Unavailable: The worker does not answer for a minute.
+            NotFound: The job was deleted.
+            InvalidArgument: `after` is larger than the number of its last event.
         """
         since = time.monotonic()
         while True:
             try:
                 request = made(pb.WatchJobRequest, id=self.id, after_sequence=after)
-                async with aclosing(self._jobs._stream("WatchJob", request, pb.JobEvent, _STREAM_SECONDS)) as messages:
+                async with aclosing(
+                    self._transport.stream(wire.SERVICE + "WatchJob", request, pb.JobEvent, _STREAM_SECONDS)
+                ) as messages:
                     async for message in messages:
                         since, after = time.monotonic(), message.sequence
                         self._follow(message)
@@ -168,10 +114,17 @@ class AsyncJob:
                 return
             except TransportError as error:
                 since = time.monotonic() if isinstance(error, DeadlineExceeded) else since
-                await self._jobs._patient_pause(since, error)
+                await self._transport.patient_pause(since, error)
 
     async def wait(self, timeout: float | None = None) -> AsyncJob:
-        """Until it has ended; returns itself. Raises WaitTimeout after `timeout` seconds; the job goes on."""
+        """Wait until it has ended. Returns itself.
+
+        Args:
+            timeout: Seconds to wait, None for no limit. The job continues when they are over.
+
+        Raises:
+            WaitTimeout: It has not ended in this time.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         since = time.monotonic()
         while True:
@@ -184,14 +137,24 @@ class AsyncJob:
                 await self._do("WaitJob", request, left + _ROUND)
                 since = time.monotonic()
             except Unavailable as error:
-                await self._jobs._patient_pause(since, error)
+                await self._transport.patient_pause(since, error)
             if self.done:
                 return self
 
     async def result(self, timeout: float | None = None, *, pictures: bool = True) -> JobResult:
-        """Wait for it, and fetch what it found; of kind finetune, a FinetuneResult.
+        """Wait until it has ended, and download its result.
 
-        pictures: False leaves the images where they are. Raises JobFailed, JobCancelled or WaitTimeout.
+        Args:
+            timeout: Seconds to wait, None for no limit. The job continues when they are over.
+            pictures: Whether to download its images too.
+
+        Returns:
+            A FinetuneResult for a job of kind "finetune".
+
+        Raises:
+            JobFailed: It failed.
+            JobCancelled: It was cancelled.
+            WaitTimeout: It has not ended in this time.
         """
         await self.wait(timeout)
         if (failure := self.failure) is not None:
@@ -202,14 +165,25 @@ class AsyncJob:
         return wire.result(self._message, {each.name: await self.download(each.name) for each in shown})
 
     async def artifacts(self) -> tuple[Artifact, ...]:
-        """The files that it left behind; none before it has SUCCEEDED."""
-        found = await self._jobs._call("ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse)
-        return tuple(map(wire.artifact, found.artifacts))
+        """The files that it has made; empty before it has SUCCEEDED."""
+        listed = await self._transport.call(
+            wire.SERVICE + "ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse
+        )
+        return tuple(map(wire.artifact, listed.artifacts))
 
     async def download(self, name: str, to: str | os.PathLike[str] | None = None) -> bytes:
-        """The content of an artifact, checked against its digest; written to the file `to` as well, if that is given.
+        """Download an artifact, and check it against its digest. A broken stream continues where it was.
 
-        A broken stream goes on where it was. Raises NotFound or DataLoss.
+        Args:
+            name: The name of the artifact.
+            to: A file to write it to. The file is complete, or is not changed.
+
+        Returns:
+            Its content.
+
+        Raises:
+            NotFound: There is no such artifact.
+            DataLoss: The content does not fit its digest.
         """
         with tempfile.TemporaryFile() as file:
             await self._fetch(name, file)
@@ -220,9 +194,10 @@ class AsyncJob:
         return content
 
     async def watch(self, progress: bool | None = None) -> AsyncJob:
-        """Show how it goes until it has ended: a bar on a terminal, with previews in a notebook; lines elsewhere.
+        """Show its progress until it has ended: a bar on a terminal, with previews in a notebook; lines elsewhere.
 
-        progress: False shows nothing. Returns itself.
+        Args:
+            progress: False shows nothing.
         """
         with presenter(self.id, progress) as show:
             async with aclosing(self.events()) as events:
@@ -236,7 +211,9 @@ class AsyncJob:
         while True:
             try:
                 request = made(pb.DownloadArtifactRequest, id=self.id, name=name, offset=offset)
-                stream = self._jobs._stream("DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS)
+                stream = self._transport.stream(
+                    wire.SERVICE + "DownloadArtifact", request, pb.ArtifactChunk, _STREAM_SECONDS
+                )
                 async with aclosing(stream) as chunks:
                     async for chunk in chunks:
                         expected = chunk.artifact.sha256 or expected
@@ -245,22 +222,13 @@ class AsyncJob:
                         offset, since = offset + len(chunk.data), time.monotonic()
                 break
             except TransportError as error:
-                await self._jobs._patient_pause(since, error)
+                await self._transport.patient_pause(since, error)
         if sha256.hexdigest() != expected:
             raise DataLoss(f"{name} of {self.id} came with other content than its digest says")
 
     async def _do(self, name: str, request: Any, timeout: float | None = None) -> AsyncJob:
-        self._message = await self._jobs._call(name, request, pb.Job, timeout)
+        self._message = await self._transport.call(wire.SERVICE + name, request, pb.Job, timeout)
         return self
-
-    def _follow(self, message: pb.JobEvent) -> None:
-        """What an event tells of the job itself."""
-        if message.HasField("progress"):
-            self._message.progress.CopyFrom(message.progress)
-        elif message.HasField("state_change"):
-            wire.follow(self._message, message)
-        self._message.attempt = message.attempt
-        self._message.last_sequence = max(self._message.last_sequence, message.sequence)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ import click
 
 from ouzel_client._cli.follow import client as _client
 from ouzel_client._cli.follow import follow
-from ouzel_client._cli.jobs import setting
+from ouzel_client.arguments import setting
 from ouzel_client.terminal import (
     Column,
     confirm,
@@ -44,7 +44,7 @@ _TOLD = 20  # files that are left out, of which a terminal is told by name
 
 @click.group()
 def datasets() -> None:
-    """The data sets that jobs learn from."""
+    """Upload, list, show, check and delete the data sets that jobs learn from."""
 
 
 @datasets.command()
@@ -52,10 +52,10 @@ def datasets() -> None:
 @click.option("--title", default="", help="For people.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of PNG masks.")
 @click.option("--follow-links", is_flag=True, help=_LINKS)
-@click.option("--check", is_flag=True, help="Have every image looked at, and print what was found.")
+@click.option("--check", is_flag=True, help="Check every image too, and print the report.")
 @json_option
 def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, check: bool, as_json: bool) -> None:
-    """Send the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one."""
+    """Upload the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one."""
     with _client() as ouzel:
         made = ouzel.datasets.upload(
             source, title=title, masks=masks, follow_links=follow_links, progress=shown(as_json)
@@ -72,7 +72,7 @@ def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, 
 @datasets.command("list")
 @json_option
 def list_datasets(as_json: bool) -> None:
-    """The newest first."""
+    """List the data sets, newest first."""
     with _client() as ouzel:
         found = list(ouzel.datasets.list())
     if as_json:
@@ -85,7 +85,7 @@ def list_datasets(as_json: bool) -> None:
 @click.argument("dataset")
 @json_option
 def show(dataset: str, as_json: bool) -> None:
-    """What a data set holds."""
+    """Show what a data set contains."""
     with _client() as ouzel:
         found = ouzel.datasets.get(_full(ouzel, dataset))
     if as_json:
@@ -109,7 +109,7 @@ def show(dataset: str, as_json: bool) -> None:
 @click.argument("dataset")
 @json_option
 def check(dataset: str, as_json: bool) -> None:
-    """Have every image looked at. Exit status 1 if a job would not train on it."""
+    """Check every image. Exit status 1 if a job cannot train on the data set."""
     with _client() as ouzel:
         report = ouzel.datasets.check(_full(ouzel, dataset))
     print_json(_report(report)) if as_json else click.echo(report)
@@ -122,7 +122,7 @@ def check(dataset: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def delete(dataset: str, yes: bool, as_json: bool) -> None:
-    """Remove a data set that no job needs."""
+    """Delete a data set that no job needs."""
     with _client() as ouzel:
         found = ouzel.datasets.get(_full(ouzel, dataset))
         title = f" {found.title!r}" if found.title else ""
@@ -134,9 +134,9 @@ def delete(dataset: str, yes: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("source", required=False)
 @click.option("--base", help="The model to start from: NAME or NAME@VERSION.")
-@click.option("--name", help="Of the new model; one that is there gets its next version.")
+@click.option("--name", help="Name of the new model. An existing tuned model gets its next version.")
 @click.option(
-    "--like", metavar="NAME[@VERSION]", help="Repeat the run that made this model, but for what is given beside it."
+    "--like", metavar="NAME[@VERSION]", help="Repeat the run that made this model, except for what is given besides."
 )
 @click.option("--recipe", help="feature_extractor, fine_tune, lp_ft or scratch.  [default: lp_ft]")
 @click.option(
@@ -144,12 +144,14 @@ def delete(dataset: str, yes: bool, as_json: bool) -> None:
     type=click.Choice(["never", "if_better", "always"]),
     help="Whether callers who name no version get the new one.  [default: if_better]",
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set epochs=10.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the split and of all that chance gives.  [default: 0]")
-@click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Train for so long at most.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set epochs=10."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of the split and of everything random.  [default: 0]")
+@click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Longest training, in seconds.")
 @click.option("--image-size", type=click.IntRange(min=0), help="Pixels along each edge of the new input.")
 @click.option("--follow-links", is_flag=True, help=_LINKS)
-@click.option("--check", "only_check", is_flag=True, help="Look at the images, and train nothing.")
+@click.option("--check", "only_check", is_flag=True, help="Check the images, and train nothing.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
 @json_option
@@ -167,14 +169,14 @@ def finetune(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make BASE a classifier of the images of SOURCE: a folder, a zip file, or the id of a data set.
+    """Train a classifier of the images of SOURCE from BASE. SOURCE is a folder, a zip file, or the id of a data set.
 
-    Waits, and shows how it goes, unless --detach. Ctrl-C leaves the job running.
+    Waits and shows the progress, unless --detach. Ctrl-C leaves the job running.
 
-    With --like, all that is not given is as it was in the run that made that model: base, data set, recipe, parameters,
-    seed, size and name.
+    With --like, everything that is not given is as in the run that made that model: base, data set, recipe,
+    parameters, seed, size and name.
     """
-    from ouzel_client._types.datasets import report_of
+    from ouzel_client._codec.datasets import report_of
 
     for option, value in (("SOURCE", source), ("--base", base), ("--name", name)):
         if like is None and value is None:
@@ -200,7 +202,7 @@ def finetune(
 
 
 def _full(ouzel: Any, dataset: str) -> str:
-    """An id may be shortened to what is unique."""
+    """The id that begins like this; an id may be shortened as long as it is unique."""
     if _ID.fullmatch(dataset):
         return dataset
     found = [each.id for each in ouzel.datasets.list() if dataset and each.id.startswith(dataset)]
@@ -223,7 +225,7 @@ def _outcome(job: Job) -> str:
     if found.promoted:
         promoted = "it is the default"
     else:
-        promoted = f"it is not the default, `ouzel tuned promote {found.model}@{found.version}` makes it that"
+        promoted = f"it is not the default, `ouzel models --worker promote {found.model}@{found.version}` makes it that"
     served = "" if found.served else "; not served yet"
     return "\n".join((f"{found}; {promoted}{served}", *found.notes))
 

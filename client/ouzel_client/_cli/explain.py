@@ -1,181 +1,103 @@
-"""What `ouzel explain` prints and writes."""
+"""`ouzel explain`: the options of the command."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import time
-import urllib.request
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from ouzel_client._transport import config
-from ouzel_client._types.explanation import Explanation, SaliencyMap
-from ouzel_client.errors import ConfigurationError, OuzelError
-from ouzel_client.terminal import Column, print_table
-from ouzel_protos import local
+from ouzel_client.errors import OuzelError
 
-_PATIENCE = 2.0  # s
-_COLUMNS = (
-    Column("image", shrinks=1),
-    Column("label", shrinks=2),
-    Column("probability", right=True),
-    Column("ms", right=True),
+if TYPE_CHECKING:
+    from ouzel_client._cli.explanations import Row
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option(
+    "--model", envvar="OUZEL_MODEL", help="NAME or NAME@VERSION. Default: OUZEL_MODEL, or the only one served."
 )
-_MAPS = (
-    Column("image", shrinks=1),
-    Column("method"),
-    Column("of", shrinks=2),
-    Column("minimum", right=True),
-    Column("maximum", right=True),
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Saliency method, with parameters of its own: smoothgrad:samples=32,of=guided. An image is @ and its path: "
+    "integrated_gradients:baseline=@grey.png. May be repeated. Default: guided and grad_cam.",
 )
-# An image, what came back, and the files that were written.
-Row: TypeAlias = tuple[Path, Explanation | OuzelError, list[Path]]
+@click.option("--target", help="Class to explain: its label, or its index. Default: the predicted one.")
+@click.option("--contrast", nargs=2, metavar="A B", help="Explain why class A and not class B.")
+@click.option("--target-top", type=click.IntRange(min=1), help="Explain each of so many best classes, a map for each.")
+@click.option(
+    "--reduction",
+    type=click.Choice(["max_abs", "sum_abs", "signed_sum", "none"]),
+    help="How channels become one value per pixel; none keeps them. Default: max_abs.",
+)
+@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
+@click.option(
+    "--size",
+    type=click.Choice(["model", "original"]),
+    default="model",
+    show_default=True,
+    help="Resolution of the maps: that of the model's input, or of the image.",
+)
+@click.option("--when-score-below", type=click.FloatRange(0, 1), help="Explain only predictions less sure than this.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for <stem>.<method>.png, the overlays, and <stem>.npz, the tensors.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document per image and line.")
+def explain(
+    *,
+    images: tuple[Path, ...],
+    model: str | None,
+    methods: tuple[str, ...],
+    target: str | None,
+    contrast: tuple[str, str] | None,
+    target_top: int | None,
+    reduction: Any,
+    top_k: int,
+    size: Any,
+    when_score_below: float | None,
+    out: Path | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Predict what images show, and explain why: one row per image, and pictures with --out."""
+    from ouzel_client._cli import explanations as shown
+    from ouzel_client._cli import options as parse
+    from ouzel_client._types.saliency import When
 
-
-def only_model() -> str:
-    """The one model that the local services serve. Raises ConfigurationError if that is not clear."""
-    serving = local.read_serving()
-    served = _served(serving) if serving else []
-    if len(served) == 1:
-        return served[0]
-    nothing = config.coming("torchserve") or "no services of this machine are running (`ouzel up`)"
-    known = f"; served are {', '.join(served)}" if served else f"; {nothing}"
-    raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
-
-
-def _served(serving: local.Serving) -> list[str]:
-    """Asked for now: jobs add models to services that run, and the choice must not change with the next start."""
+    common = {"target": parse.target(target, contrast, target_top), "reduction": reduction, "size": size}
+    options: dict[str, Any] = {
+        "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),
+        "top_k": top_k,
+        "when": When(score_below=when_score_below) if when_score_below is not None else None,
+        "timeout": timeout,
+    }
+    show = shown.print_documents if as_json else shown.print_rows
     try:
-        token = local.token(Path(serving["key_file"]), "management")
-        request = urllib.request.Request(
-            f"{serving['management']}/models?limit=1000", headers={"Authorization": f"Bearer {token}"}
-        )
-        with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
-            return sorted(each["modelName"] for each in json.load(answer)["models"])
-    except (OSError, ValueError, KeyError):
-        return serving["models"]
+        failed = show(_rows(images, model or shown.only_model(), out, options))
+    except (OuzelError, OSError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+    if failed:
+        sys.exit(1)
 
 
-def stems(images: Sequence[Path]) -> list[str]:
-    """Names for the files of each image: its stem, with a number where that is taken (images of several folders)."""
-    names: list[str] = []
-    for path in images:
-        candidates = itertools.chain([path.stem], (f"{path.stem}-{number}" for number in itertools.count(2)))
-        names.append(next(name for name in candidates if name not in names))
-    return names
+def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[Row]:
+    from ouzel_client._cli import explanations as shown
+    from ouzel_client._sync._client import Client
 
-
-def write(result: Explanation, out: Path, stem: str) -> list[Path]:
-    """Write <stem>.<method>.png per map and <stem>.npz with all of them; the files' paths. Raises OSError."""
-    out.mkdir(parents=True, exist_ok=True)
-    names = list(_map_names(result.saliency))
-    written = []
-    for name, one in zip(names, result.saliency, strict=True):
-        written.append(out / f"{stem}.{name}.png")
-        one.overlay().save(written[-1])
-    written.append(out / f"{stem}.npz")
-    arrays: dict[str, Any] = {f"saliency/{n}": one.array for n, one in zip(names, result.saliency, strict=True)}
-    np.savez_compressed(
-        written[-1],
-        allow_pickle=False,
-        labels=np.array(result.labels),
-        indices=result.indices,
-        scores=result.scores,
-        logits=result.logits,
-        **arrays,
-    )
-    return written
-
-
-def _map_names(maps: Iterable[SaliencyMap]) -> Iterator[str]:
-    """The method; a number behind it from the second map of a method on."""
-    seen = Counter[str]()
-    for one in maps:
-        seen[one.method] += 1
-        yield one.method if seen[one.method] == 1 else f"{one.method}-{seen[one.method]}"
-
-
-def print_documents(rows: Iterable[Row]) -> int:
-    """One document per image and line, on stdout; how many failed. Tensors stay in the files."""
-    failed = 0
-    for path, result, files in rows:
-        document: dict[str, Any] = {"image": str(path)}
-        if isinstance(result, OuzelError):
-            failed += 1
-            document["error"] = {"kind": type(result).__name__, "message": result.message, "field": result.field}
-        else:
-            document |= _document(result) | ({"files": [str(file) for file in files]} if files else {})
-        click.echo(json.dumps(document))
-    return failed
-
-
-def _document(result: Explanation) -> dict[str, Any]:
-    places = zip(result.indices.tolist(), result.labels, result.scores.tolist(), result.logits.tolist(), strict=True)
-    return {
-        "model": vars(result.model),
-        "scores": [dict(zip(("index", "label", "probability", "logit"), place, strict=True)) for place in places],
-        "saliency": [_map_document(one) for one in result.saliency],
-        "view": vars(result.view),
-        "skipped": result.skipped,
-        "timing": vars(result.timing),
-        "request_id": result.request_id,
-    }
-
-
-def _map_document(one: SaliencyMap) -> dict[str, Any]:
-    return {
-        "method": one.method,
-        "target": vars(one.target),
-        "shape": list(one.array.shape),
-        "minimum": one.minimum,
-        "maximum": one.maximum,
-        "rectified": one.rectified,
-        "caveats": list(one.caveats),
-        "parameters": {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in one.parameters.items()},
-        "measures": dict(one.measures),
-    }
-
-
-def print_rows(rows: Iterable[Row]) -> int:
-    """Tables of classes and of maps on stdout, a line per failed image on stderr; how many failed."""
-    failed = explained = 0
-    start, files, table, maps = (
-        time.perf_counter(),
-        list[Path](),
-        list[tuple[object, ...]](),
-        list[tuple[object, ...]](),
-    )
-    caveats: dict[str, None] = {}  # each once, in order
-    for path, result, written in rows:
-        files += written
-        if isinstance(result, OuzelError):
-            failed += 1
-            text = " ".join(result.message.split())
-            click.echo(f"Error: {text}" if str(path) in text else f"Error: {path}: {text}", err=True)
-            continue
-        explained += 1
-        for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
-            first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
-            table.append((first[0], label, f"{score:.3f}", first[1]))
-        for place, one in enumerate(result.saliency):
-            least = f"{one.minimum:.3g}" if one.minimum < 0 else ""  # that of a map without signs tells nothing
-            caveats |= dict.fromkeys(f"{one.method}: {caveat}" for caveat in one.caveats)
-            maps.append((path if place == 0 else "", one.method, one.target, least, f"{one.maximum:.3g}"))
-    if table:
-        print_table(_COLUMNS, table)
-    if maps:
-        click.echo()
-        print_table(_MAPS, maps)
-        for caveat in caveats:
-            click.echo(caveat)
-    if explained > 1:
-        click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
-    for file in files:
-        click.echo(f"wrote {file}")
-    return failed
+    stems = shown.stems(images)
+    with Client() as ouzel:
+        results = ouzel.models[model].explain_many(images, on_error="return", **options)
+        for path, stem, result in zip(images, stems, results, strict=True):
+            files = [] if out is None or isinstance(result, OuzelError) else shown.write(result, out, stem)
+            yield path, result, files

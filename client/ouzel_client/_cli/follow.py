@@ -1,4 +1,4 @@
-"""What verbs of the worker share: the connection, waiting for a job, and fetching what it left behind."""
+"""What verbs of the worker share: the connection, waiting for a job, and downloading its files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def client() -> Iterator[Client]:
 
 
 def follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any) -> None:
-    """Wait for a job that was submitted, and fetch its files into `out`, if that is given; or print its id."""
+    """Wait for a submitted job, and download its files into `out`, if that is given; or print its id."""
     if detach:
         print_json(job_json(job)) if as_json else click.echo(job.id)
         return
@@ -50,9 +50,13 @@ def follow(job: Job, *, detach: bool, out: Path | None, as_json: bool, **_: Any)
 
 
 def watch(job: Job, file: TextIO | None = None, after: int = 0, show: bool = True) -> None:
-    """Show how it goes until it has ended: a bar if `file` is a terminal, else lines; nothing if `show` is False.
+    """Show its progress until it has ended: a bar if `file` is a terminal, else lines; nothing if `show` is False.
 
-    file: None is stderr.
+    Args:
+        job: The job.
+        file: Where to, None for stderr.
+        after: Only events with a larger sequence number.
+        show: False shows nothing.
     """
     from ouzel_client._display.jobs import presenter
 
@@ -67,7 +71,7 @@ def watch(job: Job, file: TextIO | None = None, after: int = 0, show: bool = Tru
 
 
 def download(job: Job, out: Path, names: tuple[str, ...] = ()) -> list[str]:
-    """The paths of the files that were fetched, of all or of those that are named."""
+    """Download all files of a job, or those that are named; their paths."""
     known = [each.name for each in job.artifacts()]
     files = []
     for name in names or known:

@@ -8,8 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ouzel_client._cli import plugins
 from ouzel_client._cli.follow import client, follow
-from ouzel_client._types.jobs import Channel, ClassLogit, Direction, Node, Unit
+from ouzel_client._types import jobs as kinds
+from ouzel_client._types.jobs import Node
+from ouzel_client.arguments import label, node_options, nodes, setting
 from ouzel_client.terminal import json_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,26 +23,15 @@ def _common(command: F) -> F:
     for option in reversed(
         (
             click.argument("model", metavar="NAME[@VERSION]"),
-            click.option(
-                "--logit",
-                "logits",
-                multiple=True,
-                metavar="CLASS",
-                help="A class: its label or index (label:TEXT, index:N).",
-            ),
-            click.option("--channel", "channels", multiple=True, metavar="LAYER:C", help="The mean of a channel."),
-            click.option(
-                "--unit", "units", multiple=True, metavar="LAYER:C[:X:Y]", help="One unit; without X and Y the middle."
-            ),
-            click.option(
-                "--direction", "directions", multiple=True, metavar="LAYER:W,W,...", help="Weights for all channels."
-            ),
+            node_options,
             click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher runs first."),
             click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="To find the job by."),
-            click.option("--max-seconds", type=click.FloatRange(min=1), help="Fail after running for so long."),
+            click.option(
+                "--max-seconds", type=click.FloatRange(min=1), help="The job fails after it has run for so long."
+            ),
             click.option("--request-id", help="The same one again gives the same job."),
             click.option(
-                "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what the job leaves behind."
+                "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files of the job."
             ),
             click.option("--detach", is_flag=True, help="Do not wait: print the job's id."),
             json_option,
@@ -49,10 +41,33 @@ def _common(command: F) -> F:
     return command
 
 
-@click.command()
+class _Maximize(click.Command):
+    """Hands over to the verb that needs no worker, if it is asked to."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if "--local" not in args:
+            return super().make_context(info_name, args, parent, **extra)
+        local = plugins.command("maximize-local")
+        if local is None:
+            raise click.ClickException("--local needs the distribution ouzel: pip install ouzel")
+        rest = [arg for arg in args if arg != "--local"]
+        return local.make_context(f"{info_name} --local", rest, parent, **extra)
+
+
+@click.command(cls=_Maximize)
+@click.option(
+    "--local",
+    is_flag=True,
+    expose_value=False,
+    help="Compute here instead, without a worker; `ouzel maximize --local --help` shows the options of that.",
+)
 @_common
 @click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier or maco.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set steps=512."
+)
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -66,9 +81,9 @@ def maximize(
     seed: int,
     **common: Any,
 ) -> None:
-    """Have the worker seek the images that excite nodes of the model NAME most.
+    """Seek the images that excite nodes of the model NAME most, in a job of the worker.
 
-    Waits, and shows how it goes, unless --detach. Ctrl-C leaves the job running.
+    Waits and shows the progress, unless --detach. Ctrl-C leaves the job running.
     """
     parameters = dict(setting(text) for text in settings)
     targets, options = _targets(common), _options(common)
@@ -91,63 +106,20 @@ def maximize(
 @click.option("--dataset", default="", help="Name of a data set. Default: the photographs that come with the worker.")
 @click.option("--top-k", type=click.IntRange(min=1), default=9, show_default=True, help="Images per node.")
 def search(model: str, dataset: str, top_k: int, **common: Any) -> None:
-    """Have the worker find the images of a data set that excite nodes of the model NAME most."""
+    """Find the images of a data set that excite nodes of the model NAME most, in a job of the worker."""
     targets, options = _targets(common), _options(common)
     with client() as ouzel:
         follow(ouzel.jobs.search_activations(model, targets, dataset=dataset, top_k=top_k, **options), **common)
 
 
 def _targets(common: dict[str, Any]) -> list[Node]:
-    nodes: list[Node] = [ClassLogit(text) for text in common.pop("logits")]
-    for text in common.pop("channels"):
-        layer, numbers = _place(text, "channel", "LAYER:C", (1,))
-        nodes.append(Channel(layer, numbers[0]))
-    for text in common.pop("units"):
-        layer, numbers = _place(text, "unit", "LAYER:C or LAYER:C:X:Y", (1, 3))
-        nodes.append(Unit(layer, *numbers))
-    for text in common.pop("directions"):
-        layer, _, weights = text.rpartition(":")
-        try:
-            nodes.append(Direction(layer, tuple(float(weight) for weight in weights.split(","))))
-        except ValueError as error:
-            raise click.BadParameter(f"{text!r} is not LAYER:W,W,...", param_hint="--direction") from error
-    if not nodes:
-        raise click.UsageError("name at least one --logit, --channel, --unit or --direction")
-    return nodes
+    return nodes(kinds, **{name: common.pop(name) for name in ("logits", "channels", "units", "directions")})
 
 
 def _options(common: dict[str, Any]) -> dict[str, Any]:
     return {
         "priority": common.pop("priority"),
         "labels": dict(map(label, common.pop("labels"))),
-        "max_seconds": common.pop("max_seconds"),
+        "max_duration": common.pop("max_seconds"),
         "request_id": common.pop("request_id"),
     }
-
-
-def _place(text: str, option: str, form: str, counts: tuple[int, ...]) -> tuple[str, list[int]]:
-    layer, *numbers = text.split(":")
-    if not layer or len(numbers) not in counts or not all(number.isdecimal() for number in numbers):
-        raise click.BadParameter(f"{text!r} is not {form}, with whole numbers", param_hint=f"--{option}")
-    return layer, [int(number) for number in numbers]
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE of a recipe: a number, or true or false."""
-    name, value = label(text, "--set")
-    if value in ("true", "false"):
-        return name, value == "true"
-    try:
-        return name, int(value) if value.lstrip("-").isdecimal() else float(value)
-    except ValueError:
-        raise click.BadParameter(
-            f"{name}: {value!r} is neither a number nor true or false", param_hint="--set"
-        ) from None
-
-
-def label(text: str, option: str = "--label") -> tuple[str, str]:
-    """NAME=VALUE in its parts. Raises click.BadParameter."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-    return name, value

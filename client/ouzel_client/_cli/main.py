@@ -1,67 +1,57 @@
-"""The `ouzel` command: `explain`, jobs, and the verbs that other distributions plug into it.
-
-A distribution adds a verb as an entry point of group "ouzel.commands". It is loaded when it is run, and for the list of
-verbs of `ouzel --help`: a module of verbs imports what is heavy in the functions that need it.
-"""
+"""The `ouzel` command: verbs of this distribution, and those that others plug in."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
 
 import click
 
-from ouzel_client._cli import datasets as data
-from ouzel_client._cli import jobs as work
-from ouzel_client._cli.manage import jobs
-from ouzel_client._cli.tuned import tuned
-from ouzel_client.errors import OuzelError
+from ouzel_client._cli import plugins
 
-if TYPE_CHECKING:
-    from ouzel_client._cli.explain import Row
-
-GROUP = "ouzel.commands"
+# Module and name of each verb, its section of the help and its line; a verb without a section is hidden. The modules
+# are loaded when they are needed: the list of verbs does not wait for them.
+OWN: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "explain": ("explain:explain", "explain", "Predict what images show, and explain why."),
+        "maximize": ("jobs:maximize", "jobs", "Seek images that excite units of a model most."),
+        "search": ("jobs:search", "jobs", "Find images of a data set that excite units most."),
+        "finetune": ("datasets:finetune", "jobs", "Train a classifier of your images from a model."),
+        "datasets": ("datasets:datasets", "jobs", "Upload, check and delete data sets."),
+        "jobs": ("manage:jobs", "jobs", "List, watch and control jobs."),
+        "models": ("models:models", "models", "List, show, promote and delete models."),
+        "tuned": ("models:tuned", "", ""),
+    }
+)
+SECTIONS = ("serve", "explain", "jobs", "models", "audit")
 
 
 class _Verbs(click.Group):
-    """Our own commands, and those of the entry points."""
+    """Our own commands, and those of the entry points; ours come first where both have a name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_plugged()})
+        return [*OWN, *(name for name in plugins.names() if name not in OWN)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name)
-        entry = _plugged().get(cmd_name)
-        if own or entry is None:
-            return own
-        try:
-            command = entry.load()
-        except Exception as error:  # a broken plug-in must not take the other verbs with it
-            raise click.ClickException(f"{cmd_name}: {entry.value} cannot be loaded ({error})") from error
-        if not isinstance(command, click.Command):
-            raise click.ClickException(f"{cmd_name}: {entry.value} is not a click command")
-        return command
+        if cmd_name not in OWN:
+            return plugins.command(cmd_name)
+        module, _, name = OWN[cmd_name][0].partition(":")
+        found: click.Command = getattr(import_module(f"ouzel_client._cli.{module}"), name)
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each with its first sentence; a plug-in that is broken says so."""
-        rows = []
+        """Each verb in its section, in a line; a plug-in that is broken says so."""
+        sections: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
         for name in self.list_commands(ctx):
-            try:
-                command = self.get_command(ctx, name)
-            except click.ClickException as error:
-                rows.append((name, error.message))
-                continue
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=200)))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
-def _plugged() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+            described = OWN[name][1:] if name in OWN else plugins.described(name)
+            if described is not None and described != ("", ""):
+                sections.setdefault(described[0] or "others", []).append((name, described[1]))
+        widest = max(len(name) for rows in sections.values() for name, _ in rows)
+        for section, rows in sections.items():
+            if rows:
+                with formatter.section(section.capitalize()):
+                    formatter.write_dl([(name.ljust(widest), line) for name, line in rows])
 
 
 @click.group(
@@ -72,95 +62,3 @@ def _plugged() -> dict[str, EntryPoint]:
 @click.version_option(package_name="ouzel-client", prog_name="ouzel")
 def main() -> None:
     """Serve image classifiers that can explain themselves."""
-
-
-@main.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option(
-    "--model", envvar="OUZEL_MODEL", help="NAME or NAME@VERSION. Default: OUZEL_MODEL, or the only one served."
-)
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="NAME[:KEY=VALUE,...]",
-    help="Saliency method, with parameters of its own: smoothgrad:samples=32,of=guided. An image is @ and its path: "
-    "integrated_gradients:baseline=@grey.png. May be repeated. Default: guided and grad_cam.",
-)
-@click.option("--target", help="Class to explain: its label, or its index. Default: the predicted one.")
-@click.option("--contrast", nargs=2, metavar="A B", help="Explain why class A and not class B.")
-@click.option("--target-top", type=click.IntRange(min=1), help="Explain each of so many best classes, a map for each.")
-@click.option(
-    "--reduction",
-    type=click.Choice(["max_abs", "sum_abs", "signed_sum", "none"]),
-    help="How channels become one value per pixel; none keeps them. Default: max_abs.",
-)
-@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
-@click.option(
-    "--size",
-    type=click.Choice(["model", "original"]),
-    default="model",
-    show_default=True,
-    help="Resolution of the maps: that of the model's input, or of the image.",
-)
-@click.option("--when-score-below", type=click.FloatRange(0, 1), help="Explain only predictions less sure than this.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for <stem>.<method>.png, the overlays, and <stem>.npz, the tensors.",
-)
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Seconds."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document per image and line.")
-def explain(
-    *,
-    images: tuple[Path, ...],
-    model: str | None,
-    methods: tuple[str, ...],
-    target: str | None,
-    contrast: tuple[str, str] | None,
-    target_top: int | None,
-    reduction: Any,
-    top_k: int,
-    size: Any,
-    when_score_below: float | None,
-    out: Path | None,
-    timeout: float,
-    as_json: bool,
-) -> None:
-    """Predict what IMAGE... show, and why: one row per image, and pictures with --out."""
-    from ouzel_client._cli import explain as shown
-    from ouzel_client._cli import options as wishes
-    from ouzel_client._types.saliency import When
-
-    common = {"target": wishes.target(target, contrast, target_top), "reduction": reduction, "size": size}
-    options: dict[str, Any] = {
-        "saliency": wishes.saliency(methods or ("guided", "grad_cam"), common),
-        "top_k": top_k,
-        "when": When(score_below=when_score_below) if when_score_below is not None else None,
-        "timeout": timeout,
-    }
-    show = shown.print_documents if as_json else shown.print_rows
-    try:
-        failed = show(_rows(images, model or shown.only_model(), out, options))
-    except (OuzelError, OSError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
-    if failed:
-        sys.exit(1)
-
-
-for command in (work.maximize, work.search, jobs, data.datasets, data.finetune, tuned):
-    main.add_command(command)
-
-
-def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[str, Any]) -> Iterator[Row]:
-    from ouzel_client._cli import explain as shown
-    from ouzel_client._sync._client import Client
-
-    stems = shown.stems(images)
-    with Client() as ouzel:
-        results = ouzel.models[model].explain_many(images, on_error="return", **options)
-        for path, stem, result in zip(images, stems, results, strict=True):
-            files = [] if out is None or isinstance(result, OuzelError) else shown.write(result, out, stem)
-            yield path, result, files

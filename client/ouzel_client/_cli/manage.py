@@ -1,4 +1,4 @@
-"""`ouzel jobs`: the jobs of the worker, listed, watched, steered."""
+"""`ouzel jobs`: list, watch and control the jobs of the worker."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import click
 
 from ouzel_client._cli.follow import client, download, job_json
 from ouzel_client._cli.follow import watch as show_how_it_goes
-from ouzel_client._cli.jobs import label
 from ouzel_client._display.jobs import how_far, steps_of
 from ouzel_client._types.jobs import JobEvent, PreviewEvent
+from ouzel_client.arguments import label
 from ouzel_client.terminal import (
     Column,
     age,
@@ -48,7 +48,7 @@ _COLUMNS = (
 
 @click.group()
 def jobs() -> None:
-    """The jobs of the worker."""
+    """List, show, watch and control the jobs of the worker."""
 
 
 @jobs.command("list")
@@ -58,7 +58,7 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @json_option
 def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """The newest first."""
+    """List the jobs, newest first."""
     with client() as ouzel:
         wanted: Any = tuple(state.upper() for state in states)
         listed = ouzel.jobs.list(states=wanted, kind=_KINDS.get(kind, kind), labels=dict(map(label, labels)))
@@ -75,7 +75,7 @@ def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit
 @_id
 @json_option
 def show(job: str, as_json: bool) -> None:
-    """How a job stands, and what it has left behind."""
+    """Show a job, and the files that it has made."""
     with client() as ouzel:
         found = ouzel.jobs.get(job)
         artifacts = [dataclasses.asdict(each) for each in found.artifacts()]
@@ -94,9 +94,9 @@ def show(job: str, as_json: bool) -> None:
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only events after this sequence number.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per event and line.")
 def watch(job: str, after: int, as_json: bool) -> None:
-    """Show how a job goes until it has ended: a bar on a terminal, else a line per state, phase and epoch.
+    """Show the progress of a job until it has ended.
 
-    Exit status 1 if it did not succeed.
+    It is a bar on a terminal, else a line per state, phase and epoch. Exit status 1 if it did not succeed.
     """
     with client() as ouzel:
         found = ouzel.jobs.get(job)
@@ -116,7 +116,7 @@ def watch(job: str, after: int, as_json: bool) -> None:
 @click.option("--name", "names", multiple=True, help="Only this file; may be repeated.")
 @json_option
 def download_files(job: str, out: Path, names: tuple[str, ...], as_json: bool) -> None:
-    """Fetch what a job has left behind."""
+    """Download the files that a job has made."""
     with client() as ouzel:
         files = download(ouzel.jobs.get(job), out, names)
     print_json(files) if as_json else click.echo("\n".join(files))
@@ -127,7 +127,7 @@ def download_files(job: str, out: Path, names: tuple[str, ...], as_json: bool) -
 @yes_option
 @json_option
 def delete(job: str, yes: bool, as_json: bool) -> None:
-    """Remove a job that has ended, with what it left behind."""
+    """Delete a job that has ended, with its files."""
     with client() as ouzel:
         found = ouzel.jobs.get(job)
         confirm(f"Delete {job} ({found.kind} of {found.model}, {found.state}) and its files", yes)
@@ -145,10 +145,10 @@ def _verb(name: str, help_: str) -> None:
         print_json(job_json(found)) if as_json else click.echo(f"{found.id} is {found.state}")
 
 
-_verb("cancel", "Stop a job. `ouzel jobs retry` has it go on from its checkpoint.")
-_verb("pause", "Have a job write a checkpoint and free its processor.")
+_verb("cancel", "Stop a job. `ouzel jobs retry` continues it from its checkpoint.")
+_verb("pause", "Stop a job after a checkpoint. `ouzel jobs resume` continues it.")
 _verb("resume", "Queue a paused job.")
-_verb("retry", "Queue a job that FAILED or was CANCELLED once more.")
+_verb("retry", "Queue a job that FAILED or was CANCELLED again.")
 
 
 def _row(job: Job) -> tuple[object, ...]:

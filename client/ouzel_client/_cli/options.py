@@ -1,4 +1,4 @@
-"""What `ouzel explain` asks for, from the texts of its options."""
+"""The saliency that `ouzel explain` requests, from the texts of its options."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def saliency(methods: Sequence[str], common: Mapping[str, Any]) -> list[Saliency
 
     Keys are parameters of the method, or replace one of `common`: target, reduction, size, dtype.
     """
-    return [_wish(text, common) for text in methods]
+    return [_request(text, common) for text in methods]
 
 
-def _wish(text: str, common: Mapping[str, Any]) -> Saliency:
+def _request(text: str, common: Mapping[str, Any]) -> Saliency:
     method, colon, rest = text.partition(":")
     keywords = dict(common)
     for part in rest.split(",") if colon else ():

@@ -1,34 +1,51 @@
-"""Streams of messages that carry a data set."""
+"""Data sets and their reports, from messages of the wire."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from datetime import UTC
+from types import MappingProxyType
+from typing import Any
 
-from ouzel_client._codec.dataset_source import Files
-from ouzel_protos import manifest
+from google.protobuf import json_format
+
+from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
 from ouzel_protos.v1 import dataset_pb2 as pb
 
-_ENTRIES = 2000  # in a message
-_CHUNK = 512 * 2**10  # bytes
-_STREAM = 64 * 2**20  # bytes of files in one call
+
+def dataset(message: pb.Dataset) -> Dataset:
+    """An uploaded data set."""
+    return Dataset(
+        message.id,
+        message.title,
+        message.create_time.ToDatetime(tzinfo=UTC),
+        message.images,
+        message.bytes,
+        _sorted(message.classes),
+        message.masks,
+    )
 
 
-def parts(files: Files, missing: Sequence[str]) -> Iterator[pb.UploadFilesRequest]:
-    """Files, one after another, until there are many bytes: the rest is for the next call."""
-    sent = 0
-    for digest in missing:
-        content = files.contents[digest]()
-        yield pb.UploadFilesRequest(file=pb.FileRef(sha256=digest, size=len(content)))
-        for offset in range(0, len(content), _CHUNK):
-            yield pb.UploadFilesRequest(chunk=pb.Chunk(offset=offset, data=content[offset : offset + _CHUNK]))
-        sent += len(content)
-        if sent >= _STREAM:
-            return
+def report(message: pb.DatasetReport) -> DatasetReport:
+    """What a check says."""
+    return DatasetReport(
+        message.usable,
+        tuple(message.problems),
+        tuple(message.warnings),
+        tuple((each.path, each.reason) for each in message.refused),
+        _sorted(message.classes),
+        tuple(
+            Duplicates(tuple(each.paths), each.exact, each.labels_differ, each.across_splits)
+            for each in message.duplicates
+        ),
+        message.images,
+    )
 
 
-def manifest_parts(entries: Sequence[pb.DatasetEntry], title: str) -> Iterator[pb.CreateDatasetRequest]:
-    first = pb.CreateDatasetRequest(title=title, id=manifest.digest(entries))
-    for start in range(0, len(entries), _ENTRIES):
-        first.entries.extend(entries[start : start + _ENTRIES])
-        yield first
-        first = pb.CreateDatasetRequest()
+def report_of(values: Mapping[str, Any]) -> DatasetReport:
+    """The same, from the fields that a check of a job gives."""
+    return report(json_format.ParseDict(dict(values), pb.DatasetReport(), ignore_unknown_fields=True))
+
+
+def _sorted(counts: Mapping[str, int]) -> Mapping[str, int]:
+    return MappingProxyType(dict(sorted(counts.items())))

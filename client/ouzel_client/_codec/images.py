@@ -1,25 +1,24 @@
-"""Images as callers have them, and as they are sent.
+"""Images as callers give them, and as they are sent.
 
     path, bytes      PNG, JPEG or WebP, sent as they are
     PIL image        sent as PNG, 8-bit grey or RGB, upright: by the rules of `ouzel_protos.pictures`
     uint8 array      (H, W, 3) or (H, W): decoded pixels, preprocessed by the service like a file
     float32 array    (C, H, W): already normalised, of exactly the model's input size
 
-Nothing of Pillow is imported unless a picture is handed over or asked for.
+Pillow is imported only for a PIL image, or when a picture is drawn.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ouzel_client._optional import need_pillow
+from ouzel_client._pictures.upload import Upload
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import pictures, tensors
 
@@ -27,32 +26,6 @@ if TYPE_CHECKING:
     from PIL import Image as PILImage
 
 ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | npt.NDArray[Any] | PILImage.Image"
-
-
-@dataclass(frozen=True)
-class Upload:
-    """key: "image" or "tensor", the part of the request; data: its bytes; pixels: of an array, to draw on."""
-
-    key: str
-    data: bytes
-    pixels: npt.NDArray[np.uint8] | None = None
-
-    def picture(self, smallest: int | None = None) -> PILImage.Image:
-        """The uploaded picture as the service sees it, RGB and upright.
-
-        smallest: the shorter side that is needed; a much larger JPEG is read at a fraction of its size, as the service
-        does. Raises InvalidArgument if a normalised tensor was sent, or if the file is broken.
-        """
-        image, _ = need_pillow("drawing on the picture")
-        if self.pixels is not None:
-            drawn: PILImage.Image = image.fromarray(self.pixels).convert("RGB")
-            return drawn
-        if self.key == "tensor":
-            raise InvalidArgument("image: a normalised tensor was sent: there is no picture to draw on", field="image")
-        try:
-            return pictures.decode(self.data, smallest=smallest)[0].convert("RGB")
-        except pictures.BadPicture as error:
-            raise InvalidArgument(f"image: {error}", field="image") from error
 
 
 def read(source: ImageInput, limit: int) -> Upload:

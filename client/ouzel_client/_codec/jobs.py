@@ -78,8 +78,13 @@ def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, expl
 
 
 def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
-    """Of the arguments of the call, None where nothing was said. Raises InvalidArgument that names the field as callers
-    know it.
+    """The specification of a fine-tuning job.
+
+    Args:
+        arguments: The arguments of the call; None where an argument was not given.
+
+    Raises:
+        InvalidArgument: It names the argument.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     for name, hint in (("base", "a model to start from"), ("dataset", "what to learn from"), ("name", "the new model")):
@@ -91,11 +96,12 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
     values = parameters(given.pop("parameters", {}), flags=True)
     spec = made(pb.FinetuneSpec, promote=PROMOTIONS[promote], parameters=values, recipe=FINETUNE_DEFAULT)
     for field, value in given.items():
-        put(spec, field.replace("_training", ""), getattr(value, "id", value) if field == "dataset" else value, field)
+        put(spec, field, getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)
 
 
 def states(names: Sequence[str]) -> list[Any]:
+    """The numbers of states. Raises InvalidArgument."""
     for name in names:
         if name not in STATES:
             raise InvalidArgument(f"states: {name!r:.80} is not one of {', '.join(STATES)}", field="states")
@@ -103,6 +109,7 @@ def states(names: Sequence[str]) -> list[Any]:
 
 
 def state(number: int) -> Any:
+    """The name of a state."""
     return pb.Job.State.Name(number)
 
 
@@ -118,11 +125,13 @@ def model(job: pb.Job) -> str:
 
 
 def time_of(job: pb.Job, field: str) -> datetime | None:
-    found: datetime | None = getattr(job, field).ToDatetime(tzinfo=UTC) if job.HasField(field) else None
-    return found
+    """A time of a job, or None if it is not set."""
+    time: datetime | None = getattr(job, field).ToDatetime(tzinfo=UTC) if job.HasField(field) else None
+    return time
 
 
 def event(message: pb.JobEvent) -> JobEvent:
+    """An event, of the class of its kind."""
     common = (message.sequence, message.time.ToDatetime(tzinfo=UTC), message.attempt)
     kind = message.WhichOneof("kind")
     if kind == "progress":
@@ -147,6 +156,7 @@ def _previous(change: pb.StateChange) -> Any:
 
 
 def progress(message: pb.Progress) -> Progress:
+    """How far a job is."""
     return Progress(message.step, message.steps, message.phase)
 
 
@@ -165,10 +175,12 @@ def follow(job: pb.Job, event: pb.JobEvent) -> None:
 
 
 def artifact(message: pb.Artifact) -> Artifact:
+    """A file that a job has made."""
     return Artifact(message.name, message.media_type, message.size, message.sha256)
 
 
 def summary(message: pb.JobResult) -> Mapping[str, Any]:
+    """The figures of a result by name."""
     return MappingProxyType(json_format.MessageToDict(message.summary))
 
 

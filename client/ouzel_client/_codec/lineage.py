@@ -1,4 +1,4 @@
-"""The run that made a model, once more: what a fine-tuning must be given, from the lineage of what it gave."""
+"""The run that made a model, once more: the arguments of a fine-tuning, from the lineage of the model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ def version_of(found: Sequence[StoredModel], reference: str, field: str) -> Stor
 
 
 def repeated(like: StoredModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the run that made `like`; those in `given` are taken instead.
+    """The arguments of the run that made `like`; those in `given` replace them.
 
-    Of parameters each is taken by itself, and none of the other run's where another recipe is given. Raises
-    FailedPrecondition for a model that no job has made, or whose lineage does not say all that is needed.
+    Each of the recipe's parameters is replaced by itself. With another recipe, those of the run are not used.
+
+    Raises:
+        FailedPrecondition: No job made the model, or its lineage does not have all that is needed.
     """
     lineage, name = like.lineage, f"{like.name}@{like.version}"
     if "job" not in lineage:
@@ -54,7 +56,7 @@ def repeated(like: StoredModel, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_base(base: StoredModel, digest: str) -> None:
-    """Raises FailedPrecondition if it is not what the run began with."""
+    """Raises FailedPrecondition if the base has other weights than the run began with."""
     if base.digest != digest:
         raise FailedPrecondition(
             f"like: the base {base.name}@{base.version} has other weights now ({base.digest}) than that run began with "

@@ -1,4 +1,4 @@
-"""Messages of the wire from what callers give: what cannot be sent is an InvalidArgument that names the argument."""
+"""Messages of the wire from arguments of callers: what cannot be sent is an InvalidArgument that names the argument."""
 
 from __future__ import annotations
 

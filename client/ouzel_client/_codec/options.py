@@ -1,4 +1,4 @@
-"""What a caller asks to be explained, as a message."""
+"""What a caller requests to be explained, as a message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ouzel_client._codec import images
 from ouzel_client._transport.config import MAX_REQUEST_BYTES
-from ouzel_client._types.saliency import Class, Contrast, Saliency, Target, Top, When, Wishes
+from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Target, Top, When
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import parameters
 from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
@@ -17,7 +17,7 @@ from ouzel_protos.v1.tensor_pb2 import Tensor
 
 
 def encode(
-    saliency: Wishes,
+    saliency: SaliencyInput,
     *,
     target: Target = None,
     top_k: int | None = None,
@@ -32,28 +32,26 @@ def encode(
         options.top_k = top_k
     if when is not None:
         options.when.CopyFrom(_condition(when))
-    wishes = [saliency] if isinstance(saliency, str | Saliency) else list(saliency)
-    for number, wish in enumerate(wishes):
+    for number, given in enumerate([saliency] if isinstance(saliency, str | Saliency) else saliency):
         path = f"saliency[{number}]"
-        if isinstance(wish, str):
-            wish = Saliency(wish)  # noqa: PLW2901 - a name is short for a request of that name
-        if not isinstance(wish, Saliency):
-            raise InvalidArgument(f"{path}: {wish!r} is neither a method's name nor a Saliency", field=path)
-        options.saliency.append(_request(wish, target, path))
+        one = Saliency(given) if isinstance(given, str) else given
+        if not isinstance(one, Saliency):
+            raise InvalidArgument(f"{path}: {one!r} is neither a method's name nor a Saliency", field=path)
+        options.saliency.append(_request(one, target, path))
     return options
 
 
-def _request(wish: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
-    if not isinstance(wish.method, str) or not wish.method:
-        raise InvalidArgument(f"{path}.method: {wish.method!r} is not a method's name", field=f"{path}.method")
+def _request(one: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
+    if not isinstance(one.method, str) or not one.method:
+        raise InvalidArgument(f"{path}.method: {one.method!r} is not a method's name", field=f"{path}.method")
     request = pb.SaliencyRequest(
-        method=text(wish.method, f"{path}.method"),
-        reduction=REDUCTIONS[wish.reduction] if wish.reduction else None,
-        dtype=DTYPES[wish.dtype],
-        size=SIZES[wish.size],
-        parameters={text(name, path): _parameter(value, f"{path}.{name}") for name, value in wish.parameters.items()},
+        method=text(one.method, f"{path}.method"),
+        reduction=REDUCTIONS[one.reduction] if one.reduction else None,
+        dtype=DTYPES[one.dtype],
+        size=SIZES[one.size],
+        parameters={text(name, path): _parameter(value, f"{path}.{name}") for name, value in one.parameters.items()},
     )
-    target = default if wish.target is None else wish.target
+    target = default if one.target is None else one.target
     if target is not None:
         request.target.CopyFrom(_target(target, f"{path}.target"))
     return request

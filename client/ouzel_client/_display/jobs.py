@@ -1,4 +1,4 @@
-"""How a job goes, for people: a bar on a terminal, a bar and previews in a notebook, lines everywhere else."""
+"""The progress of a job for people: a bar on a terminal, a bar and previews in a notebook, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ _QUIET = 30.0  # s within an epoch without a line
 
 @contextmanager
 def presenter(job: str, show: bool | None, file: TextIO | None = None) -> Iterator[Show]:
-    """Yields what is to be called with each event.
+    """Yields a function to call with each event.
 
-    show: False shows nothing. file: where to, None is stderr; a bar if that is a terminal and rich is installed, else
-    lines. In a notebook a bar, with previews.
+    Args:
+        job: The id of the job.
+        show: False shows nothing.
+        file: Where to, None for stderr. A bar if that is a terminal and rich is installed, else lines.
     """
     notebook = _notebook()
     if show is False:

@@ -12,7 +12,7 @@ from ouzel_client._optional import has_rich, need_rich
 
 
 class Tell(Protocol):
-    """Told what is done, how many of how many steps of it, 0 if that is not known, and a note on that."""
+    """Is called with a stage, its steps that are done, its steps in all (0 if that is not known), and a note."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None: ...
 
@@ -23,8 +23,9 @@ _TENTH_SECONDS = 1.0  # between two tenths that are told
 
 
 class Bar:
-    """A bar with its title, its share in percent and the time since it was begun. It moves to and fro until the first
-    step of a known number is done.
+    """A bar with its title, its share in percent and the time since its start.
+
+    It moves to and fro until the first step of a known number is done.
     """
 
     def __init__(self, progress: Any) -> None:
@@ -46,11 +47,11 @@ class Bar:
         self.progress.update(self._task, description=text)
 
     def finish(self) -> None:
-        """All is done, however many steps it took."""
+        """Show that everything is done."""
         self.progress.update(self._task, completed=1, total=1, share="100 %")
 
     def halt(self) -> None:
-        """It ended where it is: a bar that moves would say that it goes on."""
+        """Stop where it is: a bar that moves would say that the work continues."""
         (task,) = self.progress.tasks
         if task.total is None:
             self.progress.update(self._task, completed=0, total=1)
@@ -58,8 +59,9 @@ class Bar:
 
 
 class Lines:
-    """A line when a stage begins and when it is done. Between, one for every tenth of it: at most one in a second, at
-    least one in ten.
+    """A line when a stage begins and when it is done, and one for every tenth of it.
+
+    There is at most one line in a second, and at least one in ten seconds.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -83,7 +85,7 @@ class Lines:
 
 
 def counted(done: int, total: int) -> str:
-    """ "3 of 12 (25 %)"; the number alone where the total is not known; empty for none."""
+    """A count as "3 of 12 (25 %)"; the number alone where the total is not known; empty for 0."""
     if total > 0:
         return f"{done} of {total} ({100 * min(done / total, 1):.0f} %)"
     return str(done) if done else ""
@@ -115,9 +117,13 @@ def is_terminal(file: TextIO) -> bool:
 
 @contextmanager
 def stages(show: bool | None = None, file: TextIO | None = None) -> Iterator[Tell]:
-    """Yields what is to be told (stage, done, total): a bar on a terminal, that vanishes at the end; lines elsewhere.
+    """Yields a function to call with (stage, done, total, note).
 
-    show: False shows nothing. file: None is stderr.
+    On a terminal it draws a bar, which disappears at the end; elsewhere it prints lines.
+
+    Args:
+        show: False shows nothing.
+        file: Where to, None for stderr.
     """
     file = file or sys.stderr
     if show is False:
@@ -131,9 +137,13 @@ def stages(show: bool | None = None, file: TextIO | None = None) -> Iterator[Tel
 
 @contextmanager
 def progress_bar(show: bool | None, total: int | None, what: str = "explaining") -> Iterator[Callable[[], None]]:
-    """Yields what is to be called once per result.
+    """Yields a function to call once per result.
 
-    show: None shows a bar if stderr is a terminal and rich is installed; True shows lines where it is no terminal.
+    Args:
+        show: None shows a bar if stderr is a terminal and rich is installed; True shows lines where it is not a
+            terminal.
+        total: How many results there will be, if that is known.
+        what: What is being done.
     """
     if show is None:
         show = sys.stderr.isatty() and has_rich()

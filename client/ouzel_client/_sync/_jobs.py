@@ -1,56 +1,43 @@
 # Generated from _async/_jobs.py by scripts/unasync.py (`make sync`). Do not edit.
 # ruff: noqa: I001, SIM117, RUF100
 # fmt: off
-"""Jobs of the worker: submitted, found again, listed."""
+"""The jobs of the worker: submit, find and list them."""
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
+from ouzel_client._sync._datasets import Datasets
 from ouzel_client._sync._job import Job
+from ouzel_client._sync._models import Models
+from ouzel_client._sync._transport import Transport
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec import lineage as repeat
 from ouzel_client._codec.message import made
-from ouzel_client._transport import grpc_sync as backend
 from ouzel_client._types.datasets import Dataset
-from ouzel_client._types.jobs import Node, Promotion, State
-from ouzel_client.errors import InvalidArgument, NotFound, OuzelError
+from ouzel_client._types.job_options import FINETUNE, FinetuneOptions, JobOptions, check_names
+from ouzel_client._types.jobs import Node, State
+from ouzel_client.errors import InvalidArgument, NotFound
 from ouzel_protos.v1 import job_pb2 as pb
-
-if TYPE_CHECKING:
-    from ouzel_client._sync._client import Client
 
 M = TypeVar("M", bound=Message)
 
-
-class JobOptions(TypedDict, total=False):
-    """Options of every job.
-
-    priority: higher runs first, -100 to 100. labels: texts by name, to find it by. max_seconds: the job fails after
-    running for so long. request_id: at most 128 characters; the same one again gives the same job; made up if not
-    given. timeout: seconds that the call may take, retries included; None is the client's.
-    """
-
-    priority: int
-    labels: Mapping[str, str]
-    max_seconds: float | None
-    request_id: str | None
-    timeout: float | None
+_CHECK = 3600.0  # s
+_LONGEST = 30 * 86_400  # s
 
 
 class Jobs:
     """The jobs of the caller."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(of {self._client!r})"
+        return f"{type(self).__name__}(of {self._transport})"
 
     def maximize(
         self,
@@ -69,12 +56,25 @@ class Jobs:
         seed: int = 0,
         **options: Unpack[JobOptions],
     ) -> Job:
-        """Seek the images that excite nodes of `model` most: `maximize("m", logit="tabby")`.
+        """Seek the images that excite nodes of a model most: `maximize("m", logit="tabby")`.
 
-        targets: ClassLogit, Unit, Channel or Direction, sought together; or one by its parts: logit, a class, label or
-        index; layer and channel, and x and y for a single unit. recipe: "pixel", "fourier" or "maco", with its
-        parameters by name. size: (height, width) in pixels, None for the model's input. Raises OuzelError for what can
-        never work, before there is a job.
+        Args:
+            model: "NAME" or "NAME@VERSION".
+            targets: ClassLogit, Unit, Channel or Direction, or several of them, which are sought together.
+            logit: Instead of targets, the label or the index of a class.
+            layer: Instead of targets, the layer of a channel or a unit.
+            channel: The index of the channel in that layer.
+            x: For a single unit, its column from the left.
+            y: For a single unit, its row from the top.
+            recipe: "pixel", "fourier" or "maco".
+            parameters: Parameters of the recipe by name.
+            images_per_target: How many images to make for each target.
+            size: (height, width) of the images in pixels, None for the size of the model's input.
+            seed: Of the first images.
+            **options: See `JobOptions`.
+
+        Raises:
+            OuzelError: The request can never work; there is no job then.
         """
         height, width = size or (0, 0)
         spec = made(
@@ -104,10 +104,22 @@ class Jobs:
         top_k: int = 9,
         **options: Unpack[JobOptions],
     ) -> Job:
-        """Find the images of a data set that excite nodes of `model` most, and the part of each that the node sees.
+        """Find the images of a data set that excite nodes of a model most, and the part of each that the node sees.
 
-        targets and its parts: as those of `maximize`. dataset: by the name that the worker's operator gave it; empty
-        for the photographs that come with the worker. top_k: images per target.
+        Args:
+            model: "NAME" or "NAME@VERSION".
+            targets: As those of `maximize`, like logit, layer, channel, x and y.
+            logit: See `maximize`.
+            layer: See `maximize`.
+            channel: See `maximize`.
+            x: See `maximize`.
+            y: See `maximize`.
+            dataset: The name that the worker's operator gave it. Empty for the photographs that come with the worker.
+            top_k: How many images to find for each target.
+            **options: See `JobOptions`.
+
+        Raises:
+            OuzelError: The request can never work; there is no job then.
         """
         spec = made(
             pb.SearchActivationsSpec,
@@ -119,122 +131,97 @@ class Jobs:
         return self._create(pb.JobSpec(search_activations=spec), options)
 
     def finetune(
-        self,
-        base: str | None = None,
-        dataset: str | Dataset | None = None,
-        *,
-        name: str | None = None,
-        recipe: str | None = None,
-        promote: Promotion | None = None,
-        parameters: Mapping[str, float | bool] | None = None,
-        seed: int | None = None,
-        max_training_seconds: float | None = None,
-        image_size: int | None = None,
-        like: str | None = None,
-        **options: Unpack[JobOptions],
+        self, base: str | None = None, dataset: str | Dataset | None = None, **options: Unpack[FinetuneOptions]
     ) -> Job:
-        """Make `base`, "NAME" or "NAME@VERSION", a classifier of the images of a data set, served as `name`.
+        """Train a classifier of the images of a data set from a model, and serve it.
 
-        dataset: what `client.datasets.upload` gives, or its id. name: of the new model; one that is there gets its next
-        version. recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch", with its parameters by
-        name. promote: whether callers who name no version get the new one; "if_better" by default.
-        max_training_seconds: training ends after that with its best; 0, the default, for no limit. image_size: pixels
-        along each edge of the input, 0, the default, as the base has it. seed: 0 by default.
-        like: a tuned model, "NAME" or "NAME@VERSION", whose run is repeated: with the same base, data set, recipe,
-        parameters, seed and the rest, but for what is given beside it. Each of `parameters` counts by itself; with
-        another recipe, none of that run's.
-        Raises OuzelError for what can never work, before there is a job: with `like`, also NotFound or
-        FailedPrecondition if the data set or the base is gone, or the base has other weights now.
+        `finetune("efficientnet-lite0", dataset, name="pets")`, or `finetune(like="pets@1", seed=1)`.
+
+        Args:
+            base: The model to start from, "NAME" or "NAME@VERSION". Needed unless `like` is given.
+            dataset: What `client.datasets.upload` returns, or its id. Needed unless `like` is given.
+            **options: See `FinetuneOptions`; `name` is needed unless `like` is given.
+
+        Raises:
+            OuzelError: The request can never work; there is no job then.
+            NotFound: With `like`, the data set or the base of the run is gone.
+            FailedPrecondition: With `like`, the base has other weights now.
         """
-        spec = self._finetune_spec(
-            like,
-            base=base,
-            dataset=dataset,
-            name=name,
-            recipe=recipe,
-            promote=promote,
-            parameters=parameters,
-            seed=seed,
-            max_training_seconds=max_training_seconds,
-            image_size=image_size,
-        )
-        return self._create(spec, options)
+        return self._create(self._finetune_spec(base, dataset, options), options)
 
     def check_finetune(
-        self,
-        base: str | None = None,
-        dataset: str | Dataset | None = None,
-        *,
-        name: str | None = None,
-        recipe: str | None = None,
-        promote: Promotion | None = None,
-        parameters: Mapping[str, float | bool] | None = None,
-        seed: int | None = None,
-        max_training_seconds: float | None = None,
-        image_size: int | None = None,
-        like: str | None = None,
-        **options: Unpack[JobOptions],
+        self, base: str | None = None, dataset: str | Dataset | None = None, **options: Unpack[FinetuneOptions]
     ) -> Mapping[str, Any]:
-        """What the worker finds in the images, if it were asked to `finetune` so; there is no job.
+        """What the worker finds in the images for the same call of `finetune`; there is no job.
 
-        Takes seconds to minutes the first time, and may by default take an hour. The answer has the fields of a
-        DatasetReport: usable, problems, warnings, refused, classes, duplicates, images. Raises what `finetune` raises,
-        and FailedPrecondition for a data set that was not uploaded.
+        Takes seconds to minutes the first time; its default timeout is an hour.
+
+        Args:
+            base: See `finetune`.
+            dataset: See `finetune`.
+            **options: See `FinetuneOptions`.
+
+        Returns:
+            The fields of a DatasetReport: usable, problems, warnings, refused, classes, duplicates, images.
+
+        Raises:
+            FailedPrecondition: The data set was not uploaded.
+            OuzelError: What `finetune` raises.
         """
-        spec = self._finetune_spec(
-            like,
-            base=base,
-            dataset=dataset,
-            name=name,
-            recipe=recipe,
-            promote=promote,
-            parameters=parameters,
-            seed=seed,
-            max_training_seconds=max_training_seconds,
-            image_size=image_size,
-        )
-        request = _request(spec, options)
+        request = _request(self._finetune_spec(base, dataset, options), options)
         request.validate_only = True
         timeout = options.get("timeout")
         answer = self._call("CreateJob", request, pb.Job, _CHECK if timeout is None else timeout)
         return wire.report(answer.result)
 
     def get(self, job: str) -> Job:
-        """A job by its id, from any process. Raises NotFound."""
-        return Job(self, self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
+        """A job by its id, from any process.
+
+        Raises:
+            NotFound: There is no such job.
+        """
+        return Job(self._transport, self._call("GetJob", made(pb.GetJobRequest, id=job), pb.Job))
 
     def list(
         self, *, states: Sequence[State] = (), kind: str = "", labels: Mapping[str, str] | None = None
     ) -> Iterator[Job]:
-        """The caller's jobs, newest first. states: any of these; kind: "maximize", "search_activations" or
-        "finetune"; labels: all of these.
+        """The caller's jobs, newest first.
+
+        Args:
+            states: Only jobs in one of these.
+            kind: Only "maximize", "search_activations" or "finetune".
+            labels: Only jobs with all of these.
         """
         request = made(pb.ListJobsRequest, states=wire.states(states), kind=kind, labels=labels or {}, page_size=100)
         while True:
             page = self._call("ListJobs", request, pb.ListJobsResponse)
             for job in page.jobs:
-                yield Job(self, job)
+                yield Job(self._transport, job)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
 
-    def _finetune_spec(self, like: str | None, **arguments: Any) -> pb.JobSpec:
-        """arguments: None where nothing was said."""
+    def _finetune_spec(
+        self, base: str | None, dataset: str | Dataset | None, options: FinetuneOptions
+    ) -> pb.JobSpec:
+        check_names("finetune", options, FinetuneOptions)
+        arguments = {"base": base, "dataset": dataset, **{name: options.get(name) for name in FINETUNE}}
+        like = options.get("like")
         if not like:
             return wire.finetune(arguments)
         given = {each: value for each, value in arguments.items() if value not in (None, "")}
-        models, name = self._client.models, str(like).partition("@")[0]
+        models, name = Models(self._transport), str(like).partition("@")[0]
         asked = repeat.repeated(repeat.version_of(models.list(name), str(like), "like"), given)
         if "base_digest" in asked:
-            found = models.list(asked["base"].partition("@")[0])
+            versions = models.list(asked["base"].partition("@")[0])
             try:
-                base = repeat.version_of(found, asked["base"], "base")
+                model = repeat.version_of(versions, asked["base"], "base")
             except NotFound as error:
                 raise NotFound(f"like: the base of {like} is gone: {error}; give a base", field="base") from None
-            repeat.check_base(base, asked["base_digest"])
+            repeat.check_base(model, asked["base_digest"])
         if "dataset" not in given and "://" not in asked["dataset"]:
             try:
-                self._client.datasets.get(asked["dataset"])
+                Datasets(self._transport).get(asked["dataset"])
             except NotFound:
                 raise NotFound(
                     f"like: {like} has learnt from the data set {asked['dataset']}, which is gone; give a dataset",
@@ -243,22 +230,16 @@ class Jobs:
         return wire.finetune(asked)
 
     def _create(self, spec: pb.JobSpec, options: JobOptions) -> Job:
-        return Job(self, self._call("CreateJob", _request(spec, options), pb.Job, options.get("timeout")))
+        request = _request(spec, options)
+        return Job(self._transport, self._call("CreateJob", request, pb.Job, options.get("timeout")))
 
     def _call(self, name: str, request: Message, answer: type[M], timeout: float | None = None) -> M:
-        return self._client._ask(wire.SERVICE + name, request, answer, timeout)
-
-    def _patient_pause(self, since: float, error: OuzelError) -> None:
-        """Wait for a worker that is away, restarting say: a minute. Raises `error` after that."""
-        if time.monotonic() - since > _PATIENCE:
-            raise error
-        backend.sleep(_PATIENT_PAUSE)
-
-    def _stream(self, name: str, request: Message, answer: type[M], timeout: float) -> Generator[Any]:
-        return self._client._worker().stream(wire.SERVICE + name, request, answer, timeout)
+        return self._transport.call(wire.SERVICE + name, request, answer, timeout)
 
 
 def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
+    kind = spec.WhichOneof("kind") or ""
+    check_names(kind, options, FinetuneOptions if kind == "finetune" else JobOptions)
     request = made(
         pb.CreateJobRequest,
         spec=spec,
@@ -266,14 +247,9 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
         priority=options.get("priority", 0),
         labels=options.get("labels", {}),
     )
-    seconds = options.get("max_seconds")
+    seconds = options.get("max_duration")
     if seconds is not None:
-        if not 1 <= seconds <= 30 * 86_400:
-            raise InvalidArgument(f"max_seconds: {seconds} is not within 1..2592000", field="max_seconds")
-        request.timeout.FromMicroseconds(round(seconds * 1e6))
+        if not 1 <= seconds <= _LONGEST:
+            raise InvalidArgument(f"max_duration: {seconds} is not within 1..{_LONGEST}", field="max_duration")
+        request.max_duration.FromMicroseconds(round(seconds * 1e6))
     return request
-
-
-_CHECK = 3600.0  # s
-_PATIENCE = 60.0  # s
-_PATIENT_PAUSE = 0.25  # s

@@ -19,16 +19,24 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Address:
-    """target: "host:port" of gRPC; token: of inference, or empty."""
+    """An address with its token.
+
+    Attributes:
+        target: "host:port" of gRPC.
+        token: The token, or empty.
+    """
 
     target: str
     token: str = ""
 
 
 def find(target: str | None = None, token: str | None = None) -> Address:
-    """Where to call: the arguments, else OUZEL_GRPC and OUZEL_TOKEN, else what `ouzel up` recorded on this machine.
+    """Finds the services: the arguments, else OUZEL_GRPC and OUZEL_TOKEN, else what `ouzel up` recorded here.
 
-    The token of local services goes to their own address only. Raises ConfigurationError when nothing is found.
+    The token of local services is sent to their own address only.
+
+    Raises:
+        ConfigurationError: No services are found.
     """
     serving = local.read_serving()
     target = target or os.environ.get("OUZEL_GRPC") or (serving["grpc"] if serving else None)
@@ -46,16 +54,19 @@ def find(target: str | None = None, token: str | None = None) -> Address:
 
 
 def restarting(target: str | None, token: str | None, before: Address) -> bool:
-    """Whether `before` was that of local services, whose record is gone: they stopped, or are on their way up again."""
+    """Whether `before` was that of local services that have no record now: they stopped, or are being restarted."""
     if token or os.environ.get("OUZEL_TOKEN") or not before.token:
         return False
     return target in (None, before.target) and local.read_serving() is None
 
 
 def find_worker(target: str | None = None, token: str | None = None) -> Address:
-    """Where jobs go: the arguments, else OUZEL_WORKER and OUZEL_WORKER_TOKEN, else the worker of this machine.
+    """Finds the worker: the arguments, else OUZEL_WORKER and OUZEL_WORKER_TOKEN, else the worker of this machine.
 
-    Its token goes to its own address only. Raises ConfigurationError when nothing is found.
+    The token of a local worker is sent to its own address only.
+
+    Raises:
+        ConfigurationError: No worker is found.
     """
     worker = local.read_worker()
     target = target or os.environ.get("OUZEL_WORKER") or (worker["grpc"] if worker else None)
@@ -76,7 +87,7 @@ def find_worker(target: str | None = None, token: str | None = None) -> Address:
 
 
 def coming(part: Literal["torchserve", "worker"]) -> str:
-    """Why there is no record of a local part at the moment; "" if nobody is about to start it."""
+    """Why there is no record of a local part at the moment; "" if it is not being started."""
     if (pid := local.supervisor(part)) is None:
         return ""
     return f"{part} is being started again by process {pid}: `ouzel status` shows how far it is"
@@ -103,7 +114,7 @@ def _local_token(key_file: str) -> str:
 
 
 def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int]]:
-    """gRPC's channel arguments."""
+    """The arguments of a gRPC channel."""
     return [
         ("grpc.max_receive_message_length", max_response_bytes),
         ("grpc.max_send_message_length", -1),  # checked before, with a better message

@@ -1,4 +1,4 @@
-"""What the asyncio client stands on: the twin of `_backend_sync`, name by name."""
+"""gRPC and tasks of the asyncio client: the twin of `grpc_sync`, name by name."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Connection:
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
         try:
-            found: M = await multi(request, timeout=timeout, metadata=self._metadata)
-            return found
+            result: M = await multi(request, timeout=timeout, metadata=self._metadata)
+            return result
         except grpc.aio.AioRpcError as error:
             raise from_call(error, self._address.target) from None
 
@@ -55,8 +55,8 @@ class Connection:
         )
         call = multi(request, timeout=timeout, metadata=self._metadata)
         try:
-            async for found in call:
-                yield found
+            async for message in call:
+                yield message
         except grpc.aio.AioRpcError as error:
             raise from_call(error, self._address.target) from None
         finally:
@@ -79,8 +79,8 @@ class Connection:
 
         call = multi(guarded(), timeout=timeout, metadata=self._metadata)
         try:
-            found: M = await call
-            return found
+            result: M = await call
+            return result
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             if failed:
                 raise failed[0] from None
@@ -122,6 +122,8 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class Task(Generic[T]):
+    """A task that was started."""
+
     def __init__(self, task: asyncio.Task[T]) -> None:
         self._task = task
 

@@ -1,4 +1,4 @@
-"""What the blocking client stands on: a connection, a pause, and tasks in threads that can be called off."""
+"""gRPC and tasks of the blocking client: tasks run in threads, and can be cancelled."""
 
 from __future__ import annotations
 

@@ -13,10 +13,18 @@ RETRIED = (Unavailable, Overloaded)
 
 @dataclass(frozen=True)
 class Retry:
-    """Pauses between attempts grow from `initial` seconds by `multiplier` up to `maximum`.
+    """How often to try again, and after which pauses.
 
-    attempts: in all, the first included; 1 means no retry. Each pause is drawn from the upper half of its length, so
-    that clients which failed together do not come back together.
+    Each pause is drawn from the upper half of its length: clients that failed together should not return together.
+
+    Attributes:
+        attempts: How many attempts there are, the first included, at least 1; 1 means no retry.
+        initial: Seconds of the first pause, at least 0.
+        maximum: Seconds of the longest pause.
+        multiplier: Factor from one pause to the next, at least 1.
+
+    Raises:
+        ConfigurationError: A value is out of its range.
     """
 
     attempts: int = 4

@@ -1,22 +1,25 @@
-"""Data sets, and what is said of them."""
+"""Data sets, and what a check says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any
-
-from google.protobuf import json_format
-
-from ouzel_protos.v1 import dataset_pb2 as pb
+from datetime import datetime
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """id: the digest of its manifest, hex. created: when it was first. bytes: of its images. classes: images of each.
-    masks: images with a mask. left_out: (name, reason) of the files that an upload did not use; of that upload only.
+    """An uploaded data set.
+
+    Attributes:
+        id: The digest of its manifest, hexadecimal.
+        title: For people.
+        created: When it was first uploaded.
+        images: Number of images.
+        bytes: Size of the images.
+        classes: Number of images of each class.
+        masks: Number of images with a mask.
+        left_out: (name, reason) of the files that an upload did not use. Empty unless this comes from an upload.
     """
 
     id: str
@@ -31,8 +34,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Images that are the same (`exact`) or nearly so; whether they go by different labels, and whether some are for
-    training and others for validation or test.
+    """Images that are the same, or nearly so.
+
+    Attributes:
+        paths: The images.
+        exact: Whether they are the same.
+        labels_differ: Whether they have different labels.
+        across_splits: Whether some are for training and others for validation or test.
     """
 
     paths: tuple[str, ...]
@@ -43,8 +51,16 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """usable: whether a job would train on it; if not, `problems` say why. warnings: what should be mended but need
-    not. refused: (path, reason) of images that are left out. classes: images that can be used, of each.
+    """What a check of all images says. As a text, it is a line for each finding.
+
+    Attributes:
+        usable: Whether a job can train on the data set.
+        problems: Why it cannot.
+        warnings: What should be corrected, but does not prevent training.
+        refused: (path, reason) of the images that cannot be used.
+        classes: Number of images of each class that can be used.
+        duplicates: Groups of images that are the same, or nearly so.
+        images: Number of images that can be used.
     """
 
     usable: bool
@@ -65,39 +81,3 @@ class DatasetReport:
             what += ", by different labels" * each.labels_differ + ", on both sides of the split" * each.across_splits
             lines.append(f"{what}: {', '.join(each.paths)}")
         return "\n".join(lines)
-
-
-def dataset(message: pb.Dataset) -> Dataset:
-    return Dataset(
-        message.id,
-        message.title,
-        message.create_time.ToDatetime(tzinfo=UTC),
-        message.images,
-        message.bytes,
-        _sorted(message.classes),
-        message.masks,
-    )
-
-
-def report(message: pb.DatasetReport) -> DatasetReport:
-    return DatasetReport(
-        message.usable,
-        tuple(message.problems),
-        tuple(message.warnings),
-        tuple((each.path, each.reason) for each in message.refused),
-        _sorted(message.classes),
-        tuple(
-            Duplicates(tuple(each.paths), each.exact, each.labels_differ, each.across_splits)
-            for each in message.duplicates
-        ),
-        message.images,
-    )
-
-
-def report_of(values: Mapping[str, Any]) -> DatasetReport:
-    """The same, as a check of a job has it."""
-    return report(json_format.ParseDict(dict(values), pb.DatasetReport(), ignore_unknown_fields=True))
-
-
-def _sorted(counts: Mapping[str, int]) -> Mapping[str, int]:
-    return MappingProxyType(dict(sorted(counts.items())))

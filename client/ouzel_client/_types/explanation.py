@@ -1,4 +1,4 @@
-"""What comes back: plain frozen dataclasses over numpy arrays. Arrays are read-only."""
+"""The results of explaining: frozen dataclasses over numpy arrays, which are read-only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from ouzel_client._codec.images import Upload
-from ouzel_client._display import explanation
+from ouzel_client._pictures.drawing import Drawing
+from ouzel_client._pictures.figure import prediction_html
+from ouzel_client._pictures.upload import Upload
 from ouzel_client._types.saliency import Reduction, Size
 from ouzel_client.errors import AmbiguousKey
 
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The model that answered. digest: "sha256:..." of its weights."""
+    """The model that answered.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        digest: "sha256:..." of its weights.
+    """
 
     name: str
     version: str
@@ -30,7 +37,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds that the service spent on the batch which the request was part of, and that batch's size."""
+    """What the service spent on the batch that the request was part of.
+
+    Attributes:
+        decode_ms: Milliseconds for reading the images.
+        compute_ms: Milliseconds in the network.
+        total_ms: Milliseconds in all.
+        batch_size: Requests in the batch.
+    """
 
     decode_ms: float
     compute_ms: float
@@ -40,7 +54,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class View:
-    """What the model saw, in pixels of the uploaded image, upright: left <= x < right, top <= y < bottom."""
+    """What the model saw, in pixels of the uploaded image, upright.
+
+    Attributes:
+        image_width: Width of the image.
+        image_height: Height of the image.
+        left: left <= x < right is what the model saw.
+        top: top <= y < bottom is what the model saw.
+        right: See left.
+        bottom: See top.
+    """
 
     image_width: int
     image_height: int
@@ -52,7 +75,13 @@ class View:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a request would cost. passes: through the network, a forward or a backward counts one."""
+    """What a request would cost.
+
+    Attributes:
+        passes: Through the network; a forward pass and a backward pass count one each.
+        response_bytes: Size of the answer.
+        response_limit_bytes: Largest answer that the service gives.
+    """
 
     passes: int
     response_bytes: int
@@ -61,7 +90,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ResolvedTarget:
-    """The class that a map explains; `minus` is set for a contrast: the class that was subtracted."""
+    """The class that a map explains.
+
+    Attributes:
+        index: Its index among the outputs of the model.
+        label: Its label.
+        minus_index: For a contrast, the index of the class that was subtracted, else None.
+        minus_label: For a contrast, the label of that class, else empty.
+    """
 
     index: int
     label: str
@@ -74,12 +110,21 @@ class ResolvedTarget:
 
 @dataclass(frozen=True, eq=False)
 class SaliencyMap:
-    """One map. It shows itself in a notebook.
+    """One saliency map. A notebook shows it as a picture.
 
-    array: (H, W), or (C, H, W) with reduction "none"; float32 or float16 as asked. minimum, maximum: of array.
-    rectified: activations whose backward pass the method changed (guided methods), else 0. caveats: what a reader of
-    this map must know. parameters: those in force, defaults included. measures: figures that the method reports of
-    itself.
+    Attributes:
+        method: The saliency method.
+        target: The class that the map explains.
+        array: (H, W), or (C, H, W) with reduction "none"; float32 or float16 as requested.
+        minimum: The smallest value of `array`.
+        maximum: The largest value of `array`.
+        reduction: How channels became one value per pixel.
+        size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
+        rectified: Number of activations whose backward pass the method changed (guided methods), else 0.
+        caveats: What a reader of this map must know.
+        parameters: The parameters in force by name, defaults included.
+        measures: Figures by name that the method reports about itself.
+        view: The part of the image that the model saw, or None if that is not known.
     """
 
     method: str
@@ -97,42 +142,60 @@ class SaliencyMap:
     _upload: Upload | None = field(default=None, repr=False)
 
     def heatmap(self) -> PILImage.Image:
-        """The map as a picture, (H, W) pixels. Channels that were kept show their largest magnitude. Needs Pillow."""
-        return explanation.heatmap(self)
+        """Draws the map alone. Needs Pillow.
+
+        Returns:
+            A picture of (H, W) pixels. Of channels that were kept it shows the largest magnitude.
+        """
+        return self._drawing().heatmap()
 
     def overlay(self, alpha: float = 0.8, longest: int = 2048) -> PILImage.Image:
-        """The map over the uploaded picture, which lies beneath in grey; what the model did not see of it is faded.
+        """Draws the map over the uploaded picture, which is grey below it. Needs Pillow.
 
-        As large as the picture, or larger where the map is finer, but no more than `longest` pixels along an edge. Maps
-        of single pixels are smoothed a little, those of layers widened smoothly; `array` has the values. alpha: opacity
-        of the largest values, in [0, 1]. Needs Pillow. Raises InvalidArgument if a normalised tensor was sent: there is
-        no picture then.
+        What the model did not see of the picture is faded. Maps of single pixels are smoothed a little, and maps of
+        layers are enlarged smoothly; `array` has the values.
+
+        Args:
+            alpha: Opacity of the largest values, in [0, 1].
+            longest: Most pixels along an edge. The result is as large as the picture, or larger where the map is
+                finer, up to this limit.
+
+        Raises:
+            InvalidArgument: An argument is out of its range, or a normalised tensor was sent: there is no picture then.
         """
-        return explanation.overlay(self, self._upload, alpha, longest)
+        return self._drawing().overlay(alpha, longest)
+
+    def _drawing(self) -> Drawing:
+        original = self.size == "original"
+        if (view := self.view) is None:
+            return Drawing(self.method, self.array, original, upload=self._upload)
+        whole, box = (view.image_width, view.image_height), (view.left, view.top, view.right, view.bottom)
+        return Drawing(self.method, self.array, original, whole, box, self._upload)
 
     def _repr_png_(self) -> bytes:
-        return explanation.png(explanation.best(self, self._upload))
+        return self._drawing().png()
 
     def _repr_html_(self) -> str:
-        return explanation.map_html(self, self._upload)
+        return self._drawing().html(f"{self.method}: {self.target}", self.caveats)
 
 
 class SaliencyMaps(Sequence[SaliencyMap]):
-    """All maps of an answer, in the order asked for; also by method: `maps["guided"]`.
+    """All maps of an answer, in the order of the request: a sequence, and also by method: `maps["guided"]`.
 
-    A method's name gives its only map. If there are several (several targets, say), it raises AmbiguousKey; `all(name)`
-    gives them in any case. A method that was not asked for raises KeyError. `in` takes a name or a map.
+    The name of a method gives its only map. It raises AmbiguousKey if there are several maps, of several targets for
+    example; `all(name)` gives them in any case. It raises KeyError for a method that was not requested. `in` takes a
+    name or a map.
     """
 
     def __init__(self, maps: Sequence[SaliencyMap]) -> None:
         self._maps = tuple(maps)
 
     def all(self, method: str) -> tuple[SaliencyMap, ...]:
-        """Every map of this method, in the order asked for; empty if there is none."""
+        """Every map of this method, in the order of the request; empty if there is no such map."""
         return tuple(one for one in self._maps if one.method == method)
 
     def keys(self) -> tuple[str, ...]:
-        """The methods, each once, in the order asked for."""
+        """The methods, each once, in the order of the request."""
         return tuple(dict.fromkeys(one.method for one in self._maps))
 
     @overload
@@ -165,10 +228,19 @@ class SaliencyMaps(Sequence[SaliencyMap]):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A prediction, best class first, with its saliency maps. It shows itself in a notebook.
+    """A prediction, best class first, with its saliency maps. A notebook shows it as a table with pictures.
 
-    labels: K texts; indices: (K,) int64; scores: (K,) float32, probabilities; logits: (K,) float32. skipped: why
-    saliency was asked for and not computed, or empty.
+    Attributes:
+        model: The model that answered.
+        labels: The labels of the K best classes.
+        indices: (K,) int64, the indices of these classes.
+        scores: (K,) float32, their probabilities.
+        logits: (K,) float32, their logits.
+        saliency: The saliency maps.
+        timing: What the service spent.
+        view: The part of the image that the model saw.
+        skipped: Why saliency was requested and not computed, or empty.
+        request_id: The id of the request.
     """
 
     model: ModelInfo
@@ -183,4 +255,5 @@ class Explanation:
     request_id: str
 
     def _repr_html_(self) -> str:
-        return explanation.explanation_html(self)
+        scores = zip(self.labels, self.scores.tolist(), strict=True)
+        return prediction_html(scores, self.skipped, (one._repr_html_() for one in self.saliency))

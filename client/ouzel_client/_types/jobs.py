@@ -1,8 +1,7 @@
-"""What jobs are about, what they tell, and what they leave behind."""
+"""Jobs: the nodes that they are about, their events and their results."""
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ouzel_client._optional import need_pillow
+from ouzel_client._pictures.figure import figure_html
 from ouzel_client.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -23,14 +23,25 @@ FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 @dataclass(frozen=True)
 class ClassLogit:
-    """A node: the logit of a class: an index, or a text as in `Saliency.target`."""
+    """A node: the logit of a class.
+
+    Attributes:
+        target: An index, or a text as in `Saliency.target`.
+    """
 
     target: int | str
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A node: one unit of a layer. x counts from the left, y from the top; None is the middle."""
+    """A node: one unit of a layer.
+
+    Attributes:
+        layer: Name of the layer.
+        channel: Index of the channel.
+        x: Column from the left, None for the middle.
+        y: Row from the top, None for the middle.
+    """
 
     layer: str
     channel: int
@@ -40,7 +51,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Channel:
-    """A node: the mean of a channel of a layer."""
+    """A node: the mean of a channel of a layer.
+
+    Attributes:
+        layer: Name of the layer.
+        channel: Index of the channel.
+    """
 
     layer: str
     channel: int
@@ -48,7 +64,12 @@ class Channel:
 
 @dataclass(frozen=True)
 class Direction:
-    """A node: a direction in the space of a layer's channels, one weight for each."""
+    """A node: a direction in the space of a layer's channels.
+
+    Attributes:
+        layer: Name of the layer.
+        weights: One weight for each channel.
+    """
 
     layer: str
     weights: tuple[float, ...]
@@ -59,7 +80,13 @@ Node: TypeAlias = ClassLogit | Unit | Channel | Direction
 
 @dataclass(frozen=True)
 class Progress:
-    """step of steps, which is 0 while it is unknown; phase: what is being done, in a word."""
+    """How far a job is.
+
+    Attributes:
+        step: Steps that are done.
+        steps: Steps in all, 0 while that is not known.
+        phase: What is being done, in a word.
+    """
 
     step: int
     steps: int
@@ -68,7 +95,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class JobEvent:
-    """Base of all events, each a line as a text. sequence: 1, 2, 3, ... within a job. attempt: counts from 1."""
+    """Base of all events. As a text, an event is one line.
+
+    Attributes:
+        sequence: 1, 2, 3, ... within a job.
+        time: When it happened.
+        attempt: The attempt it belongs to, counted from 1.
+    """
 
     sequence: int
     time: datetime
@@ -77,6 +110,12 @@ class JobEvent:
 
 @dataclass(frozen=True)
 class ProgressEvent(JobEvent):
+    """A job has made progress.
+
+    Attributes:
+        progress: How far it is.
+    """
+
     progress: Progress
 
     def __str__(self) -> str:
@@ -86,6 +125,13 @@ class ProgressEvent(JobEvent):
 
 @dataclass(frozen=True)
 class MetricEvent(JobEvent):
+    """A job has measured something.
+
+    Attributes:
+        step: The step at which it was measured.
+        values: Figures by name.
+    """
+
     step: int
     values: Mapping[str, float]
 
@@ -95,7 +141,14 @@ class MetricEvent(JobEvent):
 
 @dataclass(frozen=True)
 class PreviewEvent(JobEvent):
-    """A thumbnail of what the job is at: `image` is a file of the type `media_type`. It shows itself in a notebook."""
+    """A small picture of the state of a job. A notebook shows it.
+
+    Attributes:
+        step: The step at which it was made.
+        title: What it shows.
+        media_type: The type of the file, "image/png" for example.
+        image: The content of the file.
+    """
 
     step: int
     title: str
@@ -106,11 +159,18 @@ class PreviewEvent(JobEvent):
         return f"preview of {self.title}"
 
     def _repr_html_(self) -> str:
-        return _figure(self.image, self.media_type, self.title)
+        return figure_html(self.image, self.media_type, self.title)
 
 
 @dataclass(frozen=True)
 class LogEvent(JobEvent):
+    """A job has logged a message.
+
+    Attributes:
+        level: How important it is.
+        message: The text.
+    """
+
     level: Literal["INFO", "WARNING", "ERROR"]
     message: str
 
@@ -120,7 +180,13 @@ class LogEvent(JobEvent):
 
 @dataclass(frozen=True)
 class StateEvent(JobEvent):
-    """previous: None of the first event, before which there was no job."""
+    """The state of a job has changed.
+
+    Attributes:
+        previous: The state before. None for the first event, before which there was no job.
+        state: The state now.
+        reason: Why it changed, or empty.
+    """
 
     previous: State | None
     state: State
@@ -132,7 +198,14 @@ class StateEvent(JobEvent):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a job left behind. size: bytes; sha256: hex."""
+    """A file that a job has made.
+
+    Attributes:
+        name: Its name, with folders: "images/000.png".
+        media_type: The type of the file.
+        size: Bytes.
+        sha256: Digest of its content, hexadecimal.
+    """
 
     name: str
     media_type: str
@@ -142,10 +215,13 @@ class Artifact:
 
 @dataclass(frozen=True, eq=False)
 class JobResult:
-    """What a job that SUCCEEDED left behind. It shows its images in a notebook.
+    """The result of a job that SUCCEEDED. A notebook shows its images.
 
-    summary: figures by name, as the job's kind documents them. pictures: the PNG files of the images that were found,
-    by name, in order; of a search, the crops.
+    Attributes:
+        job: The id of the job.
+        artifacts: The files that it has made.
+        summary: Figures by name, which depend on the kind of the job.
+        pictures: The PNG files of the images by name, in order; for a search, the crops.
     """
 
     job: str
@@ -155,30 +231,43 @@ class JobResult:
 
     @property
     def images(self) -> tuple[PILImage.Image, ...]:
-        """The images that were found, in order. Needs Pillow."""
+        """The images, in order. Needs Pillow."""
         pillow, _ = need_pillow("an image of a result")
         return tuple(pillow.open(io.BytesIO(content)) for content in self.pictures.values())
 
     @property
     def image(self) -> PILImage.Image:
-        """The first of them. Raises InvalidArgument if there is none."""
+        """The first image. Needs Pillow.
+
+        Raises:
+            InvalidArgument: The job has made no images.
+        """
         if not self.pictures:
             raise InvalidArgument(f"{self.job} left no images", field="image")
         return self.images[0]
 
     def _repr_html_(self) -> str:
-        return "".join(_figure(content, "image/png", name) for name, content in self.pictures.items())
+        return "".join(figure_html(content, "image/png", name) for name, content in self.pictures.items())
 
 
 @dataclass(frozen=True, eq=False)
 class FinetuneResult(JobResult):
     """The new version of a model, and how good it is.
 
-    accuracy: share of the held-out images that it is right on, in [0, 1]; interval: where that lies with 95 %
-    confidence; balanced_accuracy: mean over the classes. NaN where the worker tells none. promoted: whether callers who
-    name no version get this one. served: whether it could be asked when the job ended. notes: sentences about what did
-    not go as it was asked for, e.g. a time limit that left no time for fine-tuning. pictures: curves of the training,
-    images that were taken for something else, and what the network looked at before and after.
+    `pictures` are curves of the training, images that were mistaken for another class, and saliency maps of the network
+    before and after.
+
+    Attributes:
+        model: The name of the model.
+        version: The new version.
+        accuracy: Share of the held-out images that it classifies correctly, in [0, 1]. NaN if the worker does not
+            tell it, as the next two.
+        interval: The 95 % confidence interval of the accuracy.
+        balanced_accuracy: Mean of the accuracies of the classes.
+        promoted: Whether callers who name no version get this one.
+        served: Whether it was served when the job ended.
+        notes: Sentences about what did not go as requested, a time limit that left no time for fine-tuning for
+            example.
     """
 
     model: str
@@ -200,12 +289,3 @@ class FinetuneResult(JobResult):
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *self.notes))
         return f"{lines}{super()._repr_html_()}"
-
-
-def _figure(image: bytes, media_type: str, caption: str) -> str:
-    source = f"data:{html.escape(media_type)};base64," + base64.b64encode(image).decode()
-    text = html.escape(caption)
-    return (
-        f'<figure style="display:inline-block;margin:4px"><img src="{source}" alt="{text}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )

@@ -1,11 +1,11 @@
-"""What a caller may ask to be explained."""
+"""What a caller can request to be explained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from ouzel_client.errors import InvalidArgument
 
@@ -19,7 +19,12 @@ REDUCTIONS, SIZES, DTYPES = get_args(Reduction), get_args(Size), get_args(DType)
 
 @dataclass(frozen=True)
 class Contrast:
-    """A target: why `a` and not `b`, the logit of a minus that of b. Each is an index or a text, as a target."""
+    """A target: why class `a` and not class `b`.
+
+    Attributes:
+        a: The class whose logit counts: an index or a text, as in `Saliency.target`.
+        b: The class whose logit is subtracted.
+    """
 
     a: Class
     b: Class
@@ -27,7 +32,11 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Top:
-    """A target: the `count` best classes of the prediction, one map each."""
+    """A target: the best classes of the prediction, one map for each.
+
+    Attributes:
+        count: How many classes, at least 1.
+    """
 
     count: int
 
@@ -37,11 +46,16 @@ Target: TypeAlias = int | str | Contrast | Top | None
 
 @dataclass(frozen=True)
 class When:
-    """Saliency is computed only if every stated condition on the prediction holds.
+    """Conditions on the prediction. Saliency is computed only if all of them hold.
 
-    score_below: the probability of the predicted class is less, in [0, 1]; of a model with one logit that of its one
-    class. entropy_above: the entropy of the probabilities, in nats, is more. labels: the predicted class is one of
-    these, texts as in a target.
+    Attributes:
+        score_below: The probability of the predicted class is less than this, in [0, 1]. For a model with one logit, it
+            is the probability of its one class.
+        entropy_above: The entropy of the probabilities is more than this, in nats.
+        labels: The predicted class is one of these: texts as in `Saliency.target`. Empty sets no condition.
+
+    Raises:
+        InvalidArgument: `labels` is a text instead of a tuple.
     """
 
     score_below: float | None = None
@@ -58,13 +72,20 @@ class When:
 class Saliency:
     """One saliency map to compute: `Saliency("grad_cam", layer="blocks.6")`.
 
-    target: None for the predicted class (or the default of the call), an index, a text, Contrast or Top. A text is a
-    label; digits that are no label of the model are an index; "label:1" and "index:1" say which is meant.
-    reduction: how channels become one value per pixel; None leaves it to the method, "none" keeps them.
-    size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
-    parameters: those of the method, by name: numbers, texts, flags. One that is an image, such as the baseline of
-    integrated_gradients, is a Path (a text is a name), the bytes of a file, a PIL image, or an array as `explain` takes
-    it; the service preprocesses it like the image itself.
+    Args:
+        method: Name of the method: "guided", "grad_cam", "integrated_gradients", ...
+        target: None for the predicted class (or the default of the call), an index, a text, Contrast or Top. A text is
+            a label. Digits that are not a label of the model are an index; "label:1" and "index:1" say which is meant.
+        reduction: How channels become one value per pixel: "max_abs", "sum_abs", "signed_sum", or "none", which keeps
+            the channels. None leaves it to the method.
+        size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
+        dtype: "float32" or "float16", of the map.
+        **parameters: Parameters of the method by name: numbers, texts, flags. One that is an image, such as the
+            baseline of integrated_gradients, is a Path (a text is a name), the bytes of a file, a PIL image, or an
+            array as `explain` takes it. The service preprocesses it like the image itself.
+
+    Raises:
+        InvalidArgument: `reduction`, `size` or `dtype` is not one of its values.
     """
 
     method: str
@@ -101,4 +122,20 @@ class Saliency:
         return MappingProxyType(dict(self._parameters))
 
 
-Wishes: TypeAlias = str | Saliency | Iterable[str | Saliency]
+SaliencyInput: TypeAlias = str | Saliency | Iterable[str | Saliency]
+
+
+class ExplainOptions(TypedDict, total=False):
+    """Options that several methods of a model share.
+
+    Attributes:
+        saliency: Methods by name, or `Saliency` objects; one or several.
+        target: The target of the methods that have none of their own. None, the default, is the predicted class.
+        top_k: How many classes to return, at least 1. None, the default, leaves it to the service.
+        when: Compute saliency only if this holds.
+    """
+
+    saliency: SaliencyInput
+    target: Target
+    top_k: int | None
+    when: When | None

@@ -1,13 +1,13 @@
-"""A server for tests of code that uses the client: real gRPC on a free port of loopback, made-up answers, no torch.
+"""A server for tests of code that uses the client: real gRPC on a free local port, invented answers, no torch.
 
     with FakeServer(models={"pets": ("cat", "dog")}) as server, Client(server.target) as ouzel:
         server.fail_next("UNAVAILABLE", times=2)
         assert ouzel.models["pets"].explain(picture).labels == ("cat", "dog")
         assert len(server.requests) == 3
 
-Jobs run by themselves, without any work, for `Client(server.target, worker=server.target)`; `server.jobs` says how.
-Those that fine-tune add versions to `client.models.list()`, which can be asked for explanations like the others.
-Every image is the first label of its model; maps depend on method and target alone. Encoded pictures need Pillow.
+For jobs, use `Client(server.target, worker=server.target)`. They go through their states and compute nothing;
+`server.jobs` controls them. A fine-tuning job adds a version to `client.models.list()`, which can explain images too.
+Every image gets the first label of its model. Maps depend only on method and target. PNG and JPEG files need Pillow.
 """
 
 from __future__ import annotations

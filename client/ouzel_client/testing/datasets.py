@@ -15,8 +15,12 @@ from ouzel_protos.v1 import dataset_pb2
 
 
 class FakeDatasets:
-    """cut: files after which an upload breaks with UNAVAILABLE, or None. received: digests of the files that came, in
-    order, those that came twice too.
+    """The data sets of a fake server.
+
+    Attributes:
+        cut: An upload breaks with UNAVAILABLE after this many files. None does not break it.
+        received: Digests of the files that arrived, in order; a file that arrived twice is there twice.
+        files: The content of the files by digest.
     """
 
     def __init__(self) -> None:
@@ -26,7 +30,7 @@ class FakeDatasets:
         self._known: dict[str, tuple[dataset_pb2.Dataset, list[dataset_pb2.DatasetEntry]]] = {}
 
     def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answer of a method; `request` is an iterator where a stream is sent."""
+        """Answer a method. `request` is an iterator if the method takes a stream."""
         if name in ("UploadFiles", "CreateDataset"):
             return self._upload(request, context) if name == "UploadFiles" else self._create(request)
         if name == "FindMissing":

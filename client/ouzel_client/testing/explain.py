@@ -1,4 +1,4 @@
-"""Made-up answers for `testing.FakeServer`: deterministic, in the shape of real ones."""
+"""Explanations of `testing.FakeServer`: invented, deterministic, in the form of real ones."""
 
 from __future__ import annotations
 
@@ -34,17 +34,29 @@ _METHODS = (
 
 @dataclass(frozen=True)
 class FakeModel:
-    """A model whose logits are K, K - 1, ... 1, in the order of its labels."""
+    """A model whose logits are K, K - 1, ... 1, in the order of its K labels.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        labels: Its labels.
+    """
 
     name: str
     version: str
     labels: tuple[str, ...]
 
     def info(self) -> pb.ModelInfo:
+        """What an answer says of the model."""
         return pb.ModelInfo(name=self.name, version=self.version or "1.0", weights_digest="sha256:" + "0" * 64)
 
     def explain(self, parts: Mapping[str, bytes], size: tuple[int, int]) -> pb.Explanation:
-        """The answer to one request, as the service would shape it; errors are part of it."""
+        """Answer a request, as the service would. An error is a part of the answer.
+
+        Args:
+            parts: The parts of the request by name.
+            size: (height, width) of the maps.
+        """
         options = pb.ExplainOptions.FromString(parts["options"])
         answer = pb.Explanation(model=self.info(), request_id=options.request_id)
         answer.timing.total_ms = answer.timing.batch_size = 1
@@ -68,7 +80,9 @@ class FakeModel:
             pb.View(image_width=picture[0], image_height=picture[1], right=picture[0], bottom=picture[1])
         )
         maps = [
-            one for n, wish in enumerate(options.saliency) for one in self._maps(wish, f"saliency[{n}]", picture, size)
+            one
+            for n, request in enumerate(options.saliency)
+            for one in self._maps(request, f"saliency[{n}]", picture, size)
         ]
         if options.estimate_only:
             response = sum(len(one.values.data) for one in maps)
@@ -84,17 +98,17 @@ class FakeModel:
             answer.saliency.extend(maps)
 
     def _maps(
-        self, wish: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
+        self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
     ) -> list[pb.SaliencyMap]:
-        if wish.method not in _METHODS:
+        if request.method not in _METHODS:
             allowed = ", ".join(_METHODS)
-            raise InvalidArgument(f"{path}.method: {wish.method!r} is not one of {allowed}", field=f"{path}.method")
-        shape = (picture[1], picture[0]) if wish.size == pb.ORIGINAL_IMAGE else size
-        channels = 3 if wish.reduction == pb.NONE else 0
-        dtype = np.float16 if wish.dtype == Tensor.FLOAT16 else np.float32
+            raise InvalidArgument(f"{path}.method: {request.method!r} is not one of {allowed}", field=f"{path}.method")
+        shape = (picture[1], picture[0]) if request.size == pb.ORIGINAL_IMAGE else size
+        channels = 3 if request.reduction == pb.NONE else 0
+        dtype = np.float16 if request.dtype == Tensor.FLOAT16 else np.float32
         return [
-            _map(wish, target, _values(f"{wish.method} {target.label}", shape, channels).astype(dtype))
-            for target in self._targets(wish.target, f"{path}.target")
+            _map(request, target, _values(f"{request.method} {target.label}", shape, channels).astype(dtype))
+            for target in self._targets(request.target, f"{path}.target")
         ]
 
     def _targets(self, target: pb.Target, path: str) -> list[pb.ResolvedTarget]:
@@ -126,23 +140,23 @@ class FakeModel:
         return pb.ResolvedTarget(index=index, label=self.labels[index])
 
 
-def _map(wish: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDArray[Any]) -> pb.SaliencyMap:
+def _map(request: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDArray[Any]) -> pb.SaliencyMap:
     return pb.SaliencyMap(
-        method=wish.method,
+        method=request.method,
         target=target,
         values=tensors.encode(values),
         minimum=float(values.min()),
         maximum=float(values.max()),
-        reduction=wish.reduction or pb.MAX_ABS,
-        size=wish.size or pb.MODEL_INPUT,
-        rectified=7 if wish.method == "guided" else 0,
-        caveats=["fails a sanity check"] if wish.method == "guided" else [],
-        parameters=wish.parameters,
+        reduction=request.reduction or pb.MAX_ABS,
+        size=request.size or pb.MODEL_INPUT,
+        rectified=7 if request.method == "guided" else 0,
+        caveats=["fails a sanity check"] if request.method == "guided" else [],
+        parameters=request.parameters,
     )
 
 
 def _values(seed: str, shape: tuple[int, int], channels: int) -> npt.NDArray[np.floating[Any]]:
-    """A blob at a place that depends on the seed: (H, W), or (C, H, W) of equal planes. In [0, 1]."""
+    """A spot at a place that depends on the seed: (H, W), or (C, H, W) of equal planes, in [0, 1]."""
     number = zlib.crc32(seed.encode())
     y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
     blob = np.exp(-8 * ((x - number % 256 / 255) ** 2 + (y - number // 256 % 256 / 255) ** 2))
@@ -150,7 +164,7 @@ def _values(seed: str, shape: tuple[int, int], channels: int) -> npt.NDArray[np.
 
 
 def _dimensions(parts: Mapping[str, bytes]) -> tuple[int, int]:
-    """(width, height) of the upload. Raises InvalidArgument for what is no picture."""
+    """(width, height) of the upload. Raises InvalidArgument if it is not a picture."""
     if "tensor" in parts:
         array = tensors.decode(Tensor.FromString(parts["tensor"]))
         height, width = array.shape[:2] if array.dtype == np.uint8 else array.shape[-2:]

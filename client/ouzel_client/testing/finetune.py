@@ -1,4 +1,4 @@
-"""What pretended fine-tuning jobs tell and leave behind, in the shape of real ones; nothing is learnt."""
+"""Events and results of fake fine-tuning jobs, in the form of real ones. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIGURES = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "balanc
 
 
 def metric(progress: pb.Progress) -> pb.Metric:
-    """Of a step: the loss falls from 1 to 0.1, and the accuracy rises to 0.9."""
+    """The figures of a step: the loss falls from 1 to 0.1, and the accuracy rises to 0.9."""
     done = progress.step / progress.steps
     values = {
         "loss": 1 - 0.9 * done,
@@ -28,14 +28,14 @@ def metric(progress: pb.Progress) -> pb.Metric:
 
 
 def report(labels: tuple[str, ...]) -> Mapping[str, Any]:
-    """The answer to a check, for a data set of eight images of each class; counts are texts, as JSON has 64 bits."""
+    """The report of a check, of a data set with eight images of each class. Counts are texts: JSON has no 64 bits."""
     empty: Mapping[str, Any] = {"problems": [], "warnings": [], "refused": [], "duplicates": []}
     counts = {"images": str(8 * len(labels)), "classes": dict.fromkeys(labels, "8")}
     return {"dataset": "", "usable": True, **empty, **counts}
 
 
 def publish(job: pb.Job, models: FakeModels, better: bool) -> Mapping[str, Any]:
-    """Add a version to the models; the summary of its job."""
+    """Add a version to the models, and return the summary of its job."""
     spec, kinds = job.spec.finetune, pb.FinetuneSpec
     base, _, version = spec.base.partition("@")
     known = models.find(base, version)
@@ -49,7 +49,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool) -> Mapping[str, Any]:
         "parameters": {name: parameters.decode(each) for name, each in spec.parameters.items()},
         "seed": spec.seed if spec.seed < 2**53 else str(spec.seed),
         "image_size": spec.image_size,
-        "max_training_seconds": spec.max_seconds,
+        "max_training_seconds": spec.max_training_seconds,
         "promote": parameters.names_of(parameters.PROMOTIONS)[spec.promote],
         "metrics": _FIGURES,
     }

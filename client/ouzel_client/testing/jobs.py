@@ -1,4 +1,4 @@
-"""Made-up jobs for `testing.FakeServer`: they run through their states with each look, without any work."""
+"""Jobs of `testing.FakeServer`: they go through their states whenever a client looks at them, and compute nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,14 @@ from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
+_LIVE = tuple(state for state in pb.Job.State.values() if state not in _FINAL)
+# By method: the state that a job goes to, the states in which that is refused, and how.
+_CHANGES: dict[str, tuple[Any, Collection[Any], str]] = {
+    "CancelJob": (pb.Job.CANCELLED, (), ""),
+    "PauseJob": (pb.Job.PAUSED, _FINAL, "has ended"),
+    "ResumeJob": (pb.Job.QUEUED, _FINAL, "has ended"),
+    "RetryJob": (pb.Job.QUEUED, (*_LIVE, pb.Job.SUCCEEDED), "is neither FAILED nor CANCELLED"),
+}
 _CHUNK = 16  # bytes, so that small files come in several chunks too
 
 
@@ -32,10 +40,17 @@ class _FakeJob:
 
 
 class FakeJobs:
-    """steps: of every job, told as progress. fail: message of the failure of the jobs that are created from now on, or
-    empty. hold: whether jobs stay RUNNING. cut: events after which a stream breaks with UNAVAILABLE, or None. better:
-    whether a fine-tuned version is better than the present default, which is what promote="if_better" asks; their
-    figures are always the same. models: where such versions go.
+    """The jobs of a fake server.
+
+    Attributes:
+        models: Where fine-tuning jobs add their versions.
+        steps: The steps of every job, one progress event each.
+        better: Whether a fine-tuned version is better than the present default, for promote="if_better". Its figures
+            are always the same.
+        fail: Jobs fail with this message instead of succeeding. Empty does not fail them.
+        hold: Whether jobs stay RUNNING.
+        cut: The next stream breaks with UNAVAILABLE after this many messages. None does not break it.
+        streams: How many streams were opened.
     """
 
     def __init__(self, models: FakeModels | None = None) -> None:
@@ -50,7 +65,7 @@ class FakeJobs:
         self._lock = threading.Lock()
 
     def call(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answer of a method with one."""
+        """Answer a method that has one answer."""
         if name == "CreateJob":
             return self._create(request, context)
         if name == "ListJobs":
@@ -70,7 +85,7 @@ class FakeJobs:
         return job.message
 
     def stream(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answers of a method with many."""
+        """Answer a method that has a stream of answers."""
         job = self._find(request.id, context)
         self.streams += 1
         if name == "DownloadArtifact":
@@ -126,19 +141,15 @@ class FakeJobs:
         return job.message
 
     def _change(self, name: str, job: _FakeJob, context: grpc.ServicerContext) -> None:
-        ended = job.message.state in _FINAL
-        if name == "CancelJob" and not ended:
-            _move(job, pb.Job.CANCELLED)
-        elif name == "RetryJob":
-            if job.message.state not in (pb.Job.FAILED, pb.Job.CANCELLED):
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} is neither FAILED nor CANCELLED")
+        if name == "GetJob" or (name == "CancelJob" and job.message.state in _FINAL):
+            return
+        state, refused, reason = _CHANGES[name]
+        if job.message.state in refused:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} {reason}")
+        if name == "RetryJob":
             job.message.ClearField("error")
             job.message.ClearField("start_time")
-            _move(job, pb.Job.QUEUED)
-        elif name in ("PauseJob", "ResumeJob"):
-            if ended:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{job.message.id} has ended")
-            _move(job, pb.Job.PAUSED if name == "PauseJob" else pb.Job.QUEUED)
+        _move(job, state)
 
     def _advance(self, job: _FakeJob) -> None:
         """One event further."""

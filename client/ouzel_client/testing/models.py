@@ -1,4 +1,4 @@
-"""Models of the store for `testing.FakeServer`: kept in memory, without weights."""
+"""The model store of `testing.FakeServer`: in memory, without weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _PREPROCESSING: Mapping[str, Any] = {"size": [8, 8], "mean": [0.5, 0.5, 0.5], "s
 
 
 class FakeModels:
-    """operators: labels by name, of the models that nobody can change; each has the one version "1.0".
+    """The models of a fake server.
 
-    labels: of the versions that pretended jobs make from now on.
+    Args:
+        operators: The labels of the operator's models by name. Callers cannot change them. Each has one version, "1.0".
+
+    Attributes:
+        labels: The labels of the versions that fine-tuning jobs add from now on.
     """
 
     def __init__(self, operators: Mapping[str, tuple[str, ...]]) -> None:
@@ -42,10 +46,11 @@ class FakeModels:
             return made
 
     def is_operators(self, name: str) -> bool:
+        """Whether it is a model of the operator."""
         return name in self._operators
 
     def find(self, name: str, version: str = "") -> tuple[pb.Model, tuple[str, ...]] | None:
-        """A version and its labels, the default if none is named. Of the operator's models every version will do."""
+        """A version and its labels, by default the default version. A model of the operator has any version."""
         with self._lock:
             if name in self._operators:
                 return self._operators_model(name), self._operators[name]
@@ -53,7 +58,7 @@ class FakeModels:
             return next((each for each in versions if _is(each[0], version)), None)
 
     def call(self, method: str, request: Any, context: grpc.ServicerContext) -> Any:
-        """The answer of a method."""
+        """Answer a method."""
         with self._lock:
             if method == "ListModels":
                 return pb.ListModelsResponse(models=[each for each in self._all() if request.name in ("", each.name)])

@@ -1,4 +1,4 @@
-"""The fake server itself: gRPC, tokens, failures on demand."""
+"""The fake server: gRPC, tokens, failures on demand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request as it arrived. image: bytes of a file, or of a serialised Tensor if key is "tensor".
+    """A request as it arrived.
 
-    options: as a dict in the spelling of the wire's JSON; token: what was sent as the inference token, or empty.
+    Attributes:
+        model: The name of the model.
+        version: The version, or empty for the default version.
+        key: "image" or "tensor".
+        image: The bytes of a file, or of a serialised Tensor if key is "tensor".
+        options: The options of the request as JSON, with the field names of the wire.
+        token: The inference token that was sent, or empty.
     """
 
     model: str
@@ -38,6 +44,7 @@ class ReceivedRequest:
 
     @property
     def request_id(self) -> str:
+        """The id of the request."""
         return str(self.options.get("request_id", ""))
 
 
@@ -50,13 +57,20 @@ class _Failure:
 
 
 class FakeServer:
-    """Starts on entering the context, stops on leaving it.
+    """A server that starts when its context is entered, and stops when it is left.
 
-    models: labels by name, best first. token: when given, requests without it are refused as TorchServe refuses them.
-    input_size: (height, width) of the maps. jobs: what pretended jobs do (`steps`, `fail`, `hold`, `cut`, `better`);
-    `jobs.models.labels` are those of the models that they make. datasets: what was uploaded (`received`, `files`), and
-    `cut`. `requests` records what arrived for explanations, in order; `peak` is the largest number that was answered at
-    the same time.
+    Args:
+        models: Labels by name of the model, the best class first.
+        token: If given, requests without it are refused, as TorchServe refuses them.
+        input_size: (height, width) of the maps.
+
+    Attributes:
+        target: "host:port" of the server, once it is started.
+        requests: The requests for explanations, in the order of their arrival.
+        peak: The largest number of explanations that were computed at the same time.
+        jobs: Controls the jobs: `steps`, `fail`, `hold`, `cut`, `better`; `jobs.models.labels` are the labels of the
+            models that they make.
+        datasets: The uploaded data sets: `received`, `files`; `cut` breaks an upload.
     """
 
     def __init__(
@@ -84,7 +98,11 @@ class FakeServer:
         self.target = ""
 
     def start(self, port: int = 0) -> FakeServer:
-        """Listen on 127.0.0.1; port 0 picks a free one. `target` is the address then."""
+        """Listen on 127.0.0.1.
+
+        Args:
+            port: The port; 0 takes a free one.
+        """
         self._server = grpc.server(self._pool, handlers=[_Handler(self)], options=[("grpc.so_reuseport", 0)])
         self.target = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
         self._server.start()
@@ -104,14 +122,24 @@ class FakeServer:
         self.stop()
 
     def fail_next(self, code: str, times: int = 1, *, message: str = "scripted", in_answer: bool = False) -> None:
-        """Fail the next `times` requests with this status, e.g. "UNAVAILABLE": of the call, or within the answer."""
+        """Fail the next requests.
+
+        Args:
+            code: Name of the gRPC status: "UNAVAILABLE" for example.
+            times: How many requests fail.
+            message: The message of the error.
+            in_answer: Whether the error is in the answer, instead of the status of the call.
+
+        Raises:
+            ValueError: There is no such status.
+        """
         if code not in grpc.StatusCode.__members__:
             raise ValueError(f"code: {code!r} is not one of {', '.join(grpc.StatusCode.__members__)}")
         with self._lock:
             self._failures.append(_Failure(code, message, in_answer, times))
 
     def slow_down(self, seconds: float) -> None:
-        """Let every answer from now on take this long."""
+        """Delay every answer from now on by this many seconds."""
         self._delay = seconds
 
     def _answer(self, request: PredictionsRequest, context: grpc.ServicerContext) -> PredictionResponse:

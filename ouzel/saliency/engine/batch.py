@@ -17,90 +17,127 @@ from ouzel.saliency.targets import Rank, ResolvedTarget, resolve
 
 
 @dataclass(frozen=True)
-class Wish:
-    """One map of one row. request: place among the row's requests, for errors; equal wishes differ in it."""
+class MapRequest:
+    """One map of one row, checked against the network.
 
-    row: int
+    Attributes:
+        method: With all its defaults.
+        target: A class, a difference of two classes, or a place of the prediction that is still to come.
+        reduction: One of REDUCTIONS.
+        request: Place among the row's requests, for errors. Equal maps may differ in it.
+        row: Place in the batch, once that is known.
+    """
+
     method: Method
     target: Rank | ResolvedTarget
     reduction: str
     request: int = field(default=0, compare=False)
+    row: int = 0
 
-    def resolved(self, ranking: Sequence[int]) -> Wish:
-        """The wish with its target's class known; ranking: class indices, best first."""
-        return replace(self, target=resolve(self.target, ranking))
+    def of_row(self, row: int, ranking: Sequence[int]) -> MapRequest:
+        """The same map of this row, whose class is known now; ranking: class indices, best first."""
+        return replace(self, target=resolve(self.target, ranking), row=row)
+
+
+@dataclass(frozen=True)
+class SaliencyPlan:
+    """What one row asks for, checked, and what it costs. Rows of one input size may share it.
+
+    Attributes:
+        maps: In the order of the answer.
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
+        passes: Forward and backward passes per image, at most.
+    """
+
+    maps: tuple[MapRequest, ...]
+    height: int
+    width: int
+    passes: int
 
 
 class Batch:
-    """A batch that has been predicted and can be explained."""
+    """A batch that has been predicted and can be explained.
 
-    def __init__(self, forward: Forward, wishes: list[list[Wish]]) -> None:
+    Attributes:
+        logits: (B, K), detached.
+    """
+
+    def __init__(self, forward: Forward, plans: Sequence[SaliencyPlan]) -> None:
         self._forward = forward
-        self._wishes = wishes
+        self._plans = plans
         self.logits = forward.logits
 
     def explain(
         self, keep: Sequence[bool] | None = None, deadlines: Sequence[float | None] | None = None
     ) -> list[list[SaliencyMap] | OuzelError]:
-        """Per row its maps in the order asked for, or the error that stands in their way, such as logits or a map that
-        are not finite. It can be called once.
+        """Compute the maps of all rows. It can be called once.
 
-        keep: rows whose maps are wanted after all, now that the prediction is known; the others get none. deadlines:
-        when each row's caller stops waiting, on the clock of `time.monotonic`; methods of many passes stop when nobody
-        waits any more, and answer DeadlineExceeded.
+        Args:
+            keep: Rows whose maps are wanted after all, now that the prediction is known; the others get none.
+            deadlines: When each row's caller stops waiting, on the clock of `time.monotonic`. Methods of many passes
+                stop when nobody waits any more, and answer DeadlineExceeded.
+
+        Returns:
+            For each row its maps in the order asked for, or the error that stands in their way, such as logits or a map
+            that are not finite.
         """
-        rows = [row if keep is None or keep[number] else [] for number, row in enumerate(self._wishes)]
         ranking = self._forward.logits.argsort(dim=1, descending=True, stable=True).tolist()
-        groups: dict[tuple[Method, str], list[Wish]] = {}
-        for wish in (wish for row in rows for wish in row):
-            groups.setdefault((wish.method, wish.reduction), []).append(wish.resolved(ranking[wish.row]))
+        rows = [
+            [one.of_row(row, ranking[row]) for one in plan.maps] if keep is None or keep[row] else []
+            for row, plan in enumerate(self._plans)
+        ]
+        groups: dict[tuple[Method, str], list[MapRequest]] = {}
+        for one in (one for row in rows for one in row):
+            groups.setdefault((one.method, one.reduction), []).append(one)
         answers = self._answer(groups, deadlines or [None] * len(rows))
         self._forward.release()
         del self._forward
         finite = self.logits.isfinite().all(dim=1).tolist()
         return [
-            self._collect(row, ranking[number], answers) if finite[number] else _no_answer()
-            for number, row in enumerate(rows)
+            _collect(row, answers) if row_finite else _no_answer() for row, row_finite in zip(rows, finite, strict=True)
         ]
 
     def _answer(
-        self, groups: dict[tuple[Method, str], list[Wish]], deadlines: Sequence[float | None]
-    ) -> dict[Wish, SaliencyMap | OuzelError]:
-        answers: dict[Wish, SaliencyMap | OuzelError] = {}
-        ready: list[tuple[ForwardRows, Method, str, list[Wish]]] = []
-        for (method, reduction), wishes in groups.items():
-            unique = list(dict.fromkeys(wishes))
+        self, groups: dict[tuple[Method, str], list[MapRequest]], deadlines: Sequence[float | None]
+    ) -> dict[MapRequest, SaliencyMap | OuzelError]:
+        answers: dict[MapRequest, SaliencyMap | OuzelError] = {}
+        ready: list[tuple[ForwardRows, Method, str, list[MapRequest]]] = []
+        for (method, reduction), asked in groups.items():
+            unique = list(dict.fromkeys(asked))
             try:
-                for want in method.wants():
-                    self._forward.check(want)
+                for spec in method.gradient_specs():
+                    self._forward.check(spec)
             except OuzelError as error:
                 answers.update(dict.fromkeys(unique, error))
                 continue
-            targets = tuple(wish.target for wish in unique)
-            numbers = [wish.row for wish in unique]
+            targets = tuple(one.target for one in unique)
+            numbers = [one.row for one in unique]
             deadline = _last([deadlines[number] for number in numbers])
-            rows = ForwardRows(self._forward, numbers, targets, method.wants(), deadline)  # type: ignore[arg-type]
+            rows = ForwardRows(self._forward, numbers, targets, method.gradient_specs(), deadline)  # type: ignore[arg-type]
             ready.append((rows, method, reduction, unique))
-        self._forward.differentiate(demand for rows, *_ in ready for demand in rows.demands())
-        for rows, method, reduction, wishes in ready:
+        self._forward.differentiate(each for rows, *_ in ready for each in rows.row_gradients())
+        for rows, method, reduction, unique in ready:
             try:
                 maps = maps_of(rows, method, reduction)
             except OuzelError as error:
-                answers.update(dict.fromkeys(wishes, error))
+                answers.update(dict.fromkeys(unique, error))
             else:
-                answers.update((wish, _finite(one)) for wish, one in zip(wishes, maps, strict=True))
+                answers.update((one, _finite(answer)) for one, answer in zip(unique, maps, strict=True))
         return answers
 
-    def _collect(
-        self, row: list[Wish], ranking: Sequence[int], answers: Mapping[Wish, SaliencyMap | OuzelError]
-    ) -> list[SaliencyMap] | OuzelError:
-        maps = []
-        for wish in row:
-            answer = answers[wish.resolved(ranking)]
-            if isinstance(answer, OuzelError):
-                return located(answer, wish.request)
-            maps.append(answer)
-        return maps
+
+def _collect(
+    row: Sequence[MapRequest], answers: Mapping[MapRequest, SaliencyMap | OuzelError]
+) -> list[SaliencyMap] | OuzelError:
+    """The maps of one row, or the first error among them."""
+    maps = []
+    for one in row:
+        answer = answers[one]
+        if isinstance(answer, OuzelError):
+            return located(answer, one.request)
+        maps.append(answer)
+    return maps
 
 
 def maps_of(rows: ForwardRows, method: Method, reduction: str) -> list[SaliencyMap]:

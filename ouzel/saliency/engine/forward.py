@@ -14,47 +14,47 @@ from ouzel import models
 from ouzel.errors import DeadlineExceeded, FailedPrecondition
 from ouzel.saliency.engine.prepare import Prepared
 from ouzel.saliency.engine.rectifiers import Rectifiers
-from ouzel.saliency.method import Facts, Rule, Want
+from ouzel.saliency.method import GradientSpec, ModelFacts, Rule
 from ouzel.saliency.targets import ResolvedTarget, cotangent
 
 
 @dataclass(frozen=True)
-class Demand:
-    """One row's wish for one gradient."""
+class RowGradient:
+    """One gradient of one row: of this target, as `spec` says."""
 
     row: int
     target: ResolvedTarget
-    want: Want
+    spec: GradientSpec
 
 
 @dataclass
 class Forward:
-    """A forward pass whose graph is kept until `release`, or no graph if nothing is `wanted`.
+    """A forward pass whose graph is kept until `release`, or no graph without `specs`.
 
     x: (B, C, H, W). After construction `logits` is (B, K), detached.
     """
 
     prepared: Prepared
     x: Tensor
-    wanted: Iterable[Want]
+    specs: Iterable[GradientSpec]
     logits: Tensor = field(init=False)
     rectifiers: Rectifiers = field(init=False)
 
     @torch.inference_mode(False)
     def __post_init__(self) -> None:
-        wanted = frozenset(self.wanted)
-        rules = {want.rule for want in wanted}
+        specs = frozenset(self.specs)
+        rules = {spec.rule for spec in specs}
         self.rectifiers = Rectifiers(smooth="smooth" in rules)
-        self._gradients: dict[Demand, Tensor | None] = {}
+        self._gradients: dict[RowGradient, Tensor | None] = {}
         x = self.x.clone() if self.x.is_inference() else self.x.detach()
         taps = self.prepared.taps
-        layers = sorted({want.layer for want in wanted if want.layer is not None})
-        of_input = any(want.layer is None for want in wanted)
+        layers = sorted({spec.layer for spec in specs if spec.layer is not None})
+        of_input = any(spec.layer is None for spec in specs)
         # Where only layers are asked for, nothing before them needs a graph.
         begin = bool(layers) and not of_input and taps.reached(layers)
         x = x.contiguous(memory_format=self.prepared.memory_format)
-        self._input = x.requires_grad_(bool(wanted) and not begin)
-        with torch.set_grad_enabled(bool(wanted)):
+        self._input = x.requires_grad_(bool(specs) and not begin)
+        with torch.set_grad_enabled(bool(specs)):
             # An in-place first layer may not write into the caller's tensor, nor into a leaf of the graph.
             entry = self._input.clone(memory_format=torch.preserve_format)
             with taps.recording(layers, begin=begin) as record, self.rectifiers if rules - {"plain"} else nullcontext():
@@ -62,14 +62,14 @@ class Forward:
         self._record = record
         self.logits = self._output.detach()
 
-    def check(self, want: Want) -> None:
-        """Raises FailedPrecondition if the pass did not reach what is wanted."""
-        if want.layer is not None and not self._output_of(want.layer).requires_grad:
-            raise FailedPrecondition(f"layer: the image does not reach {want.layer!r}", field="layer")
+    def check(self, spec: GradientSpec) -> None:
+        """Raises FailedPrecondition if the pass did not reach the layer, or depends on nothing there."""
+        if spec.layer is not None and not self._output_of(spec.layer).requires_grad:
+            raise FailedPrecondition(f"layer: the image does not reach {spec.layer!r}", field="layer")
         if not self._output.requires_grad:
             raise FailedPrecondition("method: the model's answer does not depend on the image", field="method")
-        if want.layer is not None:
-            self.layout(want.layer)
+        if spec.layer is not None:
+            self.layout(spec.layer)
 
     def layout(self, layer: str) -> models.Layout:
         """Raises InvalidArgument for a layer without maps of the image."""
@@ -89,19 +89,19 @@ class Forward:
         return output
 
     @torch.inference_mode(False)
-    def differentiate(self, demands: Iterable[Demand]) -> None:
-        """Run as few backward passes as serve all demands, once; `gradient` then answers from memory.
+    def differentiate(self, row_gradients: Iterable[RowGradient]) -> None:
+        """Run as few backward passes as serve all of them, once; `gradient` then answers from memory.
 
         Rows are independent, so one pass serves one target of every row, for every tensor that is differentiated.
         """
-        passes = _pack(demands)
+        passes = _pack(row_gradients)
         for number, (rule, rows) in enumerate(passes, 1):
             self._backward(rule, rows, retain_graph=number < len(passes))
 
-    def _backward(self, rule: Rule, rows: dict[int, list[Demand]], *, retain_graph: bool) -> None:
-        layers = sorted({d.want.layer for demands in rows.values() for d in demands if d.want.layer is not None})
-        of_input = any(d.want.layer is None for demands in rows.values() for d in demands)
-        names: list[str | None] = [*([None] if of_input else []), *layers]
+    def _backward(self, rule: Rule, rows: dict[int, list[RowGradient]], *, retain_graph: bool) -> None:
+        all_layers = {each.spec.layer for row_gradients in rows.values() for each in row_gradients}
+        layers = sorted(layer for layer in all_layers if layer is not None)
+        names: list[str | None] = [*([None] if None in all_layers else []), *layers]
         inputs = [self._input if name is None else self._output_of(name) for name in names]
         targets = [rows[row][0].target if row in rows else None for row in range(len(self.x))]
         self.rectifiers.rule = rule
@@ -109,27 +109,26 @@ class Forward:
             self._output, inputs, cotangent(targets, self.logits), retain_graph=retain_graph, allow_unused=True
         )
         named = dict(zip(names, gradients, strict=True))
-        for demands in rows.values():
-            for demand in demands:
-                gradient = named[demand.want.layer]
-                self._gradients[demand] = None if gradient is None else gradient[demand.row]
+        for row_gradients in rows.values():
+            for row_gradient in row_gradients:
+                gradient = named[row_gradient.spec.layer]
+                self._gradients[row_gradient] = None if gradient is None else gradient[row_gradient.row]
 
-    def gradient(self, demand: Demand) -> Tensor:
+    def gradient(self, row_gradient: RowGradient) -> Tensor:
         """Gradient of one row that `differentiate` was asked for, of a layer as maps (c, h, w).
 
         Raises FailedPrecondition where there is none.
         """
-        gradient = self._gradients[demand]
+        gradient, layer = self._gradients[row_gradient], row_gradient.spec.layer
         if gradient is None:
-            layer = demand.want.layer
             where, name = ("method", "the image") if layer is None else ("layer", repr(layer))
             raise FailedPrecondition(f"{where}: the model's answer does not depend on {name}", field=where)
-        if demand.want.layer is None:
+        if layer is None:
             return gradient
-        maps = self.layout(demand.want.layer).maps(gradient[None])[0]
+        maps = self.layout(layer).maps(gradient[None])[0]
         if not maps.any() and gradient.any():
             raise FailedPrecondition(
-                f"layer: the model's answer depends on {demand.want.layer!r} through its class token alone, which has "
+                f"layer: the model's answer depends on {layer!r} through its class token alone, which has "
                 "no place in the image; name an earlier layer",
                 field="layer",
             )
@@ -141,13 +140,13 @@ class Forward:
         self._output = self.logits
 
 
-def _pack(demands: Iterable[Demand]) -> list[tuple[Rule, dict[int, list[Demand]]]]:
-    """Group demands into passes: per rule, the k-th pass serves the k-th distinct target of each row."""
-    by_rule: dict[Rule, dict[int, dict[ResolvedTarget, list[Demand]]]] = {}
-    for demand in dict.fromkeys(demands):
-        rows = by_rule.setdefault(demand.want.rule, {})
-        rows.setdefault(demand.row, {}).setdefault(demand.target, []).append(demand)
-    passes: list[tuple[Rule, dict[int, list[Demand]]]] = []
+def _pack(row_gradients: Iterable[RowGradient]) -> list[tuple[Rule, dict[int, list[RowGradient]]]]:
+    """Group gradients into passes: per rule, the k-th pass serves the k-th distinct target of each row."""
+    by_rule: dict[Rule, dict[int, dict[ResolvedTarget, list[RowGradient]]]] = {}
+    for row_gradient in dict.fromkeys(row_gradients):
+        rows = by_rule.setdefault(row_gradient.spec.rule, {})
+        rows.setdefault(row_gradient.row, {}).setdefault(row_gradient.target, []).append(row_gradient)
+    passes: list[tuple[Rule, dict[int, list[RowGradient]]]] = []
     for rule, rows in by_rule.items():
         depth = max(len(targets) for targets in rows.values())
         passes += [
@@ -161,64 +160,77 @@ def _pack(demands: Iterable[Demand]) -> list[tuple[Rule, dict[int, list[Demand]]
 class ForwardRows:
     """`method.Rows` over one forward pass: row numbers of the batch, with one target each.
 
-    deadline: of further passes, on the clock of `time.monotonic`.
+    Attributes:
+        deadline: Of further passes, on the clock of `time.monotonic`.
     """
 
     forward: Forward
     numbers: Sequence[int]
     targets: tuple[ResolvedTarget, ...]
-    wants: tuple[Want, ...]
+    specs: tuple[GradientSpec, ...]
     deadline: float | None = None
 
     @property
     def x(self) -> Tensor:
+        """(n, C, H, W), as the model takes it."""
         return self.forward.x[list(self.numbers)]
 
     @property
     def logits(self) -> Tensor:
+        """(n, K)."""
         return self.forward.logits[list(self.numbers)]
 
     @property
     def rectifiers(self) -> int:
+        """How many rectifiers the guided rules act on."""
         return self.forward.rectifiers.count
 
     @property
     def smooth_activations(self) -> Mapping[str, int]:
+        """How many activations the rule "smooth" acts on beside, by name."""
         return self.forward.rectifiers.smooth_count
 
-    def demands(self) -> list[Demand]:
+    def row_gradients(self) -> list[RowGradient]:
+        """The gradients of `specs`, for each row."""
         pairs = list(zip(self.numbers, self.targets, strict=True))
-        return [Demand(number, target, want) for number, target in pairs for want in self.wants]
+        return [RowGradient(number, target, spec) for number, target in pairs for spec in self.specs]
 
-    def gradient(self, want: Want) -> Tensor:
+    def gradient(self, spec: GradientSpec) -> Tensor:
+        """(n, ...) one of the gradients of `specs`; of a layer, as its activation."""
         pairs = zip(self.numbers, self.targets, strict=True)
-        return torch.stack([self.forward.gradient(Demand(number, target, want)) for number, target in pairs])
+        return torch.stack([self.forward.gradient(RowGradient(number, target, spec)) for number, target in pairs])
 
     def activation(self, layer: str) -> Tensor:
+        """(n, c, h, w) output of a layer."""
         return self.forward.activation(layer)[list(self.numbers)]
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ModelFacts:
+        """Of the model."""
         return self.forward.prepared.facts
 
     def score(self) -> Tensor:
+        """(n,) each row's target, a logit or a difference of two."""
         return (self.logits * cotangent(self.targets, self.logits)).sum(dim=1)
 
     def probability(self) -> Tensor:
+        """(n,) the same of the probabilities."""
         return (models.probabilities(self.logits) * cotangent(self.targets, self.logits)).sum(dim=1)
 
-    def at(self, x: Tensor, wants: tuple[Want, ...] | None = None) -> ForwardRows:
+    def evaluate_at(self, x: Tensor, specs: tuple[GradientSpec, ...] | None = None) -> ForwardRows:
+        """The same targets at other inputs, see `method.Rows.evaluate_at`."""
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise DeadlineExceeded("the time that the caller gave is over; the work was stopped")
         targets = self.targets * (len(x) // len(self.targets))
-        wants = self.wants if wants is None else wants
-        forward = Forward(self.forward.prepared, x, wants)
-        rows = ForwardRows(forward, range(len(x)), targets, wants, self.deadline)
-        forward.differentiate(rows.demands())
+        specs = self.specs if specs is None else specs
+        forward = Forward(self.forward.prepared, x, specs)
+        rows = ForwardRows(forward, range(len(x)), targets, specs, self.deadline)
+        forward.differentiate(rows.row_gradients())
         forward.release()
         return rows
 
-    def blocks(self, wants: tuple[Want, ...] | None = None) -> int:
-        wants = self.wants if wants is None else wants
-        rules = {want.rule for want in wants}
+    def blocks(self, specs: tuple[GradientSpec, ...] | None = None) -> int:
+        """How many blocks of n rows one such pass may have at most."""
+        specs = self.specs if specs is None else specs
+        rules = {spec.rule for spec in specs}
         return max(1, self.forward.prepared.rows_per_pass(rules) // len(self.targets))

@@ -17,7 +17,7 @@ class Layouts:
 
     def __init__(self, network: nn.Module, taps: Taps, memory_format: torch.memory_format) -> None:
         self._network, self._taps, self._format = network, taps, memory_format
-        self._found: dict[tuple[str, torch.Size], models.Layout | tuple[int, ...]] = {}
+        self._layouts: dict[tuple[str, torch.Size], models.Layout | tuple[int, ...]] = {}
         self._lock = threading.Lock()
 
     def of(self, layer: str, x: Tensor) -> models.Layout:
@@ -27,16 +27,16 @@ class Layouts:
         """
         key = layer, x.shape[1:]
         with self._lock:
-            if key not in self._found:
-                self._found[key] = self._look(layer, x)
-            found = self._found[key]
-        if not isinstance(found, models.Layout):
+            if key not in self._layouts:
+                self._layouts[key] = self._look(layer, x)
+            layout = self._layouts[key]
+        if not isinstance(layout, models.Layout):
             raise InvalidArgument(
-                f"layer: {layer!r} gives shape {found} per image, in which no places of the image are found; "
+                f"layer: {layer!r} gives shape {layout} per image, in which no places of the image are found; "
                 "needs (c, h, w), (h, w, c) or tokens of the whole image",
                 field="layer",
             )
-        return found
+        return layout
 
     @torch.no_grad()
     def _look(self, layer: str, x: Tensor) -> models.Layout | tuple[int, ...]:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _ROUNDS = 3
 _BUDGET = 10.0  # s after which no further round begins: of a large network, one says enough
-_found: dict[str, str] = {}  # by `_key`: a process that explains with copies of one network measures once
+_winners: dict[str, str] = {}  # by `_key`: a process that explains with copies of one network measures once
 
 
 def faster_format(
@@ -39,8 +39,8 @@ def faster_format(
     key = _key(network, batch)
     file = known / key if known is not None else None
     kept = _remembered(file) if file is not None else None
-    winner = kept or _found.get(key) or _measured(network, batch)
-    _found[key] = winner
+    winner = kept or _winners.get(key) or _measured(network, batch)
+    _winners[key] = winner
     if file is not None and kept is None:
         _remember(file, winner)
     return network.to(memory_format=_FORMATS[winner]), _FORMATS[winner]
@@ -74,10 +74,10 @@ def _cpu_model() -> str:
 
 def _remembered(file: Path) -> str | None:
     try:
-        found = file.read_text(encoding="ascii").strip()
+        name = file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return None
-    return found if found in _FORMATS else None
+    return name if name in _FORMATS else None
 
 
 def _remember(file: Path, winner: str) -> None:

@@ -16,7 +16,7 @@ from ouzel.saliency.engine.folding import fold
 from ouzel.saliency.engine.layouts import Layouts
 from ouzel.saliency.engine.memory_format import faster_format
 from ouzel.saliency.engine.taps import Taps
-from ouzel.saliency.method import Facts, Rule
+from ouzel.saliency.method import ModelFacts, Rule
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]  # black, white
 
@@ -40,7 +40,7 @@ class Prepared:
     layouts: Layouts
     classes: int
     scripted: bool
-    facts: Facts
+    facts: ModelFacts
     row_bytes: int
     memory_bytes: int
     most_rows: int
@@ -96,7 +96,7 @@ def prepare(
         layouts=Layouts(ready, taps, memory_format),
         classes=logits.shape[1],
         scripted=scripted,
-        facts=Facts(cam_layer, *colours),
+        facts=ModelFacts(cam_layer, *colours),
         row_bytes=row_bytes,
         memory_bytes=memory_bytes or _memory_share(example.device),
         most_rows=MOST_ROWS.get(example.device.type, 16),

@@ -6,7 +6,6 @@ calling thread is inside `recording`, so that concurrent calls never see each ot
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ouzel.checks import did_you_mean
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.saliency.engine.folding import Affine
 
@@ -45,8 +45,7 @@ class Taps:
     def check(self, layer: str) -> None:
         """Raises NotFound if the network has no layer of that name, FailedPrecondition if nobody can look at it."""
         if not layer or layer not in self._modules:
-            close = difflib.get_close_matches(layer, self._modules, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
+            hint = did_you_mean(layer, self._modules)
             raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
         if isinstance(self._modules[layer], torch.jit.ScriptModule):
             raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
@@ -57,10 +56,18 @@ class Taps:
 
     @contextmanager
     def recording(self, layers: Iterable[str], *, begin: bool = False) -> Iterator[dict[str, Tensor | None]]:
-        """Record the outputs of `layers` during the forward pass of this thread; of a layer that runs more than once,
-        the last. What is recorded is a node of the graph of its own: its gradient is that of this output alone.
+        """Record the outputs of layers during the forward pass of this thread.
 
-        begin: the graph begins at the layers; for layers that `reached` vouches for.
+        Of a layer that runs more than once, the last output counts.
+
+        What is recorded is a node of the graph of its own: its gradient is that of this output alone.
+
+        Args:
+            layers: Their names.
+            begin: Whether the graph begins at the layers; for layers that `reached` vouches for.
+
+        Yields:
+            The outputs by layer, which the pass fills in; None of a layer that it does not reach.
         """
         record = Recording(dict.fromkeys(layers), begin)
         for layer in record.outputs:

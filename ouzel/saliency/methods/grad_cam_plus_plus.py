@@ -16,6 +16,16 @@ from ouzel.saliency.layer_method import LayerMethod
 
 @dataclass(frozen=True)
 class GradCamPlusPlus(LayerMethod):
+    """Grad-CAM++: Grad-CAM whose weights favour the pixels that matter.
+
+    Attributes:
+        layer: See `LayerMethod`.
+
+    References:
+        Chattopadhyay et al. 2018, "Grad-CAM++: Improved visual explanations for deep convolutional networks", arXiv
+        1710.11063.
+    """
+
     name: ClassVar[str] = "grad_cam_plus_plus"
 
     def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ouzel.saliency.method import Attribution, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows
 
-_INPUT = Want()
+_INPUT = GradientSpec()
 
 
 @dataclass(frozen=True)
 class Gradient(Method):
+    """The gradient of the target with respect to the image. It has no parameters.
+
+    References:
+        Simonyan, Vedaldi, Zisserman 2014, "Deep inside convolutional networks", arXiv 1312.6034.
+    """
+
     name: ClassVar[str] = "gradient"
 
-    def wants(self) -> tuple[Want, ...]:
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
         return (_INPUT,)
 
     def attribute(self, rows: Rows) -> Attribution:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.saliency.method import Attribution, Method, Rows, Rule, Want
+from ouzel.checks import one_of
+from ouzel.errors import FailedPrecondition
+from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows, Rule
 
 # The rule of each variant.
 VARIANTS: dict[str, Rule] = {"rectifiers": "guided", "smooth": "smooth"}
@@ -22,7 +23,17 @@ VARIANTS: dict[str, Rule] = {"rectifiers": "guided", "smooth": "smooth"}
 
 @dataclass(frozen=True)
 class Guided(Method):
-    """variant: "rectifiers", the paper's, or "smooth", which acts on smooth activations as well."""
+    """Guided backpropagation: the gradient that passes rectifiers only where it is positive.
+
+    Attributes:
+        variant: "rectifiers", the paper's, or "smooth", which acts on smooth activations as well.
+
+    Raises:
+        InvalidArgument: There is no such variant.
+
+    References:
+        Springenberg et al. 2015, "Striving for simplicity", arXiv 1412.6806.
+    """
 
     variant: str = "rectifiers"
     name: ClassVar[str] = "guided"
@@ -32,16 +43,13 @@ class Guided(Method):
     )
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise InvalidArgument(
-                f"parameters.variant: {self.variant!r} is not one of {', '.join(VARIANTS)}", field="parameters.variant"
-            )
+        one_of("parameters.variant", self.variant, VARIANTS)
 
-    def wants(self) -> tuple[Want, ...]:
-        return (Want(VARIANTS[self.variant]),)
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
+        return (GradientSpec(VARIANTS[self.variant]),)
 
     def attribute(self, rows: Rows) -> Attribution:
-        (want,) = self.wants()
+        (spec,) = self.gradient_specs()
         smooth = sum(rows.smooth_activations.values())
         rectified = rows.rectifiers + (smooth if self.variant == "smooth" else 0)
         if rectified == 0:
@@ -49,7 +57,7 @@ class Guided(Method):
         caveats: tuple[str, ...] = ()
         if smooth or self.variant == "smooth":
             caveats = (_CAVEATS[self.variant].format(rows.rectifiers, smooth, _listed(rows.smooth_activations)),)
-        return Attribution(rows.gradient(want), rectified=rectified, caveats=caveats)
+        return Attribution(rows.gradient(spec), rectified=rectified, caveats=caveats)
 
 
 _CAVEATS = {

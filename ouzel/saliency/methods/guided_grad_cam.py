@@ -7,14 +7,22 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 
-from ouzel.saliency.method import Attribution, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Rows
 from ouzel.saliency.methods.grad_cam import GradCam
 from ouzel.saliency.methods.guided import Guided
 
 
 @dataclass(frozen=True)
 class GuidedGradCam(GradCam):
-    """layer: as of Grad-CAM. variant: as of guided."""
+    """Guided Grad-CAM: the guided gradient, weighted by the Grad-CAM map.
+
+    Attributes:
+        layer: As of Grad-CAM.
+        variant: As of guided.
+
+    References:
+        Selvaraju et al. 2017, arXiv 1610.02391.
+    """
 
     variant: str = "rectifiers"
     name: ClassVar[str] = "guided_grad_cam"
@@ -23,8 +31,8 @@ class GuidedGradCam(GradCam):
     def __post_init__(self) -> None:
         Guided(self.variant)  # checks it
 
-    def wants(self) -> tuple[Want, ...]:
-        return (*Guided(self.variant).wants(), *super().wants())
+    def gradient_specs(self) -> tuple[GradientSpec, ...]:
+        return (*Guided(self.variant).gradient_specs(), *super().gradient_specs())
 
     def attribute(self, rows: Rows) -> Attribution:
         guided = Guided(self.variant).attribute(rows)

@@ -12,28 +12,36 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ouzel.errors import InvalidArgument
+from ouzel.checks import within
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
-from ouzel.saliency.method import Attribution, Method, Rows, Want
+from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows
 
-_INPUT = Want()
+_INPUT = GradientSpec()
 
 
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    """baseline: one of BASELINES, or an image, floats (C, H, W) as the model takes it. steps: gradients per image, 1 to
-    1024.
+    """Integrated gradients: the mean gradient on the straight way from a baseline, times the difference to it.
+
+    Attributes:
+        baseline: One of BASELINES, or an image, floats (C, H, W) as the model takes it.
+        steps: Gradients per image, 1 to 1024.
+
+    Raises:
+        InvalidArgument: There is no such baseline, or `steps` is out of range.
+
+    References:
+        Sundararajan et al. 2017, "Axiomatic attribution for deep networks", arXiv 1703.01365.
     """
 
     baseline: Baseline = "black"
     steps: int = 32
     name: ClassVar[str] = "integrated_gradients"
-    dial: ClassVar[str] = "steps"
+    cost_parameter: ClassVar[str] = "steps"
 
     def __post_init__(self) -> None:
         check_baseline(self.baseline, "baseline")
-        if not 1 <= self.steps <= 1024:
-            raise InvalidArgument(f"parameters.steps: {self.steps} is not within 1..1024", field="parameters.steps")
+        within("parameters.steps", self.steps, 1, 1024)
 
     def cost(self, height: int, width: int) -> int:
         return 2 * self.steps + 1
@@ -46,11 +54,12 @@ class IntegratedGradients(Method):
         size = rows.blocks((_INPUT,))
         for start in range(0, self.steps, size):
             chunk = places[start : start + size]
-            gradients = rows.at(torch.cat([baseline + place * way for place in chunk]), (_INPUT,)).gradient(_INPUT)
+            on_the_way = torch.cat([baseline + place * way for place in chunk])
+            gradients = rows.evaluate_at(on_the_way, (_INPUT,)).gradient(_INPUT)
             for weight, gradient in zip(weights[start : start + size], gradients.split(len(way)), strict=True):
                 total += weight * gradient
         values = way * total
-        ends = rows.score() - rows.at(baseline, ()).score()
+        ends = rows.score() - rows.evaluate_at(baseline, ()).score()
         return Attribution(values, {"completeness_gap": (values.sum(dim=(1, 2, 3)) - ends).abs()})
 
 

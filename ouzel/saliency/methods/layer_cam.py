@@ -15,6 +15,16 @@ from ouzel.saliency.layer_method import LayerMethod
 
 @dataclass(frozen=True)
 class LayerCam(LayerMethod):
+    """LayerCAM: each place of a layer, weighted by its own positive gradient.
+
+    Attributes:
+        layer: See `LayerMethod`.
+
+    References:
+        Jiang et al. 2021, "LayerCAM: Exploring hierarchical class activation maps for localization", doi
+        10.1109/TIP.2021.3089943.
+    """
+
     name: ClassVar[str] = "layer_cam"
 
     def weigh(self, activation: Tensor, gradient: Tensor) -> Tensor:

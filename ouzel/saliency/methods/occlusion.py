@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from ouzel.checks import at_least
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, Method, Rows
@@ -19,21 +20,31 @@ WINDOW_SHARE, STRIDE_SHARE = 1 / 7, 1 / 14
 
 @dataclass(frozen=True)
 class Occlusion(Method):
-    """window, stride: side of the square window and its step, in pixels of the input, 1 or more; by default a seventh
-    and a fourteenth of its shorter side, 32 and 16 at 224 pixels, but no step longer than the window. fill: one of
-    BASELINES, or an image, floats (C, H, W) as the model takes it, seen through the window.
+    """Occlusion: what the score loses when a window of the image is covered.
+
+    Attributes:
+        window: Side of the square window in pixels of the input, 1 or more; by default a seventh of its shorter side,
+            32 at 224 pixels.
+        stride: Its step in pixels, 1 or more, and no longer than the window; by default a fourteenth, 16 at 224 pixels.
+        fill: What is seen through the window: one of BASELINES, or an image, floats (C, H, W) as the model takes it.
+
+    Raises:
+        InvalidArgument: A value is out of range, or there is no such baseline.
+
+    References:
+        Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", arXiv 1311.2901.
     """
 
     window: int | None = None
     stride: int | None = None
     fill: Baseline = "blur"
     name: ClassVar[str] = "occlusion"
-    dial: ClassVar[str] = "stride"
+    cost_parameter: ClassVar[str] = "stride"
 
     def __post_init__(self) -> None:
         for field, value in (("window", self.window), ("stride", self.stride)):
-            if value is not None and value < 1:
-                raise InvalidArgument(f"parameters.{field}: {value} is less than 1", field=f"parameters.{field}")
+            if value is not None:
+                at_least(f"parameters.{field}", value, 1)
         if self.window is not None and self.stride is not None and self.stride > self.window:
             raise InvalidArgument(
                 f"parameters.stride: {self.stride} is more than the window, {self.window}: pixels would stay unseen",
@@ -68,7 +79,7 @@ class Occlusion(Method):
             occluded = x.repeat(len(chunk), 1, 1, 1)
             for block, (down, across) in zip(occluded.split(len(x)), chunk, strict=True):
                 block[:, :, down, across] = fill[:, :, down, across]
-            scores = rows.at(occluded, ()).score().reshape(len(chunk), len(x))
+            scores = rows.evaluate_at(occluded, ()).score().reshape(len(chunk), len(x))
             for one, (down, across) in zip(scores, chunk, strict=True):
                 loss[:, down, across] += (score - one)[:, None, None]
                 covered[down, across] += 1

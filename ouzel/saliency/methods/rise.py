@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import constant
 from ouzel.saliency.method import Attribution, Method, Rows
@@ -21,8 +22,19 @@ from ouzel.saliency.method import Attribution, Method, Rows
 
 @dataclass(frozen=True)
 class Rise(Method):
-    """masks: how many, 1 to 16384. seed: of the masks. cells: cells of the grid along each side, 2 to 64. keep:
-    probability that a cell is shown, within 0 and 1.
+    """RISE: the mean of random masks, weighted by the probability that the target keeps under them.
+
+    Attributes:
+        masks: How many, 1 to 16384.
+        seed: Of the masks.
+        cells: Cells of the grid along each side, 2 to 64.
+        keep: Probability that a cell is shown, between 0 and 1.
+
+    Raises:
+        InvalidArgument: A value is out of range.
+
+    References:
+        Petsiuk et al. 2018, "RISE: Randomized input sampling for explanation", arXiv 1806.07421.
     """
 
     masks: int = 512
@@ -30,19 +42,12 @@ class Rise(Method):
     cells: int = 7
     keep: float = 0.5
     name: ClassVar[str] = "rise"
-    dial: ClassVar[str] = "masks"
+    cost_parameter: ClassVar[str] = "masks"
 
     def __post_init__(self) -> None:
-        for field, value, most in (
-            ("masks", self.masks, 16384),
-            ("cells", self.cells, 64),
-            ("seed", self.seed, 2**63 - 1),
-        ):
-            least = {"masks": 1, "cells": 2, "seed": 0}[field]
-            if not least <= value <= most:
-                raise InvalidArgument(
-                    f"parameters.{field}: {value} is not within {least}..{most}", field=f"parameters.{field}"
-                )
+        within("parameters.masks", self.masks, 1, 16384)
+        within("parameters.cells", self.cells, 2, 64)
+        within("parameters.seed", self.seed, 0, 2**63 - 1)
         if not 0 < self.keep < 1:
             raise InvalidArgument(f"parameters.keep: {self.keep} is not between 0 and 1", field="parameters.keep")
 
@@ -58,7 +63,7 @@ class Rise(Method):
         for start in range(0, self.masks, size):
             chunk = [next(masks) for _ in range(min(size, self.masks - start))]
             masked = torch.cat([black + mask * (x - black) for mask in chunk])
-            weights = rows.at(masked, ()).probability().reshape(len(chunk), len(x))
+            weights = rows.evaluate_at(masked, ()).probability().reshape(len(chunk), len(x))
             for mask, weight in zip(chunk, weights, strict=True):
                 total += weight[:, None, None] * mask
         return Attribution((total / (self.masks * self.keep))[:, None])

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ouzel.model_files import order
+from ouzel.model_names import version_key
 from ouzel.serving import processes, saved_options, state_folder
 from ouzel.serving.supervision import health, journal
 from ouzel.serving.supervision.journal import Restarts, Supervision
@@ -289,7 +289,7 @@ def _models(serving: Serving, key: str, name: str, timeout: float) -> list[Model
             tuple(Worker(w["pid"], w["status"]) for w in version["workers"]),
             int(version.get("minWorkers", 1)),
         )
-        for version in sorted(versions, key=lambda version: order(version["modelVersion"]))
+        for version in sorted(versions, key=lambda version: version_key(version["modelVersion"]))
     ]
 
 

@@ -74,10 +74,10 @@ def _check_labels(labels: Mapping[str, str]) -> None:
 
 
 def _timeout(request: pb.CreateJobRequest) -> float | None:
-    if not request.HasField("timeout"):
+    if not request.HasField("max_duration"):
         return None
-    seconds = request.timeout.seconds + request.timeout.nanos / 1e9
+    seconds = request.max_duration.seconds + request.max_duration.nanos / 1e9
     if not _TIMEOUTS[0] <= seconds <= _TIMEOUTS[1]:
-        message = f"timeout: {seconds:g} s is not within {_TIMEOUTS[0]:g}..{_TIMEOUTS[1]:g} s"
-        raise InvalidArgument(message, field="timeout")
+        message = f"max_duration: {seconds:g} s is not within {_TIMEOUTS[0]:g}..{_TIMEOUTS[1]:g} s"
+        raise InvalidArgument(message, field="max_duration")
     return seconds

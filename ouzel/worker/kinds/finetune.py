@@ -42,8 +42,11 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
-    if not 0 <= spec.max_seconds <= _LONGEST:  # not so for NaN
-        raise InvalidArgument(f"max_seconds: {spec.max_seconds} is not within 0..{_LONGEST:.0f}", field="max_seconds")
+    if not 0 <= spec.max_training_seconds <= _LONGEST:  # not so for NaN
+        raise InvalidArgument(
+            f"max_training_seconds: {spec.max_training_seconds} is not within 0..{_LONGEST:.0f}",
+            field="max_training_seconds",
+        )
     if spec.image_size and not _EDGE[0] <= spec.image_size <= _EDGE[1]:
         raise InvalidArgument(f"image_size: {spec.image_size} is not within {_EDGE[0]}..{_EDGE[1]}", field="image_size")
     if spec.promote not in pb.FinetuneSpec.Promotion.values():
@@ -85,7 +88,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
             recipe_of(spec),
             seed=spec.seed,
             image_size=spec.image_size,
-            max_seconds=spec.max_seconds,
+            max_training_seconds=spec.max_training_seconds,
             cache=context.environment.cache,
             on_event=told,
             resume=None if context.checkpoint is None else checkpoint.read(context.checkpoint),

@@ -56,7 +56,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         "seed": tuned.seed if tuned.seed < _EXACT else str(tuned.seed),
         "image_size": spec.image_size,
         "input_size": list(tuned.preprocessing.input_size),
-        "max_training_seconds": spec.max_seconds,
+        "max_training_seconds": spec.max_training_seconds,
         "promote": names_of(PROMOTIONS)[spec.promote],
         "classes": list(tuned.labels),
         "training": {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ouzel.maximize import Result, Step
-    from ouzel.maximize.gallery import Tile
+    from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model as LoadedModel
 
 _MOST_IMAGES = 4096
@@ -135,7 +135,7 @@ def _size(spec: pb.MaximizeSpec) -> tuple[int, int] | None:
 
 
 def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     shown = []
     images = step.images()[:_SHOWN].float().cpu()
@@ -150,13 +150,14 @@ def _previews(step: Step, spec: pb.MaximizeSpec) -> list[tuple[str, bytes]]:
 def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
     import numpy as np
 
-    from ouzel.maximize import gallery, judge, report
+    from ouzel.maximize import judge, report
+    from ouzel.maximize.report import gallery
 
-    verdicts = judge(model, result.found)
-    tiles = gallery.tiles_of(result.found, verdicts)
+    verdicts = judge(model, result.visualizations)
+    tiles = gallery.tiles_of(result.visualizations, verdicts)
     files = [
         File(f"images/{number:03}.png", "image/png", gallery.png(gallery.picture(one.image)))
-        for number, one in enumerate(result.found)
+        for number, one in enumerate(result.visualizations)
     ]
     origin = {"model": model.name, "digest": model.digest}
     described = {**origin, **report.of_result(result, [file.name for file in files], verdicts)}
@@ -165,8 +166,8 @@ def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
     tensors = io.BytesIO()
     np.savez_compressed(
         tensors,
-        images=np.stack([one.image.numpy() for one in result.found]),
-        transparency=np.stack([one.transparency.numpy() for one in result.found]),
+        images=np.stack([one.image.numpy() for one in result.visualizations]),
+        transparency=np.stack([one.transparency.numpy() for one in result.visualizations]),
     )
     files += [
         File("tensors.npz", "application/octet-stream", tensors.getvalue()),
@@ -175,8 +176,8 @@ def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
         File("sheet.html", "text/html; charset=utf-8", _page(tiles, origin, described).encode()),
     ]
     summary = {
-        "activations": [one.activation for one in result.found],
-        "titles": [one.title for one in result.found],
+        "activations": [one.activation for one in result.visualizations],
+        "titles": [one.title for one in result.visualizations],
         "steps": result.steps,
         "digest": model.digest,
     }
@@ -184,7 +185,7 @@ def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
 
 
 def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[str, Any]) -> str:
-    from ouzel.maximize import gallery
+    from ouzel.maximize.report import gallery
 
     return gallery.page(
         tiles,

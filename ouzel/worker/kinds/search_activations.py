@@ -105,7 +105,8 @@ def _done(
 ) -> JobOutput:
     """searched: what was found, the images in it by name, and how many were looked at."""
     from ouzel import pages
-    from ouzel.maximize import gallery, report
+    from ouzel.maximize import report
+    from ouzel.maximize.report import gallery
     from ouzel.trust import whole
 
     found, images, seen = searched

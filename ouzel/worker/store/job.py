@@ -131,7 +131,7 @@ class Job:
         if self.ended is not None:
             out.end_time.CopyFrom(timestamp(self.ended))
         if self.timeout is not None:
-            out.timeout.CopyFrom(duration(self.timeout))
+            out.max_duration.CopyFrom(duration(self.timeout))
         return out
 
 

@@ -35,9 +35,15 @@ class View:
 
 
 def choose_view(network: nn.Module, preprocessing: Preprocessing) -> View:
-    """Grad-CAM of the layer that it is usually drawn for. Where that has fewer than 6 places along an edge, of the last
+    """Choose the maps to draw.
+
+    Grad-CAM of the layer that it is usually drawn for. Where that has fewer than 6 places along an edge, of the last
     one that has so many and that everything flows through: what is removed or left by such maps moves the answer as
     much (deletion and insertion), and they can be read. The gradient for networks whose layers have no maps.
+
+    Args:
+        network: The tuned one.
+        preprocessing: Of its input.
     """
     height, width = preprocessing.input_size
     device = next(network.parameters()).device
@@ -106,8 +112,10 @@ def _order(network: nn.Module, example: Tensor) -> list[str]:
 
 
 def _all_flows_through(network: nn.Module, name: str, pair: Tensor) -> bool:
-    """Whether the answer depends on the image through this layer alone: with the layer's output for one image, another
-    image gets the answer of the first. In a block with a way round it does not.
+    """Whether the answer depends on the image through this layer alone.
+
+    Then, with the layer's output for one image, another image gets the answer of the first. In a block with a way round
+    it does not.
     """
     kept: list[Tensor] = []
 
@@ -150,5 +158,5 @@ class Maps:
         return self._of(self._after, x, target)
 
     def _of(self, explainer: Explainer, x: Tensor, target: int | None) -> tuple[Tensor, Tensor]:
-        found = explainer(x[None], [Saliency(target=target, **self.view.saliency)])
-        return found.logits[0].float().cpu(), found.maps[0].values[0].float().cpu()
+        explanation = explainer(x[None], [Saliency(target=target, **self.view.saliency)])
+        return explanation.logits[0].float().cpu(), explanation.maps[0].values[0].float().cpu()

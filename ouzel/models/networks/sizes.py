@@ -20,10 +20,17 @@ Shape = tuple[int, int, int]  # (C, H, W)
 def check_size(
     network: nn.Module, shape: Shape, field: str, *, own: tuple[int, int] | None = None, rows: int = 1
 ) -> None:
-    """Raises InvalidArgument that names a size that would do, if the network takes no input (C, H, W).
+    """Check that a network takes an input of a size, by trying. Nobody else may run the network meanwhile.
 
-    own: (height, width) that it was made for, where known. rows: of the input that is tried; networks in training mode
-    need two. Nobody else may run the network meanwhile.
+    Args:
+        network: To be tried.
+        shape: (C, H, W) of the input.
+        field: The argument at fault, for the error.
+        own: (height, width) that the network was made for, where known.
+        rows: Of the input that is tried; networks in training mode need two.
+
+    Raises:
+        InvalidArgument: The network does not take it; the message names a size that would do.
     """
     error = _tried(network, shape, rows)
     if error is not None:
@@ -39,8 +46,18 @@ def wrong_size(
     own: tuple[int, int] | None = None,
     rows: int = 1,
 ) -> InvalidArgument:
-    """What to tell of an error that came of an input (C, H, W); an error of ours or a fault of the device is
-    raised as it is.
+    """What to tell of an error that came of an input of a size.
+
+    Args:
+        error: What the network raised. An error of ours, or a fault of the device, is raised as it is.
+        network: That raised it.
+        shape: (C, H, W) of the input.
+        field: The argument at fault.
+        own: (height, width) that the network was made for, where known.
+        rows: Of the inputs that are tried.
+
+    Returns:
+        An error that names a size that would do, if one is found.
     """
     if isinstance(error, (OuzelError, *_DEVICE_FAULTS)):
         raise error

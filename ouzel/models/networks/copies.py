@@ -28,10 +28,14 @@ _COMPILED = "_torchdynamo_orig_callable"  # on a function that torch.compile has
 
 @torch.no_grad()  # copies of a script's parameters would be results of a computation otherwise
 def own_copy(network: nn.Module, *, share: bool = False) -> nn.Module:
-    """In eval mode and frozen; its layers have the names that they have in the network without wrappers.
+    """A copy in eval mode and frozen; its layers have the names that they have in the network without wrappers.
 
-    share: parameters share their memory with the network's. The network itself stays as it is. Raises
-    FailedPrecondition for what cannot be explained.
+    Args:
+        network: It stays as it is.
+        share: Parameters share their memory with the network's.
+
+    Raises:
+        FailedPrecondition: The network cannot be explained: quantized, spread over devices, not to be copied.
     """
     network = _inside(network)
     for name, module in network.named_modules():

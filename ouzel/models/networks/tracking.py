@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ouzel.models.axes import Axes, Axis, Layout, layout_of, plain, regroup, side
+from ouzel.models.networks.axes import Axes, Axis, Layout, layout_of, plain, regroup, side
 
 _MARK = "_ouzel_axes"  # on a tensor: its axes, or None where they are unknown; absent where nothing of the image is in
 _MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -90,25 +90,25 @@ def _followed(call: _Call, known: list[Axes | None], result: Tensor) -> Axes | N
 
 def _joined(known: Iterable[Axes | None], result: Tensor) -> Axes | None:
     """Of calls that work value by value, and on shapes that are broadcast."""
-    found: list[Axis] = [plain(size) for size in result.shape]
+    joined: list[Axis] = [plain(size) for size in result.shape]
     reached = False
     for axes in known:
         if axes is None:  # the others may tell: what is added to x is where x is
             continue
-        if len(axes) > len(found) or any(
-            axis.size not in (1, there.size) for axis, there in zip(axes[::-1], found[::-1], strict=False)
+        if len(axes) > len(joined) or any(
+            axis.size not in (1, there.size) for axis, there in zip(axes[::-1], joined[::-1], strict=False)
         ):
             if any(axis.has_places for axis in axes):
                 return None
             continue
-        for place, axis in enumerate(axes, len(found) - len(axes)):
+        for place, axis in enumerate(axes, len(joined) - len(axes)):
             if axis.has_places:
-                if found[place].has_places and found[place] != axis:
+                if joined[place].has_places and joined[place] != axis:
                     return None
-                found[place], reached = axis, True
-            elif axis.size == found[place].size:
+                joined[place], reached = axis, True
+            elif axis.size == joined[place].size:
                 reached = True
-    return tuple(found) if reached and (any(a.has_places for a in found) or None not in known) else None
+    return tuple(joined) if reached and (any(a.has_places for a in joined) or None not in known) else None
 
 
 def _moved(axes: Axes, call: _Call, result: Tensor) -> Axes | None:
@@ -131,11 +131,11 @@ def _pooled(axes: Axes, call: _Call, result: Tensor) -> Axes | None:
 def _resized(axes: Axes, result: Tensor, channel: int | None = None) -> Axes | None:
     if len(axes) != result.ndim:
         return None
-    found = [
+    resized = [
         plain(size) if place == channel else axis.resized(size)
         for place, (axis, size) in enumerate(zip(axes, result.shape, strict=True))
     ]
-    return None if None in found else tuple(axis for axis in found if axis is not None)
+    return None if None in resized else tuple(axis for axis in resized if axis is not None)
 
 
 def _cut(axes: Axes, call: _Call, result: Tensor) -> Axes | None:
@@ -156,18 +156,18 @@ def _indexed(axes: Axes, call: _Call, result: Tensor) -> Axes | None:
     missing: tuple[Any, ...] = (slice(None),) * (len(axes) - taken)
     place = next((i for i, key in enumerate(keys) if key is Ellipsis), len(keys))
     left = list(axes)
-    found = []
+    indexed: list[Axis] = []
     for key in (*keys[:place], *missing, *keys[place + 1 :]):
         if key is None:
-            found.append(Axis())
+            indexed.append(Axis())
         elif isinstance(key, slice):
             part = _sliced(left.pop(0), key)
             if part is None:
                 return None
-            found.append(part)
+            indexed.append(part)
         else:
             left.pop(0)
-    return tuple(found)
+    return tuple(indexed)
 
 
 def _sliced(axis: Axis, key: slice) -> Axis | None:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ouzel import pages
 from ouzel.errors import InvalidArgument
-from ouzel.maximize.ascent import Found
+from ouzel.maximize.ascent import Visualization
+from ouzel.maximize.report.verdict import Verdict
 from ouzel.maximize.search import Ranking
-from ouzel.maximize.verdict import Verdict
 from ouzel.models import Preprocessing
 
 _GAP, _LINE = 6, 14  # pixels between pictures, and of a line of text
@@ -56,13 +56,13 @@ class Tile:
     whole: Image.Image | None = None
 
 
-def tiles_of(found: Sequence[Found], verdicts: Sequence[Verdict | None] = ()) -> list[Tile]:
+def tiles_of(visualizations: Sequence[Visualization], verdicts: Sequence[Verdict | None] = ()) -> list[Tile]:
     """The images that were sought, with the activation and, where it is known, the best of the data set."""
-    known = verdicts or [None] * len(found)
-    return [_sought(one, verdict) for one, verdict in zip(found, known, strict=True)]
+    known = verdicts or [None] * len(visualizations)
+    return [_sought(one, verdict) for one, verdict in zip(visualizations, known, strict=True)]
 
 
-def _sought(one: Found, verdict: Verdict | None) -> Tile:
+def _sought(one: Visualization, verdict: Verdict | None) -> Tile:
     best, lines = one.best_of_data, []
     if best is not None:
         lines.append(f"Best photograph: {best.activation:.2f}, {best.name}")
@@ -84,7 +84,7 @@ def crops_of(
     whole: gives the photograph that an image was cut from, by name, as `preprocessing` did it; without them the images
     are shown as the model sees them.
     """
-    found = []
+    tiles = []
     for ranking in rankings:
         for hit in ranking.hits:
             image = images[hit.name]
@@ -102,8 +102,8 @@ def crops_of(
                 "The node sees all of it" if all_of_it else f"Frame: {right - left} x {bottom - top} pixels",
             )
             crop = image[:, top:bottom, left:right]
-            found.append(Tile(crop, ranking.title, caption, hit.activation, lines, (), drawn))
-    return found
+            tiles.append(Tile(crop, ranking.title, caption, hit.activation, lines, (), drawn))
+    return tiles
 
 
 def marked(
@@ -119,11 +119,11 @@ def marked(
     """
     share = _WHOLE / max(photograph.size)
     size = (max(1, round(photograph.width * share)), max(1, round(photograph.height * share)))
-    found = photograph.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    resized = photograph.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     left, top, right, bottom = (edge * share for edge in view)
     inner = (round(left), round(top), round(right), round(bottom))
-    dark = found.point([int(_DIM * value) for value in range(256)] * 3)
-    dark.paste(found.crop(inner), inner[:2])
+    dark = resized.point([int(_DIM * value) for value in range(256)] * 3)
+    dark.paste(resized.crop(inner), inner[:2])
     across, down = (right - left) / seen[0], (bottom - top) / seen[1]
     frame = (left + box[0] * across, top + box[1] * down, left + box[2] * across - 1, top + box[3] * down - 1)
     pen = ImageDraw.Draw(dark)
@@ -178,8 +178,14 @@ def page(
     facts: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> str:
-    """The sheet as HTML, node by node. recipe, facts: how the images were found, and with what; warnings: lines that a
-    reader must see first.
+    """The sheet as HTML, node by node.
+
+    Args:
+        tiles: The pictures.
+        title: Of the page.
+        recipe: How the images were sought.
+        facts: With what.
+        warnings: Lines that a reader must see first.
     """
     groups = [(name, [_card(one) for one in group]) for name, group in groupby(tiles, key=lambda one: one.title)]
     if all(len(cards) == 1 for _, cards in groups):  # side by side, each under its own name

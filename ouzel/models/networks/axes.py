@@ -15,8 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Run:
-    """size: entries, which are `stride` places apart, along a side that had `extent` places. side: "y", "x", or "" for
-    what is no side of the image, such as channels.
+    """A range of digits of an index along one side of the image.
+
+    Attributes:
+        side: "y", "x", or "" for what is no side of the image, such as channels.
+        size: Entries, which are `stride` places apart.
+        stride: Places from one entry to the next.
+        extent: Places that the side had.
     """
 
     side: str
@@ -35,10 +40,12 @@ class Axis:
 
     @property
     def size(self) -> int:
+        """How many entries it has."""
         return prod(run.size for run in self.runs) + self.before + self.after
 
     @property
     def has_places(self) -> bool:
+        """Whether any of its entries belong to places of the image."""
         return any(run.side for run in self.runs)
 
     @property
@@ -127,10 +134,13 @@ def _follows(major: Run, minor: Run) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a layer's output (B, ...) becomes maps. shape: (C, h, w).
+    """How a layer's output (B, ...) becomes maps.
 
-    cut: (axis, first, count) of the entries that have places, where others share their axis. sizes, order: of the axes
-    behind the batch, once they are split into digits, and how these are to be put.
+    Attributes:
+        shape: (C, h, w) of the maps of one row.
+        sizes: Of the axes behind the batch, once they are split into digits.
+        order: In which these are to be put.
+        cut: (axis, first, count) of the entries that have places, where others share their axis.
     """
 
     shape: tuple[int, int, int]
@@ -182,7 +192,7 @@ def layout_of(axes: Axes | None) -> Layout | None:
 def _split(
     axes: Axes, runs: list[Run], order: tuple[int, ...], shape: tuple[int, int, int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """sizes and order of a Layout; those of an output that is (C, h, w) already say just that."""
+    """Of a Layout the sizes and the order; those of an output that is (C, h, w) already say just that."""
     if tuple(axis.size for axis in axes[1:]) == shape and order == tuple(range(len(order))):
         return shape, (0, 1, 2)
     return tuple(run.size for run in runs), order

@@ -17,11 +17,15 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Comparison:
-    """name: of the other model, NAME@VERSION. predicted: its label for each test image, in their order; empty where it
-    tells other classes apart, which `problem` then says. fixed: numbers of the images that the tuned network gets right
-    and the other does not; broken: the other way round.
+    """Another model on the test images of a tuned one.
 
-    accuracy: of the other model; p: how likely equally good models would differ so much, or more (McNemar).
+    Attributes:
+        name: Of the other model, NAME@VERSION.
+        predicted: Its label for each test image, in their order; empty where it tells other classes apart.
+        accuracy: Of the other model, in [0, 1].
+        fixed: Numbers of the images that the tuned network gets right and the other does not.
+        broken: The other way round.
+        problem: Why they cannot be compared; "" if they can.
     """
 
     name: str
@@ -33,13 +37,19 @@ class Comparison:
 
     @property
     def p(self) -> float:
+        """How likely equally good models would differ so much, or more (McNemar)."""
         return mcnemar(len(self.fixed), len(self.broken))
 
 
 def compare(other: Model, tuned: Tuned, tell: Callable[[int, int], None] = lambda done, of: None) -> Comparison:
-    """`other` on the test images of `tuned`, as it is served. tell: called with the images done and how many there are.
+    """Run another model on the test images of a tuned one, as it is served.
 
     It may have learnt from some of those images: the comparison favours it.
+
+    Args:
+        other: The model that is served until now.
+        tuned: What is to follow it.
+        tell: Called with the images done and how many there are.
     """
     name = f"{other.name}@{other.version}"
     if set(other.labels) != set(tuned.labels):

@@ -8,14 +8,14 @@ from typing import Any
 
 from ouzel.maximize.ascent import Result
 from ouzel.maximize.nodes import Node
+from ouzel.maximize.report.verdict import Verdict, warnings_of, warnings_of_rankings
 from ouzel.maximize.search import Ranking
-from ouzel.maximize.verdict import Verdict, warnings_of, warnings_of_rankings
 
 
 def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict | None] = ()) -> dict[str, Any]:
     """files: the name of each found image, in order. verdicts: from `judge`, of each."""
-    verdicts = verdicts or [None] * len(result.found)
-    found = [
+    verdicts = verdicts or [None] * len(result.visualizations)
+    rows = [
         {
             "file": file,
             "node": _plain(one.node),
@@ -25,21 +25,21 @@ def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict |
             "verdict": asdict(verdict) if verdict else None,
             "history": one.history,
         }
-        for file, one, verdict in zip(files, result.found, verdicts, strict=True)
+        for file, one, verdict in zip(files, result.visualizations, verdicts, strict=True)
     ]
     recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]  # a dataclass, which its Protocol cannot say
-    warnings = warnings_of(result.found, verdicts)
-    return {"recipe": recipe, "seed": result.seed, "steps": result.steps, "found": found, "warnings": warnings}
+    warnings = warnings_of(result.visualizations, verdicts)
+    return {"recipe": recipe, "seed": result.seed, "steps": result.steps, "found": rows, "warnings": warnings}
 
 
 def of_rankings(rankings: Sequence[Ranking], files: Sequence[str]) -> dict[str, Any]:
     """files: the name of each crop, the hits of one ranking after those of another."""
     hits = [(ranking, hit) for ranking in rankings for hit in ranking.hits]
-    found = [
+    rows = [
         {"file": file, "node": _plain(ranking.node), "title": ranking.title, **asdict(hit)}
         for file, (ranking, hit) in zip(files, hits, strict=True)
     ]
-    return {"recipe": {"name": "dataset"}, "found": found, "warnings": warnings_of_rankings(rankings)}
+    return {"recipe": {"name": "dataset"}, "found": rows, "warnings": warnings_of_rankings(rankings)}
 
 
 def _plain(node: Node) -> dict[str, Any]:

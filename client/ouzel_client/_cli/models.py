@@ -1,4 +1,8 @@
-"""`ouzel tuned`: the models of the worker's store, as callers may see and change them."""
+"""`ouzel models` of the worker's store: what callers may see and change. `ouzel tuned` is an older name of it.
+
+Where the distribution `ouzel` is installed, `ouzel models` are its verbs for the store of this machine, which has more
+of them; `ouzel models --worker` asks the worker there too.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel_client._cli import plugins
 from ouzel_client._cli.follow import client
 from ouzel_client.terminal import (
+    MODEL_COLUMNS,
     Column,
     confirm,
     file_size,
     in_a_line,
     json_option,
+    model_cells,
     name_and_version,
+    named_version,
     print_facts,
     print_json,
     print_table,
@@ -27,9 +35,7 @@ if TYPE_CHECKING:
     from ouzel_client._types.models import StoredModel
 
 _COLUMNS = (
-    Column("model"),
-    Column("version"),
-    Column("default"),
+    *MODEL_COLUMNS,
     Column("served"),
     Column("classes", right=True),
     Column("accuracy", right=True),
@@ -39,16 +45,32 @@ _model = click.argument("model", metavar="NAME[@VERSION]")
 _version = click.option("--version", default="", help="The same as NAME@VERSION.")
 
 
-@click.group()
-def tuned() -> None:
-    """The models of the worker's store: versions, and which of them is the default. NAME@VERSION is a version."""
+class _Models(click.Group):
+    """Hands over to the verbs for the store of this machine, where they are installed, unless it is told not to."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        stored = None if args[:1] == ["--worker"] else plugins.command("models")
+        if stored is None:
+            return super().make_context(info_name, args, parent, **extra)
+        return stored.make_context(info_name, args, parent, **extra)
 
 
-@tuned.command("list")
+@click.group(cls=_Models)
+@click.option("--worker", is_flag=True, expose_value=False, help="Ask the worker, as without the distribution ouzel.")
+def models() -> None:
+    """List, show, promote and delete the models of the worker's store.
+
+    NAME@VERSION is a version of a model, NAME its default version.
+    """
+
+
+@models.command("list")
 @click.argument("model", metavar="[NAME[@VERSION]]", default="")
 @json_option
 def list_models(model: str, as_json: bool) -> None:
-    """All models, or the versions of NAME."""
+    """List all models, or the versions of NAME."""
     with client() as ouzel:
         found = ouzel.models.list(model)
     if as_json:
@@ -59,12 +81,15 @@ def list_models(model: str, as_json: bool) -> None:
     print_table(_COLUMNS, rows, empty=f"No model {model}." if model else "No models.")
 
 
-@tuned.command()
+@models.command()
 @_model
 @_version
 @json_option
 def show(model: str, version: str, as_json: bool) -> None:
-    """Labels, preprocessing, layers and lineage of a model; without a version of the default one."""
+    """Show labels, preprocessing, layers and lineage of a model.
+
+    Without a version it is the default version.
+    """
     name, version = name_and_version(model, version)
     with client() as ouzel:
         found = ouzel.models.describe(name, version)
@@ -92,37 +117,39 @@ def show(model: str, version: str, as_json: bool) -> None:
     print_table(columns, ((name, " x ".join(map(str, shape))) for name, shape in layers.items()), empty="No layers.")
 
 
-@tuned.command()
+@models.command()
 @_model
 @_version
 @json_option
 def promote(model: str, version: str, as_json: bool) -> None:
-    """Give callers who name no version this one."""
-    name, version = _needed(model, version)
+    """Make a version of a model its default.
+
+    Callers who name no version get it.
+    """
+    name, version = named_version(model, version)
     with client() as ouzel:
         found = ouzel.models.promote(name, version)
     print_json(_plain(found)) if as_json else click.echo(f"{name}: version {found.version} is the default")
 
 
-@tuned.command()
+@models.command()
 @_model
 @_version
 @yes_option
 @json_option
 def delete(model: str, version: str, yes: bool, as_json: bool) -> None:
-    """Remove one version, that is not the default beside others."""
-    name, version = _needed(model, version)
+    """Delete one version of a model.
+
+    The default version cannot be deleted while there are others.
+    """
+    name, version = named_version(model, version)
     with client() as ouzel:
         confirm(f"Delete the model {name}@{version}", yes)
         ouzel.models.delete(name, version)
     print_json({"deleted": f"{name}@{version}"}) if as_json else click.echo(f"{name}@{version} is deleted")
 
 
-def _needed(model: str, version: str) -> tuple[str, str]:
-    name, version = name_and_version(model, version)
-    if not version:
-        raise click.UsageError(f"which version? Say {name}@VERSION")
-    return name, version
+tuned = click.Group("tuned", commands=models.commands, help=models.help, hidden=True)
 
 
 def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
@@ -130,8 +157,8 @@ def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
     metrics = lineage.get("metrics", {})
     accuracy = f"{100 * metrics['accuracy']:.1f} %" if "accuracy" in metrics else ""
     base = f"{lineage['base']}@{lineage['base_version']}" if "base_version" in lineage else ""
-    marks = ("yes" if model.is_default and several else "", "yes" if model.served else "")
-    return model.name, model.version, *marks, model.classes, accuracy, base
+    head = model_cells(model.name, model.version, model.is_default and several)
+    return *head, "yes" if model.served else "", model.classes, accuracy, base
 
 
 def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +171,7 @@ def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    """Numbers as people write them: JSON knows floats alone."""
+    """A value for people: JSON has floats only, and integers should look like integers."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_short, value))
     return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.checks import did_you_mean
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
-from ouzel.maximize.fused import can_fuse
+from ouzel.maximize.engine.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
 from ouzel.saliency.engine.folding import Affine, fold
 
@@ -22,23 +22,31 @@ class _Enough(Exception):
 
 
 class Truncated:
-    """The outputs of `layers` of a network, at the price of the pass up to the last of them: (n, C, h, w) of those
-    with maps of the image, however the layer keeps them, once `shapes` has looked.
+    """The outputs of some layers of a network, at the price of the pass up to the last of them.
+
+    They are (n, C, h, w) of layers with maps of the image, however the layer keeps them, once `shapes` has looked.
 
     Works on a frozen copy of its own. LOGITS among the layers is the network's output, for which the pass is whole. Of
-    a layer that runs several times in a pass the first output counts. Not to be shared between threads.
+    a layer that runs several times in a pass the first output counts. Threads may not share it.
+
+    Args:
+        network: To be truncated.
+        layers: Their names.
+
+    Raises:
+        NotFound: There is no such layer.
+        FailedPrecondition: A layer is TorchScript, or the network cannot be copied.
     """
 
     def __init__(self, network: nn.Module, layers: Collection[str]) -> None:
         # Values are shared, so that a large network takes no memory twice; nothing here changes them. Channels last is
-        # faster for nearly every convolution; pull.py lays out the images alike.
+        # faster for nearly every convolution; objective.py lays out the images alike.
         self._network = models.own_copy(network, share=True).to(memory_format=torch.channels_last)
         self._wanted = frozenset(layers)
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
             if layer not in named:
-                close = difflib.get_close_matches(layer, named, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close and close[0] else ""
+                hint = did_you_mean(layer, named)
                 raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
@@ -100,9 +108,14 @@ class Truncated:
         raise FailedPrecondition(f"layer: {layer!r} does not run", field="layer")
 
     def shapes(self, x: Tensor, own: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's output for one row: (C, h, w) or (C,), or what it puts out if neither can be found in
-        that. x: (n, C, H, W), normalised. own: the size that the network was made for. Raises InvalidArgument for sizes
-        that the network cannot take, and for layers whose output is none of that.
+        """Shape of each layer's output for one row: (C, h, w) or (C,), or what it is if neither is in it.
+
+        Args:
+            x: (n, C, H, W), normalised.
+            own: The size that the network was made for.
+
+        Raises:
+            InvalidArgument: The network cannot take inputs of this size, or a layer's output is none of that.
         """
         image = x[:1].clone()
         try:

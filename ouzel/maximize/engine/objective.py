@@ -1,4 +1,4 @@
-"""Which way each image is pulled: activations of the nodes, and their gradients with respect to the images."""
+"""The gradients of the objective: activations of the nodes, and their gradients with respect to the images."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from ouzel.maximize import fused
+from ouzel.maximize.engine import fused
+from ouzel.maximize.engine.redirect import Redirected
+from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Readout
-from ouzel.maximize.redirect import Redirected
 from ouzel.maximize.regularizers import alikeness
-from ouzel.maximize.truncated import Truncated
 from ouzel.saliency.engine.folding import Affine
 
 # Rows per pass. More are slower on a CPU, whose caches they leave; measured with VGG-16, ResNet-18, EfficientNet-Lite0.
 MOST_ROWS = {"cpu": 4, "cuda": 64}
 
 
-class Pull:
-    """copies: images per node. normalised: from images in [0, 1] to what the network takes.
-    scale: of the rows per pass.
+class ObjectiveGradients:
+    """Activations of the nodes, and gradients of the objective with respect to the images.
 
     Rows come as one batch, `copies` of them for each readout in turn. They go through the network in passes of a few
     rows, those of one layer together, each no further than that layer.
+
+    Args:
+        network: Up to the layers of the nodes.
+        readouts: How each node is read.
+        copies: Images per node.
+        normalised: From images in [0, 1] to what the network takes.
+        scale: Of the rows per pass.
     """
 
     def __init__(
@@ -59,12 +65,12 @@ class Pull:
 
     def activations(self, images: Tensor) -> Tensor:
         """(n,), without gradients."""
-        found = images.new_empty(len(images))
+        activations = images.new_empty(len(images))
         with torch.no_grad():
             for numbers, rows in self._passes(images.device.type):
                 outputs = self._network(self._normalised(images[rows]), {self._readouts[numbers[0]].layer})
-                found[rows] = self._read(outputs, numbers)
-        return found
+                activations[rows] = self._read(outputs, numbers)
+        return activations
 
     def rows_per_pass(self, device: str) -> int:
         """The most rows that are in the network at a time."""

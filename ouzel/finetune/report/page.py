@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ouzel import pages
-from ouzel.finetune import curves
-from ouzel.finetune.comparison import Comparison
 from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import most_confused
-from ouzel.finetune.report import Report, Shown, classes
+from ouzel.finetune.report import curves
+from ouzel.finetune.report.comparison import Comparison
+from ouzel.finetune.report.figures import classes
+from ouzel.finetune.report.results import Report, Shown
 from ouzel.pages import percent
 from ouzel_protos import heatmap
 
@@ -39,7 +40,6 @@ _NAMES = {
 _NO_MATTER = {
     "image_size": "that of the base",
     "max_training_seconds": "no limit",
-    "max_seconds": "no limit",
 }  # where 0
 
 
@@ -88,7 +88,7 @@ def lead(report: Report, figures: Sequence[Mapping[str, Any]]) -> str:
     tuned, test = report.tuned, report.tuned.test
     right = sum(test.confusion[k][k] for k in range(len(tuned.labels)))
     low, high = test.interval
-    found = [
+    sentences = [
         f"Tells {len(tuned.labels)} classes apart, and is right on {right} of {test.images} images that it had not "
         f"seen: {percent(test.accuracy)} (95\u00a0% interval {percent(low)} to {percent(high)})."
     ]
@@ -97,17 +97,17 @@ def lead(report: Report, figures: Sequence[Mapping[str, Any]]) -> str:
     if worst["recall"] < 1:
         row = test.confusion[tuned.labels.index(worst["label"])]
         count, other = max((n, k) for k, n in enumerate(row) if tuned.labels[k] != worst["label"])
-        found.append(
+        sentences.append(
             f"The weakest class is {worst['label']}: {percent(worst['recall'], 0)} of its images are found; "
             f"most often they are taken for {tuned.labels[other]} ({count} of {worst['test']})."
         )
     served = report.served
     if served is not None and served.accuracy is not None:
-        found.append(
+        sentences.append(
             f"{served.name}, served until now, is right on {percent(served.accuracy)} of the same images. "
             f"{differences(served)}"
         )
-    return " ".join(found)
+    return " ".join(sentences)
 
 
 def differences(served: Comparison) -> str:
@@ -119,31 +119,33 @@ def differences(served: Comparison) -> str:
 
 def notes(report: Report, figures: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader should mind before believing the figures."""
-    test, found = report.tuned.test, list(report.tuned.notes)
+    test, sentences = report.tuned.test, list(report.tuned.notes)
     if test.images < _FEW:
-        found.append(f"{test.images} held-out images are few: the interval says how far the accuracy can be trusted.")
+        sentences.append(
+            f"{test.images} held-out images are few: the interval says how far the accuracy can be trusted."
+        )
     few = [one["label"] for one in figures if one["test"] < _FEW_OF_CLASS]
     if few:
         which = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-        found.append(f"Fewer than {_FEW_OF_CLASS} held-out images: {which}. Figures of these classes are rough.")
+        sentences.append(f"Fewer than {_FEW_OF_CLASS} held-out images: {which}. Figures of these classes are rough.")
     most = max(figures, key=lambda one: one["train"])
     least = min(figures, key=lambda one: one["train"])
     if most["train"] >= _UNEVEN * least["train"]:
-        found.append(
+        sentences.append(
             f"Classes are uneven: {most['train']} training images of {most['label']}, {least['train']} of "
             f"{least['label']}. Read the balanced accuracy."
         )
     if not report.mistakes:
-        found.append(
+        sentences.append(
             "No mistake at all: see whether the held-out images are like those that the model will meet, and not "
             "nearly the same as the training images."
         )
     served = report.served
     if served is not None and served.problem:
-        found.append(f"Not compared with {served.name}, which was served until now: {served.problem}.")
+        sentences.append(f"Not compared with {served.name}, which was served until now: {served.problem}.")
     if report.view.note:
-        found.append(f"Maps: {report.view.note}")
-    return found
+        sentences.append(f"Maps: {report.view.note}")
+    return sentences
 
 
 def why(tuned: Tuned, kept: int | None) -> str:

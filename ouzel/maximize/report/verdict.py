@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ouzel import models
-from ouzel.maximize.ascent import Found
+from ouzel.maximize.ascent import Visualization
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import ClassLogit
 from ouzel.maximize.search import Ranking
@@ -16,8 +16,12 @@ from ouzel.maximize.search import Ranking
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the network says of an image that was to excite a class. label, probability: of its first choice, in [0, 1].
-    rank: of the class that was sought; 1 is the first choice.
+    """What the network says of an image that was to excite a class.
+
+    Attributes:
+        label: Of its first choice.
+        probability: Of its first choice, in [0, 1].
+        rank: Of the class that was sought; 1 is the first choice.
     """
 
     label: str
@@ -25,29 +29,29 @@ class Verdict:
     rank: int
 
 
-def judge(model: models.Model, found: Sequence[Found]) -> tuple[Verdict | None, ...]:
+def judge(model: models.Model, visualizations: Sequence[Visualization]) -> tuple[Verdict | None, ...]:
     """A verdict per image; None where no class was sought, or there is no other to take it for."""
-    return tuple(_verdict(model, one) for one in found)
+    return tuple(_verdict(model, one) for one in visualizations)
 
 
-def _verdict(model: models.Model, found: Found) -> Verdict | None:
-    if not isinstance(found.node, ClassLogit) or len(model.labels) < 2:
+def _verdict(model: models.Model, one: Visualization) -> Verdict | None:
+    if not isinstance(one.node, ClassLogit) or len(model.labels) < 2:
         return None
-    height, width = found.image.shape[1:]
-    inputs = Inputs(model, (height, width), found.image.shape[0])
+    height, width = one.image.shape[1:]
+    inputs = Inputs(model, (height, width), one.image.shape[0])
     with torch.no_grad():
-        logits = inputs.network(inputs.normalised(found.image[None]))[0].float()
-    target = found.node.target
+        logits = inputs.network(inputs.normalised(one.image[None]))[0].float()
+    target = one.node.target
     index = models.label_index(model.labels, target) if isinstance(target, str) else target
     first = int(logits.argmax())
     rank = 1 + int((logits > logits[index]).sum())
     return Verdict(model.labels[first], float(models.probabilities(logits)[first]), rank)
 
 
-def warnings_of(found: Sequence[Found], verdicts: Sequence[Verdict | None]) -> list[str]:
+def warnings_of(visualizations: Sequence[Visualization], verdicts: Sequence[Verdict | None]) -> list[str]:
     """What a reader must know of images that look like more than they are, one line each."""
     lines = []
-    for number, (one, verdict) in enumerate(zip(found, verdicts, strict=True)):
+    for number, (one, verdict) in enumerate(zip(visualizations, verdicts, strict=True)):
         name = f"{one.title}, image {number}"
         if one.activation <= 0:
             lines.append(

@@ -10,12 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ouzel.errors import FailedPrecondition
-from ouzel.models.tracking import Tracker
+from ouzel.models.networks.tracking import Tracker
 
 
 @dataclass(frozen=True)
 class Layer:
-    """`shape` is that of one row's output, without the batch; None if the layer did not run or gave no one tensor."""
+    """A named module of a network.
+
+    Attributes:
+        name: Its path in the network, as `named_modules` has it.
+        type: Name of its class.
+        shape: Of one row's output, without the batch; None if the layer did not run or gave no one tensor.
+    """
 
     name: str
     type: str
@@ -23,9 +29,11 @@ class Layer:
 
 
 def layers(network: nn.Module, example: Tensor | None = None) -> tuple[Layer, ...]:
-    """Every named module but the network itself, with the shape of its output if an `example` (B, C, H, W) is given.
+    """List every named module but the network itself. Nobody else may run the network meanwhile.
 
-    Nobody else may run the network meanwhile.
+    Args:
+        network: Is run once if there is an example.
+        example: (B, C, H, W), for the shapes of the outputs.
     """
     shapes = {} if example is None else {name: tuple(out.shape[1:]) for name, out in _outputs(network, example)}
     named = ((name, module) for name, module in network.named_modules() if name)
@@ -37,8 +45,15 @@ def cam_layer(network: nn.Module, example: Tensor) -> str:
 
     The rule: of all outputs that are maps of more than one position, channels first or last, leaving out what a pooling
     layer put out, the last to be computed; if several modules hand on that very tensor (a ReLU, its block, its stage),
-    the outermost. Raises FailedPrecondition for networks without such maps and for those that go on to turn them into
-    tokens (vision transformers): there somebody has to name a layer.
+    the outermost.
+
+    Args:
+        network: Is run once.
+        example: (B, C, H, W), any input that the network takes.
+
+    Raises:
+        FailedPrecondition: The network has no such maps, or goes on to turn them into tokens (vision transformers):
+            there somebody has to name a layer.
     """
     image = example[:1].clone()
     with Tracker(image):

@@ -1,0 +1,74 @@
+"""Verbs that other distributions plug into the command `ouzel`.
+
+A distribution adds a verb as an entry point of the group "ouzel.commands", and says in its package of verbs where the
+verb belongs in `ouzel --help`: the package of `ouzel.cli.services:up` is `ouzel.cli`, whose `COMMANDS` holds
+`"up": ("serve", "Start the services of this machine.")`. The module of a verb is loaded when the verb is run. A verb
+without such a line is loaded for the list as well, which takes its line from the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+GROUP = "ouzel.commands"
+
+
+def plugged() -> Mapping[str, EntryPoint]:
+    """The verbs of all distributions that are installed, by name."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """The names of these verbs: as their packages declare them, and then the others."""
+    found = plugged()
+    packages = dict.fromkeys(map(_package, found.values()))
+    declared = dict.fromkeys(name for package in packages for name in _declared(package) if name in found)
+    return [*declared, *sorted(found.keys() - declared.keys())]
+
+
+def command(name: str) -> click.Command | None:
+    """The verb of this name, or None if it is not installed.
+
+    Raises:
+        click.ClickException: It is broken.
+    """
+    entry = plugged().get(name)
+    if entry is None:
+        return None
+    try:
+        found = entry.load()
+    except Exception as error:  # a broken plug-in must not take the other verbs with it
+        raise click.ClickException(f"{name}: {entry.value} cannot be loaded ({error})") from error
+    if not isinstance(found, click.Command):
+        raise click.ClickException(f"{name}: {entry.value} is not a click command")
+    return found
+
+
+def described(name: str) -> tuple[str, str] | None:
+    """The section of a verb in `ouzel --help` and its line, or None if it is hidden."""
+    if (declared := _declared(_package(plugged()[name])).get(name)) is not None:
+        return declared if declared[0] else None
+    try:
+        found = command(name)
+    except click.ClickException as error:
+        return "", error.message
+    if found is None or found.hidden:
+        return None
+    return "", found.get_short_help_str(limit=200)
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.module.rpartition(".")[0]
+
+
+def _declared(package: str) -> Mapping[str, tuple[str, str]]:
+    """What a package says of its verbs; empty if it says nothing, or cannot be loaded."""
+    try:
+        found: Mapping[str, tuple[str, str]] = import_module(package).COMMANDS
+    except Exception:  # noqa: BLE001 - who loads the verb itself reports it
+        return {}
+    return found

@@ -1,0 +1,1 @@
+"""The uploaded picture, and saliency maps drawn over it."""

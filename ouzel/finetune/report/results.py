@@ -1,0 +1,69 @@
+"""What a report holds, before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from ouzel.finetune.finetune import Tuned
+from ouzel.finetune.report.comparison import Comparison
+from ouzel.finetune.report.maps import View
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One test image.
+
+    Attributes:
+        name: Of the image.
+        label: Of its class.
+        scores: The likeliest labels with their probabilities, best first.
+        picture: (H, W, 3) uint8, what the network sees.
+        maps: Pictures with a map drawn over them, each with its title.
+        served: What the served model says.
+    """
+
+    name: str
+    label: str
+    scores: tuple[tuple[str, float], ...]
+    picture: np.ndarray
+    maps: tuple[tuple[str, np.ndarray], ...] = ()
+    served: str = ""
+
+    @property
+    def predicted(self) -> str:
+        """The likeliest label."""
+        return self.scores[0][0]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What is told of a tuning.
+
+    Attributes:
+        tuned: The tuning.
+        created: When, in UTC.
+        base: NAME@VERSION.
+        view: What the maps are of.
+        mistakes: The worst, that is those with the least probability for the right class, first.
+        compared: Test images of each class in turn, with maps of the base and of the tuned network.
+        inside: Share of the map's mass that lies on the object, "before" and "after", over the test images with masks;
+            empty if there are none.
+        served: The tuned network beside the version that was served until now; None if there was none.
+        fixed: Some of the images that only the tuned network gets right.
+        broken: Some of the images that only the served model gets right.
+    """
+
+    tuned: Tuned
+    created: datetime
+    base: str
+    view: View
+    mistakes: tuple[Shown, ...]
+    compared: tuple[Shown, ...]
+    inside: Mapping[str, float]
+    served: Comparison | None
+    fixed: tuple[Shown, ...]
+    broken: tuple[Shown, ...]
