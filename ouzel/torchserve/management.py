@@ -257,8 +257,9 @@ def _size(path: Path | None) -> int:
 
 
 def _reason(path: Path | None, start: int, name: str) -> str | None:
-    """Why the model did not load, by what the log says from `start` on. What workers say comes there in its own time,
-    also after TorchServe's answer.
+    """Why the model did not load, by what the log says from `start` on.
+
+    Output of workers may come there after TorchServe's answer, so this waits for it a little.
     """
     if path is None:
         return None

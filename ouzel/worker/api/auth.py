@@ -33,6 +33,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
+        """Hands the call on, or denies it."""
         open_to_all = handler_call_details.method.startswith(_OPEN)
         if open_to_all or self._tokens.owner(handler_call_details.invocation_metadata) is not None:
             return await continuation(handler_call_details)

@@ -40,6 +40,7 @@ class ReadableInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
+        """Hands the call on to a handler that checks its messages."""
         handler = await continuation(handler_call_details)
         # None: there is no such method. No deserializer: the bytes are the message.
         return handler if handler is None or handler.request_deserializer is None else _readable(handler)

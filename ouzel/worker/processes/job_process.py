@@ -1,9 +1,9 @@
-"""The process of a job, with the task in its environment:
+"""The process of a job, with the task in its environment.
 
     python -m ouzel.worker.processes.job_process --job ID --attempt N
 
-It ends with status 0 once the store knows how the job stands, whatever that is; with another one if it could not tell
-the store; then its supervisor does.
+It ends with status 0 once the store knows how the job stands, whatever that is. It ends with another status if it could
+not tell the store; then its supervisor does.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _is_memory(error: Exception) -> bool:
-    """torch is not imported for this; its errors are RuntimeErrors, and of the CPU's they say no more than a text."""
+    """Whether an error is about memory. torch is not imported for this: on the CPU only the text of its errors tells."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)

@@ -1,7 +1,7 @@
-"""What a job is, and the states that it goes through.
+r"""What a job is, and the states that it goes through.
 
     QUEUED -> RUNNING -> PUBLISHING -> SUCCEEDED
-       ^        |  \\______________ FAILED  -> QUEUED (retry)
+       ^        |  \______________ FAILED  -> QUEUED (retry)
        |        v
        +----- PAUSED        every live state -> CANCELLING -> CANCELLED -> QUEUED (retry)
 
