@@ -1,8 +1,10 @@
 """A process that has imported torch and forks TorchServe's workers.
 
-Each worker starts at once, and all share the memory of what was imported, hundreds of MiB. The process imports and runs nothing that starts a thread or touches a GPU: a child inherits neither in a usable state. It ends
-when its standard input does, whose other end TorchServe's Java process holds open. Its children end with it, and each
-with the process that asked for it (see `shim`). Linux only.
+Each worker starts at once, and all share the memory of what was imported, hundreds of MiB.
+
+The process imports and runs nothing that starts a thread or touches a GPU: a child inherits neither in a usable state.
+It ends when its standard input does, whose other end TorchServe's Java process holds open. Its children end with it,
+and each with the process that asked for it (see `shim`). Linux only.
 
 Usage: python -m ouzel.serving.forking.zygote LISTENER MODULE..., where LISTENER is the file descriptor of a listening
 socket.

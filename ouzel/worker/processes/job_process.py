@@ -134,7 +134,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _is_memory(error: Exception) -> bool:
-    """Whether an error is about memory. torch is not imported for this: on the CPU only the text of its errors tells."""
+    """Whether an error is about memory. Without torch: on the CPU only the text of its errors tells."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
