@@ -15,6 +15,7 @@ from ouzel.cli._errors import Command
 from ouzel_client.arguments import node_options, setting
 from ouzel_client.arguments import nodes as nodes_of
 from ouzel_client.terminal import print_json, shown, stages
+from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.command("maximize-local", cls=Command, hidden=True)  # the older name of `ouzel maximize --local`
 @click.argument("model")
 @node_options
-@click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier, maco or dataset.")
+@click.option("--recipe", default=MAXIMIZE_DEFAULT, show_default=True, help=f"One of {', '.join(MAXIMIZE)}, dataset.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the recipe: --set steps=512.")
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")

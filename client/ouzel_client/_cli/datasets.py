@@ -24,6 +24,7 @@ from ouzel_client.terminal import (
     shown,
     yes_option,
 )
+from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
 
 if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
@@ -138,7 +139,7 @@ def delete(dataset: str, yes: bool, as_json: bool) -> None:
 @click.option(
     "--like", metavar="NAME[@VERSION]", help="Repeat the run that made this model, except for what is given besides."
 )
-@click.option("--recipe", help="feature_extractor, fine_tune, lp_ft or scratch.  [default: lp_ft]")
+@click.option("--recipe", help=f"One of {', '.join(FINETUNE)}.  [default: {FINETUNE_DEFAULT}]")
 @click.option(
     "--promote",
     type=click.Choice(["never", "if_better", "always"]),

@@ -14,6 +14,7 @@ from ouzel_client._types import jobs as kinds
 from ouzel_client._types.jobs import Node
 from ouzel_client.arguments import label, node_options, nodes, setting
 from ouzel_client.terminal import json_option
+from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,7 +65,7 @@ class _Maximize(click.Command):
     help="Compute here instead, without a worker; `ouzel maximize --local --help` shows the options of that.",
 )
 @_common
-@click.option("--recipe", default="fourier", show_default=True, help="pixel, fourier or maco.")
+@click.option("--recipe", default=MAXIMIZE_DEFAULT, show_default=True, help=f"One of {', '.join(MAXIMIZE)}.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set steps=512."
 )
