@@ -18,7 +18,7 @@ CONFIG = "config.properties"
 # In the state folder: what workers have found to be faster, see `ouzel.saliency.engine.memory_format`.
 FORMATS = "memory-formats"
 
-# Tokens are made anew at each start, kept in a private file and gone after the stop: they should last as long as the
+# Tokens are made at each start, kept in a private file and gone after the stop: they should last as long as the
 # services. TorchServe cannot renew them without clients noticing; ten years stand for "does not expire".
 TOKEN_MINUTES = 10 * 365 * 24 * 60
 
@@ -121,7 +121,7 @@ def command(options: ServingOptions, granted: Resources, run: Path, log: Path) -
         str(run / CONFIG),
         "-s",
         str(options.store),
-        "-ncs",  # no snapshots of the configuration: it is written anew at each start
+        "-ncs",  # no snapshots of the configuration: it is written at each start
     ]
 
 

@@ -22,7 +22,7 @@ from ouzel_protos.local import OPTIONS, SERVING, SUPERVISOR, WORKER, Serving, Wo
 LOG = log.FILE  # stays when the services stop; of the present or else the last run
 CONSOLE = "console.log"  # of the Java runtime itself, in the run's folder
 _LOCK = "lock"
-_RUNS = "ouzel-run-"  # all of this name is removed: nobody else should use it, whatever folder is chosen
+_RUNS = "ouzel-run-"  # everything with this prefix is removed, in whatever folder is chosen
 _SOCKET = ".ts.sock.90000"
 _LONGEST_SOCKET = 103  # bytes; macOS has the shortest limit on the path of a Unix socket
 

@@ -105,7 +105,7 @@ def expected(place: Mapping[str, str] | None) -> bool:
 
 @contextlib.contextmanager
 def reached(url: str) -> Iterator[None]:
-    """Makes ServerUnreachable of errors that say that nobody answers at `url`."""
+    """Makes ServerUnreachable of errors that mean that `url` does not answer."""
     try:
         yield
     except (rest.Unreachable, OSError, ValueError) as error:
