@@ -120,7 +120,7 @@ def _photographs(folder: Path, model: Model) -> Iterator[tuple[str, Tensor]]:
     """The images of a folder as the model sees them, (C, H, W) in [0, 1]."""
     import torch
 
-    from ouzel.trust import from_folder
+    from ouzel.models.photographs import from_folder
 
     mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
     for one in from_folder(folder, model.preprocessing):
@@ -162,7 +162,7 @@ def _write_crops(
     rankings: tuple[Ranking, ...], images: dict[str, Tensor], out: Path, model: Model, folder: Path
 ) -> dict[str, Any]:
     from ouzel.maximize.report import gallery, of_rankings
-    from ouzel.trust import whole
+    from ouzel.models.photographs import whole
 
     tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
     files = _write_pictures([tile.image for tile in tiles], out)

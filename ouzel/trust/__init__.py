@@ -6,8 +6,8 @@ report = trust(model, shipped(model.preprocessing))
 report.scores[0].method, report.scores[0].figures["deletion"]
 """
 
+from ouzel.models.photographs import Photograph, each_of_folder, from_folder, shipped, whole
 from ouzel.trust.explainers import EDGES, RANDOM
-from ouzel.trust.photographs import Photograph, each_of_folder, from_folder, shipped, whole
 from ouzel.trust.report import MPRT_LIMIT, QUICK, Score, TrustOptions, TrustReport, trust
 
 __all__ = [

@@ -19,10 +19,10 @@ from ouzel import models
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.metrics import deletion, randomization, regions, robustness
+from ouzel.models.photographs import Photograph
 from ouzel.saliency import METHODS, Explainer, make_method
 from ouzel.trust import explainers
 from ouzel.trust.explainers import EDGES, RANDOM, Maps
-from ouzel.trust.photographs import Photograph
 
 # Above this mean rank correlation with the maps of a network that forgets its layers from the output down, a method is
 # said to fail: most of what it draws does not come from what the network has learnt.

@@ -14,9 +14,9 @@ from PIL import Image
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel.models.photographs import BOXES
 from ouzel.saliency import METHODS
 from ouzel.trust import EDGES, QUICK, RANDOM, TrustOptions, explainers, from_folder, shipped, trust
-from ouzel.trust.photographs import BOXES
 from ouzel.trust.report import FIGURES
 
 SMALL = models.Preprocessing(input_size=(32, 32), resize=36)

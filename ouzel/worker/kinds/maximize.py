@@ -102,7 +102,7 @@ def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Ten
     """Photographs to compare with, where there are some: of the model's own size, as their units are counted."""
     import torch
 
-    from ouzel.trust import shipped
+    from ouzel.models.photographs import shipped
 
     if find_spec("skimage") is None or _size(spec) not in (None, model.preprocessing.input_size):
         return None

@@ -89,7 +89,7 @@ def _images(folder: Path | None, model: Model) -> Iterator[tuple[str, Tensor]]:
     """(C, H, W) in [0, 1], as the model sees them."""
     import torch
 
-    from ouzel.trust import each_of_folder, shipped
+    from ouzel.models.photographs import each_of_folder, shipped
 
     source = shipped(model.preprocessing) if folder is None else each_of_folder(folder, model.preprocessing)
     mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
@@ -107,7 +107,7 @@ def _done(
     from ouzel import pages
     from ouzel.maximize import report
     from ouzel.maximize.report import gallery
-    from ouzel.trust import whole
+    from ouzel.models.photographs import whole
 
     found, images, seen = searched
     folder = context.environment.datasets[spec.dataset] if spec.dataset else None

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ouzel import models
 from ouzel.errors import InvalidArgument
-from ouzel.models.images import scaled
+from ouzel.models.images import decode, original_size, scaled
+from ouzel.models.preprocessing import Preprocessing
 from ouzel_protos.folders import is_image
 
 
@@ -57,7 +57,7 @@ class Photograph:
         return self.mask if not self.labels or label in self.labels else None
 
 
-def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
+def shipped(preprocessing: Preprocessing) -> tuple[Photograph, ...]:
     """Four photographs of scikit-image, three with rough boxes. Raises InvalidArgument if it is missing."""
     try:
         from skimage import data
@@ -79,7 +79,7 @@ def shipped(preprocessing: models.Preprocessing) -> tuple[Photograph, ...]:
 
 
 def from_folder(
-    images: str | Path, preprocessing: models.Preprocessing, masks: str | Path | None = None
+    images: str | Path, preprocessing: Preprocessing, masks: str | Path | None = None
 ) -> tuple[Photograph, ...]:
     """The PNG, JPEG and WebP files of a folder, by name.
 
@@ -95,7 +95,7 @@ def from_folder(
 
 
 def each_of_folder(
-    images: str | Path, preprocessing: models.Preprocessing, masks: str | Path | None = None
+    images: str | Path, preprocessing: Preprocessing, masks: str | Path | None = None
 ) -> Iterator[Photograph]:
     """As `from_folder`, one by one: only what the caller keeps is held in memory."""
     paths = _files(images, "images")
@@ -119,12 +119,10 @@ def whole(name: str, folder: str | Path | None = None) -> Image.Image:
     return Image.fromarray(getattr(data, name)())
 
 
-def photograph(
-    name: str, image: Image.Image, mask: Image.Image | None, preprocessing: models.Preprocessing
-) -> Photograph:
+def photograph(name: str, image: Image.Image, mask: Image.Image | None, preprocessing: Preprocessing) -> Photograph:
     """One photograph as the model sees it. Raises InvalidArgument for a mask of another size, or without an object."""
     height, width = preprocessing.input_size
-    size = models.original_size(image)
+    size = original_size(image)
     view = preprocessing.view(*size)
     picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, box=scaled(view, image))
     inside = None
@@ -152,6 +150,6 @@ def _files(folder: str | Path, field: str) -> list[Path]:
 
 def _open(path: Path, field: str, smallest: int | None = None) -> Image.Image:
     try:
-        return models.decode(path.read_bytes(), smallest=smallest)
+        return decode(path.read_bytes(), smallest=smallest)
     except InvalidArgument as error:
         raise InvalidArgument(f"{field}: {path}: {error}", field=field) from None
