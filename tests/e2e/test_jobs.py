@@ -26,12 +26,12 @@ from support.jobs import until
 
 pytestmark = pytest.mark.e2e
 MODEL = "efficientnet-lite0"
-STEPS = 60
+STEPS = 40
 
 _WATCHER = """
 import sys
-from ouzel_client import Client
-with Client() as ouzel:
+from ouzel_client import Client, Retry
+with Client(retry=Retry(attempts=12)) as ouzel:  # the worker may just be starting again
     for event in ouzel.jobs.get(sys.argv[1]).events(int(sys.argv[2])):
         print(event.sequence, flush=True)
 """
