@@ -109,5 +109,5 @@ def label(text: str, option: str = "--label") -> tuple[str, str]:
 def _place(text: str, option: str, form: str, counts: tuple[int, ...]) -> tuple[str, list[int]]:
     layer, *numbers = text.split(":")
     if not layer or len(numbers) not in counts or not all(number.isdecimal() for number in numbers):
-        raise click.BadParameter(f"{text!r} is not {form}, with whole numbers", param_hint=f"--{option}")
+        raise click.BadParameter(f"{text!r} is not {form}, with integers", param_hint=f"--{option}")
     return layer, [int(number) for number in numbers]

@@ -59,7 +59,7 @@ def _weight(text: str) -> float:
     except ValueError:
         weight = -1.0
     if not 0 <= weight <= 1:  # not so for NaN
-        raise InvalidArgument(f"Accept: q={text:.40} is no number from 0 to 1", field="Accept")
+        raise InvalidArgument(f"Accept: q={text:.40} is not a number from 0 to 1", field="Accept")
     return weight
 
 

@@ -100,7 +100,7 @@ def _tensor(value: object) -> bytes | None:
         raise InvalidArgument(f"tensor: {shown(min(unknown))} is unknown; give dtype, shape and data", field="tensor")
     one_of("tensor.dtype", dtype, _DTYPES)
     if not isinstance(shape, list) or not all(type(edge) is int and 0 <= edge < 2**31 for edge in shape):
-        raise InvalidArgument(f"tensor.shape: {shape!r:.80} is no list of whole numbers", field="tensor.shape")
+        raise InvalidArgument(f"tensor.shape: {shape!r:.80} is not a list of integers", field="tensor.shape")
     if not isinstance(data, str):
         raise InvalidArgument("tensor.data: missing; give little-endian bytes in base64", field="tensor.data")
     raw = options.from_base64(data, "tensor.data")

@@ -50,5 +50,5 @@ class Limits:
 def _number(environment: Mapping[str, str], name: str, default: int, least: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isdecimal() or int(text) < least:
-        raise InvalidArgument(f"{name}: {text!r} is not a whole number from {least} up")
+        raise InvalidArgument(f"{name}: {text!r} is not an integer from {least} up")
     return int(text)

@@ -39,7 +39,7 @@ def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module
     """
     for field, value, most in (("num_classes", num_classes, 1_000_000), ("in_channels", in_channels, 64)):
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise InvalidArgument(f"{field}: {value!r} is not a whole number from 1 to {most}", field=field)
+            raise InvalidArgument(f"{field}: {value!r} is not an integer from 1 to {most}", field=field)
     library, name = _find(arch)
     try:
         return freeze(library.create(name, num_classes, in_channels))

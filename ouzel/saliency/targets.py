@@ -104,7 +104,7 @@ def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:
 
 def _check(what: str, value: int, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidArgument(f"target: {what} {value!r:.80} is not a whole number in {least}..{most}", field="target")
+        raise InvalidArgument(f"target: {what} {value!r:.80} is not an integer in {least}..{most}", field="target")
 
 
 def resolve(target: Rank | ResolvedTarget, ranking: Sequence[int]) -> ResolvedTarget:

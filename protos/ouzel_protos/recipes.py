@@ -32,7 +32,7 @@ class Range:
             return "" if isinstance(value, bool) else f"{value!r:.80} is neither true nor false"
         whole = self.kind is int
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            return f"{value!r:.80} is no {'whole ' * whole}number"
+            return f"{value!r:.80} is not {'an integer' if whole else 'a number'}"
         if not self.least <= value <= self.most:  # not so for NaN
             return f"{value} is not within {self.least:g}..{self.most:g}"
         return ""

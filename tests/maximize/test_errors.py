@@ -58,8 +58,8 @@ def test_bad_calls(options, message):
     [
         ("pixel", {"rat": 1}, "pixel knows no parameter 'rat'; one of steps, rate"),
         ("pixel", {"steps": 0}, r"steps: 0 is not within 1\.\.100000"),
-        ("pixel", {"steps": 1.5}, "steps: 1.5 is no whole number"),
-        ("fourier", {"rate": "fast"}, "rate: 'fast' is no number"),
+        ("pixel", {"steps": 1.5}, "steps: 1.5 is not an integer"),
+        ("fourier", {"rate": "fast"}, "rate: 'fast' is not a number"),
         ("fourier", {"jitter": 0.9}, r"jitter: 0.9 is not within 0\.\.0\.5"),
         ("maco", {"rotate": 500}, r"rotate: 500 is not within 0\.\.180"),
     ],

@@ -36,10 +36,10 @@ def test_those_of_fine_tuning() -> None:
     [
         (Range(int, 1, 5), 5, ""),
         (Range(int, 1, 5), 6, "6 is not within 1..5"),
-        (Range(int, 1, 5), 2.5, "2.5 is no whole number"),
-        (Range(int, 1, 5), True, "True is no whole number"),
+        (Range(int, 1, 5), 2.5, "2.5 is not an integer"),
+        (Range(int, 1, 5), True, "True is not an integer"),
         (Range(float, 0, 0.5), 0, ""),
-        (Range(float, 0, 0.5), "x", "'x' is no number"),
+        (Range(float, 0, 0.5), "x", "'x' is not a number"),
         (Range(float, 0, 0.5), math.nan, "nan is not within 0..0.5"),
         (Range(bool), False, ""),
         (Range(bool), 1, "1 is neither true nor false"),

@@ -43,10 +43,10 @@ def test_request(method: Any, options: dict[str, Any], field: str, message: str)
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (-1, "-1 is not a whole number in 0..4"),
-        (CLASSES, "5 is not a whole number in 0..4"),
-        (2**63, "not a whole number in 0..4"),
-        (True, "True is not a whole number"),
+        (-1, "-1 is not an integer in 0..4"),
+        (CLASSES, "5 is not an integer in 0..4"),
+        (2**63, "not an integer in 0..4"),
+        (True, "True is not an integer"),
         (1.0, "neither an index"),
         ("wolf", "no class 'wolf'"),
         ("cow", "did you mean 'owl'"),
@@ -58,8 +58,8 @@ def test_request(method: Any, options: dict[str, Any], field: str, message: str)
         (Contrast("dog", 1), "with itself"),
         (Contrast(0, 9), "9 is not"),
         (Contrast(0, None), "None is not"),  # type: ignore[arg-type]
-        (Top(0), "0 is not a whole number in 1..5"),
-        (Top(CLASSES + 1), "6 is not a whole number in 1..5"),
+        (Top(0), "0 is not an integer in 1..5"),
+        (Top(CLASSES + 1), "6 is not an integer in 1..5"),
         (Top(True), "True is not"),
         (Top("2"), "'2' is not"),  # type: ignore[arg-type]
         (Rank(CLASSES), "5 is not"),

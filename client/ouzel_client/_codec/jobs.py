@@ -69,7 +69,7 @@ def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, expl
         field = f"parameters.{name}"
         flag = flags and isinstance(value, bool)
         if not flag and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
-            raise InvalidArgument(f"{field}: {value!r:.80} is no number", field=field)
+            raise InvalidArgument(f"{field}: {value!r:.80} is not a number", field=field)
         try:
             found[name] = codec.encode(value)
         except BadParameter as error:

@@ -75,5 +75,5 @@ def plain(parameters: Mapping[str, explain_pb2.Parameter], allowed: Parameters) 
 def _whole(value: float, field: str) -> int | float:
     """A number with a fraction stays as it is; the check of its range refuses it."""
     if abs(value) >= _LARGEST:
-        raise InvalidArgument(f"{field:.91}: {value:g} is no whole number of 64 bits", field=field)
+        raise InvalidArgument(f"{field:.91}: {value:g} is not an integer of 64 bits", field=field)
     return int(value) if value.is_integer() else value
