@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ouzel.checks import did_you_mean
-from ouzel.errors import InvalidArgument
+from ouzel.errors import InvalidArgument, NotFound
 from ouzel_protos import classes as rule
 from ouzel_protos.text import nfc, shown
 
 _SHOWN = 80  # characters of what was typed
+_FEW = 5  # layers that a message lists
+
+
+def unknown_layer(layer: str, layers: Collection[str], *, where: str = "layer", model: str = "the model") -> NotFound:
+    """The error for a layer that is not there; it names near layers, or else some of those that are there.
+
+    Args:
+        layer: What was asked for.
+        layers: Names of the layers that may be asked for.
+        where: The field that holds it, as the caller knows it.
+        model: Who has no such layer.
+    """
+    names = [name for name in layers if name]
+    few = ", ".join(names[:_FEW]) + (f", ... ({len(names)} in all)" if len(names) > _FEW else "")
+    hint = did_you_mean(layer, names) or (f"; it has {few}" if names else "")
+    return NotFound(f"{where}: {model} has no layer {shown(layer, _SHOWN)}{hint}", field=where)
 
 
 def label_index(labels: Sequence[str], text: str, classes: int | None = None) -> int:

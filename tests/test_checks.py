@@ -9,6 +9,7 @@ import pytest
 
 from ouzel.checks import at_least, did_you_mean, one_of, within
 from ouzel.errors import InvalidArgument
+from ouzel.names import unknown_layer
 
 
 @pytest.mark.parametrize("value", [1, 3, 7, 2.5])
@@ -48,3 +49,17 @@ def test_near_names() -> None:
     assert did_you_mean("resnet5o", ["resnet50"], prefix="timm:") == "; did you mean 'timm:resnet50'?"
     assert did_you_mean("zzz", ["ResNet50"]) == ""
     assert did_you_mean("", ["", "conv"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("layers", "hint"),
+    [
+        (["", "conv1", "layer1", "layer2"], "; did you mean 'layer1', 'layer2'?"),
+        (["", "stem", "body"], "; it has stem, body"),
+        ([f"b{number}" for number in range(7)], "; it has b0, b1, b2, b3, b4, ... (7 in all)"),
+        ([""], ""),
+    ],
+)
+def test_an_unknown_layer(layers: list[str], hint: str) -> None:
+    error = unknown_layer("layer9", layers)
+    assert (str(error), error.field) == (f"layer: the model has no layer 'layer9'{hint}", "layer")

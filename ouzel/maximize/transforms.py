@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouzel.checks import within
+from ouzel.checks import parameter
 from ouzel.errors import InvalidArgument
+from ouzel_protos.recipes import MAXIMIZE_LIMITS
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Views:
     rotate: float = 0.0
 
     def __post_init__(self) -> None:
-        within("parameters.jitter", self.jitter, 0, 0.5)
+        parameter("parameters.jitter", self.jitter, MAXIMIZE_LIMITS["jitter"])
         if not 0.1 <= self.zoom[0] <= self.zoom[1] <= 10:
             raise InvalidArgument(
                 f"parameters.zoom: {self.zoom} is not a smallest and a largest factor within 0.1..10",
                 field="parameters.zoom",
             )
-        within("parameters.rotate", self.rotate, 0, 180)
+        parameter("parameters.rotate", self.rotate, MAXIMIZE_LIMITS["rotate"])
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One random view of each image, (n, C, H, W) in [0, 1], of the same size. Differentiable."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
-from ouzel.checks import did_you_mean
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.maximize.engine.fused import can_fuse
 from ouzel.maximize.nodes import LOGITS
+from ouzel.names import unknown_layer
 from ouzel.saliency.engine.folding import Affine, fold
 
 
@@ -46,8 +46,7 @@ class Truncated:
         named = dict(self._network.named_modules(remove_duplicate=False))
         for layer in self._wanted - {LOGITS}:
             if layer not in named:
-                hint = did_you_mean(layer, named)
-                raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
+                raise unknown_layer(layer, named)
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
         self._folded: dict[str, Affine] = {}

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ouzel.checks import did_you_mean
-from ouzel.errors import FailedPrecondition, NotFound
+from ouzel.errors import FailedPrecondition
+from ouzel.names import unknown_layer
 from ouzel.saliency.engine.folding import Affine
 
 
@@ -45,8 +45,7 @@ class Taps:
     def check(self, layer: str) -> None:
         """Raises NotFound if the network has no layer of that name, FailedPrecondition if nobody can look at it."""
         if not layer or layer not in self._modules:
-            hint = did_you_mean(layer, self._modules)
-            raise NotFound(f"layer: the model has no layer {layer!r:.200}{hint}", field="layer")
+            raise unknown_layer(layer, self._modules)
         if isinstance(self._modules[layer], torch.jit.ScriptModule):
             raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ouzel.checks import did_you_mean, within
-from ouzel.errors import InvalidArgument, NotFound
-from ouzel.names import label_index
+from ouzel.checks import within
+from ouzel.errors import InvalidArgument
+from ouzel.names import label_index, unknown_layer
 from ouzel.worker.catalog.catalog import Model
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -49,9 +49,7 @@ def _check(node: pb.Node, model: Model, field: str) -> None:
     where = f"{field}.{kind}"
     shape = model.layers.get(asked.layer)
     if shape is None:
-        hint = did_you_mean(asked.layer, model.layers)
-        message = f"{where}.layer: {model.name} has no layer {asked.layer!r:.80} with one output{hint}"
-        raise NotFound(message, field=f"{where}.layer")
+        raise unknown_layer(asked.layer, model.layers, where=f"{where}.layer", model=model.name)
     if len(shape) not in ((3,) if kind == "unit" else (1, 3)):
         message = f"{where}.layer: {asked.layer!r} puts out {shape}, no {kind} to be excited"
         raise InvalidArgument(message, field=f"{where}.layer")
