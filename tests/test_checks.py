@@ -54,7 +54,7 @@ def test_near_names() -> None:
 @pytest.mark.parametrize(
     ("layers", "hint"),
     [
-        (["", "conv1", "layer1", "layer2"], "; did you mean 'layer1', 'layer2'?"),
+        (["", "conv1", "layer1", "layer2"], "; did you mean 'layer2', 'layer1'?"),
         (["", "stem", "body"], "; it has stem, body"),
         ([f"b{number}" for number in range(7)], "; it has b0, b1, b2, b3, b4, ... (7 in all)"),
         ([""], ""),
