@@ -167,8 +167,8 @@ def walk(folder: Path, follow_links: bool = False) -> tuple[dict[str, Path], lis
 def read_folder(folder: Path, follow_links: bool = False) -> tuple[Arrangement, Mapping[str, Path]]:
     """`walk` and `arrange`: the images of a folder, and where each name lies. Raises BadFolder or OSError."""
     files, left_out = walk(folder, follow_links)
-    found = arrange(files)
-    return Arrangement(found.images, tuple(sorted([*found.left_out, *left_out]))), files
+    arrangement = arrange(files)
+    return Arrangement(arrangement.images, tuple(sorted([*arrangement.left_out, *left_out]))), files
 
 
 def _check_link(path: Path, root: Path, follow_links: bool) -> bool:

@@ -83,26 +83,26 @@ def read_worker(state: Path | None = None) -> Worker | None:
 
 def supervisor(part: Literal["torchserve", "worker"], state: Path | None = None) -> int | None:
     """Id of the process that starts `part` again when it dies; None if there is none."""
-    found = _read(state, SUPERVISOR, _Supervisor)
-    if found is None:
+    record = _read(state, SUPERVISOR, _Supervisor)
+    if record is None:
         return None
     try:
-        if part not in found["parts"]:
+        if part not in record["parts"]:
             return None
-        os.kill(found["pid"], 0)
+        os.kill(record["pid"], 0)
     except PermissionError:
         pass  # it belongs to another user, but is there
     except (OSError, TypeError, OverflowError):
         return None
-    return cast(int, found["pid"])
+    return cast(int, record["pid"])
 
 
 def _read(state: Path | None, name: str, form: Any) -> dict[str, Any] | None:
     try:
-        found = json.loads(((state or state_dir()) / name).read_text(encoding="utf-8"))
+        record = json.loads(((state or state_dir()) / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.keys() >= form.__annotations__.keys() else None
+    return record if isinstance(record, dict) and record.keys() >= form.__annotations__.keys() else None
 
 
 def token(key_file: str | Path, kind: Literal["inference", "management"]) -> str:

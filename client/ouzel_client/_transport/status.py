@@ -68,8 +68,8 @@ _HINTS = {
 def from_call(call: Any, target: str) -> OuzelError:
     """The exception for a call that gRPC reports as failed, or for its error; with details if the worker gave some."""
     trailers = dict(call.trailing_metadata() or ())
-    if _DETAILS in trailers and (found := _from_details(trailers[_DETAILS])) is not None:
-        return found
+    if _DETAILS in trailers and (error := _from_details(trailers[_DETAILS])) is not None:
+        return error
     return from_status(call.code(), call.details(), target)
 
 
