@@ -40,7 +40,7 @@ _COLUMNS = (
 )
 _ID = re.compile(r"[0-9a-f]{64}")
 _LINKS = "Also follow links that lead out of the folder."
-_TOLD = 20  # files that are left out, of which a terminal is told by name
+_TOLD = 20  # names of files that are left out, at most, on a terminal
 
 
 @click.group()

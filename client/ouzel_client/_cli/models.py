@@ -46,7 +46,7 @@ _version = click.option("--version", default="", help="The same as NAME@VERSION.
 
 
 class _Models(click.Group):
-    """Hands over to the verbs for the store of this machine, where they are installed, unless it is told not to."""
+    """Hands over to the verbs for the store of this machine, where they are installed; not with --worker."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

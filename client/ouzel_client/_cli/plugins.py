@@ -69,6 +69,6 @@ def _declared(package: str) -> Mapping[str, tuple[str, str]]:
     """What a package says of its verbs; empty if it says nothing, or cannot be loaded."""
     try:
         commands: Mapping[str, tuple[str, str]] = import_module(package).COMMANDS
-    except Exception:  # noqa: BLE001 - who loads the verb itself reports it
+    except Exception:  # noqa: BLE001 - the call that loads the verb itself reports it
         return {}
     return commands

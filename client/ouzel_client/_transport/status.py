@@ -53,7 +53,7 @@ _BY_MESSAGE = (
     (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND, "{}" + _LOAD),
     (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND, "{}" + _LOAD),  # no such version
     (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT, "{}"),
-    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, "{}"),  # queue full, or none up yet
+    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, "{}"),  # the queue is full, or no worker is up yet
     (_Code.INTERNAL, "Worker died", _Code.UNAVAILABLE, "{}"),  # a new one is on its way
     (_Code.INTERNAL, "Internal error from Core", _Code.UNAVAILABLE, "{}"),  # asyncio wrote to a call that had ended
     (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER + "{}"),
