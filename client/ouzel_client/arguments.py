@@ -52,22 +52,22 @@ def nodes(
     Raises:
         click.UsageError: A text has another form, or there is no node.
     """
-    found: list[Any] = [kinds.ClassLogit(text) for text in logits]  # digits may be a label: the model decides
+    named: list[Any] = [kinds.ClassLogit(text) for text in logits]  # digits may be a label: the model decides
     for text in channels:
         layer, (channel,) = _place(text, "channel", "LAYER:C", (1,))
-        found.append(kinds.Channel(layer, channel))
+        named.append(kinds.Channel(layer, channel))
     for text in units:
         layer, numbers = _place(text, "unit", "LAYER:C or LAYER:C:X:Y", (1, 3))
-        found.append(kinds.Unit(layer, *numbers))
+        named.append(kinds.Unit(layer, *numbers))
     for text in directions:
         layer, _, weights = text.rpartition(":")
         try:
-            found.append(kinds.Direction(layer, tuple(float(weight) for weight in weights.split(","))))
+            named.append(kinds.Direction(layer, tuple(float(weight) for weight in weights.split(","))))
         except ValueError as error:
             raise click.BadParameter(f"{text!r} is not LAYER:W,W,...", param_hint="--direction") from error
-    if not found:
+    if not named:
         raise click.UsageError("name at least one --logit, --channel, --unit or --direction")
-    return found
+    return named
 
 
 def setting(text: str, *, flags: bool = True) -> tuple[str, Any]:

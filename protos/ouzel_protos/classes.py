@@ -1,8 +1,8 @@
 """How a text names a class of a model: one rule for every place where somebody types one. Standard library only.
 
 A text that equals a label is that class; without regard to case if that fits one label only. Decimal digits that equal
-no label are an index. `index:3` and `label:3` say which is meant. A text that can be read as two different classes is
-nobody's to guess: all its readings are told.
+no label are an index. `index:3` and `label:3` say which is meant. `readings` gives all classes that a text can be read
+as; callers refuse a text that has several.
 """
 
 from __future__ import annotations

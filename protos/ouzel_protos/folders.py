@@ -19,7 +19,8 @@ from ouzel_protos.text import nfc
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 FORMATS = "PNG, JPEG or WebP"
-# Images that nobody reads here. A class of nothing else is refused; anything else without a suffix above is left out.
+# Images that are not read here. A class that holds only such images is refused. Any other file without a suffix above
+# is left out.
 _OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm", ".svg")
 # What operating systems, network storage and archivers leave behind, in lower case.
 _SYSTEM_FOLDERS = frozenset(
@@ -123,7 +124,7 @@ def arrange(names: Iterable[str]) -> Arrangement:
 
 
 def walk(folder: Path, follow_links: bool = False) -> tuple[dict[str, Path], list[tuple[str, str]]]:
-    """The files below a folder by their relative names, and (name, reason) of what is none.
+    """The files below a folder by their relative names, and (name, reason) of what is left out.
 
     Links are followed where they stay in the folder, or everywhere with `follow_links`; each folder is read once.
 
@@ -167,8 +168,8 @@ def walk(folder: Path, follow_links: bool = False) -> tuple[dict[str, Path], lis
 def read_folder(folder: Path, follow_links: bool = False) -> tuple[Arrangement, Mapping[str, Path]]:
     """`walk` and `arrange`: the images of a folder, and where each name lies. Raises BadFolder or OSError."""
     files, left_out = walk(folder, follow_links)
-    found = arrange(files)
-    return Arrangement(found.images, tuple(sorted([*found.left_out, *left_out]))), files
+    arrangement = arrange(files)
+    return Arrangement(arrangement.images, tuple(sorted([*arrangement.left_out, *left_out]))), files
 
 
 def _check_link(path: Path, root: Path, follow_links: bool) -> bool:
@@ -216,7 +217,7 @@ def _deepest(paths: Iterable[list[str]]) -> Iterable[list[str]]:
 
 
 def _split_of(folder: str) -> str:
-    """The split that a folder's name stands for; "eval" where others decide; "" for none."""
+    """The split that a folder's name stands for; "eval" where others decide; "" if it is no split's name."""
     words = [word for word in _words(folder) if word not in _FILLERS]
     if len(words) == 1:
         word = words[0]

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, cast
 SERVING = "serving.json"
 WORKER = "worker.json"
 OPTIONS = "options.json"  # how the services were started; there as long as they are meant to run
-SUPERVISOR = "supervisor.json"  # who starts again what died; more of its form is known to `ouzel.serving`
+SUPERVISOR = "supervisor.json"  # the process that restarts what died; more of its form is known to `ouzel.serving`
 
 
 class Serving(TypedDict):
@@ -55,7 +55,7 @@ class _Supervisor(TypedDict):
 def state_dir() -> Path:
     """The state folder, absolute: `$OUZEL_STATE`, else `$XDG_STATE_HOME/ouzel`, else `~/.local/state/ouzel`.
 
-    It need not exist; who creates it gives it mode 0700.
+    It need not exist; the process that creates it gives it mode 0700.
     """
     if chosen := os.environ.get("OUZEL_STATE"):
         return Path(chosen).expanduser().absolute()
@@ -71,7 +71,7 @@ def read_serving(state: Path | None = None) -> Serving | None:
         state: The state folder; None is `state_dir()`.
 
     Returns:
-        The record; None if there is none that can be read.
+        The record; None if there is no record that can be read.
     """
     return cast(Serving | None, _read(state, SERVING, Serving))
 
@@ -82,27 +82,27 @@ def read_worker(state: Path | None = None) -> Worker | None:
 
 
 def supervisor(part: Literal["torchserve", "worker"], state: Path | None = None) -> int | None:
-    """Id of the process that starts `part` again when it dies; None if there is none."""
-    found = _read(state, SUPERVISOR, _Supervisor)
-    if found is None:
+    """Id of the process that starts `part` again when it dies; None if there is no such process."""
+    record = _read(state, SUPERVISOR, _Supervisor)
+    if record is None:
         return None
     try:
-        if part not in found["parts"]:
+        if part not in record["parts"]:
             return None
-        os.kill(found["pid"], 0)
+        os.kill(record["pid"], 0)
     except PermissionError:
         pass  # it belongs to another user, but is there
     except (OSError, TypeError, OverflowError):
         return None
-    return cast(int, found["pid"])
+    return cast(int, record["pid"])
 
 
 def _read(state: Path | None, name: str, form: Any) -> dict[str, Any] | None:
     try:
-        found = json.loads(((state or state_dir()) / name).read_text(encoding="utf-8"))
+        record = json.loads(((state or state_dir()) / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.keys() >= form.__annotations__.keys() else None
+    return record if isinstance(record, dict) and record.keys() >= form.__annotations__.keys() else None
 
 
 def token(key_file: str | Path, kind: Literal["inference", "management"]) -> str:

@@ -116,7 +116,7 @@ def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:
 
 def read(content: bytes) -> list[pb.DatasetEntry]:
     """The entries that `canonical` was given, sorted."""
-    found = []
+    entries = []
     for line in content.decode().splitlines():
         values = json.loads(line)
         entry = pb.DatasetEntry(path=values["path"], label=values["label"], split=values.get("split", ""))
@@ -125,8 +125,8 @@ def read(content: bytes) -> list[pb.DatasetEntry]:
             entry.mask.CopyFrom(pb.FileRef(**values["mask"]))
         for left, top, right, bottom in values.get("boxes", ()):
             entry.boxes.add(left=left, top=top, right=right, bottom=bottom)
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def digest(entries: Iterable[pb.DatasetEntry]) -> str:

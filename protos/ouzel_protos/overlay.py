@@ -1,7 +1,7 @@
 """A saliency map drawn over the photograph it explains, for people to look at: the same by the service and the client.
 
 The photograph lies beneath in grey, so that every colour is the map's. A map of a layer, a few cells that were widened
-to the input's size, is widened anew by bicubic interpolation, without the creases of the bilinear one. A map of single
+to the input's size, is widened again by bicubic interpolation, without the creases of the bilinear one. A map of single
 pixels is smoothed a little: what the eye should compare is where there is much of it, not which pixel has more than its
 neighbour. Arrays keep what the method said; only pictures are drawn so. Pillow is imported when a picture is drawn.
 """
@@ -29,7 +29,7 @@ PIXELWISE = frozenset(
 _SIGMA = 0.011  # of the map's longer edge: 2.5 pixels of 224
 _FADE, _FRAME = {False: 40, True: 240}, {False: 200, True: 110}  # grey levels, without and with signs
 _LINE = 0.003  # width of the frame round what the model saw, of the picture's shorter edge
-_EXACT = 4e-3  # of the largest value: a map of a layer is told within this by its cells; float16 rounds by less
+_EXACT = 4e-3  # of the largest value: the cells of a layer's map give its values within this; float16 rounds by less
 
 
 def draw(
@@ -186,7 +186,7 @@ def _cells(values: Floats) -> Floats:
 
 
 def _count(values: Floats) -> int:
-    """The fewest cells along the first axis that tell the map, up to a quarter of its length; 0 if none do."""
+    """The fewest cells along the first axis that give the map; 0 if more than a quarter of its length is needed."""
     for count in range(2, values.shape[0] // 4 + 1):
         again = _wide(values.shape[0], count) @ (_narrow(values.shape[0], count) @ values)
         if np.abs(again - values).max() <= _EXACT:

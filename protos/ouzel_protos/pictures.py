@@ -10,8 +10,8 @@ What becomes of the many kinds of pixel:
     animations             the first frame (PNG: the default image)
     several pictures in a JPEG (MPO)   the first
 
-Refused are F, I outside of 0..65535, and I of small values only, whose range nobody knows, and LAB, which needs a
-colour profile. Pillow is imported when a picture is handed over, and never before.
+These modes are refused: F, I with values outside of 0..65535, and I of small values only, because their range is not
+known; and LAB, because it needs a colour profile. Pillow is imported when a picture is handed over, and not earlier.
 """
 
 from __future__ import annotations

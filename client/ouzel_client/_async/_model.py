@@ -63,7 +63,7 @@ class AsyncModel:
             image: A path or the bytes of a PNG, JPEG or WebP file, a PIL image, an array uint8 (H, W, 3) or (H, W) of
                 pixels, or an array float32 (C, H, W), normalised, of the model's input size.
             saliency: Methods by name, or `Saliency` objects; one or several.
-            target: The target of the methods that have none of their own. None is the predicted class.
+            target: The target of the methods without a target of their own. None is the predicted class.
             top_k: How many classes to return, at least 1. None leaves it to the service.
             when: Compute saliency only if this holds.
             timeout: Seconds that the call may take, retries included. None is the client's.

@@ -40,7 +40,7 @@ _COLUMNS = (
 )
 _ID = re.compile(r"[0-9a-f]{64}")
 _LINKS = "Also follow links that lead out of the folder."
-_TOLD = 20  # files that are left out, of which a terminal is told by name
+_TOLD = 20  # names of files that are left out, at most, on a terminal
 
 
 @click.group()
@@ -75,11 +75,11 @@ def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, 
 def list_datasets(as_json: bool) -> None:
     """List the data sets, newest first."""
     with _client() as ouzel:
-        found = list(ouzel.datasets.list())
+        listed = list(ouzel.datasets.list())
     if as_json:
-        print_json([_plain(each) for each in found])
+        print_json([_plain(each) for each in listed])
         return
-    print_table(_COLUMNS, map(_row, found), empty="No data sets.")
+    print_table(_COLUMNS, map(_row, listed), empty="No data sets.")
 
 
 @datasets.command()
@@ -88,22 +88,22 @@ def list_datasets(as_json: bool) -> None:
 def show(dataset: str, as_json: bool) -> None:
     """Show what a data set contains."""
     with _client() as ouzel:
-        found = ouzel.datasets.get(_full(ouzel, dataset))
+        stored = ouzel.datasets.get(_full(ouzel, dataset))
     if as_json:
-        print_json(_plain(found))
+        print_json(_plain(stored))
         return
     print_facts(
         {
-            "data set": found.id,
-            "title": found.title,
-            "created": local_time(found.created),
-            "images": found.images,
-            "masks": found.masks,
-            "size": file_size(found.bytes),
+            "data set": stored.id,
+            "title": stored.title,
+            "created": local_time(stored.created),
+            "images": stored.images,
+            "masks": stored.masks,
+            "size": file_size(stored.bytes),
         }
     )
     click.echo()
-    print_table((Column("class"), Column("images", right=True)), found.classes.items())
+    print_table((Column("class"), Column("images", right=True)), stored.classes.items())
 
 
 @datasets.command()
@@ -125,11 +125,11 @@ def check(dataset: str, as_json: bool) -> None:
 def delete(dataset: str, yes: bool, as_json: bool) -> None:
     """Delete a data set that no job needs."""
     with _client() as ouzel:
-        found = ouzel.datasets.get(_full(ouzel, dataset))
-        title = f" {found.title!r}" if found.title else ""
-        confirm(f"Delete the data set {found.id[:12]}{title} ({found.images} images)", yes)
-        ouzel.datasets.delete(found.id)
-    print_json({"deleted": found.id}) if as_json else click.echo(f"{found.id} is deleted")
+        stored = ouzel.datasets.get(_full(ouzel, dataset))
+        title = f" {stored.title!r}" if stored.title else ""
+        confirm(f"Delete the data set {stored.id[:12]}{title} ({stored.images} images)", yes)
+        ouzel.datasets.delete(stored.id)
+    print_json({"deleted": stored.id}) if as_json else click.echo(f"{stored.id} is deleted")
 
 
 @click.command()
@@ -191,9 +191,9 @@ def finetune(
             _tell_left_out(made)
             dataset = made.id
         if only_check:
-            found = ouzel.jobs.check_finetune(base, dataset, **options)
-            print_json(found) if as_json else click.echo(report_of(found))
-            if not found["usable"]:
+            report = ouzel.jobs.check_finetune(base, dataset, **options)
+            print_json(report) if as_json else click.echo(report_of(report))
+            if not report["usable"]:
                 raise click.exceptions.Exit(1)
             return
         job = ouzel.jobs.finetune(base, dataset, **options)
@@ -206,10 +206,10 @@ def _full(ouzel: Any, dataset: str) -> str:
     """The id that begins like this; an id may be shortened as long as it is unique."""
     if _ID.fullmatch(dataset):
         return dataset
-    found = [each.id for each in ouzel.datasets.list() if dataset and each.id.startswith(dataset)]
-    if len(found) != 1:
-        raise click.ClickException(f"{dataset!r} is the beginning of {len(found) or 'no'} data sets' ids")
-    return str(found[0])
+    matches = [each.id for each in ouzel.datasets.list() if dataset and each.id.startswith(dataset)]
+    if len(matches) != 1:
+        raise click.ClickException(f"{dataset!r} is the beginning of {len(matches) or 'no'} data sets' ids")
+    return str(matches[0])
 
 
 def _row(dataset: Dataset) -> tuple[object, ...]:
@@ -220,15 +220,16 @@ def _row(dataset: Dataset) -> tuple[object, ...]:
 def _outcome(job: Job) -> str:
     from ouzel_client._types.jobs import FinetuneResult
 
-    found = job.result(pictures=False)
-    if not isinstance(found, FinetuneResult):
+    result = job.result(pictures=False)
+    if not isinstance(result, FinetuneResult):
         raise TypeError(f"{job.id} is of kind {job.kind}")
-    if found.promoted:
+    if result.promoted:
         promoted = "it is the default"
     else:
-        promoted = f"it is not the default, `ouzel models --worker promote {found.model}@{found.version}` makes it that"
-    served = "" if found.served else "; not served yet"
-    return "\n".join((f"{found}; {promoted}{served}", *found.notes))
+        model = f"{result.model}@{result.version}"
+        promoted = f"it is not the default, `ouzel models --worker promote {model}` makes it that"
+    served = "" if result.served else "; not served yet"
+    return "\n".join((f"{result}; {promoted}{served}", *result.notes))
 
 
 def _tell_left_out(dataset: Dataset) -> None:

@@ -25,8 +25,8 @@ def client() -> Iterator[Client]:
     from ouzel_client._sync._client import Client
 
     try:
-        with Client(worker=config.find_worker().target) as found:
-            yield found
+        with Client(worker=config.find_worker().target) as ouzel:
+            yield ouzel
     except BrokenPipeError:
         raise  # the reader of our output left (`| head`): click ends quietly
     except (OuzelError, OSError) as error:

@@ -37,8 +37,8 @@ class _Verbs(click.Group):
         if cmd_name not in OWN:
             return plugins.command(cmd_name)
         module, _, name = OWN[cmd_name][0].partition(":")
-        found: click.Command = getattr(import_module(f"ouzel_client._cli.{module}"), name)
-        return found
+        verb: click.Command = getattr(import_module(f"ouzel_client._cli.{module}"), name)
+        return verb
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each verb in its section, in a line; a plug-in that is broken says so."""

@@ -62,12 +62,12 @@ def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit
     with client() as ouzel:
         wanted: Any = tuple(state.upper() for state in states)
         listed = ouzel.jobs.list(states=wanted, kind=_KINDS.get(kind, kind), labels=dict(map(label, labels)))
-        found = [job for job, _ in zip(listed, range(limit + 1), strict=False)]
+        newest = [job for job, _ in zip(listed, range(limit + 1), strict=False)]
     if as_json:
-        print_json([job_json(job) for job in found[:limit]])
+        print_json([job_json(job) for job in newest[:limit]])
         return
-    print_table(_COLUMNS, map(_row, found[:limit]), empty="No jobs.")
-    if len(found) > limit:
+    print_table(_COLUMNS, map(_row, newest[:limit]), empty="No jobs.")
+    if len(newest) > limit:
         click.echo(f"There are more; --limit {2 * limit} shows them.", err=True)
 
 
@@ -77,12 +77,12 @@ def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit
 def show(job: str, as_json: bool) -> None:
     """Show a job, and the files that it has made."""
     with client() as ouzel:
-        found = ouzel.jobs.get(job)
-        artifacts = [dataclasses.asdict(each) for each in found.artifacts()]
+        handle = ouzel.jobs.get(job)
+        artifacts = [dataclasses.asdict(each) for each in handle.artifacts()]
     if as_json:
-        print_json({**job_json(found), "artifacts": artifacts})
+        print_json({**job_json(handle), "artifacts": artifacts})
         return
-    print_facts(_facts(found))
+    print_facts(_facts(handle))
     if artifacts:
         click.echo()
         columns = (Column("file"), Column("type", shrinks=1), Column("size", right=True))
@@ -99,15 +99,15 @@ def watch(job: str, after: int, as_json: bool) -> None:
     It is a bar on a terminal, else a line per state, phase and epoch. Exit status 1 if it did not succeed.
     """
     with client() as ouzel:
-        found = ouzel.jobs.get(job)
+        handle = ouzel.jobs.get(job)
         if as_json:
-            for event in found.events(after):
+            for event in handle.events(after):
                 click.echo(json.dumps(_event(event), ensure_ascii=False))
-            found.refresh()
+            handle.refresh()
         else:
-            show_how_it_goes(found, sys.stdout, after)
-        if found.failure is not None:
-            raise click.ClickException(str(found.failure))
+            show_how_it_goes(handle, sys.stdout, after)
+        if handle.failure is not None:
+            raise click.ClickException(str(handle.failure))
 
 
 @jobs.command("download")
@@ -129,9 +129,9 @@ def download_files(job: str, out: Path, names: tuple[str, ...], as_json: bool) -
 def delete(job: str, yes: bool, as_json: bool) -> None:
     """Delete a job that has ended, with its files."""
     with client() as ouzel:
-        found = ouzel.jobs.get(job)
-        confirm(f"Delete {job} ({found.kind} of {found.model}, {found.state}) and its files", yes)
-        found.delete()
+        handle = ouzel.jobs.get(job)
+        confirm(f"Delete {job} ({handle.kind} of {handle.model}, {handle.state}) and its files", yes)
+        handle.delete()
     print_json({"deleted": job}) if as_json else click.echo(f"{job} is deleted")
 
 
@@ -141,8 +141,8 @@ def _verb(name: str, help_: str) -> None:
     @json_option
     def act(job: str, as_json: bool) -> None:
         with client() as ouzel:
-            found = getattr(ouzel.jobs.get(job), name)()
-        print_json(job_json(found)) if as_json else click.echo(f"{found.id} is {found.state}")
+            handle = getattr(ouzel.jobs.get(job), name)()
+        print_json(job_json(handle)) if as_json else click.echo(f"{handle.id} is {handle.state}")
 
 
 _verb("cancel", "Stop a job. `ouzel jobs retry` continues it from its checkpoint.")

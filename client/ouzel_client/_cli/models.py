@@ -46,7 +46,7 @@ _version = click.option("--version", default="", help="The same as NAME@VERSION.
 
 
 class _Models(click.Group):
-    """Hands over to the verbs for the store of this machine, where they are installed, unless it is told not to."""
+    """Hands over to the verbs for the store of this machine, where they are installed; not with --worker."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -72,12 +72,12 @@ def models() -> None:
 def list_models(model: str, as_json: bool) -> None:
     """List all models, or the versions of NAME."""
     with client() as ouzel:
-        found = ouzel.models.list(model)
+        listed = ouzel.models.list(model)
     if as_json:
-        print_json([_plain(each) for each in found])
+        print_json([_plain(each) for each in listed])
         return
-    beside = Counter(each.name for each in found)
-    rows = (_row(each, beside[each.name] > 1) for each in found)
+    beside = Counter(each.name for each in listed)
+    rows = (_row(each, beside[each.name] > 1) for each in listed)
     print_table(_COLUMNS, rows, empty=f"No model {model}." if model else "No models.")
 
 
@@ -92,13 +92,17 @@ def show(model: str, version: str, as_json: bool) -> None:
     """
     name, version = name_and_version(model, version)
     with client() as ouzel:
-        found = ouzel.models.describe(name, version)
-    layers = {layer: list(shape) for layer, shape in found.layers.items()}
+        description = ouzel.models.describe(name, version)
+    layers = {layer: list(shape) for layer, shape in description.layers.items()}
     if as_json:
-        details = {"labels": list(found.labels), "preprocessing": dict(found.preprocessing), "layers": layers}
-        print_json(_plain(found.model) | details)
+        details = {
+            "labels": list(description.labels),
+            "preprocessing": dict(description.preprocessing),
+            "layers": layers,
+        }
+        print_json(_plain(description.model) | details)
         return
-    stored = found.model
+    stored = description.model
     print_facts(
         {
             "name": stored.name,
@@ -107,8 +111,8 @@ def show(model: str, version: str, as_json: bool) -> None:
             "architecture": stored.arch,
             "weights": stored.digest,
             "size": file_size(stored.size),
-            "labels": in_a_line(found.labels),
-            **_flat("preprocessing", found.preprocessing),
+            "labels": in_a_line(description.labels),
+            **_flat("preprocessing", description.preprocessing),
             **_flat("lineage", stored.lineage),
         }
     )
@@ -128,8 +132,8 @@ def promote(model: str, version: str, as_json: bool) -> None:
     """
     name, version = named_version(model, version)
     with client() as ouzel:
-        found = ouzel.models.promote(name, version)
-    print_json(_plain(found)) if as_json else click.echo(f"{name}: version {found.version} is the default")
+        promoted = ouzel.models.promote(name, version)
+    print_json(_plain(promoted)) if as_json else click.echo(f"{name}: version {promoted.version} is the default")
 
 
 @models.command()
@@ -163,11 +167,11 @@ def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
 
 def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """{"lineage.metrics.accuracy": 0.9} of what is nested."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in sorted(values.items()):
         inner = f"{name}.{key}"
-        found |= _flat(inner, value) if isinstance(value, Mapping) else {inner: _short(value)}
-    return found
+        flat |= _flat(inner, value) if isinstance(value, Mapping) else {inner: _short(value)}
+    return flat
 
 
 def _short(value: Any) -> str:

@@ -24,10 +24,10 @@ def plugged() -> Mapping[str, EntryPoint]:
 
 def names() -> list[str]:
     """The names of these verbs: as their packages declare them, and then the others."""
-    found = plugged()
-    packages = dict.fromkeys(map(_package, found.values()))
-    declared = dict.fromkeys(name for package in packages for name in _declared(package) if name in found)
-    return [*declared, *sorted(found.keys() - declared.keys())]
+    entries = plugged()
+    packages = dict.fromkeys(map(_package, entries.values()))
+    declared = dict.fromkeys(name for package in packages for name in _declared(package) if name in entries)
+    return [*declared, *sorted(entries.keys() - declared.keys())]
 
 
 def command(name: str) -> click.Command | None:
@@ -40,12 +40,12 @@ def command(name: str) -> click.Command | None:
     if entry is None:
         return None
     try:
-        found = entry.load()
+        verb = entry.load()
     except Exception as error:  # a broken plug-in must not take the other verbs with it
         raise click.ClickException(f"{name}: {entry.value} cannot be loaded ({error})") from error
-    if not isinstance(found, click.Command):
+    if not isinstance(verb, click.Command):
         raise click.ClickException(f"{name}: {entry.value} is not a click command")
-    return found
+    return verb
 
 
 def described(name: str) -> tuple[str, str] | None:
@@ -53,12 +53,12 @@ def described(name: str) -> tuple[str, str] | None:
     if (declared := _declared(_package(plugged()[name])).get(name)) is not None:
         return declared if declared[0] else None
     try:
-        found = command(name)
+        verb = command(name)
     except click.ClickException as error:
         return "", error.message
-    if found is None or found.hidden:
+    if verb is None or verb.hidden:
         return None
-    return "", found.get_short_help_str(limit=200)
+    return "", verb.get_short_help_str(limit=200)
 
 
 def _package(entry: EntryPoint) -> str:
@@ -68,7 +68,7 @@ def _package(entry: EntryPoint) -> str:
 def _declared(package: str) -> Mapping[str, tuple[str, str]]:
     """What a package says of its verbs; empty if it says nothing, or cannot be loaded."""
     try:
-        found: Mapping[str, tuple[str, str]] = import_module(package).COMMANDS
-    except Exception:  # noqa: BLE001 - who loads the verb itself reports it
+        commands: Mapping[str, tuple[str, str]] = import_module(package).COMMANDS
+    except Exception:  # noqa: BLE001 - the call that loads the verb itself reports it
         return {}
-    return found
+    return commands

@@ -100,14 +100,15 @@ def _labelled(source: Source, follow_links: bool) -> tuple[Iterable[_Image], tup
     path = Path(source)
     reads: Mapping[str, Read]
     if path.is_dir():
-        found, files = folders.read_folder(path, follow_links)
+        arrangement, files = folders.read_folder(path, follow_links)
         reads = {name: file.read_bytes for name, file in files.items()}
     elif path.is_file():
         reads = zips.members(path)
-        found = folders.arrange(reads)
+        arrangement = folders.arrange(reads)
     else:
         raise InvalidArgument(f"source: {path} is neither a folder nor a zip file", field="source")
-    return [_Image(each.path, each.label, each.split, reads[each.name]) for each in found.images], found.left_out
+    images = [_Image(each.path, each.label, each.split, reads[each.name]) for each in arrangement.images]
+    return images, arrangement.left_out
 
 
 def _of_pairs(source: Iterable[tuple[ImageInput, str]]) -> Iterator[_Image]:

@@ -74,8 +74,8 @@ def estimate(answer: pb.Explanation) -> Estimate:
     """The estimate of an answer without an error."""
     if not answer.HasField("estimate"):
         raise ServerError("the answer holds no estimate")
-    found = answer.estimate
-    return Estimate(found.passes, found.response_bytes, found.response_limit_bytes)
+    message = answer.estimate
+    return Estimate(message.passes, message.response_bytes, message.response_limit_bytes)
 
 
 def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:

@@ -36,7 +36,7 @@ def read(source: ImageInput, limit: int) -> Upload:
         return _from_file(Path(source), limit)
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    pil = sys.modules.get("PIL.Image")  # an object of a module that nobody has imported cannot be
+    pil = sys.modules.get("PIL.Image")  # if it is not imported, `source` is no PIL image
     if pil is not None and isinstance(source, pil.Image):
         return _from_pil(source)
     raise InvalidArgument(

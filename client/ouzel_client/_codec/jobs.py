@@ -64,17 +64,17 @@ def targets(
 
 def parameters(values: Mapping[str, Any], flags: bool = False) -> dict[str, explain_pb2.Parameter]:
     """Numbers by name, and flags where they are allowed. Raises InvalidArgument."""
-    found = {}
+    encoded = {}
     for name, value in values.items():
         field = f"parameters.{name}"
         flag = flags and isinstance(value, bool)
         if not flag and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
             raise InvalidArgument(f"{field}: {value!r:.80} is not a number", field=field)
         try:
-            found[name] = codec.encode(value)
+            encoded[name] = codec.encode(value)
         except BadParameter as error:
             raise InvalidArgument(f"{field}: {error}", field=field) from None
-    return found
+    return encoded
 
 
 def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
@@ -205,12 +205,12 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
 
 def report(message: pb.JobResult) -> dict[str, Any]:
     """What a check found. Counts come as texts, as JSON has 64 bits, and leave as numbers."""
-    found = dict(summary(message))
-    if "images" in found:
-        found["images"] = int(found["images"])
-    if "classes" in found:
-        found["classes"] = {label: int(count) for label, count in found["classes"].items()}
-    return found
+    figures = dict(summary(message))
+    if "images" in figures:
+        figures["images"] = int(figures["images"])
+    if "classes" in figures:
+        figures["classes"] = {label: int(count) for label, count in figures["classes"].items()}
+    return figures
 
 
 def failure(job: pb.Job) -> JobFailed | JobCancelled:

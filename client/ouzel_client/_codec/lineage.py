@@ -12,13 +12,13 @@ from ouzel_client.errors import FailedPrecondition, NotFound
 _ARGUMENTS = ("dataset", "recipe", "promote", "parameters", "seed", "max_training_seconds", "image_size")
 
 
-def version_of(found: Sequence[StoredModel], reference: str, field: str) -> StoredModel:
+def version_of(versions: Sequence[StoredModel], reference: str, field: str) -> StoredModel:
     """The version of "NAME@VERSION", or the default of "NAME", among the versions of one name. Raises NotFound."""
     name, _, version = reference.partition("@")
-    for each in found:
+    for each in versions:
         if each.name == name and (each.version == version if version else each.is_default):
             return each
-    held = ", ".join(f"{each.name}@{each.version}" for each in found) or "no model of this name"
+    held = ", ".join(f"{each.name}@{each.version}" for each in versions) or "no model of this name"
     raise NotFound(f"{field}: no model {reference!r:.80}; there is {held:.400}", field=field)
 
 
@@ -42,17 +42,17 @@ def repeated(like: StoredModel, given: Mapping[str, Any]) -> dict[str, Any]:
             "them yourself, or tune anew",
             field="like",
         )
-    found = {each: lineage[each] for each in needed if each in _ARGUMENTS} | dict(given)
+    arguments = {each: lineage[each] for each in needed if each in _ARGUMENTS} | dict(given)
     if "base" not in given:
-        found["base"] = f"{lineage['base']}@{lineage['base_version']}"
-        found["base_digest"] = lineage["base_digest"]
+        arguments["base"] = f"{lineage['base']}@{lineage['base_version']}"
+        arguments["base_digest"] = lineage["base_digest"]
     if "parameters" in given and given.get("recipe", lineage["recipe"]) == lineage["recipe"]:
-        found["parameters"] = {**lineage.get("parameters", {}), **given["parameters"]}
+        arguments["parameters"] = {**lineage.get("parameters", {}), **given["parameters"]}
     elif "recipe" in given and given["recipe"] != lineage["recipe"]:
-        found["parameters"] = given.get("parameters", {})
+        arguments["parameters"] = given.get("parameters", {})
     # Numbers of a lineage come as doubles, and a large seed as text.
-    found |= {each: int(found[each]) for each in ("seed", "image_size") if each not in given}
-    return {"name": like.name, **found}
+    arguments |= {each: int(arguments[each]) for each in ("seed", "image_size") if each not in given}
+    return {"name": like.name, **arguments}
 
 
 def check_base(base: StoredModel, digest: str) -> None:

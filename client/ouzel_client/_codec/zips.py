@@ -30,11 +30,11 @@ def members(path: Path) -> dict[str, Callable[[], bytes]]:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise InvalidArgument(f"source: {path} is not a zip file ({error})", field="source") from None
     try:
-        found = _checked(archive.infolist())
+        infos = _checked(archive.infolist())
     except InvalidArgument:
         archive.close()
         raise
-    return {_name(info): partial(_read, archive, info) for info in found}
+    return {_name(info): partial(_read, archive, info) for info in infos}
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -47,21 +47,21 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _checked(found: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+def _checked(infos: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     """The files among the members."""
-    if len(found) > manifest.MOST_IMAGES * 3:
-        raise InvalidArgument(f"source: {len(found)} members are too many", field="source")
+    if len(infos) > manifest.MOST_IMAGES * 3:
+        raise InvalidArgument(f"source: {len(infos)} members are too many", field="source")
     names: set[str] = set()
-    for info in found:
+    for info in infos:
         _check(info)
         if info.filename in names:
             raise InvalidArgument(f"source: member {info.filename!r:.200} is there twice", field="source")
         names.add(info.filename)
-    total = sum(info.file_size for info in found)
+    total = sum(info.file_size for info in infos)
     if total > _LARGEST:
         raise InvalidArgument(f"source: {total} bytes unpacked are more than {_LARGEST}", field="source")
-    _check_overlaps(found)
-    return [info for info in found if not info.is_dir()]
+    _check_overlaps(infos)
+    return [info for info in infos if not info.is_dir()]
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -102,10 +102,10 @@ def _check(info: zipfile.ZipInfo) -> None:
         raise InvalidArgument(f"source: {name} grows more than {_RATIO} times when unpacked", field="source")
 
 
-def _check_overlaps(found: list[zipfile.ZipInfo]) -> None:
+def _check_overlaps(infos: list[zipfile.ZipInfo]) -> None:
     """Members that share bytes make bombs small."""
     end, last = 0, ""
-    for info in sorted(found, key=lambda each: each.header_offset):
+    for info in sorted(infos, key=lambda each: each.header_offset):
         if info.header_offset < end:
             raise InvalidArgument(
                 f"source: members {last!r:.200} and {info.filename!r:.200} overlap in the file", field="source"

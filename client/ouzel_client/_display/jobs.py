@@ -140,7 +140,7 @@ def figures(values: Mapping[str, float]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Empty while it cannot be told."""
+    """The time that is left; empty while it is not known."""
     if not math.isfinite(seconds):
         return ""
     minutes, rest = divmod(round(seconds), 60)

@@ -19,7 +19,7 @@ class Tell(Protocol):
 
 _LINE_SECONDS = 10.0  # between two lines of one stage, unless a tenth of it was done meanwhile
 _BAR = 24  # characters
-_TENTH_SECONDS = 1.0  # between two tenths that are told
+_TENTH_SECONDS = 1.0  # between two tenths that are shown
 
 
 class Bar:
@@ -111,7 +111,7 @@ def bar(file: TextIO, transient: bool) -> Iterator[Bar]:
 
 
 def is_terminal(file: TextIO) -> bool:
-    """Whether a bar can be drawn: on a terminal, or on what rich is told to take for one."""
+    """Whether a bar can be drawn: on a terminal, or on what rich is set to treat as one."""
     return has_rich() and bool(need_rich("console", "a progress bar").Console(file=file).is_terminal)
 
 

@@ -141,11 +141,11 @@ class Datasets:
         refs = {entry.file.sha256: entry.file for entry in files.entries}
         refs |= {entry.mask.sha256: entry.mask for entry in files.entries if entry.HasField("mask")}
         asked = [*refs.values()]
-        found: Sequence[str] = ()
+        missing: Sequence[str] = ()
         for start in range(0, len(asked), _ASKED):
             request = pb.FindMissingRequest(files=asked[start : start + _ASKED])
-            found = (*found, *(self._call("FindMissing", request, pb.FindMissingResponse)).sha256)
-        return found
+            missing = (*missing, *(self._call("FindMissing", request, pb.FindMissingResponse)).sha256)
+        return missing
 
     def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
         """Send it again if the answer is lost: the same manifest is the same data set."""

@@ -1,4 +1,4 @@
-"""What a client is told about the services and its limits."""
+"""The options of a client: its services and its limits."""
 
 from __future__ import annotations
 

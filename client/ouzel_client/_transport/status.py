@@ -53,7 +53,7 @@ _BY_MESSAGE = (
     (_Code.INTERNAL, "Model not found", _Code.NOT_FOUND, "{}" + _LOAD),
     (_Code.INTERNAL, "does not exist for model", _Code.NOT_FOUND, "{}" + _LOAD),  # no such version
     (_Code.INTERNAL, "model_name is required", _Code.INVALID_ARGUMENT, "{}"),
-    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, "{}"),  # queue full, or none up yet
+    (_Code.INTERNAL, "has no worker", _Code.RESOURCE_EXHAUSTED, "{}"),  # the queue is full, or no worker is up yet
     (_Code.INTERNAL, "Worker died", _Code.UNAVAILABLE, "{}"),  # a new one is on its way
     (_Code.INTERNAL, "Internal error from Core", _Code.UNAVAILABLE, "{}"),  # asyncio wrote to a call that had ended
     (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER + "{}"),
@@ -68,8 +68,8 @@ _HINTS = {
 def from_call(call: Any, target: str) -> OuzelError:
     """The exception for a call that gRPC reports as failed, or for its error; with details if the worker gave some."""
     trailers = dict(call.trailing_metadata() or ())
-    if _DETAILS in trailers and (found := _from_details(trailers[_DETAILS])) is not None:
-        return found
+    if _DETAILS in trailers and (error := _from_details(trailers[_DETAILS])) is not None:
+        return error
     return from_status(call.code(), call.details(), target)
 
 

@@ -205,13 +205,13 @@ class SaliencyMaps(Sequence[SaliencyMap]):
     def __getitem__(self, key: int | str | slice) -> SaliencyMap | tuple[SaliencyMap, ...]:
         if not isinstance(key, str):
             return self._maps[key]
-        found = self.all(key)
-        if not found:
+        matches = self.all(key)
+        if not matches:
             raise KeyError(key)
-        if len(found) > 1:
-            targets = ", ".join(str(one.target) for one in found)
-            raise AmbiguousKey(f"{key!r} fits {len(found)} maps (of {targets}); use all({key!r}) or an index")
-        return found[0]
+        if len(matches) > 1:
+            targets = ", ".join(str(one.target) for one in matches)
+            raise AmbiguousKey(f"{key!r} fits {len(matches)} maps (of {targets}); use all({key!r}) or an index")
+        return matches[0]
 
     def __contains__(self, key: object) -> bool:
         return any(one.method == key or one is key for one in self._maps)

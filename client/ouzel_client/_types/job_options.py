@@ -60,7 +60,7 @@ FINETUNE = tuple(name for name in FinetuneOptions.__annotations__ if name not in
 
 
 def check_names(method: str, options: JobOptions, known: type) -> None:
-    """A signature would refuse what it does not know; options that are passed on have none. Raises TypeError."""
+    """Raises TypeError for an unknown option, as a signature would; options that are passed on have no signature."""
     for name in options:
         if name not in known.__annotations__:
             raise TypeError(f"{method}() got an unexpected keyword argument {name!r}")

@@ -130,7 +130,7 @@ class ExplainOptions(TypedDict, total=False):
 
     Attributes:
         saliency: Methods by name, or `Saliency` objects; one or several.
-        target: The target of the methods that have none of their own. None, the default, is the predicted class.
+        target: The target of the methods without a target of their own. None, the default, is the predicted class.
         top_k: How many classes to return, at least 1. None, the default, leaves it to the service.
         when: Compute saliency only if this holds.
     """

@@ -40,14 +40,14 @@ class FakeDatasets:
             return dataset_pb2.ListDatasetsResponse(datasets=[each for each, _ in reversed(self._known.values())])
         if request.id not in self._known:
             context.abort(grpc.StatusCode.NOT_FOUND, f"dataset: no data set {request.id!r}")
-        found, entries = self._known[request.id]
+        dataset, entries = self._known[request.id]
         if name == "DeleteDataset":
             del self._known[request.id]
             return Empty()
         if name == "CheckDataset":
             classes = Counter(entry.label for entry in entries)
-            return dataset_pb2.DatasetReport(dataset=found.id, usable=True, classes=classes, images=len(entries))
-        return found
+            return dataset_pb2.DatasetReport(dataset=dataset.id, usable=True, classes=classes, images=len(entries))
+        return dataset
 
     def _upload(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         file, content = dataset_pb2.FileRef(), b""

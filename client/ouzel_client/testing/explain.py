@@ -127,11 +127,11 @@ class FakeModel:
     def _index(self, ref: pb.ClassRef | pb.Target, path: str) -> int:
         if ref.HasField("label"):
             readings = classes.readings(self.labels, ref.label, len(self.labels))
-            found = {index for meant in readings.values() for index in meant}
-            if len(found) != 1:
-                what = f"can be read as {' or '.join(readings)}" if found else f"is not a label of {self.name}"
+            indices = {index for meant in readings.values() for index in meant}
+            if len(indices) != 1:
+                what = f"can be read as {' or '.join(readings)}" if indices else f"is not a label of {self.name}"
                 raise InvalidArgument(f"{path}: {ref.label!r} {what}", field=path)
-            return found.pop()
+            return indices.pop()
         if not 0 <= ref.index < len(self.labels):
             raise InvalidArgument(f"{path}: {ref.index} is not in [0, {len(self.labels)})", field=path)
         return ref.index

@@ -62,18 +62,18 @@ class FakeModels:
         with self._lock:
             if method == "ListModels":
                 return pb.ListModelsResponse(models=[each for each in self._all() if request.name in ("", each.name)])
-            found = self.find(request.name, request.version)
-            if found is None:
+            stored = self.find(request.name, request.version)
+            if stored is None:
                 context.abort(grpc.StatusCode.NOT_FOUND, f"name: no model {request.name!r}, {request.version!r}")
             if method == "GetModel":
-                return _details(*found)
+                return _details(*stored)
             self._check_changeable(request, context)
             if method == "PromoteModel":
-                return self._promote(found[0])
+                return self._promote(stored[0])
             versions = self._tuned[request.name]
-            if found[0].is_default and len(versions) > 1:
+            if stored[0].is_default and len(versions) > 1:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "version: is the default; promote another one first")
-            versions.remove(found)
+            versions.remove(stored)
             return Empty()
 
     def _all(self) -> list[pb.Model]:

@@ -201,10 +201,10 @@ class FakeServer:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "Token Authorization failed. Token either incorrect, ...")
         if failure is not None and not failure.in_answer:
             context.abort(grpc.StatusCode[failure.code], failure.message)
-        found = self._store.find(request.model_name, request.model_version)
-        if found is None:
+        stored = self._store.find(request.model_name, request.model_version)
+        if stored is None:
             context.abort(grpc.StatusCode.INTERNAL, f"Model not found: {request.model_name}\nModelNotFoundException")
-        model = explain.FakeModel(request.model_name, request.model_version or found[0].version, found[1])
+        model = explain.FakeModel(request.model_name, request.model_version or stored[0].version, stored[1])
         if failure is not None:
             error = pb.Error(code=failure.code, message=failure.message)
             return pb.Explanation(model=model.info(), error=error)

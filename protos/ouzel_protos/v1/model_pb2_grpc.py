@@ -82,7 +82,7 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PromoteModel(self, request, context):
-        """Makes a version the one that callers get who name none. Calls in flight are not disturbed.
+        """Makes a version the default: callers who name no version get it. Calls in flight are not disturbed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
