@@ -52,8 +52,8 @@ def logs(part: str, state: Path, lines: int, follow: bool) -> None:
 def _files(state: Path, part: str) -> Mapping[str, Sequence[Path]]:
     """The files of each log by its title, oldest first. Raises NotFound."""
     if part in ("", *_PARTS):
-        found = {name: _rotated(state / file) for name, file in _PARTS.items() if part in ("", name)}
-        there = {name: paths for name, paths in found.items() if paths}
+        candidates = {name: _rotated(state / file) for name, file in _PARTS.items() if part in ("", name)}
+        there = {name: paths for name, paths in candidates.items() if paths}
         if not there:
             raise NotFound(f"there is no log of {part or 'any part'} in {state}; `ouzel up` starts the services")
         return there
@@ -72,10 +72,10 @@ def _rotated(path: Path) -> list[Path]:
 
 def _last(paths: Sequence[Path], count: int, end: int) -> list[str]:
     """The last lines of files that follow each other, of which the last one is read up to byte `end`."""
-    found = _tail(paths[-1], count, end)
+    lines = _tail(paths[-1], count, end)
     for path in reversed(paths[:-1]):
-        found = [*_tail(path, count - len(found), path.stat().st_size), *found]
-    return found
+        lines = [*_tail(path, count - len(lines), path.stat().st_size), *lines]
+    return lines
 
 
 def _tail(path: Path, count: int, end: int) -> list[str]:

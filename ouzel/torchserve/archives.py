@@ -88,9 +88,9 @@ def _files(store: Path, names: Sequence[str]) -> ModelFiles:
     return files
 
 
-def _check_versions(found: Sequence[ModelFile]) -> None:
+def _check_versions(files: Sequence[ModelFile]) -> None:
     seen: dict[str, Path] = {}
-    for file in found:
+    for file in files:
         if file.version and (other := seen.setdefault(file.version, file.path)) != file.path:
             raise InvalidArgument(
                 f"{other} and {file.path} are both version {file.version} of {file.name}", field="models"

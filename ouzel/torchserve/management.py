@@ -96,7 +96,7 @@ def workers_of(server: Server, name: str, version: str = "") -> int:
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    return max((int(found["minWorkers"]) for found in versions(server, name, version)), default=0)
+    return max((int(description["minWorkers"]) for description in versions(server, name, version)), default=0)
 
 
 def settings_of(server: Server, name: str, version: str = "") -> Settings | None:
@@ -110,13 +110,13 @@ def settings_of(server: Server, name: str, version: str = "") -> Settings | None
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    for found in versions(server, name, version):
+    for description in versions(server, name, version):
         return Settings(
-            max(int(found["minWorkers"]), 1),
-            int(found["batchSize"]),
-            int(found["maxBatchDelay"]),
-            int(found["responseTimeout"]),
-            int(found["startupTimeout"]),
+            max(int(description["minWorkers"]), 1),
+            int(description["batchSize"]),
+            int(description["maxBatchDelay"]),
+            int(description["responseTimeout"]),
+            int(description["startupTimeout"]),
         )
     return None
 
@@ -193,7 +193,7 @@ def default_of(server: Server, name: str) -> str:
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    return next((str(found["modelVersion"]) for found in versions(server, name, "")), "")
+    return next((str(description["modelVersion"]) for description in versions(server, name, "")), "")
 
 
 def set_default(server: Server, name: str, version: str) -> None:
@@ -266,6 +266,6 @@ def _reason(path: Path | None, start: int, name: str) -> str | None:
     deadline = time.monotonic() + _LOG
     while True:
         text = log.read(path).encode("utf-8", errors="replace")[start:].decode("utf-8", errors="replace")
-        if (found := log.reason(text, name)) or time.monotonic() > deadline:
-            return found
+        if (reason := log.reason(text, name)) or time.monotonic() > deadline:
+            return reason
         time.sleep(0.05)

@@ -40,10 +40,10 @@ class Server:
         Returns:
             The server; None if none runs.
         """
-        found = read_serving(state)
-        if found is None:
+        record = read_serving(state)
+        if record is None:
             return None
-        server = cls(found["rest"], found["management"], Path(found["key_file"]), state / log.FILE)
+        server = cls(record["rest"], record["management"], Path(record["key_file"]), state / log.FILE)
         return server if server._listens() else None
 
     @classmethod
