@@ -47,10 +47,10 @@ class JobEnvironment:
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON."""
-        found = dataclasses.asdict(self)
-        found |= {name: str(found[name]) for name in ("artifacts", "models", "uploads")}
-        found["datasets"] = {name: str(folder) for name, folder in self.datasets.items()}
-        return found
+        values = dataclasses.asdict(self)
+        values |= {name: str(values[name]) for name in ("artifacts", "models", "uploads")}
+        values["datasets"] = {name: str(folder) for name, folder in self.datasets.items()}
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobEnvironment:

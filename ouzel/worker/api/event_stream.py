@@ -106,12 +106,12 @@ class Watches:
             job: Its id.
             after: An event that the store holds already. Events up to it are read there; later ones come to the watch.
         """
-        found, watched = Watch(self), self._watched(job, after)
-        watched.watches.add(found)
+        watch, watched = Watch(self), self._watched(job, after)
+        watched.watches.add(watch)
         try:
-            yield found
+            yield watch
         finally:
-            watched.watches.remove(found)
+            watched.watches.remove(watch)
             if not watched.watches:
                 del self._jobs[job]
                 watched.end()

@@ -150,19 +150,19 @@ class JobService(Service, JobServiceServicer):
 
     @unary
     async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
-        found = await self.run(self._store.artifacts, self.owner(context), request.id)
-        return pb.ListArtifactsResponse(artifacts=found)
+        artifacts = await self.run(self._store.artifacts, self.owner(context), request.id)
+        return pb.ListArtifactsResponse(artifacts=artifacts)
 
     @stream
     async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[pb.ArtifactChunk]:
-        found = await self.run(self._store.artifact, self.owner(context), request.id, request.name)
-        within("offset", request.offset, 0, found.size)
-        chunks = self._artifacts.read(found.sha256, request.offset)
+        artifact = await self.run(self._store.artifact, self.owner(context), request.id, request.name)
+        within("offset", request.offset, 0, artifact.size)
+        chunks = self._artifacts.read(artifact.sha256, request.offset)
         offset, first = request.offset, True
         while (chunk := await self.run(next, chunks, b"")) or first:
-            yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=found if first else None)
+            yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=artifact if first else None)
             offset, first = offset + len(chunk), False
 
     async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
