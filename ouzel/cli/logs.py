@@ -92,7 +92,7 @@ def _tail(path: Path, count: int, end: int) -> list[str]:
 
 
 def _follow(followed: Mapping[str, _Followed], titled: bool) -> None:
-    """Print what comes, also into files that are begun anew. Returns at Ctrl-C."""
+    """Print new lines. A log file may be replaced by a new one meanwhile. Returns at Ctrl-C."""
     shown = list(followed)[-1]
     try:
         while True:
@@ -124,14 +124,14 @@ class _Followed:
     def new(self) -> str:
         """What was written since; whole lines and the beginning of one."""
         text = b"" if self._file is None else self._file.read()
-        if self._begun_anew():
+        if self._was_replaced():
             if self._file is not None:
                 self._file.close()
             self._file = self._opened()
             text += b"" if self._file is None else self._file.read()
         return text.decode(errors="replace")
 
-    def _begun_anew(self) -> bool:
+    def _was_replaced(self) -> bool:
         """Whether the path is another file by now, or the same one was cut off."""
         try:
             present = self._path.stat()

@@ -243,7 +243,7 @@ def _server(state: Path | None) -> Any:
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:
-    """The default with the given values in place of its own; None (the default itself) if none is given."""
+    """The default with the given values in place of its own; None (the default itself) without such values."""
     from ouzel.models.archive import preprocessing_for
 
     values: dict[str, Any] = {option: value for option, value in given.items() if value is not None}

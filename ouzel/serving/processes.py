@@ -99,7 +99,7 @@ def stopped(pid: int) -> bool:
 
 
 def started(pid: int) -> float | None:
-    """Seconds since the epoch at which the process began; None if there is none."""
+    """Seconds since the epoch at which the process began; None if it does not exist."""
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
@@ -107,7 +107,7 @@ def started(pid: int) -> float | None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that the process has used up to now; 0 if there is none."""
+    """Processor time that the process has used up to now; 0 if it does not exist."""
     try:
         times = psutil.Process(pid).cpu_times()
         return float(times.user + times.system)

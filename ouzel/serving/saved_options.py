@@ -25,7 +25,7 @@ def read(state: Path) -> ServingOptions | None:
         state: The state folder.
 
     Returns:
-        The options without what another version knew; None if there are none that can be used.
+        The options that this version knows; None if the file is missing or cannot be used.
     """
     saved = state_folder.read(state, OPTIONS)
     if saved is None:

@@ -107,7 +107,7 @@ def write(state: Path, name: str, content: Any) -> None:
 
 
 def read(state: Path, name: str) -> dict[str, Any] | None:
-    """Reads a JSON file of the state folder; None if there is none that can be read."""
+    """Reads a JSON file of the state folder; None if it is missing or cannot be read."""
     try:
         content = json.loads((state / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -40,7 +40,7 @@ def archives(store: Path, names: Sequence[str] = (), most: int | None = None) ->
 
     Args:
         store: The model store.
-        names: The models; none means all.
+        names: The models; empty means all.
         most: Versions of each model at most: the default one and the newest of the others. The rest is not looked at.
 
     Returns:
@@ -63,7 +63,7 @@ def unloaded(store: Path, names: Sequence[str], loaded: Sequence[Archive]) -> tu
 
     Args:
         store: The model store.
-        names: The models; none means all.
+        names: The models; empty means all.
         loaded: What `archives` gave.
 
     Returns:

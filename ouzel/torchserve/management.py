@@ -51,7 +51,7 @@ def versions(server: Server, name: str, version: str = "all") -> list[dict[str, 
         version: A version, "all", or "" for the default one.
 
     Returns:
-        The descriptions as the management API has them; none if it does not serve the model.
+        The descriptions as the management API has them; empty if it does not serve the model.
 
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
@@ -184,7 +184,7 @@ def _registration(name: str, file: str, settings: Settings, *, wait: bool) -> st
 
 
 def default_of(server: Server, name: str) -> str:
-    """The version that TorchServe takes for callers who name none; "" if it does not serve the model.
+    """The version that TorchServe takes for callers who do not name one; "" if it does not serve the model.
 
     Args:
         server: TorchServe.

@@ -17,7 +17,7 @@ _TENSORS_ALONE = re.compile(r"only float32 tensors \((\d+), (\d+), (\d+)\)")
 
 
 class Unreachable(OSError):
-    """Nobody answered."""
+    """There was no answer."""
 
 
 def call(
@@ -62,7 +62,7 @@ def workers(management: str, token: str, model: str, version: str = "") -> list[
         version: "" is the default one, "all" takes all together.
 
     Returns:
-        One mapping for each worker, with "status" and "pid"; none if the model is not known.
+        One mapping for each worker, with "status" and "pid"; empty if the model is not known.
     """
     status, body = call("GET", f"{management}/models/{model}{version and '/'}{version}", token)
     if status != 200:
