@@ -90,7 +90,7 @@ class DatasetService(Service, DatasetServiceServicer):
         size = request.page_size or _PAGE
         within("page_size", size, 0, _LARGEST_PAGE)
         datasets = await self.run(self._datasets.list, self.owner(context))
-        if request.page_token:  # the id of the last one that was told
+        if request.page_token:  # the id of the last data set of the page before
             ids = [each.id for each in datasets]
             if request.page_token not in ids:
                 raise InvalidArgument("page_token: was not given out, or its data set is gone", field="page_token")

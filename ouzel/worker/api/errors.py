@@ -26,7 +26,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
 
     Args:
         context: Of the call.
-        error: An error that is not our own is told as an id, which the log explains.
+        error: For an error that is not our own the caller gets an id; the log explains it.
     """
     if not isinstance(error, OuzelError):
         error_id = uuid.uuid4().hex[:12]

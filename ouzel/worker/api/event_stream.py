@@ -90,7 +90,7 @@ class Watches:
         self.closing = False
 
     def close(self) -> None:
-        """Wakes all who wait, and lets no one wait from then on."""
+        """Wakes all waiting watches. Later calls do not wait."""
         self.closing = True
         for watched in self._jobs.values():
             for each in watched.watches:
@@ -100,7 +100,7 @@ class Watches:
     def watch(self, job: str, after: int) -> Iterator[Watch]:
         """Watches a job while the block runs.
 
-        A watch that joins others must read the store once after that: what was told before is not told again.
+        A watch that joins others must read the store once after that: it does not get the events before that.
 
         Args:
             job: Its id.

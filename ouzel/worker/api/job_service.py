@@ -103,8 +103,8 @@ class JobService(Service, JobServiceServicer):
                 for event in events:
                     yield event
                     sent, final = event.sequence, _is_final(event)
-                # As many as were asked for: there may be more. After a final state there may be none, or a retry. None
-                # in time: others may have written.
+                # Read the store again in three cases. A full batch: there may be more events. A final state: the stream
+                # ends, unless there was a retry. No events in time: other processes may have written some.
                 look = len(events) == _READ or (bool(events) and final)
                 events = watch.take(sent) if not look and await watch.news() else None
         raise Unavailable("the worker is stopping")
@@ -166,7 +166,7 @@ class JobService(Service, JobServiceServicer):
             offset, first = offset + len(chunk), False
 
     async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
-        """The events after `sent`; None if there is none and, as the job stands, will be none."""
+        """The events after `sent`; None if there are no more and the job's state is final."""
         try:
             job = await self._get(context, name)
         except NotFound:

@@ -109,7 +109,7 @@ class Catalogue:
             field: Of the request, for the error.
 
         Raises:
-            NotFound: There is none that the owner may see.
+            NotFound: The model does not exist, or the owner may not see it.
         """
         try:
             file = ModelFiles(self.folder).file(name)
@@ -129,7 +129,7 @@ class Catalogue:
             field: Of the request, for the error.
 
         Raises:
-            NotFound: There is none that the owner may see.
+            NotFound: The model does not exist, or the owner may not see it.
             FailedPrecondition: The archive is damaged.
             Unavailable: It could not be loaded.
         """

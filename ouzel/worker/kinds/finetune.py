@@ -4,8 +4,8 @@ Artifacts: report.html, report.json, predictions.csv (of the test images), curve
 epochs), mistakes/00.png, ... (test images that were taken for something else, the worst first, with what the network
 looked at), compared/00-before.png, 00-after.png, ... (of test images, what the base and the tuned network look at).
 Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and
-the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if
-there are none.
+the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent where
+all went well.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _promoted(spec: pb.FinetuneSpec, context: JobContext, tuning_report: Report)
 
 
 def _served(spec: pb.FinetuneSpec, context: JobContext, tuned: Tuned) -> Comparison | None:
-    """The new network beside the present default of its name; None if there is none but of this very job."""
+    """Compares the new network with the present default of its name; None if the name is new or this job made it."""
     import torch
 
     from ouzel import models

@@ -103,7 +103,7 @@ def _done(
     spec: pb.SearchActivationsSpec,
     context: JobContext,
 ) -> JobOutput:
-    """searched: what was found, the images in it by name, and how many were looked at."""
+    """searched: the rankings, their images by name, and how many images were looked at."""
     from ouzel import pages
     from ouzel.maximize import report
     from ouzel.maximize.report import gallery

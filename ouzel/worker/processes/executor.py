@@ -47,7 +47,7 @@ class State(Enum):
 
     RUNNING = "running"
     ENDED = "ended"
-    # Nobody can tell from here: not the same as ended.
+    # This machine cannot tell. The process may still run.
     UNKNOWN = "unknown"
 
 

@@ -114,10 +114,10 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What the owner of a job is told of an exception.
+    """What the owner of a job learns of an exception.
 
     Args:
-        error: Our own errors are told word by word, of others no more than an id.
+        error: The owner gets the text of our own errors, and only an id of other errors.
     """
     if _is_memory(error):
         message = "out of memory; fewer or smaller images at a time may fit"
