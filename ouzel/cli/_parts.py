@@ -12,13 +12,13 @@ from ouzel.serving.supervision.status import Part
 _HEAD = ("part", "state", "process", "since", "address")
 
 
-def as_text(found: Status | None) -> str:
+def as_text(status: Status | None) -> str:
     """A line per part; what there is to say of one below it."""
-    if found is None:
+    if status is None:
         return "Nothing is running."
-    rows = [_HEAD, *map(_row, found.parts)]
+    rows = [_HEAD, *map(_row, status.parts)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    notes = ["", *(part.note for part in found.parts)]
+    notes = ["", *(part.note for part in status.parts)]
     lines = []
     for row, note in zip(rows, notes, strict=True):
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -36,16 +36,16 @@ def _when(since: float | None) -> str:
     return "" if since is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
 
 
-def as_values(found: Status | None) -> dict[str, Any]:
+def as_values(status: Status | None) -> dict[str, Any]:
     """The same for programs. Times are seconds since the epoch."""
-    if found is None:
+    if status is None:
         return {"running": False, "well": False, "parts": []}
     return {
         "running": True,
-        "well": not found.troubles,
-        "responding": found.responding,
-        **(found.serving or {}),
-        "models": [dataclasses.asdict(model) for model in found.models],
-        "worker": found.worker,
-        "parts": [{**dataclasses.asdict(part), "state": str(part.state), "well": part.well} for part in found.parts],
+        "well": not status.troubles,
+        "responding": status.responding,
+        **(status.serving or {}),
+        "models": [dataclasses.asdict(model) for model in status.models],
+        "worker": status.worker,
+        "parts": [{**dataclasses.asdict(part), "state": str(part.state), "well": part.well} for part in status.parts],
     }

@@ -52,8 +52,8 @@ def logs(part: str, state: Path, lines: int, follow: bool) -> None:
 def _files(state: Path, part: str) -> Mapping[str, Sequence[Path]]:
     """The files of each log by its title, oldest first. Raises NotFound."""
     if part in ("", *_PARTS):
-        found = {name: _rotated(state / file) for name, file in _PARTS.items() if part in ("", name)}
-        there = {name: paths for name, paths in found.items() if paths}
+        candidates = {name: _rotated(state / file) for name, file in _PARTS.items() if part in ("", name)}
+        there = {name: paths for name, paths in candidates.items() if paths}
         if not there:
             raise NotFound(f"there is no log of {part or 'any part'} in {state}; `ouzel up` starts the services")
         return there
@@ -72,10 +72,10 @@ def _rotated(path: Path) -> list[Path]:
 
 def _last(paths: Sequence[Path], count: int, end: int) -> list[str]:
     """The last lines of files that follow each other, of which the last one is read up to byte `end`."""
-    found = _tail(paths[-1], count, end)
+    lines = _tail(paths[-1], count, end)
     for path in reversed(paths[:-1]):
-        found = [*_tail(path, count - len(found), path.stat().st_size), *found]
-    return found
+        lines = [*_tail(path, count - len(lines), path.stat().st_size), *lines]
+    return lines
 
 
 def _tail(path: Path, count: int, end: int) -> list[str]:
@@ -92,7 +92,7 @@ def _tail(path: Path, count: int, end: int) -> list[str]:
 
 
 def _follow(followed: Mapping[str, _Followed], titled: bool) -> None:
-    """Print what comes, also into files that are begun anew. Returns at Ctrl-C."""
+    """Print new lines. A log file may be replaced by a new one meanwhile. Returns at Ctrl-C."""
     shown = list(followed)[-1]
     try:
         while True:
@@ -124,14 +124,14 @@ class _Followed:
     def new(self) -> str:
         """What was written since; whole lines and the beginning of one."""
         text = b"" if self._file is None else self._file.read()
-        if self._begun_anew():
+        if self._was_replaced():
             if self._file is not None:
                 self._file.close()
             self._file = self._opened()
             text += b"" if self._file is None else self._file.read()
         return text.decode(errors="replace")
 
-    def _begun_anew(self) -> bool:
+    def _was_replaced(self) -> bool:
         """Whether the path is another file by now, or the same one was cut off."""
         try:
             present = self._path.stat()

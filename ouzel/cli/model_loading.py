@@ -42,9 +42,9 @@ def load(name: str, state: Path, as_json: bool) -> None:
     loaded, as many as `ouzel up --loaded-versions` says.
     """
     server = _server(state)
-    found = read_serving(state)
-    assert found is not None
-    store = ModelFiles(found["model_store"])
+    record = read_serving(state)
+    assert record is not None
+    store = ModelFiles(record["model_store"])
     file = store.file(name)
     there = bool(publication.versions(server, file.name, file.version))
     if not there:

@@ -140,17 +140,17 @@ def list_(name: str, store: Path, as_json: bool) -> None:
     from ouzel.model_files import ModelFiles
 
     files = ModelFiles(store)
-    found = files.all()
+    matches = files.all()
     if name:
         model, version = name_and_version(name)
-        found = tuple(file for file in found if file.name == model and version in ("", file.version))
+        matches = tuple(file for file in matches if file.name == model and version in ("", file.version))
     if as_json:
-        print_json([_plain(file, files) for file in found])
+        print_json([_plain(file, files) for file in matches])
         return
-    beside = Counter(file.name for file in found)
-    rows = (_row(file, files, beside[file.name] > 1) for file in found)
+    beside = Counter(file.name for file in matches)
+    rows = (_row(file, files, beside[file.name] > 1) for file in matches)
     print_table(_COLUMNS, rows, empty=f"No model {name} in {store}." if name else f"No models in {store}.")
-    for file in found:
+    for file in matches:
         if file.error:
             click.echo(f"{file.name}: {file.error}", err=True)
 
@@ -243,7 +243,7 @@ def _server(state: Path | None) -> Any:
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:
-    """The default with the given values in place of its own; None (the default itself) if none is given."""
+    """The default with the given values in place of its own; None (the default itself) without such values."""
     from ouzel.models.archive import preprocessing_for
 
     values: dict[str, Any] = {option: value for option, value in given.items() if value is not None}

@@ -190,12 +190,12 @@ def status(state: Path, as_json: bool) -> None:
     Each part has 2 s to answer. Exit status: 0 all parts are well, 3 nothing is running, 4 a part is down or does not
     answer.
     """
-    found = serving.status(state)
-    click.echo(json.dumps(as_values(found), indent=2) if as_json else as_text(found))
-    if found is not None and found.troubles:
-        names = ", ".join(f"{part.name} ({part.state})" for part in found.troubles)
+    services = serving.status(state)
+    click.echo(json.dumps(as_values(services), indent=2) if as_json else as_text(services))
+    if services is not None and services.troubles:
+        names = ", ".join(f"{part.name} ({part.state})" for part in services.troubles)
         click.echo(f"Not well: {names}.", err=True)
-    sys.exit(NOTHING_RUNS if found is None else NOT_WELL if found.troubles else 0)
+    sys.exit(NOTHING_RUNS if services is None else NOT_WELL if services.troubles else 0)
 
 
 @click.command(cls=Command)
@@ -212,7 +212,7 @@ def token(kind: Literal["inference", "management", "worker"], state: Path) -> No
             raise click.ClickException("no worker is running; `ouzel up` or `ouzel-worker` starts one")
         click.echo(Path(worker["token_file"]).read_text(encoding="ascii").strip())
         return
-    found = read_serving(state)
-    if found is None:
+    record = read_serving(state)
+    if record is None:
         raise click.ClickException("nothing is running; `ouzel up` starts the services")
-    click.echo(read_token(Path(found["key_file"]), kind))
+    click.echo(read_token(Path(record["key_file"]), kind))

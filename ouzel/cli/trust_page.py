@@ -54,27 +54,29 @@ def _lead(report: TrustReport) -> str:
     methods = [score for score in report.scores if score.method not in _BASELINES]
     sound = [score.method for score in methods if score.figures and not score.fails]
     failing = [score.method for score in methods if score.fails]
-    none = [score.method for score in methods if score.problem]
+    unmeasured = [score.method for score in methods if score.problem]
     count = len(report.photographs)
-    found = [f"{len(methods)} method(s) on {count} photograph(s), beside two baselines that know nothing of the model."]
-    found.append(
+    sentences = [
+        f"{len(methods)} method(s) on {count} photograph(s), beside two baselines that know nothing of the model."
+    ]
+    sentences.append(
         f"Nothing failed: {', '.join(sound)}." if sound else "Every method that could be measured fails somewhere."
     )
     if failing:
-        found.append(f"With a failure: {', '.join(failing)}.")
-    if none:
-        found.append(f"Could not be measured: {', '.join(none)}.")
-    return " ".join(found)
+        sentences.append(f"With a failure: {', '.join(failing)}.")
+    if unmeasured:
+        sentences.append(f"Could not be measured: {', '.join(unmeasured)}.")
+    return " ".join(sentences)
 
 
 def _best(scores: Sequence[Score]) -> Mapping[str, float]:
     """The best value of each figure among the methods."""
-    found = {}
+    best = {}
     for name, way in FIGURES.items():
         values = [one.figures[name] for one in scores if name in one.figures and one.method not in _BASELINES]
         if values:
-            found[name] = max(values) if way > 0 else min(values)
-    return found
+            best[name] = max(values) if way > 0 else min(values)
+    return best
 
 
 def _row(score: Score, best: Mapping[str, float]) -> dict[str, Any]:

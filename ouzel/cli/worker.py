@@ -14,13 +14,13 @@ from ouzel_protos.local import state_dir
 
 
 def _dataset(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    found = {}
+    folders = {}
     for value in values:
         name, separator, folder = value.partition("=")
         if not separator or not name or not Path(folder).is_dir():
             raise click.BadParameter(f"{value!r} is not NAME=FOLDER with a folder that exists")
-        found[name] = Path(folder).absolute()
-    return found
+        folders[name] = Path(folder).absolute()
+    return folders
 
 
 def _option(flag: str, help_: str, **more: Any) -> Any:

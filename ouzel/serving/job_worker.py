@@ -39,8 +39,8 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
     Raises:
         StartFailed: It ended, or was not ready in time.
     """
-    if (found := state_folder.running_worker(options.state)) is not None:
-        return found
+    if (worker := state_folder.running_worker(options.state)) is not None:
+        return worker
     if not installed():
         logger.warning("no jobs are accepted: run `pip install 'ouzel[worker]'` for that")
         return None
@@ -57,7 +57,7 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
             start_new_session=True,  # as TorchServe: it is stopped in order, not by Ctrl-C
         )
     deadline = time.monotonic() + options.timeout
-    while (found := state_folder.running_worker(options.state)) is None:
+    while (worker := state_folder.running_worker(options.state)) is None:
         if (status := process.poll()) is not None:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise StartFailed(f"the worker ended with status {status}: {' '.join(said)}; the log is {log}")
@@ -66,4 +66,4 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
                 f"the worker was not ready after {options.timeout:g} s ({readiness.PATIENCE}); the log is {log}"
             )
         time.sleep(_POLL)
-    return found
+    return worker

@@ -151,7 +151,7 @@ def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resourc
 
 def record(serving: RunningServing, options: ServingOptions) -> None:
     """Writes the record by which clients on this machine find TorchServe."""
-    found: Serving = {
+    values: Serving = {
         "pid": serving.pid,
         "create_time": psutil.Process(serving.pid).create_time(),
         "grpc": serving.grpc,
@@ -162,4 +162,4 @@ def record(serving: RunningServing, options: ServingOptions) -> None:
         "model_store": str(options.store),
         "models": list(serving.models),
     }
-    state_folder.record(options.state, found)
+    state_folder.record(options.state, values)

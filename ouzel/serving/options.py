@@ -64,7 +64,7 @@ class ServingOptions:
 
     Attributes:
         store: The model store.
-        models: The models to serve; none means all of the store.
+        models: The models to serve; empty means all of the store.
         state: The state folder.
         ports: Where to listen.
         workers: Python processes per model; None is one per GPU, or one on a machine without.
@@ -95,7 +95,7 @@ class ServingOptions:
     """
 
     store: Path = Path("model_store")
-    models: tuple[str, ...] = ()  # none named: all of the store
+    models: tuple[str, ...] = ()  # empty: all of the store
     state: Path = field(default_factory=state_dir)
     ports: Ports = Ports()
     workers: int | None = None

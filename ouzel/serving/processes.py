@@ -29,8 +29,8 @@ def belonging_to(state: Path, part: str = "") -> list[psutil.Process]:
         state: The state folder.
         part: Only those of this part; "" is all.
     """
-    found = (process for process in psutil.process_iter() if process.pid != os.getpid())
-    return [process for process in found if _belongs(process, state, part)]
+    others = (process for process in psutil.process_iter() if process.pid != os.getpid())
+    return [process for process in others if _belongs(process, state, part)]
 
 
 def _belongs(process: psutil.Process, state: Path, part: str) -> bool:
@@ -52,19 +52,19 @@ def stop(state: Path, grace: float = GRACE, part: str = "") -> int:
     Returns:
         How many ran.
     """
-    found = belonging_to(state, part)
-    ids = {process.pid for process in found}
-    for process in found:
+    members = belonging_to(state, part)
+    ids = {process.pid for process in members}
+    for process in members:
         if _parent_id(process) not in ids:
             _send(process, kill=False)
-    _wait(found, grace)
+    _wait(members, grace)
     deadline = time.monotonic() + _KILLED
     # Looked up again each time, for a worker may just have been respawned.
     while (left := belonging_to(state, part)) and time.monotonic() < deadline:
         for process in left:
             _send(process, kill=True)
         _wait(left, 0.5)
-    return len(found)
+    return len(members)
 
 
 def find(pid: int, create_time: float) -> psutil.Process | None:
@@ -99,7 +99,7 @@ def stopped(pid: int) -> bool:
 
 
 def started(pid: int) -> float | None:
-    """Seconds since the epoch at which the process began; None if there is none."""
+    """Seconds since the epoch at which the process began; None if it does not exist."""
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
@@ -107,7 +107,7 @@ def started(pid: int) -> float | None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that the process has used up to now; 0 if there is none."""
+    """Processor time that the process has used up to now; 0 if it does not exist."""
     try:
         times = psutil.Process(pid).cpu_times()
         return float(times.user + times.system)
@@ -115,9 +115,9 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def _wait(found: list[psutil.Process], seconds: float) -> None:
+def _wait(members: list[psutil.Process], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while any(map(alive, found)) and time.monotonic() < deadline:
+    while any(map(alive, members)) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

@@ -67,10 +67,10 @@ def wait_for_model(serving: RunningServing, model: str, version: str, workers: i
 
 def _loaded(serving: RunningServing, model: str, version: str, workers: int) -> bool:
     try:
-        found = rest.workers(serving.management, serving.management_token, model, version)
+        descriptions = rest.workers(serving.management, serving.management_token, model, version)
     except (FileNotFoundError, ValueError, rest.Unreachable):
         return False
-    return sum(worker["status"] == "READY" for worker in found) >= workers
+    return sum(worker["status"] == "READY" for worker in descriptions) >= workers
 
 
 def _check(serving: RunningServing, model: str, version: str) -> None:

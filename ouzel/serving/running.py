@@ -81,8 +81,8 @@ class RunningServing:
 
     def worker_pids(self) -> tuple[int, ...]:
         """Process ids of the Python workers of all models and versions."""
-        found = (rest.workers(self.management, self.management_token, model, "all") for model in self.models)
-        return tuple(worker["pid"] for workers in found for worker in workers)
+        by_model = (rest.workers(self.management, self.management_token, model, "all") for model in self.models)
+        return tuple(worker["pid"] for workers in by_model for worker in workers)
 
     def poll(self) -> int | None:
         """Exit status of TorchServe, None while it runs; 0 for one of another command that has ended."""

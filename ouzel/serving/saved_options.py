@@ -25,17 +25,17 @@ def read(state: Path) -> ServingOptions | None:
         state: The state folder.
 
     Returns:
-        The options without what another version knew; None if there are none that can be used.
+        The options that this version knows; None if the file is missing or cannot be used.
     """
-    found = state_folder.read(state, OPTIONS)
-    if found is None:
+    saved = state_folder.read(state, OPTIONS)
+    if saved is None:
         return None
     known = {each.name for each in dataclasses.fields(ServingOptions)}
     values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in found.items() if key in known
+        key: tuple(value) if isinstance(value, list) else value for key, value in saved.items() if key in known
     }
     try:
-        return ServingOptions(**(values | {"state": state, "ports": Ports(**found["ports"])}))
+        return ServingOptions(**(values | {"state": state, "ports": Ports(**saved["ports"])}))
     except (OuzelError, KeyError, TypeError):
         return None
 

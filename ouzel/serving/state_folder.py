@@ -107,12 +107,12 @@ def write(state: Path, name: str, content: Any) -> None:
 
 
 def read(state: Path, name: str) -> dict[str, Any] | None:
-    """Reads a JSON file of the state folder; None if there is none that can be read."""
+    """Reads a JSON file of the state folder; None if it is missing or cannot be read."""
     try:
-        found = json.loads((state / name).read_text(encoding="utf-8"))
+        content = json.loads((state / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def clear_torchserve(state: Path) -> bool:

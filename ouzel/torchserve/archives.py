@@ -40,7 +40,7 @@ def archives(store: Path, names: Sequence[str] = (), most: int | None = None) ->
 
     Args:
         store: The model store.
-        names: The models; none means all.
+        names: The models; empty means all.
         most: Versions of each model at most: the default one and the newest of the others. The rest is not looked at.
 
     Returns:
@@ -63,7 +63,7 @@ def unloaded(store: Path, names: Sequence[str], loaded: Sequence[Archive]) -> tu
 
     Args:
         store: The model store.
-        names: The models; none means all.
+        names: The models; empty means all.
         loaded: What `archives` gave.
 
     Returns:
@@ -88,9 +88,9 @@ def _files(store: Path, names: Sequence[str]) -> ModelFiles:
     return files
 
 
-def _check_versions(found: Sequence[ModelFile]) -> None:
+def _check_versions(files: Sequence[ModelFile]) -> None:
     seen: dict[str, Path] = {}
-    for file in found:
+    for file in files:
         if file.version and (other := seen.setdefault(file.version, file.path)) != file.path:
             raise InvalidArgument(
                 f"{other} and {file.path} are both version {file.version} of {file.name}", field="models"

@@ -1,4 +1,4 @@
-"""What goes wrong when TorchServe is told something; each message is one line that says what to do or where to look."""
+"""Errors of calls to TorchServe. Each message is one line that says what to do or where to look."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def reason(text: str, model: str) -> str | None:
 
 def _exceptions(text: str, model: str) -> list[str]:
     """The last lines of all Python tracebacks in the output of the workers of `model`."""
-    found, inside = [], False
+    exceptions, inside = [], False
     for line in text.splitlines():
         match = _LINE.match(line)
         if not match or match["logger"] != "MODEL_LOG" or f"-{model}_" not in match["thread"]:
@@ -55,9 +55,9 @@ def _exceptions(text: str, model: str) -> list[str]:
         if message == _TRACEBACK:
             inside = True
         elif inside and message and not message[0].isspace():
-            found.append(message)
+            exceptions.append(message)
             inside = False
-    return found
+    return exceptions
 
 
 def _java_exception(text: str, model: str) -> str | None:

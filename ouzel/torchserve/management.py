@@ -51,7 +51,7 @@ def versions(server: Server, name: str, version: str = "all") -> list[dict[str, 
         version: A version, "all", or "" for the default one.
 
     Returns:
-        The descriptions as the management API has them; none if it does not serve the model.
+        The descriptions as the management API has them; empty if it does not serve the model.
 
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
@@ -96,7 +96,7 @@ def workers_of(server: Server, name: str, version: str = "") -> int:
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    return max((int(found["minWorkers"]) for found in versions(server, name, version)), default=0)
+    return max((int(description["minWorkers"]) for description in versions(server, name, version)), default=0)
 
 
 def settings_of(server: Server, name: str, version: str = "") -> Settings | None:
@@ -110,13 +110,13 @@ def settings_of(server: Server, name: str, version: str = "") -> Settings | None
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    for found in versions(server, name, version):
+    for description in versions(server, name, version):
         return Settings(
-            max(int(found["minWorkers"]), 1),
-            int(found["batchSize"]),
-            int(found["maxBatchDelay"]),
-            int(found["responseTimeout"]),
-            int(found["startupTimeout"]),
+            max(int(description["minWorkers"]), 1),
+            int(description["batchSize"]),
+            int(description["maxBatchDelay"]),
+            int(description["responseTimeout"]),
+            int(description["startupTimeout"]),
         )
     return None
 
@@ -184,7 +184,7 @@ def _registration(name: str, file: str, settings: Settings, *, wait: bool) -> st
 
 
 def default_of(server: Server, name: str) -> str:
-    """The version that TorchServe takes for callers who name none; "" if it does not serve the model.
+    """The version that TorchServe takes for callers who do not name one; "" if it does not serve the model.
 
     Args:
         server: TorchServe.
@@ -193,7 +193,7 @@ def default_of(server: Server, name: str) -> str:
     Raises:
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    return next((str(found["modelVersion"]) for found in versions(server, name, "")), "")
+    return next((str(description["modelVersion"]) for description in versions(server, name, "")), "")
 
 
 def set_default(server: Server, name: str, version: str) -> None:
@@ -266,6 +266,6 @@ def _reason(path: Path | None, start: int, name: str) -> str | None:
     deadline = time.monotonic() + _LOG
     while True:
         text = log.read(path).encode("utf-8", errors="replace")[start:].decode("utf-8", errors="replace")
-        if (found := log.reason(text, name)) or time.monotonic() > deadline:
-            return found
+        if (reason := log.reason(text, name)) or time.monotonic() > deadline:
+            return reason
         time.sleep(0.05)

@@ -153,7 +153,7 @@ def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile, *
     Raises:
         FailedPrecondition, PublicationFailed: One line that says why; the store then still has the version.
     """
-    served_now = {str(found["modelVersion"]) for found in versions(server, file.name)} if server else set()
+    served_now = {str(description["modelVersion"]) for description in versions(server, file.name)} if server else set()
     if server is not None and file.version in served_now:
         others = tuple(each for each in store.of(file.name) if each.version in served_now - {file.version})
         if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
@@ -181,7 +181,7 @@ def unload_served(server: Server, name: str, version: str = "") -> tuple[str, ..
         FailedPrecondition: It is the default beside other versions.
         PublicationFailed: TorchServe refuses, or does not answer.
     """
-    loaded = [str(found["modelVersion"]) for found in versions(server, name)]
+    loaded = [str(description["modelVersion"]) for description in versions(server, name)]
     default = default_of(server, name)
     if version and version not in loaded:
         raise NotFound(f"{name} {version} is not loaded; loaded are {', '.join(loaded) or 'none'}", field="version")

@@ -17,7 +17,7 @@ _TENSORS_ALONE = re.compile(r"only float32 tensors \((\d+), (\d+), (\d+)\)")
 
 
 class Unreachable(OSError):
-    """Nobody answered."""
+    """There was no answer."""
 
 
 def call(
@@ -62,12 +62,12 @@ def workers(management: str, token: str, model: str, version: str = "") -> list[
         version: "" is the default one, "all" takes all together.
 
     Returns:
-        One mapping for each worker, with "status" and "pid"; none if the model is not known.
+        One mapping for each worker, with "status" and "pid"; empty if the model is not known.
     """
     status, body = call("GET", f"{management}/models/{model}{version and '/'}{version}", token)
     if status != 200:
         return []
-    return [worker for found in json.loads(body) for worker in found["workers"]]
+    return [worker for description in json.loads(body) for worker in description["workers"]]
 
 
 def probe(rest: str, token: str, model: str, timeout: float) -> tuple[int, str]:
@@ -101,8 +101,8 @@ def explain(rest: str, token: str, model: str, options: Mapping[str, Any], timeo
     """
     trial: dict[str, Any] = {"image": base64.b64encode(_picture()).decode()}
     status, answer = _predict(rest, token, model, trial | {"options": options}, timeout)
-    if status == 400 and (found := _TENSORS_ALONE.search(message(answer))):
-        shape = [int(size) for size in found.groups()]
+    if status == 400 and (match := _TENSORS_ALONE.search(message(answer))):
+        shape = [int(size) for size in match.groups()]
         zeros = base64.b64encode(bytes(4 * math.prod(shape))).decode()
         trial = {"tensor": {"dtype": "FLOAT32", "shape": shape, "data": zeros}}
         status, answer = _predict(rest, token, model, trial | {"options": options}, timeout)
@@ -118,9 +118,9 @@ def message(answer: bytes) -> str:
     """The message in an answer that is an error: of TorchServe, or of the handler."""
     text = answer.decode("utf-8", errors="replace").strip()
     try:
-        found = json.loads(text)
-        found = found.get("error", found)
-        return str(found["message"])
+        content = json.loads(text)
+        content = content.get("error", content)
+        return str(content["message"])
     except (ValueError, KeyError, AttributeError, TypeError):
         return " ".join(text.split())[:200]
 

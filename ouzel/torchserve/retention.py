@@ -69,7 +69,7 @@ def trim(server: Server, store: ModelFiles, name: str, *, spare: Collection[str]
         return ()
     gone = []
     try:
-        loaded = {str(found["modelVersion"]) for found in versions(server, name)}
+        loaded = {str(description["modelVersion"]) for description in versions(server, name)}
         files = tuple(file for file in store.of(name) if file.version in loaded)
         kept = {file.version for file in store.kept(files, most)} if files else loaded
         for version in sorted(loaded - kept - {*spare, default_of(server, name)}):

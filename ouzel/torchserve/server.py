@@ -1,4 +1,4 @@
-"""A TorchServe that runs, and how it is found."""
+"""A TorchServe that runs, and how to find it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Server:
             state: The state folder.
 
         Returns:
-            The server; None if none runs.
+            The server; None if it does not run.
         """
-        found = read_serving(state)
-        if found is None:
+        record = read_serving(state)
+        if record is None:
             return None
-        server = cls(found["rest"], found["management"], Path(found["key_file"]), state / log.FILE)
+        server = cls(record["rest"], record["management"], Path(record["key_file"]), state / log.FILE)
         return server if server._listens() else None
 
     @classmethod
@@ -54,7 +54,7 @@ class Server:
             place: {"state": FOLDER}, or {"rest": URL, "management": URL, "key_file": PATH}, or None.
 
         Returns:
-            The server; None if there is none.
+            The server; None without a place, or if no TorchServe runs with that state folder.
         """
         if not place:
             return None
@@ -63,7 +63,7 @@ class Server:
         return cls(place["rest"].rstrip("/"), place["management"].rstrip("/"), Path(place["key_file"]))
 
     def _listens(self) -> bool:
-        """Whether somebody does: what is recorded may have been killed. Any other trouble counts as running."""
+        """Whether the server listens; its process may have been killed. Any other trouble counts as running."""
         try:
             self.manage("GET", "/models?limit=1")
         except PublicationFailed as error:

@@ -37,8 +37,8 @@ def smoke(server: Server, name: str, version: str) -> str:
     try:
         answer = json.loads(body)
         scores = [float(score.get("probability", 0.0)) for score in answer["scores"]]
-        (found,) = answer["saliency"]
-        values = [float(found.get(key, 0.0)) for key in ("minimum", "maximum")]  # JSON leaves zeros out
+        (saliency,) = answer["saliency"]
+        values = [float(saliency.get(key, 0.0)) for key in ("minimum", "maximum")]  # JSON leaves zeros out
         digest = str(answer["model"]["weights_digest"])
     except (ValueError, KeyError, TypeError) as error:
         raise PublicationFailed(f"{what}: the answer lacks something ({type(error).__name__}: {error})") from error

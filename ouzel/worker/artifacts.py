@@ -124,7 +124,7 @@ class Artifacts:
         return b"".join(self.read(digest))
 
     def read(self, digest: str, offset: int = 0) -> Iterator[bytes]:
-        """The content from `offset` on, in chunks of at most 1 MiB, once all of it was found to be whole."""
+        """The content from `offset` on, in chunks of at most 1 MiB. All of the file is checked first."""
         try:
             file = self._place(digest).open("rb")
         except FileNotFoundError:

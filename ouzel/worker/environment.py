@@ -1,4 +1,4 @@
-"""What the processes of all jobs of a worker are told: where things are, and how the worker wants them done.
+"""The settings that a worker gives to the processes of all its jobs: where things are, and how to run.
 
 `WorkerOptions.environment` makes it, the runner hands it to the executor, and a job's process reads it as
 `JobContext.environment`. A new setting of jobs is a field here and an option there.
@@ -25,8 +25,8 @@ class JobEnvironment:
         models: The model store.
         uploads: Folder of the data sets of callers, shared by all workers of a store.
         datasets: Folders that callers may search, by the name that they use.
-        serving: Where the TorchServe is found that tuned models are published in, as
-            `ouzel.torchserve.publication.Server.found` takes it; None if there is none.
+        serving: The place of the TorchServe that serves tuned models, as `ouzel.torchserve.server.Server.found` takes
+            it; None without a TorchServe.
         checkpoint_seconds: Time between two checkpoints of a job, in seconds; 0 saves at every chance.
         retries: How often failed jobs are tried again.
     """
@@ -47,10 +47,10 @@ class JobEnvironment:
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON."""
-        found = dataclasses.asdict(self)
-        found |= {name: str(found[name]) for name in ("artifacts", "models", "uploads")}
-        found["datasets"] = {name: str(folder) for name, folder in self.datasets.items()}
-        return found
+        values = dataclasses.asdict(self)
+        values |= {name: str(values[name]) for name in ("artifacts", "models", "uploads")}
+        values["datasets"] = {name: str(folder) for name, folder in self.datasets.items()}
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobEnvironment:

@@ -117,7 +117,7 @@ class WorkerOptions:
 
     @property
     def environment(self) -> JobEnvironment:
-        """What the processes of jobs are told."""
+        """The settings for the processes of jobs."""
         return JobEnvironment(
             self.store_url,
             self.artifact_folder,

@@ -171,7 +171,7 @@ def _become(request: _Request) -> None:
 
 
 def _written(file: int) -> io.TextIOWrapper:
-    """As an interpreter writes that was told not to buffer."""
+    """Writes as an interpreter does that does not buffer."""
     return io.TextIOWrapper(io.FileIO(file, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
 
 

@@ -49,7 +49,11 @@ def worker(address: str, timeout: float) -> str:
 
 
 def _ask(target: str, method: str, key: str, timeout: float) -> bytes | str:
-    """One call with an empty message: the answer's bytes, empty for an error of the service, else why there is none."""
+    """Makes one call with an empty message.
+
+    Returns:
+        The answer's bytes, empty if the service reports an error. Without an answer, a text that says why.
+    """
     import grpc
 
     metadata = (("authorization", f"Bearer {key}"),) if key else ()

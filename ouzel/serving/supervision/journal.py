@@ -69,10 +69,10 @@ class Supervision:
 
 def read(state: Path) -> Supervision | None:
     """What is recorded; None if the services of `state` never had a supervisor."""
-    found = state_folder.read(state, SUPERVISOR)
+    content = state_folder.read(state, SUPERVISOR)
     try:
-        parts = {name: Restarts(**values) for name, values in (found or {}).pop("parts").items()}
-        return Supervision(**(found or {}), parts=parts)
+        parts = {name: Restarts(**values) for name, values in (content or {}).pop("parts").items()}
+        return Supervision(**(content or {}), parts=parts)
     except (KeyError, TypeError, AttributeError):
         return None
 

@@ -31,10 +31,10 @@ def mend(state: Path, timeout: float) -> tuple[Part, ...]:
     watch = journal.read(state)
     if watch is None or not watch.alive:
         return ()
-    found = _parts(state)
-    missing = {name for name, part in found.items() if part.state in _MISSING}
+    parts = _parts(state)
+    missing = {name for name, part in parts.items() if part.state in _MISSING}
     if not missing:
-        silent = [part for part in found.values() if part.state is State.SILENT]
+        silent = [part for part in parts.values() if part.state is State.SILENT]
         if silent:
             names = ", ".join(f"{part.name} (process {part.pids[0]})" for part in silent)
             raise AlreadyRunning(
@@ -45,11 +45,11 @@ def mend(state: Path, timeout: float) -> tuple[Part, ...]:
     journal.nudge(watch)
     deadline = time.monotonic() + timeout
     while True:
-        found = _parts(state)
-        if all(found[name].well for name in missing if name in found):
-            return tuple(found[name] for name in missing if name in found)
+        parts = _parts(state)
+        if all(parts[name].well for name in missing if name in parts):
+            return tuple(parts[name] for name in missing if name in parts)
         if time.monotonic() > deadline:
-            late = next(found[name] for name in missing if name in found and not found[name].well)
+            late = next(parts[name] for name in missing if name in parts and not parts[name].well)
             raise StartFailed(
                 f"{late.name} does not serve after {timeout:g} s ({late.state}: {late.note}); "
                 "`ouzel logs supervisor` says more"
@@ -58,6 +58,6 @@ def mend(state: Path, timeout: float) -> tuple[Part, ...]:
 
 
 def _parts(state: Path) -> dict[str, Part]:
-    found = status(state)
+    services = status(state)
     wanted = (processes.TORCHSERVE, processes.WORKER)
-    return {part.name: part for part in found.parts if part.name in wanted} if found else {}
+    return {part.name: part for part in services.parts if part.name in wanted} if services else {}

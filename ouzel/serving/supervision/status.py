@@ -141,13 +141,13 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
         models: tuple[Model, ...] = ()
         parts: list[Part | None] = []
         if serving is not None:
-            found, key = serving, _key(serving)
+            record, key = serving, _key(serving)
 
             def described(name: str) -> list[Model]:
-                return _models(found, key, name, timeout)
+                return _models(record, key, name, timeout)
 
             def part(model: Model) -> Part:
-                return _model(found, model, beside[model.name], timeout)
+                return _model(record, model, beside[model.name], timeout)
 
             try:
                 names = _names(serving, key, timeout)
@@ -219,12 +219,12 @@ def _model(serving: Serving, model: Model, versions: int, timeout: float) -> Par
     if halted := [pid for pid in pids if processes.stopped(pid)]:
         halt = f"process {', '.join(map(str, halted))} is halted"
         return Part(name, "model", State.SILENT, pids, "", since, _joined(note, halt))
-    found, why = _answered(pids, lambda: health.model(serving, model.name, model.version, timeout))
-    if found is State.SILENT and why.startswith(health.ANSWERED):
-        found = State.FAILING
-    if found is State.UP and len(ready) < model.wanted:
-        found, why = State.STARTING, f"{len(ready)} of {model.wanted} processes are ready"
-    return Part(name, "model", found, pids, "", since, _joined(note, why))
+    state, why = _answered(pids, lambda: health.model(serving, model.name, model.version, timeout))
+    if state is State.SILENT and why.startswith(health.ANSWERED):
+        state = State.FAILING
+    if state is State.UP and len(ready) < model.wanted:
+        state, why = State.STARTING, f"{len(ready)} of {model.wanted} processes are ready"
+    return Part(name, "model", state, pids, "", since, _joined(note, why))
 
 
 def _answered(pids: Sequence[int], ask: Callable[[], str]) -> tuple[State, str]:
@@ -239,11 +239,11 @@ def _answered(pids: Sequence[int], ask: Callable[[], str]) -> tuple[State, str]:
 
 
 def _lives(part: Part, answered: tuple[State, str], watch: Supervision | None) -> Part:
-    found, why = answered
+    state, why = answered
     if any(map(processes.stopped, part.pids)):
-        found, why = State.SILENT, "its process is halted"
+        state, why = State.SILENT, "its process is halted"
     did = watch.parts.get(part.name) if watch else None
-    return replace(part, state=found, note=_joined(why, _told(did)))
+    return replace(part, state=state, note=_joined(why, _told(did)))
 
 
 def _gone(name: str, watch: Supervision | None) -> Part:

@@ -176,20 +176,20 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
     state = options.state
 
     def torchserve_pid() -> int | None:
-        found = state_folder.running(state)
-        return found["pid"] if found else None
+        record = state_folder.running(state)
+        return record["pid"] if record else None
 
     def ask_torchserve(timeout: float) -> str:
-        found = state_folder.running(state)
-        return health.torchserve(found, timeout) if found else "it is not there"
+        record = state_folder.running(state)
+        return health.torchserve(record, timeout) if record else "it is not there"
 
     def worker_pid() -> int | None:
-        found = state_folder.running_worker(state)
-        return found["pid"] if found else None
+        record = state_folder.running_worker(state)
+        return record["pid"] if record else None
 
     def ask_worker(timeout: float) -> str:
-        found = state_folder.running_worker(state)
-        return health.worker(found["grpc"], timeout) if found else "it is not there"
+        record = state_folder.running_worker(state)
+        return health.worker(record["grpc"], timeout) if record else "it is not there"
 
     def start_torchserve(tell: Callable[[str], None]) -> None:
         launch.restart_torchserve(options, lambda one: tell(f"{one.model} {one.version}, {one.number} of {one.total}"))
@@ -200,10 +200,10 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
             raise StartFailed(f"process {foreign} is not one that `ouzel up` has started; it is left alone")
         job_worker.start(options, again=True)
 
-    found = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, start_torchserve)
+    torchserve = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, start_torchserve)
     if not options.worker:
-        return (found,)
-    return (found, Part(processes.WORKER, worker_pid, ask_worker, start_worker))
+        return (torchserve,)
+    return (torchserve, Part(processes.WORKER, worker_pid, ask_worker, start_worker))
 
 
 def _nudge(keepers: Sequence[Keeper]) -> None:
@@ -222,8 +222,8 @@ def supervising(state: Path, kept: Sequence[Part], patience: Patience = Patience
 
     def record() -> None:
         with lock:
-            found = {each.name: each.record for each in keepers}
-            journal.write(state, Supervision(os.getpid(), begun, patience.hung_after, found))
+            restarts = {each.name: each.record for each in keepers}
+            journal.write(state, Supervision(os.getpid(), begun, patience.hung_after, restarts))
 
     keepers = [Keeper(part, patience, record) for part in kept]
     before = signal.signal(journal.NUDGE, lambda *_: _nudge(keepers))

@@ -89,14 +89,14 @@ class DatasetService(Service, DatasetServiceServicer):
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
         size = request.page_size or _PAGE
         within("page_size", size, 0, _LARGEST_PAGE)
-        found = await self.run(self._datasets.list, self.owner(context))
-        if request.page_token:  # the id of the last one that was told
-            ids = [each.id for each in found]
+        datasets = await self.run(self._datasets.list, self.owner(context))
+        if request.page_token:  # the id of the last data set of the page before
+            ids = [each.id for each in datasets]
             if request.page_token not in ids:
                 raise InvalidArgument("page_token: was not given out, or its data set is gone", field="page_token")
-            found = found[ids.index(request.page_token) + 1 :]
-        more = found[size - 1].id if len(found) > size else ""
-        return pb.ListDatasetsResponse(datasets=found[:size], next_page_token=more)
+            datasets = datasets[ids.index(request.page_token) + 1 :]
+        more = datasets[size - 1].id if len(datasets) > size else ""
+        return pb.ListDatasetsResponse(datasets=datasets[:size], next_page_token=more)
 
     @unary
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Empty:

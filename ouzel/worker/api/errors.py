@@ -26,12 +26,12 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
 
     Args:
         context: Of the call.
-        error: An error that is not our own is told as an id, which the log explains.
+        error: For an error that is not our own the caller gets an id; the log explains it.
     """
     if not isinstance(error, OuzelError):
-        found = uuid.uuid4().hex[:12]
-        _log.error("error %s", found, exc_info=error)
-        error = OuzelError(f"internal error {found}; the worker's log says more")
+        error_id = uuid.uuid4().hex[:12]
+        _log.error("error %s", error_id, exc_info=error)
+        error = OuzelError(f"internal error {error_id}; the worker's log says more")
     code = grpc.StatusCode[error.code]
     status = Status(code=code.value[0], message=str(error), details=[_packed(each) for each in _details(error)])
     await context.abort(code, str(error), ((_DETAILS, status.SerializeToString()),))
@@ -39,16 +39,16 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
 
 
 def _details(error: OuzelError) -> list[Message]:
-    found: list[Message] = [details.ErrorInfo(reason=error.code, domain=_DOMAIN)]
+    messages: list[Message] = [details.ErrorInfo(reason=error.code, domain=_DOMAIN)]
     if error.field:
         violation = details.BadRequest.FieldViolation(field=error.field, description=str(error))
-        found.append(details.BadRequest(field_violations=[violation]))
+        messages.append(details.BadRequest(field_violations=[violation]))
     seconds = error.retry_after if isinstance(error, ResourceExhausted) else 0.0
     if isinstance(error, Unavailable):
         seconds = _UNAVAILABLE_SECONDS
     if seconds:
-        found.append(details.RetryInfo(retry_delay=duration(seconds)))
-    return found
+        messages.append(details.RetryInfo(retry_delay=duration(seconds)))
+    return messages
 
 
 def _packed(message: Message) -> Packed:

@@ -90,7 +90,7 @@ class Watches:
         self.closing = False
 
     def close(self) -> None:
-        """Wakes all who wait, and lets no one wait from then on."""
+        """Wakes all waiting watches. Later calls do not wait."""
         self.closing = True
         for watched in self._jobs.values():
             for each in watched.watches:
@@ -100,18 +100,18 @@ class Watches:
     def watch(self, job: str, after: int) -> Iterator[Watch]:
         """Watches a job while the block runs.
 
-        A watch that joins others must read the store once after that: what was told before is not told again.
+        A watch that joins others must read the store once after that: it does not get the events before that.
 
         Args:
             job: Its id.
             after: An event that the store holds already. Events up to it are read there; later ones come to the watch.
         """
-        found, watched = Watch(self), self._watched(job, after)
-        watched.watches.add(found)
+        watch, watched = Watch(self), self._watched(job, after)
+        watched.watches.add(watch)
         try:
-            yield found
+            yield watch
         finally:
-            watched.watches.remove(found)
+            watched.watches.remove(watch)
             if not watched.watches:
                 del self._jobs[job]
                 watched.end()

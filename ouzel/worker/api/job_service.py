@@ -103,8 +103,8 @@ class JobService(Service, JobServiceServicer):
                 for event in events:
                     yield event
                     sent, final = event.sequence, _is_final(event)
-                # As many as were asked for: there may be more. After a final state there may be none, or a retry. None
-                # in time: others may have written.
+                # Read the store again in three cases. A full batch: there may be more events. A final state: the stream
+                # ends, unless there was a retry. No events in time: other processes may have written some.
                 look = len(events) == _READ or (bool(events) and final)
                 events = watch.take(sent) if not look and await watch.news() else None
         raise Unavailable("the worker is stopping")
@@ -150,23 +150,23 @@ class JobService(Service, JobServiceServicer):
 
     @unary
     async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
-        found = await self.run(self._store.artifacts, self.owner(context), request.id)
-        return pb.ListArtifactsResponse(artifacts=found)
+        artifacts = await self.run(self._store.artifacts, self.owner(context), request.id)
+        return pb.ListArtifactsResponse(artifacts=artifacts)
 
     @stream
     async def DownloadArtifact(
         self, request: pb.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[pb.ArtifactChunk]:
-        found = await self.run(self._store.artifact, self.owner(context), request.id, request.name)
-        within("offset", request.offset, 0, found.size)
-        chunks = self._artifacts.read(found.sha256, request.offset)
+        artifact = await self.run(self._store.artifact, self.owner(context), request.id, request.name)
+        within("offset", request.offset, 0, artifact.size)
+        chunks = self._artifacts.read(artifact.sha256, request.offset)
         offset, first = request.offset, True
         while (chunk := await self.run(next, chunks, b"")) or first:
-            yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=found if first else None)
+            yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=artifact if first else None)
             offset, first = offset + len(chunk), False
 
     async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
-        """The events after `sent`; None if there is none and, as the job stands, will be none."""
+        """The events after `sent`; None if there are no more and the job's state is final."""
         try:
             job = await self._get(context, name)
         except NotFound:

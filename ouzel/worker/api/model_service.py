@@ -32,7 +32,7 @@ class ModelService(Service, ModelServiceServicer):
     Args:
         catalogue: The models.
         tokens: Tell the owners of calls.
-        serving: Where the TorchServe is found, see `publication.Server.found`. Every call looks again.
+        serving: Where TorchServe is, see `ouzel.torchserve.server.Server.found`. Every call looks again.
     """
 
     def __init__(self, catalogue: Catalogue, tokens: Tokens, *, serving: Mapping[str, str] | None) -> None:

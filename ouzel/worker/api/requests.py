@@ -33,7 +33,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
         OuzelError: It can never work. The check may take seconds where a model is new.
     """
     kind = request.spec.WhichOneof("kind") or ""
-    found = kinds.find(kind)
+    module = kinds.find(kind)
     size = request.spec.ByteSize()
     if size > _LARGEST_SPEC:
         raise InvalidArgument(f"spec: {size} bytes are more than {_LARGEST_SPEC}", field="spec")
@@ -45,7 +45,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
     within("priority", request.priority, *_PRIORITIES)
     _check_labels(request.labels)
     timeout = _timeout(request)
-    found.validate(getattr(request.spec, kind), catalogue)
+    module.validate(getattr(request.spec, kind), catalogue)
     spec = kinds.pinned(kind, request.spec, catalogue)
     return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=request.spec)
 

@@ -64,15 +64,15 @@ def read(path: Path) -> dict[str, str]:
     Raises:
         InvalidArgument: A line is wrong.
     """
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if len(words) != 2:
             raise InvalidArgument(f"tokens: line {number} of {path} is not OWNER TOKEN")
-        found[words[1]] = words[0]
-    return found
+        owners[words[1]] = words[0]
+    return owners
 
 
 def own(path: Path) -> str:

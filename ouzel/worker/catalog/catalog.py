@@ -94,11 +94,11 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """What a field `model` takes: each name, and "NAME@VERSION" of those with several versions."""
-        found: dict[str, list[str]] = {}
+        references: dict[str, list[str]] = {}
         for file in ModelFiles(self.folder).all():
             if file.seen_by(self.owner):
-                found.setdefault(file.name, []).append(f"{file.name}@{file.version}")
-        several = {name: versions if len(versions) > 1 else [] for name, versions in found.items()}
+                references.setdefault(file.name, []).append(f"{file.name}@{file.version}")
+        several = {name: versions if len(versions) > 1 else [] for name, versions in references.items()}
         return [each for name, versions in several.items() for each in (name, *versions)]
 
     def file(self, name: str, field: str = "model") -> ModelFile:
@@ -109,17 +109,17 @@ class Catalogue:
             field: Of the request, for the error.
 
         Raises:
-            NotFound: There is none that the owner may see.
+            NotFound: The model does not exist, or the owner may not see it.
         """
         try:
-            found = ModelFiles(self.folder).file(name)
+            file = ModelFiles(self.folder).file(name)
         except (NotFound, InvalidArgument):
-            found = None
-        if found is None or not found.seen_by(self.owner):
+            file = None
+        if file is None or not file.seen_by(self.owner):
             held = ", ".join(self.names()) or "nothing"
             hint = did_you_mean(name, self.names())
             raise NotFound(f"{field}: no model {name!r:.80}{hint}; there is {held:.400}", field=field)
-        return found
+        return file
 
     def model(self, name: str, field: str = "model") -> Model:
         """What is known of a model. Takes seconds for a new archive.
@@ -129,7 +129,7 @@ class Catalogue:
             field: Of the request, for the error.
 
         Raises:
-            NotFound: There is none that the owner may see.
+            NotFound: The model does not exist, or the owner may not see it.
             FailedPrecondition: The archive is damaged.
             Unavailable: It could not be loaded.
         """
@@ -173,13 +173,13 @@ class Catalogue:
     def _content(self, path: Path, key: str) -> dict[str, Any]:
         cached = self.cache / f"{key}.json"
         try:
-            found = json.loads(cached.read_text(encoding="utf-8"))
+            description = json.loads(cached.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            found = _described(path)
+            description = _described(path)
             partial = cached.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(found), encoding="utf-8")
+            partial.write_text(json.dumps(description), encoding="utf-8")
             partial.replace(cached)
-        return dict(found)
+        return dict(description)
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -43,10 +43,10 @@ def main() -> int:
 
     end_with_parent()
     try:
-        found = describe(Path(sys.argv[1]))
+        description = describe(Path(sys.argv[1]))
     except OuzelError as error:
-        found = {"error": str(error)}
-    sys.stdout.write(json.dumps(found))
+        description = {"error": str(error)}
+    sys.stdout.write(json.dumps(description))
     return 0
 
 

@@ -207,8 +207,8 @@ def main() -> int:
     from ouzel.worker.artifacts import Artifacts
 
     entries = manifest.read(Path(sys.argv[1]).read_bytes())
-    found = check(entries, Artifacts(Path(sys.argv[2])).get)
-    sys.stdout.buffer.write(found.SerializeToString(deterministic=True))
+    report = check(entries, Artifacts(Path(sys.argv[2])).get)
+    sys.stdout.buffer.write(report.SerializeToString(deterministic=True))
     return 0
 
 

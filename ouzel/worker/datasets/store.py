@@ -116,17 +116,17 @@ class Datasets:
         checked(manifest.check, entries)
         checked(manifest.check_classes, entries)
         content = manifest.canonical(entries)
-        found = manifest.digest(entries)
-        if expected and expected != found:
-            raise InvalidArgument(f"id: the manifest has the digest {found}, not {expected:.80}", field="id")
+        digest = manifest.digest(entries)
+        if expected and expected != digest:
+            raise InvalidArgument(f"id: the manifest has the digest {digest}, not {expected:.80}", field="id")
         self._check_files(owner, entries)
         folder = self._manifests(owner)
-        if (known := self._about(folder / f"{found}.about")) is not None:
+        if (known := self._about(folder / f"{digest}.about")) is not None:
             return known
         if len(list(folder.glob("*.about"))) >= self._limits.datasets:
             raise ResourceExhausted(f"datasets: there are {self._limits.datasets}, the most of one owner; delete some")
         about = pb.Dataset(
-            id=found,
+            id=digest,
             title=title,
             create_time=timestamp(time.time()),
             images=len(entries),
@@ -134,7 +134,7 @@ class Datasets:
             classes=Counter(each.label for each in entries),
             masks=sum(each.HasField("mask") for each in entries),
         )
-        for name, held in ((found, content), (f"{found}.about", about.SerializeToString())):
+        for name, held in ((digest, content), (f"{digest}.about", about.SerializeToString())):
             self._write(folder / name, held)
         return about
 
@@ -157,8 +157,8 @@ class Datasets:
     def list(self, owner: str) -> list[pb.Dataset]:
         """The owner's data sets, newest first."""
         known = (self._about(path) for path in self._manifests(owner).glob("*.about"))
-        found = [about for about in known if about is not None]
-        return sorted(found, key=lambda about: (-about.create_time.ToNanoseconds(), about.id))
+        datasets = [about for about in known if about is not None]
+        return sorted(datasets, key=lambda about: (-about.create_time.ToNanoseconds(), about.id))
 
     def delete(self, owner: str, dataset: str) -> None:
         """Removes a data set. Files that no data set needs are removed by a later `collect`."""

@@ -65,7 +65,7 @@ class JobContext:
     Args:
         store: The job store.
         lease: The right to work on the job.
-        environment: What all jobs are told.
+        environment: The settings that all jobs share.
         owner: Owner of the job.
         checkpoint: What an earlier attempt has saved, None at the first.
         batch_scale: 1, and less after the job ran out of memory: the share of a usual batch that is computed at a time.
@@ -94,7 +94,7 @@ class JobContext:
         self._store, self._lease, self._stop = store, lease, stop
         self._artifacts = Artifacts(environment.artifacts)
         self._saved = time.monotonic()
-        # Their own bytes for every job: so none shares the file of another's checkpoint, and it can go.
+        # The mark makes the bytes unique to the job. Two jobs then never share a checkpoint file, so it can be removed.
         self._mark = f"{lease.job}\n".encode()
         self._last = "" if checkpoint is None else hashlib.sha256(self._mark + checkpoint).hexdigest()
         self._progress_told = self._preview_shown = float("-inf")
@@ -109,7 +109,7 @@ class JobContext:
 
     @property
     def serving(self) -> Server | None:
-        """The TorchServe that tuned models are published in; None if none runs at this moment."""
+        """The TorchServe that serves tuned models; None if it does not run at this moment."""
         from ouzel.torchserve.server import Server  # most jobs never need it, and all wait for what is imported
 
         return Server.found(self.environment.serving)

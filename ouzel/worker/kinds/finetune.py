@@ -4,8 +4,8 @@ Artifacts: report.html, report.json, predictions.csv (of the test images), curve
 epochs), mistakes/00.png, ... (test images that were taken for something else, the worst first, with what the network
 looked at), compared/00-before.png, 00-after.png, ... (of test images, what the base and the tuned network look at).
 Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and
-the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent if
-there are none.
+the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent where
+all went well.
 """
 
 from __future__ import annotations
@@ -99,16 +99,16 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
         raise
     served = _served(spec, context, tuned)
     context.progress(0, phase="reporting")
-    found = reports.make_report(base, tuned, served)
+    tuning_report = reports.make_report(base, tuned, served)
     for note in tuned.notes:
         context.log(note, pb.Log.WARNING)
     lineage = lineages.lineage(spec, context, base, tuned)
     if context.stop_wanted():
         raise JobInterrupted
-    published = _publish(spec, context, base, found, lineage)
-    written = reports.files(found, f"{published['model']}@{published['version']}", lineage)
+    published = _publish(spec, context, base, tuning_report, lineage)
+    written = reports.files(tuning_report, f"{published['model']}@{published['version']}", lineage)
     files = [File(name, media_type, content) for name, (media_type, content) in written.items()]
-    return JobOutput(files, {**_short(reports.summary(found)), **published})
+    return JobOutput(files, {**_short(reports.summary(tuning_report)), **published})
 
 
 def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,15 +168,15 @@ def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:
 
 
 def _publish(
-    spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, found: Report, lineage: Mapping[str, Any]
+    spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, tuning_report: Report, lineage: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Publishes in the model store and, if there is one, the model server: once, however often the job is started."""
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing
 
-    store, tuned = ModelStore(context.environment.models), found.tuned
-    promote = _promoted(spec, context, found)
+    store, tuned = ModelStore(context.environment.models), tuning_report.tuned
+    promote = _promoted(spec, context, tuning_report)
     card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
@@ -192,26 +192,28 @@ def _publish(
     }
 
 
-def _promoted(spec: pb.FinetuneSpec, context: JobContext, found: Report) -> bool:
+def _promoted(spec: pb.FinetuneSpec, context: JobContext, tuning_report: Report) -> bool:
     """Whether the new version is to be the default."""
     kinds = pb.FinetuneSpec
     if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
         return False
-    if spec.promote == kinds.ALWAYS or found.served is None:  # None: the first of its name
+    served = tuning_report.served
+    if spec.promote == kinds.ALWAYS or served is None:  # None: the first of its name
         return True
-    if found.served.accuracy is None:
-        context.log(f"not promoted: {found.served.name} is the default, and {found.served.problem}", pb.Log.WARNING)
+    if served.accuracy is None:
+        context.log(f"not promoted: {served.name} is the default, and {served.problem}", pb.Log.WARNING)
         return False
-    better = found.tuned.test.accuracy > found.served.accuracy
+    accuracy = tuning_report.tuned.test.accuracy
+    better = accuracy > served.accuracy
     context.log(
-        f"{'promoted' if better else 'not promoted'}: {100 * found.tuned.test.accuracy:.2f} % of the held-out images "
-        f"are right, of the present default {100 * found.served.accuracy:.2f} %"
+        f"{'promoted' if better else 'not promoted'}: {100 * accuracy:.2f} % of the held-out images "
+        f"are right, of the present default {100 * served.accuracy:.2f} %"
     )
     return better
 
 
 def _served(spec: pb.FinetuneSpec, context: JobContext, tuned: Tuned) -> Comparison | None:
-    """The new network beside the present default of its name; None if there is none but of this very job."""
+    """Compares the new network with the present default of its name; None if the name is new or this job made it."""
     import torch
 
     from ouzel import models

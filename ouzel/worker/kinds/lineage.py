@@ -42,7 +42,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         Values of JSON's types. `classes` is absent where there are too many; the model's labels have them in any case.
     """
     test, recipe = tuned.test, tuned.recipe
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "job": context.job,
         "owner": context.owner,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -78,9 +78,9 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
-    if len(json.dumps(found["classes"])) > _LARGEST_CLASSES:
-        del found["classes"]
-    return found | ({"notes": list(tuned.notes)} if tuned.notes else {})
+    if len(json.dumps(record["classes"])) > _LARGEST_CLASSES:
+        del record["classes"]
+    return record | ({"notes": list(tuned.notes)} if tuned.notes else {})
 
 
 def _parameters(tuned: Tuned) -> dict[str, Any]:

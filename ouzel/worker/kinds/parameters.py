@@ -59,7 +59,7 @@ def plain(parameters: Mapping[str, explain_pb2.Parameter], allowed: Parameters) 
         InvalidArgument: A value is of another type, or not finite.
     """
     flags = any(each.kind is bool for each in allowed.values())
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, sent in parameters.items():
         field, kind = f"parameters.{key}", sent.WhichOneof("value")
         if kind not in (("number", "integer", "flag") if flags else ("number", "integer")):
@@ -68,8 +68,10 @@ def plain(parameters: Mapping[str, explain_pb2.Parameter], allowed: Parameters) 
         value = codec.decode(sent)
         if not math.isfinite(value):
             raise InvalidArgument(f"parameters.{key:.80}: {value} is not finite", field=field)
-        found[key] = _whole(value, field) if kind == "number" and key in allowed and allowed[key].kind is int else value
-    return found
+        values[key] = (
+            _whole(value, field) if kind == "number" and key in allowed and allowed[key].kind is int else value
+        )
+    return values
 
 
 def _whole(value: float, field: str) -> int | float:

@@ -54,7 +54,7 @@ def find(files: ModelFiles, reference: str, digest: str, owner: str) -> ModelFil
         file = None
     if file is None or not file.seen_by(owner):
         raise NotFound(f"model: no model {reference!r:.80} any more", field="model")
-    if digest in ("", file.digest) or file.error:  # what is wrong with a damaged archive is told when it is loaded
+    if digest in ("", file.digest) or file.error:  # loading a damaged archive says what is wrong
         return file
     if "@" not in reference:
         for other in files.of(file.name):

@@ -58,21 +58,21 @@ def run(spec: pb.SearchActivationsSpec, context: JobContext) -> JobOutput:
     model = pinned_model.load(context, spec.model, spec.model_digest)
     wanted, top_k = targets.plain(spec.targets), spec.top_k or _DEFAULT_HITS
     images = _images(context.environment.datasets[spec.dataset] if spec.dataset else None, model)
-    found: tuple[Ranking, ...] = ()
+    merged: tuple[Ranking, ...] = ()
     kept: dict[str, Tensor] = {}
     seen = 0
     while part := _part(images, spec, context):
         rankings = search(model, wanted, part, top_k=top_k)
-        found = tuple(a.merge(b, top_k) for a, b in zip(found, rankings, strict=True)) if found else rankings
-        named = {hit.name for ranking in found for hit in ranking.hits}
+        merged = tuple(a.merge(b, top_k) for a, b in zip(merged, rankings, strict=True)) if merged else rankings
+        named = {hit.name for ranking in merged for hit in ranking.hits}
         kept = {name: image for name, image in {**kept, **dict(part)}.items() if name in named}
         seen += len(part)
         context.progress(seen, phase="searching")
         if context.stop_wanted():
             raise JobInterrupted
-    if not found:
+    if not merged:
         raise InvalidArgument("dataset: holds no image", field="dataset")
-    return _done((found, kept, seen), model, spec, context)
+    return _done((merged, kept, seen), model, spec, context)
 
 
 def _part(
@@ -103,21 +103,21 @@ def _done(
     spec: pb.SearchActivationsSpec,
     context: JobContext,
 ) -> JobOutput:
-    """searched: what was found, the images in it by name, and how many were looked at."""
+    """searched: the rankings, their images by name, and how many images were looked at."""
     from ouzel import pages
     from ouzel.maximize import report
     from ouzel.maximize.report import gallery
     from ouzel.models.photographs import whole
 
-    found, images, seen = searched
+    rankings, images, seen = searched
     folder = context.environment.datasets[spec.dataset] if spec.dataset else None
-    tiles = gallery.crops_of(found, images, lambda name: whole(name, folder), model.preprocessing)
+    tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
     files = [
         File(f"crops/{number:03}.png", "image/png", gallery.png(gallery.picture(tile.image)))
         for number, tile in enumerate(tiles)
     ]
     described: dict[str, Any] = {"model": model.name, "digest": model.digest, "images": seen}
-    described |= report.of_rankings(found, [file.name for file in files])
+    described |= report.of_rankings(rankings, [file.name for file in files])
     for line in described["warnings"]:
         context.log(line, pb.Log.WARNING)
     facts = {"data set": spec.dataset or "photographs of scikit-image", "images looked at": seen}
@@ -132,5 +132,5 @@ def _done(
         File("sheet.png", "image/png", gallery.png(gallery.sheet(tiles))),
         File("sheet.html", "text/html; charset=utf-8", page.encode()),
     ]
-    hits = [[asdict(hit) | {"box": list(hit.box)} for hit in ranking.hits] for ranking in found]
+    hits = [[asdict(hit) | {"box": list(hit.box)} for hit in ranking.hits] for ranking in rankings]
     return JobOutput(files, {"hits": hits, "images": seen, "digest": model.digest})

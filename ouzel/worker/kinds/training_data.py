@@ -70,10 +70,10 @@ def report(dataset: str, catalogue: Catalogue) -> Mapping[str, Any]:
     return as_json(told(catalogue.uploads.report(catalogue.owner, dataset)))
 
 
-def told(found: pb.DatasetReport) -> pb.DatasetReport:
+def told(dataset_report: pb.DatasetReport) -> pb.DatasetReport:
     """Not more than fits into an answer."""
     short = pb.DatasetReport()
-    short.CopyFrom(found)
+    short.CopyFrom(dataset_report)
     for name in ("refused", "duplicates"):
         items = getattr(short, name)
         if len(items) > MOST_TOLD:
@@ -82,9 +82,9 @@ def told(found: pb.DatasetReport) -> pb.DatasetReport:
     return short
 
 
-def as_json(found: pb.DatasetReport) -> dict[str, Any]:
+def as_json(dataset_report: pb.DatasetReport) -> dict[str, Any]:
     """A report as values of JSON's types."""
-    return MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return MessageToDict(dataset_report, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def examples(dataset: str, context: JobContext) -> list[Example]:
@@ -108,23 +108,23 @@ def examples(dataset: str, context: JobContext) -> list[Example]:
             context.log(f"left out: {name!r:.200}: {reason}")
         from ouzel.worker.datasets.check import check as look
 
-        found = look(entries, read)
+        dataset_report = look(entries, read)
     else:
         uploads, owner = context.uploads, context.owner
         entries = uploads.entries(owner, dataset)
         with context.keepalive("checking the images"):
-            found = uploads.report(owner, dataset)
+            dataset_report = uploads.report(owner, dataset)
 
         def read(sha256: str) -> bytes:
             return uploads.path(owner, sha256).read_bytes()
 
-    if not found.usable:
-        raise InvalidArgument(f"dataset: {'; '.join(found.problems[:_NAMED])}", field="dataset")
-    for warning in found.warnings:
+    if not dataset_report.usable:
+        raise InvalidArgument(f"dataset: {'; '.join(dataset_report.problems[:_NAMED])}", field="dataset")
+    for warning in dataset_report.warnings:
         context.log(warning)
-    refused = {each.path for each in found.refused}
+    refused = {each.path for each in dataset_report.refused}
     context.log(_counted([entry for entry in entries if entry.path not in refused]))
-    groups = {path: f"group {n}" for n, each in enumerate(found.duplicates) for path in each.paths}
+    groups = {path: f"group {n}" for n, each in enumerate(dataset_report.duplicates) for path in each.paths}
 
     def reader(file: pb.FileRef) -> Callable[[], bytes]:
         return lambda: read(file.sha256)
@@ -161,8 +161,8 @@ def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes], Se
     try:
         system, root = fsspec.core.url_to_fs(uri)
         names = {str(PurePosixPath(name).relative_to(root.rstrip("/"))): name for name in system.find(root)}
-        found = folders.arrange(names)
-        for image in found.images:
+        arrangement = folders.arrange(names)
+        for image in arrangement.images:
             content = system.cat_file(names[image.name])
             digest = hashlib.sha256(content).hexdigest()
             places[digest] = names[image.name]
@@ -184,4 +184,4 @@ def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes], Se
             raise FailedPrecondition(f"dataset: {uri!r:.200} has changed meanwhile", field="dataset")
         return content
 
-    return sorted(entries, key=lambda entry: entry.path), read, found.left_out
+    return sorted(entries, key=lambda entry: entry.path), read, arrangement.left_out

@@ -38,8 +38,8 @@ class Task:
     @classmethod
     def from_json(cls, text: str) -> Task:
         """The reverse of `to_json`."""
-        found = json.loads(text)
-        return cls(**found | {"environment": JobEnvironment.from_dict(found["environment"])})
+        values = json.loads(text)
+        return cls(**values | {"environment": JobEnvironment.from_dict(values["environment"])})
 
 
 class State(Enum):
@@ -47,7 +47,7 @@ class State(Enum):
 
     RUNNING = "running"
     ENDED = "ended"
-    # Nobody can tell from here: not the same as ended.
+    # This machine cannot tell. The process may still run.
     UNKNOWN = "unknown"
 
 

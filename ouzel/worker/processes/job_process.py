@@ -114,10 +114,10 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What the owner of a job is told of an exception.
+    """What the owner of a job learns of an exception.
 
     Args:
-        error: Our own errors are told word by word, of others no more than an id.
+        error: The owner gets the text of our own errors, and only an id of other errors.
     """
     if _is_memory(error):
         message = "out of memory; fewer or smaller images at a time may fit"
@@ -128,9 +128,9 @@ def failure_of(error: Exception) -> Failure:
         return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=str(error)))
     if isinstance(error, OuzelError) and not isinstance(error, DataLoss):
         return Failure(pb.JobError(failure_class=pb.JobError.USER, message=str(error), field=error.field))
-    found = uuid.uuid4().hex[:12]
-    message = f"internal error {found}; the worker's log says more"
-    return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=message, error_id=found))
+    error_id = uuid.uuid4().hex[:12]
+    message = f"internal error {error_id}; the worker's log says more"
+    return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=message, error_id=error_id))
 
 
 def _is_memory(error: Exception) -> bool:

@@ -69,21 +69,21 @@ class LocalExecutor:
             if handle in self._codes:
                 return Probe(State.ENDED, self._codes[handle])
         try:
-            found = identity.find(handle.rpartition("/")[0])
+            running = identity.find(handle.rpartition("/")[0])
         except LookupError:
             return Probe(State.UNKNOWN)
-        return Probe(State.RUNNING if found else State.ENDED)
+        return Probe(State.RUNNING if running else State.ENDED)
 
     def stop(self, handle: str, *, kill: bool = False) -> None:
         # Locked, so that it is not waited for meanwhile and its id stays its own.
         with self._lock, contextlib.suppress(LookupError, OSError, psutil.Error):
-            found = identity.find(handle.rpartition("/")[0])
-            if found is None:
+            process = identity.find(handle.rpartition("/")[0])
+            if process is None:
                 return
             if kill:
-                os.killpg(found.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
             else:
-                found.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGTERM)
 
     def logs(self, handle: str, last: int = 4096) -> str:
         path = self._logs / Path(handle.rpartition("/")[2]).name

@@ -60,7 +60,7 @@ class Runner:
         store: Holds the jobs.
         executor: Starts the processes.
         slots: Room for jobs; one runs in each at a time.
-        environment: What all jobs are told.
+        environment: The settings that all jobs share.
         options: How jobs are claimed and supervised.
     """
 

@@ -75,43 +75,43 @@ def read_events(c: Connection, job: str, after: int, limit: int) -> list[pb.JobE
 
 def cancel(c: Connection, owner: str, job: str) -> Job:
     """Cancels a job, or asks its process to stop."""
-    found = job_table.find(c, owner, job, lock=True)
-    if found.state in FINAL or found.state is State.CANCELLING:
-        return found
-    at_work = found.state in LEASED
-    found = job_table.transition(c, found, State.CANCELLING, "asked for")
-    return found if at_work else job_table.transition(c, found, State.CANCELLED, "cancelled before it ran")
+    record = job_table.find(c, owner, job, lock=True)
+    if record.state in FINAL or record.state is State.CANCELLING:
+        return record
+    at_work = record.state in LEASED
+    record = job_table.transition(c, record, State.CANCELLING, "asked for")
+    return record if at_work else job_table.transition(c, record, State.CANCELLED, "cancelled before it ran")
 
 
 def pause(c: Connection, owner: str, job: str) -> Job:
     """Pauses a job, or asks its process to stop."""
-    found = job_table.find(c, owner, job, lock=True)
-    if found.state is State.QUEUED:
-        return job_table.transition(c, found, State.PAUSED, "paused before it ran")
-    if found.state is State.PAUSED or (found.state is State.RUNNING and found.pause):
-        return found
-    if found.state is not State.RUNNING:
-        raise _not_in(found, "paused", "QUEUED or RUNNING")
-    return _wish_pause(c, found, True, "pause asked for: it stops after its next checkpoint")
+    record = job_table.find(c, owner, job, lock=True)
+    if record.state is State.QUEUED:
+        return job_table.transition(c, record, State.PAUSED, "paused before it ran")
+    if record.state is State.PAUSED or (record.state is State.RUNNING and record.pause):
+        return record
+    if record.state is not State.RUNNING:
+        raise _not_in(record, "paused", "QUEUED or RUNNING")
+    return _wish_pause(c, record, True, "pause asked for: it stops after its next checkpoint")
 
 
 def resume(c: Connection, owner: str, job: str) -> Job:
     """Queues a paused job, or takes back a pause."""
-    found = job_table.find(c, owner, job, lock=True)
-    if found.state is State.PAUSED:
-        return job_table.transition(c, found, State.QUEUED, "resumed")
-    if found.state in (State.RUNNING, State.PUBLISHING) and found.pause:
-        return _wish_pause(c, found, False, "pause taken back")
-    if found.state in (State.QUEUED, State.RUNNING):
-        return found
-    raise _not_in(found, "resumed", "PAUSED")
+    record = job_table.find(c, owner, job, lock=True)
+    if record.state is State.PAUSED:
+        return job_table.transition(c, record, State.QUEUED, "resumed")
+    if record.state in (State.RUNNING, State.PUBLISHING) and record.pause:
+        return _wish_pause(c, record, False, "pause taken back")
+    if record.state in (State.QUEUED, State.RUNNING):
+        return record
+    raise _not_in(record, "resumed", "PAUSED")
 
 
 def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
     """Queues a job that failed or was cancelled."""
-    found = job_table.find(c, owner, job, lock=True)
-    if found.state not in (State.FAILED, State.CANCELLED):
-        raise _not_in(found, "retried", "FAILED or CANCELLED")
+    record = job_table.find(c, owner, job, lock=True)
+    if record.state not in (State.FAILED, State.CANCELLED):
+        raise _not_in(record, "retried", "FAILED or CANCELLED")
     _room(c, owner, limits)
     cleared = {
         "error": None,
@@ -122,22 +122,22 @@ def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
         "memory_deaths": 0,
         "batch_scale": 1.0,
     }
-    return job_table.transition(c, found, State.QUEUED, "retry asked for", **cleared)
+    return job_table.transition(c, record, State.QUEUED, "retry asked for", **cleared)
 
 
 def delete(c: Connection, owner: str, job: str) -> None:
     """Removes a job that has ended."""
-    found = job_table.find(c, owner, job, lock=True)
-    if found.state not in FINAL:
-        raise _not_in(found, "deleted", "SUCCEEDED, FAILED or CANCELLED")
+    record = job_table.find(c, owner, job, lock=True)
+    if record.state not in FINAL:
+        raise _not_in(record, "deleted", "SUCCEEDED, FAILED or CANCELLED")
     c.run("DELETE FROM jobs WHERE id = ?", job)
 
 
 def artifacts(c: Connection, owner: str, job: str) -> list[pb.Artifact]:
     """Reads the artifacts of a job."""
     job_table.find(c, owner, job)
-    found = c.all("SELECT name, media_type, size, sha256 FROM artifacts WHERE job = ? ORDER BY name", job)
-    return [pb.Artifact(name=name, media_type=media, size=size, sha256=digest) for name, media, size, digest in found]
+    rows = c.all("SELECT name, media_type, size, sha256 FROM artifacts WHERE job = ? ORDER BY name", job)
+    return [pb.Artifact(name=name, media_type=media, size=size, sha256=digest) for name, media, size, digest in rows]
 
 
 def artifact(c: Connection, owner: str, job: str, name: str) -> pb.Artifact:
@@ -150,13 +150,13 @@ def artifact(c: Connection, owner: str, job: str, name: str) -> pb.Artifact:
 
 def referenced(c: Connection, digests: Sequence[str]) -> set[str]:
     """Reads which digests jobs need."""
-    found: set[str] = set()
+    needed: set[str] = set()
     for start in range(0, len(digests), 500):
         part = digests[start : start + 500]
         places = ", ".join("?" * len(part))
         for table, column in (("artifacts", "sha256"), ("jobs", "checkpoint")):
-            found.update(row[0] for row in c.all(f"SELECT {column} FROM {table} WHERE {column} IN ({places})", *part))
-    return found
+            needed.update(row[0] for row in c.all(f"SELECT {column} FROM {table} WHERE {column} IN ({places})", *part))
+    return needed
 
 
 def _wish_pause(c: Connection, job: Job, wish: bool, message: str) -> Job:

@@ -28,7 +28,7 @@ class Connection(Protocol):
         """All rows of a query."""
 
     def one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
-        """The first row of a query; None if it has none."""
+        """The first row of a query; None if it has no rows."""
 
     def run(self, sql: str, *values: Any) -> int:
         """Runs a statement; returns how many rows it changed."""

@@ -59,7 +59,7 @@ class NewJob:
 
     Attributes:
         spec: What to do, with what the service has filled in.
-        request_id: Makes a repeated request harmless; "" for none.
+        request_id: Makes a repeated request harmless; "" if the caller gave no id.
         priority: Higher runs first.
         labels: For lists of jobs.
         timeout: Seconds of running over all attempts; None for no limit.
@@ -75,7 +75,7 @@ class NewJob:
 
     @property
     def kind(self) -> str:
-        """Name of the spec's kind, "" if there is none."""
+        """Name of the spec's kind, "" if the spec has no kind."""
         return self.spec.WhichOneof("kind") or ""
 
 

@@ -29,11 +29,11 @@ def list_jobs(c: Connection, owner: str, query: Query) -> Page:
         where.append("number < ?")
         values.append(_read_token(c, owner, query))
     sql = f"SELECT number, id FROM jobs WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?"
-    found = c.all(sql, *values, query.page_size + 1)
-    shown = found[: query.page_size]
+    keys = c.all(sql, *values, query.page_size + 1)
+    shown = keys[: query.page_size]
     rows = c.all(f"{SELECT} WHERE id IN ({', '.join('?' * len(shown))})", *(row[1] for row in shown)) if shown else []
     jobs = {job.id: job for job in map(job_of, rows)}
-    more = len(found) > len(shown)
+    more = len(keys) > len(shown)
     return Page(tuple(jobs[row[1]] for row in shown), _token(c, owner, query, shown[-1][0]) if more else "")
 
 

@@ -1,7 +1,7 @@
 """PostgreSQL: many machines share one store.
 
-Connections are lent to whichever thread calls. New events are told to all workers by NOTIFY, which names the job; who
-has somebody listening reads the events.
+Connections are lent to whichever thread calls. NOTIFY tells all workers which job has new events. A worker reads the
+events if one of its callers listens to that job.
 """
 
 from __future__ import annotations

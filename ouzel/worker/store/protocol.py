@@ -81,7 +81,7 @@ class ClientStore(Protocol):
         """Removes a job that has ended. Raises FailedPrecondition for others."""
 
     def artifacts(self, owner: str, job: str) -> builtins.list[pb.Artifact]:
-        """The artifacts of a job, by name; it has none before SUCCEEDED."""
+        """The artifacts of a job, sorted by name; empty before SUCCEEDED."""
 
     def artifact(self, owner: str, job: str, name: str) -> pb.Artifact:
         """One artifact of a job. Raises NotFound."""
@@ -121,7 +121,7 @@ class WorkerStore(Protocol):
             limits: Of each owner.
 
         Returns:
-            The job and its lease; None if there is none that may run.
+            The job and its lease; None if no job may run.
         """
 
     def require_lease(self, lease: Lease) -> Job:

@@ -118,9 +118,9 @@ class SqliteDatabase:
             self._check(raw)
 
     def _check(self, raw: apsw.Connection) -> None:
-        found = raw.execute("PRAGMA quick_check(5)").fetchall()
-        if found != [("ok",)]:
-            raise DataLoss(f"{self._path} is damaged: {'; '.join(str(row[0]) for row in found)}")
+        rows = raw.execute("PRAGMA quick_check(5)").fetchall()
+        if rows != [("ok",)]:
+            raise DataLoss(f"{self._path} is damaged: {'; '.join(str(row[0]) for row in rows)}")
 
     def close(self) -> None:
         with self._closing:

@@ -97,8 +97,8 @@ def fail(c: Connection, lease: Lease, error: pb.JobError, *, memory: bool, retri
 
 def leases(c: Connection) -> list[LeaseView]:
     """Reads all leases."""
-    found = c.all(f"SELECT id, attempt, worker, beat, handle FROM jobs WHERE state IN ({_LEASED})")
-    return [LeaseView(Lease(job, attempt, worker), beat, handle) for job, attempt, worker, beat, handle in found]
+    rows = c.all(f"SELECT id, attempt, worker, beat, handle FROM jobs WHERE state IN ({_LEASED})")
+    return [LeaseView(Lease(job, attempt, worker), beat, handle) for job, attempt, worker, beat, handle in rows]
 
 
 def reclaim(c: Connection, view: LeaseView, reason: str, retries: Retries) -> Job:
