@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,19 @@ from ouzel import models
 from ouzel.models import archive
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A suite that a shell starts in the background has signals ignored, and would hand that on."""
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+    if hasattr(config, "workerinput"):  # one of several processes: its own folder is too deep for Unix sockets
+        config.option.basetemp = tempfile.mkdtemp(prefix="ouzel-")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Removes the folder of such a process, unless its logs are needed."""
+    if hasattr(session.config, "workerinput") and not session.testsfailed:
+        shutil.rmtree(session.config.option.basetemp, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

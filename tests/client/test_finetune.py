@@ -222,7 +222,7 @@ def test_refused_before_anything_is_sent(steps: Steps, server: FakeServer, wrong
 
 
 def test_flags_are_for_finetuning(steps: Steps) -> None:
-    with pytest.raises(oc.InvalidArgument, match="no number"):
+    with pytest.raises(oc.InvalidArgument, match="not a number"):
         steps(lambda client: client.jobs.maximize("m", logit=0, parameters={"steps": True}))
 
 
