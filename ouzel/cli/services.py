@@ -13,7 +13,7 @@ import click
 
 from ouzel import serving
 from ouzel.cli._errors import Command
-from ouzel.cli._parts import as_text, as_values
+from ouzel.cli._status import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
 from ouzel.serving import Ports, RunningServing, ServingOptions

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ouzel import models
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 
 LOGITS = ""  # stands for the layer of the logits
@@ -120,5 +121,6 @@ def _unit_length(weights: Sequence[float], channels: int, field: str) -> Tensor:
 
 
 def _within(value: int, count: int, field: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise InvalidArgument(f"{field}: {value!r} is not within 0..{count - 1}", field=field)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgument(f"{field}: {value!r} is not an integer", field=field)
+    within(field, value, 0, count - 1)

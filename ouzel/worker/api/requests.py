@@ -77,7 +77,5 @@ def _timeout(request: pb.CreateJobRequest) -> float | None:
     if not request.HasField("max_duration"):
         return None
     seconds = request.max_duration.seconds + request.max_duration.nanos / 1e9
-    if not _TIMEOUTS[0] <= seconds <= _TIMEOUTS[1]:
-        message = f"max_duration: {seconds:g} s is not within {_TIMEOUTS[0]:g}..{_TIMEOUTS[1]:g} s"
-        raise InvalidArgument(message, field="max_duration")
+    within("max_duration", seconds, *_TIMEOUTS, unit="s")
     return seconds

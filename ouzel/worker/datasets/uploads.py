@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, ResourceExhausted
 from ouzel.worker.artifacts import Artifacts, Incoming
 from ouzel_protos import manifest
@@ -55,10 +56,7 @@ class Upload:
         if self._file is None or self._incoming is None:
             raise InvalidArgument("chunk: no file was begun", field="chunk")
         got, name = self._incoming.size, f"the file {self._file.sha256[:12]}"
-        if not 1 <= len(chunk.data) <= LARGEST_CHUNK:
-            raise InvalidArgument(
-                f"chunk.data: {len(chunk.data)} bytes is not within 1..{LARGEST_CHUNK}", field="chunk.data"
-            )
+        within("chunk.data", len(chunk.data), 1, LARGEST_CHUNK, unit="bytes")
         if chunk.offset != got:
             raise InvalidArgument(f"chunk.offset: {chunk.offset}, but {name} goes on at {got}", field="chunk.offset")
         if got + len(chunk.data) > self._file.size:

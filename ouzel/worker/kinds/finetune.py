@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import lineage as lineages
@@ -42,13 +43,9 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
-    if not 0 <= spec.max_training_seconds <= _LONGEST:  # not so for NaN
-        raise InvalidArgument(
-            f"max_training_seconds: {spec.max_training_seconds} is not within 0..{_LONGEST:.0f}",
-            field="max_training_seconds",
-        )
-    if spec.image_size and not _EDGE[0] <= spec.image_size <= _EDGE[1]:
-        raise InvalidArgument(f"image_size: {spec.image_size} is not within {_EDGE[0]}..{_EDGE[1]}", field="image_size")
+    within("max_training_seconds", spec.max_training_seconds, 0, _LONGEST)
+    if spec.image_size:
+        within("image_size", spec.image_size, *_EDGE)
     if spec.promote not in pb.FinetuneSpec.Promotion.values():
         raise InvalidArgument(f"promote: {spec.promote} is not one that is known", field="promote")
     training_data.check(spec.dataset, catalogue)
