@@ -14,3 +14,4 @@ else
   install=(.venv/bin/python -m pip --disable-pip-version-check install)
 fi
 "${install[@]}" -c constraints.txt -e protos -e client -e '.[dev]' >.venv/setup.log 2>&1 || { tail -n 20 .venv/setup.log >&2; exit 1; }
+echo "Ready: source .venv/bin/activate" >&2

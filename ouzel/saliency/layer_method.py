@@ -53,4 +53,4 @@ def _coarse(values: Tensor, layer: str) -> tuple[str, ...]:
     height, width = values.shape[-2:]
     if min(height, width) >= FINE:
         return ()
-    return (f"coarse: {layer} has {width} x {height} places for the whole image; the parameter layer takes another",)
+    return (f"coarse: {layer} has {width} x {height} places for the whole image; choose another layer",)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 
+import grpc
 import numpy as np
 import pytest
 
 from ouzel_client import Client, ConfigurationError, Retry, Unauthenticated, Unavailable
+from ouzel_client._cli.explanations import only_model
 from ouzel_client._transport.config import Address, channel_options, find, find_worker
+from ouzel_client._transport.status import from_status
 from ouzel_client.testing import FakeServer
 from ouzel_protos import local
 
@@ -47,6 +50,26 @@ def test_what_is_being_started_again_is_not_said_to_be_missing(part, look):
         (state / local.SUPERVISOR).write_text(json.dumps(record | other))
         with pytest.raises(ConfigurationError, match="found: start"):
             look()
+
+
+@pytest.mark.parametrize(
+    ("target", "supervised", "remedy"),
+    [(HERE, True, "ouzel status"), (HERE, False, "ouzel up"), ("example.org:7090", True, "ouzel up")],
+)
+def test_what_to_do_about_services_that_do_not_answer(target, supervised, remedy):
+    state = local.state_dir()
+    state.mkdir(parents=True)
+    if supervised:
+        (state / local.SUPERVISOR).write_text(json.dumps({"pid": os.getpid(), "parts": {"worker": {}}}))
+    error = from_status(grpc.StatusCode.UNAVAILABLE, "failed to connect", target)
+    assert remedy in error.message
+
+
+def test_services_that_serve_nothing_are_not_called_missing(serving):
+    record = json.loads((serving / local.SERVING).read_text()) | {"models": [], "management": "http://127.0.0.1:9"}
+    (serving / local.SERVING).write_text(json.dumps(record))
+    with pytest.raises(ConfigurationError, match="serve no model"):
+        only_model()
 
 
 def test_local_services_bring_their_token(serving):

@@ -288,7 +288,7 @@ def test_images_that_cannot_be_used_are_left_out_and_a_data_set_without_any_fail
     assert sum(done.result.summary[f"{part}_images"] for part in ("train", "validation", "test")) == 25
     logs = [each.log.message for each in place.store.events("me", done.id) if each.HasField("log")]
     assert any("1 of 26 images are left out" in each for each in logs)
-    assert "25 images of 2 classes: no split in the data set" in logs
+    assert "25 images of 2 classes: the job splits them" in logs
     bad = submit(place.store, asked(place.upload({"a/1.png": b"no", "b/2.png": b"no either"})))
     failed = ended(place.store, bad, 60)
     assert failed.state is State.FAILED

@@ -44,8 +44,12 @@ def only_model() -> str:
     served = _served(serving) if serving else []
     if len(served) == 1:
         return served[0]
-    nothing = config.coming("torchserve") or "no services of this machine are running (`ouzel up`)"
-    known = f"; served are {', '.join(served)}" if served else f"; {nothing}"
+    if served:
+        known = f"; served are {', '.join(served)}"
+    elif serving:
+        known = "; the services of this machine serve no model (`ouzel models load`)"
+    else:
+        known = f"; {config.coming('torchserve') or 'no services of this machine are running (`ouzel up`)'}"
     raise ConfigurationError(f"which model? give --model NAME, or set OUZEL_MODEL{known}")
 
 

@@ -120,7 +120,7 @@ def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int
         ("grpc.max_send_message_length", -1),  # checked before, with a better message
         ("grpc.enable_retries", 0),  # Retry is the one policy
         ("grpc.service_config_disable_resolution", 1),
-        ("grpc.enable_http_proxy", 0 if _is_loopback(target) else 1),
+        ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),
         # After a refused connection gRPC answers UNAVAILABLE for a second without trying: longer than our pauses.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
@@ -131,7 +131,8 @@ def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int
     ]
 
 
-def _is_loopback(target: str) -> bool:
+def is_loopback(target: str) -> bool:
+    """Whether "host:port" is on this machine."""
     host = target.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

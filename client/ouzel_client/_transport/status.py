@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from ouzel_client._transport.config import is_loopback
 from ouzel_client.errors import (
     AlreadyExists,
     DataLoss,
@@ -21,6 +22,7 @@ from ouzel_client.errors import (
     Unavailable,
     Unimplemented,
 )
+from ouzel_protos import local
 from ouzel_protos.v1.explain_pb2 import Error
 
 _Code = grpc.StatusCode
@@ -104,9 +106,16 @@ def from_status(code: grpc.StatusCode, details: str | None, target: str) -> Ouze
     if code is _Code.DEADLINE_EXCEEDED:
         return DeadlineExceeded(f"{target}: no answer in time")
     if code is _Code.UNAVAILABLE and "Prediction failed" not in reason:
-        reason = f"no services answer ({reason.partition(';')[0]:.150}); `ouzel up` starts local ones"
+        reason = f"no services answer ({reason.partition(';')[0]:.150}); {_remedy(target)}"
     hint = f" ({_HINTS[code]})" if code in _HINTS else ""
     return ERRORS.get(code, ServerError)(f"{target}: {reason or code.name}{hint}")
+
+
+def _remedy(target: str) -> str:
+    """What to do about services that do not answer. Local ones may be on their way up again."""
+    if is_loopback(target) and (local.supervisor("torchserve") or local.supervisor("worker")):
+        return "they may be restarting: `ouzel status` shows it"
+    return "`ouzel up` starts local ones"
 
 
 def from_answer(error: Error) -> OuzelError:

@@ -148,7 +148,7 @@ def examples(dataset: str, context: JobContext) -> list[Example]:
 def _counted(entries: Sequence[pb.DatasetEntry]) -> str:
     """How the folder was understood, in a line."""
     splits = Counter(entry.split for entry in entries)
-    parts = [f"{count} {name}" for name, count in splits.items() if name] or ["no split in the data set"]
+    parts = [f"{count} {name}" for name, count in splits.items() if name] or ["the job splits them"]
     return f"{len(entries)} images of {len({entry.label for entry in entries})} classes: {', '.join(parts)}"
 
 
