@@ -105,15 +105,9 @@ def _torchvision_create(name: str, num_classes: int, in_channels: int) -> nn.Mod
 def _replace_first_convolution(network: nn.Module, in_channels: int) -> None:
     """Swap the first convolution of a network for colour images, as torchvision has them, for one of other channels."""
     name, old = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        in_channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        old.dilation,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
+    # torch types these as tuples of any length, or as a text; of a Conv2d they are what its constructor takes.
+    geometry: dict[str, Any] = {key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(in_channels, old.out_channels, bias=old.bias is not None, **geometry)
     network.set_submodule(name, new)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sized
 from contextlib import aclosing
 from typing import Any, Literal, Unpack, overload
 
@@ -163,7 +163,7 @@ class AsyncModel:
 
     async def _explain_many(
         self, images: Iterable[ImageInput], options: pb.ExplainOptions, in_flight: int, timeout: float | None
-    ) -> AsyncIterator[Explanation | OuzelError]:
+    ) -> AsyncGenerator[Explanation | OuzelError]:
         async with backend.Tasks(in_flight) as tasks:
             waiting: deque[backend.Task[Explanation | OuzelError]] = deque()
             source = iter(images)
@@ -211,10 +211,10 @@ class AsyncModel:
 
 
 async def _presented(
-    results: AsyncIterator[Explanation | OuzelError], raises: bool, progress: bool | None, total: int | None
+    results: AsyncGenerator[Explanation | OuzelError], raises: bool, progress: bool | None, total: int | None
 ) -> AsyncIterator[Explanation | OuzelError]:
     """Results with a progress bar; errors are raised if `raises`. Closes `results` in any case."""
-    async with aclosing(results):  # type: ignore[type-var]  # a generator
+    async with aclosing(results):
         with progress_bar(progress, total) as advance:
             async for result in results:
                 advance()

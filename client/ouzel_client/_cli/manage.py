@@ -191,7 +191,8 @@ def _event(event: JobEvent) -> dict[str, Any]:
         values[each.name] = getattr(event, each.name)
     if isinstance(event, PreviewEvent):
         values["image"] = f"{len(event.image)} bytes"
-    return json.loads(json.dumps(values, default=_jsonable))  # type: ignore[no-any-return]  # a dict, as it was
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=_jsonable))
+    return plain
 
 
 def _jsonable(value: Any) -> Any:

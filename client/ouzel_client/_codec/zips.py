@@ -25,7 +25,7 @@ def members(path: Path) -> dict[str, Callable[[], bytes]]:
 
     The archive stays open, and its directory is read once, as long as somebody holds one of them.
     """
-    try:
+    try:  # zipfile raises NotImplementedError for versions, and ValueError for names, that it does not know
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise InvalidArgument(f"source: {path} is not a zip file ({error})", field="source") from None
@@ -66,7 +66,7 @@ def _checked(infos: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """One member. Raises InvalidArgument if it is damaged."""
-    try:
+    try:  # zipfile raises RuntimeError for encryption, NotImplementedError for compressions that it does not know
         with archive.open(info) as member:
             content = member.read(manifest.LARGEST_FILE + 1)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:

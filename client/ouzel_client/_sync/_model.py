@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Iterator, Iterable, Sized
+from collections.abc import Generator, Iterator, Iterable, Sized
 from contextlib import closing
 from typing import Any, Literal, Unpack, overload
 
@@ -166,7 +166,7 @@ class Model:
 
     def _explain_many(
         self, images: Iterable[ImageInput], options: pb.ExplainOptions, in_flight: int, timeout: float | None
-    ) -> Iterator[Explanation | OuzelError]:
+    ) -> Generator[Explanation | OuzelError]:
         with backend.Tasks(in_flight) as tasks:
             waiting: deque[backend.Task[Explanation | OuzelError]] = deque()
             source = iter(images)
@@ -214,10 +214,10 @@ class Model:
 
 
 def _presented(
-    results: Iterator[Explanation | OuzelError], raises: bool, progress: bool | None, total: int | None
+    results: Generator[Explanation | OuzelError], raises: bool, progress: bool | None, total: int | None
 ) -> Iterator[Explanation | OuzelError]:
     """Results with a progress bar; errors are raised if `raises`. Closes `results` in any case."""
-    with closing(results):  # type: ignore[type-var]  # a generator
+    with closing(results):
         with progress_bar(progress, total) as advance:
             for result in results:
                 advance()
