@@ -1,0 +1,137 @@
+"""Who is asked: a model of ours, another service, or a function of the caller. All answer pictures with probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from ouzel import models
+from ouzel.audit.view import View
+from ouzel.errors import FailedPrecondition
+
+Kind = Literal["model", "endpoint", "callable", "table"]
+_BATCH = 32  # pictures per forward pass
+_SLACK = 1e-3  # by which probabilities that went through float32 or a few decimals may miss
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose predictions are audited.
+
+    Attributes:
+        kind: "model" of our store, "endpoint" of another service, "callable" of the caller, who reports the answers, or
+            "table" of recorded predictions.
+        name: Of the model or the endpoint, or what the caller calls it.
+        version: As the source states it; may be empty.
+        digest: "sha256:..." of the weights; empty if nobody knows.
+    """
+
+    kind: Kind
+    name: str
+    version: str = ""
+    digest: str = ""
+
+
+class Predictor(Protocol):
+    """Answers pictures with probabilities."""
+
+    @property
+    def source(self) -> Source:
+        """Whose predictions these are."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+
+    @property
+    def view(self) -> View:
+        """How an image becomes a picture that `__call__` takes."""
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Predict.
+
+        Args:
+            pictures: (N, H, W, 3) uint8, as `view` makes them. N is 1 or more.
+
+        Returns:
+            (N, K) float64 of probabilities: finite, in [0, 1], each row with a sum of at most 1 (less where a service
+            tells only its best classes; those that it leaves out are 0).
+
+        Raises:
+            OuzelError: The source does not answer, or its answer cannot be used.
+        """
+
+
+class ModelPredictor:
+    """A model of ours.
+
+    Args:
+        model: That takes images.
+
+    Raises:
+        InvalidArgument: The model takes tensors alone.
+        FailedPrecondition: The model has one class only: there is nothing that it could say instead.
+    """
+
+    def __init__(self, model: models.Model) -> None:
+        model.preprocessing.check_takes_images("model")
+        if len(model.labels) < 2:
+            raise FailedPrecondition(
+                f"model: {model.name!r} has one class; an audit needs a class that it could say instead", field="model"
+            )
+        self._model = model
+        self.source = Source("model", model.name, model.version, model.digest)
+        self.labels = model.labels
+        self.view = View.of(model.preprocessing)
+        self._device = next(model.network.parameters()).device
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """See `Predictor`."""
+        rows = []
+        for first in range(0, len(pictures), _BATCH):
+            x = self.normalised(pictures[first : first + _BATCH])
+            with torch.no_grad():
+                rows.append(models.probabilities(self._model.network(x).double()).cpu().numpy())
+        return np.concatenate(rows)
+
+    def normalised(self, pictures: np.ndarray) -> torch.Tensor:
+        """(N, H, W, 3) uint8 as the network takes it, on its device."""
+        if self._model.preprocessing.channels == 1:
+            weights = np.array([299, 587, 114])  # of Pillow's mode L
+            pictures = ((pictures.astype(np.int64) @ weights + 500) // 1000).astype(np.uint8)[..., None]
+        x = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).to(self._device)
+        return self._model.preprocessing.normalised(x)
+
+
+def check_probabilities(values: np.ndarray, count: int, classes: int, who: str) -> np.ndarray:
+    """The answer of a source, if it can be used.
+
+    Args:
+        values: As the source gave them.
+        count: N, of the pictures that it was shown.
+        classes: K.
+        who: The source, for the message.
+
+    Returns:
+        (N, K) float64.
+
+    Raises:
+        FailedPrecondition: Another shape, values that are not finite or not in [0, 1], or rows with a sum above 1.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiu" or values.shape != (count, classes):
+        raise FailedPrecondition(
+            f"{who}: answered {values.dtype} {values.shape}, not probabilities of shape ({count}, {classes})"
+        )
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise FailedPrecondition(f"{who}: answered probabilities that are not finite")
+    if values.min() < 0 or values.max() > 1 + _SLACK or values.sum(axis=1).max() > 1 + _SLACK:
+        raise FailedPrecondition(
+            f"{who}: answered values from {values.min():g} to {values.max():g} with a sum of up to "
+            f"{values.sum(axis=1).max():g}; probabilities are in 0..1 with a sum of 1; state whether they are logits"
+        )
+    return values
