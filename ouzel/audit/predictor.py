@@ -1,4 +1,4 @@
-"""Who is asked: a model of ours, another service, or a function of the caller. All answer pictures with probabilities."""
+"""Who is asked: a model of ours, another service, or a function of the caller. They answer with probabilities."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ makes the probability fall early. Insertion reveals them from a blurred picture:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,6 +16,8 @@ from ouzel import models
 from ouzel.saliency.baselines import blurred
 
 Mode = Literal["deletion", "insertion"]
+# (n, C, H, W) images to (n,) probabilities of the class in question.
+Probability = Callable[[Tensor], Tensor]
 _CHUNK = 16  # images per forward
 
 
@@ -31,23 +34,40 @@ def area(network: nn.Module, x: Tensor, values: Tensor, target: int, mode: Mode,
         steps: Of the curve.
         seed: Of the random order.
     """
-    scores = curve(network, x, values, target, mode, steps=steps, seed=seed)
+    return area_of(_of_network(network, target), x, values, mode, steps=steps, seed=seed)
+
+
+def area_of(probability: Probability, x: Tensor, values: Tensor, mode: Mode, *, steps: int, seed: int = 0) -> float:
+    """As `area`, of anything that gives images a probability."""
+    scores = curve_of(probability, x, values, mode, steps=steps, seed=seed)
     return float((scores.sum() - scores[0] / 2 - scores[-1] / 2) / steps)
 
 
 def curve(
     network: nn.Module, x: Tensor, values: Tensor, target: int, mode: Mode, *, steps: int, seed: int = 0
 ) -> Tensor:
-    """(steps + 1,) probabilities of the target, from no pixel changed to all."""
+    """(steps + 1,) probabilities of the target, from no pixel changed to all. Arguments as those of `area`."""
+    return curve_of(_of_network(network, target), x, values, mode, steps=steps, seed=seed)
+
+
+def curve_of(probability: Probability, x: Tensor, values: Tensor, mode: Mode, *, steps: int, seed: int = 0) -> Tensor:
+    """As `curve`, of anything that gives images a probability."""
     place = _places(values, seed).to(x.device)
     start, end = (x, x.mean(dim=(1, 2), keepdim=True).expand_as(x)) if mode == "deletion" else (blurred(x[None])[0], x)
     scores = []
     counts = [round(step * values.numel() / steps) for step in range(steps + 1)]
     for first in range(0, len(counts), _CHUNK):
         images = torch.stack([torch.where(place < count, end, start) for count in counts[first : first + _CHUNK]])
-        with torch.no_grad():
-            scores.append(models.probabilities(network(images).double())[:, target])
+        scores.append(probability(images))
     return torch.cat(scores)
+
+
+def _of_network(network: nn.Module, target: int) -> Probability:
+    def probability(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return models.probabilities(network(images).double())[:, target]
+
+    return probability
 
 
 def _places(values: Tensor, seed: int) -> Tensor:
