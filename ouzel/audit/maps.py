@@ -12,8 +12,10 @@ import torch.nn.functional as F
 
 from ouzel import models
 from ouzel.audit.predictor import ModelPredictor, Predictor
+from ouzel.checks import one_of
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency import Contrast, Explainer, Saliency, Target
+from ouzel.saliency.request import METHODS
 
 FALLBACK = "gradient"  # for networks that a method does not fit
 _GRID = 7  # places of the occluding window along each edge
@@ -65,10 +67,24 @@ class ModelMaps:
         labels: Of the audited model; classes are matched by them.
         method: Name of a saliency method.
         surrogate: Whether another model than this one is audited.
+        explainer: Of this model, which `ModelPredictor` can share; None makes one, which takes seconds.
+
+    Raises:
+        InvalidArgument: There is no such method.
     """
 
-    def __init__(self, model: models.Model, labels: Sequence[str], method: str, *, surrogate: bool = False) -> None:
-        self._explainer, self._predictor, self._method = Explainer(model), ModelPredictor(model), method
+    def __init__(
+        self,
+        model: models.Model,
+        labels: Sequence[str],
+        method: str,
+        *,
+        surrogate: bool = False,
+        explainer: Explainer | None = None,
+    ) -> None:
+        one_of("method", method, METHODS)
+        self._explainer = explainer or Explainer(model)
+        self._predictor, self._method = ModelPredictor(model), method
         self._index = {label: number for number, label in enumerate(model.labels)} if surrogate else None
         self._labels, self._size, self.surrogate = labels, model.preprocessing.input_size, surrogate
         self.told = f"{model.name} {model.version} ({model.digest})" + (
