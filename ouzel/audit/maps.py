@@ -19,6 +19,7 @@ from ouzel.saliency.request import METHODS
 
 FALLBACK = "gradient"  # for networks that a method does not fit
 _GRID = 7  # places of the occluding window along each edge
+OCCLUSIONS = _GRID * _GRID + 1  # pictures that `AnswerMaps` shows: each place once, and the picture as it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ class AnswerMaps:
     A window of mean colour moves over the picture; the map is how much of the score it takes away.
 
     Args:
-        predictor: Who is asked, 49 pictures at a time.
+        predictor: Who is asked, OCCLUSIONS pictures at a time.
 
     References:
         Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", arXiv 1311.2901.
@@ -144,7 +145,7 @@ class AnswerMaps:
         """See `Maps`."""
         rows, columns = picture.shape[:2]
         places = [(row, column) for row in range(_GRID) for column in range(_GRID)]
-        covered = np.repeat(picture[None], len(places) + 1, axis=0)
+        covered = np.repeat(picture[None], OCCLUSIONS, axis=0)
         for number, (row, column) in enumerate(places, 1):
             top, bottom = _window(row, rows)
             left, right = _window(column, columns)

@@ -64,7 +64,8 @@ def audit_prediction(
     known = region_of(claim, predictor.view, width, height)
     source: MaskSource = "nominated" if known is None else "boxes" if claim.mask is None else "mask"
     mask = _nominated(drawn) if known is None else known
-    changed = counterfactuals(picture, mask, fills(options.fills), _others(pool, predictor.labels[index], claim.name, options))
+    others = _others(pool, predictor.labels[index], claim.name, options)
+    changed = counterfactuals(picture, mask, fills(options.fills), others)
     made = _outcomes(predictor, agreement, changed)
     measured = effects(made)
     share = float(mask.mean())
