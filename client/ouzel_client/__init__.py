@@ -183,19 +183,8 @@ __all__ = [
 # them: these modules are searched in this order when a name is first used.
 _MODULES = (
     "_transport.retry",
-    *(
-        f"_types.{module}"
-        for module in (
-            "jobs",
-            "job_options",
-            "saliency",
-            "datasets",
-            "models",
-            "explanation",
-            "audit",
-            "audit_evidence",
-        )
-    ),
+    *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
+    *(f"_types.{module}" for module in ("audit", "audit_evidence")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

@@ -70,10 +70,8 @@ class AsyncAudit:
         named: dict[str, Any] = dict(arguments)
         per_image = {name: named.pop(name, None) for name in _PER_IMAGE}
         if isinstance(image, list | tuple):
-            results = []
-            for about in audits.each_about(image, claimed, per_image):
-                results.append(await self._audit(about, dict(named)))
-            return results
+            each = audits.each_about(image, claimed, per_image)
+            return [await self._audit(about, dict(named)) for about in each]
         if not isinstance(claimed, str | int):
             raise InvalidArgument(f"claimed: {claimed!r:.80} is neither a label nor an index", field="claimed")
         per_image = {name: value for name, value in per_image.items() if value is not None}

@@ -46,7 +46,6 @@ def prediction_audit(message: pb.PredictionAudit, upload: Upload) -> PredictionA
         maps = tuple(_map(each, agreement, view, upload) for each in message.maps)
     except ValueError as error:
         raise ServerError(f"the answer holds a map that cannot be read: {error}") from error
-    compared = message.reported_map if message.HasField("reported_map") else None
     return PredictionAudit(
         verdict=cast(Any, pb.Verdict.Name(message.verdict).lower()),
         reason=message.reason,
@@ -69,7 +68,7 @@ def prediction_audit(message: pb.PredictionAudit, upload: Upload) -> PredictionA
         options=MappingProxyType(
             {name: getattr(message.options, name) for name in _OPTIONS} | {"fills": tuple(message.options.fills)}
         ),
-        reported_map=compared and ReportedMapComparison(compared.rank_correlation, compared.top_overlap),
+        reported_map=_compared(message),
         image_sha256=message.image_sha256,
         view=view,
         record=message.record,
@@ -114,15 +113,26 @@ def _map(message: pb.AuditMap, agreement: Agreement, view: View, upload: Upload)
         view=view,
         _upload=upload,
     )
-    figures = message.faithfulness if message.HasField("faithfulness") else None
     return AuditMap(
         message.of,
         saliency,
         message.share_on_object if message.HasField("share_on_object") else None,
         message.pointing if message.HasField("pointing") else None,
-        figures
-        and Faithfulness(figures.deletion, figures.insertion, figures.random_deletion, figures.random_insertion),
+        _faithfulness(message),
     )
+
+
+def _faithfulness(message: pb.AuditMap) -> Faithfulness | None:
+    if not message.HasField("faithfulness"):
+        return None
+    figures = message.faithfulness
+    return Faithfulness(figures.deletion, figures.insertion, figures.random_deletion, figures.random_insertion)
+
+
+def _compared(message: pb.PredictionAudit) -> ReportedMapComparison | None:
+    if not message.HasField("reported_map"):
+        return None
+    return ReportedMapComparison(message.reported_map.rank_correlation, message.reported_map.top_overlap)
 
 
 def _effect(message: pb.AuditEffect) -> AuditEffect:

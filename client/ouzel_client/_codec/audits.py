@@ -114,9 +114,8 @@ def request(
     for name, value in options.items():
         if name not in _OPTIONS:
             raise InvalidArgument(f"{name}: is not an option of an audit", field=name)
-        if name == "fills":
-            value = [text(each, "fills") for each in ([value] if isinstance(value, str) else value)]
-        put(message.options, name, value)
+        fills = name == "fills" and [text(each, "fills") for each in ([value] if isinstance(value, str) else value)]
+        put(message.options, name, fills or value)
     if about.reported is not None:
         message.reported.CopyFrom(_reported(about.reported))
     return message, upload
@@ -126,8 +125,8 @@ def check_size(message: pb.AuditPredictionRequest) -> None:
     """Raises InvalidArgument for a request that no worker takes."""
     if (size := message.ByteSize()) > LARGEST_REQUEST - 2**16:
         raise InvalidArgument(
-            f"image: with its mask and maps the request has {size} bytes, more than {LARGEST_REQUEST}; send the mask as "
-            "a PNG file, or a smaller map",
+            f"image: with its mask and maps the request has {size} bytes, more than {LARGEST_REQUEST}; send the mask "
+            "as a PNG file, or a smaller map",
             field="image",
         )
 
