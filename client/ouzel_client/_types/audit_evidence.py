@@ -111,7 +111,7 @@ class AuditMap:
     """
 
     of: str
-    saliency: SaliencyMap
+    saliency: SaliencyMap = field(repr=False)
     share_on_object: float | None = None
     pointing: float | None = None
     faithfulness: Faithfulness | None = None
