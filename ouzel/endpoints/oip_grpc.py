@@ -148,7 +148,6 @@ def _channel(endpoint: Endpoint) -> grpc.Channel:
         ("grpc.max_receive_message_length", endpoint.limits.max_response_bytes),
         ("grpc.enable_http_proxy", 0),  # whatever the environment says
         ("grpc.enable_retries", 0),  # `Attempts` retries, within its limits
-        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small message stays small
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.use_local_subchannel_pool", 1),  # closing one endpoint's does not touch another's
     ]

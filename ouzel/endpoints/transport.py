@@ -22,9 +22,12 @@ from ouzel.errors import FailedPrecondition, OuzelError, Unavailable
 
 _PASSING = frozenset({429, 502, 503, 504})
 _CHUNK = 64 * 2**10
-_CONNECTION_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (
+_CONNECTION_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits; "" is that time is over
     (http_errors.NameResolutionError, "the name of its host cannot be resolved"),
     (http_errors.NewConnectionError, "refuses the connection, or cannot be reached"),
+    (Overdue, ""),
+    (http_errors.TimeoutError, ""),
+    (TimeoutError, ""),
     (http_errors.ProxyError, "its proxy does not connect"),
     (http_errors.HTTPError, "the connection broke, or it does not speak HTTP"),
     (OSError, "the connection broke"),
@@ -130,12 +133,12 @@ class Transport:
             return error
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return FailedPrecondition(f"{self._who}: its certificate is not valid, or signed by an unknown authority")
-        if isinstance(error, (Overdue, http_errors.ConnectTimeoutError, http_errors.ReadTimeoutError, TimeoutError)):
-            seconds = self._endpoint.limits.timeout_s
-            return Unavailable(f"{self._who}: did not answer within {seconds:g} s (timeout_s)")
         for kind, problem in _CONNECTION_PROBLEMS:
             if isinstance(error, kind):
-                return PassingError(Unavailable(f"{self._who}: {problem}"))
+                if problem:
+                    return PassingError(Unavailable(f"{self._who}: {problem}"))
+                seconds = self._endpoint.limits.timeout_s
+                return Unavailable(f"{self._who}: did not answer within {seconds:g} s (timeout_s)")
         _log.error("%s: %s while it was asked", self._who, type(error).__name__)
         return Unavailable(f"{self._who}: could not be asked")
 
