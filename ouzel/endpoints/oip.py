@@ -140,28 +140,40 @@ def _check_output(endpoint: Endpoint, spec: TensorSpec) -> None:
         )
 
 
-def check_answer(endpoint: Endpoint, plan: Plan, model: tuple[str, str], shape: Sequence[int], count: int) -> None:
-    """See that an answer is of the model and the shape that were asked for.
+class AnswerCheck:
+    """Sees that all answers are of the same model, and of the shape that was asked for. Threads may share it.
 
     Args:
-        endpoint: That answered.
-        plan: By which it was asked.
-        model: Name and version in the answer; the version may be empty.
-        shape: Of the output.
-        count: Pictures in the request.
-
-    Raises:
-        FailedPrecondition: It is not.
+        endpoint: That answers.
+        plan: By which it is asked.
     """
-    who = endpoint.who
-    name, version = model
-    if name != plan.model:
-        raise FailedPrecondition(f"{who}: another model than {plan.model!r} answered")
-    if plan.version and version and version != plan.version:
-        raise FailedPrecondition(f"{who}: another version of the model answered than {plan.version!r}")
-    wanted = (count, len(endpoint.labels))
-    if tuple(shape) != wanted:
-        raise FailedPrecondition(f"{who}: answered scores of shape {list(shape)[:8]}, not {list(wanted)}")
+
+    def __init__(self, endpoint: Endpoint, plan: Plan) -> None:
+        self._endpoint = endpoint
+        self._plan = plan
+        self._version = plan.version  # of the first answer, where it is not known before
+
+    def __call__(self, model: str, version: str, shape: Sequence[int], count: int) -> None:
+        """Check an answer.
+
+        Args:
+            model: Its name in the answer.
+            version: Of the model, in the answer; may be empty.
+            shape: Of the output.
+            count: Pictures in the request.
+
+        Raises:
+            FailedPrecondition: It is of another model, another version or another shape.
+        """
+        who = self._endpoint.who
+        if model != self._plan.model:
+            raise FailedPrecondition(f"{who}: another model than {self._plan.model!r} answered")
+        self._version = self._version or version
+        if version and version != self._version:
+            raise FailedPrecondition(f"{who}: another version of the model answered than {self._version[:80]!r}")
+        wanted = (count, len(self._endpoint.labels))
+        if tuple(shape) != wanted:
+            raise FailedPrecondition(f"{who}: answered scores of shape {list(shape)[:8]}, not {list(wanted)}")
 
 
 def from_bytes(raw: bytes, datatype: str, count: int, classes: int, who: str) -> np.ndarray:

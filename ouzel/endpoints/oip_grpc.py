@@ -56,6 +56,7 @@ class OipGrpcClient:
         except BaseException:
             self._channel.close()
             raise
+        self._check = oip.AnswerCheck(endpoint, self._plan)
         self.version, self.batch = self._plan.version, self._plan.batch
 
     def ask(self, pictures: np.ndarray, stop: threading.Event) -> np.ndarray:
@@ -79,8 +80,7 @@ class OipGrpcClient:
             raise FailedPrecondition(f"{self._who}: the answer has no output {self._plan.output[:80]!r}")
         index = names.index(self._plan.output)
         output = answer.outputs[index]
-        model = (answer.model_name, answer.model_version)
-        oip.check_answer(self._endpoint, self._plan, model, output.shape, count)
+        self._check(answer.model_name, answer.model_version, output.shape, count)
         if answer.raw_output_contents:  # then of all outputs
             if len(answer.raw_output_contents) != len(names):
                 raise FailedPrecondition(f"{self._who}: the answer does not hold the bytes of each output")

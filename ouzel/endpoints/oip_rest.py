@@ -46,6 +46,7 @@ class OipRestClient:
         except BaseException:
             self._transport.close()
             raise
+        self._check = oip.AnswerCheck(endpoint, self._plan)
         self.version, self.batch = self._plan.version, self._plan.batch
 
     def ask(self, pictures: np.ndarray, stop: threading.Event) -> np.ndarray:
@@ -85,7 +86,7 @@ class OipRestClient:
         if not isinstance(shape, list) or not isinstance(datatype, str):
             raise FailedPrecondition(f"{self._who}: the answer does not state shape and datatype of its scores")
         name, version = document.get("model_name"), document.get("model_version")
-        oip.check_answer(self._endpoint, self._plan, (str(name), str(version or "")), shape, count)
+        self._check(str(name), str(version or ""), shape, count)
         classes = len(self.labels)
         size = _binary_size(output)
         if size is not None:

@@ -142,9 +142,17 @@ class TorchServeClient:
         headers = {"Content-Type": f"image/{self._how.input.format}"}
         if top_k:
             headers["X-Ouzel-Options"] = json.dumps({"top_k": top_k})
-        return self._transport.ask(
+        answer = self._transport.ask(
             "POST", self._url, stop, body=encode(picture, self._how.input), headers=headers, also=400
         )
+        if answer.status == 400 and _no_token(read_json(answer, self._who)):
+            raise FailedPrecondition(f"{self._who}: answered 400: it does not accept the operator's credentials")
+        return answer
+
+
+def _no_token(document: Any) -> bool:
+    """Whether TorchServe refuses a request for its token: it does so with status 400."""
+    return isinstance(document, dict) and document.get("type") == "InvalidKeyException"
 
 
 def _message(document: Any) -> str:

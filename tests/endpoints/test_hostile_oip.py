@@ -104,6 +104,19 @@ def test_answers_that_cannot_be_used(endpoint, change, message) -> None:
         asked(PICTURES)
 
 
+def test_a_model_that_is_replaced_between_two_answers(endpoint) -> None:
+    versions = iter("")
+    model = oip.OipModel(
+        flat, metadata=changed(versions=[]), answer=lambda document: document | {"model_version": next(versions)}
+    )
+    for serve in (oip.rest, oip.over_grpc):
+        versions = iter("45")
+        with serve(model) as url, open_endpoint(endpoint(url, FP32, head=TOY)) as asked:
+            asked(PICTURES)
+            with pytest.raises(FailedPrecondition, match="another version of the model answered than '4'"):
+                asked(PICTURES)
+
+
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999", "9" * 5000, "\u00b2"])
 def test_lengths_of_json_that_do_not_fit(endpoint, length) -> None:
     description = json.dumps({"name": "toy", "versions": ["3"], "inputs": [GIVEN], "outputs": [MADE]})
