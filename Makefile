@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would c
 .PHONY: help setup demo up trust test soak endpoints lint format protos sync bench lock clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## create .venv and install everything (uv is used if it is there)
 
@@ -54,8 +54,8 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
 
-endpoints: $(STAMP) ## ask a real MLServer, in an environment of its own, as an audited endpoint
-	@$(BIN)/python tests/support/mlserver_check.py
+endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
+	@$(BIN)/python tests/support/oip_check.py
 
 bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent and fastai, and the job service
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'

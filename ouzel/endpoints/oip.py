@@ -153,20 +153,23 @@ class AnswerCheck:
         self._plan = plan
         self._version = plan.version  # of the first answer, where it is not known before
 
-    def __call__(self, model: str, version: str, shape: Sequence[int], count: int) -> None:
+    def __call__(self, ids: tuple[str, str], model: tuple[str, str], shape: Sequence[int], count: int) -> None:
         """Check an answer.
 
         Args:
-            model: Its name in the answer.
-            version: Of the model, in the answer; may be empty.
+            ids: Of the request, and in the answer; the latter may be empty.
+            model: Name and version in the answer; the version may be empty.
             shape: Of the output.
             count: Pictures in the request.
 
         Raises:
-            FailedPrecondition: It is of another model, another version or another shape.
+            FailedPrecondition: It is of another request, another model, another version or another shape.
         """
         who = self._endpoint.who
-        if model != self._plan.model:
+        name, version = model
+        if ids[1] not in ("", ids[0]):
+            raise FailedPrecondition(f"{who}: answered another request than the one that was made")
+        if name != self._plan.model:
             raise FailedPrecondition(f"{who}: another model than {self._plan.model!r} answered")
         self._version = self._version or version
         if version and version != self._version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -63,24 +64,27 @@ class OipGrpcClient:
         """See `Client`."""
         values = tensor(pictures, self._how.input)
         request = pb.ModelInferRequest(
-            model_name=self._how.model, model_version=self._how.version, raw_input_contents=[values.tobytes()]
+            model_name=self._how.model,
+            model_version=self._how.version,
+            id=uuid.uuid4().hex,  # some servers fail without one
+            raw_input_contents=[values.tobytes()],
         )
         request.inputs.add(name=self._plan.input, datatype=self._how.input.datatype, shape=values.shape)
         request.outputs.add(name=self._plan.output)
         answer = self._call(self._infer, request, stop)
-        return oip.finished(self._scores(answer, len(pictures)), self._how, self._who)
+        return oip.finished(self._scores(request.id, answer, len(pictures)), self._how, self._who)
 
     def close(self) -> None:
         """See `Client`."""
         self._channel.close()
 
-    def _scores(self, answer: pb.ModelInferResponse, count: int) -> np.ndarray:
+    def _scores(self, identity: str, answer: pb.ModelInferResponse, count: int) -> np.ndarray:
         names, classes = [output.name for output in answer.outputs], len(self.labels)
         if self._plan.output not in names:
             raise FailedPrecondition(f"{self._who}: the answer has no output {self._plan.output[:80]!r}")
         index = names.index(self._plan.output)
         output = answer.outputs[index]
-        self._check(answer.model_name, answer.model_version, output.shape, count)
+        self._check((identity, answer.id), (answer.model_name, answer.model_version), output.shape, count)
         if answer.raw_output_contents:  # then of all outputs
             if len(answer.raw_output_contents) != len(names):
                 raise FailedPrecondition(f"{self._who}: the answer does not hold the bytes of each output")

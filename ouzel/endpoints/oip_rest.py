@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,17 @@ class OipRestClient:
 
     def ask(self, pictures: np.ndarray, stop: threading.Event) -> np.ndarray:
         """See `Client`."""
-        body, headers = self._request(tensor(pictures, self._how.input))
+        identity = uuid.uuid4().hex  # some servers fail without one
+        body, headers = self._request(identity, tensor(pictures, self._how.input))
         url = with_path(self._endpoint.url, f"{self._path}/infer")
         answer = self._transport.ask("POST", url, stop, body=body, headers=headers)
-        return oip.finished(self._scores(answer, len(pictures)), self._how, self._who)
+        return oip.finished(self._scores(identity, answer, len(pictures)), self._how, self._who)
 
     def close(self) -> None:
         """See `Client`."""
         self._transport.close()
 
-    def _request(self, values: np.ndarray) -> tuple[bytes, dict[str, str]]:
+    def _request(self, identity: str, values: np.ndarray) -> tuple[bytes, dict[str, str]]:
         """(body, headers)."""
         given: dict[str, Any] = {
             "name": self._plan.input,
@@ -68,25 +70,26 @@ class OipRestClient:
             "datatype": self._how.input.datatype,
         }
         wanted: dict[str, Any] = {"name": self._plan.output}
+        document = {"id": identity, "inputs": [given], "outputs": [wanted]}
         if self._how.transfer == "json":
             given["data"] = values.ravel().tolist()
-            body = json.dumps({"inputs": [given], "outputs": [wanted]}, separators=(",", ":")).encode()
+            body = json.dumps(document, separators=(",", ":")).encode()
             return body, {"Content-Type": "application/json"}
         raw = values.tobytes()
         given["parameters"] = {"binary_data_size": len(raw)}
         wanted["parameters"] = {"binary_data": True}
-        head = json.dumps({"inputs": [given], "outputs": [wanted]}).encode()
+        head = json.dumps(document).encode()
         return head + raw, {"Content-Type": "application/octet-stream", _JSON_LENGTH: str(len(head))}
 
-    def _scores(self, answer: Answer, count: int) -> np.ndarray:
+    def _scores(self, identity: str, answer: Answer, count: int) -> np.ndarray:
         head, rest = self._split(answer)
         document = read_json(head, self._who)
         output, offset = self._output(document)
         shape, datatype = output.get("shape"), output.get("datatype")
         if not isinstance(shape, list) or not isinstance(datatype, str):
             raise FailedPrecondition(f"{self._who}: the answer does not state shape and datatype of its scores")
-        name, version = document.get("model_name"), document.get("model_version")
-        self._check(str(name), str(version or ""), shape, count)
+        answered, *model = (str(document.get(key) or "") for key in ("id", "model_name", "model_version"))
+        self._check((identity, answered), (model[0], model[1]), shape, count)
         classes = len(self.labels)
         size = _binary_size(output)
         if size is not None:

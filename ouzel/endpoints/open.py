@@ -34,7 +34,6 @@ class EndpointPredictor:
         self.labels = client.labels
         self.view = View(endpoint.size, endpoint.resize, endpoint.interpolation)
         self._threads = ThreadPoolExecutor(endpoint.limits.concurrency, thread_name_prefix="ouzel-endpoints")
-        self._closed = threading.Event()
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """See `Predictor`: (N, H, W, 3) uint8 to (N, K) probabilities, in as many requests as the kind needs.

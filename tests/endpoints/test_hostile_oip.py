@@ -84,6 +84,7 @@ def test_descriptions_that_are_none(endpoint, body) -> None:
     ("change", "message"),
     [
         ({"model_name": "other"}, "another model than 'toy' answered"),
+        ({"id": "other"}, "answered another request"),
         ({"model_version": "4"}, "another version of the model answered than '3'"),
         ({"outputs": []}, "no output 'scores'"),
         ({"outputs": {}}, "no list of outputs"),
@@ -190,7 +191,11 @@ def test_grpc_answers_above_the_limit(endpoint, name) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"model_name": "other"}, "another model"), ({"model_version": "4"}, "another version")],
+    [
+        ({"model_name": "other"}, "another model"),
+        ({"id": "x"}, "another request"),
+        ({"model_version": "4"}, "another version"),
+    ],
 )
 def test_grpc_answers_of_other_models(endpoint, change, message) -> None:
     model, wanted = oip.OipModel(flat, answer=changed(**change)), pytest.raises(FailedPrecondition, match=message)

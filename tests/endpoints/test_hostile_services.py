@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -221,6 +222,14 @@ def drips(start: bytes, drop: bytes) -> Callable[[socket.socket], None]:
     return action
 
 
+def threads_end() -> None:
+    """Waits until no thread of a request is left."""
+    deadline = time.monotonic() + 30
+    while any(thread.name == "ouzel-endpoint" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "the thread of a request is still there"
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     "action",
     [
@@ -237,10 +246,7 @@ def test_the_deadline_is_for_the_whole_answer(ask, action) -> None:
         with pytest.raises(Unavailable, match=r"did not answer within 0.4 s \(timeout_s\)"):
             ask(server.url, head="retries = 5\ntimeout_s = 0.4")
         assert len(server.requests) == 1
-    deadline = time.monotonic() + 30
-    while any(thread.name == "ouzel-endpoint" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline, "the thread of the request is still there"
-        time.sleep(0.01)
+    threads_end()
 
 
 def test_a_resolver_that_hangs_does_not_hold_the_caller(ask, monkeypatch) -> None:
@@ -337,41 +343,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_tls(ask, certificate) -> None:
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    plain, _ = listener.accept()
-                except OSError:
-                    return
-                with plain:
-                    try:
-                        with context.wrap_socket(plain, server_side=True) as secure:
-                            head = b""
-                            while b"\r\n\r\n" not in head:
-                                head += secure.recv(65536)
-                            says(body=GOOD)(secure)
-                    except OSError:
-                        pass
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        np.testing.assert_array_equal(
-            ask(url, head=f'ca_file = "{certificate[0]}"\nretries = 0'), [[0.5, 0.5, 0, 0, 0]]
-        )
+    with Scripted(says(body=GOOD), tls=context) as server:
+        answered = ask(server.url, head=f'ca_file = "{certificate[0]}"')
+        np.testing.assert_array_equal(answered, [[0.5, 0.5, 0, 0, 0]])
         with pytest.raises(FailedPrecondition, match="certificate is not valid"):
-            ask(url)
+            ask(server.url)
         with pytest.raises(FailedPrecondition, match="holds no certificates"):
-            ask(url, head=f'ca_file = "{certificate[1]}"')
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
+            ask(server.url, head=f'ca_file = "{certificate[1]}"')
+    slow, wanted = (
+        drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        pytest.raises(Unavailable, match="did not answer within"),
+    )
+    with Scripted(slow, tls=context) as server, wanted:
+        ask(server.url, head=f'ca_file = "{certificate[0]}"\ntimeout_s = 0.4')
+    threads_end()
 
 
 def test_a_token_that_is_replaced_is_taken_up(endpoint, tmp_path) -> None:

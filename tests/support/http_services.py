@@ -9,6 +9,7 @@ import email.policy
 import io
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -77,7 +78,8 @@ class Scripted:
         actions: What to do with each connection's requests, in order; the last one for all that follow.
     """
 
-    def __init__(self, *actions: Callable[[socket.socket], None]) -> None:
+    def __init__(self, *actions: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.actions = list(actions)
         self.requests: list[str] = []
         self.over = threading.Event()
@@ -88,7 +90,7 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Scripted:
         return self
@@ -107,7 +109,10 @@ class Scripted:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            stack.enter_context(connection)
+            if self._tls is not None:
+                connection = stack.enter_context(self._tls.wrap_socket(connection, server_side=True))
             data = b""
             while b"\r\n\r\n" not in data:
                 if not (chunk := connection.recv(65536)):

@@ -81,7 +81,9 @@ class OipModel:
         if binary:  # a tensor that nobody asked for comes first
             outputs.insert(0, {"name": "x", "shape": [3], "datatype": "UINT8", "parameters": {"binary_data_size": 3}})
             tail = b"abc" + tail
-        document = {"model_name": self.name, "model_version": self.version, "outputs": outputs}
+        document = {
+            "id": request["id"], "model_name": self.name, "model_version": self.version, "outputs": outputs
+        }  # fmt: skip
         head = json.dumps(self.answer(document)).encode()
         return head + tail, len(head) if binary else None
 
@@ -155,7 +157,7 @@ def over_grpc(model: OipModel, behaviour: Callable[[grpc.ServicerContext], None]
         (given,) = request.inputs
         values = np.frombuffer(request.raw_input_contents[0], TYPES[given.datatype]).reshape(given.shape)
         result = model.predict(values)
-        document = model.answer({"model_name": request.model_name, "model_version": model.version})
+        document = model.answer({"id": request.id, "model_name": request.model_name, "model_version": model.version})
         answer = pb.ModelInferResponse(**document)
         output = answer.outputs.add(name=request.outputs[0].name, datatype=model.output[1], shape=result.shape)
         if model.raw:
