@@ -12,4 +12,4 @@ PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --python_out="$out" --
   protos/ouzel_protos/{v1,torchserve,oip}/*.proto
 # Services that are called by generated stubs; those of others are called by path.
 PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" \
-  protos/ouzel_protos/v1/{job,dataset,model}.proto
+  protos/ouzel_protos/v1/{job,dataset,model,audit}.proto

@@ -85,6 +85,8 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "Token file of that TorchServe.",
     type=click.Path(dir_okay=False, path_type=Path),
 )
+@_option("--audit-warm", "Start the process for audits now, instead of with the first audit.", is_flag=True)
+@_option("--audit-models", "Models that the process for audits keeps in memory.", type=click.IntRange(min=1), default=4)
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",

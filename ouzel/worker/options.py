@@ -8,15 +8,19 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ouzel.checks import at_least, within
 from ouzel.errors import InvalidArgument
+from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.local import state_dir
+
+MEMORY_FORMATS = "memory-formats"  # as the services call it, where model processes remember theirs
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class WorkerOptions:
         serving_rest: URL of a TorchServe on another machine, over the same model store.
         serving_management: URL of its management API.
         serving_key_file: Its file of tokens.
+        audit_endpoints: Other services whose predictions callers may have audited, by the name that they use; see
+            `ouzel.worker.auditing.sources`.
+        audit_warm: Whether the process that audits is started with the worker, and not by the first audit.
+        audit_models: How many models that process keeps in memory.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -71,6 +79,9 @@ class WorkerOptions:
     serving_rest: str = ""
     serving_management: str = ""
     serving_key_file: Path | None = None
+    audit_endpoints: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    audit_warm: bool = False
+    audit_models: int = 4
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -78,6 +89,7 @@ class WorkerOptions:
         within("port", self.port, 0, 65535)
         if self.slots is not None:
             at_least("slots", self.slots, 1)
+        at_least("audit_models", self.audit_models, 1)
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
@@ -114,6 +126,17 @@ class WorkerOptions:
             return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}
         key_file = str(self.serving_key_file.expanduser().absolute())
         return {"rest": self.serving_rest, "management": self.serving_management, "key_file": key_file}
+
+    @property
+    def auditing(self) -> ResidentOptions:
+        """The settings of the process that audits."""
+        return ResidentOptions(
+            self.upload_folder,
+            self.state / MEMORY_FORMATS,
+            endpoints=self.audit_endpoints,
+            models=self.audit_models,
+            patience=self.patience,
+        )
 
     @property
     def environment(self) -> JobEnvironment:

@@ -23,6 +23,8 @@ from ouzel_protos.v1 import dataset_pb2, job_pb2
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _SHOWN = 40  # characters
 _LARGE = 32 * 2**10  # bytes
+# Messages of all services but audits, which carry images, masks and maps.
+_LARGEST, _LARGE_SERVICE = 4 * 2**20, "/ouzel.v1.AuditService/"
 # There may be a great many of these, and `ouzel_protos.manifest` has rules of its own for all of their texts.
 _CHECKED_ELSEWHERE = frozenset(
     {
@@ -43,7 +45,9 @@ class ReadableInterceptor(grpc.aio.ServerInterceptor):
         """Hands the call on to a handler that checks its messages."""
         handler = await continuation(handler_call_details)
         # None: there is no such method. No deserializer: the bytes are the message.
-        return handler if handler is None or handler.request_deserializer is None else _readable(handler)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        return _readable(handler, limited=not handler_call_details.method.startswith(_LARGE_SERVICE))
 
 
 def check_texts(message: Message, path: str = "") -> None:
@@ -68,25 +72,27 @@ def check_texts(message: Message, path: str = "") -> None:
 class _Unreadable:
     """What comes in place of a message."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, problem: str) -> None:
+        self.size, self.problem = size, problem
 
 
-def _readable(handler: Handler) -> Handler:
+def _readable(handler: Handler, *, limited: bool) -> Handler:
     """The same, which no such message reaches."""
     parse: Any = handler.request_deserializer
     kind = getattr(getattr(parse, "__self__", None), "DESCRIPTOR", None)
     name = "the request" if kind is None else kind.full_name
 
     def deserialize(content: bytes) -> Any:
+        if limited and len(content) > _LARGEST:
+            return _Unreadable(len(content), f"are more than {_LARGEST}")
         try:
             return parse(content)
         except Exception:  # noqa: BLE001 - whatever it says, it is about our insides
-            return _Unreadable(len(content))
+            return _Unreadable(len(content), f"are no message of the type {name}")
 
     async def checked(message: Any) -> Any:
         if isinstance(message, _Unreadable):
-            raise InvalidArgument(f"request: {message.size} bytes are no message of the type {name}", field="request")
+            raise InvalidArgument(f"request: {message.size} bytes {message.problem}", field="request")
         if message.ByteSize() > _LARGE:  # other calls must not wait for it
             await asyncio.to_thread(check_texts, message)
         else:
