@@ -1,4 +1,4 @@
-"""The recipes of maximization and fine-tuning: their names, parameters and limits. No torch.
+"""The recipes of maximization and fine-tuning and the design of an audit: names, parameters and limits. No torch.
 
 The library, the worker, the client and the command line read them here, so that they cannot say different things. What
 a recipe does is in `ouzel.maximize.recipes` and `ouzel.finetune.recipes`.
@@ -77,6 +77,24 @@ FINETUNE_LIMITS: Parameters = MappingProxyType(
         "train_batchnorm": Range(bool),
         "held_out": Range(float, 0.05, 0.5),
         "validation": Range(float, 0.05, 0.5),
+    }
+)
+
+# The design of an audit of a data set; `ouzel.audit.dataset.design` says what each means.
+AUDIT_LIMITS: Parameters = MappingProxyType(
+    {
+        "effect": Range(float, 0.01, 1.0),
+        "effect_control": Range(float, 0.0, 1.0),
+        "flip": Range(float, 0.01, 1.0),
+        "flip_control": Range(float, 0.0, 1.0),
+        "agreement": Range(float, 0.0, 1.0),
+        "fewest": Range(int, 1, 1_000_000),
+        "alpha": Range(float, 0.001, 0.2),
+        "images": Range(int, 0, 32),
+        "pool_per_class": Range(int, 1, 256),
+        "clusters": Range(bool),
+        "cluster_pairs": Range(int, 6, 256),
+        "suspects": Range(int, 0, 64),
     }
 )
 
