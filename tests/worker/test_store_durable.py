@@ -532,7 +532,7 @@ def test_a_server_that_restarts_between_calls(server: Server, mode: str) -> None
             store.check,
         ]
         for call in calls:
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match=str(server._data)):  # the cause: nothing is at its socket
                 call()
         with pytest.raises(Unavailable):
             open_store(server.url)
