@@ -34,7 +34,7 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     envvar="OUZEL_STATE",
     show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="State folder: address, token, jobs. [default: ~/.local/state/ouzel]",
+    help="State folder: address, token, jobs. [default: ~/.local/state/ouzel on Linux]",
 )
 @store_option
 @_option("--jobs", "Database of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")

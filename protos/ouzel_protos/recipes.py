@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from ouzel_protos.limits import out_of_range
+
 
 @dataclass(frozen=True)
 class Range:
@@ -33,9 +35,7 @@ class Range:
         whole = self.kind is int
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             return f"{value!r:.80} is not {'an integer' if whole else 'a number'}"
-        if not self.least <= value <= self.most:  # not so for NaN
-            return f"{value} is not within {self.least:g}..{self.most:g}"
-        return ""
+        return out_of_range(value, self.least, self.most)
 
 
 Parameters = Mapping[str, Range]

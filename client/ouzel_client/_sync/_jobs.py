@@ -22,6 +22,7 @@ from ouzel_client._types.datasets import Dataset
 from ouzel_client._types.job_options import FINETUNE, FinetuneOptions, JobOptions, check_names
 from ouzel_client._types.jobs import Node, State
 from ouzel_client.errors import InvalidArgument, NotFound
+from ouzel_protos.limits import out_of_range
 from ouzel_protos.v1 import job_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -249,7 +250,7 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
     )
     seconds = options.get("max_duration")
     if seconds is not None:
-        if not 1 <= seconds <= _LONGEST:
-            raise InvalidArgument(f"max_duration: {seconds} is not within 1..{_LONGEST}", field="max_duration")
+        if problem := out_of_range(seconds, 1, _LONGEST):
+            raise InvalidArgument(f"max_duration: {problem}", field="max_duration")
         request.max_duration.FromMicroseconds(round(seconds * 1e6))
     return request

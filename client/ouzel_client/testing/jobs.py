@@ -16,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client.testing import finetune
 from ouzel_client.testing.models import FakeModels
+from ouzel_protos.limits import out_of_range
 from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -91,9 +92,9 @@ class FakeJobs:
         if name == "DownloadArtifact":
             yield from self._download(job, request, context)
             return
-        sent, last = request.after_sequence, job.message.last_sequence
-        if not 0 <= sent <= last:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"after_sequence: {sent} is not within 0..{last}")
+        sent = request.after_sequence
+        if problem := out_of_range(sent, 0, job.message.last_sequence):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"after_sequence: {problem}")
         for count in range(10**9):
             if count == self.cut:
                 self.cut = None
