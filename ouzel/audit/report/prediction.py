@@ -132,7 +132,7 @@ def _effect(one: Effect, evidence: PredictionEvidence) -> dict[str, Any]:
         "shown_only": one.change == "background" and one.kind not in CONVICTING,
         "probability": one.probability,
         "control": one.control,
-        "effect": one.effect,
+        "effect": round(one.effect, 2) + 0.0,  # no minus zero
         "beyond": one.effect >= margin,
         "bar": min(max(one.effect, 0.0), 1.0),
         "flips": pages.percent(one.flips, 0),

@@ -57,7 +57,7 @@ REGIONS: dict[MaskSource, str] = {
 }
 # Of each change that is tested: what is changed, and its control.
 CHANGES: dict[Change, tuple[str, str]] = {
-    "background": ("Background replaced", "The same background rearranged, or a background of the same class"),
+    "background": ("Background replaced", "The same background rearranged, or one of the same class"),
     "object": ("Object removed", "As many pixels of the background covered, in the object's shape"),
     "other_object": ("Object replaced by another class", "Object replaced by another one of the same class"),
 }
