@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from ouzel import audit
 from ouzel.audit.fills import texture
 
-SIZE = 112
+SIZE = 64
 LABELS = ("goat", "sheep", "wolf")
 _COATS = {"goat": (150, 95, 45), "sheep": (235, 232, 225), "wolf": (70, 74, 90)}
 _GROUNDS = {
@@ -42,13 +42,15 @@ def scene(label: str, seed: int, ground: str = "", size: int = SIZE) -> audit.Sc
 class Looks:
     """A model that knows classes by the colour of the coat, or by the colour of the ground.
 
-    at: "object" or "background". labels: of the three classes.
+    at: "object" or "background". labels: of the three classes. size: of the pictures that it sees.
     """
 
-    def __init__(self, at: str, labels: tuple[str, ...] = LABELS, source: audit.Source | None = None) -> None:
+    def __init__(
+        self, at: str, labels: tuple[str, ...] = LABELS, source: audit.Source | None = None, size: int = SIZE
+    ) -> None:
         self.labels = labels
         self.source = source or audit.Source("model", f"looks-at-{at}", "3", f"sha256:{'ab' * 32}")
-        self.view = audit.View((SIZE, SIZE))
+        self.view = audit.View((size, size))
         self._at = at
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
@@ -64,13 +66,14 @@ class Looks:
 
 
 def audited(
-    at: str, label: str = "goat", *, claimed: str = "", seed: int = 1, mask: bool = True, **changes
+    at: str, label: str = "goat", *, claimed: str = "", seed: int = 1, mask: bool = True, size: int = SIZE, **changes
 ) -> audit.PredictionEvidence:
-    """What an audit of an animal on its own ground shows. changes: of the claim."""
-    predictor = changes.pop("predictor", None) or Looks(at)
-    pool = changes.pop("pool", None) or audit.Pool([scene(each, 10 + n) for n, each in enumerate(LABELS * 2)])
-    options = changes.pop("options", audit.PredictionOptions(scenes=2, steps=4))
-    shown = scene(label, seed)
+    """What an audit of an animal on its own ground shows. changes: predictor, pool, options, and those of the claim."""
+    predictor = changes.pop("predictor", None) or Looks(at, size=size)
+    herd = [scene(each, 10 + number, size=size) for number, each in enumerate(LABELS * 2)]
+    pool = changes.pop("pool", None) or audit.Pool(herd)
+    options = changes.pop("options", audit.PredictionOptions(scenes=2, steps=2, random_orders=1))
+    shown = scene(label, seed, size=size)
     claim = audit.Claim(claimed or label, mask=shown.mask if mask else None, **changes)
     return audit.audit_prediction(
         predictor, audit.AnswerMaps(predictor), Image.fromarray(shown.picture), claim, options, pool=pool

@@ -42,7 +42,7 @@ def article86_page(
         claimed, effects = evidence.claimed, evidence.effects
     return pages.render(
         "audit_article86.html",
-        title="How the decision about this image was made",
+        title="How this decision was made",
         image=visible(case.image or getattr(evidence, "name", ""), _LABEL),
         label=visible(claimed, _LABEL),
         decided=told(case.decided) or visible(getattr(evidence, "time", ""), _LABEL),
@@ -129,8 +129,8 @@ def _found(evidence: PredictionEvidence | ImageRow, strongest: tuple[Effect | No
     for one, what in ((behind, "what is behind the object"), (before, "the object")):
         if one is not None:
             said.append(
-                f"When {what} was changed, “{label}” got {points(one.probability)}. Copies that were made to compare "
-                f"got {points(one.control)}."
+                f"When {what} was changed, “{label}” got {points(one.probability)}. The copies to compare got "
+                f"{points(one.control)}."
             )
     return said
 
