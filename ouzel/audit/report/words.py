@@ -1,0 +1,94 @@
+"""The words of an audit for people: verdicts, changes and their controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ouzel.audit.counterfactuals import Change
+from ouzel.audit.evidence import MaskSource, Outcome, PredictionEvidence, Verdict
+from ouzel.audit.predictor import Kind, Source
+from ouzel.pages.texts import visible
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A verdict in words.
+
+    Attributes:
+        title: In a few words.
+        line: What it means, in a sentence.
+        look: "good", "bad" or "open", for its colour; words say the same.
+    """
+
+    title: str
+    line: str
+    look: str
+
+
+VERDICTS: dict[Verdict, Meaning] = {
+    "rests_on_object": Meaning(
+        "Rests on the object",
+        "The prediction changes with the object, and much less with what is behind it.",
+        "good",
+    ),
+    "rests_on_background": Meaning(
+        "Rests on the background",
+        "The prediction changes with what is behind the object, and much less with the object itself.",
+        "bad",
+    ),
+    "disagrees": Meaning(
+        "Disagrees with the claim", "The model does not predict for this image what was claimed.", "bad"
+    ),
+    "inconclusive": Meaning(
+        "Inconclusive", "It was not shown whether the prediction rests on the object or on the background.", "open"
+    ),
+}
+SCENE = "The class was declared to be a scene, so it may rest on the background."
+SOURCES: dict[Kind, str] = {
+    "model": "a model of the store",
+    "endpoint": "an endpoint of another service",
+    "callable": "a function of the caller, who reported its answers",
+    "table": "a table of recorded predictions",
+}
+REGIONS: dict[MaskSource, str] = {
+    "mask": "a mask of the object",
+    "boxes": "boxes round the object",
+    "nominated": "the region that the map marks; nobody said where the object is",
+}
+# Of each change that is tested: what is changed, and its control.
+CHANGES: dict[Change, tuple[str, str]] = {
+    "background": ("Background replaced", "The same background rearranged, or one of the same class"),
+    "object": ("Object removed", "As many pixels of the background covered, in the object's shape"),
+    "other_object": ("Object replaced by another class", "Object replaced by another one of the same class"),
+}
+FILLS = {
+    "blur": "blurred background",
+    "mean": "plain colour",
+    "texture": "textures",
+    "scene": "other images",
+    "": "",
+}
+
+
+def meaning(evidence: PredictionEvidence) -> Meaning:
+    """The verdict on one prediction in words."""
+    known = VERDICTS[evidence.verdict]
+    if evidence.verdict == "rests_on_background" and evidence.scene:
+        return Meaning(known.title, f"{known.line} {SCENE}", "open")
+    return known
+
+
+def source_of(source: Source) -> str:
+    """Whose prediction: "goats 3, a model of the store"."""
+    name = " ".join(visible(each) for each in (source.name, source.version) if each)
+    return f"{name}, {SOURCES[source.kind]}"
+
+
+def fill_of(outcome: Outcome) -> str:
+    """What took the place of the pixels: the name of the fill or of the other image."""
+    name = outcome.name.partition("/")[2]
+    if outcome.change == "rearranged":
+        return f"rearranged, order {int(name) + 1}"
+    if outcome.kind == "scene":
+        return f"from {visible(name, 48)}"
+    return {"blur": "blurred", "mean": "plain colour"}.get(name, visible(name, 48))
