@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ouzel_client._sync._model import Model
     from ouzel_client._sync._models import Models
     from ouzel_client._transport.retry import Retry
+    from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.explanation import (
         Estimate,
@@ -98,6 +99,8 @@ __all__ = [
     "Contrast",
     "DataLoss",
     "Dataset",
+    "DatasetAuditOptions",
+    "DatasetAuditResult",
     "DatasetReport",
     "Datasets",
     "DeadlineExceeded",
@@ -130,6 +133,7 @@ __all__ = [
     "PreviewEvent",
     "Progress",
     "ProgressEvent",
+    "RecordedPrediction",
     "RequestError",
     "ResolvedTarget",
     "Retry",
@@ -155,7 +159,10 @@ __all__ = [
 # them: these modules are searched in this order when a name is first used.
 _MODULES = (
     "_transport.retry",
-    *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
+    *(
+        f"_types.{module}"
+        for module in ("jobs", "job_options", "audit_job", "saliency", "datasets", "models", "explanation")
+    ),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

@@ -22,6 +22,13 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
 _LIVE = tuple(state for state in pb.Job.State.values() if state not in _FINAL)
+# Of a fake audit, in the form of a real one. Nothing is audited.
+AUDITED = {
+    "verdict": "inconclusive",
+    "reason": "Pretended.",
+    "concern": False,
+    "classes": [{"label": "cat", "verdict": "inconclusive"}],
+}
 # By method: the state that a job goes to, the states in which that is refused, and how.
 _CHANGES: dict[str, tuple[Any, Collection[Any], str]] = {
     "CancelJob": (pb.Job.CANCELLED, (), ""),
@@ -179,6 +186,8 @@ class FakeJobs:
         if kind == "finetune":
             names: Sequence[str] = finetune.FILES
             summary = finetune.publish(job.message, self.models, self.better)
+        elif kind == "audit":
+            names, summary = ("suspects/00.png",), AUDITED
         else:
             folder = "images" if kind == "maximize" else "crops"
             names = [f"{folder}/{n:03}.png" for n in range(len(getattr(job.message.spec, kind).targets))]

@@ -181,5 +181,5 @@ class Auditor:
             raise FailedPrecondition(f"endpoint: {name!r:.80} is not known here", field="endpoint")
         with self._opening:
             if name not in self._endpoints:
-                self._endpoints[name] = sources.open_source(name, config)
+                self._endpoints[name] = sources.open_source(config)
             return self._endpoints[name]

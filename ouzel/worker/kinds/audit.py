@@ -52,7 +52,7 @@ def pin(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
 
 def run(spec: pb.AuditSpec, context: JobContext) -> JobOutput:
     """Audits image by image. The design is told before the first answer, and stored with the job."""
-    from ouzel.audit.dataset import Stopped, audit_dataset, audit_table
+    from ouzel.audit.dataset import Record, Stopped, audit_dataset, audit_table
     from ouzel.worker.kinds import audit_files, checkpoint
 
     context.progress(0, phase="loading")
@@ -71,7 +71,9 @@ def run(spec: pb.AuditSpec, context: JobContext) -> JobOutput:
         }
         try:
             if sources.predictor is None:
-                evidence = audit_table(sources.surrogate, sources.maps, examples, design, **more)
+                assert sources.surrogate is not None  # `check` has seen to that
+                records = [Record(each.name, each.label, None, each.service, each.time) for each in examples]
+                evidence = audit_table(records, sources.surrogate, sources.maps, examples, design, **more)
             else:
                 evidence = audit_dataset(
                     sources.predictor, sources.maps, examples, design, surrogate=sources.surrogate, **more
@@ -94,8 +96,9 @@ def design_of(spec: pb.AuditSpec) -> DatasetDesign:
     values = parameters.plain(spec.parameters, AUDIT_LIMITS)
     image = Margins(**{own: values.pop(name) for name, own in _IMAGE_MARGINS.items() if name in values})
     group = GroupMargins(**{own: values.pop(name) for name, own in _MARGINS.items() if name in values})
+    if spec.fills:
+        values["fills"] = tuple(spec.fills)
     return DatasetDesign(
-        **({"fills": tuple(spec.fills)} if spec.fills else {}),
         image_margins=image,
         margins=group,
         scenes=tuple(spec.scenes),

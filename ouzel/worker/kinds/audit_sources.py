@@ -14,6 +14,8 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.audit import Maps, Predictor
+    from ouzel.endpoints.open import EndpointPredictor
+    from ouzel.worker.environment import JobEnvironment
     from ouzel.worker.kinds.context import JobContext
 
 METHOD = "grad_cam"
@@ -75,15 +77,18 @@ def open_sources(spec: pb.AuditSpec, context: JobContext) -> Sources:
 
     method = spec.method or METHOD
     one_of("method", method, tuple(METHODS))
-    opened, predictor, surrogate, maps = ExitStack(), None, None, None
+    opened = ExitStack()
+    predictor: Predictor | None = None
+    surrogate: Predictor | None = None
+    maps: Maps | None = None
     if spec.model:
         model = pinned_model.load(context, spec.model, spec.model_digest)
         explainer = Explainer(model)
         predictor = ModelPredictor(model, explainer)
         maps = ModelMaps(model, model.labels, method, explainer=explainer)
     elif spec.endpoint:
-        predictor = opened.enter_context(context.environment.open_endpoint(spec.endpoint))
-        maps = AnswerMaps(predictor)
+        endpoint = opened.enter_context(_endpoint(spec.endpoint, context.environment))
+        predictor, maps = endpoint, AnswerMaps(endpoint)
     if spec.surrogate:
         other = pinned_model.load(context, spec.surrogate, spec.surrogate_digest)
         explainer = Explainer(other)
@@ -92,3 +97,13 @@ def open_sources(spec: pb.AuditSpec, context: JobContext) -> Sources:
         maps = ModelMaps(other, labels, method, surrogate=True, explainer=explainer)
     assert maps is not None  # `check` has seen to that
     return Sources(predictor, maps, surrogate, opened)
+
+
+def _endpoint(name: str, environment: JobEnvironment) -> EndpointPredictor:
+    from ouzel.endpoints import file
+    from ouzel.endpoints.open import open_endpoint
+
+    known = file.registered(environment.endpoint_file or None, environment.endpoint_flags)
+    if name not in known:  # the operator has changed the file since
+        raise NotFound(f"endpoint: no endpoint {name!r:.80} any more", field="endpoint")
+    return open_endpoint(known[name])

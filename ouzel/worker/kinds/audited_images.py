@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LONGEST_CONTACT = 500
 _LONGEST_SERVICE = 200
 _MOST_RECORDED = 20_000
+_GREY = 127  # of a mask: above it is the object
 _NAMED = 3  # images in a message
 
 
@@ -58,7 +59,7 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
     """
     from ouzel.audit.dataset import Example
 
-    images = training_data.examples(spec.dataset, context)
+    images = training_data.examples(spec.dataset, context, training=False)
     recorded = {each.path: each for each in spec.recorded}
     if missing := sorted(recorded.keys() - {image.name for image in images}):
         named = ", ".join(repr(each)[:80] for each in missing[:_NAMED])
@@ -76,7 +77,7 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
                 claim.label if claim else image.label,
                 image.read,
                 _mask(image.read_mask),
-                image.boxes,
+                tuple(_pixels(*box) for box in image.boxes),
                 true_label=image.label,
                 held_out=image.split == "test",
                 service=claim.service if claim else "",
@@ -86,6 +87,11 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
     return made
 
 
+def _pixels(left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
+    """The whole pixels that a box touches."""
+    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+
+
 def _mask(read: Callable[[], bytes] | None) -> Callable[[], np.ndarray] | None:
     """(height, width) of bool, True where the file is above mid-grey."""
     if read is None:
@@ -93,8 +99,9 @@ def _mask(read: Callable[[], bytes] | None) -> Callable[[], np.ndarray] | None:
 
     def mask() -> np.ndarray:
         import numpy as np
-        from PIL import Image
 
-        return np.asarray(Image.open(io.BytesIO(read())).convert("L")) > 127  # noqa: PLR2004 - the middle of 0..255
+        from ouzel.models.images import decode
+
+        return np.asarray(decode(read()).convert("L")) > _GREY
 
     return mask
