@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ class Known:
     def _answer(self, pixels: np.ndarray) -> np.ndarray:
         scores = self.score(pixels.astype(np.float32))
         if self.wrong:
-            random = np.random.default_rng([self.seed, *np.frombuffer(pixels.tobytes()[:4096], np.uint32)])
+            random = np.random.default_rng([self.seed, zlib.crc32(pixels.tobytes())])
             if random.random() < self.wrong:
                 scores = random.permutation(scores)
         values = np.exp(scores - scores.max())

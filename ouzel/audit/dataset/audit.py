@@ -9,6 +9,7 @@ from typing import Any
 
 from ouzel.audit.dataset.cluster_tests import Material, examined_clusters
 from ouzel.audit.dataset.design import DatasetDesign
+from ouzel.audit.dataset.distinct import distinct
 from ouzel.audit.dataset.evidence import DatasetEvidence, Suspect
 from ouzel.audit.dataset.examples import UNREADABLE, Example, checked
 from ouzel.audit.dataset.groups import groups
@@ -66,6 +67,7 @@ def audit_dataset(
         Stopped: That was wanted.
     """
     digest = checked(examples)
+    predictor, surrogate = distinct(predictor), None if surrogate is None else distinct(surrogate)
     examples = [replace(each, true_label=_true_label(predictor, each.true_label)) for each in examples]
     scenes = _check_labels(predictor, examples, design)
     progress = Progress.of(design.sha256(), digest, resume)
@@ -132,9 +134,10 @@ def _kept(audit: ImageAudit, example: Example, before: Sequence[ImageRow]) -> Ke
     try:
         return audit(example)
     except Refused as error:
-        unusable = isinstance(error.__cause__, FailedPrecondition)
-        if unusable and len(before) == _PATIENCE - 1 and all(each.verdict == "refused" for each in before):
-            raise error.__cause__ from None  # the source, not the images
+        cause = error.__cause__
+        none_yet = len(before) == _PATIENCE - 1 and all(each.verdict == "refused" for each in before)
+        if none_yet and isinstance(cause, FailedPrecondition):
+            raise cause from None  # the source is at fault, not the images
         return Kept(refused(example, str(error)))
 
 

@@ -90,8 +90,8 @@ def label_errors(answers: Sequence[tuple[ImageRow, Answer]], labels: Sequence[st
     given = np.array([place[answer.classes[0]] for _, answer in answers])
     _, likely = confident_joint(given, probabilities)
     suspected = []
-    for number in np.flatnonzero((likely >= 0) & (likely != given)):
-        row, own, other = answers[number][0], given[number], likely[number]
+    for number in np.flatnonzero((likely >= 0) & (likely != given)).tolist():
+        row, own, other = answers[number][0], int(given[number]), int(likely[number])
         suspected.append(
             LabelError(
                 row.name,

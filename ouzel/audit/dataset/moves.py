@@ -66,8 +66,11 @@ def move(region: np.ndarray, donor: Shown, onto: Shown) -> Move:
     objects = onto.object | _scaled(donor.object, rows, columns)
     here = _scaled(region, rows, columns)
     there = away(here, here | objects)
-    made = [np.where((part & ~objects)[..., None], source, onto.picture) for part in (here, there)]
-    return Move(*made, outside=float((here & ~objects).sum() / max(here.sum(), 1)))
+
+    def swapped(part: np.ndarray) -> np.ndarray:
+        return np.where((part & ~objects)[..., None], source, onto.picture)
+
+    return Move(swapped(here), swapped(there), float((here & ~objects).sum() / max(here.sum(), 1)))
 
 
 def away(region: np.ndarray, avoid: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 
 from ouzel.audit.agreement import agreement_of
 from ouzel.audit.dataset.design import DatasetDesign
+from ouzel.audit.dataset.distinct import distinct
 from ouzel.audit.dataset.evidence import DatasetEvidence, Group, LabelErrors, Suspect
 from ouzel.audit.dataset.examples import UNREADABLE, Example, checked
 from ouzel.audit.dataset.figures import Rate
@@ -23,6 +24,7 @@ from ouzel.audit.dataset.image import Kept, asked, label_of, refused, small, sta
 from ouzel.audit.dataset.progress import OnEvent, Progress, Teller
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.dataset.statistics import rate
+from ouzel.audit.evidence import MaskSource
 from ouzel.audit.maps import Maps
 from ouzel.audit.predictor import Predictor, Source
 from ouzel.checks import within
@@ -93,6 +95,7 @@ def audit_table(
     for number, record in enumerate(records):
         if record.probability is not None:
             within(f"records[{number}].probability", record.probability, 0, 1)
+    surrogate = distinct(surrogate)
     images = {each.name: each for each in examples}
     joined = [_joined(record, images.get(record.name), surrogate) for record in records]
     progress = Progress.of(design.sha256(), checked(joined), resume)
@@ -163,14 +166,22 @@ def _kept(record: Record, example: Example, surrogate: Predictor, maps: Maps) ->
         return Kept(refused(example, problem))
     if not problem:
         try:
-            row, map_ = _compared(asked(row, surrogate, image), picture, mask, surrogate, maps)
+            region: MaskSource = "boxes" if example.mask is None else "mask"
+            row = asked(row, surrogate, image)
+            row, map_ = _compared(row, picture, mask, region=region, surrogate=surrogate, maps=maps)
         except (InvalidArgument, FailedPrecondition) as error:
             problem = str(error)
     return Kept(_row(row, problem), map_)
 
 
 def _compared(
-    row: ImageRow, picture: np.ndarray, mask: np.ndarray | None, surrogate: Predictor, maps: Maps
+    row: ImageRow,
+    picture: np.ndarray,
+    mask: np.ndarray | None,
+    *,
+    region: MaskSource,
+    surrogate: Predictor,
+    maps: Maps,
 ) -> tuple[ImageRow, np.ndarray | None]:
     """The row with what the surrogate says and looks at; its small map."""
     if row.claimed not in surrogate.labels:
@@ -190,7 +201,7 @@ def _compared(
         values, inside = torch.from_numpy(drawn.values), torch.from_numpy(mask)
         row = replace(
             row,
-            mask_source="mask",
+            mask_source=region,
             object_share=float(mask.mean()),
             share_on_object=regions.energy_inside(values, inside),
             pointing=regions.pointing_game(values, inside),
