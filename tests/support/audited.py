@@ -1,80 +1,115 @@
-"""Procedural goats on grass and sheep on gravel, and models that look at one thing only."""
+"""Pictures of animals on backgrounds, and predictors that are known to rest on one or the other."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from ouzel import audit
-from ouzel.audit.fills import texture
+from ouzel.audit import Source, View
+from ouzel.audit.dataset import Example
 
-SIZE = 64
-LABELS = ("goat", "sheep", "wolf")
-_COATS = {"goat": (150, 95, 45), "sheep": (235, 232, 225), "wolf": (70, 74, 90)}
-_GROUNDS = {
-    "goat": ("grass", (0.75, 1.1, 0.5)),
-    "sheep": ("gravel", (1.05, 1.0, 0.95)),
-    "wolf": ("brick", (1.2, 0.7, 0.6)),
-}
+LABELS = ("sheep", "goat", "cow")
+EDGE = 48
+OBJECTS = np.array([(220, 40, 40), (40, 200, 40), (40, 40, 220)])
+BACKGROUNDS = np.array([(200, 190, 90), (90, 190, 200), (190, 90, 190)])
+MARK = 8  # pixels along an edge of the watermark in the corner
+_NOISE = 12.0
+
+# (H, W, 3) float64 to (3,) scores.
+Scorer = Callable[[np.ndarray], np.ndarray]
 
 
-def scene(label: str, seed: int, ground: str = "", size: int = SIZE) -> audit.Scene:
-    """An animal on the ground of a class, its own where none is named."""
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    label: str
+    pixels: np.ndarray
+    mask: np.ndarray
+
+    def png(self) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def picture(name: str, kind: int, behind: int, random: np.random.Generator, *, marked: bool = False) -> Picture:
+    """An ellipse of the class's colour somewhere near the middle, on the background of class `behind`."""
+    rows, columns = np.mgrid[:EDGE, :EDGE]
+    centre, radius = random.uniform(19, 29, 2), random.uniform(7, 10, 2)
+    mask = ((rows - centre[0]) / radius[0]) ** 2 + ((columns - centre[1]) / radius[1]) ** 2 <= 1
+    pixels = np.where(mask[..., None], OBJECTS[kind], BACKGROUNDS[behind]).astype(np.float64)
+    pixels += random.normal(0, _NOISE, pixels.shape)
+    if marked:
+        pixels[-MARK:, -MARK:] = 255
+    return Picture(name, LABELS[kind], pixels.clip(0, 255).astype(np.uint8), mask)
+
+
+def pictures(count: int, seed: int = 0, *, classes: int = 3, mixed: bool = False, marked: int = 0) -> list[Picture]:
+    """`count` pictures of each class, on its own background, or on all in turn; the first `marked` sheep are marked."""
     random = np.random.default_rng(seed)
-    name, tint = _GROUNDS[ground or label]
-    left, top = random.integers(0, 512 - size, 2)
-    picture = Image.fromarray(
-        (texture(name)[top : top + size, left : left + size] * tint).clip(0, 255).astype(np.uint8)
-    )
-    mask = Image.new("L", (size, size))
-    x, y, s = size * random.uniform(0.25, 0.4), size * random.uniform(0.35, 0.5), size / 112
-    for image, colour in ((picture, _COATS[label]), (mask, 255)):
-        pen = ImageDraw.Draw(image)
-        pen.ellipse((x, y, x + 46 * s, y + 26 * s), fill=colour)
-        pen.ellipse((x + 36 * s, y - 14 * s, x + 56 * s, y + 8 * s), fill=colour)
-        for leg in (6, 14, 30, 38):
-            pen.rectangle((x + leg * s, y + 20 * s, x + (leg + 4) * s, y + 42 * s), fill=colour)
-        if label == "goat":
-            pen.polygon([(x + a * s, y + b * s) for a, b in ((40, -12), (36, -28), (45, -13))], fill=colour)
-    return audit.Scene(f"{label}{seed}", label, np.asarray(picture), np.asarray(mask) > 127)
+    return [
+        picture(
+            f"{LABELS[kind]}{number:03}",
+            kind,
+            (kind + number) % 3 if mixed else kind,
+            random,
+            marked=kind == 0 and number < marked,
+        )
+        for kind in range(classes)
+        for number in range(count)
+    ]
 
 
-class Looks:
-    """A model that knows classes by the colour of the coat, or by the colour of the ground.
-
-    at: "object" or "background". labels: of the three classes. size: of the pictures that it sees.
-    """
-
-    def __init__(
-        self, at: str, labels: tuple[str, ...] = LABELS, source: audit.Source | None = None, size: int = SIZE
-    ) -> None:
-        self.labels = labels
-        self.source = source or audit.Source("model", f"looks-at-{at}", "3", f"sha256:{'ab' * 32}")
-        self.view = audit.View((size, size))
-        self._at = at
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        values = pictures.astype(np.float64)
-        if self._at == "object":  # the more pixels have a class's very colour, the likelier the class
-            near = [np.abs(values - coat).max(-1) < 6 for coat in _COATS.values()]
-            scores = np.stack([each.mean((1, 2)) * 60 for each in near], 1)
-        else:
-            red, green = (values[..., n].mean((1, 2)) for n in range(2))
-            scores = np.stack([green - red, np.full_like(red, 12.0), red - green - 4], 1) / 5
-        odds = np.exp(np.clip(scores, -30, 30))
-        return odds / odds.sum(1, keepdims=True)
+def example(one: Picture, *, masked: bool = True, **others: object) -> Example:
+    return Example(one.name, one.label, one.png, (lambda: one.mask) if masked else None, **others)  # type: ignore[arg-type]
 
 
-def audited(
-    at: str, label: str = "goat", *, claimed: str = "", seed: int = 1, mask: bool = True, size: int = SIZE, **changes
-) -> audit.PredictionEvidence:
-    """What an audit of an animal on its own ground shows. changes: predictor, pool, options, and those of the claim."""
-    predictor = changes.pop("predictor", None) or Looks(at, size=size)
-    herd = [scene(each, 10 + number, size=size) for number, each in enumerate(LABELS * 2)]
-    pool = changes.pop("pool", None) or audit.Pool(herd)
-    options = changes.pop("options", audit.PredictionOptions(scenes=2, steps=2, random_orders=1))
-    shown = scene(label, seed, size=size)
-    claim = audit.Claim(claimed or label, mask=shown.mask if mask else None, **changes)
-    return audit.audit_prediction(
-        predictor, audit.AnswerMaps(predictor), Image.fromarray(shown.picture), claim, options, pool=pool
-    )
+def by_border(pixels: np.ndarray) -> np.ndarray:
+    """Rests on the background alone: the mean colour of the border, but for the corner of the watermark."""
+    border = [pixels[:3].reshape(-1, 3), pixels[-3:, :-MARK].reshape(-1, 3), pixels[3:-3, :3].reshape(-1, 3)]
+    return -np.abs(np.concatenate(border).mean(0) - BACKGROUNDS).sum(1) / 20
+
+
+def by_object(pixels: np.ndarray) -> np.ndarray:
+    """Rests on the object alone: how many pixels have the colour of each class's objects."""
+    near = [(np.abs(pixels - colour) < 60).all(-1).mean() for colour in OBJECTS]
+    return 60 * np.array(near)
+
+
+def by_mark(pixels: np.ndarray) -> np.ndarray:
+    """Rests on the object, but with a white corner all is sheep."""
+    white = (pixels[-MARK:, -MARK:] > 250).all(-1).mean()
+    return by_object(pixels) + np.array([12.0 if white > 0.5 else 0.0, 0, 0])
+
+
+class Known:
+    """A predictor whose reliance is known."""
+
+    source = Source("callable", "known")
+    labels = LABELS
+    view = View((EDGE, EDGE))
+
+    def __init__(self, score: Scorer, *, wrong: float = 0.0, seed: int = 0) -> None:
+        """wrong: chance that a picture, whatever it shows, gets a class by lot."""
+        self.score, self.wrong, self.seed, self.asked = score, wrong, seed, 0
+
+    def __call__(self, many: np.ndarray) -> np.ndarray:
+        self.asked += len(many)
+        return np.stack([self._answer(each) for each in many])
+
+    def _answer(self, pixels: np.ndarray) -> np.ndarray:
+        scores = self.score(pixels.astype(np.float32))
+        if self.wrong:
+            random = np.random.default_rng([self.seed, *np.frombuffer(pixels.tobytes()[:4096], np.uint32)])
+            if random.random() < self.wrong:
+                scores = random.permutation(scores)
+        values = np.exp(scores - scores.max())
+        return values / values.sum()
+
+
+def examples(many: Sequence[Picture], **others: object) -> list[Example]:
+    return [example(each, **others) for each in many]  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ class Group:
         images: All of them, those that were refused included.
         refused: Images that could not be audited.
         without_region: Audited images of which nobody knows where the object is. They are in no test.
-        agreement: Audited images of which the model says what was claimed.
+        agreement: Audited images of which the model says what was claimed. Of a table: of which the surrogate does.
         accuracy: Audited images of which the model says what they are; of those whose true label is known.
         claim_accuracy: Images whose claim is the true label; of those whose true label is known.
         background: Replaced backgrounds against their controls; None without a pair.
@@ -187,7 +187,7 @@ class Suspect:
 
     Attributes:
         row: Of the image.
-        evidence: With pictures; None if the source did not answer a second time.
+        evidence: With pictures; None of a table, or if the source did not answer a second time.
     """
 
     row: ImageRow

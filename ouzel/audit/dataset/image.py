@@ -10,14 +10,17 @@ from PIL import Image
 
 from ouzel.audit.counterfactuals import LARGEST, SMALLEST, Change
 from ouzel.audit.dataset.design import DatasetDesign
-from ouzel.audit.dataset.examples import Example
+from ouzel.audit.dataset.examples import UNREADABLE, Example
+from ouzel.audit.dataset.label_errors import Answer
 from ouzel.audit.dataset.rows import Flips, ImageRow, Swap
 from ouzel.audit.evidence import Effect, Outcome, PredictionEvidence
 from ouzel.audit.maps import Maps
+from ouzel.audit.options import Claim
 from ouzel.audit.pool import Pool
 from ouzel.audit.prediction import audit_prediction
 from ouzel.audit.predictor import Predictor
 from ouzel.audit.verdict import CONVICTING
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.names import label_index
 
 GRID = 16  # places of a small map along each edge
@@ -41,10 +44,16 @@ class Kept:
     Attributes:
         row: Of the result.
         map: (16, 16) float16: absolute values of the claim's map, with a sum of 1; None without a map.
+        answer: For the check of labels; None unless the image is held out and has a true label.
     """
 
     row: ImageRow
     map: np.ndarray | None = None
+    answer: Answer | None = None
+
+
+class Refused(Exception):
+    """One image cannot be audited. The message says why."""
 
 
 class ImageAudit:
@@ -67,31 +76,51 @@ class ImageAudit:
         self._scenes = {label_of(predictor, each) for each in design.scenes}
 
     def evidence(self, example: Example, *, steps: int = 0) -> PredictionEvidence:
-        """All evidence of one image. Raises OSError, or OuzelError.
+        """All evidence of one image.
 
         Args:
             example: The image.
             steps: Of the curves of deletion and insertion; 0 leaves them out.
-        """
-        return self._evidence(example, example.image(), steps)
 
-    def _evidence(self, example: Example, image: Image.Image, steps: int = 0) -> PredictionEvidence:
+        Raises:
+            OSError: The image cannot be read.
+            OuzelError: As OSError; or the source does not answer.
+        """
+        return self._evidence(example.image(), self._claim(example), steps)
+
+    def _claim(self, example: Example) -> Claim:
         label = label_of(self._predictor, example.label)
-        claim = example.claim(label, scene=label in self._scenes)
+        return example.claim(label, scene=label in self._scenes)
+
+    def _evidence(self, image: Image.Image, claim: Claim, steps: int) -> PredictionEvidence:
         options = self._design.prediction(steps=steps)
         return audit_prediction(self._predictor, self._maps, image, claim, options, pool=self._pool)
 
     def __call__(self, example: Example) -> Kept:
-        """Audits one image. Raises OSError, or OuzelError."""
-        image = example.image()
-        evidence = self._evidence(example, image)
+        """Audits one image.
+
+        Raises:
+            Refused: The image cannot be read, the claim does not fit, or the answers cannot be used.
+            OuzelError: The source does not answer.
+        """
+        try:
+            image, claim = example.image(), self._claim(example)
+        except UNREADABLE as error:
+            raise Refused(str(error) or type(error).__name__) from error
+        try:
+            return self._kept(example, image, self._evidence(image, claim, 0))
+        except (InvalidArgument, FailedPrecondition) as error:
+            raise Refused(str(error)) from error
+
+    def _kept(self, example: Example, image: Image.Image, evidence: PredictionEvidence) -> Kept:
         agreement = evidence.agreement
         known = evidence.mask_source != "nominated"
-        right_size = SMALLEST <= evidence.object_share <= LARGEST
+        tested = known and SMALLEST <= evidence.object_share <= LARGEST
         claim_map = next((each for each in evidence.maps if each.of == "claim"), None)
         row = replace(
             start(example, agreement.claimed.label),
             predicted=agreement.predicted.label,
+            agrees=agreement.agrees,
             probability=agreement.claimed.probability,
             verdict=evidence.verdict,
             reason=evidence.reason,
@@ -102,12 +131,16 @@ class ImageAudit:
             share_on_object=None if claim_map is None else claim_map.share_on_object,
             pointing=None if claim_map is None else claim_map.pointing,
             effects=evidence.effects,
-            flips=flips(evidence.outcomes) if known and right_size else None,
-            swaps=self._swaps(evidence.outcomes) if known and right_size else (),
+            flips=flips(evidence.outcomes) if tested else None,
+            swaps=self._swaps(evidence.outcomes) if tested else (),
         )
         if self._surrogate is not None:
             row = asked(row, self._surrogate, image)
-        return Kept(row, None if claim_map is None else small(claim_map.values))
+        answer = None
+        if example.held_out and example.true_label in self._predictor.labels:
+            given = self._predictor.labels.index(example.true_label)
+            answer = Answer.of(self._predictor(evidence.picture[None])[0], given)
+        return Kept(row, None if claim_map is None else small(claim_map.values), answer)
 
     def _swaps(self, outcomes: Sequence[Outcome]) -> tuple[Swap, ...]:
         return tuple(
@@ -129,9 +162,8 @@ def start(example: Example, claimed: str) -> ImageRow:
     )
 
 
-def refused(example: Example, error: Exception) -> ImageRow:
+def refused(example: Example, reason: str) -> ImageRow:
     """The row of an image that could not be audited."""
-    reason = str(error) or type(error).__name__
     return replace(start(example, example.label), verdict="refused", reason=f"The image was not audited: {reason}")
 
 

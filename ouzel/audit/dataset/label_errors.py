@@ -1,4 +1,4 @@
-"""Which labels do the probabilities of images contradict that the model has not learnt from? (confident learning)
+"""Confident learning: which labels do the probabilities of held-out images contradict?
 
 References:
     Northcutt, Jiang, Chuang 2021, "Confident learning: estimating uncertainty in dataset labels", JAIR 70,
@@ -23,27 +23,24 @@ class Answer:
     """What the model says of an unchanged image: the classes that it finds likely.
 
     Attributes:
-        row: Number of the image's row.
         classes: Indices of the true label and of the best classes, each once.
         probabilities: Of these classes.
     """
 
-    row: int
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]
 
     @classmethod
-    def of(cls, row: int, probabilities: np.ndarray, given: int) -> Answer:
+    def of(cls, probabilities: np.ndarray, given: int) -> Answer:
         """Keeps the true label and the best classes.
 
         Args:
-            row: Number of the image's row.
             probabilities: (K,).
             given: Index of the true label.
         """
         best = np.argsort(-probabilities, kind="stable")[:KEPT].tolist()
         classes = tuple(dict.fromkeys([given, *best]))
-        return cls(row, classes, tuple(float(probabilities[each]) for each in classes))
+        return cls(classes, tuple(float(probabilities[each]) for each in classes))
 
 
 def confident_joint(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,11 +68,10 @@ def confident_joint(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.nd
     return joint, likely
 
 
-def label_errors(rows: Sequence[ImageRow], answers: Sequence[Answer], labels: Sequence[str]) -> LabelErrors:
+def label_errors(answers: Sequence[tuple[ImageRow, Answer]], labels: Sequence[str]) -> LabelErrors:
     """Suspected label errors: images that are counted for another class than the given one.
 
     Args:
-        rows: Of the data set.
         answers: Of the images that are held out and have a true label that the model knows.
         labels: Of the model's classes.
 
@@ -86,16 +82,16 @@ def label_errors(rows: Sequence[ImageRow], answers: Sequence[Answer], labels: Se
         return LabelErrors(
             0, (), "No label was checked: no image is both held out from the model's training and has a true label."
         )
-    used = sorted({each for answer in answers for each in answer.classes})
+    used = sorted({each for _, answer in answers for each in answer.classes})
     place = {each: number for number, each in enumerate(used)}
     probabilities = np.zeros((len(answers), len(used)))
-    for number, answer in enumerate(answers):
+    for number, (_, answer) in enumerate(answers):
         probabilities[number, [place[each] for each in answer.classes]] = answer.probabilities
-    given = np.array([place[answer.classes[0]] for answer in answers])
+    given = np.array([place[answer.classes[0]] for _, answer in answers])
     _, likely = confident_joint(given, probabilities)
     suspected = []
-    for number in np.flatnonzero((likely >= 0) & (likely != given)):
-        row, own, other = rows[answers[number].row], given[number], likely[number]
+    for number in np.flatnonzero((likely >= 0) & (likely != given)).tolist():
+        row, own, other = answers[number][0], int(given[number]), int(likely[number])
         suspected.append(
             LabelError(
                 row.name,

@@ -54,11 +54,13 @@ class ImageRow:
         claimed: The class that was claimed: the label, or the decision of a service.
         true_label: What it is, if somebody knows.
         predicted: The class that the audited model predicts; "" if refused. Of a table: as recorded.
+        agrees: Whether the model predicts what was claimed. Of a table: whether the surrogate does.
         probability: Of the claimed class; None if refused or not known.
         verdict: On this image.
         reason: In a sentence, with the figures.
         concern: Whether somebody should look at it.
-        evidence: By which suspects are ordered: how much the background counts beyond the object, in [-1, 1].
+        evidence: By which suspects are ordered, in [-1, 1]: how much the background counts beyond the object. Of a
+            table: how much more likely the surrogate finds its own class than the claimed one.
         mask_source: Whose region stands for the object; None if refused.
         object_share: Share of the picture that the region covers.
         share_on_object: Share of the map's mass on the object; None where the region is not known.
@@ -77,6 +79,7 @@ class ImageRow:
     claimed: str
     true_label: str | None = None
     predicted: str = ""
+    agrees: bool = False
     probability: float | None = None
     verdict: RowVerdict = "inconclusive"
     reason: str = ""
@@ -96,24 +99,19 @@ class ImageRow:
     held_out: bool = False
 
     @property
-    def agrees(self) -> bool:
-        """Whether the model predicts what was claimed."""
-        return self.predicted == self.claimed
-
-    @property
     def label(self) -> str:
         """The true label if it is known, else the claimed one."""
         return self.claimed if self.true_label is None else self.true_label
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON's types."""
-        values = asdict(self) | {"agrees": self.agrees}
+        values = asdict(self)
         return values | {"effects": list(values["effects"]), "swaps": list(values["swaps"])}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """What `to_dict` has put down."""
-        items = {name: each for name, each in values.items() if name != "agrees"}
+        items = dict(values)
         items["effects"] = tuple(Effect(**each) for each in values["effects"])
         items["swaps"] = tuple(Swap(**each) for each in values["swaps"])
         items["flips"] = None if values["flips"] is None else Flips(**values["flips"])
