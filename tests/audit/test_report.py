@@ -19,7 +19,7 @@ from ouzel.audit.evidence import ReportedMap
 from ouzel.audit.report import Case, Operator, article86_page, canonical, prediction_files, prediction_page
 from ouzel.errors import InvalidArgument
 from ouzel.pages.texts import cell, visible
-from support.shown_audits import Looks, audited, scene
+from support.herd import Looks, audited, scene
 
 MARKUP = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 HOSTILE = (

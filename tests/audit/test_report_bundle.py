@@ -12,7 +12,7 @@ import pytest
 
 from ouzel.audit.report import Case, bundle, prediction_facts, prediction_files, sums
 from ouzel.errors import InvalidArgument
-from support.shown_audits import audited
+from support.herd import audited
 
 
 @pytest.fixture(scope="module")

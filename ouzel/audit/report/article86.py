@@ -45,7 +45,7 @@ def article86_page(
         title="How this decision was made",
         image=visible(case.image or getattr(evidence, "name", ""), _LABEL),
         label=visible(claimed, _LABEL),
-        decided=told(case.decided) or visible(getattr(evidence, "time", ""), _LABEL),
+        decided=case.when or visible(getattr(evidence, "time", ""), _LABEL),
         audited=told(case.audited),
         system=_system(source, case),
         role=visible(case.operator.role, _TEXT),
@@ -173,12 +173,12 @@ def _pictures(evidence: PredictionEvidence) -> list[tuple[str, str]]:
     for strongest, words in zip(
         deciding(evidence.effects), ("Behind the object changed.", "The object changed."), strict=True
     ):
-        if strongest is not None and (example := _example(evidence.outcomes, strongest)) is not None:
-            shown.append((drawing.thumb(example.picture), f"{words} “{label}”: {points(example.probability)}."))
+        if strongest is not None and (one := example(evidence.outcomes, strongest)) is not None:
+            shown.append((drawing.thumb(one.picture), f"{words} “{label}”: {points(one.probability)}."))
     return shown
 
 
-def _example(outcomes: Sequence[Outcome], effect: Effect) -> Outcome | None:
-    """The picture of a change that is nearest to its mean: neither the best nor the worst."""
+def example(outcomes: Sequence[Outcome], effect: Effect) -> Outcome | None:
+    """The picture of a change that is nearest to its mean: neither the best nor the worst; None without one."""
     some = [each for each in outcomes if (each.change, each.kind) == (effect.change, effect.kind)]
     return min(some, key=lambda each: abs(each.probability - effect.probability), default=None)

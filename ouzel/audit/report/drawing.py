@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ouzel import pages
-from ouzel_protos import overlay
+from ouzel_protos import heatmap, overlay
 
 _EDGE = 448  # pixels along the longer edge of a picture that is looked at closely
 _YELLOW = (255, 212, 0)
@@ -46,6 +46,29 @@ def over(picture: np.ndarray, values: np.ndarray, method: str) -> np.ndarray:
     """
     height, width = _size(picture)
     return np.asarray(overlay.draw(Image.fromarray(picture), values, method=method, size=(width, height)))
+
+
+def mean_map(values: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A small map, with a line round a region of its places, (h, w, 3) uint8.
+
+    Args:
+        values: (N, N).
+        region: (N, N) of bool.
+    """
+    edge = _THUMB // values.shape[0]
+    return outlined(heatmap.colorize(values).repeat(edge, 0).repeat(edge, 1), region.repeat(edge, 0).repeat(edge, 1))
+
+
+def with_region(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A picture with a line round a region of a small map, which covers the whole picture.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        region: (N, N) of bool.
+    """
+    grey = Image.fromarray(np.where(region, 255, 0).astype(np.uint8))
+    wide = grey.resize((picture.shape[1], picture.shape[0]), Image.Resampling.NEAREST)
+    return outlined(picture, np.asarray(wide) > 127)
 
 
 def scale(signed: bool) -> str:

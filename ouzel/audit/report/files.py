@@ -97,7 +97,7 @@ def prediction_facts(evidence: PredictionEvidence, case: Case = _NO_CASE) -> dic
         "SHA-256 of the image's file": case.digest or "not known",
         "SHA-256 of the pixels that the model saw": digest_of(evidence.picture),
         "Data set": case.dataset,
-        "Decided": told(case.decided),
+        "Decided": case.when,
         "Audited": told(case.audited),
         "Made by": f"ouzel {ouzel.__version__}",
     }

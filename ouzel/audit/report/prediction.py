@@ -68,8 +68,8 @@ def _subtitle(evidence: PredictionEvidence, case: Case) -> str:
     parts = [f"Predicted by {words.source_of(evidence.source)}"]
     if case.service:
         parts.append(f"decided by {visible(case.service)}")
-    if case.decided:
-        parts.append(f"decided on {told(case.decided)}")
+    if case.when:
+        parts.append(f"decided on {case.when}")
     if case.audited:
         parts.append(f"audited on {told(case.audited)}")
     return f"{'; '.join(parts)}."
@@ -171,7 +171,7 @@ def _record(evidence: PredictionEvidence, case: Case, record: str) -> list[tuple
         "Digest of the weights": source.digest or "not known",
         "Kind of source": words.SOURCES[source.kind],
         "Decided by": case.service,
-        "Decided": told(case.decided),
+        "Decided": case.when,
         "Audited": told(case.audited),
         "Image": case.image,
         "SHA-256 of the image's file": case.digest or "not known",

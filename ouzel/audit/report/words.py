@@ -43,6 +43,32 @@ VERDICTS: dict[Verdict, Meaning] = {
         "Inconclusive", "It was not shown whether the prediction rests on the object or on the background.", "open"
     ),
 }
+# The same of a data set, or of a class.
+GROUPS: dict[Verdict, Meaning] = {
+    "rests_on_object": Meaning(
+        "The predictions rest on the objects",
+        "Another object turns the predictions. What is behind the object does not, beyond its control.",
+        "good",
+    ),
+    "rests_on_background": Meaning(
+        "The predictions rest on the backgrounds",
+        "What is behind the object turns the predictions, beyond its control and more than another object does.",
+        "bad",
+    ),
+    "disagrees": Meaning(
+        "The model disagrees with the claims", "It predicts other classes than those that were claimed.", "bad"
+    ),
+    "inconclusive": Meaning(
+        "Inconclusive", "It was not shown whether the predictions rest on the objects or on the backgrounds.", "open"
+    ),
+}
+SHORT: dict[str, str] = {
+    "rests_on_object": "rests on the object",
+    "rests_on_background": "rests on the background",
+    "disagrees": "disagrees",
+    "inconclusive": "inconclusive",
+    "refused": "not audited",
+}
 SCENE = "The class was declared to be a scene, so it may rest on the background."
 SOURCES: dict[Kind, str] = {
     "model": "a model of the store",
