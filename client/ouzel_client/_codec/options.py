@@ -61,7 +61,9 @@ def _request(one: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
 def _target(target: Target, path: str) -> pb.Target:
     match target:
         case Contrast():
-            return pb.Target(contrast=pb.Contrast(a=_class(target.a, f"{path}.a"), b=_class(target.b, f"{path}.b")))
+            return pb.Target(
+                contrast=pb.Contrast(a=class_ref(target.a, f"{path}.a"), b=class_ref(target.b, f"{path}.b"))
+            )
         case Top():
             if _integer(target.count, path, bits=32) < 1:
                 raise InvalidArgument(f"{path}: top {target.count} is less than 1", field=path)
@@ -71,7 +73,8 @@ def _target(target: Target, path: str) -> pb.Target:
     return pb.Target(index=_integer(target, path, bits=64))
 
 
-def _class(value: Class, path: str) -> pb.ClassRef:
+def class_ref(value: Class, path: str) -> pb.ClassRef:
+    """The message of a class, by its index or a text. Raises InvalidArgument that names the field."""
     return (
         pb.ClassRef(label=text(value, path))
         if isinstance(value, str)
