@@ -57,6 +57,15 @@ def test_the_blur_holds_no_colour_of_the_object():
     assert (smooth(picture, ~mask) == 10).all()
 
 
+@pytest.mark.parametrize("pixels", [1, 30])
+def test_a_background_of_a_few_pixels_is_blurred_to_their_colour(pixels):
+    picture = np.full((224, 224, 3), 200, np.uint8)
+    background = np.zeros((224, 224), bool)
+    background.flat[:pixels] = True
+    picture[background] = (10, 20, 30)
+    assert (smooth(picture, background) == (10, 20, 30)).all()
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_a_rearranged_background_has_the_colours_of_the_background(number):
     random = np.random.default_rng(0)

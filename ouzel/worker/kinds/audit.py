@@ -8,7 +8,8 @@ bundle.zip (all of it, with a README that says how to verify it). Summary: verdi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import one_of, parameter
@@ -20,7 +21,10 @@ from ouzel_protos.recipes import AUDIT_LIMITS
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.audit.dataset import DatasetDesign, DatasetEvidence
+    import numpy as np
+
+    from ouzel.audit.dataset import DatasetDesign, DatasetEvidence, Event, Example
+    from ouzel.audit.report import Pictures
 
 _MOST_SCENES = 2000
 _FILLS = ("blur", "mean", "texture")
@@ -51,41 +55,55 @@ def pin(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
 
 
 def run(spec: pb.AuditSpec, context: JobContext) -> JobOutput:
-    """Audits image by image. The design is told before the first answer, and stored with the job."""
-    from ouzel.audit.dataset import Record, Stopped, audit_dataset, audit_table
-    from ouzel.worker.kinds import audit_files, checkpoint
+    """Audits image by image. The design is stored before the first answer; a resumed job goes on with it."""
+    from ouzel.worker.kinds import audit_files
 
     context.progress(0, phase="loading")
-    design = design_of(spec)
     sources = audit_sources.open_sources(spec, context)
     try:
         context.progress(0, phase="checking the images")
         examples = audited_images.examples(spec, context)
-        resume = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
-        if resume is None:
-            context.log(f"fixed before the first answer: design sha256:{design.sha256()}")
-        more: dict[str, Any] = {
-            "on_event": _Told(context),
-            "resume": resume,
-            "stop": context.stop_wanted,
-        }
-        try:
-            if sources.predictor is None:
-                assert sources.surrogate is not None  # `check` has seen to that
-                records = [Record(each.name, each.label, None, each.service, each.time) for each in examples]
-                evidence = audit_table(records, sources.surrogate, sources.maps, examples, design, **more)
-            else:
-                evidence = audit_dataset(
-                    sources.predictor, sources.maps, examples, design, surrogate=sources.surrogate, **more
-                )
-        except Stopped as stopped:
-            context.save(checkpoint.dump(stopped.state))
-            raise JobInterrupted from None
+        told = _Told(context, design_of(spec))
+        evidence = _evidence(sources, examples, told)
+        context.progress(0, phase="reporting")
+        files = audit_files.files(evidence, spec, told.registered, _pictures(examples, sources))
     finally:
         sources.close()
-    context.progress(0, phase="reporting")
-    files = audit_files.files(evidence, spec, context)
     return JobOutput([File(name, kind, content) for name, (kind, content) in files.items()], summary(evidence))
+
+
+def _evidence(sources: audit_sources.Sources, examples: Sequence[Example], told: _Told) -> DatasetEvidence:
+    from ouzel.audit.dataset import Record, Stopped, audit_dataset, audit_table
+
+    more: dict[str, Any] = {"on_event": told, "resume": told.resumed, "stop": told.context.stop_wanted}
+    try:
+        if sources.predictor is not None:
+            return audit_dataset(
+                sources.predictor, sources.maps, examples, told.design, surrogate=sources.surrogate, **more
+            )
+        assert sources.surrogate is not None  # `audit_sources.check` has seen to that
+        records = [Record(each.name, each.label, None, each.service, each.time) for each in examples]
+        return audit_table(records, sources.surrogate, sources.maps, examples, told.design, **more)
+    except Stopped as stopped:
+        told.save(stopped.state)
+        raise JobInterrupted from None
+
+
+def _pictures(examples: Sequence[Example], sources: audit_sources.Sources) -> Pictures:
+    """Gives what the model sees of an image, by name."""
+    from ouzel.audit.dataset.examples import UNREADABLE
+
+    asked = sources.predictor or sources.surrogate
+    assert asked is not None
+    view, known = asked.view, {each.name: each for each in examples}
+
+    def picture(name: str) -> np.ndarray | None:
+        try:
+            return view.picture(known[name].image())
+        except UNREADABLE:
+            return None
+
+    return picture
 
 
 def design_of(spec: pb.AuditSpec) -> DatasetDesign:
@@ -151,15 +169,34 @@ def _check_design(spec: pb.AuditSpec) -> None:
 
 
 class _Told:
-    """Hands the library's events on, and saves."""
+    """Hands the library's events on, and saves. The first event stores the design, before anything is asked.
 
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
+    Attributes:
+        context: Of the job.
+        design: Of the audit.
+        registered: When the design was stored.
+        resumed: The state of an earlier attempt; None at the first.
+    """
 
-    def __call__(self, event: Any) -> None:
+    def __init__(self, context: JobContext, design: DatasetDesign) -> None:
         from ouzel.worker.kinds import checkpoint
 
+        self.context, self.design = context, design
+        saved = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
+        self.registered = datetime.now(UTC) if saved is None else datetime.fromisoformat(saved["registered"])
+        self.resumed: Mapping[str, Any] | None = None if saved is None else saved["state"]
+
+    def __call__(self, event: Event) -> None:
         phases: Mapping[str, str] = {"pool": "choosing other images", "images": "auditing"}
-        self._context.progress(event.step, event.steps, phase=phases.get(event.phase, event.phase))
-        if self._context.save_wanted():
-            self._context.save(checkpoint.dump(event.state()))
+        if event.phase == "registered" and self.resumed is None:
+            self.save(event.state())
+            self.context.log(f"fixed before the first answer: design sha256:{self.design.sha256()}")
+        self.context.progress(event.step, event.steps, phase=phases.get(event.phase, event.phase))
+        if self.context.save_wanted():
+            self.save(event.state())
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Saves a state."""
+        from ouzel.worker.kinds import checkpoint
+
+        self.context.save(checkpoint.dump({"registered": self.registered.isoformat(), "state": dict(state)}))

@@ -15,8 +15,8 @@ from ouzel.audit.report import (
     bundle,
     dataset_facts,
     dataset_files,
-    suspect_case,
 )
+from ouzel.audit.report.dataset_files import suspect_case
 
 if TYPE_CHECKING:
     from ouzel.audit.dataset import DatasetEvidence
@@ -27,12 +27,13 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can state: the bytes de
 _SHOWN = ("page.html", "article86.html", "outline.png")  # of a suspect; the bundle holds the rest
 
 
-def files(evidence: DatasetEvidence, spec: pb.AuditSpec, pictures: Pictures) -> Files:
+def files(evidence: DatasetEvidence, spec: pb.AuditSpec, registered: datetime, pictures: Pictures) -> Files:
     """The files of an audit.
 
     Args:
         evidence: What it shows.
         spec: Of the job.
+        registered: When the design was stored.
         pictures: Gives what the model sees of an image, by name.
 
     Returns:
@@ -41,7 +42,7 @@ def files(evidence: DatasetEvidence, spec: pb.AuditSpec, pictures: Pictures) -> 
     """
     operator = Operator(spec.contact.organisation, spec.contact.contact)
     dataset = "" if "://" in spec.dataset else spec.dataset
-    case = DatasetCase(dataset=dataset, audited=datetime.now(UTC), operator=operator)
+    case = DatasetCase(dataset=dataset, registered=registered, audited=datetime.now(UTC), operator=operator)
     made = dataset_files(evidence, case, pictures=pictures)
     made["decisions.zip"] = ("application/zip", _decisions(evidence, case))
     whole = bundle(made, dataset_facts(evidence, case), title="Audit of a data set")
