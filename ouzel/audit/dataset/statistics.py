@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -20,6 +21,7 @@ import numpy as np
 from ouzel.audit.dataset.figures import Comparison, PairedTest, Rate
 
 CONFIDENCE = 0.95
+_REMEMBERED = 4096  # results: classes of a data set have as many images, and many counts are 0
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 # "beyond": more than its control by the margin, and not by chance. "within": less than the margin. "open": not shown.
@@ -72,11 +74,16 @@ def mcnemar(both: int, only_change: int, only_control: int, pairs: int) -> Paire
         only_control: Pairs in which the control alone does.
         pairs: All.
     """
+    differ = only_change + only_control
+    p = _chance(only_change, differ)
+    return PairedTest(pairs, only_change, only_control, both, pairs - both - differ, p, p)
+
+
+@lru_cache(_REMEMBERED)
+def _chance(count: int, differ: int) -> float:
     from scipy.stats import binomtest
 
-    differ = only_change + only_control
-    p = float(binomtest(only_change, differ, 0.5).pvalue) if differ else 1.0
-    return PairedTest(pairs, only_change, only_control, both, pairs - both - differ, p, p)
+    return float(binomtest(count, differ, 0.5).pvalue) if differ else 1.0
 
 
 def paired_interval(test: PairedTest) -> tuple[float, float]:
@@ -92,6 +99,7 @@ def paired_interval(test: PairedTest) -> tuple[float, float]:
     return up[0] - down[1], up[1] - down[0]
 
 
+@lru_cache(_REMEMBERED)
 def _bounds(count: int, of: int) -> tuple[float, float]:
     """Of Clopper and Pearson. Four bounds make an interval, and each may miss in a quarter of the cases that it may."""
     from scipy.stats import beta
