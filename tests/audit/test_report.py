@@ -8,7 +8,6 @@ import io
 import json
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -20,17 +19,8 @@ from ouzel.audit.report import Case, Operator, article86_page, canonical, predic
 from ouzel.errors import InvalidArgument
 from ouzel.pages.texts import cell, visible
 from support.herd import Looks, audited, scene
+from support.pages import HOSTILE, MARKUP, Page
 
-MARKUP = '<script>alert("x")</script><img src=x onerror=alert(1)>'
-HOSTILE = (
-    MARKUP,
-    "\"'&<b> {{ 7 * 7 }} {% x %}",
-    "a\x1b[31m\x00\r\nb",
-    "goat\u202egnp.exe",
-    "\ud800",
-    "Z" * 500,
-    "لغة",
-)
 CASE = Case(
     "herd/goat.jpg",
     "cd" * 32,
@@ -40,46 +30,6 @@ CASE = Case(
     options=audit.PredictionOptions(scenes=2, steps=2, random_orders=1),
     operator=Operator("Office of Gates", "gates@valley.example", "A person decides. The system helps."),
 )
-
-
-class Page(HTMLParser):
-    """A page after a look at what every page must be; its words and its images."""
-
-    VOID = ("meta", "img", "input", "br")
-    NEVER = ("script", "iframe", "object", "embed", "form", "link", "base", "svg", "b")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.images, self.words, self.open, self.text_of = [], [], [], text
-        self.feed(text)
-        assert not self.open
-        assert "width=device-width" in text
-        assert "default-src 'none'" in text
-        text.encode()
-        assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e\u2066-\u2069]", text)
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        assert tag not in self.NEVER
-        assert not any(name.startswith("on") for name in values)
-        assert values.get("href", "#").startswith("#")
-        if tag == "img":
-            assert values["src"].startswith(("data:image/jpeg;base64,", "data:image/png;base64,"))
-            assert values["alt"]
-            self.images.append(values)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ files = prediction_files(evidence, Case(image="goat.jpg", audited=now))
 archive = bundle(files, prediction_facts(evidence, case))
 """
 
+from ouzel.audit.canonical import canonical
 from ouzel.audit.report.article86 import article86_page
 from ouzel.audit.report.bundle import bundle, sums
-from ouzel.audit.report.canonical import canonical
 from ouzel.audit.report.case import Case, DatasetCase, Operator
 from ouzel.audit.report.dataset import dataset_page
 from ouzel.audit.report.dataset_files import dataset_facts, dataset_files, predictions_csv

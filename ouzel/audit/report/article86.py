@@ -16,6 +16,7 @@ from ouzel.audit.predictor import Source
 from ouzel.audit.report import drawing
 from ouzel.audit.report.case import Case, told
 from ouzel.audit.verdict import deciding
+from ouzel.errors import InvalidArgument
 from ouzel.pages.texts import visible
 
 _NO_CASE = Case()
@@ -30,41 +31,48 @@ def article86_page(
     Args:
         evidence: Of `audit_prediction`, or a row of a data set's audit, of which there are no pictures.
         case: What else is known of the decision; the operator's texts are shown.
-        source: Whose prediction it is, where `evidence` is a row.
+        source: Whose prediction it is; needed where `evidence` is a row.
 
     Returns:
         HTML that needs nothing from elsewhere and runs no script.
+
+    Raises:
+        InvalidArgument: A row comes without its source.
     """
     whole = evidence if isinstance(evidence, PredictionEvidence) else None
     if isinstance(evidence, PredictionEvidence):
-        source, claimed, effects = evidence.source, evidence.agreement.claimed.label, evidence.effects
+        source, claimed = evidence.source, evidence.agreement.claimed.label
+    elif source is None:
+        raise InvalidArgument("source: a row does not say whose prediction it is", field="source")
     else:
-        claimed, effects = evidence.claimed, evidence.effects
+        claimed = evidence.claimed
+    asked = source.kind != "table"
     return pages.render(
         "audit_article86.html",
         title="How this decision was made",
         image=visible(case.image or getattr(evidence, "name", ""), _LABEL),
         label=visible(claimed, _LABEL),
-        decided=case.when or visible(getattr(evidence, "time", ""), _LABEL),
+        decided=told(case.decided),
+        stated=visible(case.stated or getattr(evidence, "time", ""), _LABEL),
         audited=told(case.audited),
         system=_system(source, case),
         role=visible(case.operator.role, _TEXT),
-        answer=_answer(evidence),
+        answer=_answer(evidence, asked),
         checked=_checked(evidence),
+        asked=asked,
         pictures=[] if whole is None else _pictures(whole),
-        found=_found(evidence, deciding(effects)),
+        found=_found(evidence, asked),
         warning=evidence.concern,
-        sure=_sure(evidence),
+        sure=_sure(evidence, asked),
         organisation=visible(case.operator.organisation, _TEXT),
         contact=visible(case.operator.contact, _TEXT),
     )
 
 
-def _system(source: Source | None, case: Case) -> str:
-    name = "" if source is None else " ".join(visible(each, _LABEL) for each in (source.name, source.version) if each)
-    if case.service:
-        return f"{visible(case.service, _LABEL)} ({name})" if name else visible(case.service, _LABEL)
-    return name
+def _system(source: Source, case: Case) -> str:
+    name = " ".join(visible(each, _LABEL) for each in (source.name, source.version) if each)
+    service = visible(case.service, _LABEL)
+    return f"{service} ({name})" if service and name and name != service else service or name
 
 
 def points(probability: float) -> str:
@@ -73,7 +81,9 @@ def points(probability: float) -> str:
     return "less than 1 point" if rounded == 0 else "1 point" if rounded == 1 else f"{rounded} points"
 
 
-def _answer(evidence: PredictionEvidence | ImageRow) -> str:
+def _answer(evidence: PredictionEvidence | ImageRow, asked: bool) -> str:
+    if not asked:
+        return "We could not ask the system. We have only its recorded answer."
     if isinstance(evidence, ImageRow):
         predicted, claimed = (visible(each, _LABEL) for each in (evidence.predicted, evidence.claimed))
         if not predicted:
@@ -101,13 +111,15 @@ def _checked(evidence: PredictionEvidence | ImageRow) -> str:
     return "We made changed copies of the image." if evidence.effects else ""
 
 
-def _found(evidence: PredictionEvidence | ImageRow, strongest: tuple[Effect | None, Effect | None]) -> list[str]:
-    behind, before = strongest
+def _found(evidence: PredictionEvidence | ImageRow, asked: bool) -> list[str]:
+    behind, before = deciding(evidence.effects)
     claimed = evidence.agreement.claimed.label if isinstance(evidence, PredictionEvidence) else evidence.claimed
     label = visible(claimed, _LABEL)
     verdict = evidence.verdict
     if verdict == "refused":
         return ["This image could not be checked."]
+    if isinstance(evidence, ImageRow) and not asked:
+        return _compared(evidence)
     if verdict == "disagrees":
         return [
             f"The decision and the system do not agree. The decision says “{label}”. The system, asked again, does not."
@@ -135,8 +147,24 @@ def _found(evidence: PredictionEvidence | ImageRow, strongest: tuple[Effect | No
     return said
 
 
-def _sure(evidence: PredictionEvidence | ImageRow) -> list[str]:
+def _compared(row: ImageRow) -> list[str]:
+    """What the check of a recorded answer shows."""
+    claimed, true, other = (visible(each or "", _LABEL) for each in (row.claimed, row.true_label, row.surrogate))
+    said = []
+    if true:
+        fits = "That fits the decision." if row.true_label == row.claimed else f"The decision says “{claimed}”."
+        said.append(f"The image is known to show “{true}”. {fits}")
+    if other:
+        said.append(f"We asked another system. It says “{other}”. It may be wrong, too.")
+    if not said:
+        said.append("The check has no result.")
+    return [*said, "We cannot say which part of the image the answer depends on."]
+
+
+def _sure(evidence: PredictionEvidence | ImageRow, asked: bool) -> list[str]:
     lines = []
+    if not asked:
+        return ["We could not ask the system that made the decision. That makes the check weak."]
     if isinstance(evidence, PredictionEvidence):
         share = round(100 * evidence.margins.effect)
         lines.append(
@@ -149,7 +177,7 @@ def _sure(evidence: PredictionEvidence | ImageRow) -> list[str]:
         lines.append("The rule for the result was fixed before the check.")
     if evidence.verdict == "inconclusive":
         lines.append("By this rule, the result is open.")
-    elif evidence.verdict != "disagrees":
+    elif evidence.verdict.startswith("rests"):
         lines.append("By this rule, the result is clear for this image.")
     if evidence.mask_source == "mask":
         lines.append("We knew exactly where the object is.")

@@ -9,10 +9,10 @@ from typing import Any
 
 import ouzel
 from ouzel import pages
+from ouzel.audit.canonical import canonical
 from ouzel.audit.dataset.evidence import DatasetEvidence
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.report import groups, words
-from ouzel.audit.report.canonical import canonical
 from ouzel.audit.report.case import Case, DatasetCase, told
 from ouzel.audit.report.dataset import dataset_page
 from ouzel.audit.report.files import Files, prediction_files, slug
@@ -121,8 +121,9 @@ def suspect_case(row: ImageRow, case: DatasetCase) -> Case:
 def dataset_facts(evidence: DatasetEvidence, case: DatasetCase = _NO_CASE) -> dict[str, str]:
     """What README.txt of a data set's bundle says: the verdict, and what was audited."""
     source, overall = evidence.source, evidence.overall
+    meaning = words.of_group(evidence.overall.verdict, evidence.mode)
     return {
-        "Verdict": f"{words.GROUPS[overall.verdict].title}. {words.GROUPS[overall.verdict].line}",
+        "Verdict": f"{meaning.title}. {meaning.line}",
         "Classes": groups.lead(evidence),
         "Model": f"{source.name} {source.version}".strip(),
         "Digest of the model's weights": source.digest or "not known",

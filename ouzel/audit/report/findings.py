@@ -52,7 +52,7 @@ def _cluster(one: Cluster, pictures: Pictures | None) -> dict[str, Any]:
     }
 
 
-def suspect(one: Suspect, folder: str) -> dict[str, Any]:
+def suspect(one: Suspect, folder: str, pictures: Pictures | None) -> dict[str, Any]:
     """An image that somebody should look at. folder: where its files lie, beside the page; "" if nowhere."""
     row = one.row
     return {
@@ -63,16 +63,18 @@ def suspect(one: Suspect, folder: str) -> dict[str, Any]:
         "verdict": words.SHORT[row.verdict],
         "evidence": f"{round(row.evidence, 2) + 0.0:+.2f}",
         "reason": visible(row.reason, _REASON),
-        "pictures": _pictures(one),
+        "surrogate": visible(row.surrogate or "", _LABEL),
+        "pictures": _pictures(one, pictures),
         "folder": folder if one.evidence is not None else "",
     }
 
 
-def _pictures(one: Suspect) -> list[tuple[str, str]]:
+def _pictures(one: Suspect, pictures: Pictures | None) -> list[tuple[str, str]]:
     """The image, its map, and an example of a replaced background and of a replaced object."""
     evidence = one.evidence
     if evidence is None:
-        return []
+        picture = None if pictures is None else pictures(one.row.name)
+        return [] if picture is None else [("the image", drawing.thumb(picture))]
     shown = [("what the model sees", pages.photo(drawing.outlined(evidence.picture, evidence.mask)))]
     shown += [
         ("where it looks", pages.photo(drawing.over(evidence.picture, each.values, each.method)))

@@ -119,14 +119,34 @@ def lowest(evidence: DatasetEvidence) -> list[dict[str, Any]]:
 
 
 def lead(evidence: DatasetEvidence) -> str:
-    """What the classes say, in a sentence or two."""
+    """What there is to look at, in a few sentences."""
     count = len(evidence.classes)
     bad = [visible(each.label, _LABEL) for each in evidence.classes if each.concern]
     open_ = sum(each.verdict == "inconclusive" for each in evidence.classes)
     named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-    text = (
-        f"Somebody should look at {len(bad)} of {count} classes: {named}."
-        if bad
-        else f"None of the {count} classes gives cause for concern."
-    )
-    return f"{text} {open_} of {count} are inconclusive." if open_ else text
+    if bad:
+        said = [f"Somebody should look at {len(bad)} of {count} classes: {named}."]
+    elif open_ == count:
+        said = ["No class has a clear result."]
+    else:
+        said = [f"None of the {count} classes gives cause for concern as a whole."]
+    if 0 < open_ < count:
+        said.append(f"{open_} of {count} are inconclusive.")
+    if evidence.links:
+        said.append(f"Links between a class and a background: {len(evidence.links)}.")
+    if confirmed := confirmed_of(evidence):
+        said.append(f"Clusters whose region carries the prediction: {confirmed}.")
+    if images := sum(each.concern for each in evidence.rows):
+        said.append(f"Single images to look at: {images} of {len(evidence.rows)}.")
+    return " ".join(said)
+
+
+def confirmed_of(evidence: DatasetEvidence) -> int:
+    """How many clusters are confirmed."""
+    return sum(each.verdict == "confirmed" for each in evidence.clusters)
+
+
+def concern(evidence: DatasetEvidence) -> bool:
+    """Whether somebody should look at more than single images: a class, a link, or a confirmed cluster."""
+    groups = (evidence.overall, *evidence.classes)
+    return any(each.concern for each in groups) or bool(evidence.links) or confirmed_of(evidence) > 0

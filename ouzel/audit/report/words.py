@@ -62,6 +62,13 @@ GROUPS: dict[Verdict, Meaning] = {
         "Inconclusive", "It was not shown whether the predictions rest on the objects or on the backgrounds.", "open"
     ),
 }
+# The same of recorded predictions, whose model was not asked.
+RECORDED: dict[Verdict, Meaning] = GROUPS | {
+    "disagrees": Meaning(
+        "The records are contradicted", "What was recorded is not what the images are, or what a surrogate says.", "bad"
+    ),
+    "inconclusive": Meaning("Inconclusive", "What the predictions rest on cannot be told from records alone.", "open"),
+}
 SHORT: dict[str, str] = {
     "rests_on_object": "rests on the object",
     "rests_on_background": "rests on the background",
@@ -102,6 +109,11 @@ def meaning(evidence: PredictionEvidence) -> Meaning:
     if evidence.verdict == "rests_on_background" and evidence.scene:
         return Meaning(known.title, f"{known.line} {SCENE}", "open")
     return known
+
+
+def of_group(verdict: Verdict, mode: str) -> Meaning:
+    """The verdict on a data set in words. mode: of `DatasetEvidence`."""
+    return (RECORDED if mode == "table" else GROUPS)[verdict]
 
 
 def source_of(source: Source) -> str:
