@@ -18,7 +18,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ouzel.worker.store.job import FINAL, State
-from ouzel_protos.v1 import dataset_pb2, model_pb2
+from ouzel_protos.v1 import audit_pb2, dataset_pb2, model_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, one_store, until, worker
 from support.stub_kinds.maximize import Fault
@@ -174,7 +174,7 @@ def test_too_large_messages_cost_nothing(shared: Worker) -> None:
 
 METHODS = {
     f"/{service.full_name}/{method.name}": method
-    for module in (pb, dataset_pb2, model_pb2, health_pb2)
+    for module in (pb, dataset_pb2, model_pb2, audit_pb2, health_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -15,7 +15,7 @@ import grpc.aio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ouzel.errors import InvalidArgument
+from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel.worker.api import errors
 from ouzel_protos.text import is_line, shown
 from ouzel_protos.v1 import dataset_pb2, job_pb2
@@ -23,6 +23,7 @@ from ouzel_protos.v1 import dataset_pb2, job_pb2
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _SHOWN = 40  # characters
 _LARGE = 32 * 2**10  # bytes
+_REFUSALS = (InvalidArgument, ResourceExhausted)
 # Messages of all services but audits, which carry images, masks and maps.
 _LARGEST, _LARGE_SERVICE = 4 * 2**20, "/ouzel.v1.AuditService/"
 # There may be a great many of these, and `ouzel_protos.manifest` has rules of its own for all of their texts.
@@ -72,8 +73,8 @@ def check_texts(message: Message, path: str = "") -> None:
 class _Unreadable:
     """What comes in place of a message."""
 
-    def __init__(self, size: int, problem: str) -> None:
-        self.size, self.problem = size, problem
+    def __init__(self, error: OuzelError) -> None:
+        self.error = error
 
 
 def _readable(handler: Handler, *, limited: bool) -> Handler:
@@ -84,15 +85,17 @@ def _readable(handler: Handler, *, limited: bool) -> Handler:
 
     def deserialize(content: bytes) -> Any:
         if limited and len(content) > _LARGEST:
-            return _Unreadable(len(content), f"are more than {_LARGEST}")
+            problem = f"request: {len(content)} bytes are more than {_LARGEST}, the most that this method takes"
+            return _Unreadable(ResourceExhausted(problem, field="request"))
         try:
             return parse(content)
         except Exception:  # noqa: BLE001 - whatever it says, it is about our insides
-            return _Unreadable(len(content), f"are no message of the type {name}")
+            problem = f"request: {len(content)} bytes are no message of the type {name}"
+            return _Unreadable(InvalidArgument(problem, field="request"))
 
     async def checked(message: Any) -> Any:
         if isinstance(message, _Unreadable):
-            raise InvalidArgument(f"request: {message.size} bytes {message.problem}", field="request")
+            raise message.error
         if message.ByteSize() > _LARGE:  # other calls must not wait for it
             await asyncio.to_thread(check_texts, message)
         else:
@@ -128,7 +131,7 @@ def _one(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
     async def answered(request: Any, context: Any) -> Any:
         try:
             return await method(await read(request), context)
-        except InvalidArgument as error:  # of a stream, in the middle of it
+        except _REFUSALS as error:  # of a stream, in the middle of it
             await errors.abort(context, error)
 
     return answered
@@ -139,7 +142,7 @@ def _many(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
             async for message in method(await read(request), context):
                 yield message
-        except InvalidArgument as error:
+        except _REFUSALS as error:
             await errors.abort(context, error)
 
     return answered
