@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 on real photographs: a network that has learnt objects is not accused of looking at backgrounds."""
+"""EfficientNet-Lite0 on real photographs: a network that has learnt objects is not accused of resting on places."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_one_process_answers_all() -> None:
         names, pids = zip(*(answer.split() for answer in answers), strict=True)
         assert names == tuple(f"a{number}" for number in range(10))
         assert len(set(pids)) == 1
-        with pytest.raises(InvalidArgument, match="^no$") as caught:
+        with pytest.raises(InvalidArgument, match=r"^no$") as caught:
             await audit(pool, "refuse")
         assert caught.value.field == "mask"
 
@@ -137,7 +137,7 @@ def test_a_full_queue_is_refused() -> None:
             await audit(pool, "y")
         assert caught.value.retry_after > 0
         held += await waits(pool, "x", owner="bob")
-        with pytest.raises(ResourceExhausted, match="^audits: 3 are waiting"):
+        with pytest.raises(ResourceExhausted, match=r"^audits: 3 are waiting"):
             await audit(pool, "y", owner="eve")
         held[0].cancel()
         assert len({await each for each in held[1:]}) == 1
