@@ -6,12 +6,11 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
+from ouzel_client._types.audit import Verdict
 from ouzel_client._types.job_options import JobOptions
 from ouzel_client._types.jobs import Artifact, JobResult
-
-GroupVerdict = Literal["rests_on_object", "rests_on_background", "disagrees", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ class DatasetAuditResult(JobResult):
         classes: The verdict of each class, by its label; of the first 20.
     """
 
-    verdict: GroupVerdict
+    verdict: Verdict
     reason: str
     concern: bool
-    classes: Mapping[str, GroupVerdict]
+    classes: Mapping[str, Verdict]
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.reason}"
