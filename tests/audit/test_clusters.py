@@ -15,13 +15,13 @@ from ouzel.audit.dataset.moves import Shown, away, move
 from support.audited import EDGE, LABELS, MARK, Known, by_border, by_mark, by_object, examples, pictures
 
 DESIGN = DatasetDesign(fills=("mean",), images=1, suspects=0, cluster_pairs=24)
-MARKED = 7
+MARKED = 6
 
 
 def audit(score: Any, *, marked: int, masked: bool = True, seed: int = 0, **design: Any) -> DatasetEvidence:
-    """Of 35 pictures of two classes each; maps are made by occlusion, as for a model that cannot be looked into."""
+    """Of 30 pictures of two classes each; maps are made by occlusion, as for a model that cannot be looked into."""
     predictor = Known(score)
-    many = examples(pictures(35, seed, classes=2, marked=marked), masked=masked)
+    many = examples(pictures(30, seed, classes=2, marked=marked), masked=masked)
     return audit_dataset(predictor, AnswerMaps(predictor), many, dataclasses.replace(DESIGN, **design))
 
 
@@ -53,7 +53,7 @@ def test_the_other_clusters_are_not_confirmed(planted: DatasetEvidence) -> None:
             assert cluster.verdict != "confirmed", cluster.reason
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("score", [by_object, by_border])
 def test_without_a_shortcut_no_cluster_is_confirmed(score: Any, seed: int) -> None:
     evidence = audit(score, marked=0, seed=seed, cluster_pairs=12)
