@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,13 @@ from PIL import Image
 
 from ouzel.audit import Source, View
 from ouzel.audit.dataset import Example
+from ouzel.audit.maps import Drawn
 
 LABELS = ("sheep", "goat", "cow")
-EDGE = 48
+EDGE = 32
 OBJECTS = np.array([(220, 40, 40), (40, 200, 40), (40, 40, 220)])
 BACKGROUNDS = np.array([(200, 190, 90), (90, 190, 200), (190, 90, 190)])
-MARK = 8  # pixels along an edge of the watermark in the corner
+MARK = 6  # pixels along an edge of the watermark in the corner
 _NOISE = 12.0
 
 # (H, W, 3) float64 to (3,) scores.
@@ -39,7 +41,7 @@ class Picture:
 def picture(name: str, kind: int, behind: int, random: np.random.Generator, *, marked: bool = False) -> Picture:
     """An ellipse of the class's colour somewhere near the middle, on the background of class `behind`."""
     rows, columns = np.mgrid[:EDGE, :EDGE]
-    centre, radius = random.uniform(19, 29, 2), random.uniform(7, 10, 2)
+    centre, radius = random.uniform(0.42, 0.58, 2) * EDGE, random.uniform(0.16, 0.21, 2) * EDGE
     mask = ((rows - centre[0]) / radius[0]) ** 2 + ((columns - centre[1]) / radius[1]) ** 2 <= 1
     pixels = np.where(mask[..., None], OBJECTS[kind], BACKGROUNDS[behind]).astype(np.float64)
     pixels += random.normal(0, _NOISE, pixels.shape)
@@ -104,11 +106,22 @@ class Known:
     def _answer(self, pixels: np.ndarray) -> np.ndarray:
         scores = self.score(pixels.astype(np.float32))
         if self.wrong:
-            random = np.random.default_rng([self.seed, *np.frombuffer(pixels.tobytes()[:4096], np.uint32)])
+            random = np.random.default_rng([self.seed, zlib.crc32(pixels.tobytes())])
             if random.random() < self.wrong:
                 scores = random.permutation(scores)
         values = np.exp(scores - scores.max())
         return values / values.sum()
+
+
+class Flat:
+    """Maps that cost nothing and mark the upper left quarter."""
+
+    told = "nothing"
+
+    def __call__(self, picture: np.ndarray, claim: int, rival: int) -> Sequence[Drawn]:
+        values = np.zeros(picture.shape[:2], np.float32)
+        values[: len(values) // 2, : len(values) // 2] = 1
+        return [Drawn("claim", "flat", values, ())]
 
 
 def examples(many: Sequence[Picture], **others: object) -> list[Example]:

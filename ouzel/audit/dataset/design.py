@@ -93,6 +93,7 @@ class DatasetDesign:
         within("suspects", self.suspects, 0, 64)
         if len(set(self.scenes)) != len(self.scenes):
             raise InvalidArgument(f"scenes: {self.scenes!r:.80} names a class twice", field="scenes")
+        within("images", self.images, 0, 32)
         self.prediction()  # checks the rest
 
     def prediction(self, *, steps: int = 0) -> PredictionOptions:

@@ -69,7 +69,7 @@ class Comparison:
         flips: Images whose prediction the change turns into another.
         control_flips: Images whose prediction the control turns into another.
         excess: Share of `flips` minus that of `control_flips`, in [-1, 1].
-        low: Of the interval of `excess`, 95 % (Newcombe's, for pairs).
+        low: Of the interval of `excess`, 95 % or more (exact bounds of the pairs that differ either way).
         high: As `low`.
         test: Of the pairs.
     """
