@@ -143,7 +143,7 @@ def start(
     """The first message of a caller whose own function answers. Raises InvalidArgument."""
     if isinstance(labels, str) or len(labels) < 2:
         raise InvalidArgument("labels: give the labels of the classes of predict, at least 2", field="labels")
-    if size is not None and len(size) != 2:
+    if size is not None and not (isinstance(size, Sequence) and len(size) == 2):
         raise InvalidArgument(f"size: {size!r:.80} is not (height, width)", field="size")
     message = made(pb.ReportedStart, name=name, version=version, resize=resize or 0)
     for field, edge in zip(("height", "width"), size or (0, 0), strict=True):

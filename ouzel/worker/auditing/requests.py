@@ -141,6 +141,11 @@ def _mask(request: pb.AuditPredictionRequest, width: int, height: int) -> np.nda
         mask, field = (array if array.dtype == np.bool_ else array > _THRESHOLD), "mask"
     else:
         return None
+    if not mask.any():
+        raise InvalidArgument(
+            f"{field}: no value is above {_THRESHOLD}, so nothing is the object; give BOOL, or 255 on the object",
+            field=field,
+        )
     if mask.shape != (height, width):
         raise InvalidArgument(
             f"{field}: has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), the image {height} x {width}",
