@@ -149,7 +149,7 @@ class Auditor:
             request, (width, height), predictor.view, options, request.method or requests.METHOD, surrogate
         )
         message = answers.answer(evidence, audited)
-        message.files.extend(further_files(evidence, message))
+        message.files.extend(further_files(evidence, options, message))
         return message
 
     def _maps(
