@@ -30,7 +30,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, until, worker
 
 _WORKERS = 2
-_PATIENCE = 240.0  # s for the last job to end
+_PATIENCE = 240.0  # s in which none of the jobs that are left ends; on a busy machine many still wait in the queue
 
 
 @dataclass
@@ -134,7 +134,10 @@ class Rampage:
             waiting = set(self._acknowledged.values())
             deadline = time.monotonic() + _PATIENCE
             while waiting and time.monotonic() < deadline:
-                waiting = {job for job in waiting if store.get("local", job).state is not State.SUCCEEDED}
+                left = {job for job in waiting if store.get("local", job).state is not State.SUCCEEDED}
+                if len(left) < len(waiting):
+                    deadline = time.monotonic() + _PATIENCE
+                waiting = left
                 time.sleep(0.1)
         pids = [each.process.pid for each in self._workers]
         jobs = [job for pid in pids for job in _jobs_of(pid)]
