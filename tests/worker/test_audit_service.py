@@ -300,6 +300,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "map's shape": ({"reported": {"saliency": tensor(np.eye(9, 9))}}, "reported.saliency"),
     "flat map": ({"reported": {"saliency": tensor(np.ones((9, 12)))}}, "reported.saliency"),
     "map's bytes": ({"reported": {"saliency": {"dtype": 1, "shape": [9, 12]}}}, "reported.saliency"),
+    "time": ({"reported": {"time": {"seconds": 10**14}}}, "reported.time"),
     "long id": ({"request_id": "x" * 129}, "request_id"),
     "two lines": ({"request_id": "a\nb"}, "request_id"),
 }
@@ -527,3 +528,15 @@ def test_no_endpoints_and_no_torch(shared: tuple[Site, Worker]) -> None:
     with client(found) as ouzel:
         assert ouzel.audit.sources() == ()
     assert "libtorch" not in Path(f"/proc/{found.process.pid}/maps").read_text()
+
+
+def test_a_jpeg_larger_than_what_is_decoded_is_audited(shared: tuple[Site, Worker]) -> None:
+    """As explain takes it: read at a fraction of its size, and boxes are in pixels of the file."""
+    site, found = shared
+    out = io.BytesIO()
+    Image.new("RGB", (5000, 4200), (90, 120, 30)).save(out, "JPEG")
+    boxes = [dataset_pb2.Box(left=1700, top=1200, right=3200, bottom=2800)]
+    answer = audit(found, request(site, image=out.getvalue(), mask=None, boxes=boxes))
+    assert (answer.view.image_width, answer.view.image_height) == (5000, 4200)
+    seen = (answer.view.right - answer.view.left) * (answer.view.bottom - answer.view.top)
+    assert answer.object_share == pytest.approx(1500 * 1600 / seen, abs=0.01)

@@ -19,6 +19,7 @@ _MOST_SCORES = 1000
 _LONGEST_ID = 128  # characters
 _LONGEST_NAME = 200
 _LABELS = (2, 100_000)
+_TIMES = (-62_135_596_800, 253_402_300_799)  # of google.protobuf.Timestamp
 
 
 def task_of(
@@ -106,6 +107,11 @@ def _check_texts(request: pb.AuditPredictionRequest) -> None:
     if len(reported.scores) > _MOST_SCORES:
         raise InvalidArgument(
             f"reported.scores: {len(reported.scores)} are more than {_MOST_SCORES}", field="reported.scores"
+        )
+    time = reported.time
+    if not (_TIMES[0] <= time.seconds <= _TIMES[1] and 0 <= time.nanos < 10**9):
+        raise InvalidArgument(
+            f"reported.time: {time.seconds} s is not a time of the years 1 to 9999", field="reported.time"
         )
     for number, score in enumerate(reported.scores):
         where = f"reported.scores[{number}]"

@@ -122,7 +122,7 @@ class Auditor:
         self, task: Task, request: pb.AuditPredictionRequest, predictor: Predictor, caller: Caller, plan: bool
     ) -> pb.PredictionAudit:
         options = requests.options(request.options)
-        image = requests.image(request)
+        image = requests.image(request, predictor.view)
         width, height = original_size(image)
         claim = requests.claim(request, width, height)
         claimed = predictor.labels[label_index(predictor.labels, claim.label)]

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ouzel.errors import DeadlineExceeded, OuzelError, ResourceExhausted, Unavailable
 from ouzel.worker.auditing.frames import Frame
@@ -52,7 +52,8 @@ class AuditPool:
     """
 
     def __init__(self, options: ResidentOptions, limits: PoolLimits = _LIMITS) -> None:
-        self._options, self._limits = options, limits
+        threads = limits.running + limits.conversations
+        self._options, self._limits = replace(options, threads=threads), limits
         self._start: asyncio.Task[AuditProcess] | None = None
         self._free = {
             "audit": asyncio.Semaphore(limits.running),

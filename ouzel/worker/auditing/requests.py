@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ouzel.audit import Claim, Margins, PredictionOptions, View
+from ouzel.audit.view import LONGEST
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.models import images
 from ouzel_protos import tensors
@@ -58,9 +59,9 @@ def options(message: pb.AuditOptions) -> PredictionOptions:
     )
 
 
-def image(request: pb.AuditPredictionRequest) -> Image.Image:
-    """The image at its full size, so that its mask fits. Raises InvalidArgument."""
-    return images.decode(request.image)
+def image(request: pb.AuditPredictionRequest, view: View) -> Image.Image:
+    """The image, large enough for what the audited model sees of it. Raises InvalidArgument."""
+    return images.decode(request.image, smallest=view.resize or max(view.size or (LONGEST,)))
 
 
 def claim(request: pb.AuditPredictionRequest, width: int, height: int) -> Claim:
