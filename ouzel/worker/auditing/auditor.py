@@ -149,7 +149,10 @@ class Auditor:
             request, (width, height), predictor.view, options, request.method or requests.METHOD, surrogate
         )
         message = answers.answer(evidence, audited)
-        message.files.extend(further_files(evidence, options, message))
+        if request.include_files:
+            message.files.extend(further_files(evidence, options, message))
+        if not request.include_pictures:
+            answers.clear_pictures(message)
         return message
 
     def _maps(
