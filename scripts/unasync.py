@@ -20,6 +20,7 @@ HEADER = """\
 # fmt: off
 """
 RENAMED = {
+    "AsyncAudit": "Audit",
     "AsyncClient": "Client",
     "AsyncJob": "Job",
     "AsyncJobs": "Jobs",

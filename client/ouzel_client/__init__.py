@@ -37,12 +37,14 @@ from ouzel_client.errors import (
 )
 
 if TYPE_CHECKING:
+    from ouzel_client._async._audit import AsyncAudit
     from ouzel_client._async._client import AsyncClient
     from ouzel_client._async._datasets import AsyncDatasets
     from ouzel_client._async._job import AsyncJob
     from ouzel_client._async._jobs import AsyncJobs
     from ouzel_client._async._model import AsyncModel
     from ouzel_client._async._models import AsyncModels
+    from ouzel_client._sync._audit import Audit
     from ouzel_client._sync._client import Client
     from ouzel_client._sync._datasets import Datasets
     from ouzel_client._sync._job import Job
@@ -50,6 +52,18 @@ if TYPE_CHECKING:
     from ouzel_client._sync._model import Model
     from ouzel_client._sync._models import Models
     from ouzel_client._transport.retry import Retry
+    from ouzel_client._types.audit import AuditArguments, AuditEndpoint, AuditOptions, PredictionAudit, Reported
+    from ouzel_client._types.audit_evidence import (
+        Agreement,
+        AuditEffect,
+        AuditMap,
+        AuditSource,
+        ClassScore,
+        Counterfactual,
+        Faithfulness,
+        ReportedMapComparison,
+    )
+    from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.explanation import (
         Estimate,
@@ -82,22 +96,35 @@ if TYPE_CHECKING:
     from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When
 
 __all__ = [
+    "Agreement",
     "AlreadyExists",
     "AmbiguousKey",
     "Artifact",
+    "AsyncAudit",
     "AsyncClient",
     "AsyncDatasets",
     "AsyncJob",
     "AsyncJobs",
     "AsyncModel",
     "AsyncModels",
+    "Audit",
+    "AuditArguments",
+    "AuditEffect",
+    "AuditEndpoint",
+    "AuditMap",
+    "AuditOptions",
+    "AuditSource",
     "Channel",
     "ClassLogit",
+    "ClassScore",
     "Client",
     "ConfigurationError",
     "Contrast",
+    "Counterfactual",
     "DataLoss",
     "Dataset",
+    "DatasetAuditOptions",
+    "DatasetAuditResult",
     "DatasetReport",
     "Datasets",
     "DeadlineExceeded",
@@ -107,6 +134,7 @@ __all__ = [
     "ExplainOptions",
     "Explanation",
     "FailedPrecondition",
+    "Faithfulness",
     "FinetuneOptions",
     "FinetuneResult",
     "InvalidArgument",
@@ -127,9 +155,13 @@ __all__ = [
     "NotFound",
     "OuzelError",
     "Overloaded",
+    "PredictionAudit",
     "PreviewEvent",
     "Progress",
     "ProgressEvent",
+    "RecordedPrediction",
+    "Reported",
+    "ReportedMapComparison",
     "RequestError",
     "ResolvedTarget",
     "Retry",
@@ -156,10 +188,11 @@ __all__ = [
 _MODULES = (
     "_transport.retry",
     *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
+    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")
-        for module in ("_client", "_datasets", "_job", "_jobs", "_model", "_models")
+        for module in ("_client", "_audit", "_datasets", "_job", "_jobs", "_model", "_models")
     ),
 )
 

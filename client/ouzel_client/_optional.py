@@ -23,6 +23,10 @@ def has_rich() -> bool:
     return importlib.util.find_spec("rich") is not None
 
 
+def has_pillow() -> bool:
+    return importlib.util.find_spec("PIL") is not None
+
+
 def _need(module: str, purpose: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)

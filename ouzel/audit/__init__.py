@@ -13,6 +13,7 @@ References:
     correlation", arXiv 2212.04629.
 """
 
+from ouzel.audit.cost import most_pictures
 from ouzel.audit.evidence import Margins, PredictionEvidence, Verdict
 from ouzel.audit.maps import AnswerMaps, Maps, ModelMaps
 from ouzel.audit.options import Claim, PredictionOptions
@@ -37,4 +38,5 @@ __all__ = [
     "Verdict",
     "View",
     "audit_prediction",
+    "most_pictures",
 ]

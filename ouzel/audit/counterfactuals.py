@@ -95,8 +95,9 @@ def counterfactuals(
     """
     background, shifted = ~mask, elsewhere(mask)
     area, around = int(mask.sum()), int(background.sum())
+    blurred = smooth(picture, background)  # several need it, and it takes long
     made = [
-        Counterfactual("rearranged", "", str(number), rearranged(picture, mask, number), around)
+        Counterfactual("rearranged", "", str(number), rearranged(picture, mask, number, blurred), around)
         for number in range(REARRANGED)
     ]
     regions: tuple[tuple[Change, np.ndarray], ...] = (
@@ -105,7 +106,7 @@ def counterfactuals(
         ("elsewhere", shifted),
     )
     for fill in fills:
-        paint = fill.paint(picture, background)
+        paint = blurred if fill.paint is smooth else fill.paint(picture, background)
         made += [
             Counterfactual(change, fill.kind, fill.name, np.where(region[..., None], paint, picture), int(region.sum()))
             for change, region in regions
@@ -148,7 +149,7 @@ def elsewhere(mask: np.ndarray) -> np.ndarray:
     return np.roll(mask, (int(shift[0]), int(shift[1])), (0, 1)) & ~mask
 
 
-def rearranged(picture: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
+def rearranged(picture: np.ndarray, mask: np.ndarray, number: int, blurred: np.ndarray | None = None) -> np.ndarray:
     """The picture with its background in another order, and the object where it was.
 
     Pixels come from mirrored and shifted copies of the background, the first copy that has background at a place; where
@@ -158,12 +159,13 @@ def rearranged(picture: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray
         picture: (H, W, 3) uint8.
         mask: (H, W) of bool, True on the object.
         number: 0, 1, ...: which copy comes first.
+        blurred: (H, W, 3) uint8, the blurred background; None makes it.
 
     Returns:
         (H, W, 3) uint8.
     """
     rows, columns = mask.shape
-    result = smooth(picture, ~mask)
+    result = smooth(picture, ~mask) if blurred is None else blurred.copy()
     copies = [
         lambda a: a[:, ::-1],
         lambda a: np.roll(a[:, ::-1], columns // 2, axis=1),

@@ -12,11 +12,14 @@ import torch.nn.functional as F
 
 from ouzel import models
 from ouzel.audit.predictor import ModelPredictor, Predictor
+from ouzel.checks import one_of
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency import Contrast, Explainer, Saliency, Target
+from ouzel.saliency.request import METHODS
 
 FALLBACK = "gradient"  # for networks that a method does not fit
 _GRID = 7  # places of the occluding window along each edge
+OCCLUSIONS = _GRID * _GRID + 1  # pictures that `AnswerMaps` shows: each place once, and the picture as it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +68,24 @@ class ModelMaps:
         labels: Of the audited model; classes are matched by them.
         method: Name of a saliency method.
         surrogate: Whether another model than this one is audited.
+        explainer: Of this model, which `ModelPredictor` can share; None makes one, which takes seconds.
+
+    Raises:
+        InvalidArgument: There is no such method.
     """
 
-    def __init__(self, model: models.Model, labels: Sequence[str], method: str, *, surrogate: bool = False) -> None:
-        self._explainer, self._predictor, self._method = Explainer(model), ModelPredictor(model), method
+    def __init__(
+        self,
+        model: models.Model,
+        labels: Sequence[str],
+        method: str,
+        *,
+        surrogate: bool = False,
+        explainer: Explainer | None = None,
+    ) -> None:
+        one_of("method", method, METHODS)
+        self._explainer = explainer or Explainer(model)
+        self._predictor, self._method = ModelPredictor(model), method
         self._index = {label: number for number, label in enumerate(model.labels)} if surrogate else None
         self._labels, self._size, self.surrogate = labels, model.preprocessing.input_size, surrogate
         self.told = f"{model.name} {model.version} ({model.digest})" + (
@@ -113,7 +130,7 @@ class AnswerMaps:
     A window of mean colour moves over the picture; the map is how much of the score it takes away.
 
     Args:
-        predictor: Who is asked, 49 pictures at a time.
+        predictor: Who is asked, OCCLUSIONS pictures at a time.
 
     References:
         Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", arXiv 1311.2901.
@@ -128,7 +145,7 @@ class AnswerMaps:
         """See `Maps`."""
         rows, columns = picture.shape[:2]
         places = [(row, column) for row in range(_GRID) for column in range(_GRID)]
-        covered = np.repeat(picture[None], len(places) + 1, axis=0)
+        covered = np.repeat(picture[None], OCCLUSIONS, axis=0)
         for number, (row, column) in enumerate(places, 1):
             top, bottom = _window(row, rows)
             left, right = _window(column, columns)

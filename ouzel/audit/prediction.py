@@ -64,7 +64,8 @@ def audit_prediction(
     known = region_of(claim, predictor.view, width, height)
     source: MaskSource = "nominated" if known is None else "boxes" if claim.mask is None else "mask"
     mask = _nominated(drawn) if known is None else known
-    changed = counterfactuals(picture, mask, fills(options.fills), _others(pool, claim, options))
+    others = _others(pool, predictor.labels[index], claim.name, options)
+    changed = counterfactuals(picture, mask, fills(options.fills), others)
     made = _outcomes(predictor, agreement, changed)
     measured = effects(made)
     share = float(mask.mean())
@@ -101,9 +102,9 @@ def _nominated(drawn: Sequence[Drawn]) -> np.ndarray:
     return nominate(drawn[0].values, _NOMINATED)
 
 
-def _others(pool: Pool, claim: Claim, options: PredictionOptions) -> Others:
+def _others(pool: Pool, label: str, name: str, options: PredictionOptions) -> Others:
     def draw(number: int, same: bool) -> Sequence[Scene]:
-        return pool.draw(claim.label, same, options.scenes, (options.seed, number), besides=claim.name)
+        return pool.draw(label, same, options.scenes, (options.seed, number), besides=name)
 
     return Others(draw(0, False), draw(1, True), draw(2, False), draw(3, True))
 

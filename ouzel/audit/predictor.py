@@ -11,6 +11,7 @@ import torch
 from ouzel import models
 from ouzel.audit.view import View
 from ouzel.errors import FailedPrecondition
+from ouzel.saliency import Explainer
 
 Kind = Literal["model", "endpoint", "callable", "table"]
 _BATCH = 32  # pictures per forward pass
@@ -70,13 +71,15 @@ class ModelPredictor:
 
     Args:
         model: That takes images.
+        explainer: Of this model: its prepared network, which is faster and is the one that serves, then answers instead
+            of the model's own. `ModelMaps` can share it.
 
     Raises:
         InvalidArgument: The model takes tensors alone.
         FailedPrecondition: The model has one class only: there is nothing that it could say instead.
     """
 
-    def __init__(self, model: models.Model) -> None:
+    def __init__(self, model: models.Model, explainer: Explainer | None = None) -> None:
         model.preprocessing.check_takes_images("model")
         if len(model.labels) < 2:
             raise FailedPrecondition(
@@ -87,14 +90,19 @@ class ModelPredictor:
         self.labels = model.labels
         self.view = View.of(model.preprocessing)
         self._device = next(model.network.parameters()).device
+        self._network, self._format, self._batch = model.network, torch.contiguous_format, _BATCH
+        if explainer is not None:
+            prepared = explainer.prepare(torch.zeros(model.input_shape))
+            self._network, self._format = prepared.network, prepared.memory_format
+            self._batch = prepared.rows_per_pass(())
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """See `Predictor`."""
         rows = []
-        for first in range(0, len(pictures), _BATCH):
-            x = self.normalised(pictures[first : first + _BATCH])
+        for first in range(0, len(pictures), self._batch):
+            x = self.normalised(pictures[first : first + self._batch]).contiguous(memory_format=self._format)
             with torch.no_grad():
-                rows.append(models.probabilities(self._model.network(x).double()).cpu().numpy())
+                rows.append(models.probabilities(self._network(x).double()).cpu().numpy())
         return np.concatenate(rows)
 
     def normalised(self, pictures: np.ndarray) -> torch.Tensor:

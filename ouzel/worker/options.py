@@ -7,16 +7,22 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ouzel.checks import at_least, within
+from ouzel.endpoints.config import Endpoint
+from ouzel.endpoints.file import registered
 from ouzel.errors import InvalidArgument
+from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.local import state_dir
+
+MEMORY_FORMATS = "memory-formats"  # as the services call it, where model processes remember theirs
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class WorkerOptions:
         serving_rest: URL of a TorchServe on another machine, over the same model store.
         serving_management: URL of its management API.
         serving_key_file: Its file of tokens.
+        audit_endpoint_file: File of other services whose predictions callers may have audited; see
+            `ouzel.endpoints.file`.
+        audit_endpoint_flags: More of them, NAME=URL each.
+        audit_warm: Whether the process that audits is started with the worker, and not by the first audit.
+        audit_models: How many models that process keeps in memory.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -71,6 +82,10 @@ class WorkerOptions:
     serving_rest: str = ""
     serving_management: str = ""
     serving_key_file: Path | None = None
+    audit_endpoint_file: Path | None = None
+    audit_endpoint_flags: tuple[str, ...] = ()
+    audit_warm: bool = False
+    audit_models: int = 4
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -78,6 +93,7 @@ class WorkerOptions:
         within("port", self.port, 0, 65535)
         if self.slots is not None:
             at_least("slots", self.slots, 1)
+        at_least("audit_models", self.audit_models, 1)
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
@@ -115,6 +131,22 @@ class WorkerOptions:
         key_file = str(self.serving_key_file.expanduser().absolute())
         return {"rest": self.serving_rest, "management": self.serving_management, "key_file": key_file}
 
+    @cached_property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The services that can be audited, by the name that callers use. Raises OuzelError."""
+        return registered(self.audit_endpoint_file, self.audit_endpoint_flags)
+
+    @property
+    def auditing(self) -> ResidentOptions:
+        """The settings of the process that audits."""
+        return ResidentOptions(
+            self.upload_folder,
+            self.state / MEMORY_FORMATS,
+            endpoints=self.endpoints,
+            models=self.audit_models,
+            patience=self.patience,
+        )
+
     @property
     def environment(self) -> JobEnvironment:
         """The settings for the processes of jobs."""
@@ -127,6 +159,8 @@ class WorkerOptions:
             serving=self.serving,
             checkpoint_seconds=self.checkpoint,
             retries=self.retries,
+            endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
+            endpoint_flags=self.audit_endpoint_flags,
         )
 
 

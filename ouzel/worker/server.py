@@ -21,12 +21,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ouzel.errors import FailedPrecondition
 from ouzel.worker import isolated
 from ouzel.worker.api import tokens
+from ouzel.worker.api.audit_requests import LARGEST_REQUEST
+from ouzel.worker.api.audit_service import AuditService
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
 from ouzel.worker.api.decoding import ReadableInterceptor
 from ouzel.worker.api.job_service import JobService
 from ouzel.worker.api.model_service import ModelService
 from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.options import WorkerOptions, slots
@@ -35,7 +38,8 @@ from ouzel.worker.runner.runner import Runner
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.local import WORKER, Worker
-from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
+from ouzel_protos.v1 import audit_pb2, dataset_pb2, job_pb2, model_pb2
+from ouzel_protos.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from ouzel_protos.v1.dataset_pb2_grpc import add_DatasetServiceServicer_to_server
 from ouzel_protos.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from ouzel_protos.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
@@ -45,12 +49,13 @@ _NAMES = (
     job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
+    audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
 )
 _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
 _SETTINGS = [
     ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
-    ("grpc.max_receive_message_length", 4 * 2**20),
-    ("grpc.max_send_message_length", 8 * 2**20),
+    ("grpc.max_receive_message_length", LARGEST_REQUEST),  # other services take less, see ReadableInterceptor
+    ("grpc.max_send_message_length", 64 * 2**20),  # the pictures of an audit
     ("grpc.max_metadata_size", 16 * 2**10),
     ("grpc.absolute_max_metadata_size", 32 * 2**10),
     ("grpc.keepalive_time_ms", 60_000),
@@ -108,6 +113,7 @@ async def _listening(
         options.budget,
         uploads=datasets,
         schemes=options.schemes,
+        endpoints=frozenset(options.endpoints),
     )
     service = JobService(
         store,
@@ -127,6 +133,9 @@ async def _listening(
     add_ModelServiceServicer_to_server(models, server)
     uploads = DatasetService(datasets, store, known, patience=options.patience)
     add_DatasetServiceServicer_to_server(uploads, server)
+    pool = AuditPool(options.auditing)
+    audits = AuditService(pool, catalogue, datasets, known, endpoints=options.endpoints, patience=options.patience)
+    add_AuditServiceServicer_to_server(audits, server)
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     if options.reflection:
@@ -138,6 +147,7 @@ async def _listening(
     for name in ("", *_NAMES):
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
     threading.Thread(target=catalogue.warm, name="catalogue", daemon=True).start()
+    warming = asyncio.create_task(pool.warm()) if options.audit_warm else None
 
     async def drain() -> None:
         await state.enter_graceful_shutdown()
@@ -149,10 +159,14 @@ async def _listening(
             yield address, drain
         finally:
             await server.stop(_SERVER_GRACE)
+            if warming is not None:
+                warming.cancel()
+            await pool.stop()
             isolated.end_all()  # a look at many images takes long, and the threads below wait for it
             service.release()
             models.release()
             uploads.release()
+            audits.release()
 
 
 def _runner(options: WorkerOptions, store: Store) -> Runner:

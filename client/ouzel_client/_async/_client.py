@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ouzel_client._async._audit import AsyncAudit
 from ouzel_client._async._datasets import AsyncDatasets
 from ouzel_client._async._jobs import AsyncJobs
 from ouzel_client._async._models import AsyncModels
@@ -64,6 +65,7 @@ class AsyncClient:
         self._models = AsyncModels(self._transport)
         self._jobs = AsyncJobs(self._transport)
         self._datasets = AsyncDatasets(self._transport)
+        self._audit = AsyncAudit(self._transport)
 
     @property
     def models(self) -> AsyncModels:
@@ -79,6 +81,11 @@ class AsyncClient:
     def datasets(self) -> AsyncDatasets:
         """The data sets that jobs learn from: `client.datasets.upload("folder/")`."""
         return self._datasets
+
+    @property
+    def audit(self) -> AsyncAudit:
+        """Audits of predictions: `client.audit("goat.jpg", claimed="goat", model="lite0", mask="goat.mask.png")`."""
+        return self._audit
 
     async def close(self) -> None:
         """Close the connections; calls in flight end with an error. More than once does no harm."""

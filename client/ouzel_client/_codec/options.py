@@ -10,6 +10,7 @@ from ouzel_client._transport.config import MAX_REQUEST_BYTES
 from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Target, Top, When
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import parameters
+from ouzel_protos.limits import too_small
 from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
 from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -27,8 +28,8 @@ def encode(
     """The message of these options. Raises InvalidArgument that names the field."""
     options = pb.ExplainOptions(estimate_only=estimate_only)
     if top_k is not None:
-        if _integer(top_k, "top_k", bits=32) < 1:
-            raise InvalidArgument(f"top_k: {top_k} is less than 1", field="top_k")
+        if problem := too_small(_integer(top_k, "top_k", bits=32), 1):
+            raise InvalidArgument(f"top_k: {problem}", field="top_k")
         options.top_k = top_k
     if when is not None:
         options.when.CopyFrom(_condition(when))
@@ -60,7 +61,9 @@ def _request(one: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
 def _target(target: Target, path: str) -> pb.Target:
     match target:
         case Contrast():
-            return pb.Target(contrast=pb.Contrast(a=_class(target.a, f"{path}.a"), b=_class(target.b, f"{path}.b")))
+            return pb.Target(
+                contrast=pb.Contrast(a=class_ref(target.a, f"{path}.a"), b=class_ref(target.b, f"{path}.b"))
+            )
         case Top():
             if _integer(target.count, path, bits=32) < 1:
                 raise InvalidArgument(f"{path}: top {target.count} is less than 1", field=path)
@@ -70,7 +73,8 @@ def _target(target: Target, path: str) -> pb.Target:
     return pb.Target(index=_integer(target, path, bits=64))
 
 
-def _class(value: Class, path: str) -> pb.ClassRef:
+def class_ref(value: Class, path: str) -> pb.ClassRef:
+    """The message of a class, by its index or a text. Raises InvalidArgument that names the field."""
     return (
         pb.ClassRef(label=text(value, path))
         if isinstance(value, str)

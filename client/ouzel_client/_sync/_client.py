@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ouzel_client._sync._audit import Audit
 from ouzel_client._sync._datasets import Datasets
 from ouzel_client._sync._jobs import Jobs
 from ouzel_client._sync._models import Models
@@ -67,6 +68,7 @@ class Client:
         self._models = Models(self._transport)
         self._jobs = Jobs(self._transport)
         self._datasets = Datasets(self._transport)
+        self._audit = Audit(self._transport)
 
     @property
     def models(self) -> Models:
@@ -82,6 +84,11 @@ class Client:
     def datasets(self) -> Datasets:
         """The data sets that jobs learn from: `client.datasets.upload("folder/")`."""
         return self._datasets
+
+    @property
+    def audit(self) -> Audit:
+        """Audits of predictions: `client.audit("goat.jpg", claimed="goat", model="lite0", mask="goat.mask.png")`."""
+        return self._audit
 
     def close(self) -> None:
         """Close the connections; calls in flight end with an error. More than once does no harm."""

@@ -125,6 +125,10 @@ class Transport:
         """One attempt of a method of the worker that is sent a stream."""
         return self._worker().send(method, requests, answer, timeout)
 
+    def converse(self, method: str, answer: type[M], timeout: float) -> backend.Conversation[M]:
+        """One attempt of a method of the worker with streams in both directions. Close it."""
+        return self._worker().converse(method, answer, timeout)
+
     def pause(self, seconds: float | None, deadline: float, error: OuzelError) -> None:
         """Wait before the next attempt. Raises `error` if there is no further attempt, or no time for it."""
         if seconds is None or time.monotonic() + seconds >= deadline:

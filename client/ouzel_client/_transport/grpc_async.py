@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
@@ -90,6 +91,13 @@ class Connection:
         finally:
             call.cancel()  # no effect on one that has ended
 
+    def converse(self, method: str, answer: type[M], timeout: float) -> Conversation[M]:
+        """One attempt of a method with streams in both directions."""
+        multi = self._open().stream_stream(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        return Conversation(multi(timeout=timeout, metadata=self._metadata), self._address.target)
+
     async def close(self) -> None:
         """End what is in flight and close the channel."""
         channel, self._channel, self._closed = self._channel, None, True
@@ -105,6 +113,30 @@ class Connection:
             else:
                 self._channel = grpc.aio.secure_channel(self._address.target, self._credentials, self._options)
         return self._channel
+
+
+class Conversation(Generic[M]):
+    """Messages in both directions, one after the other. Close it."""
+
+    def __init__(self, call: Any, target: str) -> None:
+        self._call, self._target = call, target
+
+    async def send(self, message: Message) -> None:
+        """Send a message. That the other end is gone shows when its answer is received."""
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(message)
+
+    async def receive(self) -> M | None:
+        """The next message, or None at the end. Raises errors of the client's tree."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_call(error, self._target) from None
+        return None if message is grpc.aio.EOF else message
+
+    async def close(self) -> None:
+        """End it."""
+        self._call.cancel()  # no effect on one that has ended
 
 
 def _serialized(message: Message) -> bytes:

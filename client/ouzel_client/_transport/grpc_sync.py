@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -130,6 +131,15 @@ class Connection:
         finally:
             call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
 
+    def converse(self, method: str, answer: type[M], timeout: float) -> Conversation[M]:
+        """One attempt of a method with streams in both directions."""
+        multi = self._open().stream_stream(
+            method, request_serializer=_serialized, response_deserializer=answer.FromString
+        )
+        sent: SimpleQueue[Message | None] = SimpleQueue()
+        call = multi(iter(sent.get, None), timeout=timeout, metadata=self._metadata)
+        return Conversation(call, sent, self._address.target)
+
     def close(self) -> None:
         """End what is in flight and close the channel."""
         with self._lock:
@@ -147,6 +157,29 @@ class Connection:
                 else:
                     self._channel = grpc.secure_channel(self._address.target, self._credentials, self._options)
             return self._channel
+
+
+class Conversation(Generic[M]):
+    """Messages in both directions, one after the other. Close it."""
+
+    def __init__(self, call: Any, sent: SimpleQueue[Message | None], target: str) -> None:
+        self._call, self._sent, self._target = call, sent, target
+
+    def send(self, message: Message) -> None:
+        """Send a message. That the other end is gone shows when its answer is received."""
+        self._sent.put(message)
+
+    def receive(self) -> M | None:
+        """The next message, or None at the end. Raises errors of the client's tree."""
+        try:
+            return next(self._call, None)
+        except grpc.RpcError:
+            raise from_call(self._call, self._target) from None
+
+    def close(self) -> None:
+        """End it."""
+        self._sent.put(None)  # ends the thread that sends
+        self._call.cancel()  # no effect on one that has ended
 
 
 def _serialized(message: Message) -> bytes:

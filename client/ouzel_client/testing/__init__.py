@@ -7,6 +7,7 @@
 
 For jobs, use `Client(server.target, worker=server.target)`. They go through their states and compute nothing;
 `server.jobs` controls them. A fine-tuning job adds a version to `client.models.list()`, which can explain images too.
+Audits have the verdict that `server.audits.verdict` names.
 Every image gets the first label of its model. Maps depend only on method and target. PNG and JPEG files need Pillow.
 """
 

@@ -13,12 +13,13 @@ from google.protobuf import json_format
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client.testing import explain
+from ouzel_client.testing.audits import FakeAudits
 from ouzel_client.testing.datasets import FakeDatasets
 from ouzel_client.testing.jobs import FakeJobs
 from ouzel_client.testing.models import FakeModels
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
-from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
+from ouzel_protos.v1 import audit_pb2, dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -71,6 +72,7 @@ class FakeServer:
         jobs: Controls the jobs: `steps`, `fail`, `hold`, `cut`, `better`; `jobs.models.labels` are the labels of the
             models that they make.
         datasets: The uploaded data sets: `received`, `files`; `cut` breaks an upload.
+        audits: Controls the audits: `verdict`, `endpoints`; `requests` arrived.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class FakeServer:
         self._store = FakeModels(self.models)
         self.jobs = FakeJobs(self._store)
         self.datasets = FakeDatasets()
+        self.audits = FakeAudits(self._store)
         self.peak = 0
         self._active = 0
         self._delay = 0.0
@@ -157,12 +160,20 @@ class FakeServer:
 
     def _call_worker(self, service: str, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self._check_job(context)
-        fakes: dict[str, Any] = {"JobService": self.jobs, "DatasetService": self.datasets, "ModelService": self._store}
-        return fakes[service].call(name, request, context)
+        return self._fake(service).call(name, request, context)
 
-    def _stream_job(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+    def _stream_worker(self, service: str, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self._check_job(context)
-        yield from self.jobs.stream(name, request, context)
+        yield from self._fake(service).stream(name, request, context)
+
+    def _fake(self, service: str) -> Any:
+        fakes: dict[str, Any] = {
+            "JobService": self.jobs,
+            "DatasetService": self.datasets,
+            "ModelService": self._store,
+            "AuditService": self.audits,
+        }
+        return fakes[service]
 
     def _check_job(self, context: grpc.ServicerContext) -> None:
         if self.token is not None and _token(context) != self.token:
@@ -211,7 +222,12 @@ class FakeServer:
         return model.explain(request.input, self.input_size)
 
 
-_WORKER = {"JobService": job_pb2, "DatasetService": dataset_pb2, "ModelService": model_pb2}
+_WORKER = {
+    "JobService": job_pb2,
+    "DatasetService": dataset_pb2,
+    "ModelService": model_pb2,
+    "AuditService": audit_pb2,
+}
 
 
 def _token(context: grpc.ServicerContext) -> str:
@@ -251,10 +267,13 @@ class _Handler(grpc.GenericRpcHandler):
         def call(asked: Any, context: grpc.ServicerContext) -> Any:
             return server._call_worker(service, name, asked, context)
 
+        def stream(asked: Any, context: grpc.ServicerContext) -> Any:
+            return server._stream_worker(service, name, asked, context)
+
+        if method.server_streaming and method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, **codec)
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                lambda asked, context: server._stream_job(name, asked, context), **codec
-            )
+            return grpc.unary_stream_rpc_method_handler(stream, **codec)
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(call, **codec)
         return grpc.unary_unary_rpc_method_handler(call, **codec)

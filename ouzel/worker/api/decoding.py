@@ -15,7 +15,7 @@ import grpc.aio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ouzel.errors import InvalidArgument
+from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel.worker.api import errors
 from ouzel_protos.text import is_line, shown
 from ouzel_protos.v1 import dataset_pb2, job_pb2
@@ -23,6 +23,9 @@ from ouzel_protos.v1 import dataset_pb2, job_pb2
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _SHOWN = 40  # characters
 _LARGE = 32 * 2**10  # bytes
+_REFUSALS = (InvalidArgument, ResourceExhausted)
+# Messages of all services but audits, which carry images, masks and maps.
+_LARGEST, _LARGE_SERVICE = 4 * 2**20, "/ouzel.v1.AuditService/"
 # There may be a great many of these, and `ouzel_protos.manifest` has rules of its own for all of their texts.
 _CHECKED_ELSEWHERE = frozenset(
     {
@@ -43,7 +46,9 @@ class ReadableInterceptor(grpc.aio.ServerInterceptor):
         """Hands the call on to a handler that checks its messages."""
         handler = await continuation(handler_call_details)
         # None: there is no such method. No deserializer: the bytes are the message.
-        return handler if handler is None or handler.request_deserializer is None else _readable(handler)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        return _readable(handler, limited=not handler_call_details.method.startswith(_LARGE_SERVICE))
 
 
 def check_texts(message: Message, path: str = "") -> None:
@@ -68,25 +73,29 @@ def check_texts(message: Message, path: str = "") -> None:
 class _Unreadable:
     """What comes in place of a message."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, error: OuzelError) -> None:
+        self.error = error
 
 
-def _readable(handler: Handler) -> Handler:
+def _readable(handler: Handler, *, limited: bool) -> Handler:
     """The same, which no such message reaches."""
     parse: Any = handler.request_deserializer
     kind = getattr(getattr(parse, "__self__", None), "DESCRIPTOR", None)
     name = "the request" if kind is None else kind.full_name
 
     def deserialize(content: bytes) -> Any:
+        if limited and len(content) > _LARGEST:
+            problem = f"request: {len(content)} bytes are more than {_LARGEST}, the most that this method takes"
+            return _Unreadable(ResourceExhausted(problem, field="request"))
         try:
             return parse(content)
         except Exception:  # noqa: BLE001 - whatever it says, it is about our insides
-            return _Unreadable(len(content))
+            problem = f"request: {len(content)} bytes are no message of the type {name}"
+            return _Unreadable(InvalidArgument(problem, field="request"))
 
     async def checked(message: Any) -> Any:
         if isinstance(message, _Unreadable):
-            raise InvalidArgument(f"request: {message.size} bytes are no message of the type {name}", field="request")
+            raise message.error
         if message.ByteSize() > _LARGE:  # other calls must not wait for it
             await asyncio.to_thread(check_texts, message)
         else:
@@ -122,7 +131,7 @@ def _one(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
     async def answered(request: Any, context: Any) -> Any:
         try:
             return await method(await read(request), context)
-        except InvalidArgument as error:  # of a stream, in the middle of it
+        except _REFUSALS as error:  # of a stream, in the middle of it
             await errors.abort(context, error)
 
     return answered
@@ -133,7 +142,7 @@ def _many(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
             async for message in method(await read(request), context):
                 yield message
-        except InvalidArgument as error:
+        except _REFUSALS as error:
             await errors.abort(context, error)
 
     return answered

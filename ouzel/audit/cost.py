@@ -1,0 +1,24 @@
+"""How many pictures an audit shows to its source, which is said before it begins: somebody else may have to answer."""
+
+from __future__ import annotations
+
+from ouzel.audit.counterfactuals import REARRANGED
+from ouzel.audit.fills import fills
+from ouzel.audit.maps import OCCLUSIONS
+from ouzel.audit.options import PredictionOptions
+
+_PER_FILL = 3  # background, object, elsewhere
+_SORTS = 4  # of other images: backgrounds and objects, of other classes and of the same
+
+
+def most_pictures(options: PredictionOptions, *, scenes: int = 0, by_answers: bool = False) -> int:
+    """The most pictures that `audit_prediction` shows to its predictor.
+
+    Args:
+        options: Of the audit.
+        scenes: How many there are in the pool.
+        by_answers: Whether the maps come from the answers of the source (`AnswerMaps`).
+    """
+    changed = REARRANGED + _PER_FILL * len(fills(options.fills)) + _SORTS * min(options.scenes, scenes)
+    curves = 2 * (options.steps + 1) * (1 + options.random_orders) if options.steps else 0
+    return 1 + (OCCLUSIONS if by_answers else 0) + changed + curves
