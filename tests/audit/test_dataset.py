@@ -211,6 +211,19 @@ def test_forty_images_of_a_class_decide(chances: tuple[float, ...], verdict: str
     assert right >= 0.8 * runs
 
 
+def test_one_class_is_not_hidden_by_the_others() -> None:
+    random = np.random.default_rng(11)
+    rows = [_drawn(random, f"class {n}", (0.0, 0.0, 1.0, 0.0)) for n in range(9) for _ in range(30)]
+    overall, classes = groups(rows, FAST)
+    assert (overall.verdict, overall.concern) == ("rests_on_object", False)
+    rows += [_drawn(random, "goat", (1.0, 0.0, 0.0, 0.0)) for _ in range(30)]
+    overall, classes = groups(rows, FAST)
+    assert [each.label for each in classes if each.verdict == "rests_on_background"] == ["goat"]
+    assert (overall.verdict, overall.concern) == ("inconclusive", True)
+    assert overall.reason.startswith("Some classes rest on their background: 'goat'.")
+    assert groups(rows, FAST, frozenset({"goat"}))[0].verdict == "rests_on_object"
+
+
 def test_both_may_count() -> None:
     random = np.random.default_rng(10)
     rows = [_drawn(random, "goat", (0.9, 0.0, 0.9, 0.0)) for _ in range(40)]
@@ -518,3 +531,18 @@ def test_what_is_kept_of_an_image_is_small() -> None:
     )
     sizes = [len(checkpoint.dump(each)) for each in states]
     assert (sizes[-1] - sizes[0]) / 6 < 20_000
+
+
+def test_a_text_is_a_label_rather_than_an_index() -> None:
+    class Numbered(Known):
+        labels = ("2", "0", "1")
+
+    names = dict(zip(LABELS, Numbered.labels, strict=True))
+    many = [dataclasses.replace(each, label=names[each.label]) for each in examples(pictures(8))]
+    many[0] = dataclasses.replace(many[0], label="index:0", true_label="label:2")
+    evidence = audit(Numbered(by_border), many)
+    assert [group.label for group in evidence.classes] == ["0", "1", "2"]
+    assert evidence.overall.agreement.share == 1
+    assert evidence.overall.background_gap == 1
+    assert {(each.label, each.background) for each in evidence.cells} == {(a, b) for a in "012" for b in "012"}
+    assert evidence.rows[0].claimed == evidence.rows[0].true_label == "2"

@@ -13,7 +13,7 @@ from ouzel.audit.dataset.distinct import distinct
 from ouzel.audit.dataset.evidence import DatasetEvidence, Suspect
 from ouzel.audit.dataset.examples import UNREADABLE, Example, checked
 from ouzel.audit.dataset.groups import groups
-from ouzel.audit.dataset.image import ImageAudit, Kept, Refused, label_of, refused
+from ouzel.audit.dataset.image import ImageAudit, Kept, Refused, label_of, refused, written
 from ouzel.audit.dataset.label_errors import label_errors
 from ouzel.audit.dataset.links import cells, links, worst
 from ouzel.audit.dataset.progress import OnEvent, Progress, Teller
@@ -68,7 +68,7 @@ def audit_dataset(
     """
     digest = checked(examples)
     predictor, surrogate = distinct(predictor), None if surrogate is None else distinct(surrogate)
-    examples = [replace(each, true_label=_true_label(predictor, each.true_label)) for each in examples]
+    examples = [_relabelled(each, predictor) for each in examples]
     scenes = _check_labels(predictor, examples, design)
     progress = Progress.of(design.sha256(), digest, resume)
     tell = Teller(progress, on_event, stop)
@@ -105,12 +105,10 @@ def audit_dataset(
     )
 
 
-def _true_label(predictor: Predictor, label: str | None) -> str | None:
-    """As the model writes it, if it has it."""
-    if label is not None:
-        with suppress(InvalidArgument):
-            return label_of(predictor, label)
-    return label
+def _relabelled(example: Example, predictor: Predictor) -> Example:
+    """With its labels as the model writes them."""
+    true = None if example.true_label is None else written(predictor, example.true_label)
+    return replace(example, label=written(predictor, example.label), true_label=true)
 
 
 def _check_labels(predictor: Predictor, examples: Sequence[Example], design: DatasetDesign) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from statistics import fmean
 
@@ -15,7 +16,7 @@ from ouzel.audit.dataset.evidence import Cluster, ClusterVerdict
 from ouzel.audit.dataset.examples import UNREADABLE, Example
 from ouzel.audit.dataset.figures import Comparison
 from ouzel.audit.dataset.image import Kept
-from ouzel.audit.dataset.moves import Move, Shown, move
+from ouzel.audit.dataset.moves import Shown, move
 from ouzel.audit.dataset.statistics import compare, corrected, decide
 from ouzel.audit.predictor import Predictor
 
@@ -59,7 +60,7 @@ class _Draft:
     others: Sequence[int]  # of the class, outside of the cluster
     mean: np.ndarray
     region: np.ndarray
-    moves: list[Move] = field(default_factory=list)
+    outside: list[float] = field(default_factory=list)  # of each swap: the share of the region that is not an object
     known: bool = True  # whether the objects of all moved pictures are known
     pasted: Comparison | None = None
     removed: Comparison | None = None
@@ -93,8 +94,9 @@ def examined_clusters(material: Material, design: DatasetDesign, on_pair: OnPair
     )
     tested = order[:_TESTED]
     for done, draft in enumerate(tested):
+        tell = partial(on_pair, done, len(tested))
         targets = [number for label, numbers in sorted(classes.items()) if label != draft.label for number in numbers]
-        _test(material, draft, targets, design, lambda done=done: on_pair(done, len(tested)))  # type: ignore[misc]
+        _test(material, draft, targets, design, tell)
     family = corrected([test for each in tested for test in (each.pasted, each.removed)])
     for draft, pasted, removed in zip(tested, family[::2], family[1::2], strict=True):
         draft.pasted, draft.removed = pasted, removed
@@ -168,7 +170,7 @@ def _swapped(material: Material, draft: _Draft, donor: int, onto: int, *, leaves
     if first is None or second is None:
         return
     made = move(draft.region, first, second)
-    draft.moves.append(made)
+    draft.outside.append(made.outside)
     draft.known &= first.known and second.known
     labels = material.predictor.labels
     answers = material.predictor(np.stack([made.changed, made.control]))
@@ -196,8 +198,8 @@ def _verdict(draft: _Draft, design: DatasetDesign) -> tuple[ClusterVerdict, str]
     pasted, removed = draft.pasted, draft.removed
     tests = [each for each in (pasted, removed) if each is not None]
     if not tests:
-        return "inconclusive", "The region was not moved: there are too few images, here or in other classes."
-    outside = fmean(each.outside for each in draft.moves)
+        return "inconclusive", "The region was not moved: there are too few images, or too many other clusters."
+    outside = fmean(draft.outside)
     told = f"{_told(draft, pasted, removed)} {outside:.0%} of the region is outside of the objects."
     decided = [decide(each, design.margins.flip, design.alpha) for each in tests]
     enough = [each.test.pairs >= design.margins.fewest for each in tests]

@@ -26,6 +26,8 @@ RULES = {
     "exceeds the object's by margins.flip.",
     "rests_on_object": "The object's excess is at least margins.flip with adjusted p below alpha, and the whole 95 % "
     "interval of the background's excess is below margins.flip.",
+    "all images": "As a class, with one test each; not rests_on_object if a class that is no scene "
+    "rests_on_background.",
     "disagrees": "The whole 95 % interval of the agreement is below margins.agreement.",
     "inconclusive": "Anything else; also if the controls flip more than margins.control, or pairs are fewer than "
     "margins.fewest.",

@@ -36,7 +36,7 @@ class Group:
         verdicts: How many images have each verdict, "refused" included.
         verdict: On the group, by the margins of the design.
         reason: In a sentence, with the figures.
-        concern: Whether somebody should look at it.
+        concern: Whether somebody should look at it; of all images also if one class is a concern.
         scene: Whether the class was declared to be a scene, which may rest on its background.
     """
 

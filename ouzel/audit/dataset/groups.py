@@ -39,7 +39,16 @@ def groups(
     ]
     judged = tuple(_judged(each, design, scene=each.label in scenes) for each in made)
     everything = _judged(_Draft.of("", rows), design, scene=bool(scenes) and scenes.issuperset(classes))
-    return everything, judged
+    return _together(everything, judged), judged
+
+
+def _together(everything: Group, classes: Sequence[Group]) -> Group:
+    """All images, with what their mean would hide."""
+    behind = [repr(each.label) for each in classes if each.verdict == "rests_on_background" and not each.scene]
+    if everything.verdict == "rests_on_object" and behind:
+        reason = f"Some classes rest on their background: {', '.join(behind)}. Of all together: {everything.reason}"
+        everything = replace(everything, verdict="inconclusive", reason=reason)
+    return replace(everything, concern=everything.concern or any(each.concern for each in classes))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ouzel.audit.predictor import Predictor
 from ouzel.audit.verdict import CONVICTING
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.names import label_index
+from ouzel_protos.classes import LABEL
 
 GRID = 16  # places of a small map along each edge
 
@@ -70,8 +71,8 @@ class ImageAudit:
     def __init__(
         self, predictor: Predictor, maps: Maps, design: DatasetDesign, pool: Pool, surrogate: Predictor | None = None
     ) -> None:
-        self._predictor, self._maps, self._design, self._pool = predictor, maps, design, pool
-        self._surrogate = surrogate
+        self._predictor, self._maps, self._design, self._surrogate = predictor, maps, design, surrogate
+        self._pool = Pool([replace(scene, label=LABEL + scene.label) for scene in pool.scenes])
         self._sources = {scene.name: scene.label for scene in pool.scenes}
         self._scenes = {label_of(predictor, each) for each in design.scenes}
 
@@ -90,7 +91,7 @@ class ImageAudit:
 
     def _claim(self, example: Example) -> Claim:
         label = label_of(self._predictor, example.label)
-        return example.claim(label, scene=label in self._scenes)
+        return example.claim(LABEL + label, scene=label in self._scenes)
 
     def _evidence(self, image: Image.Image, claim: Claim, steps: int) -> PredictionEvidence:
         options = self._design.prediction(steps=steps)
@@ -176,8 +177,20 @@ def asked(row: ImageRow, surrogate: Predictor, image: Image.Image) -> ImageRow:
 
 
 def label_of(predictor: Predictor, label: str) -> str:
-    """The label as the model writes it. Raises InvalidArgument if it has none."""
-    return predictor.labels[label_index(predictor.labels, label)]
+    """The label as the model writes it. In a data set a text is a label rather than an index, if it may be either.
+
+    Raises:
+        InvalidArgument: The model has no such class.
+    """
+    return label if label in predictor.labels else predictor.labels[label_index(predictor.labels, label)]
+
+
+def written(predictor: Predictor, label: str) -> str:
+    """The label as the model writes it, or as it was given if the model has no such class."""
+    try:
+        return label_of(predictor, label)
+    except InvalidArgument:
+        return label
 
 
 def weight(effects: Sequence[Effect]) -> float:

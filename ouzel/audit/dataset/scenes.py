@@ -9,10 +9,9 @@ import numpy as np
 from ouzel.audit.counterfactuals import LARGEST, SMALLEST
 from ouzel.audit.dataset.design import DatasetDesign
 from ouzel.audit.dataset.examples import UNREADABLE, Example
-from ouzel.audit.dataset.image import label_of
+from ouzel.audit.dataset.image import written
 from ouzel.audit.pool import Pool, Scene
 from ouzel.audit.predictor import Predictor
-from ouzel.errors import InvalidArgument
 
 _MOST = 1024  # scenes: a picture of 384 x 384 and its mask have 0.6 MB
 
@@ -30,12 +29,13 @@ def pool_of(
 
     Returns:
         At most `design.pool_per_class` scenes of each class, and at most 1024 of all classes together where these
-        have one at least. Their labels are the true ones where they are known.
+        have one at least. Their labels are the true ones where they are known; a class that the
+        model does not know has backgrounds, too.
     """
     classes: dict[str, list[Example]] = {}
     for example in examples:
         if example.mask is not None or len(example.boxes):
-            classes.setdefault(_label(predictor, example.known), []).append(example)
+            classes.setdefault(written(predictor, example.known), []).append(example)
     share = max(1, min(design.pool_per_class, _MOST // max(len(classes), 1)))
     scenes: list[Scene] = []
     for number, label in enumerate(sorted(classes)):
@@ -49,14 +49,6 @@ def pool_of(
                 drawn += 1
             on_scene(len(scenes))
     return Pool(scenes)
-
-
-def _label(predictor: Predictor, label: str) -> str:
-    """As the model writes it; a class that the model does not know has backgrounds, too."""
-    try:
-        return label_of(predictor, label)
-    except InvalidArgument:
-        return label
 
 
 def _scene(example: Example, label: str, predictor: Predictor) -> Scene | None:

@@ -20,7 +20,7 @@ from ouzel.audit.dataset.evidence import DatasetEvidence, Group, LabelErrors, Su
 from ouzel.audit.dataset.examples import UNREADABLE, Example, checked
 from ouzel.audit.dataset.figures import Rate
 from ouzel.audit.dataset.groups import groups
-from ouzel.audit.dataset.image import Kept, asked, label_of, refused, small, start
+from ouzel.audit.dataset.image import Kept, asked, refused, small, start, written
 from ouzel.audit.dataset.progress import OnEvent, Progress, Teller
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.dataset.statistics import rate
@@ -133,10 +133,10 @@ def _joined(record: Record, example: Example | None, surrogate: Predictor) -> Ex
     """The image of a record, with labels as the surrogate writes them, if it has them."""
     if example is None:
         example = Example(record.name, record.claimed, _missing)
-    true = None if example.true_label is None else _written(example.true_label, surrogate)
+    true = None if example.true_label is None else written(surrogate, example.true_label)
     return replace(
         example,
-        label=_written(record.claimed, surrogate),
+        label=written(surrogate, record.claimed),
         true_label=true,
         service=record.service,
         time=record.time,
@@ -145,13 +145,6 @@ def _joined(record: Record, example: Example | None, surrogate: Predictor) -> Ex
 
 def _missing() -> bytes:
     raise FileNotFoundError("there is no image of this name")
-
-
-def _written(label: str, surrogate: Predictor) -> str:
-    try:
-        return label_of(surrogate, label)
-    except InvalidArgument:
-        return label
 
 
 def _kept(record: Record, example: Example, surrogate: Predictor, maps: Maps) -> Kept:
