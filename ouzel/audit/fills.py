@@ -25,6 +25,7 @@ KINDS = ("blur", "mean", "texture")
 MEAN = (124, 116, 104)  # the mean colour of ImageNet
 TEXTURES = ("brick", "grass", "gravel")  # photographs of scikit-image, public domain
 _BLUR_SHARE = 1 / 16  # of the shorter edge: standard deviation of the blur
+_WIDER = 4  # blurs, each twice as wide as the one before
 _NEAR = 1e-3  # weight of the background round a pixel that is enough for a mean
 
 
@@ -103,16 +104,19 @@ def smooth(picture: np.ndarray, background: np.ndarray) -> np.ndarray:
         background: (H, W) of bool, with one pixel at least.
 
     Returns:
-        (H, W, 3) uint8. Where no pixel of the background is near, the blur is wider.
+        (H, W, 3) uint8. Where no pixel of the background is near, the blur is wider; where none is near even then, it
+        is the mean of all of them.
     """
     sigma = max(min(picture.shape[:2]) * _BLUR_SHARE, 0.5)
     values, weights = picture * background[..., None].astype(np.float64), background.astype(np.float64)
-    result = np.empty(picture.shape)
+    result = np.broadcast_to(picture[background].mean(0), picture.shape).copy()
     missing = np.ones(background.shape, dtype=bool)
-    while missing.any():
+    for _ in range(_WIDER):
         weight = ndimage.gaussian_filter(weights, sigma)
         near = missing & (weight > _NEAR)
         result[near] = ndimage.gaussian_filter(values, (sigma, sigma, 0))[near] / weight[near][:, None]
         missing &= ~near
+        if not missing.any():
+            break
         sigma *= 2
     return result.round().clip(0, 255).astype(np.uint8)

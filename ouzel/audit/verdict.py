@@ -88,8 +88,7 @@ def judge(
         The verdict, and why.
     """
     claimed, predicted = agreement.claimed, agreement.predicted
-    behind = _strongest([each for each in measured if each.change == "background" and each.kind in CONVICTING])
-    before = _strongest([each for each in measured if each.change in ("object", "other_object")])
+    behind, before = deciding(measured)
     verdict: Verdict = "inconclusive"
     if not agreement.agrees:
         verdict = "disagrees"
@@ -122,6 +121,12 @@ def judge(
         else:
             reason = f"Neither outweighs the other: {reason}"
     return Judgement(verdict, reason)
+
+
+def deciding(measured: Sequence[Effect]) -> tuple[Effect | None, Effect | None]:
+    """The strongest effects of a background that may convict, and of the object; None where none was tried."""
+    behind = [each for each in measured if each.change == "background" and each.kind in CONVICTING]
+    return _strongest(behind), _strongest([each for each in measured if each.change in ("object", "other_object")])
 
 
 def _strongest(some: Sequence[Effect]) -> Effect | None:

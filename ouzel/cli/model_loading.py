@@ -26,7 +26,7 @@ _state = click.option(
     show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
     callback=lambda _context, _option, value: (value or state_dir()).expanduser().absolute(),
-    help="State folder of the services. [default: ~/.local/state/ouzel]",
+    help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
 )
 
 

@@ -42,7 +42,7 @@ _state = click.option(
     envvar="OUZEL_STATE",
     show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services. [default: ~/.local/state/ouzel]",
+    help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
 )
 _COLUMNS = (
     *MODEL_COLUMNS,

@@ -40,7 +40,7 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     # No default here: it depends on the environment, and --help should not show one machine's.
     option = _option(
         "--state",
-        "State folder: tokens, addresses, logs. One set of services per folder. [default: ~/.local/state/ouzel]",
+        "State folder: tokens, addresses, logs of one set of services. [default: ~/.local/state/ouzel on Linux]",
         type=click.Path(file_okay=False, path_type=Path),
         callback=lambda _context, _option, value: (value or state_dir()).expanduser().absolute(),
     )

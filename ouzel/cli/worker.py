@@ -34,7 +34,7 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     envvar="OUZEL_STATE",
     show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="State folder: address, token, jobs. [default: ~/.local/state/ouzel]",
+    help="State folder: address, token, jobs. [default: ~/.local/state/ouzel on Linux]",
 )
 @store_option
 @_option("--jobs", "Database of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")
@@ -85,6 +85,17 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "Token file of that TorchServe.",
     type=click.Path(dir_okay=False, path_type=Path),
 )
+@_option(
+    "--audit-endpoint",
+    "A model of another service that clients may have audited: one that another Ouzel serves.",
+    multiple=True,
+    metavar="NAME=URL",
+)
+@_option(
+    "--audit-endpoints",
+    "File that describes services whose predictions clients may have audited.",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @_option("--audit-warm", "Start the process for audits now, instead of with the first audit.", is_flag=True)
 @_option("--audit-models", "Models that the process for audits keeps in memory.", type=click.IntRange(min=1), default=4)
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
@@ -116,6 +127,8 @@ def worker(
     jobs: str | None,
     dataset: dict[str, Path],
     dataset_scheme: tuple[str, ...],
+    audit_endpoint: tuple[str, ...],
+    audit_endpoints: Path | None,
     lease: float,
     watchdog: float,
     queued: int,
@@ -145,6 +158,8 @@ def worker(
         models=store,
         datasets=dataset,
         schemes=frozenset(dataset_scheme),
+        audit_endpoint_file=audit_endpoints,
+        audit_endpoint_flags=audit_endpoint,
         retries=Retries(lost=lost),
         runner=RunnerOptions(timing=timing, lease=lease, limits=Limits(queued=queued, running=running)),
         **chosen,

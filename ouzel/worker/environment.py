@@ -29,6 +29,8 @@ class JobEnvironment:
             it; None without a TorchServe.
         checkpoint_seconds: Time between two checkpoints of a job, in seconds; 0 saves at every chance.
         retries: How often failed jobs are tried again.
+        endpoint_file: The operator's file of services that can be audited; "" without one.
+        endpoint_flags: More of them, NAME=URL each.
     """
 
     store: str
@@ -39,6 +41,8 @@ class JobEnvironment:
     serving: Mapping[str, str] | None = None
     checkpoint_seconds: float = 10.0
     retries: Retries = field(default_factory=Retries)
+    endpoint_file: str = ""
+    endpoint_flags: tuple[str, ...] = ()
 
     @property
     def cache(self) -> Path:
@@ -58,5 +62,6 @@ class JobEnvironment:
         given = dict(values)
         given |= {name: Path(given[name]) for name in ("artifacts", "models", "uploads")}
         given["datasets"] = {name: Path(folder) for name, folder in given["datasets"].items()}
+        given["endpoint_flags"] = tuple(given["endpoint_flags"])
         given["retries"] = Retries(**given["retries"])
         return cls(**given)

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ouzel.checks import at_least, within
+from ouzel.endpoints.config import Endpoint
+from ouzel.endpoints.file import registered
 from ouzel.errors import InvalidArgument
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
@@ -49,8 +51,9 @@ class WorkerOptions:
         serving_rest: URL of a TorchServe on another machine, over the same model store.
         serving_management: URL of its management API.
         serving_key_file: Its file of tokens.
-        audit_endpoints: Other services whose predictions callers may have audited, by the name that they use; see
-            `ouzel.worker.auditing.sources`.
+        audit_endpoint_file: File of other services whose predictions callers may have audited; see
+            `ouzel.endpoints.file`.
+        audit_endpoint_flags: More of them, NAME=URL each.
         audit_warm: Whether the process that audits is started with the worker, and not by the first audit.
         audit_models: How many models that process keeps in memory.
 
@@ -79,7 +82,8 @@ class WorkerOptions:
     serving_rest: str = ""
     serving_management: str = ""
     serving_key_file: Path | None = None
-    audit_endpoints: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    audit_endpoint_file: Path | None = None
+    audit_endpoint_flags: tuple[str, ...] = ()
     audit_warm: bool = False
     audit_models: int = 4
 
@@ -127,13 +131,18 @@ class WorkerOptions:
         key_file = str(self.serving_key_file.expanduser().absolute())
         return {"rest": self.serving_rest, "management": self.serving_management, "key_file": key_file}
 
+    @cached_property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The services that can be audited, by the name that callers use. Raises OuzelError."""
+        return registered(self.audit_endpoint_file, self.audit_endpoint_flags)
+
     @property
     def auditing(self) -> ResidentOptions:
         """The settings of the process that audits."""
         return ResidentOptions(
             self.upload_folder,
             self.state / MEMORY_FORMATS,
-            endpoints=self.audit_endpoints,
+            endpoints=self.endpoints,
             models=self.audit_models,
             patience=self.patience,
         )
@@ -150,6 +159,8 @@ class WorkerOptions:
             serving=self.serving,
             checkpoint_seconds=self.checkpoint,
             retries=self.retries,
+            endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
+            endpoint_flags=self.audit_endpoint_flags,
         )
 
 

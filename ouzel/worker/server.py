@@ -113,6 +113,7 @@ async def _listening(
         options.budget,
         uploads=datasets,
         schemes=options.schemes,
+        endpoints=frozenset(options.endpoints),
     )
     service = JobService(
         store,
@@ -133,9 +134,7 @@ async def _listening(
     uploads = DatasetService(datasets, store, known, patience=options.patience)
     add_DatasetServiceServicer_to_server(uploads, server)
     pool = AuditPool(options.auditing)
-    audits = AuditService(
-        pool, catalogue, datasets, known, endpoints=options.audit_endpoints, patience=options.patience
-    )
+    audits = AuditService(pool, catalogue, datasets, known, endpoints=options.endpoints, patience=options.patience)
     add_AuditServiceServicer_to_server(audits, server)
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)

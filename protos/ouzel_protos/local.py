@@ -1,4 +1,4 @@
-"""Where services on this machine are found: the convention that server and client share. Standard library only.
+"""Where services on this machine are found: the convention that server and client share.
 
 `ouzel up` writes `serving.json` into the state folder once the services are ready and removes it when they stop; the
 worker does the same with `worker.json`.
@@ -10,6 +10,8 @@ import json
 import os
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
+
+from platformdirs import user_state_path
 
 SERVING = "serving.json"
 WORKER = "worker.json"
@@ -53,15 +55,14 @@ class _Supervisor(TypedDict):
 
 
 def state_dir() -> Path:
-    """The state folder, absolute: `$OUZEL_STATE`, else `$XDG_STATE_HOME/ouzel`, else `~/.local/state/ouzel`.
+    """The state folder, absolute: `$OUZEL_STATE`, else the platform's place for the state of programs.
 
-    It need not exist; the process that creates it gives it mode 0700.
+    That is `$XDG_STATE_HOME/ouzel` if this is an absolute path, else `~/.local/state/ouzel`, on macOS
+    `~/Library/Application Support/ouzel`. It need not exist; the process that creates it gives it mode 0700.
     """
     if chosen := os.environ.get("OUZEL_STATE"):
         return Path(chosen).expanduser().absolute()
-    if base := os.environ.get("XDG_STATE_HOME"):
-        return Path(base).absolute() / "ouzel"
-    return Path.home() / ".local" / "state" / "ouzel"
+    return user_state_path("ouzel", appauthor=False)
 
 
 def read_serving(state: Path | None = None) -> Serving | None:

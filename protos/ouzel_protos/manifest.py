@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ouzel_protos.limits import out_of_range
 from ouzel_protos.text import LONGEST_LABEL, is_label, is_line, nfc
 from ouzel_protos.v1 import dataset_pb2 as pb
 
@@ -94,8 +95,8 @@ def check_file(file: pb.FileRef, field: str) -> None:
     """Checks a digest and a size; the check of images finds empty files. Raises BadEntry."""
     if not _SHA256.fullmatch(file.sha256):
         raise BadEntry(f"{field}.sha256: {file.sha256!r:.80} is not a SHA-256 in lower-case hex", f"{field}.sha256")
-    if not 0 <= file.size <= LARGEST_FILE:
-        raise BadEntry(f"{field}.size: {file.size} bytes is not within 0..{LARGEST_FILE}", f"{field}.size")
+    if problem := out_of_range(file.size, 0, LARGEST_FILE, "bytes"):
+        raise BadEntry(f"{field}.size: {problem}", f"{field}.size")
 
 
 def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:

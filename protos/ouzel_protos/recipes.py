@@ -1,4 +1,4 @@
-"""The recipes of maximization and fine-tuning: their names, parameters and limits. No torch.
+"""The recipes of maximization and fine-tuning and the design of an audit: names, parameters and limits. No torch.
 
 The library, the worker, the client and the command line read them here, so that they cannot say different things. What
 a recipe does is in `ouzel.maximize.recipes` and `ouzel.finetune.recipes`.
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+from ouzel_protos.limits import out_of_range
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,7 @@ class Range:
         whole = self.kind is int
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             return f"{value!r:.80} is not {'an integer' if whole else 'a number'}"
-        if not self.least <= value <= self.most:  # not so for NaN
-            return f"{value} is not within {self.least:g}..{self.most:g}"
-        return ""
+        return out_of_range(value, self.least, self.most)
 
 
 Parameters = Mapping[str, Range]
@@ -77,6 +77,24 @@ FINETUNE_LIMITS: Parameters = MappingProxyType(
         "train_batchnorm": Range(bool),
         "held_out": Range(float, 0.05, 0.5),
         "validation": Range(float, 0.05, 0.5),
+    }
+)
+
+# The design of an audit of a data set; `ouzel.audit.dataset.design` says what each means.
+AUDIT_LIMITS: Parameters = MappingProxyType(
+    {
+        "effect": Range(float, 0.01, 1.0),
+        "effect_control": Range(float, 0.0, 1.0),
+        "flip": Range(float, 0.01, 1.0),
+        "flip_control": Range(float, 0.0, 1.0),
+        "agreement": Range(float, 0.0, 1.0),
+        "fewest": Range(int, 1, 1_000_000),
+        "alpha": Range(float, 0.001, 0.2),
+        "images": Range(int, 0, 32),
+        "pool_per_class": Range(int, 1, 256),
+        "clusters": Range(bool),
+        "cluster_pairs": Range(int, 6, 256),
+        "suspects": Range(int, 0, 64),
     }
 )
 

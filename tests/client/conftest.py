@@ -94,22 +94,22 @@ def steps(request, server):
 
     async def asynchronous(*steps):
         async with _of_worker(AsyncClient, server) as client:
-            found = client
+            value = client
             for step in steps:
-                found = step(found)
-                if hasattr(found, "__anext__"):
-                    found = [each async for each in found]
-                elif asyncio.iscoroutine(found):
-                    found = await found
-            return found
+                value = step(value)
+                if hasattr(value, "__anext__"):
+                    value = [each async for each in value]
+                elif asyncio.iscoroutine(value):
+                    value = await value
+            return value
 
     def blocking(*steps):
         with _of_worker(Client, server) as client:
-            found = client
+            value = client
             for step in steps:
-                found = step(found)
-                found = list(found) if hasattr(found, "__next__") else found
-            return found
+                value = step(value)
+                value = list(value) if hasattr(value, "__next__") else value
+            return value
 
     return blocking if request.param is Client else lambda *steps: asyncio.run(asynchronous(*steps))
 

@@ -55,9 +55,9 @@ def test_the_outcome(server: FakeServer) -> None:
 def test_what_is_sent(server: FakeServer) -> None:
     settings = ("--set", "epochs=7", "--set", "learning_rate=1e-4", "--set", "flip=false")
     more = ("--recipe", "fine_tune", "--promote", "always", "--seed", "9", "--image-size", "64")
-    found = printed(*BASIC, *settings, *more, "--max-training-seconds", "90")
-    assert (found["kind"], found["state"], found["files"]) == ("finetune", "SUCCEEDED", [])
-    assert (found["summary"]["model"], found["summary"]["accuracy"]) == ("pets", 0.9)
+    output = printed(*BASIC, *settings, *more, "--max-training-seconds", "90")
+    assert (output["kind"], output["state"], output["files"]) == ("finetune", "SUCCEEDED", [])
+    assert (output["summary"]["model"], output["summary"]["accuracy"]) == ("pets", 0.9)
     spec = only_spec(server)
     assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m", DATASET, "pets", "fine_tune")
     assert (spec.seed, spec.max_training_seconds, spec.image_size, spec.promote) == (9, 90, 64, spec.ALWAYS)
@@ -82,16 +82,16 @@ def test_detached(server: FakeServer) -> None:
 
 def test_check(server: FakeServer) -> None:
     assert said(*BASIC, "--check").splitlines() == ["16 images, usable: cat 8, dog 8"]
-    found = printed(*BASIC, "--check")
-    assert (found["usable"], found["classes"]) == (True, {"cat": 8, "dog": 8})
+    output = printed(*BASIC, "--check")
+    assert (output["usable"], output["classes"]) == (True, {"cat": 8, "dog": 8})
     assert not server.jobs._jobs
 
 
 def test_a_check_that_finds_the_images_wanting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = finetune.report
     refused = [{"path": "cat/x.png", "reason": "is cut off"}]
-    found = {"usable": False, "problems": ["'dog' has 1 image"], "refused": refused, "of later versions": 1}
-    monkeypatch.setattr(finetune, "report", lambda labels: {**whole(labels), **found})
+    report = {"usable": False, "problems": ["'dog' has 1 image"], "refused": refused, "of later versions": 1}
+    monkeypatch.setattr(finetune, "report", lambda labels: {**whole(labels), **report})
     for words in (BASIC, (*BASIC, "--json")):
         result = ouzel(*words, "--check")
         assert result.exit_code == 1

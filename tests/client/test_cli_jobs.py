@@ -48,8 +48,8 @@ def test_maximize_waits_and_fetches(server: FakeServer, tmp_path: Path) -> None:
 
 
 def test_search(server: FakeServer) -> None:
-    found = printed("search", "m", "--logit", "3", "--dataset", "birds", "--top-k", "2")
-    assert (found["kind"], found["state"]) == ("search_activations", "SUCCEEDED")
+    output = printed("search", "m", "--logit", "3", "--dataset", "birds", "--top-k", "2")
+    assert (output["kind"], output["state"]) == ("search_activations", "SUCCEEDED")
     (job,) = server.jobs._jobs.values()
     assert job.message.spec.search_activations.targets[0].logit.label == "3"  # may be a label
 

@@ -32,14 +32,14 @@ FILES = {f"{label}/{n}.png": png(10 * k + n) for k, label in enumerate(("cat", "
 
 @pytest.fixture
 def server():
-    with FakeServer() as found:
-        yield found
+    with FakeServer() as fake:
+        yield fake
 
 
 @pytest.fixture
 def client(server):
-    with Client(server.target, worker=server.target, retry=Retry(attempts=3, initial=0.01)) as found:
-        yield found
+    with Client(server.target, worker=server.target, retry=Retry(attempts=3, initial=0.01)) as opened:
+        yield opened
 
 
 def folder(path: Path, files: dict[str, bytes]) -> Path:
@@ -131,9 +131,9 @@ def test_a_file_that_vanishes_while_others_travel_is_an_error(client, tmp_path, 
     real = _datasets.collect
 
     def collect(*arguments):
-        found = real(*arguments)
+        result = real(*arguments)
         os.unlink(tmp_path / "dog/2.png")
-        return found
+        return result
 
     folder(tmp_path, FILES)
     monkeypatch.setattr(_datasets, "collect", collect)

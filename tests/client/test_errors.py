@@ -17,16 +17,16 @@ CODE = grpc.StatusCode
 
 
 def test_the_docstring_draws_the_tree():
-    parents, found = {}, set()
+    parents, names = {}, set()
     for line in errors.__doc__.splitlines()[1:]:
         if drawn := re.match(r"^([│├└─ ]*)(\w+)", line):
             depth, name = len(drawn[1]) // 4, drawn[2]
             parents[depth] = name
-            found.add(name)
+            names.add(name)
             if depth:
                 assert getattr(errors, name).__bases__[0].__name__ == parents[depth - 1]
-    assert found == {name for name, value in vars(errors).items() if isinstance(value, type)}
-    assert found <= set(oc.__all__)
+    assert names == {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert names <= set(oc.__all__)
 
 
 # What TorchServe 0.12 was seen to answer over gRPC.
@@ -43,10 +43,10 @@ def test_the_docstring_draws_the_tree():
     (CODE.DATA_LOSS, None, oc.DataLoss),
 ])  # fmt: skip
 def test_statuses_of_torchserve(code, details, error):
-    found = from_status(code, details, "host:1")
-    assert type(found) is error
-    assert "\n" not in str(found)
-    assert "Exception" not in str(found)
+    mapped = from_status(code, details, "host:1")
+    assert type(mapped) is error
+    assert "\n" not in str(mapped)
+    assert "Exception" not in str(mapped)
 
 
 def test_codes_of_an_answer_are_those_of_grpc():

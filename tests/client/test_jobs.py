@@ -37,25 +37,25 @@ class Blocking:
     def __call__(self, *steps: Callable[[Any], Any]) -> Any:
         """Each step takes what the one before gave, the first the client's jobs; iterators come as lists."""
         with self.open() as client:
-            found: Any = client.jobs
+            value: Any = client.jobs
             for step in steps:
-                found = step(found)
-                found = list(found) if hasattr(found, "__next__") else found
-            return found
+                value = step(value)
+                value = list(value) if hasattr(value, "__next__") else value
+            return value
 
 
 class Asyncio(Blocking):
     def __call__(self, *steps: Callable[[Any], Any]) -> Any:
         async def run() -> Any:
             async with AsyncClient(worker=self._server.target, retry=QUICK, **self._options) as client:
-                found: Any = client.jobs
+                value: Any = client.jobs
                 for step in steps:
-                    found = step(found)
-                    if hasattr(found, "__anext__"):
-                        found = [each async for each in found]
-                    elif asyncio.iscoroutine(found):
-                        found = await found
-                return found
+                    value = step(value)
+                    if hasattr(value, "__anext__"):
+                        value = [each async for each in value]
+                    elif asyncio.iscoroutine(value):
+                        value = await value
+                return value
 
         return asyncio.run(run())
 
@@ -65,8 +65,8 @@ def jobs(request: pytest.FixtureRequest, server: FakeServer) -> Blocking:
     return request.param(server)
 
 
-def maximize(found: Any) -> Any:
-    return found.maximize("m", logit="cat")
+def maximize(resource: Any) -> Any:
+    return resource.maximize("m", logit="cat")
 
 
 def only_spec(server: FakeServer) -> Any:
@@ -148,8 +148,8 @@ def test_the_progress_of_a_job_that_has_ended(state: str, told: Any, settled: An
     from ouzel_protos.v1 import job_pb2 as pb
 
     step, steps, phase = told
-    found = settle(pb.Progress(step=step, steps=steps, phase=phase), pb.Job.State.Value(state))
-    assert (found.step, found.steps, found.phase) == settled
+    result = settle(pb.Progress(step=step, steps=steps, phase=phase), pb.Job.State.Value(state))
+    assert (result.step, result.steps, result.phase) == settled
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ def tune(server: FakeServer, times: int = 1, **options: Any) -> None:
 
 
 def test_list(steps: Call, server: FakeServer) -> None:
-    (found,) = steps(lambda client: client.models.list())
-    assert (found.name, found.version, found.is_default, found.served) == ("m", "1.0", True, True)
-    assert (found.arch, found.size, found.classes, found.lineage) == ("fake:net", 1000, 3, {})
-    assert found.digest.startswith("sha256:")
-    assert {found: 1}[found] == 1
+    (model,) = steps(lambda client: client.models.list())
+    assert (model.name, model.version, model.is_default, model.served) == ("m", "1.0", True, True)
+    assert (model.arch, model.size, model.classes, model.lineage) == ("fake:net", 1000, 3, {})
+    assert model.digest.startswith("sha256:")
+    assert {model: 1}[model] == 1
     tune(server, times=2, promote="never")
     assert [(each.name, each.version) for each in steps(lambda client: client.models.list())] == [
         ("m", "1.0"),

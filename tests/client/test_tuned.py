@@ -13,8 +13,8 @@ DATASET = "0" * 64
 
 @pytest.fixture
 def client():
-    with FakeServer() as server, Client(server.target, worker=server.target) as found:
-        yield found
+    with FakeServer() as server, Client(server.target, worker=server.target) as opened:
+        yield opened
 
 
 def sent(job) -> pb.FinetuneSpec:
@@ -33,8 +33,8 @@ def test_what_is_asked_for_arrives(client):
     spec = sent(job)
     assert (spec.base, spec.dataset, spec.name, spec.recipe) == ("m@1", DATASET, "pets", "fine_tune")
     assert (spec.promote, spec.seed, spec.max_training_seconds, spec.image_size) == (pb.FinetuneSpec.ALWAYS, 4, 9.0, 96)
-    found = {key: getattr(value, value.WhichOneof("value")) for key, value in spec.parameters.items()}
-    assert found == parameters
+    arrived = {key: getattr(value, value.WhichOneof("value")) for key, value in spec.parameters.items()}
+    assert arrived == parameters
     assert spec.parameters["flip"].WhichOneof("value") == "flag"
     assert job.result(timeout=10).summary["accuracy"] == 0.9
 
@@ -58,10 +58,10 @@ def test_what_cannot_be_sent_is_named(client, change, field):
 def test_versions_and_the_default(client):
     for promote in ("never", "if_better", "never"):
         client.jobs.finetune("m", DATASET, name="pets", promote=promote).result(timeout=10)
-    found = client.models.list("pets")
-    assert all(isinstance(each, StoredModel) for each in found)
-    assert [(each.version, each.is_default) for each in found] == [("1", False), ("2", True), ("3", False)]
-    assert found[0].lineage["job"].startswith("job-")
+    versions = client.models.list("pets")
+    assert all(isinstance(each, StoredModel) for each in versions)
+    assert [(each.version, each.is_default) for each in versions] == [("1", False), ("2", True), ("3", False)]
+    assert versions[0].lineage["job"].startswith("job-")
     assert client.models.promote("pets", "1").is_default
     details = client.models.describe("pets")
     assert (details.model.version, details.labels, details.layers["conv"]) == ("1", ("cat", "dog"), (4, 8, 8))

@@ -205,8 +205,8 @@ def test_mixed_options_in_one_batch_do_not_mix(wire, chelsea_png: bytes) -> None
     wishes = [("gradient",), ("guided",), ("grad_cam", "gradient"), ()]
     futures = [wire.future(image=chelsea_png, options=options(*wish)) for wish in wishes for _ in range(4)]
     answers = [pb.Explanation.FromString(future.result().prediction) for future in futures]
-    found = [tuple(m.method for m in answer.saliency) for answer in answers]
-    assert found == [wish for wish in wishes for _ in range(4)]
+    methods = [tuple(m.method for m in answer.saliency) for answer in answers]
+    assert methods == [wish for wish in wishes for _ in range(4)]
 
 
 def test_an_oversize_answer_is_refused_and_the_worker_lives(wire, chelsea_png: bytes) -> None:

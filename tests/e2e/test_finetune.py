@@ -38,9 +38,9 @@ def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
         "OUZEL_MODEL_STORE": str(tmp_path / "store"),
         "OUZEL_WORKER_CHECKPOINT": "0",
     }
-    found = os.environ | ports | own
-    yield found
-    ouzel(found, "down")
+    variables = os.environ | ports | own
+    yield variables
+    ouzel(variables, "down")
 
 
 def digits(folder: Path, images: int) -> dict[int, list[bytes]]:
@@ -70,12 +70,12 @@ def kill_process_of(job: Job) -> None:
 
 
 def right(client: Client, model: str, others: dict[int, list[bytes]]) -> float:
-    found = [
+    predicted = [
         client.models[model].explain(image).labels[0] == f"digit {label}"
         for label, images in others.items()
         for image in images
     ]
-    return sum(found) / len(found)
+    return sum(predicted) / len(predicted)
 
 
 def test_from_a_folder_to_production(

@@ -46,9 +46,9 @@ def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
         "OUZEL_MODEL_STORE": str(lite0_store),
         "OUZEL_WORKER_CHECKPOINT": "0",
     }
-    found = os.environ | ports | own
-    yield found
-    ouzel(found, "down")
+    variables = os.environ | ports | own
+    yield variables
+    ouzel(variables, "down")
 
 
 def ouzel(environment: dict[str, str], *words: str) -> str:

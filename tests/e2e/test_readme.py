@@ -39,9 +39,9 @@ def test_the_snippets_run(tmp_path: Path, environment: dict[str, str]) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     commands = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
-    found = snippets()
-    assert {language for language, _ in found} == set(commands)
-    for language, text in found:
+    blocks = snippets()
+    assert {language for language, _ in blocks} == set(commands)
+    for language, text in blocks:
         done = subprocess.run(
             [*commands[language], text],
             check=False,

@@ -41,8 +41,8 @@ def test_a_tensor_is_explained_like_in_the_library(model: models.Model) -> None:
         [RawRequest(tensor=body, options=OPTIONS, media_type=PNG), RawRequest(tensor=body, options=OPTIONS)]
     )
     e = Explainer(model)(torch.from_numpy(x)[None], [Saliency("gradient", reduction="none"), Saliency("grad_cam")])
-    for found, expected in zip(answered.envelope.saliency, e.maps, strict=True):
-        assert np.allclose(tensors.decode(found.values), expected.values[0], atol=1e-5)
+    for saliency, expected in zip(answered.envelope.saliency, e.maps, strict=True):
+        assert np.allclose(tensors.decode(saliency.values), expected.values[0], atol=1e-5)
     assert len(answered.envelope.scores) == 2
     picture, media_type = drawn.render(PNG)
     assert (media_type, picture[:4]) == (PNG, b"\x89PNG")

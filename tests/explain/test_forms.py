@@ -45,9 +45,9 @@ def ask(service: ExplainService, row: dict[str, Any], **headers: str) -> tuple[i
 
 
 def answer(service: ExplainService, row: dict[str, Any], **headers: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(ask(service, row, **headers)[2])
-    found.pop("timing", None)
-    return found
+    envelope: dict[str, Any] = json.loads(ask(service, row, **headers)[2])
+    envelope.pop("timing", None)
+    return envelope
 
 
 def test_all_forms_say_the_same(service: ExplainService) -> None:
@@ -128,21 +128,21 @@ def test_accept_decides_and_406_is_told_as_json(service: ExplainService) -> None
 
 def test_json_prints_zeros(service: ExplainService) -> None:
     wish = {"top_k": 4, "saliency": [{"method": "gradient", "target": 0}]}
-    found = answer(service, {"image": IMAGE, "options": wish})
-    assert sorted(score["index"] for score in found["scores"]) == [0, 1, 2, 3]
-    assert {"index", "label", "probability", "logit"} <= set.intersection(*(set(score) for score in found["scores"]))
-    (one,) = found["saliency"]
+    envelope = answer(service, {"image": IMAGE, "options": wish})
+    assert sorted(score["index"] for score in envelope["scores"]) == [0, 1, 2, 3]
+    assert {"index", "label", "probability", "logit"} <= set.intersection(*(set(score) for score in envelope["scores"]))
+    (one,) = envelope["saliency"]
     assert one["target"]["index"] == 0
     assert "minus_index" not in one["target"]  # there is no second class, and 0 would be one
     assert {"minimum", "maximum", "rectified"} <= set(one)
     tall = answer(service, {"image": png(0, 40, 40), "options": {}})
     assert {"left", "top"} <= set(tall["view"])
-    assert "error" not in found
+    assert "error" not in envelope
 
 
 def test_an_all_zero_map_has_a_maximum(service: ExplainService) -> None:
     black = np.zeros((3, 32, 32), np.float32)
     wish = {"saliency": [{"method": "input_x_gradient", "target": 0}]}
-    found = answer(service, {"tensor": tensors.encode(black).SerializeToString(), "options": wish})
-    assert (found["saliency"][0]["minimum"], found["saliency"][0]["maximum"]) == (0.0, 0.0)
-    assert (found["view"]["left"], found["view"]["top"]) == (0.0, 0.0)
+    envelope = answer(service, {"tensor": tensors.encode(black).SerializeToString(), "options": wish})
+    assert (envelope["saliency"][0]["minimum"], envelope["saliency"][0]["maximum"]) == (0.0, 0.0)
+    assert (envelope["view"]["left"], envelope["view"]["top"]) == (0.0, 0.0)

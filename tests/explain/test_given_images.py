@@ -44,19 +44,19 @@ def test_every_encoding_is_preprocessed_like_an_upload(service: ExplainService, 
         message(tensors.encode(start.numpy())),
         json.dumps({"saliency": [document]}).encode(),
     ):
-        (found,) = answer(service, options).saliency
+        (saliency,) = answer(service, options).saliency
         # Each explainer chooses the memory format that it finds faster: the last bits may differ.
         most = float(expected.values.max())
-        np.testing.assert_allclose(tensors.decode(found.values), expected.values[0].numpy(), atol=1e-5 * most)
+        np.testing.assert_allclose(tensors.decode(saliency.values), expected.values[0].numpy(), atol=1e-5 * most)
         # Said, but not sent back.
-        assert found.parameters["baseline"].text == str(expected.parameters["baseline"])
+        assert saliency.parameters["baseline"].text == str(expected.parameters["baseline"])
 
 
 def test_occlusion_takes_a_picture_too(service: ExplainService) -> None:
     options = pb.ExplainOptions.FromString(message(file(png(5)), "occlusion", "fill"))
     options.saliency[0].parameters["window"].integer = 16
-    (found,) = answer(service, options.SerializeToString()).saliency
-    assert found.parameters["fill"].text.startswith("image sha256:")
+    (saliency,) = answer(service, options.SerializeToString()).saliency
+    assert saliency.parameters["fill"].text.startswith("image sha256:")
 
 
 NAN = np.zeros((3, 32, 32), np.float32)

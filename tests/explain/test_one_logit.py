@@ -54,17 +54,17 @@ def test_conditions_are_about_the_sigmoid(service: ExplainService) -> None:
 
 
 def test_rise_tells_networks_apart(tiny: Model) -> None:
-    found = []
+    maps = []
     for sign in (1, -1):
         answer = ask(ExplainService(binary(tiny, 0.0, sign)), {"saliency": [{"method": "rise", "masks": 32}]})
-        found.append(tensors.decode(answer.saliency[0].values))
-    assert np.abs(found[0] - found[1]).max() > 0.01
+        maps.append(tensors.decode(answer.saliency[0].values))
+    assert np.abs(maps[0] - maps[1]).max() > 0.01
     # Both logits of each masked image add up to zero, so both probabilities add up to one: the mean of the masks.
     from ouzel.saliency.methods.rise import Rise
 
     masks = Rise(masks=32)._masks(torch.zeros(1, 3, 32, 32))
     mean = sum(next(masks) for _ in range(32)).numpy() / (32 * 0.5)  # type: ignore[union-attr]
-    np.testing.assert_allclose(found[0] + found[1], mean, atol=1e-5)
+    np.testing.assert_allclose(maps[0] + maps[1], mean, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,6 @@ def test_targets_that_need_more_classes(service: ExplainService, target: object,
 @pytest.mark.parametrize("target", [None, 0, "defect", "0", {"top": 1}, {"rank": 0}])
 def test_targets_of_the_one_class(service: ExplainService, target: object) -> None:
     wish = {"method": "gradient"} | ({} if target is None else {"target": target})
-    (found,) = ask(service, {"saliency": [wish]}).saliency
-    assert found.target == pb.ResolvedTarget(index=0, label="defect")
-    assert found.maximum > 0
+    (saliency,) = ask(service, {"saliency": [wish]}).saliency
+    assert saliency.target == pb.ResolvedTarget(index=0, label="defect")
+    assert saliency.maximum > 0

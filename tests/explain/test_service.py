@@ -132,12 +132,12 @@ def test_rows_keep_their_own_options(service: ExplainService) -> None:
         {"estimate_only": True, "saliency": ["guided"]},
     ]
     replies = service.answer([RawRequest(image=png(i), options=json.dumps(wish)) for i, wish in enumerate(wishes)])
-    found = [[(m.method, m.target.index) for m in reply.envelope.saliency] for reply in replies]
+    rows = [[(m.method, m.target.index) for m in reply.envelope.saliency] for reply in replies]
     predicted = [reply.envelope.scores[0].index for reply in replies[:4]]
-    assert found[0] == [("gradient", predicted[0])]
-    assert found[1] == [("guided", 1), ("grad_cam", predicted[1])]
-    assert found[2] == []
-    assert sorted(index for _, index in found[3]) == [0, 1, 2, 3]
+    assert rows[0] == [("gradient", predicted[0])]
+    assert rows[1] == [("guided", 1), ("grad_cam", predicted[1])]
+    assert rows[2] == []
+    assert sorted(index for _, index in rows[3]) == [0, 1, 2, 3]
     assert replies[3].envelope.request_id == "four"
     assert replies[4].envelope.estimate.passes == 2
     assert not replies[4].envelope.scores
@@ -397,10 +397,10 @@ def test_no_work_for_a_caller_who_is_gone(service: ExplainService) -> None:
 
 def test_methods_of_many_passes_report_what_they_did(service: ExplainService) -> None:
     wish = {"saliency": [{"method": "integrated_gradients", "steps": 12, "baseline": "white"}]}
-    (found,) = ask(service, wish).saliency
-    assert found.parameters["steps"].integer == 12
-    assert found.parameters["baseline"].text == "white"
-    assert found.measures["completeness_gap"] >= 0
+    (saliency,) = ask(service, wish).saliency
+    assert saliency.parameters["steps"].integer == 12
+    assert saliency.parameters["baseline"].text == "white"
+    assert saliency.measures["completeness_gap"] >= 0
 
 
 def test_limits_come_from_the_environment() -> None:

@@ -70,9 +70,9 @@ def test_whole_numbers_as_parameters_may_be_doubles(service: ExplainService) -> 
     parameters["samples"].number, parameters["noise"].number = 2.0, 1.0
     document = {"saliency": [{"method": "smoothgrad", "samples": 2.0, "noise": 1.0}]}
     for options in (message, document):
-        (found,) = ask(service, options).saliency
-        assert found.parameters["samples"].integer == 2
-        assert found.parameters["noise"].number == 1.0
+        (saliency,) = ask(service, options).saliency
+        assert saliency.parameters["samples"].integer == 2
+        assert saliency.parameters["noise"].number == 1.0
     for wrong in (2.5, 1e300):
         parameters["samples"].number = wrong
         assert ask(service, message).error.field == "saliency[0].parameters.samples"
@@ -91,8 +91,8 @@ def numbered(tiny: Model) -> ExplainService:
 def test_texts_and_numbers_as_targets(numbered: ExplainService, target: object, index: int) -> None:
     other = next(each for each in (0, 2) if each != index)
     asked: list[object] = [target, {"contrast": [target, other]}]
-    found = ask(numbered, {"saliency": [{"method": "gradient", "target": each} for each in asked]}).saliency
-    assert [one.target.index for one in found] == [index, index]
+    maps = ask(numbered, {"saliency": [{"method": "gradient", "target": each} for each in asked]}).saliency
+    assert [one.target.index for one in maps] == [index, index]
     wire = pb.Target(label=target) if isinstance(target, str) else pb.Target(index=target)  # type: ignore[arg-type]
     message = pb.ExplainOptions(saliency=[pb.SaliencyRequest(method="gradient", target=wire)])
     assert ask(numbered, message).saliency[0].target.index == index

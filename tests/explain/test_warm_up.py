@@ -37,8 +37,8 @@ def test_the_faster_format_is_remembered_where_it_is_told(
 ) -> None:
     monkeypatch.setenv("OUZEL_MEMORY_FORMATS", str(tmp_path / "known"))
     ExplainService(tiny)
-    (found,) = (tmp_path / "known").iterdir()
-    assert found.read_text().strip() in ("contiguous", "channels_last")
+    (file,) = (tmp_path / "known").iterdir()
+    assert file.read_text().strip() in ("contiguous", "channels_last")
     assert (tmp_path / "known").stat().st_mode & 0o077 == 0
 
 

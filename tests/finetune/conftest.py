@@ -39,13 +39,13 @@ def digits() -> tuple[Example, ...]:
 
     images, classes = mnist_data()
     chance = np.random.default_rng(0)
-    found = []
+    examples = []
     for label in range(10):
         for number, row in enumerate(chance.permutation(np.flatnonzero(classes == label))[:100]):
             part = "train" if number < 40 else "validation" if number < 50 else "test"
             pixels = images[row].reshape(28, 28).astype(np.uint8)
-            found.append(example(f"{label}/{row}.png", f"digit {label}", pixels, part))
-    return tuple(found)
+            examples.append(example(f"{label}/{row}.png", f"digit {label}", pixels, part))
+    return tuple(examples)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def textures() -> tuple[Example, ...]:
     """Crops of photographs of scikit-image; those held out come from the lower part, which no other crop touches."""
     from skimage import data
 
-    found = []
+    examples = []
     for label in ("grass", "gravel", "brick"):
         whole = np.asarray(Image.fromarray(getattr(data, label)()).convert("RGB"))
         for part, top, rows in (("train", 0, 3), ("validation", 288, 1), ("test", 384, 1)):
@@ -61,18 +61,18 @@ def textures() -> tuple[Example, ...]:
                 for x in range(0, whole.shape[1] - 95, 32):
                     crop = whole[y : min(y + 96, top + 96 * rows), x : x + 96]
                     if crop.shape[0] == 96:
-                        found.append(example(f"{label}/{y}-{x}.png", label, crop, part))
-    return tuple(found)
+                        examples.append(example(f"{label}/{y}-{x}.png", label, crop, part))
+    return tuple(examples)
 
 
 @pytest.fixture(scope="session")
 def colours() -> tuple[Example, ...]:
     """Two classes that anybody can tell apart, twelve noisy images each: for a tiny network."""
     chance = np.random.default_rng(0)
-    found = []
+    examples = []
     for number in range(12):
         for label, channel in (("blue", 2), ("red", 0)):
             pixels = chance.integers(0, 90, (40, 40, 3), dtype=np.uint8)
             pixels[..., channel] += 150
-            found.append(example(f"{label}/{number}.png", label, pixels))
-    return tuple(found)
+            examples.append(example(f"{label}/{number}.png", label, pixels))
+    return tuple(examples)

@@ -27,8 +27,8 @@ def plain(name: str, label: str, group: str = "", part: str = "") -> Example:
 )
 def test_a_split_takes_the_same_share_of_each_class_and_leaves_nothing_out(counts, seed, data):
     examples = [plain(f"{label}/{n}", str(label)) for label, count in enumerate(counts) for n in range(count)]
-    found = split(data.draw(st.permutations(examples)), RECIPE, seed)
-    parts = [getattr(found, name) for name in SPLITS]
+    result = split(data.draw(st.permutations(examples)), RECIPE, seed)
+    parts = [getattr(result, name) for name in SPLITS]
     assert sorted(e.name for part in parts for e in part) == sorted(e.name for e in examples)
     for label, count in enumerate(counts):
         of_class = [sum(e.label == str(label) for e in part) for part in parts]
@@ -45,10 +45,10 @@ def test_the_order_of_the_examples_does_not_matter_but_the_seed_does():
 
 def test_groups_stay_together_even_with_different_labels():
     examples = [plain(f"{label}/{n}", label, group=f"g{n % 7}") for label in "ab" for n in range(28)]
-    found = split(examples, RECIPE)
+    result = split(examples, RECIPE)
     places = Counter()
     for name in SPLITS:
-        places.update({e.group for e in getattr(found, name)})
+        places.update({e.group for e in getattr(result, name)})
     assert set(places.values()) == {1}
 
 
@@ -56,22 +56,22 @@ def test_groups_stay_together_even_with_different_labels():
 def test_a_large_group_is_for_training(seed):
     burst = [plain(f"a/{n}", "a", group="burst") for n in range(90)]
     others = [plain(f"a/other {n}", "a") for n in range(5)] + [plain(f"b/{n}", "b") for n in range(20)]
-    found = split([*burst, *others], RECIPE, seed)
-    assert set(burst) <= set(found.train)
-    assert {each.label for each in found.test} == {"a", "b"}
+    result = split([*burst, *others], RECIPE, seed)
+    assert set(burst) <= set(result.train)
+    assert {each.label for each in result.test} == {"a", "b"}
 
 
 def test_the_same_bytes_stay_together():
     examples = [replace(plain(f"{label}/{n}", label), sha256=f"{label}{n // 2}") for label in "ab" for n in range(20)]
-    found = split(examples, RECIPE)
-    assert not {e.sha256 for e in found.train} & {e.sha256 for e in (*found.test, *found.validation)}
+    result = split(examples, RECIPE)
+    assert not {e.sha256 for e in result.train} & {e.sha256 for e in (*result.test, *result.validation)}
 
 
 def test_those_marked_for_training_stay_beside_those_that_say_nothing():
     marked = [plain(f"{label}/marked {n}", label, part="train") for label in "ab" for n in range(5)]
-    found = split([*marked, *(plain(f"{label}/{n}", label) for label in "ab" for n in range(10))], RECIPE)
-    assert set(marked) <= {*found.train, *found.validation}
-    assert len(found.train) + len(found.validation) + len(found.test) == 30
+    result = split([*marked, *(plain(f"{label}/{n}", label) for label in "ab" for n in range(10))], RECIPE)
+    assert set(marked) <= {*result.train, *result.validation}
+    assert len(result.train) + len(result.validation) + len(result.test) == 30
     only = split(marked, RECIPE)
     assert len(only.train) + len(only.validation) + len(only.test) == 10
     assert only.train
@@ -80,13 +80,13 @@ def test_those_marked_for_training_stay_beside_those_that_say_nothing():
 
 def test_what_the_examples_say_of_their_part_is_respected():
     named = [plain(f"{label}/{part}{n}", label, part=part) for label in "ab" for part in SPLITS for n in range(4)]
-    found = split(named, RECIPE)
-    assert all(e.split == name for name in SPLITS for e in getattr(found, name))
+    result = split(named, RECIPE)
+    assert all(e.split == name for name in SPLITS for e in getattr(result, name))
     # With two parts the second gives the figures, and what to choose by comes from the first.
     two = [e for e in named if e.split != "test"]
-    found = split(two, RECIPE)
-    assert {e.split for e in found.test} == {"validation"}
-    assert {e.split for e in found.validation} == {e.split for e in found.train} == {"train"}
+    result = split(two, RECIPE)
+    assert {e.split for e in result.test} == {"validation"}
+    assert {e.split for e in result.validation} == {e.split for e in result.train} == {"train"}
 
 
 @pytest.mark.parametrize(
@@ -123,15 +123,15 @@ def test_a_folder_is_read_as_the_client_reads_it(tmp_path, colours, caplog):
     for place, each in zip(places, colours, strict=False):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_bytes(each.read())
-    found = from_folder(tmp_path)
-    assert [(each.name, each.label, each.split) for each in found] == [
+    examples = from_folder(tmp_path)
+    assert [(each.name, each.label, each.split) for each in examples] == [
         ("Training/blue/2.png", "blue", "train"),
         ("Training/red/1.png", "red", "train"),
         ("test_set/red/2024/3.PNG", "red", "test"),
     ]
     files = collect(tmp_path, None)
     assert [(each.path, each.label, each.split) for each in files.entries] == [
-        (each.name, each.label, each.split) for each in found
+        (each.name, each.label, each.split) for each in examples
     ]
     for name, reason in files.left_out:
         assert f"{name!r} of {tmp_path} is left out: {reason}" in caplog.text

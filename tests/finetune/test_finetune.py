@@ -45,10 +45,10 @@ def tuned_digits(lite0, digits, cache) -> dict[str, Tuned]:
 
 def test_digits(tuned_digits):
     """50 images per class of MNIST on EfficientNet-Lite0: transfer is worth something, and training on more."""
-    found = {name: tuned.test.accuracy for name, tuned in tuned_digits.items()}
+    accuracies = {name: tuned.test.accuracy for name, tuned in tuned_digits.items()}
     print({name: (tuned.test.accuracy, tuned.test.interval) for name, tuned in tuned_digits.items()})
-    assert found["lp_ft"] >= found["feature_extractor"] >= found["scratch"]
-    assert found["feature_extractor"] > 0.8
+    assert accuracies["lp_ft"] >= accuracies["feature_extractor"] >= accuracies["scratch"]
+    assert accuracies["feature_extractor"] > 0.8
 
 
 def test_the_head_is_as_good_as_scikit_learns(lite0, digits, cache, tuned_digits):

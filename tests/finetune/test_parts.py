@@ -73,13 +73,13 @@ def test_the_strength_is_chosen_on_the_validation_images():
 def test_scores_are_scikit_learns():
     logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     classes = torch.arange(50) % 3  # nothing of the fourth
-    found = score(logits, classes)
+    scores = score(logits, classes)
     predicted = logits.argmax(1)
-    assert found.accuracy == pytest.approx(float((predicted == classes).float().mean()))
+    assert scores.accuracy == pytest.approx(float((predicted == classes).float().mean()))
     kept = confusion_matrix(classes, predicted, labels=range(4))
-    assert np.array_equal(found.confusion, kept)
+    assert np.array_equal(scores.confusion, kept)
     with pytest.warns(UserWarning, match="y_pred contains classes"):
-        assert found.balanced == pytest.approx(balanced_accuracy_score(classes, predicted))
+        assert scores.balanced == pytest.approx(balanced_accuracy_score(classes, predicted))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def tuned_of(tiny: Model, labels: tuple[str, ...], rows: list[tuple[int, int]], 
     logits = torch.zeros(len(rows), len(labels))
     for n, (_, predicted) in enumerate(rows):
         logits[n, predicted] = 1 + 0.1 * n
-    found = Tuned(
+    tuned = Tuned(
         network=network,
         labels=labels,
         preprocessing=tiny.preprocessing,
@@ -64,7 +64,7 @@ def tuned_of(tiny: Model, labels: tuple[str, ...], rows: list[tuple[int, int]], 
         logits=logits,
         seconds=12.0,
     )
-    return dataclasses.replace(found, **changes)
+    return dataclasses.replace(tuned, **changes)
 
 
 class Elements(HTMLParser):
@@ -104,32 +104,32 @@ class Elements(HTMLParser):
 
 def read(text: str) -> Elements:
     """The page, after a look at what every page must be."""
-    found = Elements(text)
-    assert not found.open
-    assert "script" not in found.tags
-    assert all(source.startswith("data:image/") for source in found.sources)
-    assert all(each.get("alt") for each in found.images)
+    elements = Elements(text)
+    assert not elements.open
+    assert "script" not in elements.tags
+    assert all(source.startswith("data:image/") for source in elements.sources)
+    assert all(each.get("alt") for each in elements.images)
     assert "width=device-width" in text
     assert "default-src 'none'" in text
-    return found
+    return elements
 
 
 def test_precision_recall_and_f1_are_scikit_learns():
     chance = np.random.default_rng(0)
     true, said = chance.integers(0, 6, 200), chance.integers(0, 5, 200)  # the last class is never predicted
     logits = torch.nn.functional.one_hot(torch.tensor(said), 7).float()  # and one there is none of
-    found = class_scores(score(logits, torch.tensor(true)).confusion)
+    scores = class_scores(score(logits, torch.tensor(true)).confusion)
     theirs = precision_recall_fscore_support(true, said, labels=range(7), zero_division=np.nan)
-    for ours, *figures in zip(found, *theirs, strict=True):
+    for ours, *figures in zip(scores, *theirs, strict=True):
         for mine, figure in zip((ours.precision, ours.recall, ours.f1), figures, strict=False):
             assert (mine is None and np.isnan(figure)) or mine == pytest.approx(figure)
         assert ours.images == figures[3]
 
 
 def test_pairs_that_are_mixed_up_most_come_first():
-    found = most_confused(((5, 2, 0), (3, 4, 0), (2, 0, 0)), 2)
-    assert [(one.true, one.predicted, one.count) for one in found] == [(1, 0, 3), (2, 0, 2)]
-    assert [one.share for one in found] == [3 / 7, 1.0]
+    pairs = most_confused(((5, 2, 0), (3, 4, 0), (2, 0, 0)), 2)
+    assert [(one.true, one.predicted, one.count) for one in pairs] == [(1, 0, 3), (2, 0, 2)]
+    assert [one.share for one in pairs] == [3 / 7, 1.0]
 
 
 @pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 0), (5, 1), (3, 3), (40, 20), (0, 12)])
@@ -149,18 +149,18 @@ def test_the_page_says_what_report_json_says(tiny, tmp_path):
     grass = figures["classes"][1]
     assert (grass["label"], grass["train"], grass["test"]) == ("grass", 1, 5)
     assert (grass["precision"], grass["recall"]) == (1.0, 0.6)
-    found = read(path.read_text(encoding="utf-8"))
-    assert "is right on 10 of 12 images" in found.text
-    assert "83.3 %" in found.text
+    elements = read(path.read_text(encoding="utf-8"))
+    assert "is right on 10 of 12 images" in elements.text
+    assert "83.3 %" in elements.text
     weakest = "The weakest class is grass: 60 % of its images are found; most often they are taken for gravel (2 of 5)."
-    assert weakest in found.text
+    assert weakest in elements.text
     for text in ("Base model tiny", "Parameter: flip no", "Something new 3", "Library: torch 2.15"):
-        assert text in found.text
-    assert f"{report.created:%Y-%m-%d %H:%M} UTC" in found.text
-    assert set(found.links) >= {"report.json", "predictions.csv", "curves.png"}
-    for link in found.links:
+        assert text in elements.text
+    assert f"{report.created:%Y-%m-%d %H:%M} UTC" in elements.text
+    assert set(elements.links) >= {"report.json", "predictions.csv", "curves.png"}
+    for link in elements.links:
         assert link.startswith("#") or (tmp_path / "out" / link).is_file()
-    assert "grass taken for gravel" in found.text
+    assert "grass taken for gravel" in elements.text
     table = list(csv.DictReader(io.StringIO((tmp_path / "out" / "predictions.csv").read_text())))
     assert [(row["label"], row["predicted"]) for row in table] == [(labels[a], labels[b]) for a, b in rows]
     assert len(report.mistakes) == 2
@@ -178,10 +178,10 @@ def test_what_a_label_holds_stays_text(tiny, tmp_path):
     served = Model('<i>"@', "1", tuned.network, HOSTILE, tiny.preprocessing, tiny.arch, "sha256:s", {})
     report = make_report(tiny, tuned, compare(served, tuned))
     path = write_report(report, tmp_path, title="<script>1</script>", lineage={"<b>": "<script>2</script>"})
-    found = read(path.read_text(encoding="utf-8"))
+    elements = read(path.read_text(encoding="utf-8"))
     for label in HOSTILE:
-        assert label in found.text
-    assert "<script>2</script>" in found.text
+        assert label in elements.text
+    assert "<script>2</script>" in elements.text
     table = list(csv.reader(io.StringIO((tmp_path / "predictions.csv").read_text())))
     assert {row[1] for row in table} >= {"'=1+1"}  # a spreadsheet would run it
     assert not any(cell.startswith("=") for row in table for cell in row)
@@ -202,27 +202,27 @@ def test_the_served_version_beside_it(tiny):
     labels = ("a", "b", "c")
     tuned = tuned_of(tiny, labels, [(0, 0), (1, 1), (2, 2), (2, 0)])
     served = Model("t", "3", tuned.network, ("c", "a", "b"), tiny.preprocessing, tiny.arch, "sha256:s", {})
-    found = compare(served, tuned)
+    comparison = compare(served, tuned)
     for number, example in enumerate(tuned.split.test):  # one by one, as it is served
         logits = served.network(served.preprocessing(models.decode(example.read()))[None])
-        assert found.predicted[number] == served.labels[int(logits.argmax())]
-    right = [said == one.label for said, one in zip(found.predicted, tuned.split.test, strict=True)]
-    assert found.accuracy == sum(right) / 4
-    assert found.fixed == tuple(n for n in (0, 1, 2) if not right[n])
-    assert found.broken == ((3,) if right[3] else ())
-    report = make_report(tiny, tuned, found)
+        assert comparison.predicted[number] == served.labels[int(logits.argmax())]
+    right = [said == one.label for said, one in zip(comparison.predicted, tuned.split.test, strict=True)]
+    assert comparison.accuracy == sum(right) / 4
+    assert comparison.fixed == tuple(n for n in (0, 1, 2) if not right[n])
+    assert comparison.broken == ((3,) if right[3] else ())
+    report = make_report(tiny, tuned, comparison)
     text = read(page(report, "t@4", {})).text
     assert f"t@3, served until now, is right on {100 * sum(right) / 4:.1f} % of the same images" in text
-    assert [one.served for one in report.fixed] == [found.predicted[n] for n in found.fixed]
-    assert reports.summary(report)["fixed"] == len(found.fixed)
+    assert [one.served for one in report.fixed] == [comparison.predicted[n] for n in comparison.fixed]
+    assert reports.summary(report)["fixed"] == len(comparison.fixed)
 
 
 def test_a_served_version_of_other_classes_is_not_compared(tiny):
     tuned = tuned_of(tiny, ("a", "b"), [(0, 0), (1, 0)])
     other = Model("t", "1", tuned.network, ("a", "z"), tiny.preprocessing, tiny.arch, "sha256:s", {})
-    found = compare(other, tuned)
-    assert (found.accuracy, found.predicted) == (None, ())
-    text = read(page(make_report(tiny, tuned, found), "t", {})).text
+    comparison = compare(other, tuned)
+    assert (comparison.accuracy, comparison.predicted) == (None, ())
+    text = read(page(make_report(tiny, tuned, comparison), "t", {})).text
     assert "Not compared with t@1" in text
     assert "it does not know 'b' and also knows 'z'" in text
 
@@ -231,10 +231,10 @@ def test_three_hundred_classes_make_no_giant_table(tiny):
     labels = tuple(f"class {n:03}" for n in range(300))
     report = make_report(tiny, tuned_of(tiny, labels, [(n, n if n % 3 else (n + 1) % 300) for n in range(300)]))
     text = page(report, "many", {})
-    found = read(text)
+    elements = read(text)
     assert "confusion many" not in text
-    assert "report.json has the whole table of 300 classes" in found.text
-    assert "All 300 classes" in found.text
+    assert "report.json has the whole table of 300 classes" in elements.text
+    assert "All 300 classes" in elements.text
     assert len(text) < 4_000_000
 
 
@@ -250,13 +250,13 @@ def test_what_is_missing_is_left_out(tiny, monkeypatch):
         recipe=make_recipe("feature_extractor", {}),
     )
     text = page(make_report(tiny, tuned), "few", {})
-    found = read(text)
-    assert "svg" not in found.tags
-    assert not [link for link in found.links if not link.startswith("#")]
-    assert "No image was taken for another class." in found.text
-    assert "No mistake at all" in found.text
-    assert "2 held-out images are few" in found.text
-    assert "There was one candidate: feature_extractor." in found.text
+    elements = read(text)
+    assert "svg" not in elements.tags
+    assert not [link for link in elements.links if not link.startswith("#")]
+    assert "No image was taken for another class." in elements.text
+    assert "No mistake at all" in elements.text
+    assert "2 held-out images are few" in elements.text
+    assert "There was one candidate: feature_extractor." in elements.text
     monkeypatch.setattr("ouzel.finetune.report.curves.find_spec", lambda name: None)
     report = make_report(tiny, tuned_of(tiny, ("a", "b"), [(0, 0), (1, 1)]))
     assert "The same as a table" in read(page(report, "no matplotlib", {})).text

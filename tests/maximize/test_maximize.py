@@ -21,7 +21,7 @@ def recognised(network, images):
 
 
 def images_of(result):
-    return torch.stack([found.image for found in result.visualizations])
+    return torch.stack([each.image for each in result.visualizations])
 
 
 @pytest.mark.parametrize("recipe", [Pixel(steps=200), FourierRecipe(steps=200)], ids=lambda recipe: recipe.name)
@@ -61,13 +61,13 @@ def test_the_recipe_that_leaves_the_range_is_recognised_less(cnn):
 
 def test_the_activation_is_that_of_the_very_image(cnn):
     result = maximize(cnn, DIGITS[:3], recipe=FourierRecipe(steps=5), size=(28, 28), channels=1)
-    for index, found in enumerate(result.visualizations):
-        assert torch.equal((found.image * 255).round() / 255, found.image)  # a PNG holds it
+    for index, each in enumerate(result.visualizations):
+        assert torch.equal((each.image * 255).round() / 255, each.image)  # a PNG holds it
         with torch.no_grad():
-            assert found.activation == pytest.approx(float(cnn(found.image[None])[0, index]), abs=1e-4)
-        assert len(found.history) == 5
-        assert found.transparency.shape == (28, 28)
-        assert 0 <= found.transparency.min() < found.transparency.max() == 1
+            assert each.activation == pytest.approx(float(cnn(each.image[None])[0, index]), abs=1e-4)
+        assert len(each.history) == 5
+        assert each.transparency.shape == (28, 28)
+        assert 0 <= each.transparency.min() < each.transparency.max() == 1
 
 
 @pytest.mark.parametrize("recipe", [Pixel(steps=12), FourierRecipe(steps=12), Maco(steps=12)], ids=lambda r: r.name)
@@ -89,7 +89,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(cnn, recipe):
     saved.seek(0)
     resumed = maximize(cnn, DIGITS[:2], resume=torch.load(saved, weights_only=True), **options)
     assert (images_of(resumed) - images_of(whole)).abs().max() <= 1e-5
-    assert [found.history for found in resumed.visualizations] == [found.history for found in whole.visualizations]
+    assert [each.history for each in resumed.visualizations] == [each.history for each in whole.visualizations]
     assert not whole.stopped
 
 
@@ -138,9 +138,9 @@ def test_objective_and_gradient_are_those_of_a_full_forward(cnn, node):
     layer = LOGITS if isinstance(node, ClassLogit) else node.layer
     cut = Truncated(cnn, {layer})
     read = readout(node, cut.shapes(x.detach())[layer], (), "targets[0]")
-    found = read(cut(x)[layer])
-    assert torch.allclose(found, wanted, atol=1e-5)
-    (own,) = torch.autograd.grad(found.sum(), x)
+    objective = read(cut(x)[layer])
+    assert torch.allclose(objective, wanted, atol=1e-5)
+    (own,) = torch.autograd.grad(objective.sum(), x)
     assert torch.allclose(own, gradient, atol=1e-6)
 
 
@@ -159,15 +159,15 @@ def test_folding_changes_no_output_and_no_gradient(layer):
         network[1].weight[5] = 0
     network.double().eval()
     x = torch.rand(2, 3, 12, 12, dtype=torch.float64)
-    found = []
+    results = []
     for folds in (False, True):
         cut = Truncated(network, {layer})
         if folds:
             cut.fold(x[:1])
         leaf = x.clone().requires_grad_()
         output = cut(leaf)[layer][:, :4]
-        found.append((output, torch.autograd.grad(output.square().sum(), leaf)[0]))
-    for plain, folded in zip(*found, strict=True):
+        results.append((output, torch.autograd.grad(output.square().sum(), leaf)[0]))
+    for plain, folded in zip(*results, strict=True):
         assert torch.allclose(plain, folded, atol=1e-10)
 
 

@@ -38,7 +38,7 @@ def images():
 
 @pytest.mark.parametrize("beta", [1.5, 2.0, 3.0])
 def test_total_variation(images, beta):
-    for image, found in zip(images, total_variation(images, beta), strict=True):
+    for image, variation in zip(images, total_variation(images, beta), strict=True):
         total = 0.0
         for c in range(3):
             for v in range(6):
@@ -46,7 +46,7 @@ def test_total_variation(images, beta):
                     right = image[c, v, u + 1] - image[c, v, u] if u < 4 else 0.0
                     down = image[c, v + 1, u] - image[c, v, u] if v < 5 else 0.0
                     total += float(right**2 + down**2) ** (beta / 2)
-        assert float(found) == pytest.approx(total / (3 * 6 * 5), rel=1e-6)
+        assert float(variation) == pytest.approx(total / (3 * 6 * 5), rel=1e-6)
 
 
 def test_the_gradient_of_a_flat_image_is_finite():
@@ -129,10 +129,10 @@ def test_maco_changes_phases_only(cnn):
     """Every image has the magnitudes that were asked for, but for one factor, until the sigmoid."""
     result = maximize(cnn, [ClassLogit(2)], recipe=Maco(steps=20), size=(28, 28), channels=1)
     before_sigmoid = torch.logit(result.visualizations[0].image.double().clamp(1e-3, 1 - 1e-3))
-    found = torch.fft.rfft2(before_sigmoid, norm="ortho").abs().flatten()[1:]
+    magnitudes = torch.fft.rfft2(before_sigmoid, norm="ortho").abs().flatten()[1:]
     wanted = magnitude(1, 28, 28).flatten()[1:]
     low = wanted > wanted.quantile(0.8)  # rounding to 8 bits drowns the faint ones
-    ratio = found[low] / wanted[low]
+    ratio = magnitudes[low] / wanted[low]
     assert float(ratio.std() / ratio.mean()) < 0.2
 
 
@@ -163,10 +163,10 @@ def test_what_the_network_says_of_an_image_that_was_to_excite_a_class(cnn):
     labels = tuple(f"<{n}>" for n in range(10))
     preprocessing = Preprocessing(1, (28, 28), 28, mean=(0.5,), std=(0.25,))
     model = Model("m", "1", cnn, labels, preprocessing, "", "sha256:0", {})
-    found = [_found(ClassLogit(3), 1.0), _found(ClassLogit("<5>"), -0.5), _found(Channel("conv2", 1), 0.0)]
-    verdicts = judge(model, found)
+    visualizations = [_found(ClassLogit(3), 1.0), _found(ClassLogit("<5>"), -0.5), _found(Channel("conv2", 1), 0.0)]
+    verdicts = judge(model, visualizations)
     assert verdicts[2] is None
-    for one, verdict, target in zip(found, verdicts, (3, 5), strict=False):
+    for one, verdict, target in zip(visualizations, verdicts, (3, 5), strict=False):
         logits = cnn((one.image[None] - 0.5) / 0.25)[0].detach()
         order = logits.argsort(descending=True).tolist()
         assert verdict.label == labels[order[0]]
@@ -176,14 +176,14 @@ def test_what_the_network_says_of_an_image_that_was_to_excite_a_class(cnn):
 
 def test_warnings_of_what_only_looks_like_success():
     best = Hit("cat.png", 3.0, (0, 0, 28, 28))
-    found = [_found(ClassLogit(3), 2.0, best), _found(ClassLogit(4), -1.5), _found(Channel("c", 1), 0.1)]
-    lines = warnings_of(found, [Verdict("towel", 0.31, 12), Verdict("cat", 0.9, 1), None])
+    visualizations = [_found(ClassLogit(3), 2.0, best), _found(ClassLogit(4), -1.5), _found(Channel("c", 1), 0.1)]
+    lines = warnings_of(visualizations, [Verdict("towel", 0.31, 12), Verdict("cat", 0.9, 1), None])
     assert [("is not above zero" in line, "12th" in line, "cat.png" in line) for line in lines] == [
         (False, True, False),
         (False, False, True),
         (True, False, False),
     ]
-    page = gallery.page(gallery.tiles_of(found), "t", recipe={"name": "pixel", "steps": 3}, warnings=lines)
+    page = gallery.page(gallery.tiles_of(visualizations), "t", recipe={"name": "pixel", "steps": 3}, warnings=lines)
     assert "not above zero" in page
     assert "Best photograph: 3.00, cat.png" in page
     hits = tuple(Hit(str(n), value, (0, 0, 1, 1)) for n, value in enumerate((0.5, 0.0, -1.0)))
@@ -230,5 +230,5 @@ def test_channels_beat_photographs(lite0):
         crops.append((f"{number:03}", resized.clamp(0, 1)))
     nodes = [Channel("blocks.1", 3), Channel("blocks.3", 10), Channel("blocks.6", 100)]
     result = maximize(lite0, nodes, recipe=FourierRecipe(steps=48), data=crops)
-    for found in result.visualizations:
-        assert found.activation > found.best_of_data.activation, found.title
+    for each in result.visualizations:
+        assert each.activation > each.best_of_data.activation, each.title

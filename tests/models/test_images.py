@@ -249,14 +249,14 @@ def test_100_megapixels_take_no_more_memory_than_the_largest_png(tmp_path):
     """
     Image.new("RGB", (11547, 8660), "teal").save(tmp_path / "large.jpg")
     Image.new("RGB", (4096, 4096), "teal").save(tmp_path / "largest.png", compress_level=1)
-    found = {}
+    figures = {}
     for name in ("large.jpg", "largest.png"):
         done = subprocess.run(
             [sys.executable, "-c", script, tmp_path / name], capture_output=True, text=True, check=True
         )
-        found[name] = [int(each) for each in done.stdout.split()]
-    assert found["large.jpg"][1:] == [1444, 1083]
-    assert found["large.jpg"][0] < found["largest.png"][0]  # KiB
+        figures[name] = [int(each) for each in done.stdout.split()]
+    assert figures["large.jpg"][1:] == [1444, 1083]
+    assert figures["large.jpg"][0] < figures["largest.png"][0]  # KiB
 
 
 # -- row 9: truncated, broken, bombs -----------------------------------------------------------------------------------

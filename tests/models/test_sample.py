@@ -38,18 +38,18 @@ def test_a_photograph_is_written(tmp_path: Path, file: str, options: tuple[str, 
     height, width = source().shape[:2]
     assert f"{width} x {height}" in done.output
     assert "CC0" in done.output or "public domain" in done.output
-    found = np.asarray(decode((tmp_path / file).read_bytes()))
-    assert np.abs(found.astype(int) - source()).mean() < (4 if file.endswith(("JPG", "webp")) else 1e-9)
+    pixels = np.asarray(decode((tmp_path / file).read_bytes()))
+    assert np.abs(pixels.astype(int) - source()).mean() < (4 if file.endswith(("JPG", "webp")) else 1e-9)
 
 
 def test_the_list_has_each_once_with_its_licence_and_size() -> None:
-    found = json.loads(run("--list", "--json").output)
-    assert [each["name"] for each in found] == ["cat", "coffee", "rocket", "astronaut", "photographer"]
-    for each in found:
+    photographs = json.loads(run("--list", "--json").output)
+    assert [each["name"] for each in photographs] == ["cat", "coffee", "rocket", "astronaut", "photographer"]
+    for each in photographs:
         assert getattr(data, each["source"])().shape[:2] == (each["height"], each["width"])
         assert each["licence"].startswith(("CC0", "public domain"))
     shown = run("--list").output
-    assert all(each["name"] in shown for each in found)
+    assert all(each["name"] in shown for each in photographs)
 
 
 def test_another_picture_is_not_written_over(tmp_path: Path) -> None:

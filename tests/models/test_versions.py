@@ -165,20 +165,20 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
         ModelStore(tmp_path / "file" / "store").publish("tuned", tuned(), "job")
 
 
-def _publish(folder: Path, jobs: list[str], start, found) -> None:
+def _publish(folder: Path, jobs: list[str], start, versions) -> None:
     torch.set_num_threads(1)
     start.wait()
-    found.put([(job, ModelStore(folder).publish("tuned", tuned(), job).version) for job in jobs])
+    versions.put([(job, ModelStore(folder).publish("tuned", tuned(), job).version) for job in jobs])
 
 
 def test_two_processes_at_once(store: ModelStore) -> None:
     context = multiprocessing.get_context("spawn")
-    start, found = context.Barrier(2), context.Queue()
+    start, versions = context.Barrier(2), context.Queue()
     jobs = ["a1", "a2", "both", "a3"], ["b1", "both", "b2", "b3"]
-    processes = [context.Process(target=_publish, args=(store.folder, each, start, found)) for each in jobs]
+    processes = [context.Process(target=_publish, args=(store.folder, each, start, versions)) for each in jobs]
     for process in processes:
         process.start()
-    told = found.get(timeout=120) + found.get(timeout=120)
+    told = versions.get(timeout=120) + versions.get(timeout=120)
     for process in processes:
         process.join(60)
         assert process.exitcode == 0

@@ -108,18 +108,18 @@ def test_what_tells_no_classes_is_refused(names, said):
     ],
 )
 def test_what_is_not_used_is_told(junk):
-    found = folders.arrange(["cat/0.png", "dog/1.png", junk])
-    assert [each.name for each in found.images] == ["cat/0.png", "dog/1.png"]
-    ((name, reason),) = found.left_out
+    layout = folders.arrange(["cat/0.png", "dog/1.png", junk])
+    assert [each.name for each in layout.images] == ["cat/0.png", "dog/1.png"]
+    ((name, reason),) = layout.left_out
     assert name == junk
     assert reason
 
 
 def test_unlabelled_images_beside_splits_are_told():
     names = [f"{part}/{label}/1.png" for part in ("train", "val") for label in ("a", "b")]
-    found = folders.arrange([*names, "test/1.png"])
-    assert len(found.images) == 4
-    assert found.left_out == (("test/1.png", "of the test images, but in no folder that names its class"),)
+    layout = folders.arrange([*names, "test/1.png"])
+    assert len(layout.images) == 4
+    assert layout.left_out == (("test/1.png", "of the test images, but in no folder that names its class"),)
 
 
 def make(root: Path, *names: str) -> Path:
@@ -136,9 +136,9 @@ def test_links_within_the_folder_are_followed_once(tmp_path):
     (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "bird").mkdir()
     os.mkfifo(tmp_path / "dog" / "pipe.png")
-    found, _ = folders.read_folder(tmp_path)
-    assert [each.path for each in found.images] == ["cat/1.png", "cat/2.png", "dog/1.png"]
-    assert dict(found.left_out) == {
+    layout, _ = folders.read_folder(tmp_path)
+    assert [each.path for each in layout.images] == ["cat/1.png", "cat/2.png", "dog/1.png"]
+    assert dict(layout.left_out) == {
         "bird/": "an empty folder",
         "cat/gone.png": "a link to nothing",
         "cat/loop/": "a link to a folder that is read already",
@@ -152,8 +152,8 @@ def test_links_that_may_hide_a_class_are_refused(tmp_path):
     (tmp_path / "in" / "dog").symlink_to(tmp_path / "out" / "dog")
     with pytest.raises(BadFolder, match="dog is a link that leads out of"):
         folders.read_folder(tmp_path / "in")
-    found, _ = folders.read_folder(tmp_path / "in", follow_links=True)
-    assert [each.path for each in found.images] == ["cat/1.png", "dog/1.png"]
+    layout, _ = folders.read_folder(tmp_path / "in", follow_links=True)
+    assert [each.path for each in layout.images] == ["cat/1.png", "dog/1.png"]
     (tmp_path / "in" / "bird").symlink_to(tmp_path / "nowhere")
     with pytest.raises(BadFolder, match=r"bird is a link to .*nowhere, where nothing is"):
         folders.read_folder(tmp_path / "in", follow_links=True)

@@ -139,8 +139,8 @@ def test_a_window_larger_than_the_image(explainer: Explainer) -> None:
 
 
 def test_an_integer_will_do_for_a_number(explainer: Explainer) -> None:
-    (found,) = explainer(images(1), [Saliency("smoothgrad", noise=1, samples=1)]).maps
-    assert found.parameters["noise"] == 1.0
+    (smoothgrad,) = explainer(images(1), [Saliency("smoothgrad", noise=1, samples=1)]).maps
+    assert smoothgrad.parameters["noise"] == 1.0
 
 
 def test_memory_is_a_number_of_bytes() -> None:

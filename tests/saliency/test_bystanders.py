@@ -65,8 +65,8 @@ def test_train_mode_gets_the_answer_of_eval_mode() -> None:
 
     network, x = seeded(Net), images(2)
     expected = Explainer(network)(x, EVERYTHING)
-    found = Explainer(network.train())(x, EVERYTHING)
-    for a, b in zip(found.maps, expected.maps, strict=True):  # the two may differ in memory format
+    result = Explainer(network.train())(x, EVERYTHING)
+    for a, b in zip(result.maps, expected.maps, strict=True):  # the two may differ in memory format
         assert reference.error(a.values, b.values) <= 1e-9
 
 
@@ -97,10 +97,10 @@ def test_under_other_grad_modes() -> None:
         with mode():
             explainer = Explainer(network)
             for y in (x, x.clone()):
-                for found, values in zip(explainer(y, EVERYTHING).maps, expected, strict=True):
-                    assert reference.error(found.values, values) <= 1e-9
-        for found, values in zip(explainer(x, EVERYTHING).maps, expected, strict=True):
-            assert reference.error(found.values, values) <= 1e-9
+                for each, values in zip(explainer(y, EVERYTHING).maps, expected, strict=True):
+                    assert reference.error(each.values, values) <= 1e-9
+        for each, values in zip(explainer(x, EVERYTHING).maps, expected, strict=True):
+            assert reference.error(each.values, values) <= 1e-9
 
 
 def test_threads_never_mix() -> None:
@@ -175,9 +175,9 @@ def test_half_precision() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         network, x = seeded(Cnn), images(2)
         exact = Explainer(network)(x, EVERYTHING)
-        found = Explainer(network.to(dtype))(x, EVERYTHING)
-        assert found.maps[0].values.dtype == dtype
-        for a, b in zip(found.maps[:3], exact.maps[:3], strict=True):
+        result = Explainer(network.to(dtype))(x, EVERYTHING)
+        assert result.maps[0].values.dtype == dtype
+        for a, b in zip(result.maps[:3], exact.maps[:3], strict=True):
             assert a.values.isfinite().all()
             if a.target == b.target:
                 assert F.cosine_similarity(a.values.double().flatten(), b.values.flatten(), dim=0) > 0.9

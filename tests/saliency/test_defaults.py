@@ -51,9 +51,9 @@ def test_a_map_of_few_places_says_so(layer: str, told: bool) -> None:
     network.add_module("coarse", nn.Conv2d(4, 4, 3, stride=2, padding=1))
     network.add_module("pool", nn.AdaptiveAvgPool2d(1))
     network.add_module("flat", nn.Flatten())
-    found = Explainer(network.eval())(images(1, size=32), [Saliency("grad_cam", layer=layer)]).maps[0]
+    result = Explainer(network.eval())(images(1, size=32), [Saliency("grad_cam", layer=layer)]).maps[0]
     expected = ("coarse: coarse has 4 x 4 places for the whole image; choose another layer",)
-    assert found.caveats == (expected if told else ())
+    assert result.caveats == (expected if told else ())
 
 
 def test_a_plan_stands_for_its_requests() -> None:

@@ -81,8 +81,8 @@ def test_digits_that_are_no_label_are_an_index(
     labels: tuple[str, ...], text: str, index: int, explainer: Explainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explainer, "labels", labels)
-    found = explainer(images(1), [Saliency("gradient", target=text), Saliency("gradient", target=Contrast(text, 3))])
-    assert [one.target[0].index for one in found.maps] == [index, index]  # type: ignore[index]
+    result = explainer(images(1), [Saliency("gradient", target=text), Saliency("gradient", target=Contrast(text, 3))])
+    assert [one.target[0].index for one in result.maps] == [index, index]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

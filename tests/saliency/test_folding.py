@@ -191,9 +191,9 @@ def test_of_a_network_in_train_mode() -> None:
     assert fold(network, x[:1])[1] == {}
     network = seeded(Cnn, nn.ReLU())
     expected = Explainer(network)(x, [Saliency("gradient")])
-    found = Explainer(network.train())(x, [Saliency("gradient")])
-    assert reference.error(found.logits, expected.logits) <= 1e-9
-    assert reference.error(found.maps[0].values, expected.maps[0].values) <= 1e-9
+    result = Explainer(network.train())(x, [Saliency("gradient")])
+    assert reference.error(result.logits, expected.logits) <= 1e-9
+    assert reference.error(result.maps[0].values, expected.maps[0].values) <= 1e-9
 
 
 def test_a_channel_that_the_norm_multiplies_by_nothing() -> None:
@@ -205,6 +205,6 @@ def test_a_channel_that_the_norm_multiplies_by_nothing() -> None:
         x[0],
         target := Explainer(network)(x, [Saliency("gradient")]).maps[0].target[0],
     )
-    found = Explainer(network)(x, [Saliency("grad_cam", target=target.index, layer="conv2")]).maps[0].values[0]
+    values = Explainer(network)(x, [Saliency("grad_cam", target=target.index, layer="conv2")]).maps[0].values[0]
     assert by_hand.amax() > 0
-    assert reference.error(found, by_hand) <= 1e-9
+    assert reference.error(values, by_hand) <= 1e-9

@@ -28,11 +28,11 @@ def network() -> nn.Module:
 def test_integrated_gradients_from_a_given_image(network: nn.Module, dtype: torch.dtype) -> None:
     network = copy.deepcopy(network).to(dtype)
     x, start = images(3, dtype=dtype), images(1, dtype=dtype, seed=7)[0]
-    found = Explainer(network)(x, [Saliency("integrated_gradients", 3, "none", baseline=start, steps=6)]).maps[0]
+    result = Explainer(network)(x, [Saliency("integrated_gradients", 3, "none", baseline=start, steps=6)]).maps[0]
     peer = captum.attr.IntegratedGradients(network).attribute(x, start[None].expand_as(x), target=3, n_steps=6)
-    assert reference.error(found.values, peer) <= (1e-6 if dtype == torch.float64 else 1e-4)
-    gap = (found.values.sum(dim=(1, 2, 3)) - (network(x) - network(start[None]))[:, 3].detach()).abs()
-    torch.testing.assert_close(found.measures["completeness_gap"].to(dtype), gap, atol=1e-5, rtol=1e-3)
+    assert reference.error(result.values, peer) <= (1e-6 if dtype == torch.float64 else 1e-4)
+    gap = (result.values.sum(dim=(1, 2, 3)) - (network(x) - network(start[None]))[:, 3].detach()).abs()
+    torch.testing.assert_close(result.measures["completeness_gap"].to(dtype), gap, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("method", PARAMETER)

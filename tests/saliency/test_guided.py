@@ -53,11 +53,11 @@ def test_connections(kind: str, count: int) -> None:
     if kind == "sliced":
         expected_of = Sliced(network)
         assert torch.allclose(network(x), expected_of(x), rtol=0, atol=1e-12)
-    [found] = Explainer(network)(x, [Saliency("guided", 2, "none")]).maps
-    assert found.rectified == count
+    [guided] = Explainer(network)(x, [Saliency("guided", 2, "none")]).maps
+    assert guided.rectified == count
     for row in range(2):
         expected = reference.guided_gradient(expected_of, x[row], ResolvedTarget(2))
-        assert reference.error(found.values[row], expected) <= 1e-9
+        assert reference.error(guided.values[row], expected) <= 1e-9
 
 
 class Sliced(nn.Module):
@@ -92,8 +92,8 @@ def test_by_hand_layer_by_layer() -> None:
         r = network.fc3.weight[3]
         r = torch.where((second > 0) & (r > 0), r, 0) @ network.fc2.weight
         r = torch.where((first > 0) & (r > 0), r, 0) @ network.fc1.weight
-    [found] = Explainer(network)(x, [Saliency("guided", 3, "none")]).maps
-    assert reference.error(found.values[0], r.view(3, 2, 2)) <= 1e-9
+    [guided] = Explainer(network)(x, [Saliency("guided", 3, "none")]).maps
+    assert reference.error(guided.values[0], r.view(3, 2, 2)) <= 1e-9
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -122,13 +122,13 @@ def test_refused_for_torchscript(whole: bool, variant: str) -> None:
     with pytest.raises(FailedPrecondition, match="TorchScript") as caught:
         explainer(x, [Saliency("guided", variant=variant)])
     assert caught.value.field == "saliency[0].method"
-    [found] = explainer(x, [Saliency("gradient", 2, "none")]).maps
-    assert reference.error(found.values[0], reference.gradient(network, x[0], ResolvedTarget(2))) <= 1e-9
+    [gradient] = explainer(x, [Saliency("gradient", 2, "none")]).maps
+    assert reference.error(gradient.values[0], reference.gradient(network, x[0], ResolvedTarget(2))) <= 1e-9
 
 
 def test_caveat() -> None:
-    [found] = Explainer(seeded(Cnn))(images(1), [Saliency("guided")]).maps
-    assert any("sanity check" in caveat for caveat in found.caveats)
+    [guided] = Explainer(seeded(Cnn))(images(1), [Saliency("guided")]).maps
+    assert any("sanity check" in caveat for caveat in guided.caveats)
 
 
 NETWORKS = {
@@ -146,8 +146,8 @@ NETWORKS = {
 def test_real_networks(name: str) -> None:
     make, count = NETWORKS[name]
     network, x = seeded(make), images(1, size=64)
-    [found] = Explainer(network)(x, [Saliency("guided", 2, "none")]).maps
+    [guided] = Explainer(network)(x, [Saliency("guided", 2, "none")]).maps
     expected = reference.guided_gradient(network, x[0], ResolvedTarget(2))
-    assert reference.error(found.values[0], expected) <= 1e-6
-    assert found.rectified > 0
-    assert count in (None, found.rectified)
+    assert reference.error(guided.values[0], expected) <= 1e-6
+    assert guided.rectified > 0
+    assert count in (None, guided.rectified)

@@ -106,12 +106,12 @@ NETWORKS = {
 def test_real_networks(name: str) -> None:
     make, rectifiers, listed = NETWORKS[name]
     network, x = seeded(make), images(1, size=64)
-    [found] = Explainer(network)(x, [smooth(2)]).maps
+    [guided] = Explainer(network)(x, [smooth(2)]).maps
     expected = reference.guided_gradient(network, x[0], ResolvedTarget(2), smoothly=True)
     assert expected.abs().amax() > 0
-    assert reference.error(found.values[0], expected) <= 1e-6
-    assert found.rectified == rectifiers + int(listed.split()[0])
-    assert any(f"{rectifiers} rectifiers are guided" in c and f"({listed})" in c for c in found.caveats)
+    assert reference.error(guided.values[0], expected) <= 1e-6
+    assert guided.rectified == rectifiers + int(listed.split()[0])
+    assert any(f"{rectifiers} rectifiers are guided" in c and f"({listed})" in c for c in guided.caveats)
 
 
 def test_methods_that_build_on_guided_offer_the_variant() -> None:

@@ -61,11 +61,11 @@ def test_what_changes_the_speed_is_measured_anew(other: str, measured: list[nn.M
 
 def test_a_place_that_does_not_work_does_no_harm(measured: list[nn.Module], tmp_path: Path) -> None:
     memory_format.faster_format(net(), BATCH, tmp_path)
-    (found,) = tmp_path.iterdir()
-    found.write_bytes(b"\xffnonsense")
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(b"\xffnonsense")
     memory_format._winners.clear()
     assert memory_format.faster_format(net(), BATCH, tmp_path)[1] == torch.contiguous_format
-    assert found.read_text() == "contiguous\n"
+    assert file.read_text() == "contiguous\n"
     (tmp_path / "file").write_text("no folder")
     memory_format._winners.clear()
     memory_format.faster_format(net(), BATCH, tmp_path / "file" / "known")
@@ -87,6 +87,6 @@ def test_maps_are_the_same_whatever_is_remembered(tmp_path: Path) -> None:
         Explainer(net(), known_formats=tmp_path)(x, [Saliency("gradient")])
         for file in tmp_path.iterdir():
             file.write_text(form)
-        found = Explainer(net(), known_formats=tmp_path)(x, [Saliency("gradient")])
-        torch.testing.assert_close(found.maps[0].values, alone.maps[0].values)
-        torch.testing.assert_close(found.logits, alone.logits)
+        result = Explainer(net(), known_formats=tmp_path)(x, [Saliency("gradient")])
+        torch.testing.assert_close(result.maps[0].values, alone.maps[0].values)
+        torch.testing.assert_close(result.logits, alone.logits)

@@ -36,25 +36,25 @@ def cut(network: nn.Module) -> tuple[nn.Module, nn.Module]:
 def test_gradient_per_row(dtype: torch.dtype) -> None:
     network, x = seeded(Cnn).to(dtype), images(4, dtype=dtype)
     targets = [R(3), R(0), R(1, minus=4), R(2)]
-    [found] = Explainer(network)(x, [Saliency("gradient", target=[3, 0, Contrast(1, 4), 2])]).maps
-    assert found.target == tuple(targets)
+    [gradient] = Explainer(network)(x, [Saliency("gradient", target=[3, 0, Contrast(1, 4), 2])]).maps
+    assert gradient.target == tuple(targets)
     for row, target in enumerate(targets):
         expected = reference.max_abs(reference.gradient(network, x[row], target))
-        assert reference.error(found.values[row], expected) <= BOUND[dtype]
+        assert reference.error(gradient.values[row], expected) <= BOUND[dtype]
 
 
 def test_gradient_against_finite_differences() -> None:
     network, x = seeded(Cnn), images(1, size=8)
-    [found] = Explainer(network)(x, [Saliency("gradient", target=Contrast(0, 2), reduction="none")]).maps
-    assert reference.error(found.values[0], reference.differences(network, x[0], R(0, minus=2))) <= 1e-6
+    [gradient] = Explainer(network)(x, [Saliency("gradient", target=Contrast(0, 2), reduction="none")]).maps
+    assert reference.error(gradient.values[0], reference.differences(network, x[0], R(0, minus=2))) <= 1e-6
 
 
 @pytest.mark.parametrize("dtype", BOUND)
 def test_gradient_against_captum(dtype: torch.dtype) -> None:
     network, x = seeded(Residual, "post").to(dtype), images(3, dtype=dtype)
     expected = CaptumSaliency(network).attribute(x.clone(), target=[1, 4, 0], abs=True)
-    [found] = Explainer(network)(x, [Saliency("gradient", target=(1, 4, 0))]).maps
-    assert reference.error(found.values, expected.amax(dim=1)) <= BOUND[dtype]
+    [gradient] = Explainer(network)(x, [Saliency("gradient", target=(1, 4, 0))]).maps
+    assert reference.error(gradient.values, expected.amax(dim=1)) <= BOUND[dtype]
 
 
 @pytest.mark.parametrize("dtype", BOUND)
@@ -64,10 +64,10 @@ def test_grad_cam_against_captum(layer: str, dtype: torch.dtype) -> None:
     network, x = seeded(Cnn).to(dtype), images(3, dtype=dtype)
     cam = LayerGradCam(network, network.get_submodule(layer)).attribute(x, target=[1, 4, 0], relu_attributions=True)
     expected = LayerAttribution.interpolate(cam, (16, 16), interpolate_mode="bilinear")[:, 0]
-    [found] = Explainer(network)(x, [Saliency("grad_cam", target=[1, 4, 0], layer=layer)]).maps
-    assert found.parameters == {"layer": layer}
+    [grad_cam] = Explainer(network)(x, [Saliency("grad_cam", target=[1, 4, 0], layer=layer)]).maps
+    assert grad_cam.parameters == {"layer": layer}
     assert expected.abs().amax() > 0
-    assert reference.error(found.values, expected) <= BOUND[dtype]
+    assert reference.error(grad_cam.values, expected) <= BOUND[dtype]
 
 
 def test_grad_cam_against_a_network_in_two() -> None:
@@ -76,11 +76,11 @@ def test_grad_cam_against_a_network_in_two() -> None:
     targets = {**{c: R(c) for c in range(CLASSES)}, Contrast(2, 1): R(2, minus=1)}
     maps = Explainer(network)(x, [Saliency("grad_cam", target=target, layer="bn2") for target in targets]).maps
     shown = 0
-    for found, target in zip(maps, targets.values(), strict=True):
+    for result, target in zip(maps, targets.values(), strict=True):
         for row in range(2):
             expected = reference.grad_cam(front, back, x[row], target)
             shown += bool(expected.amax() > 0)
-            assert reference.error(found.values[row], expected) <= 1e-9
+            assert reference.error(result.values[row], expected) <= 1e-9
     assert shown >= 6, "too many maps are wholly zero to tell anything"
 
 
@@ -103,9 +103,9 @@ def test_grad_cam_of_a_layer_that_hands_on_its_input() -> None:
     network.head((kept.relu() + 3 * y).mean(dim=(2, 3)))[0, 2].backward()
     assert kept.grad is not None
     expected = (kept.grad.mean(dim=(2, 3), keepdim=True) * y).sum(dim=1).relu()
-    found = Explainer(network)(x, [Saliency("grad_cam", target=2, layer="same")]).maps[0].values
+    values = Explainer(network)(x, [Saliency("grad_cam", target=2, layer="same")]).maps[0].values
     expected = torch.nn.functional.interpolate(expected[None], (16, 16), mode="bilinear")[0]
-    assert reference.error(found, expected) <= 1e-9
+    assert reference.error(values, expected) <= 1e-9
 
 
 def test_grad_cam_of_a_layer_that_runs_twice_is_of_its_last_run() -> None:
@@ -125,8 +125,8 @@ def test_grad_cam_of_a_layer_that_runs_twice_is_of_its_last_run() -> None:
         x[0],
         R(1),
     )
-    found = Explainer(network)(x, [Saliency("grad_cam", target=1, layer="conv")]).maps[0].values[0]
-    assert reference.error(found, expected) <= 1e-9
+    values = Explainer(network)(x, [Saliency("grad_cam", target=1, layer="conv")]).maps[0].values[0]
+    assert reference.error(values, expected) <= 1e-9
 
 
 def test_default_layer_is_the_last_map() -> None:
@@ -163,8 +163,8 @@ def test_labels() -> None:
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_reductions(reduction: str) -> None:
     network, x = seeded(Cnn), images(2)
-    [found] = Explainer(network)(x, [Saliency("gradient", target=1, reduction=reduction)]).maps
-    assert found.reduction == reduction
+    [gradient] = Explainer(network)(x, [Saliency("gradient", target=1, reduction=reduction)]).maps
+    assert gradient.reduction == reduction
     for row in range(2):
         g = reference.gradient(network, x[row], R(1))
         expected = {
@@ -173,7 +173,7 @@ def test_reductions(reduction: str) -> None:
             "signed_sum": g[0] + g[1] + g[2],
             "none": g,
         }[reduction]
-        assert reference.error(found.values[row], expected) <= 1e-9
+        assert reference.error(gradient.values[row], expected) <= 1e-9
 
 
 ROWS = [

@@ -83,13 +83,13 @@ def test_integrated_gradients(network: nn.Module, explainer: Explainer, baseline
     for place, weight in zip(*quadrature(steps), strict=True):
         expected += weight * (x - start) * gradient(network, start + place * (x - start))
     request = Saliency("integrated_gradients", TARGET, "none", baseline=baseline, steps=steps)
-    found = explainer(x, [request]).maps[0]
-    assert error(found.values, expected) <= EXACT
+    result = explainer(x, [request]).maps[0]
+    assert error(result.values, expected) <= EXACT
     ends = score(network, x) - score(network, start)
     gap = (expected.sum(dim=(1, 2, 3)) - ends).abs()
-    torch.testing.assert_close(found.measures["completeness_gap"].double(), gap, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(result.measures["completeness_gap"].double(), gap, atol=1e-6, rtol=1e-4)
     peer = captum.attr.IntegratedGradients(network).attribute(x, start, target=TARGET, n_steps=steps)
-    assert error(found.values, peer) <= CAPTUM
+    assert error(result.values, peer) <= CAPTUM
 
 
 def test_integrated_gradients_become_complete(explainer: Explainer) -> None:
@@ -105,16 +105,16 @@ def test_smoothgrad_is_the_mean_over_its_noise(explainer: Explainer, of: str) ->
     noises = [torch.randn(1, *x.shape[1:], generator=generator).double() * 0.2 for _ in range(6)]
     inner = {"steps": 8} if of == "integrated_gradients" else {}
     expected = torch.stack([raw(explainer, x + noise, of, **inner) for noise in noises]).mean(dim=0)
-    found = raw(explainer, x, "smoothgrad", of=of, samples=6, noise=0.2, seed=5)
-    assert error(found, expected) <= 1e-7  # noise is drawn in float32
-    assert not torch.equal(found, raw(explainer, x, "smoothgrad", of=of, samples=6, noise=0.2, seed=6))
+    values = raw(explainer, x, "smoothgrad", of=of, samples=6, noise=0.2, seed=5)
+    assert error(values, expected) <= 1e-7  # noise is drawn in float32
+    assert not torch.equal(values, raw(explainer, x, "smoothgrad", of=of, samples=6, noise=0.2, seed=6))
 
 
 @pytest.mark.parametrize("method", ["grad_cam_plus_plus", "layer_cam"])
 def test_layer_methods(network: Cnn, explainer: Explainer, method: str) -> None:
     x = images(3)
-    found = raw(explainer, x, method, layer="bn2")
-    for row, values in zip(x, found, strict=True):
+    result = raw(explainer, x, method, layer="bn2")
+    for row, values in zip(x, result, strict=True):
         activation, slope = at_layer(network, row)
         expected = torch.zeros_like(activation[0])
         for channel, one in zip(activation, slope, strict=True):
@@ -131,11 +131,11 @@ def test_layer_methods(network: Cnn, explainer: Explainer, method: str) -> None:
 
 def test_guided_grad_cam(network: nn.Module, explainer: Explainer) -> None:
     x = images(2)
-    found = explainer(x, [Saliency("guided_grad_cam", TARGET, "none", layer="bn2")]).maps[0]
+    result = explainer(x, [Saliency("guided_grad_cam", TARGET, "none", layer="bn2")]).maps[0]
     cam, guided = raw(explainer, x, "grad_cam", layer="bn2"), raw(explainer, x, "guided")
-    assert error(found.values, guided * cam[:, None]) <= EXACT
-    assert found.rectified == 2
-    assert found.caveats
+    assert error(result.values, guided * cam[:, None]) <= EXACT
+    assert result.rectified == 2
+    assert result.caveats
 
 
 @pytest.mark.parametrize(("window", "stride"), [(4, 4), (8, 4), (5, 3), (16, 16), (1, 1)])
@@ -143,7 +143,7 @@ def test_occlusion(network: nn.Module, explainer: Explainer, window: int, stride
     x = images(1)[..., :12, :]
     if window > 12:
         window = stride = 12
-    found = raw(explainer, x, "occlusion", "signed_sum", window=window, stride=stride, fill="black")[0]
+    values = raw(explainer, x, "occlusion", "signed_sum", window=window, stride=stride, fill="black")[0]
     loss, count = torch.zeros(12, 16).double(), torch.zeros(12, 16)
     for top in [*range(0, 12 - window, stride), 12 - window]:
         for left in [*range(0, 16 - window, stride), 16 - window]:
@@ -151,10 +151,10 @@ def test_occlusion(network: nn.Module, explainer: Explainer, window: int, stride
             covered[:, :, top : top + window, left : left + window] = 0
             loss[top : top + window, left : left + window] += (score(network, x) - score(network, covered))[0].detach()
             count[top : top + window, left : left + window] += 1
-    assert error(found, loss / count) <= EXACT
+    assert error(values, loss / count) <= EXACT
     if (12 - window) % stride == 0 and (16 - window) % stride == 0:  # where captum's windows end at the edge too
         peer = captum.attr.Occlusion(network).attribute(x, (3, window, window), (3, stride, stride), 0, target=TARGET)
-        assert error(found, peer[0, 0]) <= CAPTUM
+        assert error(values, peer[0, 0]) <= CAPTUM
 
 
 def test_rise(network: nn.Module, explainer: Explainer) -> None:
@@ -215,8 +215,8 @@ def test_every_method_takes_every_shape(
     targets = data.draw(st.lists(st.integers(0, CLASSES - 1), min_size=rows, max_size=rows))
     x = torch.rand(rows, channels, height, width, dtype=dtype)
     explainer = Explainer(network)
-    found = explainer(x, [Saliency(method, targets, reduction, **parameters)])
-    values = found.maps[0].values
+    result = explainer(x, [Saliency(method, targets, reduction, **parameters)])
+    values = result.maps[0].values
     assert values.dtype == dtype
     assert values.isfinite().all()
     layer_map = method in ("grad_cam", "grad_cam_plus_plus", "layer_cam")
@@ -224,7 +224,7 @@ def test_every_method_takes_every_shape(
         (rows, 1 if method in ("occlusion", "rise") else channels) if reduction == "none" and not layer_map else (rows,)
     )
     assert values.shape == (*planes, height, width)
-    assert found.logits.shape == (rows, CLASSES)
+    assert result.logits.shape == (rows, CLASSES)
     if dtype == torch.float64:
         row = data.draw(st.integers(0, rows - 1))
         alone = explainer(x[row : row + 1], [Saliency(method, targets[row], reduction, **parameters)]).maps[0].values

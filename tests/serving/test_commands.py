@@ -70,15 +70,15 @@ def test_options_from_the_environment(ouzel: Ouzel, store: Path, monkeypatch: py
 def recorded(ouzel: Ouzel) -> dict[str, int]:
     """Process ids of the parts, by name, as far as they are recorded."""
     watch, serving, worker = journal.read(ouzel.state), read_serving(ouzel.state), read_worker(ouzel.state)
-    found = {"supervisor": watch and watch.pid, "torchserve": serving and serving["pid"]}
-    return {name: pid for name, pid in {**found, "worker": worker and worker["pid"]}.items() if pid}
+    pids = {"supervisor": watch and watch.pid, "torchserve": serving and serving["pid"]}
+    return {name: pid for name, pid in {**pids, "worker": worker and worker["pid"]}.items() if pid}
 
 
 def states(ouzel: Ouzel, code: int) -> dict[str, str]:
     """What `ouzel status` says of each part."""
-    found = ouzel("status", "--json")
-    assert found.returncode == code, found.stdout
-    return _states(json.loads(found.stdout)["parts"])
+    shown = ouzel("status", "--json")
+    assert shown.returncode == code, shown.stdout
+    return _states(json.loads(shown.stdout)["parts"])
 
 
 def _states(parts: list[dict[str, Any]]) -> dict[str, str]:
@@ -114,9 +114,9 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
     assert serving is not None
     assert serving["grpc"] in up.stdout
 
-    found = ouzel("status", "--json")
-    status = json.loads(found.stdout)
-    assert found.returncode == 0
+    shown = ouzel("status", "--json")
+    status = json.loads(shown.stdout)
+    assert shown.returncode == 0
     jobs = status.pop("worker")
     assert _states(status.pop("parts")) == WELL
     assert status.pop("well")
@@ -202,9 +202,9 @@ def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
     key = token(serving["key_file"], "inference")
     psutil.Process(second["torchserve"]).kill()
     until(lambda: read_serving(ouzel.state) is None)  # noticed
-    found = ouzel("status")
-    assert (found.returncode, "torchserve (restarting)" in found.stderr) == (4, True)
-    assert f"{second['worker']}" in found.stdout
+    shown = ouzel("status")
+    assert (shown.returncode, "torchserve (restarting)" in shown.stderr) == (4, True)
+    assert f"{second['worker']}" in shown.stdout
     done = ouzel("up", "--detach")
     third = recorded(ouzel)
     assert (done.returncode, f"Started again: torchserve, process {third['torchserve']}" in done.stdout) == (0, True)

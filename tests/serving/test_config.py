@@ -26,8 +26,8 @@ def settings(**changes: object) -> dict[str, str]:
 
 def test_every_address_is_loopback_and_has_its_port() -> None:
     ports = Ports(rest=1001, management=1002, metrics=1003, grpc=1004, grpc_management=1005)
-    found = settings(ports=ports)
-    addresses = {key: value for key, value in found.items() if key.endswith("_address")}
+    properties = settings(ports=ports)
+    addresses = {key: value for key, value in properties.items() if key.endswith("_address")}
     assert addresses == {
         "inference_address": f"http://{HOST}:1001",
         "management_address": f"http://{HOST}:1002",
@@ -35,31 +35,31 @@ def test_every_address_is_loopback_and_has_its_port() -> None:
         "grpc_inference_address": HOST,
         "grpc_management_address": HOST,
     }
-    assert (found["grpc_inference_port"], found["grpc_management_port"]) == ("1004", "1005")
+    assert (properties["grpc_inference_port"], properties["grpc_management_port"]) == ("1004", "1005")
 
 
 def test_only_inference_listens_elsewhere() -> None:
-    found = settings(host="0.0.0.0")
-    assert found["grpc_inference_address"] == "0.0.0.0"
-    assert found["inference_address"].startswith("http://0.0.0.0:")
-    assert all(HOST in found[key] for key in found if key.endswith("_address") and "inference" not in key)
+    properties = settings(host="0.0.0.0")
+    assert properties["grpc_inference_address"] == "0.0.0.0"
+    assert properties["inference_address"].startswith("http://0.0.0.0:")
+    assert all(HOST in properties[key] for key in properties if key.endswith("_address") and "inference" not in key)
     with pytest.raises(InvalidArgument, match="host is 'example'"):
         settings(host="example")
 
 
 def test_sizes_reach_both_sides() -> None:
     options = ServingOptions(max_request_bytes=1000, max_response_bytes=2000)
-    found = config.properties(options, GRANTED)
+    properties = config.properties(options, GRANTED)
     environment = config.environment(options, GRANTED, Path("/run"))
-    assert found["max_request_size"] == environment["OUZEL_MAX_REQUEST_BYTES"] == "1000"
-    assert found["max_response_size"] == environment["OUZEL_MAX_RESPONSE_BYTES"] == "2000"
+    assert properties["max_request_size"] == environment["OUZEL_MAX_REQUEST_BYTES"] == "1000"
+    assert properties["max_response_size"] == environment["OUZEL_MAX_RESPONSE_BYTES"] == "2000"
     assert environment["OMP_NUM_THREADS"] == "3"
 
 
 def test_budgets_reach_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OUZEL_MEMORY_MB", raising=False)
-    found = config.environment(ServingOptions(max_passes=77, memory_mb=512), GRANTED, Path("/run"))
-    assert (found["OUZEL_MAX_PASSES"], found["OUZEL_MEMORY_MB"]) == ("77", "512")
+    variables = config.environment(ServingOptions(max_passes=77, memory_mb=512), GRANTED, Path("/run"))
+    assert (variables["OUZEL_MAX_PASSES"], variables["OUZEL_MEMORY_MB"]) == ("77", "512")
     assert "OUZEL_MEMORY_MB" not in config.environment(ServingOptions(), GRANTED, Path("/run"))
     assert ServingOptions().max_passes == Limits().passes
     with pytest.raises(InvalidArgument, match="memory_mb is 0"):

@@ -57,8 +57,8 @@ def start(run: Path, body: str = "", name: str = shim.WORKER) -> subprocess.Pope
 
 def said(process: subprocess.Popen[str]) -> dict[str, object]:
     assert process.stdout is not None
-    found: dict[str, object] = json.loads(process.stdout.readline())
-    return found
+    answer: dict[str, object] = json.loads(process.stdout.readline())
+    return answer
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -80,10 +80,10 @@ def zygote_of(pid: object) -> psutil.Process:
 
 def test_a_worker_is_what_an_interpreter_would_have_made_it(run: Path) -> None:
     process = start(run, "sys.exit(7)")
-    found = said(process)
+    answer = said(process)
     assert (process.wait(20), process.communicate()[1]) == (7, "said\n")
-    assert found["pid"] != process.pid
-    assert found["imported"] is True  # before it began
+    assert answer["pid"] != process.pid
+    assert answer["imported"] is True  # before it began
     expected = {
         "arguments": ["--sock-type", "unix"],
         "folder": str(run / "model"),
@@ -92,16 +92,16 @@ def test_a_worker_is_what_an_interpreter_would_have_made_it(run: Path) -> None:
         "environment": "é and \n",
         "other": None,
     }
-    assert {key: found[key] for key in expected} == expected
-    assert found["files"] == ["0", "1", "2"]
+    assert {key: answer[key] for key in expected} == expected
+    assert answer["files"] == ["0", "1", "2"]
     assert "no_such_module cannot be imported" in (run / launcher.LOG).read_text()
 
 
 def test_other_programs_are_not_forked(run: Path) -> None:
     process = start(run, name="metric_collector.py")
-    found = said(process)
+    answer = said(process)
     assert process.wait(20) == 0
-    assert (found["pid"], found["imported"]) == (process.pid, False)
+    assert (answer["pid"], answer["imported"]) == (process.pid, False)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -49,11 +49,11 @@ def test_a_worker_answers_and_knows_its_limits(services: Shared) -> None:
 
 def test_clients_find_it(services: Shared) -> None:
     running, options = services
-    found = read_serving(options.state)
-    assert found is not None
-    assert (found["pid"], found["grpc"], found["rest"]) == (running.pid, running.grpc, running.rest)
-    assert (found["models"], found["model_store"]) == (["toy"], str(options.store))
-    assert token(found["key_file"], "inference") == running.inference_token
+    record = read_serving(options.state)
+    assert record is not None
+    assert (record["pid"], record["grpc"], record["rest"]) == (running.pid, running.grpc, running.rest)
+    assert (record["models"], record["model_store"]) == (["toy"], str(options.store))
+    assert token(record["key_file"], "inference") == running.inference_token
 
 
 def test_tokens_are_required_and_private(services: Shared) -> None:
@@ -103,9 +103,9 @@ def test_only_the_store_can_be_registered_from(services: Shared) -> None:
         assert (status, b"Relative path is not allowed" in body) == (404, True)
     assert register("other.mar", running.inference_token)[0] == 400
     assert register("other.mar", running.management_token)[0] == 200
-    found = serving.status(options.state)
-    assert found is not None
-    assert [model.name for model in found.models] == ["new", "toy"]
+    reported = serving.status(options.state)
+    assert reported is not None
+    assert [model.name for model in reported.models] == ["new", "toy"]
     assert rest.call("DELETE", f"{running.management}/models/new", running.management_token)[0] == 200
 
 

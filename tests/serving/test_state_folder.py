@@ -41,6 +41,9 @@ def test_state_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert state_dir() == tmp_path / ".local" / "state" / "ouzel"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     assert state_dir() == tmp_path / "xdg" / "ouzel"
+    for ignored in ("", "relative", "~/tilde"):  # as the XDG specification says of what is not absolute
+        monkeypatch.setenv("XDG_STATE_HOME", ignored)
+        assert state_dir() == tmp_path / ".local" / "state" / "ouzel"
     monkeypatch.setenv("OUZEL_STATE", "~/own")
     assert state_dir() == tmp_path / "own"
 

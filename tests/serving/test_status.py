@@ -55,23 +55,23 @@ def test_what_the_supervisor_is_about_to_do(tmp_path: Path) -> None:
         torchserve=trouble,
         worker=Restarts(0, 0.0, "its process has ended", starting=True, progress="m 1, 4 of 20"),
     )
-    found = status(tmp_path)
-    assert found is not None
-    supervisor, torchserve, worker = found.parts
+    services = status(tmp_path)
+    assert services is not None
+    supervisor, torchserve, worker = services.parts
     assert (supervisor.name, supervisor.state, supervisor.pids) == ("supervisor", State.UP, (os.getpid(),))
     assert torchserve.state is worker.state is State.RESTARTING
     assert torchserve.note.startswith("port 1 is in use; next try at ")
     assert "restarted 3 times, last at " in torchserve.note
     assert worker.note == "its process has ended; it is loading m 1, 4 of 20"
-    assert [part.name for part in found.troubles] == ["torchserve", "worker"]
+    assert [part.name for part in services.troubles] == ["torchserve", "worker"]
 
 
 def test_a_worker_is_no_part_of_services_without_one(tmp_path: Path) -> None:
     write(ServingOptions(state=tmp_path, worker=False))
     watched(tmp_path)
-    found = status(tmp_path)
-    assert found is not None
-    assert [(part.name, part.state) for part in found.parts] == [("supervisor", "up"), ("torchserve", "down")]
+    services = status(tmp_path)
+    assert services is not None
+    assert [(part.name, part.state) for part in services.parts] == [("supervisor", "up"), ("torchserve", "down")]
 
 
 def test_options_are_read_back(tmp_path: Path) -> None:
@@ -104,22 +104,22 @@ def test_processes_that_are_halted(store: Path, tmp_path: Path) -> None:
 
     def parts() -> dict[str, Part]:
         begun = time.monotonic()
-        found = serving.status(options.state)
-        assert found is not None
+        services = serving.status(options.state)
+        assert services is not None
         assert time.monotonic() - begun < 15  # thrice the time-out, on a machine that has other work too
-        return {part.name: part for part in found.parts}
+        return {part.name: part for part in services.parts}
 
     with serving.start(options) as running:
         assert {name: part.well for name, part in parts().items()} == {"torchserve": True, "toy 1": True}
         java, (model,) = psutil.Process(running.pid), running.worker_pids()
         java.suspend()
-        found = parts()
+        services = parts()
         java.resume()
-        assert found["torchserve"].state is State.SILENT
+        assert services["torchserve"].state is State.SILENT
         psutil.Process(model).suspend()
-        found = parts()
-        assert found["torchserve"].well
-        assert (found["toy 1"].state, found["toy 1"].note) == (State.SILENT, f"process {model} is halted")
+        services = parts()
+        assert services["torchserve"].well
+        assert (services["toy 1"].state, services["toy 1"].note) == (State.SILENT, f"process {model} is halted")
         here: Serving = {**nobody(tmp_path), "rest": running.rest, "key_file": str(running.key_file)}
         # TorchServe itself replaces a process that owes an answer for too long.
         assert "timed out" in health.model(here, "toy", "1", 1)

@@ -144,9 +144,9 @@ def test_the_record_tells_others(tmp_path: Path) -> None:
     fake = Fake()
     assert journal.read(tmp_path) is None
     with supervising(tmp_path, [fake.part], FAST):
-        found = journal.read(tmp_path)
-        assert found is not None
-        assert (found.pid, found.alive, found.parts) == (os.getpid(), True, {"part": Restarts()})
+        record = journal.read(tmp_path)
+        assert record is not None
+        assert (record.pid, record.alive, record.parts) == (os.getpid(), True, {"part": Restarts()})
         fake.pid, fake.failures = None, 1
         until(lambda: journal.read(tmp_path).parts["part"].restarts == 1)  # type: ignore[union-attr]
         assert signal.getsignal(journal.NUDGE) not in (signal.SIG_DFL, None)
@@ -156,9 +156,9 @@ def test_the_record_tells_others(tmp_path: Path) -> None:
 
 def test_a_record_whose_process_is_gone(tmp_path: Path) -> None:
     journal.write(tmp_path, Supervision(os.getpid(), 1.0, 60.0, {}))
-    found = journal.read(tmp_path)
-    assert found is not None
-    assert not found.alive
+    record = journal.read(tmp_path)
+    assert record is not None
+    assert not record.alive
     assert not journal.end(tmp_path)
     (tmp_path / SUPERVISOR).write_text("{}")
     assert journal.read(tmp_path) is None

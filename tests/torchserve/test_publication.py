@@ -39,9 +39,9 @@ class Site:
 
     @property
     def server(self) -> Server:
-        found = Server.local(self.options.state)
-        assert found is not None
-        return found
+        server = Server.local(self.options.state)
+        assert server is not None
+        return server
 
     def answers(self, running: RunningServing, model: str = "tuned") -> str:
         """The digest of the weights that answer a real request."""
@@ -61,8 +61,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def running(site: Site) -> Iterator[RunningServing]:
-    with serving.start(site.options) as found:
-        yield found
+    with serving.start(site.options) as services:
+        yield services
 
 
 def served(site: Site) -> list[str]:
@@ -88,9 +88,9 @@ def test_versions_answer_by_number(site: Site, running: RunningServing, second: 
     assert publication.settings_of(site.server, "tuned", second) == Settings(1, 4, 1, 120, 120)
     assert publication.workers_of(site.server, "tuned") == 1
     assert rest.call("POST", f"{running.rest}/predictions/tuned/9", running.inference_token, body=b"x")[0] == 404
-    found = serving.status(site.options.state)
-    assert found is not None
-    assert [(model.version, model.is_default) for model in found.models] == [("1", True), ("2", False)]
+    services = serving.status(site.options.state)
+    assert services is not None
+    assert [(model.version, model.is_default) for model in services.models] == [("1", True), ("2", False)]
 
 
 def test_everything_may_be_repeated(site: Site, running: RunningServing, second: str) -> None:

@@ -17,8 +17,8 @@ from support.postgres import server
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a server for all tests."""
-    with server(durable=False) as found:
-        yield found
+    with server(durable=False) as running:
+        yield running
 
 
 def urls(kind: str, folder: Path, request: pytest.FixtureRequest) -> Callable[[], str]:

@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+import rfc8785
 import torch
 from google.protobuf.message import Message
 from PIL import Image
@@ -195,9 +196,7 @@ def test_the_record_holds_together(shared: tuple[Site, Worker]) -> None:
     bare = audit(found, request(site, reported=reported, dataset=site.dataset))
     record = json.loads(with_pictures.record)
     assert hashlib.sha256(with_pictures.record).hexdigest() == with_pictures.record_sha256
-    assert with_pictures.record.decode() == json.dumps(
-        record, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    assert with_pictures.record == rfc8785.dumps(record)
     pictures = {each.name: each.picture for each in with_pictures.counterfactuals}
     pictures |= {"picture": with_pictures.picture, "mask": with_pictures.mask}
     assert record["sha256"]["pictures"] == {

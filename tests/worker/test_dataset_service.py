@@ -42,9 +42,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     tokens.write_text(f"bob {BOB}\n")
     with worker(
         f"sqlite://{folder / 'jobs.db'}", folder / "state", "--tokens", str(tokens), "--patience", "1"
-    ) as found:
-        yield found
-        assert found.process.poll() is None, "it has ended by itself"
+    ) as running:
+        yield running
+        assert running.process.poll() is None, "it has ended by itself"
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def test_the_whole_way(call, service):
     missing = set(call("FindMissing", asked).sha256)
     assert missing == {ref(content).sha256 for content in files.values()} - {ref(c).sha256 for c in first.values()}
     call("UploadFiles", parts(*(content for content in files.values() if ref(content).sha256 in missing)))
-    found = entries(files)
-    requests = [pb.CreateDatasetRequest(title="colours", entries=found[:3], id=manifest.digest(found))]
-    made = call("CreateDataset", iter([*requests, pb.CreateDatasetRequest(entries=found[3:])]))
-    assert made.id == manifest.digest(found)
+    listed = entries(files)
+    requests = [pb.CreateDatasetRequest(title="colours", entries=listed[:3], id=manifest.digest(listed))]
+    made = call("CreateDataset", iter([*requests, pb.CreateDatasetRequest(entries=listed[3:])]))
+    assert made.id == manifest.digest(listed)
     assert call("GetDataset", pb.GetDatasetRequest(id=made.id)) == made
     assert made in call("ListDatasets", pb.ListDatasetsRequest()).datasets
     report = call("CheckDataset", pb.CheckDatasetRequest(id=made.id), 120)
@@ -186,15 +186,15 @@ def test_a_connection_that_is_cut_leaves_nothing_half(call, service):
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("listed", "said"),
     [
         ([], "no image"),
         (entries({"a/1.png": b"x", "a/2.png": b"y"}), "only the class 'a'"),
         (entries({"../a/1.png": b"x", "b/2.png": b"y"}), "is not a relative path"),
     ],
 )
-def test_manifests_that_nothing_can_be_learnt_from(call, found, said):
-    error = refused(call, "CreateDataset", iter([pb.CreateDatasetRequest(entries=found)]))
+def test_manifests_that_nothing_can_be_learnt_from(call, listed, said):
+    error = refused(call, "CreateDataset", iter([pb.CreateDatasetRequest(entries=listed)]))
     assert error.code() == Code.INVALID_ARGUMENT
     assert said in error.details()
 

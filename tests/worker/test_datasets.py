@@ -147,9 +147,9 @@ def test_pieces_that_do_not_fit_leave_nothing(datasets, tmp_path, chunk, said):
 
 def test_an_empty_file_is_kept_for_the_report_to_tell(datasets):
     files = two_colours(3) | {"red/zero.png": b"", "blue/zero.png": b""}
-    found = datasets.report("me", stored(datasets, "me", files).id)
-    assert found.usable
-    assert sorted(each.path for each in found.refused) == ["blue/zero.png", "red/zero.png"]
+    report = datasets.report("me", stored(datasets, "me", files).id)
+    assert report.usable
+    assert sorted(each.path for each in report.refused) == ["blue/zero.png", "red/zero.png"]
     upload = datasets.upload("me")
     with pytest.raises(InvalidArgument, match="the bytes have"):
         upload.begin(pb.FileRef(sha256="0" * 64, size=0))
@@ -220,11 +220,11 @@ def test_a_report_is_made_once(datasets, monkeypatch):
 
 
 def looked_at(files: dict[str, bytes], **splits: str) -> pb.DatasetReport:
-    found = [
+    seen = [
         replace_split(entry, splits.get(entry.path.split("/")[-1].partition(".")[0], "")) for entry in entries(files)
     ]
     contents = {ref(content).sha256: content for content in files.values()}
-    return check(sorted(found, key=lambda entry: entry.path), contents.__getitem__)
+    return check(sorted(seen, key=lambda entry: entry.path), contents.__getitem__)
 
 
 def replace_split(entry: pb.DatasetEntry, split: str) -> pb.DatasetEntry:
@@ -338,16 +338,16 @@ def test_each_refused_image_has_its_reason(content, said):
 def test_masks_and_boxes_must_fit():
     files = two_colours(5)
     good, small = encoded(Image.new("L", (40, 40), 255)), encoded(Image.new("L", (20, 20), 255))
-    found = sorted(entries(files), key=lambda entry: entry.path)
-    found[0].mask.CopyFrom(ref(good))
-    found[1].mask.CopyFrom(ref(small))
-    found[2].boxes.add(left=0, top=0, right=40, bottom=40)
-    found[3].boxes.add(left=50, top=0, right=60, bottom=10)
+    ordered = sorted(entries(files), key=lambda entry: entry.path)
+    ordered[0].mask.CopyFrom(ref(good))
+    ordered[1].mask.CopyFrom(ref(small))
+    ordered[2].boxes.add(left=0, top=0, right=40, bottom=40)
+    ordered[3].boxes.add(left=50, top=0, right=60, bottom=10)
     contents = {ref(content).sha256: content for content in (*files.values(), good, small)}
-    report = check(found, contents.__getitem__)
+    report = check(ordered, contents.__getitem__)
     assert [(each.path, each.reason.split(":")[0]) for each in report.refused] == [
-        (found[1].path, "mask"),
-        (found[3].path, "boxes"),
+        (ordered[1].path, "mask"),
+        (ordered[3].path, "boxes"),
     ]
 
 

@@ -95,15 +95,15 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, tiny_base: Path) -> Iterator[Place]:
-    with closing(Place(tmp_path, tiny_base)) as found:
-        yield found
+    with closing(Place(tmp_path, tiny_base)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Place]:
     """For tests in which no job comes about."""
-    with closing(Place(tmp_path_factory.mktemp("asking"), tiny_base)) as found:
-        yield found
+    with closing(Place(tmp_path_factory.mktemp("asking"), tiny_base)) as made:
+        yield made
 
 
 def value(given: float | bool) -> explain_pb2.Parameter:
@@ -161,11 +161,11 @@ def test_validating_alone_gives_the_report(asking: Place) -> None:
 
     dataset = asking.upload(two_colours() | {"red/x.png": b"GIF89a"})
     spec = asked(dataset)
-    found = kinds.report_of("finetune", spec, asking.catalogue)
-    assert found is not None
-    assert found["usable"] is True
-    assert [each["path"] for each in found["refused"]] == ["red/x.png"]
-    assert json.loads(json.dumps(found))["classes"] == {"blue": "12", "red": "12"}
+    report = kinds.report_of("finetune", spec, asking.catalogue)
+    assert report is not None
+    assert report["usable"] is True
+    assert [each["path"] for each in report["refused"]] == ["red/x.png"]
+    assert json.loads(json.dumps(report))["classes"] == {"blue": "12", "red": "12"}
     assert kinds.report_of("maximize", pb.JobSpec(maximize=pb.MaximizeSpec()), asking.catalogue) is None
 
 
@@ -311,8 +311,10 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
         wanted = seen + chance.randrange(3, max(4, events // 2))
 
         def there(wanted: int = wanted) -> bool:
-            found = place.store.get("me", job.id)
-            return found.state is State.SUCCEEDED or (found.state is State.RUNNING and found.last_sequence >= wanted)
+            current = place.store.get("me", job.id)
+            return current.state is State.SUCCEEDED or (
+                current.state is State.RUNNING and current.last_sequence >= wanted
+            )
 
         until(there, 60)
         held = place.store.leases()

@@ -19,11 +19,11 @@ def test_one_who_takes_too_long_says_nothing() -> None:
 
 
 def test_all_can_be_ended_while_somebody_waits() -> None:
-    found: list[bytes] = []
-    thread = threading.Thread(target=lambda: found.append(isolated.ask(*SLEEP, seconds=50)))
+    answers: list[bytes] = []
+    thread = threading.Thread(target=lambda: answers.append(isolated.ask(*SLEEP, seconds=50)))
     thread.start()
     until(lambda: bool(isolated._asked))
     isolated.end_all()
     thread.join(20)
-    assert found == [b""]
+    assert answers == [b""]
     assert not isolated._asked

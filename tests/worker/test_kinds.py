@@ -55,9 +55,9 @@ def asked(targets: tuple[pb.Node, ...] = (OUZEL,), steps: float = 4, **more: obj
 
 @pytest.fixture(scope="session")
 def catalogue(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    found = Catalogue(lite0_store, tmp_path_factory.mktemp("catalogue"), {"birds": lite0_store})
-    found.model(MODEL)
-    return found
+    made = Catalogue(lite0_store, tmp_path_factory.mktemp("catalogue"), {"birds": lite0_store})
+    made.model(MODEL)
+    return made
 
 
 def channel(layer: str = "blocks.3", of: int = 0) -> tuple[pb.Node]:
@@ -199,8 +199,8 @@ class Real:
 
 @pytest.fixture
 def real(tmp_path: Path, lite0_store: Path) -> Real:
-    with closing(Real(tmp_path, lite0_store)) as found:
-        yield found
+    with closing(Real(tmp_path, lite0_store)) as made:
+        yield made
 
 
 def test_maximize(real: Real, lite0: Model) -> None:
@@ -261,8 +261,8 @@ def test_search_activations(real: Real, lite0: Model) -> None:
     images = [(one.name, (one.x * std + mean).clamp(0, 1)) for one in shipped(lite0.preprocessing)]
     nodes = [maximize.ClassLogit("water ouzel"), maximize.Channel("blocks.3", 5)]
     expected = maximize.search(lite0, nodes, images, top_k=2)
-    found = done.result.summary["hits"]
-    assert [[hit["name"] for hit in ranking] for ranking in found] == [[h.name for h in r.hits] for r in expected]
+    rankings = done.result.summary["hits"]
+    assert [[hit["name"] for hit in ranking] for ranking in rankings] == [[h.name for h in r.hits] for r in expected]
     assert done.result.summary["images"] == 4
     assert len([each for each in done.result.artifacts if each.name.startswith("crops/")]) == 4
 

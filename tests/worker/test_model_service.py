@@ -73,13 +73,13 @@ def site(tmp_path: Path) -> Site:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Worker]]:
     """For tests that change nothing; no TorchServe runs."""
     site = Site(tmp_path_factory.mktemp("models"))
-    with site.worker() as found:
-        yield site, found
+    with site.worker() as running:
+        yield site, running
 
 
-def call(found: Worker, name: str, request: Any, token: str = "") -> Any:
-    metadata = (("authorization", f"Bearer {token or found.token}"),)
-    return getattr(ModelServiceStub(found.channel), name)(request, metadata=metadata, timeout=120)
+def call(service: Worker, name: str, request: Any, token: str = "") -> Any:
+    metadata = (("authorization", f"Bearer {token or service.token}"),)
+    return getattr(ModelServiceStub(service.channel), name)(request, metadata=metadata, timeout=120)
 
 
 def refused(function: Callable[..., object], *arguments: object) -> tuple[grpc.StatusCode, str]:
@@ -88,31 +88,31 @@ def refused(function: Callable[..., object], *arguments: object) -> tuple[grpc.S
     return caught.value.code(), caught.value.details()
 
 
-def listed(found: Worker, token: str = "", name: str = "") -> list[tuple[str, str, bool, bool]]:
-    answer = call(found, "ListModels", pb.ListModelsRequest(name=name), token)
+def listed(service: Worker, token: str = "", name: str = "") -> list[tuple[str, str, bool, bool]]:
+    answer = call(service, "ListModels", pb.ListModelsRequest(name=name), token)
     return [(each.name, each.version, each.is_default, each.served) for each in answer.models]
 
 
 def test_everybody_sees_what_is_theirs_and_the_operators(shared: tuple[Site, Worker]) -> None:
-    site, found = shared
+    site, service = shared
     mine = [("tiny", "1", True, False), ("tuned", "1", True, False), ("tuned", "2", False, False)]
-    assert listed(found) == mine
-    assert listed(found, BOB) == [("bobs", "1", True, False), mine[0]]
-    assert listed(found, name="tuned") == mine[1:]
-    assert listed(found, BOB, "tuned") == listed(found, name="none") == []
-    (model,) = call(found, "ListModels", pb.ListModelsRequest(name="bobs"), BOB).models
+    assert listed(service) == mine
+    assert listed(service, BOB) == [("bobs", "1", True, False), mine[0]]
+    assert listed(service, name="tuned") == mine[1:]
+    assert listed(service, BOB, "tuned") == listed(service, name="none") == []
+    (model,) = call(service, "ListModels", pb.ListModelsRequest(name="bobs"), BOB).models
     (entry,) = site.store.versions("bobs")
     assert (model.arch, model.digest, model.size, model.classes) == (ARCH, entry.digest, entry.size, len(LABELS))
     assert (
         json_format.MessageToDict(model.lineage) == entry.lineage == {"owner": "bob", "base": "tuned", "job": "job 3"}
     )
-    assert not call(found, "ListModels", pb.ListModelsRequest(name="tiny")).models[0].HasField("lineage")
+    assert not call(service, "ListModels", pb.ListModelsRequest(name="tiny")).models[0].HasField("lineage")
 
 
 def test_details(shared: tuple[Site, Worker]) -> None:
-    site, found = shared
+    site, service = shared
     for name, version, file in (("tuned", "2", "tuned@2"), ("tuned", "", "tuned@1"), ("tiny", "1", "tiny")):
-        details = call(found, "GetModel", pb.GetModelRequest(name=name, version=version))
+        details = call(service, "GetModel", pb.GetModelRequest(name=name, version=version))
         shown = site.store.show(file)
         assert (details.model.digest, tuple(details.labels)) == (shown.entry.digest, LABELS)
         assert {layer.name: tuple(layer.shape) for layer in details.layers} == {
@@ -122,28 +122,28 @@ def test_details(shared: tuple[Site, Worker]) -> None:
 
 
 def test_what_is_not_theirs_cannot_be_changed(shared: tuple[Site, Worker]) -> None:
-    _, found = shared
+    _, service = shared
     requests = {"DeleteModel": pb.DeleteModelRequest, "PromoteModel": pb.PromoteModelRequest}
     for method, message in requests.items():
         for name, version, token in (("bobs", "1", ""), ("tuned", "1", BOB), ("tuned", "9", ""), ("none", "1", "")):
-            code, said = refused(call, found, method, message(name=name, version=version), token)
+            code, said = refused(call, service, method, message(name=name, version=version), token)
             assert (code, said.partition(";")[0]) == (Code.NOT_FOUND, f"name: no model '{name}@{version}'")
-        code, said = refused(call, found, method, message(name="tiny", version="1"))
+        code, said = refused(call, service, method, message(name="tiny", version="1"))
         assert (code, "is a model of the operator" in said) == (Code.FAILED_PRECONDITION, True)
-        assert refused(call, found, method, message(name="tuned"))[0] == Code.INVALID_ARGUMENT
-    code, said = refused(call, found, "GetModel", pb.GetModelRequest(name="bobs"))
+        assert refused(call, service, method, message(name="tuned"))[0] == Code.INVALID_ARGUMENT
+    code, said = refused(call, service, "GetModel", pb.GetModelRequest(name="bobs"))
     assert (code, "bob" in said.partition(";")[2]) == (Code.NOT_FOUND, False)
-    assert refused(call, found, "GetModel", pb.GetModelRequest(name="../tiny"))[0] == Code.NOT_FOUND
-    code, said = refused(call, found, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="1"))
+    assert refused(call, service, "GetModel", pb.GetModelRequest(name="../tiny"))[0] == Code.NOT_FOUND
+    code, said = refused(call, service, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="1"))
     assert (code, said) == (
         Code.FAILED_PRECONDITION,
         "version: 1 is the default of 'tuned'; promote another one first",
     )
-    assert refused(call, found, "ListModels", pb.ListModelsRequest(), "nobody")[0] == Code.UNAUTHENTICATED
+    assert refused(call, service, "ListModels", pb.ListModelsRequest(), "nobody")[0] == Code.UNAUTHENTICATED
 
 
 def test_jobs_start_from_models_that_their_owner_sees(shared: tuple[Site, Worker]) -> None:
-    _, found = shared
+    _, service = shared
 
     def create(model: str, token: str) -> jobs.Job:
         parameters = {"steps": explain_pb2.Parameter(integer=1)}
@@ -155,31 +155,31 @@ def test_jobs_start_from_models_that_their_owner_sees(shared: tuple[Site, Worker
             parameters=parameters,
         )
         request = jobs.CreateJobRequest(spec=jobs.JobSpec(maximize=spec), validate_only=True)
-        return found.call("CreateJob", request, token, 120)
+        return service.call("CreateJob", request, token, 120)
 
-    for model, token in (("tiny", BOB), ("tuned", found.token), ("tuned@2", found.token), ("bobs@1", BOB)):
+    for model, token in (("tiny", BOB), ("tuned", service.token), ("tuned@2", service.token), ("bobs@1", BOB)):
         assert create(model, token).spec.maximize.model == model
-    for model, token in (("tuned", BOB), ("tuned@2", BOB), ("bobs", found.token), ("tuned@3", found.token)):
+    for model, token in (("tuned", BOB), ("tuned@2", BOB), ("bobs", service.token), ("tuned@3", service.token)):
         code, said = refused(create, model, token)
         assert (code, f"model: no model '{model}'" in said) == (Code.NOT_FOUND, True)
 
 
 def test_the_process_is_healthy_and_without_torch(shared: tuple[Site, Worker]) -> None:
-    _, found = shared
-    health = health_pb2_grpc.HealthStub(found.channel)
+    _, service = shared
+    health = health_pb2_grpc.HealthStub(service.channel)
     answer = health.Check(health_pb2.HealthCheckRequest(service="ouzel.v1.ModelService"), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    assert "libtorch" not in Path(f"/proc/{found.process.pid}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{service.process.pid}/maps").read_text()
 
 
 def test_changes_without_torchserve(site: Site) -> None:
-    with site.worker() as found:
-        promoted = call(found, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="2"))
+    with site.worker() as service:
+        promoted = call(service, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="2"))
         assert (promoted.version, promoted.is_default, promoted.served) == ("2", True, False)
         assert site.store.default("tuned") == "2"
-        call(found, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="1"))
-        call(found, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="2"))
-        assert listed(found) == [("tiny", "1", True, False)]
+        call(service, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="1"))
+        call(service, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="2"))
+        assert listed(service) == [("tiny", "1", True, False)]
         assert sorted(path.name for path in site.store.folder.iterdir() if not path.name.startswith(".")) == [
             "bobs@1.mar",
             "tiny.mar",
@@ -189,27 +189,27 @@ def test_changes_without_torchserve(site: Site) -> None:
 @pytest.mark.e2e
 def test_changes_of_what_is_served(site: Site) -> None:
     digests = {entry.version: entry.digest for entry in site.store.versions("tuned")}
-    with site.worker() as found, site.serving() as running:
-        assert listed(found) == [("tiny", "1", True, True), ("tuned", "1", True, True), ("tuned", "2", False, True)]
-        assert listed(found, BOB)[0] == ("bobs", "1", True, False)
+    with site.worker() as service, site.serving() as running:
+        assert listed(service) == [("tiny", "1", True, True), ("tuned", "1", True, True), ("tuned", "2", False, True)]
+        assert listed(service, BOB)[0] == ("bobs", "1", True, False)
         assert answers(running, "tuned") == digests["1"]
-        promoted = call(found, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="2"))
+        promoted = call(service, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="2"))
         assert (promoted.version, promoted.is_default, promoted.served) == ("2", True, True)
         assert answers(running, "tuned") == digests["2"]
-        call(found, "PromoteModel", pb.PromoteModelRequest(name="bobs", version="1"), BOB)  # not served: in the store
+        call(service, "PromoteModel", pb.PromoteModelRequest(name="bobs", version="1"), BOB)  # not served: in the store
         site.store.folder.joinpath("tuned.default").unlink()
         site.store.folder.joinpath("tuned.default").mkdir()  # now the store cannot be told
-        code, _ = refused(call, found, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="1"))
+        code, _ = refused(call, service, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="1"))
         assert (code, answers(running, "tuned")) == (Code.FAILED_PRECONDITION, digests["2"])
         site.store.folder.joinpath("tuned.default").rmdir()
-        call(found, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="2"))
-        call(found, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="1"))
+        call(service, "PromoteModel", pb.PromoteModelRequest(name="tuned", version="2"))
+        call(service, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="1"))
         server = publication.Server.local(site.state)
         assert server is not None
         assert publication.served(server) == {("tiny", "1"), ("tuned", "2")}
-        call(found, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="2"))
+        call(service, "DeleteModel", pb.DeleteModelRequest(name="tuned", version="2"))
         assert publication.served(server) == {("tiny", "1")}
-        assert listed(found) == [("tiny", "1", True, True)]
+        assert listed(service) == [("tiny", "1", True, True)]
 
 
 def answers(running: RunningServing, model: str) -> str:
@@ -221,18 +221,18 @@ def answers(running: RunningServing, model: str) -> str:
 
 
 def test_jobs_are_told_where_to_publish(site: Site) -> None:
-    def told(found: Worker) -> str:
-        job = found.create(count(1, fault=Fault.SERVING))
-        assert found.result(job.id).state == jobs.Job.SUCCEEDED
+    def told(service: Worker) -> str:
+        job = service.create(count(1, fault=Fault.SERVING))
+        assert service.result(job.id).state == jobs.Job.SUCCEEDED
         request = jobs.DownloadArtifactRequest(id=job.id, name="count.txt")
-        return b"".join(chunk.data for chunk in found.call("DownloadArtifact", request)).decode()
+        return b"".join(chunk.data for chunk in service.call("DownloadArtifact", request)).decode()
 
-    with site.worker(real=False) as found:
-        assert told(found) == "None"
+    with site.worker(real=False) as service:
+        assert told(service) == "None"
     url, key = "http://127.0.0.1:8", str(site.folder / "key.json")
     elsewhere = ("--serving-rest", url, "--serving-management", url, "--serving-key-file", key)
-    with site.worker(*elsewhere, real=False) as found:
-        assert told(found) == str(publication.Server(url, url, Path(key)))
+    with site.worker(*elsewhere, real=False) as service:
+        assert told(service) == str(publication.Server(url, url, Path(key)))
 
 
 def test_options(tmp_path: Path) -> None:

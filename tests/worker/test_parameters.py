@@ -22,8 +22,8 @@ def read(value: Any, *, flags: bool = False, **kind: Any) -> Any:
 
 @pytest.mark.parametrize("value", [1e9, 512.0, 0.0, -3.0, 2.0**62])
 def test_a_whole_double_is_an_integer_where_one_is_meant(value: float) -> None:
-    found = read(value)
-    assert (found, type(found)) == (value, int)
+    number = read(value)
+    assert (number, type(number)) == (value, int)
     other = plain({"y": explain_pb2.Parameter(number=value)}, INTEGER)["y"]
     assert (other, type(other)) == (value, float)
 

@@ -31,22 +31,22 @@ BOB = "bob-has-a-long-token"
 def started(url: str, folder: Path) -> Iterator[Worker]:
     tokens = folder / "tokens"
     tokens.write_text(f"# others\nbob {BOB}\n")
-    with worker(url, folder / "state", "--tokens", str(tokens), "--queued", "20") as found:
-        yield found
-        assert found.process.poll() is None, "it has ended by itself"
+    with worker(url, folder / "state", "--tokens", str(tokens), "--queued", "20") as running:
+        yield running
+        assert running.process.poll() is None, "it has ended by itself"
 
 
 @pytest.fixture
 def service(url: str, tmp_path: Path) -> Iterator[Worker]:
-    with started(url, tmp_path) as found:
-        yield found
+    with started(url, tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def shared(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """For tests that leave nothing behind which others could notice."""
-    with started(shared_url, tmp_path_factory.mktemp("worker")) as found:
-        yield found
+    with started(shared_url, tmp_path_factory.mktemp("worker")) as running:
+        yield running
 
 
 def refused(call: Callable[[], object]) -> grpc.RpcError:
@@ -57,9 +57,9 @@ def refused(call: Callable[[], object]) -> grpc.RpcError:
 
 def detail(error: grpc.RpcError, kind: type) -> object:
     """The detail of this kind in an error's trailers."""
-    found = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
     message = kind()
-    assert any(each.Unpack(message) for each in found.details)
+    assert any(each.Unpack(message) for each in status.details)
     return message
 
 
@@ -108,8 +108,8 @@ STREAMS = {"WatchJob": pb.WatchJobRequest, "DownloadArtifact": pb.DownloadArtifa
 
 def codes(service: Worker, job: str, token: str) -> set[grpc.StatusCode]:
     """What the methods that are about one job answer."""
-    found = {refused(lambda: service.call(name, UNARY[name](id=job), token)).code() for name in UNARY}  # noqa: B023
-    return found | {
+    refusals = {refused(lambda: service.call(name, UNARY[name](id=job), token)).code() for name in UNARY}  # noqa: B023
+    return refusals | {
         refused(lambda: list(service.call(name, STREAMS[name](id=job), token))).code()  # noqa: B023
         for name in STREAMS
     }

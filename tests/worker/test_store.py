@@ -192,19 +192,19 @@ def test_list_filters(store: Store) -> None:
     plain = store.create(ALICE, new()).id
     store.cancel(ALICE, plain)
 
-    def found(**query: Any) -> list[str]:
+    def listed(**query: Any) -> list[str]:
         return [job.id for job in store.list(ALICE, Query(**query)).jobs]
 
-    assert found() == [plain, blue, red]
-    assert found(states=frozenset({State.QUEUED})) == [blue, red]
-    assert found(states=frozenset({State.CANCELLED, State.FAILED})) == [plain]
-    assert found(kind="maximize") == [plain, red]
-    assert found(kind="nonsense") == []
-    assert found(labels={"colour": "red"}) == [red]
-    assert found(labels={"size": "s"}) == [blue, red]
-    assert found(labels={"size": "s", "colour": "blue"}) == [blue]
-    assert found(labels={"colour": ""}) == []
-    assert found(states=frozenset({State.QUEUED}), kind="search_activations", labels={"size": "s"}) == [blue]
+    assert listed() == [plain, blue, red]
+    assert listed(states=frozenset({State.QUEUED})) == [blue, red]
+    assert listed(states=frozenset({State.CANCELLED, State.FAILED})) == [plain]
+    assert listed(kind="maximize") == [plain, red]
+    assert listed(kind="nonsense") == []
+    assert listed(labels={"colour": "red"}) == [red]
+    assert listed(labels={"size": "s"}) == [blue, red]
+    assert listed(labels={"size": "s", "colour": "blue"}) == [blue]
+    assert listed(labels={"colour": ""}) == []
+    assert listed(states=frozenset({State.QUEUED}), kind="search_activations", labels={"size": "s"}) == [blue]
 
 
 def test_a_page_token_works_for_its_owner_and_query_only(store: Store) -> None:

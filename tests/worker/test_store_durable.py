@@ -54,12 +54,12 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 def all_ids(store: Store) -> set[str]:
-    found, token = set(), ""
+    ids, token = set(), ""
     while True:
         page = store.list(ALICE, Query(page_size=500, page_token=token))
-        found |= {job.id for job in page.jobs}
+        ids |= {job.id for job in page.jobs}
         if not (token := page.next_page_token):
-            return found
+            return ids
 
 
 # ---- other processes
@@ -532,7 +532,7 @@ def test_a_server_that_restarts_between_calls(server: Server, mode: str) -> None
             store.check,
         ]
         for call in calls:
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match=str(server._data)):  # the cause: nothing is at its socket
                 call()
         with pytest.raises(Unavailable):
             open_store(server.url)

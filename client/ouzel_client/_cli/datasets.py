@@ -185,11 +185,8 @@ def finetune(
     options |= {"parameters": dict(setting(text) for text in settings) or None, "name": name, "like": like}
     with _client() as ouzel:
         dataset = source
-        if source is not None and not _ID.fullmatch(source) and "://" not in source:
-            title, progress = Path(source).name, shown(as_json)
-            made = ouzel.datasets.upload(source, title=title, follow_links=follow_links, progress=progress)
-            _tell_left_out(made)
-            dataset = made.id
+        if source is not None:
+            dataset = dataset_of(ouzel, source, follow_links=follow_links, as_json=as_json)
         if only_check:
             report = ouzel.jobs.check_finetune(base, dataset, **options)
             print_json(report) if as_json else click.echo(report_of(report))
@@ -200,6 +197,21 @@ def finetune(
         follow(job, detach=detach, out=out, as_json=as_json)
         if not detach and not as_json:
             click.echo(_outcome(job))
+
+
+def dataset_of(
+    ouzel: Any, source: str, *, masks: Path | None = None, follow_links: bool = False, as_json: bool = False
+) -> str:
+    """The id of a data set; a folder or a zip file is uploaded. URIs stay as they are."""
+    if _ID.fullmatch(source) or "://" in source:
+        if masks is not None:
+            raise click.UsageError("--masks: only images that are uploaded now can get masks")
+        return source
+    made: Dataset = ouzel.datasets.upload(
+        source, title=Path(source).name, masks=masks, follow_links=follow_links, progress=shown(as_json)
+    )
+    _tell_left_out(made)
+    return made.id
 
 
 def _full(ouzel: Any, dataset: str) -> str:

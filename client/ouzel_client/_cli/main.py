@@ -22,6 +22,7 @@ OWN: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "jobs": ("manage:jobs", "jobs", "List, watch and control jobs."),
         "models": ("models:models", "models", "List, show, promote and delete models."),
         "audit": ("audit:audit", "audit", "Tell whether a prediction rests on the object."),
+        "audit-dataset": ("audit_dataset:audit_dataset", "audit", "Audit the predictions on many images."),
         "tuned": ("models:tuned", "", ""),
     }
 )

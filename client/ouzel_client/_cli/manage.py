@@ -53,7 +53,7 @@ def jobs() -> None:
 
 @jobs.command("list")
 @click.option("--state", "states", multiple=True, help="Only those in this state; may be repeated.")
-@click.option("--kind", default="", help="maximize, search (search_activations) or finetune.")
+@click.option("--kind", default="", help="maximize, search (search_activations), finetune or audit.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @json_option

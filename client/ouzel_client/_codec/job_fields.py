@@ -24,7 +24,7 @@ class JobFields:
 
     @property
     def kind(self) -> str:
-        """One of "maximize", "search_activations" and "finetune"."""
+        """One of "maximize", "search_activations", "finetune" and "audit"."""
         return self._message.spec.WhichOneof("kind") or ""
 
     @property
@@ -45,7 +45,9 @@ class JobFields:
 
     @property
     def model(self) -> str:
-        """The model that it is about, "NAME" or "NAME@VERSION"; for a fine-tuning, the new model."""
+        """The model that it is about, "NAME" or "NAME@VERSION"; for a fine-tuning, the new model; for an audit of an
+        endpoint, the endpoint.
+        """
         return wire.model(self._message)
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from ouzel_client._codec.message import made, put
+from ouzel_client._types.audit_job import audit_result
 from ouzel_client._types.jobs import (
     FINAL,
     Artifact,
@@ -118,6 +119,9 @@ def model(job: pb.Job) -> str:
     kind = job.spec.WhichOneof("kind")
     if kind is None:
         return ""
+    if kind == "audit":
+        spec = job.spec.audit
+        return spec.model or spec.endpoint or spec.surrogate
     if kind != "finetune":
         return str(getattr(job.spec, kind).model)
     version = summary(job.result).get("version") if job.state == pb.Job.SUCCEEDED else None
@@ -188,6 +192,8 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
     """What a job that SUCCEEDED left behind, as its kind has it."""
     figures = summary(job.result)
     common = (job.id, tuple(map(artifact, job.result.artifacts)), figures, pictures)
+    if job.spec.HasField("audit"):
+        return audit_result(common)
     if not job.spec.HasField("finetune"):
         return JobResult(*common)
     return FinetuneResult(

@@ -10,6 +10,7 @@ from ouzel_client._transport.config import MAX_REQUEST_BYTES
 from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Target, Top, When
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import parameters
+from ouzel_protos.limits import too_small
 from ouzel_protos.parameters import DTYPES, REDUCTIONS, SIZES, BadParameter
 from ouzel_protos.text import is_encodable, shown
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -27,8 +28,8 @@ def encode(
     """The message of these options. Raises InvalidArgument that names the field."""
     options = pb.ExplainOptions(estimate_only=estimate_only)
     if top_k is not None:
-        if _integer(top_k, "top_k", bits=32) < 1:
-            raise InvalidArgument(f"top_k: {top_k} is less than 1", field="top_k")
+        if problem := too_small(_integer(top_k, "top_k", bits=32), 1):
+            raise InvalidArgument(f"top_k: {problem}", field="top_k")
         options.top_k = top_k
     if when is not None:
         options.when.CopyFrom(_condition(when))

@@ -17,11 +17,14 @@ from ouzel_client._sync._models import Models
 from ouzel_client._sync._transport import Transport
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec import lineage as repeat
+from ouzel_client._codec.audit_job import audit
 from ouzel_client._codec.message import made
+from ouzel_client._types.audit_job import AUDIT, DatasetAuditOptions
 from ouzel_client._types.datasets import Dataset
 from ouzel_client._types.job_options import FINETUNE, FinetuneOptions, JobOptions, check_names
 from ouzel_client._types.jobs import Node, State
 from ouzel_client.errors import InvalidArgument, NotFound
+from ouzel_protos.limits import out_of_range
 from ouzel_protos.v1 import job_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -174,6 +177,24 @@ class Jobs:
         answer = self._call("CreateJob", request, pb.Job, _CHECK if timeout is None else timeout)
         return wire.report(answer.result)
 
+    def audit(self, dataset: str | Dataset, **options: Unpack[DatasetAuditOptions]) -> Job:
+        """Audit the predictions on a data set: do they rest on the objects, or on what is behind them?
+
+        `audit(dataset, model="pets@2")`, or `audit(dataset, endpoint="their-model")`.
+
+        Args:
+            dataset: What `client.datasets.upload` returns, or its id. Images with a mask or boxes count for the
+                verdict.
+            **options: See `DatasetAuditOptions`. A model, an endpoint, or recorded predictions with a surrogate are
+                needed.
+
+        Raises:
+            OuzelError: The request can never work; there is no job then.
+        """
+        check_names("audit", options, DatasetAuditOptions)
+        spec = audit(dataset, {name: options.get(name) for name in AUDIT})
+        return self._create(spec, options)
+
     def get(self, job: str) -> Job:
         """A job by its id, from any process.
 
@@ -189,7 +210,7 @@ class Jobs:
 
         Args:
             states: Only jobs in one of these.
-            kind: Only "maximize", "search_activations" or "finetune".
+            kind: Only "maximize", "search_activations", "finetune" or "audit".
             labels: Only jobs with all of these.
         """
         request = made(pb.ListJobsRequest, states=wire.states(states), kind=kind, labels=labels or {}, page_size=100)
@@ -239,7 +260,7 @@ class Jobs:
 
 def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
     kind = spec.WhichOneof("kind") or ""
-    check_names(kind, options, FinetuneOptions if kind == "finetune" else JobOptions)
+    check_names(kind, options, {"finetune": FinetuneOptions, "audit": DatasetAuditOptions}.get(kind, JobOptions))
     request = made(
         pb.CreateJobRequest,
         spec=spec,
@@ -249,7 +270,7 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
     )
     seconds = options.get("max_duration")
     if seconds is not None:
-        if not 1 <= seconds <= _LONGEST:
-            raise InvalidArgument(f"max_duration: {seconds} is not within 1..{_LONGEST}", field="max_duration")
+        if problem := out_of_range(seconds, 1, _LONGEST):
+            raise InvalidArgument(f"max_duration: {problem}", field="max_duration")
         request.max_duration.FromMicroseconds(round(seconds * 1e6))
     return request

@@ -22,6 +22,7 @@ from ouzel_client._transport import grpc_sync as backend
 from ouzel_client._types.explanation import Estimate, Explanation
 from ouzel_client._types.saliency import ExplainOptions, SaliencyInput, Target, When
 from ouzel_client.errors import InvalidArgument, OuzelError
+from ouzel_protos.limits import too_small
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -130,8 +131,8 @@ class Model:
         Raises:
             OuzelError: What `explain` raises, with on_error="raise".
         """
-        if in_flight < 1:
-            raise InvalidArgument(f"in_flight: {in_flight} is less than 1", field="in_flight")
+        if problem := too_small(in_flight, 1):
+            raise InvalidArgument(f"in_flight: {problem}", field="in_flight")
         if on_error not in ("raise", "return"):
             raise InvalidArgument(f"on_error: {on_error!r} is neither 'raise' nor 'return'", field="on_error")
         message = encode(options.pop("saliency", ()), **options)  # type: ignore[misc]  # what is left fits

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ouzel_client._transport.config import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, TIMEOUT
 from ouzel_client._transport.retry import Retry
 from ouzel_client.errors import ConfigurationError, InvalidArgument
+from ouzel_protos.limits import too_small
 
 if TYPE_CHECKING:
     import grpc
@@ -35,8 +36,8 @@ class TransportOptions:
 
     def __post_init__(self) -> None:
         for name in ("max_request_bytes", "max_response_bytes"):
-            if (value := getattr(self, name)) < 1:
-                raise ConfigurationError(f"{name}: {value} is less than 1")
+            if problem := too_small(getattr(self, name), 1):
+                raise ConfigurationError(f"{name}: {problem}")
         checked_timeout(self.timeout)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ouzel_client.errors import ConfigurationError, Overloaded, Unavailable
+from ouzel_protos.limits import too_small
 
 RETRIED = (Unavailable, Overloaded)
 
@@ -33,8 +34,8 @@ class Retry:
     multiplier: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigurationError(f"retry.attempts: {self.attempts} is less than 1")
+        if problem := too_small(self.attempts, 1):
+            raise ConfigurationError(f"retry.attempts: {problem}")
         if not (0 <= self.initial <= self.maximum and self.multiplier >= 1):
             raise ConfigurationError(f"retry: 0 <= initial <= maximum and 1 <= multiplier must hold, not {self}")
 

@@ -16,11 +16,19 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client.testing import finetune
 from ouzel_client.testing.models import FakeModels
+from ouzel_protos.limits import out_of_range
 from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
 _FINAL = (pb.Job.SUCCEEDED, pb.Job.FAILED, pb.Job.CANCELLED)
 _LIVE = tuple(state for state in pb.Job.State.values() if state not in _FINAL)
+# Of a fake audit, in the form of a real one. Nothing is audited.
+AUDITED = {
+    "verdict": "inconclusive",
+    "reason": "Pretended.",
+    "concern": False,
+    "classes": [{"label": "cat", "verdict": "inconclusive"}],
+}
 # By method: the state that a job goes to, the states in which that is refused, and how.
 _CHANGES: dict[str, tuple[Any, Collection[Any], str]] = {
     "CancelJob": (pb.Job.CANCELLED, (), ""),
@@ -91,9 +99,9 @@ class FakeJobs:
         if name == "DownloadArtifact":
             yield from self._download(job, request, context)
             return
-        sent, last = request.after_sequence, job.message.last_sequence
-        if not 0 <= sent <= last:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"after_sequence: {sent} is not within 0..{last}")
+        sent = request.after_sequence
+        if problem := out_of_range(sent, 0, job.message.last_sequence):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"after_sequence: {problem}")
         for count in range(10**9):
             if count == self.cut:
                 self.cut = None
@@ -178,6 +186,8 @@ class FakeJobs:
         if kind == "finetune":
             names: Sequence[str] = finetune.FILES
             summary = finetune.publish(job.message, self.models, self.better)
+        elif kind == "audit":
+            names, summary = ("suspects/00.png",), AUDITED
         else:
             folder = "images" if kind == "maximize" else "crops"
             names = [f"{folder}/{n:03}.png" for n in range(len(getattr(job.message.spec, kind).targets))]

@@ -11,8 +11,7 @@ from ouzel import models
 from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import class_scores
 from ouzel.finetune.report.results import Report
-
-_RUNS = ("=", "+", "-", "@", "\t")  # what a spreadsheet takes for a formula
+from ouzel.pages.texts import cell
 
 
 def summary(report: Report) -> dict[str, Any]:
@@ -72,10 +71,6 @@ def predictions(report: Report) -> str:
     writer.writerow(["image", "label", "predicted", "probability", *(["served_predicted"] if beside else [])])
     for number, example in enumerate(tuned.split.test):
         texts = [example.name, example.label, tuned.labels[int(best.indices[number])]]
-        row = [*map(_cell, texts), f"{float(best.values[number]):.6f}"]
-        writer.writerow([*row, _cell(beside[number])] if beside else row)
+        row = [*map(cell, texts), f"{float(best.values[number]):.6f}"]
+        writer.writerow([*row, cell(beside[number])] if beside else row)
     return out.getvalue()
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_RUNS) else text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from google.protobuf import json_format
 from PIL import Image
 
 from ouzel.audit import PredictionEvidence, PredictionOptions, View
+from ouzel.audit.canonical import canonical
 from ouzel.audit.evidence import ClassScore, MapEvidence, Outcome
 from ouzel.errors import FailedPrecondition
 from ouzel_protos import tensors
@@ -86,12 +86,20 @@ def answer(evidence: PredictionEvidence, audited: Audited) -> pb.PredictionAudit
         "mask": _png(np.where(evidence.mask, 255, 0).astype(np.uint8)),
         **{each.name: _png(each.picture) for each in evidence.outcomes},
     }
-    shown = pictures if request.include_pictures else {}
+    shown = pictures if request.include_pictures or request.include_files else {}
     message.picture, message.mask = shown.get("picture", b""), shown.get("mask", b"")
     message.counterfactuals.extend(_counterfactual(each, shown.get(each.name, b"")) for each in evidence.outcomes)
-    message.record = _canonical(_record(evidence, audited, message, pictures))
+    message.record = canonical(_record(evidence, audited, message, pictures))
     message.record_sha256 = hashlib.sha256(message.record).hexdigest()
     return message
+
+
+def clear_pictures(message: pb.PredictionAudit) -> None:
+    """Takes the pictures out of an answer."""
+    for field in ("picture", "mask"):
+        message.ClearField(field)
+    for each in message.counterfactuals:
+        each.ClearField("picture")
 
 
 def _record(
@@ -145,10 +153,6 @@ def _reported(request: pb.AuditPredictionRequest, message: pb.PredictionAudit) -
     if request.reported.HasField("saliency"):
         values["saliency_sha256"] = hashlib.sha256(request.reported.saliency.data).hexdigest()
     return values
-
-
-def _canonical(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _source(evidence: PredictionEvidence) -> pb.AuditSource:

@@ -156,7 +156,10 @@ class Auditor:
         check(caller.given_up)
         audited = answers.Audited(request, size, predictor.view, options, request.method or requests.METHOD, surrogate)
         message = answers.answer(evidence, audited)
-        message.files.extend(further_files(evidence, message))
+        if request.include_files:
+            message.files.extend(further_files(evidence, options, message))
+        if not request.include_pictures:
+            answers.clear_pictures(message)
         return message
 
     def _maps(
@@ -188,5 +191,5 @@ class Auditor:
             raise FailedPrecondition(f"endpoint: {name!r:.80} is not known here", field="endpoint")
         with self._opening:
             if name not in self._endpoints:
-                self._endpoints[name] = sources.open_source(name, config)
+                self._endpoints[name] = sources.open_source(config)
             return self._endpoints[name]

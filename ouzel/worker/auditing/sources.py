@@ -5,21 +5,20 @@ Callers name an endpoint, and never see more of it than `describe` tells: no add
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ouzel.errors import FailedPrecondition
+from ouzel.endpoints.config import Endpoint
 from ouzel_protos.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.audit import Predictor
 
 
-def open_source(name: str, config: Any) -> Predictor:
+def open_source(config: Endpoint) -> Predictor:
     """Makes a predictor of an endpoint, in the process that audits. It stays open as long as the process lives.
 
     Args:
-        name: What callers call it.
-        config: As the operator describes it: a value of `WorkerOptions.audit_endpoints`.
+        config: As the operator describes it.
 
     Returns:
         A predictor that threads may share.
@@ -27,10 +26,12 @@ def open_source(name: str, config: Any) -> Predictor:
     Raises:
         OuzelError: The endpoint does not answer, or is not what the operator says.
     """
-    raise FailedPrecondition(f"endpoint: {name!r:.80} cannot be asked by this worker", field="endpoint")
+    from ouzel.endpoints.open import open_endpoint
+
+    return open_endpoint(config)
 
 
-def describe(name: str, config: Any) -> pb.ListAuditSourcesResponse.Source:
+def describe(name: str, config: Endpoint) -> pb.ListAuditSourcesResponse.Source:
     """What callers may know of an endpoint.
 
     Args:

@@ -71,6 +71,7 @@ class Catalogue:
         owner: Who looks, and sees no tuned models of others; None sees all.
         uploads: The data sets of callers.
         schemes: Schemes of URIs that callers may name as data sets.
+        endpoints: Names of the services that callers may have audited.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Catalogue:
     owner: str | None = None
     uploads: Datasets | None = None
     schemes: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -87,12 +87,13 @@ def as_json(dataset_report: pb.DatasetReport) -> dict[str, Any]:
     return MessageToDict(dataset_report, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def examples(dataset: str, context: JobContext) -> list[Example]:
-    """The images that a job can train on.
+def examples(dataset: str, context: JobContext, *, training: bool = True) -> list[Example]:
+    """The images that a job can use.
 
     Args:
         dataset: Id of an upload, or a URI.
         context: Of the job; hears what was left out.
+        training: Whether there must be enough of them to train on.
 
     Returns:
         One example per usable image, near duplicates in groups.
@@ -118,11 +119,11 @@ def examples(dataset: str, context: JobContext) -> list[Example]:
         def read(sha256: str) -> bytes:
             return uploads.path(owner, sha256).read_bytes()
 
-    if not dataset_report.usable:
+    refused = {each.path for each in dataset_report.refused}
+    if (training and not dataset_report.usable) or len(refused) == len(entries):
         raise InvalidArgument(f"dataset: {'; '.join(dataset_report.problems[:_NAMED])}", field="dataset")
     for warning in dataset_report.warnings:
         context.log(warning)
-    refused = {each.path for each in dataset_report.refused}
     context.log(_counted([entry for entry in entries if entry.path not in refused]))
     groups = {path: f"group {n}" for n, each in enumerate(dataset_report.duplicates) for path in each.paths}
 

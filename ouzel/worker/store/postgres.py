@@ -1,7 +1,7 @@
 """PostgreSQL: many machines share one store.
 
-Connections are lent to whichever thread calls. NOTIFY tells all workers which job has new events. A worker reads the
-events if one of its callers listens to that job.
+NOTIFY tells all workers which job has new events. A worker reads the events if one of its callers listens to that
+job.
 """
 
 from __future__ import annotations
@@ -14,29 +14,18 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.pq import TransactionStatus
 
 from ouzel.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
 from ouzel.worker.store.database import Committed, Connection, Events, Wanted
+from ouzel.worker.store.postgres_pool import PostgresPool
 from ouzel.worker.store.subscriptions import EventPoller
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CHANNEL = "ouzel_events"
 _TRIES = 5
-_CONNECTIONS = 16  # at most at a time: a server has few, for all workers
-_WAIT = 10.0  # s for one of them to be free
 _LOOK = 0.05  # s between two looks for new listeners
-_SETTINGS = " ".join(
-    f"-c {each}"
-    for each in (
-        "synchronous_commit=on",
-        "idle_in_transaction_session_timeout=10s",  # a stopped worker must not hold its locks for ever
-        "lock_timeout=10s",
-        "statement_timeout=30s",
-    )
-)
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 
 
@@ -90,10 +79,7 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._idle: list[psycopg.Connection] = []
-        self._lending = threading.Lock()
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._pool = PostgresPool(url)
         self._closed = threading.Event()
         self._listening = threading.Event()
         self._listener: Committed = lambda _: None
@@ -134,13 +120,13 @@ class PostgresDatabase:
         self._closed.set()
         if self._poller is not None:
             self._poller.join()
-        self._drop_idle()
+        self._pool.close()
 
     def _run(self, work: Callable[[PostgresConnection], T]) -> T:
         for attempt in range(_TRIES):
             last = attempt == _TRIES - 1
             try:
-                with _translated(), self._connection() as raw:
+                with _translated(), self._pool.lend() as raw:
                     committing = False
                     try:
                         with raw.transaction():
@@ -160,50 +146,10 @@ class PostgresDatabase:
                 raise
         raise AssertionError
 
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        if not self._free.acquire(timeout=_WAIT):
-            raise Unavailable(f"{_CONNECTIONS} calls of the job store are under way already")
-        try:
-            with self._lending:
-                if self._closed.is_set():
-                    raise Unavailable("the store is closed")
-                raw = self._idle.pop() if self._idle else None
-            if raw is None:
-                raw = self._connect()
-            try:
-                yield raw
-            finally:
-                self._return(raw)
-        finally:
-            self._free.release()
-
-    def _return(self, raw: psycopg.Connection) -> None:
-        if raw.closed:  # the server has gone, and with it the others
-            self._drop_idle()
-            return
-        with self._lending:
-            if not self._closed.is_set() and raw.info.transaction_status is TransactionStatus.IDLE:
-                self._idle.append(raw)
-                return
-        raw.close()
-
-    def _drop_idle(self) -> None:
-        with self._lending:
-            dropped, self._idle = self._idle, []
-        for raw in dropped:
-            raw.close()
-
-    def _connect(self) -> psycopg.Connection:
-        # No prepared statements: they fail behind a pooler.
-        return psycopg.connect(
-            self._url, autocommit=True, connect_timeout=10, options=_SETTINGS, prepare_threshold=None
-        )
-
     def _poll(self) -> None:
         while not self._closed.is_set():
             try:
-                with self._connect() as raw:
+                with self._pool.connect() as raw:
                     raw.execute(f"LISTEN {_CHANNEL}")
                     self._listening.set()
                     poller = EventPoller(self, self._listener, self._wanted)  # new: it reads what was missed meanwhile

@@ -76,14 +76,16 @@ class Job(_message.Message):
     def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[Job.State, str]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., result: _Optional[_Union[JobResult, _Mapping]] = ..., last_sequence: _Optional[int] = ..., priority: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("maximize", "search_activations", "finetune")
+    __slots__ = ("maximize", "search_activations", "finetune", "audit")
     MAXIMIZE_FIELD_NUMBER: _ClassVar[int]
     SEARCH_ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     FINETUNE_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_FIELD_NUMBER: _ClassVar[int]
     maximize: MaximizeSpec
     search_activations: SearchActivationsSpec
     finetune: FinetuneSpec
-    def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ...) -> None: ...
+    audit: AuditSpec
+    def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ..., audit: _Optional[_Union[AuditSpec, _Mapping]] = ...) -> None: ...
 
 class MaximizeSpec(_message.Message):
     __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width", "model_digest")
@@ -168,6 +170,63 @@ class FinetuneSpec(_message.Message):
     image_size: int
     base_digest: str
     def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ...) -> None: ...
+
+class AuditSpec(_message.Message):
+    __slots__ = ("model", "endpoint", "dataset", "recorded", "surrogate", "method", "scenes", "fills", "parameters", "seed", "contact", "model_digest", "surrogate_digest")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _explain_pb2.Parameter
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_explain_pb2.Parameter, _Mapping]] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    SURROGATE_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    SCENES_FIELD_NUMBER: _ClassVar[int]
+    FILLS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SURROGATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    endpoint: str
+    dataset: str
+    recorded: _containers.RepeatedCompositeFieldContainer[RecordedPrediction]
+    surrogate: str
+    method: str
+    scenes: _containers.RepeatedScalarFieldContainer[str]
+    fills: _containers.RepeatedScalarFieldContainer[str]
+    parameters: _containers.MessageMap[str, _explain_pb2.Parameter]
+    seed: int
+    contact: AuditContact
+    model_digest: str
+    surrogate_digest: str
+    def __init__(self, model: _Optional[str] = ..., endpoint: _Optional[str] = ..., dataset: _Optional[str] = ..., recorded: _Optional[_Iterable[_Union[RecordedPrediction, _Mapping]]] = ..., surrogate: _Optional[str] = ..., method: _Optional[str] = ..., scenes: _Optional[_Iterable[str]] = ..., fills: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., contact: _Optional[_Union[AuditContact, _Mapping]] = ..., model_digest: _Optional[str] = ..., surrogate_digest: _Optional[str] = ...) -> None: ...
+
+class RecordedPrediction(_message.Message):
+    __slots__ = ("path", "label", "service", "time")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    label: str
+    service: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, path: _Optional[str] = ..., label: _Optional[str] = ..., service: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AuditContact(_message.Message):
+    __slots__ = ("organisation", "contact")
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
+    organisation: str
+    contact: str
+    def __init__(self, organisation: _Optional[str] = ..., contact: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("logit", "unit", "channel", "direction")

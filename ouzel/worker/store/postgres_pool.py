@@ -1,0 +1,119 @@
+"""The connections to a PostgreSQL server, lent to whichever thread calls.
+
+psycopg_pool connects in threads of its own, tries again by itself, and tells a caller who waits nothing but that time
+is over. A caller of the job store has to learn at once, and why, that the server is down. So a call waits in short
+turns, and looks between them whether an attempt to connect has failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ouzel.errors import Unavailable
+
+_CONNECTIONS = 16  # at most at a time: a server has few, for all workers
+_WAIT = 10.0  # s for one of them to be free
+_TURN = 0.05  # s between two looks whether connecting has failed
+_SETTINGS = " ".join(
+    f"-c {each}"
+    for each in (
+        "synchronous_commit=on",
+        "idle_in_transaction_session_timeout=10s",  # a stopped worker must not hold its locks for ever
+        "lock_timeout=10s",
+        "statement_timeout=30s",
+    )
+)
+_OPTIONS: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": 10,
+    "options": _SETTINGS,
+    "prepare_threshold": None,  # prepared statements fail behind a pooler
+}
+
+
+class PostgresPool:
+    """At most 16 connections.
+
+    Args:
+        url: "postgresql://...". Nothing is connected yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._failure: Exception | None = None  # of the last attempt to connect that failed
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it logs every call; failures reach the callers
+        self._pool = ConnectionPool(
+            url,
+            connection_class=_reporting(self._failed),
+            kwargs=_OPTIONS,
+            min_size=0,
+            max_size=_CONNECTIONS,
+            reconnect_timeout=0.0,  # the next call tries again
+            name="postgres",
+            open=True,
+        )
+
+    @contextmanager
+    def lend(self) -> Iterator[psycopg.Connection]:
+        """A connection, taken back at the end.
+
+        Raises:
+            psycopg.OperationalError: The server does not answer, or the pool is closed.
+            Unavailable: All connections are in use.
+        """
+        raw = self._borrow()
+        try:
+            yield raw
+        finally:
+            lost = raw.closed
+            self._pool.putconn(raw)
+            if lost and not self._pool.closed:  # the server has gone, and with it the other connections
+                self._pool.drain()
+
+    def connect(self) -> psycopg.Connection:
+        """A connection beside those that are lent. The caller closes it."""
+        return psycopg.connect(self._url, **_OPTIONS)
+
+    def close(self) -> None:
+        """Closes what is not lent now; what is lent is closed when it comes back."""
+        self._pool.close(timeout=1.0)  # a thread that is connecting ends by itself
+
+    def _borrow(self) -> psycopg.Connection:
+        known, deadline = self._failure, time.monotonic() + _WAIT
+        while True:
+            try:
+                return self._pool.getconn(timeout=_TURN)
+            except PoolTimeout:
+                failure = self._failure
+                if failure is not None and failure is not known:
+                    raise psycopg.OperationalError(str(failure)) from failure
+                if time.monotonic() < deadline:
+                    continue
+            if self._pool.get_stats()["pool_size"] < _CONNECTIONS:
+                raise psycopg.OperationalError(f"no connection within {_WAIT:g} s")
+            raise Unavailable(f"{_CONNECTIONS} calls of the job store are under way already")
+
+    def _failed(self, error: Exception) -> None:
+        self._failure = error
+
+
+def _reporting(failed: Callable[[Exception], None]) -> type[psycopg.Connection]:
+    """A connection that tells `failed` why it could not be made: the pool only logs it."""
+
+    class Reporting(psycopg.Connection):
+        @classmethod
+        def connect(cls, *args: Any, **options: Any) -> Any:
+            try:
+                return super().connect(*args, **options)
+            except Exception as error:
+                failed(error)
+                raise
+
+    return Reporting

@@ -1,0 +1,160 @@
+"""Sheep on grass and goats on gravel: a network that tells them by the ground is convicted, by the real services.
+
+The same animals on mixed grounds make a network that is acquitted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2e.test_finetune import kill_process_of
+from e2e.test_jobs import ouzel
+from ouzel.serving import Ports
+from ouzel_client import Client, DatasetAuditResult, FinetuneResult
+from support import flock
+from support.jobs import until
+
+pytestmark = pytest.mark.e2e
+BASE = "efficientnet-lite0"
+LEARNT, AUDITED = 30, 20  # images of each class
+EDGE = 128  # pixels of the networks' inputs
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> Iterator[dict[str, str]]:
+    """Of commands that use services and a model store of their own; the services are stopped in the end."""
+    folder = tmp_path_factory.mktemp("audits")
+    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    (folder / "store").mkdir()
+    shutil.copy(lite0_store / f"{BASE}.mar", folder / "store")
+    own = {
+        "OUZEL_STATE": str(folder / "state"),
+        "OUZEL_MODEL_STORE": str(folder / "store"),
+        "OUZEL_WORKER_CHECKPOINT": "0",
+    }
+    variables = os.environ | ports | own
+    ouzel(variables, "up", "--detach")
+    yield variables
+    ouzel(variables, "down")
+
+
+@pytest.fixture
+def client(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
+    with Client() as made:
+        yield made
+
+
+def tuned(client: Client, folder: Path, name: str, recipe: str, **parameters: int) -> FinetuneResult:
+    job = client.jobs.finetune(
+        BASE,
+        client.datasets.upload(folder / "images"),
+        name=name,
+        recipe=recipe,
+        image_size=EDGE,
+        parameters=parameters,
+    )
+    result = job.result(400)
+    assert isinstance(result, FinetuneResult)
+    return result
+
+
+def share(result: DatasetAuditResult, verdict: str) -> float:
+    overall = result.summary["overall"]
+    return overall["verdicts"].get(verdict, 0) / overall["images"]
+
+
+def swapped_accuracy(client: Client, model: str) -> float:
+    """On each animal before the ground of the other."""
+    right = []
+    for kind in flock.KINDS:
+        other = flock.OWN[next(each for each in flock.KINDS if each != kind)]
+        for n in range(AUDITED):
+            out = io.BytesIO()
+            flock.scene(kind, other, (77, n))[0].save(out, "PNG")
+            right.append(client.models[model].explain(out.getvalue()).labels[0] == kind)
+    return float(np.mean(right))
+
+
+def test_a_network_that_goes_by_the_grass_is_convicted(
+    client: Client, environment: dict[str, str], tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    flock.write(tmp_path / "learnt", LEARNT, seed=0)
+    flock.write(tmp_path / "audited", AUDITED, seed=1)
+    assert tuned(client, tmp_path / "learnt", "by-the-grass", "feature_extractor").accuracy == 1
+    dataset = client.datasets.upload(tmp_path / "audited" / "images", masks=tmp_path / "audited" / "masks")
+    assert dataset.masks == 2 * AUDITED
+    job = client.jobs.audit(dataset, model="by-the-grass", organisation="The farm", contact="farm@example.org")
+    until(lambda: job.refresh().progress.phase == "auditing" and job.progress.step >= 5, 300)
+    kill_process_of(job)
+    result = job.result(600)
+    assert isinstance(result, DatasetAuditResult)
+    assert job.refresh().attempt == 2
+    record_property("accuracy before the other ground", swapped_accuracy(client, "by-the-grass"))
+    assert (result.verdict, result.concern) == ("rests_on_background", True), result.reason
+    assert share(result, "rests_on_background") >= 0.9
+    links = {(each["label"], each["background"], each["becomes"]) for each in result.summary["links"]}
+    assert {("sheep", "goat", "goat"), ("goat", "sheep", "sheep")} & links
+    _check_files(environment, job.id, tmp_path / "out")
+
+
+def _check_files(environment: dict[str, str], job: str, out: Path) -> None:
+    """As an auditor does: with sha256sum and nothing of ours."""
+    ouzel(environment, "jobs", "download", job, "--out", str(out))
+    with zipfile.ZipFile(out / "bundle.zip") as bundle:
+        bundle.extractall(out / "bundle")
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=out / "bundle", capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    record = json.loads((out / "audit.json").read_bytes())
+    assert record["evidence"]["overall"]["verdict"] == "rests_on_background"
+    assert record["case"]["registered"] < record["case"]["audited"]
+    assert (out / "report.html").read_text().count("<svg") + (out / "report.html").read_text().count("<img") > 0
+    with zipfile.ZipFile(out / "decisions.zip") as decisions:
+        assert len(decisions.namelist()) == 2 * AUDITED
+        assert b"The farm" in decisions.read(decisions.namelist()[0])
+
+
+def test_one_that_learnt_on_mixed_grounds_is_acquitted(
+    client: Client, environment: dict[str, str], tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
+    flock.write(tmp_path / "learnt", LEARNT, seed=2, grounds=tuple(flock.GROUNDS))
+    flock.write(tmp_path / "audited", AUDITED, seed=3, grounds=tuple(flock.GROUNDS))
+    assert tuned(client, tmp_path / "learnt", "by-the-animal", "lp_ft", epochs=6).accuracy >= 0.9
+    record_property("accuracy before the other ground", swapped_accuracy(client, "by-the-animal"))
+    said = ouzel(
+        environment,
+        *("audit-dataset", str(tmp_path / "audited" / "images"), "--masks", str(tmp_path / "audited" / "masks")),
+        *("--model", "by-the-animal", "--set", "clusters=false", "--json"),
+    )
+    summary = json.loads(said)["summary"]
+    assert (summary["verdict"], summary["concern"]) == ("rests_on_object", False), summary["reason"]
+    verdicts = summary["overall"]["verdicts"]
+    assert verdicts.get("rests_on_object", 0) >= 0.9 * summary["overall"]["images"]
+
+
+def test_one_prediction_of_each(client: Client, tmp_path: Path) -> None:
+    flock.write(tmp_path / "pool", 8, seed=4)
+    pool = client.datasets.upload(tmp_path / "pool" / "images", masks=tmp_path / "pool" / "masks")
+    for model, expected in (("by-the-grass", "rests_on_background"), ("by-the-animal", "rests_on_object")):
+        picture, mask = flock.scene("sheep", "grass", (55,))
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+        audit = client.audit(
+            out.getvalue(),
+            claimed="sheep",
+            model=model,
+            mask=np.asarray(mask) > 127,
+            dataset=pool.id,
+        )
+        assert audit.verdict == expected, audit.reason
