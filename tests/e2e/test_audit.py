@@ -20,14 +20,20 @@ import pytest
 
 from e2e.test_finetune import kill_process_of
 from e2e.test_jobs import ouzel
+from ouzel import models
+from ouzel.audit import AnswerMaps, Claim, Pool, PredictionOptions, Scene, audit_prediction
+from ouzel.endpoints.file import parse
+from ouzel.endpoints.open import open_endpoint
+from ouzel.models.store import ModelStore
 from ouzel.serving import Ports
 from ouzel_client import Client, DatasetAuditResult, FinetuneResult
+from ouzel_protos.local import read_serving, token
 from support import flock
 from support.jobs import until
 
 pytestmark = pytest.mark.e2e
 BASE = "efficientnet-lite0"
-LEARNT, AUDITED = 30, 20  # images of each class
+LEARNT, AUDITED = 30, 14  # images of each class
 EDGE = 128  # pixels of the networks' inputs
 
 
@@ -95,7 +101,13 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
     assert tuned(client, tmp_path / "learnt", "by-the-grass", "feature_extractor").accuracy == 1
     dataset = client.datasets.upload(tmp_path / "audited" / "images", masks=tmp_path / "audited" / "masks")
     assert dataset.masks == 2 * AUDITED
-    job = client.jobs.audit(dataset, model="by-the-grass", organisation="The farm", contact="farm@example.org")
+    job = client.jobs.audit(
+        dataset,
+        model="by-the-grass",
+        organisation="The farm",
+        contact="farm@example.org",
+        parameters={"cluster_pairs": 12},
+    )
     until(lambda: job.refresh().progress.phase == "auditing" and job.progress.step >= 5, 300)
     kill_process_of(job)
     result = job.result(600)
@@ -158,3 +170,30 @@ def test_one_prediction_of_each(client: Client, tmp_path: Path) -> None:
             dataset=pool.id,
         )
         assert audit.verdict == expected, audit.reason
+
+
+def test_a_served_model_is_audited_from_outside_to_the_same_verdict(
+    client: Client, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """TorchServe is asked as any other service, and no weights are read."""
+    running = read_serving(Path(environment["OUZEL_STATE"]))
+    assert running is not None
+    (tmp_path / "token").write_text(token(running["key_file"], "inference"))
+    scenes = []
+    for number, kind in enumerate(flock.KINDS):
+        for n in range(4):
+            picture, mask = flock.scene(kind, flock.OWN[kind], (66, number, n))
+            scenes.append(Scene(f"{kind}{n}", kind, np.asarray(picture), np.asarray(mask) > 127))
+    picture, mask = flock.scene("sheep", "grass", (67,))
+    claim, pool = Claim("sheep", np.asarray(mask) > 127), Pool(scenes)
+    for model, expected in (("by-the-grass", "rests_on_background"), ("by-the-animal", "rests_on_object")):
+        stored = models.load(ModelStore(environment["OUZEL_MODEL_STORE"]).file(model).path)
+        edge = stored.preprocessing.resize  # of this size, the service resizes nothing, and crops the centre
+        text = (
+            f'[theirs]\nurl = "{running["rest"]}/predictions/{model}"\nhandler = "ouzel"\n'
+            f'bearer_token = {{ file = "token" }}\nrequests_per_second = 1000\nsize = [{edge}, {edge}]\nresize = {edge}\n'
+        )
+        with open_endpoint(parse(text, tmp_path)["theirs"]) as asked:
+            evidence = audit_prediction(asked, AnswerMaps(asked), picture, claim, PredictionOptions(steps=0), pool=pool)
+        assert evidence.verdict == expected, evidence.reason
+        assert evidence.source.digest == stored.digest
