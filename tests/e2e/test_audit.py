@@ -191,7 +191,8 @@ def test_a_served_model_is_audited_from_outside_to_the_same_verdict(
         edge = stored.preprocessing.resize  # of this size, the service resizes nothing, and crops the centre
         text = (
             f'[theirs]\nurl = "{running["rest"]}/predictions/{model}"\nhandler = "ouzel"\n'
-            f'bearer_token = {{ file = "token" }}\nrequests_per_second = 1000\nsize = [{edge}, {edge}]\nresize = {edge}\n'
+            f'bearer_token = {{ file = "token" }}\nrequests_per_second = 1000\n'
+            f"size = [{edge}, {edge}]\nresize = {edge}\n"
         )
         with open_endpoint(parse(text, tmp_path)["theirs"]) as asked:
             evidence = audit_prediction(asked, AnswerMaps(asked), picture, claim, PredictionOptions(steps=0), pool=pool)

@@ -28,7 +28,8 @@ from support import http_services, oip
 POOL = Pool([Scene(f"{label}-{n}", label, *scene(label, label, 100 + n)) for label in LABELS for n in range(4)])
 HEAD = f"size = [{EDGE}, {EDGE}]\nlabels = {list(LABELS)!r}\nrequests_per_second = 10000\n"
 UINT8 = '[animals.input]\nlayout = "NHWC"\ndatatype = "UINT8"\n[animals.output]\nscores = "probabilities"\n'
-JSON = '[animals.input]\nimage = "body"\n[animals.output]\nform = "array"\npath = "predictions[0].scores"\nscores = "probabilities"\n'
+JSON = '[animals.input]\nimage = "body"\n[animals.output]\n'
+JSON += 'form = "array"\npath = "predictions[0].scores"\nscores = "probabilities"\n'
 
 
 @contextmanager
