@@ -11,6 +11,11 @@ _PER_FILL = 3  # background, object, elsewhere
 _SORTS = 4  # of other images: backgrounds and objects, of other classes and of the same
 
 
+def changed_pictures(options: PredictionOptions, *, scenes: int = 0) -> int:
+    """The most counterfactuals of an audit, all of which are in memory. Arguments as those of `most_pictures`."""
+    return REARRANGED + _PER_FILL * len(fills(options.fills)) + _SORTS * min(options.scenes, scenes)
+
+
 def most_pictures(options: PredictionOptions, *, scenes: int = 0, by_answers: bool = False) -> int:
     """The most pictures that `audit_prediction` shows to its predictor.
 
@@ -19,6 +24,6 @@ def most_pictures(options: PredictionOptions, *, scenes: int = 0, by_answers: bo
         scenes: How many there are in the pool.
         by_answers: Whether the maps come from the answers of the source (`AnswerMaps`).
     """
-    changed = REARRANGED + _PER_FILL * len(fills(options.fills)) + _SORTS * min(options.scenes, scenes)
+    changed = changed_pictures(options, scenes=scenes)
     curves = 2 * (options.steps + 1) * (1 + options.random_orders) if options.steps else 0
     return 1 + (OCCLUSIONS if by_answers else 0) + changed + curves

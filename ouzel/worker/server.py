@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ouzel.errors import FailedPrecondition
 from ouzel.worker import isolated
 from ouzel.worker.api import tokens
-from ouzel.worker.api.audit_requests import LARGEST_REQUEST
+from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
 from ouzel.worker.api.audit_service import AuditService
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
@@ -55,7 +55,7 @@ _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
 _SETTINGS = [
     ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
     ("grpc.max_receive_message_length", LARGEST_REQUEST),  # other services take less, see ReadableInterceptor
-    ("grpc.max_send_message_length", 64 * 2**20),  # the pictures of an audit
+    ("grpc.max_send_message_length", LARGEST_ANSWER + 2**20),  # with the pictures of an audit
     ("grpc.max_metadata_size", 16 * 2**10),
     ("grpc.absolute_max_metadata_size", 32 * 2**10),
     ("grpc.keepalive_time_ms", 60_000),

@@ -232,7 +232,8 @@ def test_the_command(ouzel, server, picture, tmp_path):
     lines = ouzel(picture, *words).stdout.splitlines()
     assert lines[0].split() == ["verdict", "rests_on_background", "(of", "concern)"]
     assert any(line.split()[:3] == ["background", "texture", "0.900"] for line in lines)
-    assert f"wrote {tmp_path / 'out' / 'record.json'}" in lines
+    assert f"wrote 9 files into {tmp_path / 'out'}" in lines
+    assert (tmp_path / "out" / "record.json").is_file()
     document = json.loads(ouzel(picture, "--claimed", "index:0", "--model", "m", "--scene", "--json").stdout)
     assert (document["verdict"], document["concern"]) == ("rests_on_background", False)
     assert document["record"]["form"] == "fake"
@@ -249,6 +250,8 @@ def test_refusals_of_the_command(ouzel, server, picture, monkeypatch):
     assert "Give --model or --endpoint" in ouzel(picture, "--claimed", "cat", status=2).stderr
     both = ("--model", "m", "--endpoint", "e")
     assert "one of them" in ouzel(picture, "--claimed", "cat", *both, status=2).stderr
+    two = ("--model", "m", "--mask", picture, "--box", "1,2,3,4")
+    assert "Give --mask or --box" in ouzel(picture, "--claimed", "cat", *two, status=2).stderr
     assert "is not LEFT,TOP" in ouzel(picture, "--claimed", "cat", "--model", "m", "--box", "1,2", status=2).stderr
     assert "Missing option '--claimed'" in ouzel(picture, "--model", "m", status=2).stderr
     assert "no class 'cow'" in ouzel(picture, "--claimed", "cow", "--model", "m", status=1).stderr

@@ -96,7 +96,7 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
     dataset = client.datasets.upload(tmp_path / "audited" / "images", masks=tmp_path / "audited" / "masks")
     assert dataset.masks == 2 * AUDITED
     job = client.jobs.audit(dataset, model="by-the-grass", organisation="The farm", contact="farm@example.org")
-    until(lambda: job.refresh().progress.phase == "auditing" and job.progress.step >= 5, 120)
+    until(lambda: job.refresh().progress.phase == "auditing" and job.progress.step >= 5, 300)
     kill_process_of(job)
     result = job.result(600)
     assert isinstance(result, DatasetAuditResult)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import io
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+import rfc8785
 import torch
 from google.protobuf.message import Message
 from PIL import Image
@@ -24,9 +27,17 @@ from safetensors.torch import save_file
 
 from ouzel import models
 from ouzel.audit import Claim, ModelMaps, ModelPredictor, PredictionOptions, audit_prediction, most_pictures
+from ouzel.errors import InvalidArgument as InvalidRequest
+from ouzel.errors import ResourceExhausted
 from ouzel.models import archive, images
 from ouzel.models.store import ModelStore
 from ouzel.saliency import Explainer
+from ouzel.worker.api.audit_requests import LARGEST_ANSWER
+from ouzel.worker.api.audit_service import AuditService
+from ouzel.worker.api.tokens import Tokens
+from ouzel.worker.auditing import auditor
+from ouzel.worker.auditing.auditor import Auditor, Caller
+from ouzel.worker.auditing.task import ResidentOptions, Task
 from ouzel.worker.datasets.store import Datasets
 from ouzel_client import Client, FailedPrecondition, InvalidArgument, PredictionAudit
 from ouzel_protos import tensors
@@ -185,9 +196,7 @@ def test_the_record_holds_together(shared: tuple[Site, Worker]) -> None:
     bare = audit(found, request(site, reported=reported, dataset=site.dataset))
     record = json.loads(with_pictures.record)
     assert hashlib.sha256(with_pictures.record).hexdigest() == with_pictures.record_sha256
-    assert with_pictures.record.decode() == json.dumps(
-        record, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    assert with_pictures.record == rfc8785.dumps(record)
     pictures = {each.name: each.picture for each in with_pictures.counterfactuals}
     pictures |= {"picture": with_pictures.picture, "mask": with_pictures.mask}
     assert record["sha256"]["pictures"] == {
@@ -208,7 +217,9 @@ def test_the_record_holds_together(shared: tuple[Site, Worker]) -> None:
 
 def test_a_data_set_gives_other_places_and_objects(shared: tuple[Site, Worker]) -> None:
     site, found = shared
-    answer = audit(found, request(site, dataset=site.dataset, options=pb.AuditOptions(steps=0, scenes=2)))
+    claimed = explain_pb2.ClassRef(label=f"index:{LABELS.index(site.predicted)}")  # however the class is named
+    options = pb.AuditOptions(steps=0, scenes=2)
+    answer = audit(found, request(site, claimed=claimed, dataset=site.dataset, options=options))
     drawn = [each.name for each in answer.counterfactuals if each.kind == "scene"]
     assert len(drawn) == len(set(drawn)) == 2 + 2 + 2 + 2
     for name in drawn:
@@ -470,7 +481,7 @@ BAD_STARTS: dict[str, tuple[dict[str, Any], str]] = {
     "empty label": ({"labels": ["a", ""]}, "labels[1]"),
     "height alone": ({"height": 64}, "width"),
     "small": ({"height": 4, "width": 64}, "height"),
-    "large": ({"height": 64, "width": 2000}, "width"),
+    "large": ({"height": 64, "width": 641}, "width"),
     "resize alone": ({"resize": 64}, "resize"),
     "small resize": ({"height": 64, "width": 64, "resize": 32}, "resize"),
     "name": ({"name": "x" * 201}, "name"),
@@ -521,6 +532,31 @@ def test_a_caller_who_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
         (process,) = residents(found)
         found.stop(kill=True)
     until(lambda: not process.is_running())  # it ends with its worker
+
+
+def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(auditor, "MOST_BYTES", 10**6)
+    runs = Auditor(ResidentOptions(tmp_path, tmp_path))
+    nobody = Caller(threading.Event(), lambda _: None, lambda _: pb.ReportedAnswer())
+    with pytest.raises(InvalidRequest, match=r"^options.scenes: the changed pictures have \d+ bytes, the limit is"):
+        runs.audit_reported(Task("ann"), start(height=300, width=300), nobody)
+
+    async def answer() -> None:
+        service = AuditService(
+            None,
+            None,
+            Datasets(tmp_path),
+            Tokens({}),
+            endpoints={},
+            patience=1,  # type: ignore[arg-type]
+        )
+        try:
+            await service._answer(bytes(LARGEST_ANSWER + 1))
+        finally:
+            service.release()
+
+    with pytest.raises(ResourceExhausted, match="include_pictures: the answer has"):
+        asyncio.run(answer())
 
 
 def test_no_endpoints_and_no_torch(shared: tuple[Site, Worker]) -> None:

@@ -23,6 +23,7 @@ _EFFECTS = (
     Column("other class", right=True),
     Column("pictures", right=True),
 )
+_REGIONS = {"mask": "by the mask", "boxes": "by the boxes", "nominated": "nominated by the map"}
 _file = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -85,6 +86,8 @@ def audit(
     if bool(endpoint) == bool(model):
         raise click.UsageError("whose prediction? Give --model or --endpoint, one of them")
     asked |= {"endpoint": endpoint} if endpoint else {"model": model}
+    if boxes and asked["mask"] is not None:
+        raise click.UsageError("where is the object? Give --mask or --box, one of them")
     margins = {"effect_margin": effect_margin, "control_margin": control_margin}
     asked |= {name: value for name, value in margins.items() if value is not None}
     with client() as ouzel:
@@ -94,8 +97,8 @@ def audit(
         print_json(_document(result) | ({"files": files} if files else {}))
         return
     _print(result)
-    for file in files:
-        click.echo(f"wrote {file}")
+    if files:
+        click.echo(f"wrote {len(files)} files into {folder}")
 
 
 def _print(result: PredictionAudit) -> None:
@@ -106,7 +109,7 @@ def _print(result: PredictionAudit) -> None:
         "source": result.source,
         "claimed": f"{agreement.claimed.label} {agreement.claimed.probability:.3f}, rank {agreement.rank + 1}",
         "rival": f"{agreement.rival.label} {agreement.rival.probability:.3f}",
-        "object": f"{result.object_share:.1%} of the picture, by {result.mask_source}",
+        "object": f"{result.object_share:.1%} of the picture, {_REGIONS[result.mask_source]}",
         "maps": result.maps_from,
     }
     figures = result.maps[0].faithfulness if result.maps else None

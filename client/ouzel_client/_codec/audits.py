@@ -103,6 +103,7 @@ def request(
         surrogate=surrogate,
         dataset=dataset,
         include_pictures=pictures,
+        include_files=pictures,
         request_id=request_id,
         scene=scene,
         method=method,

@@ -13,6 +13,7 @@ from ouzel_protos.text import LONGEST_LABEL, is_label, shown
 from ouzel_protos.v1 import audit_pb2 as pb
 
 LARGEST_REQUEST = 32 * 2**20  # bytes: an image, a mask of pixels and a map of floats
+LARGEST_ANSWER = 63 * 2**20
 _LARGEST_IMAGE = 6_553_500  # bytes, as explain takes them
 _MOST_BOXES = 1000
 _MOST_SCORES = 1000

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from ouzel.errors import DeadlineExceeded, InvalidArgument
-from ouzel.worker.api.audit_requests import checked_start, task_of
+from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
+from ouzel.worker.api.audit_requests import LARGEST_ANSWER, checked_start, task_of
 from ouzel.worker.api.auth import stream, unary
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
@@ -57,8 +57,7 @@ class AuditService(Service, AuditServiceServicer):
             task_of, request, self._catalogue.seen_by(owner), self._datasets, owner, endpoints=tuple(self._endpoints)
         )
         body = await self.run(request.SerializeToString)
-        answer = await self._pool.audit(task, body, _seconds(context))
-        return await self.run(pb.PredictionAudit.FromString, answer)
+        return await self._answer(await self._pool.audit(task, body, _seconds(context)))
 
     @stream
     async def AuditReported(
@@ -89,7 +88,7 @@ class AuditService(Service, AuditServiceServicer):
         while True:
             frame = await call.receive()
             if frame.kind == "done":
-                yield pb.AuditReportedResponse(audit=await self.run(pb.PredictionAudit.FromString, frame.body))
+                yield pb.AuditReportedResponse(audit=await self._answer(frame.body))
                 return
             if frame.kind == "plan":
                 yield pb.AuditReportedResponse(plan=pb.ReportedPlan.FromString(frame.body))
@@ -97,6 +96,15 @@ class AuditService(Service, AuditServiceServicer):
             yield pb.AuditReportedResponse(question=pb.ReportedQuestion.FromString(frame.body))
             part = await self._next(parts, "answer")
             await call.send(Frame("answer", call.number, body=part.answer.SerializeToString()))
+
+    async def _answer(self, body: bytes) -> pb.PredictionAudit:
+        if len(body) > LARGEST_ANSWER:
+            raise ResourceExhausted(
+                f"include_pictures: the answer has {len(body)} bytes, more than {LARGEST_ANSWER}; ask without "
+                "pictures, or for fewer",
+                field="include_pictures",
+            )
+        return await self.run(pb.PredictionAudit.FromString, body)
 
     async def _next(self, parts: AsyncIterator[pb.AuditReportedRequest], kind: str) -> pb.AuditReportedRequest:
         """The caller's next message, if it is of this kind and comes in time."""

@@ -86,12 +86,20 @@ def answer(evidence: PredictionEvidence, audited: Audited) -> pb.PredictionAudit
         "mask": _png(np.where(evidence.mask, 255, 0).astype(np.uint8)),
         **{each.name: _png(each.picture) for each in evidence.outcomes},
     }
-    shown = pictures if request.include_pictures else {}
+    shown = pictures if request.include_pictures or request.include_files else {}
     message.picture, message.mask = shown.get("picture", b""), shown.get("mask", b"")
     message.counterfactuals.extend(_counterfactual(each, shown.get(each.name, b"")) for each in evidence.outcomes)
     message.record = canonical(_record(evidence, audited, message, pictures))
     message.record_sha256 = hashlib.sha256(message.record).hexdigest()
     return message
+
+
+def clear_pictures(message: pb.PredictionAudit) -> None:
+    """Takes the pictures out of an answer."""
+    for field in ("picture", "mask"):
+        message.ClearField(field)
+    for each in message.counterfactuals:
+        each.ClearField("picture")
 
 
 def _record(

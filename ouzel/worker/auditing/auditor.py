@@ -21,6 +21,7 @@ from ouzel.audit import (
     audit_prediction,
     most_pictures,
 )
+from ouzel.audit.cost import changed_pictures
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.models.images import original_size
 from ouzel.names import label_index
@@ -34,6 +35,7 @@ from ouzel_protos import tensors
 from ouzel_protos.v1 import audit_pb2 as pb
 
 MOST_PICTURES = 4096  # of one audit
+MOST_BYTES = 256 * 2**20  # of its changed pictures
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ class Auditor:
     ) -> pb.PredictionAudit:
         options = requests.options(request.options)
         image = requests.image(request, predictor.view)
-        width, height = original_size(image)
-        claim = requests.claim(request, width, height)
+        size = original_size(image)
+        claim = requests.claim(request, *size)
         claimed = predictor.labels[label_index(predictor.labels, claim.label)]
         pool = Pool()
         if request.dataset:
@@ -141,15 +143,23 @@ class Auditor:
                 "orders",
                 field="options",
             )
+        height, width = predictor.view.shape(*size)
+        held = changed_pictures(options, scenes=len(pool.scenes)) * height * width * 3
+        if held > MOST_BYTES:
+            raise InvalidArgument(
+                f"options.scenes: the changed pictures have {held} bytes, the limit is {MOST_BYTES}; take fewer scenes",
+                field="options.scenes",
+            )
         if plan:
             caller.tell(pb.ReportedPlan(pictures=pictures, at_a_time=AT_A_TIME, patience=self._options.patience))
         evidence = audit_prediction(predictor, maps, image, claim, options, pool=pool)
         check(caller.given_up)
-        audited = answers.Audited(
-            request, (width, height), predictor.view, options, request.method or requests.METHOD, surrogate
-        )
+        audited = answers.Audited(request, size, predictor.view, options, request.method or requests.METHOD, surrogate)
         message = answers.answer(evidence, audited)
-        message.files.extend(further_files(evidence, options, message))
+        if request.include_files:
+            message.files.extend(further_files(evidence, options, message))
+        if not request.include_pictures:
+            answers.clear_pictures(message)
         return message
 
     def _maps(

@@ -30,14 +30,12 @@ def further_files(
     Args:
         evidence: Of the audit.
         options: In force.
-        answer: With everything but these files; `answer.record` is final.
+        answer: With all pictures, and everything but these files; `answer.record` is final.
 
     Returns:
         `page.html`; `article86.html`, for the person concerned; and `bundle.zip`, for auditors, which holds the record,
-        the pictures and the pages. None where the answer holds no pictures.
+        the pictures and the pages.
     """
-    if not answer.picture:
-        return []
     reported = answer.reported
     case = Case(
         digest=answer.image_sha256,

@@ -20,7 +20,8 @@ from ouzel.worker.auditing.task import ResidentOptions
 _log = logging.getLogger(__name__)
 _MODULE = "ouzel.worker.auditing.resident"
 _START_SECONDS = 120.0
-# Threads that wait for work must not take the processor from jobs: they sleep.
+# Threads of torch that wait for each other sleep. By default they spin, which beside a job on the same cores makes an
+# audit ten times slower, and the job as well.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 _CODES: dict[str, type[OuzelError]] = {
     kind.code: kind

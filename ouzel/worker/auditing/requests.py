@@ -19,7 +19,7 @@ from ouzel_protos.v1.tensor_pb2 import Tensor
 
 METHOD = "grad_cam"
 _THRESHOLD = 127  # of a mask of grey levels: above it is the object
-_EDGES = (8, 1024)  # pixels of the pictures of a caller's function
+_EDGES = (8, 640)  # pixels of the pictures of a caller's function
 _RESIZE = 2048
 # What the library calls a field, and what the wire does.
 _FIELDS = {

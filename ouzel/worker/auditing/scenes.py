@@ -76,7 +76,10 @@ def _scene(datasets: Datasets, owner: str, entry: pb.DatasetEntry, view: View) -
     """None for an image that cannot be read, or shows no object, or nothing else."""
     mask = datasets.path(owner, entry.mask.sha256) if entry.HasField("mask") else None
     drawn = () if mask is not None else boxes(entry.boxes)
-    seen = _seen(datasets.path(owner, entry.file.sha256), mask, drawn, view)
+    try:
+        seen = _seen(datasets.path(owner, entry.file.sha256), mask, drawn, view)
+    except (InvalidArgument, OSError):
+        return None
     return None if seen is None else Scene(entry.path, entry.label, *seen)
 
 
@@ -85,11 +88,8 @@ def _seen(
     image: Path, mask: Path | None, drawn: tuple[tuple[int, int, int, int], ...], view: View
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """What the audited model sees of an image, and of its object. The files are named after their content."""
-    try:
-        picture = images.decode(image.read_bytes())
-        width, height = images.original_size(picture)
-        marked = None if mask is None else mask_of_file(mask.read_bytes(), "mask")
-        region = region_of(Claim("", mask=marked, boxes=drawn), view, width, height)
-        return None if region is None else (view.picture(picture), region)
-    except (InvalidArgument, OSError):
-        return None
+    picture = images.decode(image.read_bytes())
+    width, height = images.original_size(picture)
+    marked = None if mask is None else mask_of_file(mask.read_bytes(), "mask")
+    region = region_of(Claim("", mask=marked, boxes=drawn), view, width, height)
+    return None if region is None else (view.picture(picture), region)
