@@ -31,9 +31,9 @@ from ouzel_protos.local import read_serving, token
 from support import flock
 from support.jobs import until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 BASE = "efficientnet-lite0"
-LEARNT, AUDITED = 30, 14  # images of each class
+LEARNT, AUDITED = 30, 20  # images of each class
 EDGE = 128  # pixels of the networks' inputs
 
 
