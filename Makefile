@@ -30,7 +30,7 @@ trust: $(STAMP) ## measure how far the maps of MODEL=NAME can be trusted
 	@$(BIN)/ouzel models trust $(MODEL) --html trust-$(MODEL).html
 
 test: $(STAMP) ## run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile # threads that wait leave the cores to others
 
 lint: $(STAMP) ## ruff, mypy, import contracts, generated files
 	@$(BIN)/ruff check -q .
