@@ -124,7 +124,9 @@ def counterfactuals(
         ("same_object", others.same_objects),
     )
     for change, drawn in objects:
-        made += [Counterfactual(change, "scene", scene.name, paste(scene, picture, mask), area) for scene in drawn]
+        for scene in drawn:
+            pasted = paste(scene, picture, mask, blurred)
+            made.append(Counterfactual(change, "scene", scene.name, pasted, area))
     return tuple(made)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -28,6 +29,10 @@ class Scene:
 
     def backdrop(self) -> np.ndarray:
         """(H, W, 3) uint8: the picture without its object, whose place is closed with blurred background."""
+        return self._backdrop
+
+    @cached_property
+    def _backdrop(self) -> np.ndarray:  # a data set asks many times, and to blur takes long
         return np.where(self.mask[..., None], smooth(self.picture, ~self.mask), self.picture)
 
 
@@ -63,13 +68,14 @@ class Pool:
         return turns[:count]
 
 
-def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray, blurred: np.ndarray | None = None) -> np.ndarray:
     """The object of another scene in the place of this one's.
 
     Args:
         scene: Whose object is taken.
         picture: (H, W, 3) uint8, whose object goes; its place is closed with blurred background.
         mask: (H, W) of bool, the object of `picture`.
+        blurred: (H, W, 3) uint8, the blurred background of `picture`; None makes it.
 
     Returns:
         (H, W, 3) uint8. The other object is scaled to the same area, around the same centre, and cut off at the edges.
@@ -85,7 +91,7 @@ def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     first_row, last_row, first_column, last_column = box(mask)
     row = min(max((first_row + last_row - high) // 2, 0), rows - high)
     column = min(max((first_column + last_column - wide) // 2, 0), columns - wide)
-    result = np.where(mask[..., None], smooth(picture, ~mask), picture)
+    result = np.where(mask[..., None], smooth(picture, ~mask) if blurred is None else blurred, picture)
     there = result[row : row + high, column : column + wide]
     there[inside] = cut[inside]
     return result

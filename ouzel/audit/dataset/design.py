@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ouzel.audit.canonical import canonical
 from ouzel.audit.evidence import Margins
 from ouzel.audit.options import PredictionOptions
 from ouzel.checks import within
@@ -108,25 +108,8 @@ class DatasetDesign:
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON's types, with the rules in words."""
-        values = asdict(self) | {"fills": list(self.fills), "scenes": list(self.scenes), "rules": RULES}
-        return {name: _number(each) for name, each in values.items()}
+        return asdict(self) | {"fills": list(self.fills), "scenes": list(self.scenes), "rules": RULES}
 
     def sha256(self) -> str:
-        """Of `canonical(to_dict())`, in hex."""
+        """Of `to_dict` in canonical JSON (RFC 8785), in hex."""
         return hashlib.sha256(canonical(self.to_dict())).hexdigest()
-
-
-def canonical(values: Any) -> bytes:
-    """Canonical JSON as of RFC 8785, for values whose keys are ASCII and whose numbers need no exponent.
-
-    Args:
-        values: Of JSON's types; floats are 0 or from 0.0001 up to 1e15 in size, and not integers.
-    """
-    return json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _number(value: Any) -> Any:
-    """Integers among floats as integers, as RFC 8785 writes them."""
-    if isinstance(value, dict):
-        return {name: _number(each) for name, each in value.items()}
-    return int(value) if isinstance(value, float) and value.is_integer() else value

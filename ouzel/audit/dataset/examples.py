@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from ouzel.audit.dataset.design import canonical
+from ouzel.audit.canonical import canonical
 from ouzel.audit.options import Claim
 from ouzel.audit.region import region_of
 from ouzel.audit.view import View
@@ -89,7 +89,4 @@ def checked(examples: Sequence[Example]) -> str:
             )
         seen.add(example.name)
     listed = [[each.name, each.label, each.true_label, each.held_out] for each in examples]
-    try:
-        return hashlib.sha256(canonical(listed)).hexdigest()
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(f"examples: a name or label is not Unicode text: {error}", field="examples") from None
+    return hashlib.sha256(canonical({"examples": listed})).hexdigest()

@@ -71,8 +71,8 @@ class ImageAudit:
     def __init__(
         self, predictor: Predictor, maps: Maps, design: DatasetDesign, pool: Pool, surrogate: Predictor | None = None
     ) -> None:
-        self._predictor, self._maps, self._design, self._surrogate = predictor, maps, design, surrogate
-        self._pool = Pool([replace(scene, label=LABEL + scene.label) for scene in pool.scenes])
+        self._predictor, self._maps, self._design, self._pool = predictor, maps, design, pool
+        self._surrogate = surrogate
         self._sources = {scene.name: scene.label for scene in pool.scenes}
         self._scenes = {label_of(predictor, each) for each in design.scenes}
 

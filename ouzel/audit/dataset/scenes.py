@@ -13,7 +13,7 @@ from ouzel.audit.dataset.image import written
 from ouzel.audit.pool import Pool, Scene
 from ouzel.audit.predictor import Predictor
 
-_MOST = 1024  # scenes: a picture of 384 x 384 and its mask have 0.6 MB
+_MOST = 512  # scenes: one of 384 x 384 pixels, with its mask and its backdrop, takes 1 MB
 
 
 def pool_of(
@@ -28,7 +28,7 @@ def pool_of(
         on_scene: Told how many have been read after each; it may raise.
 
     Returns:
-        At most `design.pool_per_class` scenes of each class, and at most 1024 of all classes together where these
+        At most `design.pool_per_class` scenes of each class, and at most 512 of all classes together where these
         have one at least. Their labels are the true ones where they are known; a class that the
         model does not know has backgrounds, too.
     """
