@@ -240,9 +240,22 @@ class DatasetEvidence:
     rows: tuple[ImageRow, ...] = field(repr=False)
     limits: tuple[str, ...]
 
+    @property
+    def concern(self) -> bool:
+        """Whether somebody should look at it.
+
+        At a group, a link with a background of a class that is no scene, or a confirmed cluster.
+        """
+        scenes = {each.label for each in self.classes if each.scene}
+        return (
+            any(each.concern for each in (self.overall, *self.classes))
+            or any(each.label not in scenes for each in self.links)
+            or any(each.verdict == "confirmed" for each in self.clusters)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but pictures, as values of JSON's types."""
-        return _plain(self)
+        return {"concern": self.concern, **_plain(self)}
 
 
 def _plain(value: Any) -> Any:

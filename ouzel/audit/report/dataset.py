@@ -46,7 +46,7 @@ def dataset_page(
         title=f"Audit of {visible(case.name) or 'a data set'}",
         meaning=words.of_group(overall.verdict, evidence.mode),
         recorded=evidence.mode == "table",
-        concern=groups.concern(evidence),
+        concern=evidence.concern,
         lead=groups.lead(evidence),
         subtitle=_subtitle(evidence, case),
         notes=_notes(evidence),

@@ -144,9 +144,3 @@ def lead(evidence: DatasetEvidence) -> str:
 def confirmed_of(evidence: DatasetEvidence) -> int:
     """How many clusters are confirmed."""
     return sum(each.verdict == "confirmed" for each in evidence.clusters)
-
-
-def concern(evidence: DatasetEvidence) -> bool:
-    """Whether somebody should look at more than single images: a class, a link, or a confirmed cluster."""
-    groups = (evidence.overall, *evidence.classes)
-    return any(each.concern for each in groups) or bool(evidence.links) or confirmed_of(evidence) > 0

@@ -131,7 +131,7 @@ def summary(evidence: DatasetEvidence) -> dict[str, Any]:
     return {
         "verdict": overall["verdict"],
         "reason": overall["reason"],
-        "concern": overall["concern"],
+        "concern": evidence.concern,
         "mode": evidence.mode,
         "overall": overall,
         "classes": [each.to_dict() for each in evidence.classes[:_FEW]],
