@@ -8,7 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from ouzel import models
+from ouzel.models import archive
+from ouzel.models.preprocessing import Preprocessing
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from support.postgres import server
@@ -57,3 +62,18 @@ def store(url: str) -> Iterator[Store]:
     opened = open_store(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one small random model."""
+    store = tmp_path_factory.mktemp("base")
+    arch, labels = "timm:test_resnet", ["a", "b", "c", "d"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(models.build(arch, num_classes=4).state_dict(), store / "w.safetensors")
+    preprocessing = Preprocessing(input_size=(32, 32), resize=36)
+    archive.create(
+        "base", "timm:test_resnet", store / "w.safetensors", ["a", "b", "c", "d"], store, preprocessing=preprocessing
+    )
+    return store / "base.mar"

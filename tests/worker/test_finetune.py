@@ -16,14 +16,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ouzel import models
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.finetune import make_recipe
 from ouzel.finetune.data import SPLITS
-from ouzel.models import archive
-from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.store import ModelStore
 from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
@@ -44,18 +41,6 @@ from support.jobs import QUICK, ended, environment, submit, until
 ARCH = "timm:test_resnet"
 Class = pb.JobError.Class
 SEED = 2**60 + 1
-
-
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one small random model."""
-    store = tmp_path_factory.mktemp("base")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_file(models.build(ARCH, num_classes=4).state_dict(), store / "w.safetensors")
-    preprocessing = Preprocessing(input_size=(32, 32), resize=36)
-    archive.create("base", ARCH, store / "w.safetensors", ["a", "b", "c", "d"], store, preprocessing=preprocessing)
-    return store / "base.mar"
 
 
 class Place:

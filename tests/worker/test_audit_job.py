@@ -1,0 +1,142 @@
+"""Audits of data sets as jobs: refused in the service, run in a process, also on recorded predictions alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ouzel.audit.dataset import DatasetDesign
+from ouzel.errors import InvalidArgument, NotFound, OuzelError
+from ouzel.worker.api import requests
+from ouzel.worker.kinds import audit
+from ouzel_protos.recipes import AUDIT_LIMITS
+from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import job_pb2 as pb
+from worker.test_finetune import Place, value
+
+SEEN = pb.RecordedPrediction(path="red/0.png", label="red", service="theirs")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Place]:
+    with closing(Place(tmp_path_factory.mktemp("audits"), tiny_base)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def dataset(place: Place) -> str:
+    return place.upload()
+
+
+def asked(dataset: str, parameters: dict[str, float | bool] | None = None, **more: object) -> pb.JobSpec:
+    values = {key: value(each) for key, each in (parameters or {}).items()}
+    source = {} if {"model", "endpoint", "recorded"} & more.keys() else {"model": "base"}
+    return pb.JobSpec(audit=pb.AuditSpec(dataset=dataset, parameters=values, **source, **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "field"),
+    [
+        ({"model": "bas"}, NotFound, "model"),
+        ({"model": "base", "model_digest": "sha256:1"}, OuzelError, "model_digest"),
+        ({"model": "base", "surrogate": "base"}, InvalidArgument, "surrogate"),
+        ({"endpoint": "http://169.254.169.254/"}, NotFound, "endpoint"),
+        ({"endpoint": "theirs"}, NotFound, "endpoint"),
+        ({"recorded": [SEEN]}, InvalidArgument, "source"),
+        ({"recorded": [SEEN], "surrogate": "other"}, NotFound, "surrogate"),
+        ({"recorded": [SEEN, SEEN], "surrogate": "base"}, InvalidArgument, "recorded[1].path"),
+        ({"recorded": [pb.RecordedPrediction(label="red")], "surrogate": "base"}, InvalidArgument, "recorded[0].path"),
+        ({"recorded": [pb.RecordedPrediction(path="a")], "surrogate": "base"}, InvalidArgument, "recorded[0].label"),
+        (
+            {"recorded": [pb.RecordedPrediction(path="a", label="b", service="c" * 201)], "surrogate": "base"},
+            InvalidArgument,
+            "recorded[0].service",
+        ),
+        ({"parameters": {"flip": 0.0}}, InvalidArgument, "parameters.flip"),
+        ({"parameters": {"flip": float("nan")}}, InvalidArgument, "parameters.flip"),
+        ({"parameters": {"clusters": 1}}, InvalidArgument, "parameters.clusters"),
+        ({"parameters": {"suspects": 65}}, InvalidArgument, "parameters.suspects"),
+        ({"parameters": {"margin": 1}}, InvalidArgument, "parameters.margin"),
+        ({"fills": ["blur", "blur"]}, InvalidArgument, "fills"),
+        ({"fills": ["grass"]}, InvalidArgument, "fills"),
+        ({"scenes": ["a", "a"]}, InvalidArgument, "scenes"),
+        ({"seed": -1}, InvalidArgument, "seed"),
+        ({"seed": 2**31}, InvalidArgument, "seed"),
+        ({"contact": pb.AuditContact(contact="x" * 501)}, InvalidArgument, "contact.contact"),
+    ],
+)
+def test_what_can_never_work_is_refused(place: Place, dataset: str, change: dict, error: type, field: str) -> None:
+    with pytest.raises(error) as caught:
+        requests.new_job(pb.CreateJobRequest(spec=asked(dataset, **change)), place.catalogue)
+    assert caught.value.field == field
+
+
+def test_an_unknown_data_set_is_refused(place: Place) -> None:
+    with pytest.raises(NotFound) as caught:
+        requests.new_job(pb.CreateJobRequest(spec=asked("0" * 64)), place.catalogue)
+    assert caught.value.field == "dataset"
+
+
+def test_the_digest_of_the_model_becomes_part_of_the_job(place: Place, dataset: str) -> None:
+    new = requests.new_job(pb.CreateJobRequest(spec=asked(dataset)), place.catalogue)
+    assert new.spec.audit.model_digest == place.catalogue.model("base").digest
+
+
+@pytest.mark.parametrize("bound", ["least", "most"])
+def test_the_limits_of_the_wire_are_those_of_the_library(bound: str) -> None:
+    """Each bound is taken, and what is just beyond it is refused by the library as well."""
+    for name, allowed in AUDIT_LIMITS.items():
+        if allowed.kind is bool:
+            continue
+        edge = getattr(allowed, bound)
+        audit.design_of(pb.AuditSpec(parameters={name: value(allowed.kind(edge))}))
+        step = 1 if allowed.kind is int else 1e-6
+        beyond = edge + (step if bound == "most" else -step)
+        with pytest.raises(InvalidArgument):
+            audit.design_of(pb.AuditSpec(parameters={name: explain_pb2.Parameter(number=beyond)}))
+
+
+def test_the_defaults_are_those_of_the_library() -> None:
+    assert audit.design_of(pb.AuditSpec()) == DatasetDesign()
+
+
+def test_an_audit_of_images_without_masks_tells_no_verdict(place: Place, dataset: str) -> None:
+    labels = place.catalogue.model("base").labels
+    recorded = [pb.RecordedPrediction(path=f"red/{n}.png", label=labels[0], service="=theirs()") for n in range(3)]
+    done = place.run(asked(dataset, {"suspects": 2}, recorded=recorded, model="base"))
+    record = json.loads(place.file(done, "audit.json"))
+    assert record["evidence"]["overall"]["verdict"] in ("inconclusive", "disagrees")
+    assert record["evidence"]["design_sha256"] == DatasetDesign(suspects=2).sha256()
+    rows = list(csv.DictReader(io.StringIO(place.file(done, "predictions.csv").decode())))
+    assert [row["name"] for row in rows] == [f"red/{n}.png" for n in range(3)]
+    assert {row["service"] for row in rows} == {"'=theirs()"}
+    with zipfile.ZipFile(io.BytesIO(place.file(done, "decisions.zip"))) as pages:
+        assert len(pages.namelist()) == 3
+    logs = [each.log.message for each in place.store.events("me", done.id, 0, 1000) if each.HasField("log")]
+    assert any(DatasetDesign(suspects=2).sha256() in line for line in logs)
+
+
+def test_recorded_predictions_alone_are_weaker_evidence(place: Place, dataset: str) -> None:
+    labels = place.catalogue.model("base").labels
+    recorded = [pb.RecordedPrediction(path=f"blue/{n}.png", label=labels[1]) for n in range(3)]
+    done = place.run(asked(dataset, recorded=recorded, surrogate="base"))
+    record = json.loads(place.file(done, "audit.json"))["evidence"]
+    assert record["mode"] == "table"
+    assert record["overall"]["verdict"] in ("inconclusive", "disagrees")
+    assert any("eaker" in limit for limit in record["limits"])
+
+
+def test_recorded_predictions_of_other_images_end_the_job(place: Place, dataset: str) -> None:
+    from support.jobs import ended, submit
+
+    stray = pb.RecordedPrediction(path="green/0.png", label="x")
+    done = ended(place.store, submit(place.store, asked(dataset, recorded=[stray], model="base")), 120)
+    assert done.error is not None
+    assert (done.error.field, "green/0.png" in done.error.message) == ("recorded", True)
