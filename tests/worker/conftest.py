@@ -73,7 +73,5 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         save_file(models.build(arch, num_classes=4).state_dict(), store / "w.safetensors")
     preprocessing = Preprocessing(input_size=(32, 32), resize=36)
-    archive.create(
-        "base", "timm:test_resnet", store / "w.safetensors", ["a", "b", "c", "d"], store, preprocessing=preprocessing
-    )
+    archive.create("base", arch, store / "w.safetensors", labels, store, preprocessing=preprocessing)
     return store / "base.mar"
