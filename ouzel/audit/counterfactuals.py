@@ -94,9 +94,10 @@ def counterfactuals(
         The controls of a replaced background, three pictures for each fill, and one for each other image.
     """
     background, shifted = ~mask, elsewhere(mask)
+    smoothed = smooth(picture, background)
     area, around = int(mask.sum()), int(background.sum())
     made = [
-        Counterfactual("rearranged", "", str(number), rearranged(picture, mask, number), around)
+        Counterfactual("rearranged", "", str(number), rearranged(picture, mask, number, smoothed), around)
         for number in range(REARRANGED)
     ]
     regions: tuple[tuple[Change, np.ndarray], ...] = (
@@ -105,7 +106,7 @@ def counterfactuals(
         ("elsewhere", shifted),
     )
     for fill in fills:
-        paint = fill.paint(picture, background)
+        paint = fill.paint(picture, smoothed)
         made += [
             Counterfactual(change, fill.kind, fill.name, np.where(region[..., None], paint, picture), int(region.sum()))
             for change, region in regions
@@ -123,7 +124,9 @@ def counterfactuals(
         ("same_object", others.same_objects),
     )
     for change, drawn in objects:
-        made += [Counterfactual(change, "scene", scene.name, paste(scene, picture, mask), area) for scene in drawn]
+        for scene in drawn:
+            pasted = paste(scene, picture, mask, smoothed)
+            made.append(Counterfactual(change, "scene", scene.name, pasted, area))
     return tuple(made)
 
 
@@ -148,7 +151,7 @@ def elsewhere(mask: np.ndarray) -> np.ndarray:
     return np.roll(mask, (int(shift[0]), int(shift[1])), (0, 1)) & ~mask
 
 
-def rearranged(picture: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
+def rearranged(picture: np.ndarray, mask: np.ndarray, number: int, smoothed: np.ndarray | None = None) -> np.ndarray:
     """The picture with its background in another order, and the object where it was.
 
     Pixels come from mirrored and shifted copies of the background, the first copy that has background at a place; where
@@ -158,12 +161,13 @@ def rearranged(picture: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray
         picture: (H, W, 3) uint8.
         mask: (H, W) of bool, True on the object.
         number: 0, 1, ...: which copy comes first.
+        smoothed: `smooth` of the background, if it is there already.
 
     Returns:
         (H, W, 3) uint8.
     """
     rows, columns = mask.shape
-    result = smooth(picture, ~mask)
+    result = smooth(picture, ~mask) if smoothed is None else smoothed.copy()
     copies = [
         lambda a: a[:, ::-1],
         lambda a: np.roll(a[:, ::-1], columns // 2, axis=1),

@@ -63,13 +63,14 @@ class Pool:
         return turns[:count]
 
 
-def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray, smoothed: np.ndarray | None = None) -> np.ndarray:
     """The object of another scene in the place of this one's.
 
     Args:
         scene: Whose object is taken.
         picture: (H, W, 3) uint8, whose object goes; its place is closed with blurred background.
         mask: (H, W) of bool, the object of `picture`.
+        smoothed: `smooth` of the picture's background, if it is there already.
 
     Returns:
         (H, W, 3) uint8. The other object is scaled to the same area, around the same centre, and cut off at the edges.
@@ -85,7 +86,9 @@ def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     first_row, last_row, first_column, last_column = box(mask)
     row = min(max((first_row + last_row - high) // 2, 0), rows - high)
     column = min(max((first_column + last_column - wide) // 2, 0), columns - wide)
-    result = np.where(mask[..., None], smooth(picture, ~mask), picture)
+    if smoothed is None:
+        smoothed = smooth(picture, ~mask)
+    result = np.where(mask[..., None], smoothed, picture)
     there = result[row : row + high, column : column + wide]
     there[inside] = cut[inside]
     return result
