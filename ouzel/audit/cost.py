@@ -8,6 +8,7 @@ from ouzel.audit.maps import OCCLUSIONS
 from ouzel.audit.options import PredictionOptions
 
 _PER_FILL = 3  # background, object, elsewhere
+_ENDS = 3  # of all curves of deletion and insertion: the picture, its mean colour, the blurred picture
 _SORTS = 4  # of other images: backgrounds and objects, of other classes and of the same
 
 
@@ -25,5 +26,5 @@ def most_pictures(options: PredictionOptions, *, scenes: int = 0, by_answers: bo
         by_answers: Whether the maps come from the answers of the source (`AnswerMaps`).
     """
     changed = changed_pictures(options, scenes=scenes)
-    curves = 2 * (options.steps + 1) * (1 + options.random_orders) if options.steps else 0
+    curves = _ENDS + 2 * (options.steps - 1) * (1 + options.random_orders) if options.steps else 0
     return 1 + (OCCLUSIONS if by_answers else 0) + changed + curves

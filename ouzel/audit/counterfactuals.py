@@ -106,7 +106,7 @@ def counterfactuals(
         ("elsewhere", shifted),
     )
     for fill in fills:
-        paint = blurred if fill.paint is smooth else fill.paint(picture, background)
+        paint = fill.paint(picture, blurred)
         made += [
             Counterfactual(change, fill.kind, fill.name, np.where(region[..., None], paint, picture), int(region.sum()))
             for change, region in regions

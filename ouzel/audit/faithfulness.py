@@ -41,13 +41,7 @@ def faithfulness(
         pictures = images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(score(pictures))
 
-    def areas(map_: torch.Tensor) -> tuple[float, float]:
-        first, second = (
-            deletion.area_of(probability, x, map_, mode, steps=steps, seed=seed) for mode in ("deletion", "insertion")
-        )
-        return first, second
-
-    shown = areas(torch.from_numpy(values))
     generator = torch.Generator().manual_seed(seed)
-    random = [areas(torch.rand(values.shape, generator=generator)) for _ in range(random_orders)]
+    orders = [torch.rand(values.shape, generator=generator) for _ in range(random_orders)]
+    shown, *random = deletion.areas_of(probability, x, [torch.from_numpy(values), *orders], steps=steps, seed=seed)
     return Faithfulness(*shown, *(fmean(column) for column in zip(*random, strict=True)))

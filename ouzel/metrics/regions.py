@@ -25,7 +25,9 @@ def pointing_game(values: Tensor, mask: Tensor, tolerance: int | None = None) ->
     """
     if tolerance is None:
         tolerance = round(min(mask.shape) * TOLERANCE)
-    grown = F.max_pool2d(mask[None].float(), 2 * tolerance + 1, stride=1, padding=tolerance)[0] > 0
+    window = 2 * tolerance + 1
+    down = F.max_pool2d(mask[None].float(), (window, 1), stride=1, padding=(tolerance, 0))
+    grown = F.max_pool2d(down, (1, window), stride=1, padding=(0, tolerance))[0] > 0
     highest = values == values.max()
     return float((highest & grown).sum() / highest.sum())
 
