@@ -106,7 +106,7 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
         model="by-the-grass",
         organisation="The farm",
         contact="farm@example.org",
-        parameters={"cluster_pairs": 12},
+        parameters={"cluster_pairs": 12, "suspects": 3},
     )
     until(lambda: job.refresh().progress.phase == "auditing" and job.progress.step >= 5, 300)
     kill_process_of(job)
