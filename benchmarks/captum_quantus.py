@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import quantus
@@ -90,6 +91,8 @@ class Peer:
         self.flipping = quantus.PixelFlipping(
             features_in_step=high * wide // STEPS, normalise=False, perturb_baseline=0.0, disable_warnings=True
         )
+        # Of the picture's 3 * H * W; quantus wants a divisor of H * W.
+        self.features = max(n for n in range(1, 3 * high * wide // STEPS + 1) if high * wide % n == 0)
         self.mass = quantus.RelevanceMassAccuracy(abs=True, normalise=False, disable_warnings=True)
         self.game = quantus.PointingGame(normalise=False, disable_warnings=True)
 
@@ -146,24 +149,25 @@ class Peer:
         starts, ends = np.stack([x] * count + [blurred] * count), np.stack([mean] * count + [x] * count)
         scores = self.flipped(starts, ends, np.concatenate([ranks, ranks]), claimed)
         start = np.repeat([first, float(self.predict(blurred[None])[0, claimed])], count)
-        areas = np.trapezoid(np.concatenate([start[:, None], scores], 1), axis=1) / STEPS
+        areas = np.trapezoid(np.concatenate([start[:, None], scores], 1), axis=1) / scores.shape[1]
         return areas[:count], areas[count:]
 
     def flipped(self, starts: np.ndarray, ends: np.ndarray, ranks: np.ndarray, claimed: int) -> np.ndarray:
-        """(n, STEPS): probabilities while pixels of the one take the place of those of the other."""
-        together = len(starts) if self.batched else 1
+        """(n, steps): probabilities while pixels of the one take the place of those of the other."""
+        options: dict[str, Any] = {"channel_first": True, "softmax": True}
+        if self.batched:
+            self.between.starts, self.between.ends = torch.from_numpy(starts), torch.from_numpy(ends)
+            many, ranks = np.full(len(ranks), claimed), ranks[:, None]
+            return np.array(self.flipping(self.between, np.ones_like(ranks), many, ranks, **options))
         rows = []
-        for n in range(0, len(starts), together):
-            part = slice(n, n + together)
-            self.between.starts, self.between.ends = torch.from_numpy(starts[part]), torch.from_numpy(ends[part])
-            rows += self.flipping(
-                model=self.between,
-                x_batch=np.ones_like(ranks[part, None]),
-                y_batch=np.full(together, claimed),
-                a_batch=ranks[part, None],
-                channel_first=True,
-                softmax=True,
+        for start, end, rank in zip(starts, ends, ranks, strict=True):
+            flipping = quantus.PixelFlipping(
+                features_in_step=self.features,
+                normalise=False,
+                perturb_func=partial(replaced, end=end.reshape(-1)),
+                disable_warnings=True,
             )
+            rows += flipping(self.network, start[None], np.array([claimed]), rank[None, None], **options)
         return np.array(rows)
 
     def changed(self, picture: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
@@ -192,6 +196,12 @@ def ranked(values: np.ndarray) -> np.ndarray:
     ranks = np.empty(flat.numel(), np.float32)
     ranks[order] = np.arange(flat.numel(), 0, -1)
     return ranks.reshape(values.shape)
+
+
+def replaced(arr: np.ndarray, indices: np.ndarray, end: np.ndarray, **_: Any) -> np.ndarray:
+    arr = arr.copy()
+    arr[0, indices[0]] = end[indices[0]]
+    return arr
 
 
 def faster(network: nn.Module) -> Formatted:

@@ -24,6 +24,7 @@ from ouzel.audit import (
     PredictionOptions,
     Scene,
     audit_prediction,
+    most_pictures,
 )
 from ouzel.audit.faithfulness import faithfulness
 from ouzel.audit.predictor import check_probabilities
@@ -213,6 +214,14 @@ def test_a_faithful_map_beats_random_orders():
     assert not faithfulness(
         lambda p: stub(p)[:, 0], picture, -values, steps=16, random_orders=3, seed=0
     ).better_than_random
+
+
+@pytest.mark.parametrize(("steps", "orders", "scenes"), [(0, 1, 4), (2, 1, 0), (16, 2, 3)])
+def test_the_most_pictures_are_those_that_are_shown(steps, orders, scenes):
+    stub, options = Stub(by_object), PredictionOptions(steps=steps, random_orders=orders, scenes=scenes)
+    picture, mask = scene("sheep", "sheep", 0)
+    audit_prediction(stub, AnswerMaps(stub), Image.fromarray(picture), Claim("sheep", mask), options, pool=POOL)
+    assert stub.asked == most_pictures(options, scenes=len(POOL.scenes), by_answers=True)
 
 
 class TestReportedMaps:

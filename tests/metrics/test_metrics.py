@@ -38,6 +38,23 @@ def test_curves_are_those_of_a_plain_computation(linear, x, mode, steps):
     assert deletion.area(linear, x, values, 1, mode, steps=steps) == pytest.approx(area, abs=1e-12)
 
 
+@pytest.mark.parametrize("steps", [2, 7, 16])
+def test_areas_of_many_maps_are_those_of_each(linear, x, steps):
+    maps = [torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    asked = []
+
+    def probability(images):
+        asked.append(len(images))
+        return linear(images).detach().double().softmax(1)[:, 1]
+
+    areas = deletion.areas_of(probability, x, maps, steps=steps)
+    for values, both in zip(maps, areas, strict=True):
+        for mode, area in zip(("deletion", "insertion"), both, strict=True):
+            slow = slow_curve(linear, x, values, 1, mode, steps)
+            assert area == pytest.approx(sum((a + b) / 2 for a, b in itertools.pairwise(slow)) / steps, abs=1e-12)
+    assert sum(asked) == 3 + len(maps) * 2 * (steps - 1)  # the ends are asked about once
+
+
 def test_the_true_contributions_delete_best(linear, x, weight):
     """In a linear network of two classes, what a pixel adds to the difference of the logits is known."""
     gain = ((weight[0] - weight[1]) * (x - x.mean(dim=(1, 2), keepdim=True))).sum(dim=0)
