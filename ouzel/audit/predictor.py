@@ -14,7 +14,10 @@ from ouzel.errors import FailedPrecondition
 from ouzel.saliency import Explainer
 
 Kind = Literal["model", "endpoint", "callable", "table"]
-_BATCH = 32  # pictures per forward pass
+# Pictures per forward pass, at most. On a CPU more are slower: glibc takes tensors of more than 32 MiB from the system
+# and gives them back each time, so that every page is cleared again.
+_BATCH = {"cpu": 4}
+_BATCH_ELSEWHERE = 32
 _SLACK = 1e-3  # by which probabilities that went through float32 or a few decimals may miss
 
 
@@ -90,11 +93,12 @@ class ModelPredictor:
         self.labels = model.labels
         self.view = View.of(model.preprocessing)
         self._device = next(model.network.parameters()).device
-        self._network, self._format, self._batch = model.network, torch.contiguous_format, _BATCH
+        self._network, self._format = model.network, torch.contiguous_format
+        self._batch = _BATCH.get(self._device.type, _BATCH_ELSEWHERE)
         if explainer is not None:
             prepared = explainer.prepare(torch.zeros(model.input_shape))
             self._network, self._format = prepared.network, prepared.memory_format
-            self._batch = prepared.rows_per_pass(())
+            self._batch = min(self._batch, prepared.rows_per_pass(()))
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """See `Predictor`."""
