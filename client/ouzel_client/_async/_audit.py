@@ -101,6 +101,8 @@ class AsyncAudit:
         limit = self._transport.options.max_request_bytes
         request, upload = await backend.run(_request, about, limit, arguments)
         if given[0] == "predict":
+            if not callable(source):
+                raise InvalidArgument(f"predict: {source!r:.80} cannot be called", field="predict")
             return await self._reported(request, upload, source, predictor, timeout)
         setattr(request, given[0], text(source, given[0]))
         answer = await self._transport.call(SERVICE + "AuditPrediction", request, pb.PredictionAudit, timeout)

@@ -74,15 +74,23 @@ def _rows(path: Path) -> list[RecordedPrediction]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
+            twice = {name for name in reader.fieldnames or () if (reader.fieldnames or []).count(name) > 1}
+            if twice:
+                raise click.ClickException(f"--recorded: {path} has the column {min(twice)!r:.40} twice")
             missing = [name for name in _COLUMNS[:2] if name not in (reader.fieldnames or ())]
             if missing:
                 raise click.ClickException(f"--recorded: {path} has no column {' and no column '.join(missing)}")
-            return [_row(row, f"{path}:{reader.line_num}") for row in reader]
+            rows = [_row(row, f"{path}:{reader.line_num}") for row in reader]
+            if not rows:
+                raise click.ClickException(f"--recorded: {path} has no rows")
+            return rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise click.ClickException(f"--recorded: {path} is not a CSV file in UTF-8 ({error})") from error
 
 
-def _row(row: dict[str, str | None], place: str) -> RecordedPrediction:
+def _row(row: dict[str | None, Any], place: str) -> RecordedPrediction:
+    if None in row:
+        raise click.ClickException(f"--recorded: {place}: has more cells than the header; quote labels with commas")
     path, label, service, time = (row.get(name) or "" for name in _COLUMNS)
     try:
         moment = datetime.fromisoformat(time) if time else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ouzel_client._codec import jobs as wire
-from ouzel_client._codec.message import made, put
+from ouzel_client._codec.message import made, put, put_time
 from ouzel_client._types.audit_job import RecordedPrediction
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos.v1 import job_pb2 as pb
@@ -25,6 +25,10 @@ def audit(dataset: Any, arguments: Mapping[str, Any]) -> pb.JobSpec:
     given = {name: value for name, value in arguments.items() if value is not None and value != ""}
     if given.get("model") and given.get("endpoint"):
         raise InvalidArgument("endpoint: name a model or an endpoint, not both", field="endpoint")
+    if given.get("recorded") is not None and not len(given["recorded"]):
+        raise InvalidArgument("recorded: is empty; leave it out to audit the labels", field="recorded")
+    if not isinstance(given.get("parameters", {}), Mapping):
+        raise InvalidArgument(f"parameters: {given['parameters']!r:.80} is not a mapping", field="parameters")
     contact = {name: given.pop(name) for name in ("organisation", "contact") if name in given}
     spec = made(
         pb.AuditSpec,
@@ -50,8 +54,6 @@ def _recorded(rows: Iterable[RecordedPrediction]) -> list[pb.RecordedPrediction]
         for name in ("path", "label", "service"):
             put(message, name, getattr(row, name), f"{field}.{name}")
         if row.time is not None:
-            if row.time.tzinfo is None:
-                raise InvalidArgument(f"{field}.time: {row.time} has no time zone", field=f"{field}.time")
-            message.time.FromDatetime(row.time)
+            put_time(message, row.time, f"{field}.time")
         made_rows.append(message)
     return made_rows

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ouzel_client._codec import images
 from ouzel_client._codec.images import ImageInput
-from ouzel_client._codec.message import made, put
+from ouzel_client._codec.message import made, put, put_time
 from ouzel_client._codec.options import class_ref, text
 from ouzel_client._optional import need_pillow
 from ouzel_client._pictures.upload import Upload
@@ -116,6 +116,8 @@ def request(
         if name not in _OPTIONS:
             raise InvalidArgument(f"{name}: is not an option of an audit", field=name)
         fills = name == "fills" and [text(each, "fills") for each in ([value] if isinstance(value, str) else value)]
+        if name == "fills" and not fills:
+            raise InvalidArgument("fills: is empty; leave it out for all kinds", field="fills")
         put(message.options, name, fills or value)
     if about.reported is not None:
         message.reported.CopyFrom(_reported(about.reported))
@@ -142,9 +144,9 @@ def start(
     version: str = "",
 ) -> pb.ReportedStart:
     """The first message of a caller whose own function answers. Raises InvalidArgument."""
-    if isinstance(labels, str) or len(labels) < 2:
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or len(labels) < 2:
         raise InvalidArgument("labels: give the labels of the classes of predict, at least 2", field="labels")
-    if size is not None and not (isinstance(size, Sequence) and len(size) == 2):
+    if size is not None and not (isinstance(size, Sequence) and len(size) == 2 and all(size)):
         raise InvalidArgument(f"size: {size!r:.80} is not (height, width)", field="size")
     message = made(pb.ReportedStart, name=name, version=version, resize=resize or 0)
     for field, edge in zip(("height", "width"), size or (0, 0), strict=True):
@@ -212,6 +214,8 @@ def _reported(reported: Reported) -> pb.ReportedPrediction:
     message = pb.ReportedPrediction()
     for name in ("model", "version"):
         put(message, name, getattr(reported, name), f"reported.{name}")
+    if not isinstance(reported.scores, Mapping):
+        raise InvalidArgument(f"reported.scores: {reported.scores!r:.80} is not a mapping", field="reported.scores")
     for label, probability in reported.scores.items():
         score = message.scores.add()
         put(score, "label", label, "reported.scores")
@@ -222,5 +226,5 @@ def _reported(reported: Reported) -> pb.ReportedPrediction:
         except TypeError as error:
             raise InvalidArgument(f"reported.saliency: {error}", field="reported.saliency") from None
     if reported.time is not None:
-        message.time.FromDatetime(reported.time)
+        put_time(message, reported.time, "reported.time")
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -18,6 +19,16 @@ def made(kind: type[M], /, **values: Any) -> M:
     for name, value in values.items():
         put(message, name, value)
     return message
+
+
+def put_time(message: Any, time: Any, argument: str) -> None:
+    """Set the field `time`, a Timestamp. Raises InvalidArgument for what is not a time with a time zone."""
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise InvalidArgument(f"{argument}: {time!r:.80} is not a datetime with a time zone", field=argument)
+    try:
+        message.time.FromDatetime(time)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(f"{argument}: {time} is not within the years 1..9999 of UTC", field=argument) from None
 
 
 def put(message: Message, name: str, value: Any, argument: str = "") -> None:

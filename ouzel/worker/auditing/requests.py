@@ -50,9 +50,9 @@ def options(message: pb.AuditOptions) -> PredictionOptions:
         fills=tuple(message.fills) or usual.fills,
         scenes=message.scenes if message.HasField("scenes") else usual.scenes,
         steps=message.steps if message.HasField("steps") else usual.steps,
-        random_orders=message.random_orders or usual.random_orders,
+        random_orders=message.random_orders if message.HasField("random_orders") else usual.random_orders,
         margins=Margins(
-            effect=message.effect_margin or margins.effect,
+            effect=message.effect_margin if message.HasField("effect_margin") else margins.effect,
             control=message.control_margin if message.HasField("control_margin") else margins.control,
         ),
         seed=message.seed,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import one_of, parameter
-from ouzel.errors import InvalidArgument
+from ouzel.errors import InvalidArgument, OuzelError, Unavailable
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import audit_sources, audited_images, parameters, training_data
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
@@ -33,6 +33,12 @@ _IMAGE_MARGINS = {"effect": "effect", "effect_control": "control"}
 _FEW = 20  # classes and links in a summary: lists of jobs carry their results
 
 
+class SourceUnavailable(OuzelError):
+    """The audited service does not answer now. Not an `Unavailable`, which a job's process takes for its store's."""
+
+    code = Unavailable.code
+
+
 def validate(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
     """Refuses what can never work: unknown models, endpoints and data sets, margins out of range."""
     audit_sources.check(spec, catalogue)
@@ -44,6 +50,7 @@ def validate(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
                 f"contact.{name}: has more than {audited_images.LONGEST_CONTACT} characters", field=f"contact.{name}"
             )
     training_data.check(spec.dataset, catalogue)
+    audited_images.check_paths(spec, catalogue)
 
 
 def pin(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
@@ -65,6 +72,8 @@ def run(spec: pb.AuditSpec, context: JobContext) -> JobOutput:
         examples = audited_images.examples(spec, context)
         told = _Told(context, design_of(spec))
         evidence = _evidence(sources, examples, told)
+        if all(row.verdict == "refused" for row in evidence.rows):
+            raise InvalidArgument(f"dataset: no image could be audited; {evidence.rows[0].reason}", field="dataset")
         context.progress(0, phase="reporting")
         files = audit_files.files(evidence, spec, told.registered, _pictures(examples, sources))
     finally:
@@ -87,6 +96,8 @@ def _evidence(sources: audit_sources.Sources, examples: Sequence[Example], told:
     except Stopped as stopped:
         told.save(stopped.state)
         raise JobInterrupted from None
+    except Unavailable as error:  # of the audited service; the job store's own ends the process
+        raise SourceUnavailable(str(error)) from error
 
 
 def _pictures(examples: Sequence[Example], sources: audit_sources.Sources) -> Pictures:

@@ -37,24 +37,27 @@ def files(evidence: DatasetEvidence, spec: pb.AuditSpec, registered: datetime, p
         pictures: Gives what the model sees of an image, by name.
 
     Returns:
-        The report, the figures, the pages of the images that somebody should look at, `decisions.zip` with a page for
-        each person concerned, and `bundle.zip` with everything.
+        The report, the figures, the pages of the images that somebody should look at, and `bundle.zip` with everything.
+        Where decisions were recorded also `decisions.zip`, with a page for each person concerned.
     """
     operator = Operator(spec.contact.organisation, spec.contact.contact)
     dataset = "" if "://" in spec.dataset else spec.dataset
     case = DatasetCase(dataset=dataset, registered=registered, audited=datetime.now(UTC), operator=operator)
     made = dataset_files(evidence, case, pictures=pictures)
-    made["decisions.zip"] = ("application/zip", _decisions(evidence, case))
+    if spec.recorded:
+        made["decisions.zip"] = ("application/zip", _decisions(evidence, case))
     whole = bundle(made, dataset_facts(evidence, case), title="Audit of a data set")
     shown = {name: each for name, each in made.items() if "/" not in name or name.rpartition("/")[2] in _SHOWN}
     return {**shown, "bundle.zip": ("application/zip", whole)}
 
 
 def _decisions(evidence: DatasetEvidence, case: DatasetCase) -> bytes:
-    """One page for each image, and a list of them by the number of the row in predictions.csv."""
+    """One page for each image that was audited, named by the number of its row in predictions.csv."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, row in enumerate(evidence.rows, 1):
+            if row.verdict == "refused":  # nothing was found out about it
+                continue
             page = article86_page(row, suspect_case(row, case), source=evidence.source)
             archive.writestr(zipfile.ZipInfo(f"decision-{number:05}.html", _TIME), page)
     return out.getvalue()

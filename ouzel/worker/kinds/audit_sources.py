@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.names import label_index
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model
 from ouzel_protos.v1 import job_pb2 as pb
@@ -54,6 +56,8 @@ def check(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
     if source == "model":
         model = catalogue.model(spec.model)
         pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
+        for number, label in enumerate(spec.scenes):
+            label_of_scene(model.labels, label, f"scenes[{number}]")
         if spec.surrogate:
             raise InvalidArgument("surrogate: a model of the store has maps of its own", field="surrogate")
     elif source == "endpoint" and spec.endpoint not in catalogue.endpoints:
@@ -68,6 +72,15 @@ def check(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
     if spec.surrogate:
         other = catalogue.model(spec.surrogate, "surrogate")
         pinned_model.check_digest(spec.surrogate, other.digest, spec.surrogate_digest, "surrogate_digest")
+
+
+def label_of_scene(labels: Sequence[str], label: str, field: str) -> None:
+    """Refuses a class that a model does not have. Raises InvalidArgument."""
+    if label not in labels:
+        try:
+            label_index(labels, label)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{field}: {str(error).removeprefix('label: ')}", field=field) from None
 
 
 def open_sources(spec: pb.AuditSpec, context: JobContext) -> Sources:

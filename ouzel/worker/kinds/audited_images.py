@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ouzel.errors import InvalidArgument
+from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import training_data
 from ouzel_protos.text import is_label
 from ouzel_protos.v1 import job_pb2 as pb
@@ -41,6 +42,17 @@ def check_recorded(recorded: Sequence[pb.RecordedPrediction]) -> None:
                 f"{field}.service: has more than {_LONGEST_SERVICE} characters", field=f"{field}.service"
             )
         seen.add(each.path)
+
+
+def check_paths(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
+    """Refuses recorded predictions on images that an uploaded data set does not have. Raises InvalidArgument."""
+    if catalogue.uploads is None or catalogue.owner is None or "://" in spec.dataset or not spec.recorded:
+        return
+    there = {entry.path for entry in catalogue.uploads.entries(catalogue.owner, spec.dataset)}
+    for number, each in enumerate(spec.recorded):
+        if each.path not in there:
+            field = f"recorded[{number}].path"
+            raise InvalidArgument(f"{field}: the data set has no image {each.path!r:.80}", field=field)
 
 
 def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:

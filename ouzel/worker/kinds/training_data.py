@@ -88,12 +88,13 @@ def as_json(dataset_report: pb.DatasetReport) -> dict[str, Any]:
 
 
 def examples(dataset: str, context: JobContext, *, training: bool = True) -> list[Example]:
-    """The images that a job can use.
+    """The images that a job can use; without `training`, also those that it cannot.
 
     Args:
         dataset: Id of an upload, or a URI.
         context: Of the job; hears what was left out.
-        training: Whether there must be enough of them to train on.
+        training: Whether there must be enough of them to train on. If not, images that were refused are there, too:
+            reading one raises the InvalidArgument that says why.
 
     Returns:
         One example per usable image, near duplicates in groups.
@@ -119,38 +120,45 @@ def examples(dataset: str, context: JobContext, *, training: bool = True) -> lis
         def read(sha256: str) -> bytes:
             return uploads.path(owner, sha256).read_bytes()
 
-    refused = {each.path for each in dataset_report.refused}
+    refused = {each.path: each.reason for each in dataset_report.refused}
     if (training and not dataset_report.usable) or len(refused) == len(entries):
         raise InvalidArgument(f"dataset: {'; '.join(dataset_report.problems[:_NAMED])}", field="dataset")
     for warning in dataset_report.warnings:
         context.log(warning)
-    context.log(_counted([entry for entry in entries if entry.path not in refused]))
+    context.log(_counted([entry for entry in entries if entry.path not in refused], training))
     groups = {path: f"group {n}" for n, each in enumerate(dataset_report.duplicates) for path in each.paths}
 
-    def reader(file: pb.FileRef) -> Callable[[], bytes]:
-        return lambda: read(file.sha256)
+    def reader(file: pb.FileRef, path: str) -> Callable[[], bytes]:
+        return lambda: _not_refused(read(file.sha256), refused.get(path))
 
     return [
         Example(
             entry.path,
             entry.label,
             entry.file.sha256,
-            reader(entry.file),
+            reader(entry.file, entry.path),
             entry.split,
             groups.get(entry.path, ""),
-            reader(entry.mask) if entry.HasField("mask") else None,
+            reader(entry.mask, entry.path) if entry.HasField("mask") else None,
             tuple((box.left, box.top, box.right, box.bottom) for box in entry.boxes),
         )
         for entry in entries
-        if entry.path not in refused
+        if not training or entry.path not in refused
     ]
 
 
-def _counted(entries: Sequence[pb.DatasetEntry]) -> str:
+def _not_refused(content: bytes, reason: str | None) -> bytes:
+    if reason is not None:
+        raise InvalidArgument(reason)
+    return content
+
+
+def _counted(entries: Sequence[pb.DatasetEntry], training: bool) -> str:
     """How the folder was understood, in a line."""
     splits = Counter(entry.split for entry in entries)
     parts = [f"{count} {name}" for name, count in splits.items() if name] or ["the job splits them"]
-    return f"{len(entries)} images of {len({entry.label for entry in entries})} classes: {', '.join(parts)}"
+    counted = f"{len(entries)} images of {len({entry.label for entry in entries})} classes"
+    return f"{counted}: {', '.join(parts)}" if training else counted
 
 
 def _remote(uri: str) -> tuple[list[pb.DatasetEntry], Callable[[str], bytes], Sequence[tuple[str, str]]]:
