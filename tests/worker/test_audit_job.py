@@ -19,9 +19,12 @@ from ouzel.worker.kinds import audit
 from ouzel_protos.recipes import AUDIT_LIMITS
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
+from support.datasets import coloured, stored
+from support.jobs import ended, submit
 from worker.test_finetune import Place, value
 
 SEEN = pb.RecordedPrediction(path="red/0.png", label="red", service="theirs")
+STRAY = pb.RecordedPrediction(path="green/0.png", label="x")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,12 @@ def asked(dataset: str, parameters: dict[str, float | bool] | None = None, **mor
         ({"fills": ["blur", "blur"]}, InvalidArgument, "fills"),
         ({"fills": ["grass"]}, InvalidArgument, "fills"),
         ({"scenes": ["a", "a"]}, InvalidArgument, "scenes"),
+        ({"scenes": ["a", "unicorn"]}, InvalidArgument, "scenes[1]"),
+        (
+            {"recorded": [pb.RecordedPrediction(path="../etc", label="a")], "model": "base"},
+            InvalidArgument,
+            "recorded[0].path",
+        ),
         ({"seed": -1}, InvalidArgument, "seed"),
         ({"seed": 2**31}, InvalidArgument, "seed"),
         ({"contact": pb.AuditContact(contact="x" * 501)}, InvalidArgument, "contact.contact"),
@@ -134,9 +143,26 @@ def test_recorded_predictions_alone_are_weaker_evidence(place: Place, dataset: s
 
 
 def test_recorded_predictions_of_other_images_end_the_job(place: Place, dataset: str) -> None:
-    from support.jobs import ended, submit
-
-    stray = pb.RecordedPrediction(path="green/0.png", label="x")
-    done = ended(place.store, submit(place.store, asked(dataset, recorded=[stray], model="base")), 120)
+    """Of a data set by URI nobody knows that before."""
+    done = ended(place.store, submit(place.store, asked(dataset, recorded=[STRAY], model="base")), 120)
     assert done.error is not None
     assert (done.error.field, "green/0.png" in done.error.message) == ("recorded", True)
+
+
+def test_an_image_that_cannot_be_read_keeps_its_row(place: Place) -> None:
+    """Nobody who counts the rows misses it."""
+    files = {f"{label}/{n}.png": coloured(n, 7) for n, label in enumerate(("a", "b"))} | {"a/broken.png": b"no image"}
+    spec = asked(stored(place.datasets, "me", files).id, {"suspects": 0, "clusters": False})
+    done = place.run(spec)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(place.file(done, "predictions.csv").decode()))}
+    assert rows.keys() == files.keys()
+    assert rows["a/broken.png"]["verdict"] == "refused"
+    assert json.loads(place.file(done, "audit.json"))["evidence"]["overall"]["refused"] == 1
+    assert "decisions.zip" not in {each.name for each in place.store.artifacts("me", done.id)}
+
+
+def test_if_nothing_can_be_audited_the_job_fails(place: Place, dataset: str) -> None:
+    recorded = [pb.RecordedPrediction(path="red/0.png", label="unicorn")]
+    done = ended(place.store, submit(place.store, asked(dataset, recorded=recorded, model="base")), 120)
+    assert done.error is not None
+    assert "unicorn" in done.error.message

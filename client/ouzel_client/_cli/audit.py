@@ -68,6 +68,7 @@ def audit(
     model: str | None,
     endpoint: str | None,
     boxes: list[Any],
+    fills: tuple[str, ...],
     effect_margin: float | None,
     control_margin: float | None,
     folder: Path | None,
@@ -88,8 +89,8 @@ def audit(
     asked |= {"endpoint": endpoint} if endpoint else {"model": model}
     if boxes and asked["mask"] is not None:
         raise click.UsageError("where is the object? Give --mask or --box, one of them")
-    margins = {"effect_margin": effect_margin, "control_margin": control_margin}
-    asked |= {name: value for name, value in margins.items() if value is not None}
+    chosen = {"fills": fills or None, "effect_margin": effect_margin, "control_margin": control_margin}
+    asked |= {name: value for name, value in chosen.items() if value is not None}
     with client() as ouzel:
         result = ouzel.audit(image, boxes=boxes, pictures=folder is not None, **asked)
         files = [str(path) for path in result.save(folder)] if folder is not None else []
