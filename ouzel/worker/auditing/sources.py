@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ouzel.endpoints.config import Endpoint
+from ouzel.endpoints.protocols import HttpJson, Oip, TorchServe
 from ouzel_protos.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.audit import Predictor
+
+_KINDS = {Oip: "oip", TorchServe: "torchserve", HttpJson: "http-json"}
 
 
 def open_source(config: Endpoint) -> Predictor:
@@ -38,4 +41,8 @@ def describe(name: str, config: Endpoint) -> pb.ListAuditSourcesResponse.Source:
         name: What callers call it.
         config: As that of `open_source`.
     """
-    return pb.ListAuditSourcesResponse.Source(name=name)
+    height, width = config.size or (0, 0)
+    kind = _KINDS[type(config.protocol)]
+    return pb.ListAuditSourcesResponse.Source(
+        name=name, kind=kind, classes=len(config.labels), height=height, width=width
+    )
