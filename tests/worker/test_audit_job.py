@@ -7,15 +7,18 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ouzel.audit.dataset import DatasetDesign
-from ouzel.errors import InvalidArgument, NotFound, OuzelError
+from ouzel.audit import AnswerMaps, Source, View
+from ouzel.audit.dataset import DatasetDesign, Example
+from ouzel.errors import InvalidArgument, NotFound, OuzelError, Unavailable
 from ouzel.worker.api import requests
-from ouzel.worker.kinds import audit
+from ouzel.worker.kinds import audit, audit_sources
+from ouzel.worker.processes.job_process import failure_of
 from ouzel_protos.recipes import AUDIT_LIMITS
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
@@ -166,3 +169,32 @@ def test_if_nothing_can_be_audited_the_job_fails(place: Place, dataset: str) -> 
     done = ended(place.store, submit(place.store, asked(dataset, recorded=recorded, model="base")), 120)
     assert done.error is not None
     assert "unicorn" in done.error.message
+
+
+def test_a_service_that_does_not_answer_is_named_in_the_jobs_error() -> None:
+    """It is tried again as after a lost machine, and not taken for the job store."""
+
+    class Silent:
+        """Fakes an endpoint."""
+
+        source, labels, view = Source("endpoint", "theirs"), ("a", "b"), View((32, 32))
+
+        def __call__(self, pictures: object) -> None:
+            raise Unavailable("endpoint 'theirs': did not answer within 5 s")
+
+    class Told(SimpleNamespace):
+        """Fakes what hears of an audit."""
+
+        def __call__(self, event: object) -> None:
+            pass
+
+    silent = Silent()
+    sources = audit_sources.Sources(silent, AnswerMaps(silent), None, ExitStack())  # type: ignore[arg-type]
+    told = Told(resumed=None, design=DatasetDesign(), context=SimpleNamespace(stop_wanted=lambda: False))
+    examples = [Example(f"{n}.png", "a", lambda n=n: coloured(n % 3, n)) for n in range(3)]
+    with pytest.raises(audit.SourceUnavailable) as caught:
+        audit._evidence(sources, examples, told)  # type: ignore[arg-type]
+    assert not isinstance(caught.value, Unavailable)
+    failure = failure_of(caught.value)
+    assert failure.error.failure_class == pb.JobError.INFRASTRUCTURE
+    assert "theirs" in failure.error.message
