@@ -520,14 +520,15 @@ def test_conversations_that_leave_the_path_end(shared: tuple[Site, Worker]) -> N
 
 def test_a_caller_who_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
     with worker(f"sqlite://{tmp_path / 'jobs.db'}", tmp_path / "state", "--patience", "0.5", real=True) as found:
-        sent = iter([part(start())])
+        over = threading.Event()
 
         def silent() -> Iterator[pb.AuditReportedRequest]:
-            yield from sent
-            until(lambda: not call.is_active(), 60)
+            yield part(start())
+            over.wait(60)
 
         call = AuditServiceStub(found.channel).AuditReported(silent(), metadata=found.metadata, timeout=120)
         code, said = refused(list, call)
+        over.set()
         assert (code, "for 0.5 s" in said or "in 0.5 s" in said) == (Code.DEADLINE_EXCEEDED, True)
         (process,) = residents(found)
         found.stop(kill=True)
