@@ -175,7 +175,7 @@ def test_statuses_that_pass(ask, status) -> None:
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("wait", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("wait", ["3600", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"])
 def test_a_wait_beyond_the_deadline_ends_at_once(ask, wait) -> None:
     with Scripted(says(503, Retry_After=wait), says(body=GOOD)) as server:
         with pytest.raises(Unavailable, match="no time is left for a retry"):
