@@ -26,7 +26,7 @@ from ouzel.endpoints.file import parse
 from ouzel.endpoints.open import open_endpoint
 from ouzel.models.store import ModelStore
 from ouzel.serving import Ports
-from ouzel_client import Client, DatasetAuditResult, FinetuneResult
+from ouzel_client import Client, DatasetAuditResult, FinetuneResult, RecordedPrediction
 from ouzel_protos.local import read_serving, token
 from support import flock
 from support.jobs import until
@@ -101,8 +101,10 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
     assert tuned(client, tmp_path / "learnt", "by-the-grass", "feature_extractor").accuracy == 1
     dataset = client.datasets.upload(tmp_path / "audited" / "images", masks=tmp_path / "audited" / "masks")
     assert dataset.masks == 2 * AUDITED
+    decided = [RecordedPrediction(f"{kind}/{n}.png", kind, "the gate") for kind in flock.KINDS for n in range(AUDITED)]
     job = client.jobs.audit(
         dataset,
+        recorded=decided,
         model="by-the-grass",
         organisation="The farm",
         contact="farm@example.org",
