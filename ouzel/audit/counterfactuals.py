@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from ouzel.audit.fills import Fill, cover, smooth
 from ouzel.audit.pool import Scene, paste
 
 Change = Literal["background", "object", "other_object", "rearranged", "elsewhere", "same_background", "same_object"]
-CHANGES: tuple[Change, ...] = get_args(Change)
 # The controls of each change that is tested; there may be none of a kind.
 CONTROLS: dict[Change, tuple[Change, ...]] = {
     "background": ("rearranged", "same_background"),
@@ -141,14 +140,26 @@ def elsewhere(mask: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) of bool, without a pixel of the mask. It has as many pixels as the mask if there is room.
     """
-    rows, columns = mask.shape
-    spectrum = np.fft.rfft2(mask.astype(np.float64))
-    overlap = np.fft.irfft2(spectrum * spectrum.conj(), s=mask.shape).round()  # of the mask with itself, by shift
+    return away(mask, mask) & ~mask
+
+
+def away(region: np.ndarray, avoid: np.ndarray) -> np.ndarray:
+    """The region, moved to where it overlaps least with what is to be avoided; of several places the farthest.
+
+    Args:
+        region: (H, W) of bool.
+        avoid: (H, W) of bool.
+
+    Returns:
+        (H, W) of bool. The picture is taken as a torus.
+    """
+    rows, columns = region.shape
+    spectrum = np.fft.rfft2(region.astype(np.float64)).conj() * np.fft.rfft2(avoid.astype(np.float64))
+    overlap = np.fft.irfft2(spectrum, s=region.shape).round()
     down, right = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     far = np.minimum(down, rows - down) / rows + np.minimum(right, columns - right) / columns
-    least = np.where(overlap == overlap.min(), far, -1.0)
-    shift = np.unravel_index(least.argmax(), mask.shape)
-    return np.roll(mask, (int(shift[0]), int(shift[1])), (0, 1)) & ~mask
+    shift = np.unravel_index(np.where(overlap == overlap.min(), far, -1.0).argmax(), region.shape)
+    return np.roll(region, (int(shift[0]), int(shift[1])), (0, 1))
 
 
 def rearranged(picture: np.ndarray, mask: np.ndarray, number: int, blurred: np.ndarray | None = None) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from ouzel.audit.counterfactuals import away
+
 _RIM = 1 / 32  # of the shorter edge, round an object: a mask is seldom exact
 
 
@@ -71,25 +73,6 @@ def move(region: np.ndarray, donor: Shown, onto: Shown) -> Move:
         return np.where((part & ~objects)[..., None], source, onto.picture)
 
     return Move(swapped(here), swapped(there), float((here & ~objects).sum() / max(here.sum(), 1)))
-
-
-def away(region: np.ndarray, avoid: np.ndarray) -> np.ndarray:
-    """The region, moved to where it overlaps least with what is to be avoided; of several places the farthest.
-
-    Args:
-        region: (H, W) of bool.
-        avoid: (H, W) of bool.
-
-    Returns:
-        (H, W) of bool. The picture is taken as a torus.
-    """
-    rows, columns = region.shape
-    spectrum = np.fft.rfft2(region.astype(np.float64)).conj() * np.fft.rfft2(avoid.astype(np.float64))
-    overlap = np.fft.irfft2(spectrum, s=region.shape).round()
-    down, right = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    far = np.minimum(down, rows - down) / rows + np.minimum(right, columns - right) / columns
-    shift = np.unravel_index(np.where(overlap == overlap.min(), far, -1.0).argmax(), region.shape)
-    return np.roll(region, (int(shift[0]), int(shift[1])), (0, 1))
 
 
 def _scaled(region: np.ndarray, rows: int, columns: int) -> np.ndarray:
