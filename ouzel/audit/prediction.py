@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ouzel.audit import reported
 from ouzel.audit.agreement import agreement_of
 from ouzel.audit.counterfactuals import Counterfactual, Others, counterfactuals
 from ouzel.audit.evidence import Agreement, MapEvidence, MaskSource, Outcome, PredictionEvidence
@@ -18,7 +19,6 @@ from ouzel.audit.options import Claim, PredictionOptions
 from ouzel.audit.pool import Pool, Scene
 from ouzel.audit.predictor import Predictor
 from ouzel.audit.region import region_of
-from ouzel.audit.reported import compare
 from ouzel.audit.verdict import effects, judge
 from ouzel.errors import InvalidArgument
 from ouzel.metrics import regions
@@ -58,10 +58,12 @@ def audit_prediction(
     """
     index = label_index(predictor.labels, claim.label)
     width, height = original_size(image)
+    known = region_of(claim, predictor.view, width, height)
+    if claim.reported_map is not None:
+        reported.check(claim.reported_map, width, height)
     picture = predictor.view.picture(image)
     agreement = agreement_of(predictor(picture[None])[0], predictor.labels, index)
     drawn = maps(picture, index, agreement.rival.index)
-    known = region_of(claim, predictor.view, width, height)
     source: MaskSource = "nominated" if known is None else "boxes" if claim.mask is None else "mask"
     mask = _nominated(drawn) if known is None else known
     others = _others(pool, predictor.labels[index], claim.name, options)
@@ -70,6 +72,9 @@ def audit_prediction(
     measured = effects(made)
     share = float(mask.mean())
     judgement = judge(agreement, measured, options.margins, mask_source=source, object_share=share)
+    compared = None
+    if claim.reported_map is not None and drawn:
+        compared = reported.compare(claim.reported_map, drawn[0].values, predictor.view, width, height)
     rests_behind = judgement.verdict == "rests_on_background"
     return PredictionEvidence(
         source=predictor.source,
@@ -88,7 +93,7 @@ def audit_prediction(
         limits=_limits(source, options, changed),
         picture=picture,
         mask=mask,
-        reported_map=compare(claim.reported_map, drawn[0].values, predictor.view, width, height) if drawn else None,
+        reported_map=compared,
         seed=options.seed,
     )
 

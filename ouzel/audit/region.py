@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import math
+
 import numpy as np
+from PIL import Image
 
 from ouzel.audit.options import Claim
 from ouzel.audit.view import View
 from ouzel.errors import InvalidArgument
+from ouzel.models import images
+
+GREY = 127  # of a mask of grey levels: above it is the object
+_OPAQUE = 255
 
 
 def region_of(claim: Claim, view: View, width: int, height: int) -> np.ndarray | None:
@@ -43,6 +51,31 @@ def region_of(claim: Claim, view: View, width: int, height: int) -> np.ndarray |
             f"{field}: the object covers all that the model sees; there is no background", field=field
         )
     return seen
+
+
+def mask_of_file(data: bytes) -> np.ndarray:
+    """The mask in an image file.
+
+    Args:
+        data: PNG, JPEG or WebP. Colours count as grey levels.
+
+    Returns:
+        (height, width) of bool, True above mid-grey.
+
+    Raises:
+        InvalidArgument: The file cannot be read as an image; or it has transparent pixels, which some programs mean as
+            the object and some as its background.
+    """
+    mask = np.asarray(images.decode(data).convert("L")) > GREY
+    with Image.open(io.BytesIO(data)) as file:
+        if file.has_transparency_data and np.asarray(file.convert("RGBA"))[..., 3].min() < _OPAQUE:
+            raise InvalidArgument("image: a mask must not be transparent; make it white on the object, black elsewhere")
+    return mask
+
+
+def box_pixels(left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
+    """The whole pixels that a box touches: (left, top, right, bottom), right and bottom one beyond."""
+    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
 
 
 def _drawn(claim: Claim, width: int, height: int) -> np.ndarray:

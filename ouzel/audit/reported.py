@@ -14,24 +14,17 @@ _TOP = 0.05  # share of the pixels that count as the top
 _LARGEST = 4096  # pixels along an edge
 
 
-def compare(reported: np.ndarray | None, values: np.ndarray, view: View, width: int, height: int) -> ReportedMap | None:
-    """Compares two maps where the model looks.
+def check(reported: np.ndarray, width: int, height: int) -> None:
+    """Refuses what is not a map of an image.
 
     Args:
-        reported: (h, w) of floats over the whole image, in the image's proportions; None if there is none.
-        values: (H, W): our map of the claim.
-        view: Of the audited model.
+        reported: (h, w) of floats over the whole image, in the image's proportions.
         width: Of the image, in pixels.
         height: Of the image, in pixels.
 
-    Returns:
-        The comparison; None without a reported map.
-
     Raises:
-        InvalidArgument: The reported map is no map of this image, is not finite, or is flat.
+        InvalidArgument: The map has another shape, is not finite, or is flat.
     """
-    if reported is None:
-        return None
     if reported.ndim != 2 or not 1 <= min(reported.shape) <= max(reported.shape) <= _LARGEST:
         raise InvalidArgument(
             f"reported_map: shape {reported.shape} is not (height, width), each from 1 to {_LARGEST}",
@@ -45,9 +38,22 @@ def compare(reported: np.ndarray | None, values: np.ndarray, view: View, width: 
             f"reported_map: {rows} x {columns} is not in the proportions of the image, {height} x {width}",
             field="reported_map",
         )
-    theirs, ours = np.abs(reported.astype(np.float64)), np.abs(values.astype(np.float64))
-    if theirs.min() == theirs.max():
+    if np.ptp(np.abs(reported.astype(np.float64))) == 0:
         raise InvalidArgument("reported_map: all values are the same", field="reported_map")
+
+
+def compare(reported: np.ndarray, values: np.ndarray, view: View, width: int, height: int) -> ReportedMap:
+    """Compares two maps where the model looks.
+
+    Args:
+        reported: (h, w), a map that `check` allows.
+        values: (H, W): our map of the claim.
+        view: Of the audited model.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+    """
+    rows, columns = reported.shape
+    theirs, ours = np.abs(reported.astype(np.float64)), np.abs(values.astype(np.float64))
     left, top, right, bottom = view.rectangle(width, height)
     box = (left * columns / width, top * rows / height, right * columns / width, bottom * rows / height)
     box = (box[0], box[1], min(box[2], columns), min(box[3], rows))

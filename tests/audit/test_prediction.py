@@ -254,6 +254,7 @@ class TestReportedMaps:
         with pytest.raises(InvalidArgument, match=words) as caught:
             audit_prediction(stub, AnswerMaps(stub), Image.fromarray(self.picture), claim, QUICK)
         assert caught.value.field == "reported_map"
+        assert stub.asked == 0
 
 
 @pytest.mark.parametrize(

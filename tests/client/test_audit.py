@@ -65,11 +65,12 @@ def test_all_arguments_arrive(one, server, tmp_path):
     }  # fmt: skip
     one(
         claimed=1, boxes=[(1, 2, 3.5, 4)], scene=True, method="guided", surrogate="s@2", dataset="d", pictures=False,
-        reported=reported, **options,
+        reported=reported, organisation="The farm", contact="farm@example.org", **options,
     )  # fmt: skip
     (request,) = server.audits.requests
     assert (request.claimed.index, request.model, request.surrogate, request.dataset) == (1, "m", "s@2", "d")
     assert (request.scene, request.method, request.include_pictures) == (True, "guided", False)
+    assert (request.contact.organisation, request.contact.contact) == ("The farm", "farm@example.org")
     assert [(box.left, box.top, box.right, box.bottom) for box in request.boxes] == [(1, 2, 3.5, 4)]
     sent = request.options
     assert {name: getattr(sent, name) for name in options} == options

@@ -9,9 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ouzel.saliency.request import METHODS
-from ouzel_protos import heatmap, overlay
+from ouzel_protos import heatmap, methods, overlay
 
 RNG = np.random.default_rng(3)
+
+
+def test_the_names_of_methods_are_those_of_the_library() -> None:
+    assert set(methods.METHODS) == set(METHODS)
 
 
 @pytest.mark.parametrize(("cells", "length"), [(7, 224), (14, 224), (9, 96), (2, 32), (56, 224), (10, 299)])

@@ -20,7 +20,7 @@ from ouzel.worker.api import requests
 from ouzel.worker.kinds import audit, audit_sources
 from ouzel.worker.processes.job_process import failure_of
 from ouzel_protos.recipes import AUDIT_LIMITS
-from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import audit_pb2, explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.datasets import coloured, stored
 from support.jobs import ended, submit
@@ -81,7 +81,8 @@ def asked(dataset: str, parameters: dict[str, float | bool] | None = None, **mor
         ),
         ({"seed": -1}, InvalidArgument, "seed"),
         ({"seed": 2**31}, InvalidArgument, "seed"),
-        ({"contact": pb.AuditContact(contact="x" * 501)}, InvalidArgument, "contact.contact"),
+        ({"method": "grad_camm"}, InvalidArgument, "method"),
+        ({"contact": audit_pb2.AuditContact(contact="x" * 501)}, InvalidArgument, "contact.contact"),
     ],
 )
 def test_what_can_never_work_is_refused(place: Place, dataset: str, change: dict, error: type, field: str) -> None:

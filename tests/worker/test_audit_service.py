@@ -64,6 +64,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.
 IMAGE = png(PIXELS)
 MASK = np.zeros((HEIGHT, WIDTH), dtype=bool)
 MASK[20:70, 35:85] = True
+CUT_OUT = np.dstack([PIXELS, np.where(MASK, 255, 0).astype(np.uint8)])  # the object, before nothing
 
 
 @dataclass
@@ -284,6 +285,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "full mask": ({"mask": tensor(np.ones_like(MASK))}, "mask"),
     "mask of ones": ({"mask": tensor(MASK.astype(np.uint8))}, "mask"),
     "mask file": ({"mask": None, "mask_file": b"x"}, "mask_file"),
+    "transparent mask": ({"mask": None, "mask_file": png(CUT_OUT)}, "mask_file"),
+    "contact": ({"contact": pb.AuditContact(contact="x" * 501)}, "contact.contact"),
     "mask file size": ({"mask": None, "mask_file": png(np.zeros((8, 8), np.uint8))}, "mask_file"),
     "two regions": ({"boxes": [dataset_pb2.Box(right=5, bottom=5)]}, "boxes"),
     "box outside": ({"mask": None, "boxes": [dataset_pb2.Box(right=WIDTH + 1, bottom=5)]}, "boxes[0]"),
@@ -478,6 +481,7 @@ def start(**fields: Any) -> pb.ReportedStart:
 
 BAD_STARTS: dict[str, tuple[dict[str, Any], str]] = {
     "one label": ({"labels": ["a"]}, "labels"),
+    "label twice": ({"labels": ["a", "a"]}, "labels[1]"),
     "empty label": ({"labels": ["a", ""]}, "labels[1]"),
     "height alone": ({"height": 64}, "width"),
     "small": ({"height": 4, "width": 64}, "height"),

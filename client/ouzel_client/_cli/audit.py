@@ -55,6 +55,8 @@ def _box(_context: click.Context, _option: click.Parameter, texts: tuple[str, ..
 @click.option("--effect-margin", type=float, help="Share of the probability that counts as an effect. Default: 0.25.")
 @click.option("--control-margin", type=float, help="Probability that controls must leave. Default: 0.1.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--organisation", default="", help="Named on the page for the person concerned.")
+@click.option("--contact", default="", help="Whom this person may ask.")
 @click.option(
     "--save", "folder", type=click.Path(file_okay=False, path_type=Path), help="Folder for record and pictures."
 )

@@ -10,6 +10,7 @@ from ouzel_client._codec.message import made, put, put_time
 from ouzel_client._types.audit_job import RecordedPrediction
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.audit_pb2 import AuditContact
 
 
 def audit(dataset: Any, arguments: Mapping[str, Any]) -> pb.JobSpec:
@@ -35,7 +36,7 @@ def audit(dataset: Any, arguments: Mapping[str, Any]) -> pb.JobSpec:
         dataset=getattr(dataset, "id", dataset),
         recorded=_recorded(given.pop("recorded", ())),
         parameters=wire.parameters(given.pop("parameters", {}), flags=True),
-        contact=made(pb.AuditContact, **contact),
+        contact=made(AuditContact, **contact),
     )
     for field, value in given.items():
         if field in ("scenes", "fills") and isinstance(value, str):

@@ -78,6 +78,8 @@ def request(
     request_id: str = "",
     scene: bool = False,
     method: str = "",
+    organisation: str = "",
+    contact: str = "",
     **options: Any,
 ) -> tuple[pb.AuditPredictionRequest, Upload]:
     """The message of an audit without its source, and the image as it is sent.
@@ -91,6 +93,8 @@ def request(
         request_id: Echoed.
         scene: Whether the class is a place.
         method: Of the maps.
+        organisation: Named on the page for the person concerned.
+        contact: Whom this person may ask.
         **options: Those of `AuditOptions`.
 
     Raises:
@@ -108,6 +112,8 @@ def request(
         scene=scene,
         method=method,
     )
+    if organisation or contact:
+        message.contact.CopyFrom(made(pb.AuditContact, organisation=organisation, contact=contact))
     message.claimed.CopyFrom(class_ref(about.claimed, "claimed"))
     _put_mask(message, about.mask, limit)
     for number, box in enumerate(about.boxes):

@@ -102,6 +102,8 @@ class AuditArguments(AuditOptions, total=False):
         boxes: Or boxes (left, top, right, bottom) in pixels. With a list of images, a list of lists.
         reported: What another service said of it. With a list of images, a list.
         dataset: Id of a data set with masks or boxes, which backgrounds and objects are taken from.
+        organisation: Named on the page for the person concerned.
+        contact: Whom this person may ask.
         pictures: Whether the result holds the changed pictures. Yes if it is left out.
         timeout: Seconds for each image, retries included: 120 if it is left out. The first audit loads the model.
         request_id: At most 128 characters; the result has it as well.
@@ -120,6 +122,8 @@ class AuditArguments(AuditOptions, total=False):
     boxes: Sequence[Box] | Sequence[Sequence[Box]]
     reported: Reported | Sequence[Reported | None] | None
     dataset: str
+    organisation: str
+    contact: str
     pictures: bool
     timeout: float
     request_id: str

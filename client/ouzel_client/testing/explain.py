@@ -14,22 +14,9 @@ import numpy.typing as npt
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import classes, tensors
+from ouzel_protos.methods import METHODS
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
-
-_METHODS = (
-    "gradient",
-    "guided",
-    "input_x_gradient",
-    "integrated_gradients",
-    "smoothgrad",
-    "grad_cam",
-    "grad_cam_plus_plus",
-    "guided_grad_cam",
-    "layer_cam",
-    "occlusion",
-    "rise",
-)
 
 
 @dataclass(frozen=True)
@@ -100,8 +87,8 @@ class FakeModel:
     def _maps(
         self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
     ) -> list[pb.SaliencyMap]:
-        if request.method not in _METHODS:
-            allowed = ", ".join(_METHODS)
+        if request.method not in METHODS:
+            allowed = ", ".join(METHODS)
             raise InvalidArgument(f"{path}.method: {request.method!r} is not one of {allowed}", field=f"{path}.method")
         shape = (picture[1], picture[0]) if request.size == pb.ORIGINAL_IMAGE else size
         channels = 3 if request.reduction == pb.NONE else 0

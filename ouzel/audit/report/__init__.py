@@ -10,7 +10,7 @@ from ouzel.audit.report.bundle import bundle, sums
 from ouzel.audit.report.case import Case, DatasetCase, Operator
 from ouzel.audit.report.dataset import dataset_page
 from ouzel.audit.report.dataset_files import dataset_facts, dataset_files, predictions_csv
-from ouzel.audit.report.files import Files, prediction_facts, prediction_files
+from ouzel.audit.report.files import Files, map_files, prediction_facts, prediction_files
 from ouzel.audit.report.findings import Pictures
 from ouzel.audit.report.prediction import prediction_page
 
@@ -26,6 +26,7 @@ __all__ = [
     "dataset_facts",
     "dataset_files",
     "dataset_page",
+    "map_files",
     "prediction_facts",
     "prediction_files",
     "prediction_page",

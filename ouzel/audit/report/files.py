@@ -51,15 +51,25 @@ def prediction_files(evidence: PredictionEvidence, case: Case = _NO_CASE) -> Fil
     }
 
 
-def _pictures(evidence: PredictionEvidence) -> Files:
-    files = {
-        "input.png": (_PNG, drawing.png(evidence.picture)),
-        "outline.png": (_PNG, drawing.png(drawing.outlined(evidence.picture, evidence.mask))),
-        "mask.png": (_PNG, drawing.png(evidence.mask.astype("uint8") * 255)),
-    }
+def map_files(evidence: PredictionEvidence) -> Files:
+    """The files that show where the model looked.
+
+    Returns:
+        By name: `outline.png`, the region of the object; `maps/*.npy` and `maps/*.png`.
+    """
+    files = {"outline.png": (_PNG, drawing.png(drawing.outlined(evidence.picture, evidence.mask)))}
     for name, each in zip(_map_names(evidence), evidence.maps, strict=True):
         files[f"{name}.npy"] = (_NPY, drawing.npy(each.values))
         files[f"{name}.png"] = (_PNG, drawing.png(drawing.over(evidence.picture, each.values, each.method)))
+    return files
+
+
+def _pictures(evidence: PredictionEvidence) -> Files:
+    files = {
+        "input.png": (_PNG, drawing.png(evidence.picture)),
+        "mask.png": (_PNG, drawing.png(evidence.mask.astype("uint8") * 255)),
+        **map_files(evidence),
+    }
     for name, outcome in zip(_changed_names(evidence), evidence.outcomes, strict=True):
         files[name] = (_PNG, drawing.png(outcome.picture))
     return files

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ouzel.checks import did_you_mean
+from ouzel.checks import did_you_mean, one_of
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.worker.auditing.task import Archive, Task
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.kinds.audit import check_contact
+from ouzel_protos.methods import METHODS
 from ouzel_protos.text import LONGEST_LABEL, is_label, shown
 from ouzel_protos.v1 import audit_pb2 as pb
 
@@ -51,6 +53,9 @@ def task_of(
     if request.claimed.WhichOneof("kind") is None:
         raise InvalidArgument("claimed: missing; name the class that was claimed", field="claimed")
     _check_region(request)
+    check_contact(request.contact)
+    if request.method:
+        one_of("method", request.method, METHODS)
     source = request.WhichOneof("source")
     if endpoints is None and source is not None:
         raise InvalidArgument(f"{source}: must be absent where the caller answers", field=source)
@@ -79,9 +84,13 @@ def checked_start(part: pb.AuditReportedRequest) -> pb.ReportedStart:
             raise InvalidArgument(f"{name}: is longer than {_LONGEST_NAME} characters", field=name)
     if not _LABELS[0] <= len(start.labels) <= _LABELS[1]:
         raise InvalidArgument(f"labels: {len(start.labels)} is not within {_LABELS[0]}..{_LABELS[1]}", field="labels")
+    seen: set[str] = set()
     for number, label in enumerate(start.labels):
+        where = f"labels[{number}]"
+        if label in seen:
+            raise InvalidArgument(f"{where}: {shown(label, 80)} is the label of another class already", field=where)
+        seen.add(label)
         if not is_label(label):
-            where = f"labels[{number}]"
             raise InvalidArgument(
                 f"{where}: {shown(label, 80)} is not a line of 1 to {LONGEST_LABEL} characters", field=where
             )

@@ -157,7 +157,7 @@ class Auditor:
         audited = answers.Audited(request, size, predictor.view, options, request.method or requests.METHOD, surrogate)
         message = answers.answer(evidence, audited)
         if request.include_files:
-            message.files.extend(further_files(evidence, options, message))
+            message.files.extend(further_files(evidence, options, message, request.contact))
         if not request.include_pictures:
             answers.clear_pictures(message)
         return message

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from ouzel.audit.report import (
     Case,
     Files,
+    Operator,
     article86_page,
     bundle,
+    map_files,
     prediction_facts,
-    prediction_files,
     prediction_page,
 )
 from ouzel_protos.v1 import audit_pb2 as pb
@@ -23,7 +24,7 @@ _HTML, _PNG = "text/html; charset=utf-8", "image/png"
 
 
 def further_files(
-    evidence: PredictionEvidence, options: PredictionOptions, answer: pb.PredictionAudit
+    evidence: PredictionEvidence, options: PredictionOptions, answer: pb.PredictionAudit, contact: pb.AuditContact
 ) -> list[pb.AuditFile]:
     """Makes the files that an answer carries besides its pictures.
 
@@ -31,6 +32,7 @@ def further_files(
         evidence: Of the audit.
         options: In force.
         answer: With all pictures, and everything but these files; `answer.record` is final.
+        contact: Whom the person concerned may ask.
 
     Returns:
         `page.html`; `article86.html`, for the person concerned; and `bundle.zip`, for auditors, which holds the record,
@@ -43,17 +45,17 @@ def further_files(
         decided=reported.time.ToDatetime(tzinfo=UTC) if reported.HasField("time") else None,
         audited=datetime.fromtimestamp(answer.time.seconds, UTC),
         options=options,
+        operator=Operator(contact.organisation, contact.contact),
     )
     page = prediction_page(evidence, case, record=answer.record_sha256).encode()
     person = article86_page(evidence, case).encode()
-    drawn = prediction_files(evidence, case)
     whole: Files = {
         "record.json": ("application/json", answer.record),
         "page.html": (_HTML, page),
         "article86.html": (_HTML, person),
         "picture.png": (_PNG, answer.picture),
         "mask.png": (_PNG, answer.mask),
-        **{name: each for name, each in drawn.items() if name.startswith(("maps/", "outline"))},
+        **map_files(evidence),
     }
     for number, changed in enumerate(answer.counterfactuals):
         whole[f"counterfactuals/{number:03}.png"] = (_PNG, changed.picture)

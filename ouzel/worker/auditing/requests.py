@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ouzel.audit import Claim, Margins, PredictionOptions, View
+from ouzel.audit import Claim, Margins, PredictionOptions, View, region
 from ouzel.audit.view import LONGEST
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.models import images
@@ -18,7 +18,6 @@ from ouzel_protos.v1 import dataset_pb2
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
 METHOD = "grad_cam"
-_THRESHOLD = 127  # of a mask of grey levels: above it is the object
 _EDGES = (8, 640)  # pixels of the pictures of a caller's function
 _RESIZE = 2048
 # What the library calls a field, and what the wire does.
@@ -98,18 +97,7 @@ def boxes(given: Sequence[dataset_pb2.Box]) -> tuple[tuple[int, int, int, int], 
         if not all(math.isfinite(edge) and abs(edge) < 2**31 for edge in edges):
             where = f"boxes[{number}]"
             raise InvalidArgument(f"{where}: {edges} are not finite numbers of pixels", field=where)
-    return tuple(
-        (math.floor(each.left), math.floor(each.top), math.ceil(each.right), math.ceil(each.bottom)) for each in given
-    )
-
-
-def mask_of_file(data: bytes, field: str) -> np.ndarray:
-    """(height, width) of bool, of a file that is above mid-grey on the object. Raises InvalidArgument."""
-    try:
-        grey = images.decode(data).convert("L")
-    except InvalidArgument as error:
-        raise type(error)(f"{field}: {str(error).removeprefix('image: ')}", field=field) from None
-    return np.asarray(grey) > _THRESHOLD
+    return tuple(region.box_pixels(each.left, each.top, each.right, each.bottom) for each in given)
 
 
 def caller_view(start: pb.ReportedStart) -> View:
@@ -131,20 +119,23 @@ def caller_view(start: pb.ReportedStart) -> View:
 
 def _mask(request: pb.AuditPredictionRequest, width: int, height: int) -> np.ndarray | None:
     if request.mask_file:
-        mask = mask_of_file(request.mask_file, "mask_file")
         field = "mask_file"
+        try:
+            mask = region.mask_of_file(request.mask_file)
+        except InvalidArgument as error:
+            raise type(error)(f"{field}: {str(error).removeprefix('image: ')}", field=field) from None
     elif request.HasField("mask"):
         array = _array(request.mask, "mask")
         if request.mask.dtype not in (Tensor.BOOL, Tensor.UINT8) or array.ndim != 2:
             raise InvalidArgument(
                 f"mask: {array.dtype} {array.shape} is not BOOL or UINT8 (height, width)", field="mask"
             )
-        mask, field = (array if array.dtype == np.bool_ else array > _THRESHOLD), "mask"
+        mask, field = (array if array.dtype == np.bool_ else array > region.GREY), "mask"
     else:
         return None
     if not mask.any():
         raise InvalidArgument(
-            f"{field}: no value is above {_THRESHOLD}, so nothing is the object; give BOOL, or 255 on the object",
+            f"{field}: no value is above {region.GREY}, so nothing is the object; give BOOL, or 255 on the object",
             field=field,
         )
     if mask.shape != (height, width):

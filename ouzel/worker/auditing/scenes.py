@@ -11,10 +11,10 @@ import numpy as np
 
 from ouzel.audit import Pool, Scene, View
 from ouzel.audit.options import Claim
-from ouzel.audit.region import region_of
+from ouzel.audit.region import mask_of_file, region_of
 from ouzel.errors import InvalidArgument
 from ouzel.models import images
-from ouzel.worker.auditing.requests import boxes, mask_of_file
+from ouzel.worker.auditing.requests import boxes
 from ouzel.worker.datasets.store import Datasets
 from ouzel_protos.v1 import dataset_pb2 as pb
 
@@ -90,6 +90,6 @@ def _seen(
     """What the audited model sees of an image, and of its object. The files are named after their content."""
     picture = images.decode(image.read_bytes())
     width, height = images.original_size(picture)
-    marked = None if mask is None else mask_of_file(mask.read_bytes(), "mask")
+    marked = None if mask is None else mask_of_file(mask.read_bytes())
     region = region_of(Claim("", mask=marked, boxes=drawn), view, width, height)
     return None if region is None else (view.picture(picture), region)

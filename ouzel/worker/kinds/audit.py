@@ -19,6 +19,7 @@ from ouzel.worker.kinds import audit_sources, audited_images, parameters, traini
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel_protos.recipes import AUDIT_LIMITS
 from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.audit_pb2 import AuditContact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ _MOST_SCENES = 2000
 _FILLS = ("blur", "mean", "texture")
 _MARGINS = {"flip": "flip", "flip_control": "control", "agreement": "agreement", "fewest": "fewest"}
 _IMAGE_MARGINS = {"effect": "effect", "effect_control": "control"}
+_LONGEST_CONTACT = 500
 _FEW = 20  # classes and links in a summary: lists of jobs carry their results
 
 
@@ -44,13 +46,17 @@ def validate(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
     audit_sources.check(spec, catalogue)
     audited_images.check_recorded(spec.recorded)
     _check_design(spec)
-    for name in ("organisation", "contact"):
-        if len(getattr(spec.contact, name)) > audited_images.LONGEST_CONTACT:
-            raise InvalidArgument(
-                f"contact.{name}: has more than {audited_images.LONGEST_CONTACT} characters", field=f"contact.{name}"
-            )
+    check_contact(spec.contact)
     training_data.check(spec.dataset, catalogue)
     audited_images.check_paths(spec, catalogue)
+
+
+def check_contact(contact: AuditContact) -> None:
+    """Refuses texts that are too long. Raises InvalidArgument."""
+    for name in ("organisation", "contact"):
+        if len(getattr(contact, name)) > _LONGEST_CONTACT:
+            field = f"contact.{name}"
+            raise InvalidArgument(f"{field}: has more than {_LONGEST_CONTACT} characters", field=field)
 
 
 def pin(spec: pb.AuditSpec, catalogue: Catalogue) -> None:

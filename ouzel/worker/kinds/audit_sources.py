@@ -12,6 +12,7 @@ from ouzel.errors import InvalidArgument, NotFound
 from ouzel.names import label_index
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model
+from ouzel_protos.methods import METHODS
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def check(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
         raise InvalidArgument(
             "source: name a model or an endpoint, or give recorded predictions and a surrogate", field="source"
         )
+    if spec.method:
+        one_of("method", spec.method, METHODS)
+        if not (spec.model or spec.surrogate):
+            raise InvalidArgument(
+                f"method: {spec.method!r} needs a model to look into; name a surrogate, or no method", field="method"
+            )
     if spec.surrogate:
         other = catalogue.model(spec.surrogate, "surrogate")
         pinned_model.check_digest(spec.surrogate, other.digest, spec.surrogate_digest, "surrogate_digest")
@@ -86,10 +93,9 @@ def label_of_scene(labels: Sequence[str], label: str, field: str) -> None:
 def open_sources(spec: pb.AuditSpec, context: JobContext) -> Sources:
     """Loads the models and opens the endpoint. Raises OuzelError."""
     from ouzel.audit import AnswerMaps, ModelMaps, ModelPredictor
-    from ouzel.saliency import METHODS, Explainer
+    from ouzel.saliency import Explainer
 
     method = spec.method or METHOD
-    one_of("method", method, tuple(METHODS))
     opened = ExitStack()
     predictor: Predictor | None = None
     surrogate: Predictor | None = None

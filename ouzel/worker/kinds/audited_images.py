@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
     from ouzel.audit.dataset import Example
     from ouzel.worker.kinds.context import JobContext
 
-LONGEST_CONTACT = 500
 _LONGEST_SERVICE = 200
 _MOST_RECORDED = 20_000
-_GREY = 127  # of a mask: above it is the object
 _NAMED = 3  # images in a message
 
 
@@ -70,6 +67,7 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
         OuzelError: The data set cannot be read or used.
     """
     from ouzel.audit.dataset import Example
+    from ouzel.audit.region import box_pixels
 
     images = training_data.examples(spec.dataset, context, training=False)
     recorded = {each.path: each for each in spec.recorded}
@@ -89,7 +87,7 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
                 claim.label if claim else image.label,
                 image.read,
                 _mask(image.read_mask),
-                tuple(_pixels(*box) for box in image.boxes),
+                tuple(box_pixels(*box) for box in image.boxes),
                 true_label=image.label,
                 held_out=image.split == "test",
                 service=claim.service if claim else "",
@@ -99,21 +97,14 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
     return made
 
 
-def _pixels(left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
-    """The whole pixels that a box touches."""
-    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
-
-
 def _mask(read: Callable[[], bytes] | None) -> Callable[[], np.ndarray] | None:
     """(height, width) of bool, True where the file is above mid-grey."""
     if read is None:
         return None
 
     def mask() -> np.ndarray:
-        import numpy as np
+        from ouzel.audit.region import mask_of_file
 
-        from ouzel.models.images import decode
-
-        return np.asarray(decode(read()).convert("L")) > _GREY
+        return mask_of_file(read())
 
     return mask

@@ -25,7 +25,7 @@ DISAGREES: Verdict
 INCONCLUSIVE: Verdict
 
 class AuditPredictionRequest(_message.Message):
-    __slots__ = ("image", "claimed", "model", "endpoint", "surrogate", "mask", "mask_file", "boxes", "scene", "method", "options", "reported", "dataset", "request_id", "include_pictures", "include_files")
+    __slots__ = ("image", "claimed", "model", "endpoint", "surrogate", "mask", "mask_file", "boxes", "scene", "method", "options", "reported", "dataset", "request_id", "include_pictures", "include_files", "contact")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class AuditPredictionRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_PICTURES_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_FILES_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     claimed: _explain_pb2.ClassRef
     model: str
@@ -58,7 +59,16 @@ class AuditPredictionRequest(_message.Message):
     request_id: str
     include_pictures: bool
     include_files: bool
-    def __init__(self, image: _Optional[bytes] = ..., claimed: _Optional[_Union[_explain_pb2.ClassRef, _Mapping]] = ..., model: _Optional[str] = ..., endpoint: _Optional[str] = ..., surrogate: _Optional[str] = ..., mask: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., mask_file: _Optional[bytes] = ..., boxes: _Optional[_Iterable[_Union[_dataset_pb2.Box, _Mapping]]] = ..., scene: bool = ..., method: _Optional[str] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., reported: _Optional[_Union[ReportedPrediction, _Mapping]] = ..., dataset: _Optional[str] = ..., request_id: _Optional[str] = ..., include_pictures: bool = ..., include_files: bool = ...) -> None: ...
+    contact: AuditContact
+    def __init__(self, image: _Optional[bytes] = ..., claimed: _Optional[_Union[_explain_pb2.ClassRef, _Mapping]] = ..., model: _Optional[str] = ..., endpoint: _Optional[str] = ..., surrogate: _Optional[str] = ..., mask: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., mask_file: _Optional[bytes] = ..., boxes: _Optional[_Iterable[_Union[_dataset_pb2.Box, _Mapping]]] = ..., scene: bool = ..., method: _Optional[str] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., reported: _Optional[_Union[ReportedPrediction, _Mapping]] = ..., dataset: _Optional[str] = ..., request_id: _Optional[str] = ..., include_pictures: bool = ..., include_files: bool = ..., contact: _Optional[_Union[AuditContact, _Mapping]] = ...) -> None: ...
+
+class AuditContact(_message.Message):
+    __slots__ = ("organisation", "contact")
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
+    organisation: str
+    contact: str
+    def __init__(self, organisation: _Optional[str] = ..., contact: _Optional[str] = ...) -> None: ...
 
 class AuditOptions(_message.Message):
     __slots__ = ("fills", "scenes", "steps", "random_orders", "effect_margin", "control_margin", "seed")

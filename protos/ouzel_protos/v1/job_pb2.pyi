@@ -2,6 +2,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from ouzel_protos.v1 import audit_pb2 as _audit_pb2
 from ouzel_protos.v1 import explain_pb2 as _explain_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -203,10 +204,10 @@ class AuditSpec(_message.Message):
     fills: _containers.RepeatedScalarFieldContainer[str]
     parameters: _containers.MessageMap[str, _explain_pb2.Parameter]
     seed: int
-    contact: AuditContact
+    contact: _audit_pb2.AuditContact
     model_digest: str
     surrogate_digest: str
-    def __init__(self, model: _Optional[str] = ..., endpoint: _Optional[str] = ..., dataset: _Optional[str] = ..., recorded: _Optional[_Iterable[_Union[RecordedPrediction, _Mapping]]] = ..., surrogate: _Optional[str] = ..., method: _Optional[str] = ..., scenes: _Optional[_Iterable[str]] = ..., fills: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., contact: _Optional[_Union[AuditContact, _Mapping]] = ..., model_digest: _Optional[str] = ..., surrogate_digest: _Optional[str] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., endpoint: _Optional[str] = ..., dataset: _Optional[str] = ..., recorded: _Optional[_Iterable[_Union[RecordedPrediction, _Mapping]]] = ..., surrogate: _Optional[str] = ..., method: _Optional[str] = ..., scenes: _Optional[_Iterable[str]] = ..., fills: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., contact: _Optional[_Union[_audit_pb2.AuditContact, _Mapping]] = ..., model_digest: _Optional[str] = ..., surrogate_digest: _Optional[str] = ...) -> None: ...
 
 class RecordedPrediction(_message.Message):
     __slots__ = ("path", "label", "service", "time")
@@ -219,14 +220,6 @@ class RecordedPrediction(_message.Message):
     service: str
     time: _timestamp_pb2.Timestamp
     def __init__(self, path: _Optional[str] = ..., label: _Optional[str] = ..., service: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
-class AuditContact(_message.Message):
-    __slots__ = ("organisation", "contact")
-    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
-    CONTACT_FIELD_NUMBER: _ClassVar[int]
-    organisation: str
-    contact: str
-    def __init__(self, organisation: _Optional[str] = ..., contact: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("logit", "unit", "channel", "direction")
