@@ -34,7 +34,8 @@ from support.jobs import until
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 BASE = "efficientnet-lite0"
 LEARNT, MIXED = 30, 48  # images of each class; animals are harder to learn than ground
-CONVICTED, ACQUITTED = 12, 20  # audited images of each class; more are needed to show that a network is sound
+# Audited images of each class; more are needed to show that a network is sound.
+CONVICTED, ACQUITTED = 12, 20
 EDGE = 128  # pixels of the networks' inputs
 
 
@@ -102,7 +103,8 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
     assert tuned(client, tmp_path / "learnt", "by-the-grass", "feature_extractor").accuracy == 1
     dataset = client.datasets.upload(tmp_path / "audited" / "images", masks=tmp_path / "audited" / "masks")
     assert dataset.masks == 2 * CONVICTED
-    decided = [RecordedPrediction(f"{kind}/{n}.png", kind, "the gate") for kind in flock.KINDS for n in range(CONVICTED)]
+    names = [(kind, f"{kind}/{n}.png") for kind in flock.KINDS for n in range(CONVICTED)]
+    decided = [RecordedPrediction(name, kind, "the gate") for kind, name in names]
     job = client.jobs.audit(
         dataset,
         recorded=decided,
