@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         StateEvent,
         Unit,
     )
+    from ouzel_client._types.ledger import LedgerEntry
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When
 
@@ -146,6 +147,7 @@ __all__ = [
     "JobOptions",
     "JobResult",
     "Jobs",
+    "LedgerEntry",
     "LogEvent",
     "MetricEvent",
     "Model",
@@ -188,7 +190,7 @@ __all__ = [
 _MODULES = (
     "_transport.retry",
     *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
-    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job")),
+    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

@@ -193,12 +193,13 @@ def test_saving(one, server, tmp_path):
     assert {str(file.relative_to(tmp_path / "out")) for file in files} == {
         "record.json", "picture.png", "mask.png", "maps.npz", "counterfactuals/000-rearranged-0.png",
         "counterfactuals/001-background-grass.png", "maps/claim.png", "maps/rival.png", "maps/contrast.png",
+        "ledger/entry.json", "ledger/entry.salt", "ledger/entry.tlog-proof",
     }  # fmt: skip
     assert hashlib.sha256((tmp_path / "out" / "record.json").read_bytes()).hexdigest() == result.record_sha256
     with np.load(tmp_path / "out" / "maps.npz") as arrays:
         assert np.array_equal(arrays["claim"], result.map().array)
     bare = one(pictures=False)
-    assert len(bare.save(tmp_path / "bare")) == 5  # without pictures, but with the maps
+    assert len(bare.save(tmp_path / "bare")) == 8  # without pictures, but with the maps and the proof
     with pytest.raises(oc.InvalidArgument, match="picture: the audit was asked for no pictures"):
         _ = bare.picture
 
@@ -233,7 +234,7 @@ def test_the_command(ouzel, server, picture, tmp_path):
     lines = ouzel(picture, *words).stdout.splitlines()
     assert lines[0].split() == ["verdict", "rests_on_background", "(of", "concern)"]
     assert any(line.split()[:3] == ["background", "texture", "0.900"] for line in lines)
-    assert f"wrote 9 files into {tmp_path / 'out'}" in lines
+    assert f"wrote 12 files into {tmp_path / 'out'}" in lines
     assert (tmp_path / "out" / "record.json").is_file()
     document = json.loads(ouzel(picture, "--claimed", "index:0", "--model", "m", "--scene", "--json").stdout)
     assert (document["verdict"], document["concern"]) == ("rests_on_background", False)
@@ -260,3 +261,13 @@ def test_refusals_of_the_command(ouzel, server, picture, monkeypatch):
     server.audits.endpoints["e"] = ("cat", "dog")
     ouzel(picture, "--claimed", "cat", "--endpoint", "e")
     assert server.audits.requests[-1].endpoint == "e"
+
+
+def test_the_entry_of_the_log_comes_with_the_answer(one, tmp_path):
+    result = one()
+    assert (result.ledger.index, result.ledger.kind) == (0, "audit")
+    assert result.ledger.facts == {"verdict": "rests_on_object"}
+    result.save(tmp_path)
+    assert (tmp_path / "ledger" / "entry.json").read_bytes() == result.ledger.entry
+    assert bytes.fromhex((tmp_path / "ledger" / "entry.salt").read_text()) == result.ledger.salt
+    assert (tmp_path / "ledger" / "entry.tlog-proof").read_text() == result.ledger.proof

@@ -294,3 +294,10 @@ def test_one_client_serves_many_threads(server, pixels):
         for thread in threads:
             thread.join()
     assert results == ["cat"] * 8
+
+
+def test_an_answer_is_recorded_where_that_is_asked_for(twin, server, picture, tmp_path):
+    assert twin(server.target)("explain", picture).ledger is None
+    entry = twin(server.target)("explain", picture, record=True, request_id="r").ledger
+    assert (entry.kind, entry.facts) == ("explanation", {"request_id": "r"})
+    assert [path.name for path in entry.save(tmp_path / "new")] == ["entry.json", "entry.salt", "entry.tlog-proof"]

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for <stem>.<method>.png, the overlays, and <stem>.npz, the tensors.",
 )
+@click.option("--record", is_flag=True, help="Have the service record each answer in its log; --out saves the proofs.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Seconds."
 )
@@ -67,6 +68,7 @@ def explain(
     size: Any,
     when_score_below: float | None,
     out: Path | None,
+    record: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -80,6 +82,7 @@ def explain(
         "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),
         "top_k": top_k,
         "when": When(score_below=when_score_below) if when_score_below is not None else None,
+        "record": record,
         "timeout": timeout,
     }
     show = shown.print_documents if as_json else shown.print_rows

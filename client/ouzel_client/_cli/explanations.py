@@ -76,7 +76,7 @@ def stems(images: Sequence[Path]) -> list[str]:
 
 
 def write(result: Explanation, out: Path, stem: str) -> list[Path]:
-    """Write <stem>.<method>.png per map and <stem>.npz with all of them; the files' paths. Raises OSError."""
+    """Write <stem>.<method>.png per map, <stem>.npz with all of them, and a proof; their paths. Raises OSError."""
     out.mkdir(parents=True, exist_ok=True)
     names = list(_map_names(result.saliency))
     written = []
@@ -94,6 +94,9 @@ def write(result: Explanation, out: Path, stem: str) -> list[Path]:
         logits=result.logits,
         **arrays,
     )
+    for name, content in (result.ledger.files() if result.ledger else {}).items():
+        written.append(out / f"{stem}.{name}")
+        written[-1].write_bytes(content)
     return written
 
 
@@ -129,6 +132,7 @@ def _document(result: Explanation) -> dict[str, Any]:
         "skipped": result.skipped,
         "timing": vars(result.timing),
         "request_id": result.request_id,
+        "ledger_index": result.ledger.index if result.ledger else None,
     }
 
 

@@ -6,6 +6,7 @@ from datetime import UTC
 from types import MappingProxyType
 from typing import Any, cast
 
+from ouzel_client._codec import ledger
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._types.audit import AuditEndpoint, PredictionAudit
 from ouzel_client._types.audit_evidence import (
@@ -76,6 +77,7 @@ def prediction_audit(message: pb.PredictionAudit, upload: Upload) -> PredictionA
         time=message.time.ToDatetime(tzinfo=UTC),
         request_id=message.request_id,
         files=MappingProxyType({each.name: each.data for each in message.files}),
+        ledger=ledger.entry(message.ledger) if message.HasField("ledger") else None,
         _picture=message.picture,
         _mask=message.mask,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
+from ouzel_client._codec import ledger
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
@@ -67,6 +68,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         view=view,
         skipped=answer.skipped,
         request_id=answer.request_id,
+        ledger=ledger.entry(answer.ledger) if answer.HasField("ledger") else None,
     )
 
 

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ouzel_client._codec import images
+from ouzel_client._codec.message import put
 from ouzel_client._transport.config import MAX_REQUEST_BYTES
 from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Target, Top, When
 from ouzel_client.errors import InvalidArgument
@@ -24,9 +25,11 @@ def encode(
     top_k: int | None = None,
     when: When | None = None,
     estimate_only: bool = False,
+    record: bool = False,
 ) -> pb.ExplainOptions:
     """The message of these options. Raises InvalidArgument that names the field."""
     options = pb.ExplainOptions(estimate_only=estimate_only)
+    put(options, "record", record)
     if top_k is not None:
         if problem := too_small(_integer(top_k, "top_k", bits=32), 1):
             raise InvalidArgument(f"top_k: {problem}", field="top_k")

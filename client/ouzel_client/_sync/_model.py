@@ -56,6 +56,7 @@ class Model:
         target: Target = None,
         top_k: int | None = None,
         when: When | None = None,
+        record: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> Explanation:
@@ -70,13 +71,15 @@ class Model:
             target: The target of the methods without a target of their own. None is the predicted class.
             top_k: How many classes to return, at least 1. None leaves it to the service.
             when: Compute saliency only if this holds.
+            record: Whether the answer becomes an entry of the service's log before it leaves; `ledger` of the result
+                proves it. A call that is repeated makes another entry.
             timeout: Seconds that the call may take, retries included. None is the client's.
             request_id: At most 128 characters; the result has it as well. None makes up a new one.
 
         Raises:
             OuzelError: The tree of errors is at the top of `ouzel_client.errors`.
         """
-        options = encode(saliency, target=target, top_k=top_k, when=when)
+        options = encode(saliency, target=target, top_k=top_k, when=when, record=record)
         return self._explain(image, options, timeout, request_id)
 
     @overload

@@ -26,6 +26,7 @@ from ouzel_client._types.audit_evidence import (
     opened,
 )
 from ouzel_client._types.explanation import View
+from ouzel_client._types.ledger import LedgerEntry
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -173,6 +174,7 @@ class PredictionAudit:
         time: When it was done.
         request_id: The id of the request.
         files: Further files, by name.
+        ledger: The entry of the worker's log; None if the worker keeps no log.
     """
 
     verdict: Verdict
@@ -197,6 +199,7 @@ class PredictionAudit:
     time: datetime
     request_id: str
     files: Mapping[str, bytes]
+    ledger: LedgerEntry | None
     _picture: bytes
     _mask: bytes
 
@@ -218,7 +221,9 @@ class PredictionAudit:
         raise KeyError(of)
 
     def save(self, folder: str | Path) -> tuple[Path, ...]:
-        """Write record.json, the maps as maps.npz, and the pictures; counterfactuals are numbered as in the record.
+        """Write record.json, the maps as maps.npz, the pictures, and what proves the entry of the log.
+
+        Counterfactuals are numbered as in the record.
 
         Args:
             folder: Is made if it is missing.
@@ -234,6 +239,7 @@ class PredictionAudit:
         for number, each in enumerate(self.counterfactuals):
             contents[f"counterfactuals/{number:03d}-{_file_name(each.name)}.png"] = each.png
         contents |= {_file_name(name): data for name, data in self.files.items()}
+        contents |= {f"ledger/{name}": data for name, data in (self.ledger.files() if self.ledger else {}).items()}
         contents |= {f"maps/{_file_name(each.of)}.png": each.saliency._repr_png_() for each in self._drawable()}
         written = []
         for name, data in contents.items():

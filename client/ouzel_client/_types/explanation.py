@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ouzel_client._pictures.drawing import Drawing
 from ouzel_client._pictures.figure import prediction_html
 from ouzel_client._pictures.upload import Upload
+from ouzel_client._types.ledger import LedgerEntry
 from ouzel_client._types.saliency import Reduction, Size
 from ouzel_client.errors import AmbiguousKey
 
@@ -241,6 +242,7 @@ class Explanation:
         view: The part of the image that the model saw.
         skipped: Why saliency was requested and not computed, or empty.
         request_id: The id of the request.
+        ledger: The entry of the service's log; None if none was asked for.
     """
 
     model: ModelInfo
@@ -253,6 +255,7 @@ class Explanation:
     view: View = field(repr=False)
     skipped: str
     request_id: str
+    ledger: LedgerEntry | None = None
 
     def _repr_html_(self) -> str:
         scores = zip(self.labels, self.scores.tolist(), strict=True)

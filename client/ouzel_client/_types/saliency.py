@@ -133,9 +133,11 @@ class ExplainOptions(TypedDict, total=False):
         target: The target of the methods without a target of their own. None, the default, is the predicted class.
         top_k: How many classes to return, at least 1. None, the default, leaves it to the service.
         when: Compute saliency only if this holds.
+        record: Whether the answer becomes an entry of the service's log before it leaves.
     """
 
     saliency: SaliencyInput
     target: Target
     top_k: int | None
     when: When | None
+    record: bool

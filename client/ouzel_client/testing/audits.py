@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from ouzel_client.testing.explain import invented_entry
 from ouzel_client.testing.models import FakeModels
 from ouzel_protos import classes, tensors
 from ouzel_protos.v1 import audit_pb2 as pb
@@ -138,6 +139,7 @@ class FakeAudits:
             audit.reported.CopyFrom(request.reported)
         audit.record = json.dumps({"form": "fake", "verdict": self.verdict.lower()}, separators=(",", ":")).encode()
         audit.record_sha256 = hashlib.sha256(audit.record).hexdigest()
+        audit.ledger.CopyFrom(invented_entry("audit", {"verdict": self.verdict.lower()}))
         return audit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,16 @@ from ouzel_client.errors import InvalidArgument
 from ouzel_protos import classes, tensors
 from ouzel_protos.methods import METHODS
 from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1.ledger_pb2 import LedgerEntry
 from ouzel_protos.v1.tensor_pb2 import Tensor
+
+
+def invented_entry(kind: str, facts: Mapping[str, Any]) -> LedgerEntry:
+    """An entry in the form of a real one, of a log that does not exist: its proof proves nothing."""
+    entry = {"facts": facts, "kind": kind, "salted": {}, "time": "2026-01-01T00:00:00.000000Z", "version": 1}
+    return LedgerEntry(
+        index=0, entry=json.dumps(entry, separators=(",", ":"), sort_keys=True).encode(), salt=bytes(16), proof="fake\n"
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,8 @@ class FakeModel:
             answer.skipped = f"when.score_below: the score {scores[0]:.4f} is not below {options.when.score_below:g}"
         else:
             answer.saliency.extend(maps)
+        if options.record:
+            answer.ledger.CopyFrom(invented_entry("explanation", {"request_id": options.request_id}))
 
     def _maps(
         self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]

@@ -25,68 +25,69 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ouzel_protos.v1 import dataset_pb2 as ouzel__protos_dot_v1_dot_dataset__pb2
 from ouzel_protos.v1 import explain_pb2 as ouzel__protos_dot_v1_dot_explain__pb2
+from ouzel_protos.v1 import ledger_pb2 as ouzel__protos_dot_v1_dot_ledger__pb2
 from ouzel_protos.v1 import tensor_pb2 as ouzel__protos_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouzel_protos/v1/audit.proto\x12\x08ouzel.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1douzel_protos/v1/dataset.proto\x1a\x1douzel_protos/v1/explain.proto\x1a\x1couzel_protos/v1/tensor.proto\"\xd6\x03\n\x16\x41uditPredictionRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12#\n\x07\x63laimed\x18\x02 \x01(\x0b\x32\x12.ouzel.v1.ClassRef\x12\x0f\n\x05model\x18\x03 \x01(\tH\x00\x12\x12\n\x08\x65ndpoint\x18\x04 \x01(\tH\x00\x12\x11\n\tsurrogate\x18\x05 \x01(\t\x12\x1e\n\x04mask\x18\x06 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12\x11\n\tmask_file\x18\x07 \x01(\x0c\x12\x1c\n\x05\x62oxes\x18\x08 \x03(\x0b\x32\r.ouzel.v1.Box\x12\r\n\x05scene\x18\t \x01(\x08\x12\x0e\n\x06method\x18\n \x01(\t\x12\'\n\x07options\x18\x0b \x01(\x0b\x32\x16.ouzel.v1.AuditOptions\x12.\n\x08reported\x18\x0c \x01(\x0b\x32\x1c.ouzel.v1.ReportedPrediction\x12\x0f\n\x07\x64\x61taset\x18\r \x01(\t\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x18\n\x10include_pictures\x18\x0f \x01(\x08\x12\x15\n\rinclude_files\x18\x10 \x01(\x08\x12\'\n\x07\x63ontact\x18\x11 \x01(\x0b\x32\x16.ouzel.v1.AuditContactB\x08\n\x06source\"5\n\x0c\x41uditContact\x12\x14\n\x0corganisation\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\"\xf5\x01\n\x0c\x41uditOptions\x12\r\n\x05\x66ills\x18\x01 \x03(\t\x12\x13\n\x06scenes\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x1a\n\rrandom_orders\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x1a\n\reffect_margin\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x1b\n\x0e\x63ontrol_margin\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x42\t\n\x07_scenesB\x08\n\x06_stepsB\x10\n\x0e_random_ordersB\x10\n\x0e_effect_marginB\x11\n\x0f_control_margin\"\xe3\x01\n\x12ReportedPrediction\x12\x32\n\x06scores\x18\x01 \x03(\x0b\x32\".ouzel.v1.ReportedPrediction.Score\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x08saliency\x18\x04 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a+\n\x05Score\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\xb6\x01\n\x0b\x41uditSource\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.ouzel.v1.AuditSource.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"N\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05MODEL\x10\x01\x12\x0c\n\x08\x45NDPOINT\x10\x02\x12\x0c\n\x08\x43\x41LLABLE\x10\x03\x12\t\n\x05TABLE\x10\x04\"\x81\x06\n\x0fPredictionAudit\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x07verdict\x18\x02 \x01(\x0e\x32\x11.ouzel.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x63oncern\x18\x04 \x01(\x08\x12\r\n\x05scene\x18\x05 \x01(\x08\x12%\n\x06source\x18\x06 \x01(\x0b\x32\x15.ouzel.v1.AuditSource\x12&\n\tagreement\x18\x07 \x01(\x0b\x32\x13.ouzel.v1.Agreement\x12\x11\n\tmaps_from\x18\x08 \x01(\t\x12 \n\x04maps\x18\t \x03(\x0b\x32\x12.ouzel.v1.AuditMap\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\n \x03(\x0b\x32\x15.ouzel.v1.AuditEffect\x12\x31\n\x0f\x63ounterfactuals\x18\x0b \x03(\x0b\x32\x18.ouzel.v1.Counterfactual\x12\x13\n\x0bmask_source\x18\x0c \x01(\t\x12\x14\n\x0cobject_share\x18\r \x01(\x01\x12\x0e\n\x06limits\x18\x0e \x03(\t\x12\'\n\x07options\x18\x0f \x01(\x0b\x32\x16.ouzel.v1.AuditOptions\x12:\n\x0creported_map\x18\x10 \x01(\x0b\x32\x1f.ouzel.v1.ReportedMapComparisonH\x00\x88\x01\x01\x12.\n\x08reported\x18\x11 \x01(\x0b\x32\x1c.ouzel.v1.ReportedPrediction\x12\x14\n\x0cimage_sha256\x18\x12 \x01(\t\x12\x1c\n\x04view\x18\x13 \x01(\x0b\x32\x0e.ouzel.v1.View\x12\x0f\n\x07picture\x18\x14 \x01(\x0c\x12\x0c\n\x04mask\x18\x15 \x01(\x0c\x12\x0e\n\x06record\x18\x16 \x01(\x0c\x12\x15\n\rrecord_sha256\x18\x17 \x01(\t\x12(\n\x04time\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05\x66iles\x18\x19 \x03(\x0b\x32\x13.ouzel.v1.AuditFileB\x0f\n\r_reported_map\";\n\tAuditFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"?\n\nAuditScore\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x8e\x01\n\tAgreement\x12%\n\x07\x63laimed\x18\x01 \x01(\x0b\x32\x14.ouzel.v1.AuditScore\x12\'\n\tpredicted\x18\x02 \x01(\x0b\x32\x14.ouzel.v1.AuditScore\x12#\n\x05rival\x18\x03 \x01(\x0b\x32\x14.ouzel.v1.AuditScore\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"\xf6\x01\n\x08\x41uditMap\x12\n\n\x02of\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12 \n\x06values\x18\x03 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12\x0f\n\x07\x63\x61veats\x18\x04 \x03(\t\x12\x1c\n\x0fshare_on_object\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08pointing\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x34\n\x0c\x66\x61ithfulness\x18\x07 \x01(\x0b\x32\x19.ouzel.v1.MapFaithfulnessH\x02\x88\x01\x01\x42\x12\n\x10_share_on_objectB\x0b\n\t_pointingB\x0f\n\r_faithfulness\"i\n\x0fMapFaithfulness\x12\x10\n\x08\x64\x65letion\x18\x01 \x01(\x01\x12\x11\n\tinsertion\x18\x02 \x01(\x01\x12\x17\n\x0frandom_deletion\x18\x03 \x01(\x01\x12\x18\n\x10random_insertion\x18\x04 \x01(\x01\"\x99\x01\n\x0b\x41uditEffect\x12\x0e\n\x06\x63hange\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x0f\n\x07\x63ontrol\x18\x04 \x01(\x01\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x01\x12\r\n\x05\x66lips\x18\x06 \x01(\x01\x12\x15\n\rcontrol_flips\x18\x07 \x01(\x01\x12\x10\n\x08pictures\x18\x08 \x01(\x05\"\x9e\x01\n\x0e\x43ounterfactual\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63hange\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x16\n\x0e\x63hanged_pixels\x18\x04 \x01(\x03\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12\x11\n\tpredicted\x18\x06 \x01(\t\x12\x0f\n\x07\x66lipped\x18\x07 \x01(\x08\x12\x0f\n\x07picture\x18\x08 \x01(\x0c\"F\n\x15ReportedMapComparison\x12\x18\n\x10rank_correlation\x18\x01 \x01(\x01\x12\x13\n\x0btop_overlap\x18\x02 \x01(\x01\"t\n\x14\x41uditReportedRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.ouzel.v1.ReportedStartH\x00\x12*\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x18.ouzel.v1.ReportedAnswerH\x00\x42\x06\n\x04part\"\xa0\x01\n\rReportedStart\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .ouzel.v1.AuditPredictionRequest\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x0e\n\x06resize\x18\x07 \x01(\x05\"B\n\x0eReportedAnswer\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12 \n\x06scores\x18\x02 \x01(\x0b\x32\x10.ouzel.v1.Tensor\"\xa3\x01\n\x15\x41uditReportedResponse\x12&\n\x04plan\x18\x01 \x01(\x0b\x32\x16.ouzel.v1.ReportedPlanH\x00\x12.\n\x08question\x18\x02 \x01(\x0b\x32\x1a.ouzel.v1.ReportedQuestionH\x00\x12*\n\x05\x61udit\x18\x03 \x01(\x0b\x32\x19.ouzel.v1.PredictionAuditH\x00\x42\x06\n\x04part\"E\n\x0cReportedPlan\x12\x10\n\x08pictures\x18\x01 \x01(\x05\x12\x11\n\tat_a_time\x18\x02 \x01(\x05\x12\x10\n\x08patience\x18\x03 \x01(\x01\"F\n\x10ReportedQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\"\n\x08pictures\x18\x02 \x01(\x0b\x32\x10.ouzel.v1.Tensor\"\x19\n\x17ListAuditSourcesRequest\"\xac\x01\n\x18ListAuditSourcesResponse\x12:\n\x07sources\x18\x01 \x03(\x0b\x32).ouzel.v1.ListAuditSourcesResponse.Source\x1aT\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\r\n\x05width\x18\x05 \x01(\x05*q\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESTS_ON_OBJECT\x10\x01\x12\x17\n\x13RESTS_ON_BACKGROUND\x10\x02\x12\r\n\tDISAGREES\x10\x03\x12\x10\n\x0cINCONCLUSIVE\x10\x04\x32\x8f\x02\n\x0c\x41uditService\x12N\n\x0f\x41uditPrediction\x12 .ouzel.v1.AuditPredictionRequest\x1a\x19.ouzel.v1.PredictionAudit\x12T\n\rAuditReported\x12\x1e.ouzel.v1.AuditReportedRequest\x1a\x1f.ouzel.v1.AuditReportedResponse(\x01\x30\x01\x12Y\n\x10ListAuditSources\x12!.ouzel.v1.ListAuditSourcesRequest\x1a\".ouzel.v1.ListAuditSourcesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouzel_protos/v1/audit.proto\x12\x08ouzel.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1douzel_protos/v1/dataset.proto\x1a\x1douzel_protos/v1/explain.proto\x1a\x1couzel_protos/v1/ledger.proto\x1a\x1couzel_protos/v1/tensor.proto\"\xd6\x03\n\x16\x41uditPredictionRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12#\n\x07\x63laimed\x18\x02 \x01(\x0b\x32\x12.ouzel.v1.ClassRef\x12\x0f\n\x05model\x18\x03 \x01(\tH\x00\x12\x12\n\x08\x65ndpoint\x18\x04 \x01(\tH\x00\x12\x11\n\tsurrogate\x18\x05 \x01(\t\x12\x1e\n\x04mask\x18\x06 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12\x11\n\tmask_file\x18\x07 \x01(\x0c\x12\x1c\n\x05\x62oxes\x18\x08 \x03(\x0b\x32\r.ouzel.v1.Box\x12\r\n\x05scene\x18\t \x01(\x08\x12\x0e\n\x06method\x18\n \x01(\t\x12\'\n\x07options\x18\x0b \x01(\x0b\x32\x16.ouzel.v1.AuditOptions\x12.\n\x08reported\x18\x0c \x01(\x0b\x32\x1c.ouzel.v1.ReportedPrediction\x12\x0f\n\x07\x64\x61taset\x18\r \x01(\t\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x18\n\x10include_pictures\x18\x0f \x01(\x08\x12\x15\n\rinclude_files\x18\x10 \x01(\x08\x12\'\n\x07\x63ontact\x18\x11 \x01(\x0b\x32\x16.ouzel.v1.AuditContactB\x08\n\x06source\"5\n\x0c\x41uditContact\x12\x14\n\x0corganisation\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\"\xf5\x01\n\x0c\x41uditOptions\x12\r\n\x05\x66ills\x18\x01 \x03(\t\x12\x13\n\x06scenes\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x1a\n\rrandom_orders\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x1a\n\reffect_margin\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x1b\n\x0e\x63ontrol_margin\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x42\t\n\x07_scenesB\x08\n\x06_stepsB\x10\n\x0e_random_ordersB\x10\n\x0e_effect_marginB\x11\n\x0f_control_margin\"\xe3\x01\n\x12ReportedPrediction\x12\x32\n\x06scores\x18\x01 \x03(\x0b\x32\".ouzel.v1.ReportedPrediction.Score\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x08saliency\x18\x04 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a+\n\x05Score\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\xb6\x01\n\x0b\x41uditSource\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.ouzel.v1.AuditSource.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"N\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05MODEL\x10\x01\x12\x0c\n\x08\x45NDPOINT\x10\x02\x12\x0c\n\x08\x43\x41LLABLE\x10\x03\x12\t\n\x05TABLE\x10\x04\"\xa8\x06\n\x0fPredictionAudit\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x07verdict\x18\x02 \x01(\x0e\x32\x11.ouzel.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07\x63oncern\x18\x04 \x01(\x08\x12\r\n\x05scene\x18\x05 \x01(\x08\x12%\n\x06source\x18\x06 \x01(\x0b\x32\x15.ouzel.v1.AuditSource\x12&\n\tagreement\x18\x07 \x01(\x0b\x32\x13.ouzel.v1.Agreement\x12\x11\n\tmaps_from\x18\x08 \x01(\t\x12 \n\x04maps\x18\t \x03(\x0b\x32\x12.ouzel.v1.AuditMap\x12&\n\x07\x65\x66\x66\x65\x63ts\x18\n \x03(\x0b\x32\x15.ouzel.v1.AuditEffect\x12\x31\n\x0f\x63ounterfactuals\x18\x0b \x03(\x0b\x32\x18.ouzel.v1.Counterfactual\x12\x13\n\x0bmask_source\x18\x0c \x01(\t\x12\x14\n\x0cobject_share\x18\r \x01(\x01\x12\x0e\n\x06limits\x18\x0e \x03(\t\x12\'\n\x07options\x18\x0f \x01(\x0b\x32\x16.ouzel.v1.AuditOptions\x12:\n\x0creported_map\x18\x10 \x01(\x0b\x32\x1f.ouzel.v1.ReportedMapComparisonH\x00\x88\x01\x01\x12.\n\x08reported\x18\x11 \x01(\x0b\x32\x1c.ouzel.v1.ReportedPrediction\x12\x14\n\x0cimage_sha256\x18\x12 \x01(\t\x12\x1c\n\x04view\x18\x13 \x01(\x0b\x32\x0e.ouzel.v1.View\x12\x0f\n\x07picture\x18\x14 \x01(\x0c\x12\x0c\n\x04mask\x18\x15 \x01(\x0c\x12\x0e\n\x06record\x18\x16 \x01(\x0c\x12\x15\n\rrecord_sha256\x18\x17 \x01(\t\x12(\n\x04time\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05\x66iles\x18\x19 \x03(\x0b\x32\x13.ouzel.v1.AuditFile\x12%\n\x06ledger\x18\x1a \x01(\x0b\x32\x15.ouzel.v1.LedgerEntryB\x0f\n\r_reported_map\";\n\tAuditFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"?\n\nAuditScore\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x8e\x01\n\tAgreement\x12%\n\x07\x63laimed\x18\x01 \x01(\x0b\x32\x14.ouzel.v1.AuditScore\x12\'\n\tpredicted\x18\x02 \x01(\x0b\x32\x14.ouzel.v1.AuditScore\x12#\n\x05rival\x18\x03 \x01(\x0b\x32\x14.ouzel.v1.AuditScore\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"\xf6\x01\n\x08\x41uditMap\x12\n\n\x02of\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12 \n\x06values\x18\x03 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12\x0f\n\x07\x63\x61veats\x18\x04 \x03(\t\x12\x1c\n\x0fshare_on_object\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08pointing\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x34\n\x0c\x66\x61ithfulness\x18\x07 \x01(\x0b\x32\x19.ouzel.v1.MapFaithfulnessH\x02\x88\x01\x01\x42\x12\n\x10_share_on_objectB\x0b\n\t_pointingB\x0f\n\r_faithfulness\"i\n\x0fMapFaithfulness\x12\x10\n\x08\x64\x65letion\x18\x01 \x01(\x01\x12\x11\n\tinsertion\x18\x02 \x01(\x01\x12\x17\n\x0frandom_deletion\x18\x03 \x01(\x01\x12\x18\n\x10random_insertion\x18\x04 \x01(\x01\"\x99\x01\n\x0b\x41uditEffect\x12\x0e\n\x06\x63hange\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x0f\n\x07\x63ontrol\x18\x04 \x01(\x01\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x01\x12\r\n\x05\x66lips\x18\x06 \x01(\x01\x12\x15\n\rcontrol_flips\x18\x07 \x01(\x01\x12\x10\n\x08pictures\x18\x08 \x01(\x05\"\x9e\x01\n\x0e\x43ounterfactual\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63hange\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x16\n\x0e\x63hanged_pixels\x18\x04 \x01(\x03\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12\x11\n\tpredicted\x18\x06 \x01(\t\x12\x0f\n\x07\x66lipped\x18\x07 \x01(\x08\x12\x0f\n\x07picture\x18\x08 \x01(\x0c\"F\n\x15ReportedMapComparison\x12\x18\n\x10rank_correlation\x18\x01 \x01(\x01\x12\x13\n\x0btop_overlap\x18\x02 \x01(\x01\"t\n\x14\x41uditReportedRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.ouzel.v1.ReportedStartH\x00\x12*\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x18.ouzel.v1.ReportedAnswerH\x00\x42\x06\n\x04part\"\xa0\x01\n\rReportedStart\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .ouzel.v1.AuditPredictionRequest\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x0e\n\x06resize\x18\x07 \x01(\x05\"B\n\x0eReportedAnswer\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12 \n\x06scores\x18\x02 \x01(\x0b\x32\x10.ouzel.v1.Tensor\"\xa3\x01\n\x15\x41uditReportedResponse\x12&\n\x04plan\x18\x01 \x01(\x0b\x32\x16.ouzel.v1.ReportedPlanH\x00\x12.\n\x08question\x18\x02 \x01(\x0b\x32\x1a.ouzel.v1.ReportedQuestionH\x00\x12*\n\x05\x61udit\x18\x03 \x01(\x0b\x32\x19.ouzel.v1.PredictionAuditH\x00\x42\x06\n\x04part\"E\n\x0cReportedPlan\x12\x10\n\x08pictures\x18\x01 \x01(\x05\x12\x11\n\tat_a_time\x18\x02 \x01(\x05\x12\x10\n\x08patience\x18\x03 \x01(\x01\"F\n\x10ReportedQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\"\n\x08pictures\x18\x02 \x01(\x0b\x32\x10.ouzel.v1.Tensor\"\x19\n\x17ListAuditSourcesRequest\"\xac\x01\n\x18ListAuditSourcesResponse\x12:\n\x07sources\x18\x01 \x03(\x0b\x32).ouzel.v1.ListAuditSourcesResponse.Source\x1aT\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\r\n\x05width\x18\x05 \x01(\x05*q\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESTS_ON_OBJECT\x10\x01\x12\x17\n\x13RESTS_ON_BACKGROUND\x10\x02\x12\r\n\tDISAGREES\x10\x03\x12\x10\n\x0cINCONCLUSIVE\x10\x04\x32\x8f\x02\n\x0c\x41uditService\x12N\n\x0f\x41uditPrediction\x12 .ouzel.v1.AuditPredictionRequest\x1a\x19.ouzel.v1.PredictionAudit\x12T\n\rAuditReported\x12\x1e.ouzel.v1.AuditReportedRequest\x1a\x1f.ouzel.v1.AuditReportedResponse(\x01\x30\x01\x12Y\n\x10ListAuditSources\x12!.ouzel.v1.ListAuditSourcesRequest\x1a\".ouzel.v1.ListAuditSourcesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouzel_protos.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=4005
-  _globals['_VERDICT']._serialized_end=4118
-  _globals['_AUDITPREDICTIONREQUEST']._serialized_start=167
-  _globals['_AUDITPREDICTIONREQUEST']._serialized_end=637
-  _globals['_AUDITCONTACT']._serialized_start=639
-  _globals['_AUDITCONTACT']._serialized_end=692
-  _globals['_AUDITOPTIONS']._serialized_start=695
-  _globals['_AUDITOPTIONS']._serialized_end=940
-  _globals['_REPORTEDPREDICTION']._serialized_start=943
-  _globals['_REPORTEDPREDICTION']._serialized_end=1170
-  _globals['_REPORTEDPREDICTION_SCORE']._serialized_start=1127
-  _globals['_REPORTEDPREDICTION_SCORE']._serialized_end=1170
-  _globals['_AUDITSOURCE']._serialized_start=1173
-  _globals['_AUDITSOURCE']._serialized_end=1355
-  _globals['_AUDITSOURCE_KIND']._serialized_start=1277
-  _globals['_AUDITSOURCE_KIND']._serialized_end=1355
-  _globals['_PREDICTIONAUDIT']._serialized_start=1358
-  _globals['_PREDICTIONAUDIT']._serialized_end=2127
-  _globals['_AUDITFILE']._serialized_start=2129
-  _globals['_AUDITFILE']._serialized_end=2188
-  _globals['_AUDITSCORE']._serialized_start=2190
-  _globals['_AUDITSCORE']._serialized_end=2253
-  _globals['_AGREEMENT']._serialized_start=2256
-  _globals['_AGREEMENT']._serialized_end=2398
-  _globals['_AUDITMAP']._serialized_start=2401
-  _globals['_AUDITMAP']._serialized_end=2647
-  _globals['_MAPFAITHFULNESS']._serialized_start=2649
-  _globals['_MAPFAITHFULNESS']._serialized_end=2754
-  _globals['_AUDITEFFECT']._serialized_start=2757
-  _globals['_AUDITEFFECT']._serialized_end=2910
-  _globals['_COUNTERFACTUAL']._serialized_start=2913
-  _globals['_COUNTERFACTUAL']._serialized_end=3071
-  _globals['_REPORTEDMAPCOMPARISON']._serialized_start=3073
-  _globals['_REPORTEDMAPCOMPARISON']._serialized_end=3143
-  _globals['_AUDITREPORTEDREQUEST']._serialized_start=3145
-  _globals['_AUDITREPORTEDREQUEST']._serialized_end=3261
-  _globals['_REPORTEDSTART']._serialized_start=3264
-  _globals['_REPORTEDSTART']._serialized_end=3424
-  _globals['_REPORTEDANSWER']._serialized_start=3426
-  _globals['_REPORTEDANSWER']._serialized_end=3492
-  _globals['_AUDITREPORTEDRESPONSE']._serialized_start=3495
-  _globals['_AUDITREPORTEDRESPONSE']._serialized_end=3658
-  _globals['_REPORTEDPLAN']._serialized_start=3660
-  _globals['_REPORTEDPLAN']._serialized_end=3729
-  _globals['_REPORTEDQUESTION']._serialized_start=3731
-  _globals['_REPORTEDQUESTION']._serialized_end=3801
-  _globals['_LISTAUDITSOURCESREQUEST']._serialized_start=3803
-  _globals['_LISTAUDITSOURCESREQUEST']._serialized_end=3828
-  _globals['_LISTAUDITSOURCESRESPONSE']._serialized_start=3831
-  _globals['_LISTAUDITSOURCESRESPONSE']._serialized_end=4003
-  _globals['_LISTAUDITSOURCESRESPONSE_SOURCE']._serialized_start=3919
-  _globals['_LISTAUDITSOURCESRESPONSE_SOURCE']._serialized_end=4003
-  _globals['_AUDITSERVICE']._serialized_start=4121
-  _globals['_AUDITSERVICE']._serialized_end=4392
+  _globals['_VERDICT']._serialized_start=4074
+  _globals['_VERDICT']._serialized_end=4187
+  _globals['_AUDITPREDICTIONREQUEST']._serialized_start=197
+  _globals['_AUDITPREDICTIONREQUEST']._serialized_end=667
+  _globals['_AUDITCONTACT']._serialized_start=669
+  _globals['_AUDITCONTACT']._serialized_end=722
+  _globals['_AUDITOPTIONS']._serialized_start=725
+  _globals['_AUDITOPTIONS']._serialized_end=970
+  _globals['_REPORTEDPREDICTION']._serialized_start=973
+  _globals['_REPORTEDPREDICTION']._serialized_end=1200
+  _globals['_REPORTEDPREDICTION_SCORE']._serialized_start=1157
+  _globals['_REPORTEDPREDICTION_SCORE']._serialized_end=1200
+  _globals['_AUDITSOURCE']._serialized_start=1203
+  _globals['_AUDITSOURCE']._serialized_end=1385
+  _globals['_AUDITSOURCE_KIND']._serialized_start=1307
+  _globals['_AUDITSOURCE_KIND']._serialized_end=1385
+  _globals['_PREDICTIONAUDIT']._serialized_start=1388
+  _globals['_PREDICTIONAUDIT']._serialized_end=2196
+  _globals['_AUDITFILE']._serialized_start=2198
+  _globals['_AUDITFILE']._serialized_end=2257
+  _globals['_AUDITSCORE']._serialized_start=2259
+  _globals['_AUDITSCORE']._serialized_end=2322
+  _globals['_AGREEMENT']._serialized_start=2325
+  _globals['_AGREEMENT']._serialized_end=2467
+  _globals['_AUDITMAP']._serialized_start=2470
+  _globals['_AUDITMAP']._serialized_end=2716
+  _globals['_MAPFAITHFULNESS']._serialized_start=2718
+  _globals['_MAPFAITHFULNESS']._serialized_end=2823
+  _globals['_AUDITEFFECT']._serialized_start=2826
+  _globals['_AUDITEFFECT']._serialized_end=2979
+  _globals['_COUNTERFACTUAL']._serialized_start=2982
+  _globals['_COUNTERFACTUAL']._serialized_end=3140
+  _globals['_REPORTEDMAPCOMPARISON']._serialized_start=3142
+  _globals['_REPORTEDMAPCOMPARISON']._serialized_end=3212
+  _globals['_AUDITREPORTEDREQUEST']._serialized_start=3214
+  _globals['_AUDITREPORTEDREQUEST']._serialized_end=3330
+  _globals['_REPORTEDSTART']._serialized_start=3333
+  _globals['_REPORTEDSTART']._serialized_end=3493
+  _globals['_REPORTEDANSWER']._serialized_start=3495
+  _globals['_REPORTEDANSWER']._serialized_end=3561
+  _globals['_AUDITREPORTEDRESPONSE']._serialized_start=3564
+  _globals['_AUDITREPORTEDRESPONSE']._serialized_end=3727
+  _globals['_REPORTEDPLAN']._serialized_start=3729
+  _globals['_REPORTEDPLAN']._serialized_end=3798
+  _globals['_REPORTEDQUESTION']._serialized_start=3800
+  _globals['_REPORTEDQUESTION']._serialized_end=3870
+  _globals['_LISTAUDITSOURCESREQUEST']._serialized_start=3872
+  _globals['_LISTAUDITSOURCESREQUEST']._serialized_end=3897
+  _globals['_LISTAUDITSOURCESRESPONSE']._serialized_start=3900
+  _globals['_LISTAUDITSOURCESRESPONSE']._serialized_end=4072
+  _globals['_LISTAUDITSOURCESRESPONSE_SOURCE']._serialized_start=3988
+  _globals['_LISTAUDITSOURCESRESPONSE_SOURCE']._serialized_end=4072
+  _globals['_AUDITSERVICE']._serialized_start=4190
+  _globals['_AUDITSERVICE']._serialized_end=4461
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from ouzel_protos.v1 import dataset_pb2 as _dataset_pb2
 from ouzel_protos.v1 import explain_pb2 as _explain_pb2
+from ouzel_protos.v1 import ledger_pb2 as _ledger_pb2
 from ouzel_protos.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -134,7 +135,7 @@ class AuditSource(_message.Message):
     def __init__(self, kind: _Optional[_Union[AuditSource.Kind, str]] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class PredictionAudit(_message.Message):
-    __slots__ = ("request_id", "verdict", "reason", "concern", "scene", "source", "agreement", "maps_from", "maps", "effects", "counterfactuals", "mask_source", "object_share", "limits", "options", "reported_map", "reported", "image_sha256", "view", "picture", "mask", "record", "record_sha256", "time", "files")
+    __slots__ = ("request_id", "verdict", "reason", "concern", "scene", "source", "agreement", "maps_from", "maps", "effects", "counterfactuals", "mask_source", "object_share", "limits", "options", "reported_map", "reported", "image_sha256", "view", "picture", "mask", "record", "record_sha256", "time", "files", "ledger")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +161,7 @@ class PredictionAudit(_message.Message):
     RECORD_SHA256_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     verdict: Verdict
     reason: str
@@ -185,7 +187,8 @@ class PredictionAudit(_message.Message):
     record_sha256: str
     time: _timestamp_pb2.Timestamp
     files: _containers.RepeatedCompositeFieldContainer[AuditFile]
-    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[str] = ..., concern: bool = ..., scene: bool = ..., source: _Optional[_Union[AuditSource, _Mapping]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ..., maps_from: _Optional[str] = ..., maps: _Optional[_Iterable[_Union[AuditMap, _Mapping]]] = ..., effects: _Optional[_Iterable[_Union[AuditEffect, _Mapping]]] = ..., counterfactuals: _Optional[_Iterable[_Union[Counterfactual, _Mapping]]] = ..., mask_source: _Optional[str] = ..., object_share: _Optional[float] = ..., limits: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., reported_map: _Optional[_Union[ReportedMapComparison, _Mapping]] = ..., reported: _Optional[_Union[ReportedPrediction, _Mapping]] = ..., image_sha256: _Optional[str] = ..., view: _Optional[_Union[_explain_pb2.View, _Mapping]] = ..., picture: _Optional[bytes] = ..., mask: _Optional[bytes] = ..., record: _Optional[bytes] = ..., record_sha256: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., files: _Optional[_Iterable[_Union[AuditFile, _Mapping]]] = ...) -> None: ...
+    ledger: _ledger_pb2.LedgerEntry
+    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[str] = ..., concern: bool = ..., scene: bool = ..., source: _Optional[_Union[AuditSource, _Mapping]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ..., maps_from: _Optional[str] = ..., maps: _Optional[_Iterable[_Union[AuditMap, _Mapping]]] = ..., effects: _Optional[_Iterable[_Union[AuditEffect, _Mapping]]] = ..., counterfactuals: _Optional[_Iterable[_Union[Counterfactual, _Mapping]]] = ..., mask_source: _Optional[str] = ..., object_share: _Optional[float] = ..., limits: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., reported_map: _Optional[_Union[ReportedMapComparison, _Mapping]] = ..., reported: _Optional[_Union[ReportedPrediction, _Mapping]] = ..., image_sha256: _Optional[str] = ..., view: _Optional[_Union[_explain_pb2.View, _Mapping]] = ..., picture: _Optional[bytes] = ..., mask: _Optional[bytes] = ..., record: _Optional[bytes] = ..., record_sha256: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., files: _Optional[_Iterable[_Union[AuditFile, _Mapping]]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ...) -> None: ...
 
 class AuditFile(_message.Message):
     __slots__ = ("name", "media_type", "data")

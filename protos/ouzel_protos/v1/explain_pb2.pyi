@@ -1,3 +1,4 @@
+from ouzel_protos.v1 import ledger_pb2 as _ledger_pb2
 from ouzel_protos.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -31,20 +32,22 @@ MODEL_INPUT: MapSize
 ORIGINAL_IMAGE: MapSize
 
 class ExplainOptions(_message.Message):
-    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout")
+    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout", "record")
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     WHEN_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
     top_k: int
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyRequest]
     when: Condition
     estimate_only: bool
     request_id: str
     timeout: float
-    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ...) -> None: ...
+    record: bool
+    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ..., record: bool = ...) -> None: ...
 
 class SaliencyRequest(_message.Message):
     __slots__ = ("method", "target", "reduction", "parameters", "dtype", "size")
@@ -124,7 +127,7 @@ class Condition(_message.Message):
     def __init__(self, score_below: _Optional[float] = ..., entropy_above: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("model", "scores", "saliency", "timing", "request_id", "error", "estimate", "skipped", "view")
+    __slots__ = ("model", "scores", "saliency", "timing", "request_id", "error", "estimate", "skipped", "view", "ledger")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +137,7 @@ class Explanation(_message.Message):
     ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
     model: ModelInfo
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyMap]
@@ -143,7 +147,8 @@ class Explanation(_message.Message):
     estimate: Estimate
     skipped: str
     view: View
-    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ...) -> None: ...
+    ledger: _ledger_pb2.LedgerEntry
+    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("name", "version", "weights_digest")
