@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ouzel.audit.canonical import canonical
+from ouzel.canonical import canonical
 from ouzel.audit.evidence import Margins
 from ouzel.audit.options import PredictionOptions
 from ouzel.checks import within

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from ouzel.audit.canonical import canonical
+from ouzel.canonical import canonical
 from ouzel.audit.options import Claim
 from ouzel.audit.region import region_of
 from ouzel.audit.view import View

@@ -4,7 +4,7 @@ files = prediction_files(evidence, Case(image="goat.jpg", audited=now))
 archive = bundle(files, prediction_facts(evidence, case))
 """
 
-from ouzel.audit.canonical import canonical
+from ouzel.canonical import canonical
 from ouzel.audit.report.article86 import article86_page
 from ouzel.audit.report.bundle import bundle, sums
 from ouzel.audit.report.case import Case, DatasetCase, Operator

@@ -9,7 +9,7 @@ from typing import Any
 
 import ouzel
 from ouzel import pages
-from ouzel.audit.canonical import canonical
+from ouzel.canonical import canonical
 from ouzel.audit.dataset.evidence import DatasetEvidence
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.report import groups, words

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import ouzel
-from ouzel.audit.canonical import canonical
+from ouzel.canonical import canonical
 from ouzel.audit.evidence import PredictionEvidence
 from ouzel.audit.report import drawing
 from ouzel.audit.report.article86 import article86_page

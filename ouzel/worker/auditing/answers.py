@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from PIL import Image
 
 from ouzel.audit import PredictionEvidence, PredictionOptions, View
-from ouzel.audit.canonical import canonical
+from ouzel.canonical import canonical
 from ouzel.audit.evidence import ClassScore, MapEvidence, Outcome
 from ouzel.errors import FailedPrecondition
 from ouzel_protos import tensors
