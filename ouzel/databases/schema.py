@@ -25,6 +25,7 @@ class Schema:
             table that has a primary key of its own).
         meta: The table (name TEXT, value blob) that keeps the version in PostgreSQL, where schemas share a database.
         application: SQLite's application_id, a number that tells files of one purpose from those of others.
+        erases: Whether SQLite overwrites what is deleted.
     """
 
     words: str
@@ -32,6 +33,7 @@ class Schema:
     tables: str
     meta: str = "meta"
     application: int = 0
+    erases: bool = False
 
     def sqlite(self) -> list[str]:
         """The statements for SQLite."""

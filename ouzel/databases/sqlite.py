@@ -80,6 +80,8 @@ class SqliteDatabase:
         with self._translated():
             self._raw = connect(path)
             try:
+                if schema.erases:
+                    self._raw.execute("PRAGMA secure_delete = ON").fetchall()
                 if check:
                     self._check(self._raw)
                 _create(self._raw, schema)

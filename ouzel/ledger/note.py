@@ -122,7 +122,7 @@ class VerifierKey:
             raise InvalidArgument(f"key: {text[:80]!r} is not a verifier key of Ed25519 (NAME+ID+KEY)", field="key")
         key = VerifierKey(name, content[1:], content[0])
         if key.key_id.hex() != key_id:
-            raise InvalidArgument(f"key: the id {key_id[:20]!r} is not that of the key ({key.key_id.hex()})", field="key")
+            raise InvalidArgument(f"key: its id is {key_id[:20]!r} instead of {key.key_id.hex()}", field="key")
         return key
 
     def signs(self, note: Note) -> Signature | None:

@@ -36,8 +36,11 @@ class Proof:
 
     def text(self) -> str:
         """The proof as a file of type .tlog-proof."""
-        lines = [_HEAD, f"index {self.index}", *(base64.b64encode(each).decode() for each in self.hashes), ""]
-        return "\n".join(lines) + "\n" + self.checkpoint.decode()
+        return "\n".join([*self.lines(), "", ""]) + self.checkpoint.decode()
+
+    def lines(self) -> list[str]:
+        """The lines above the checkpoint."""
+        return [_HEAD, f"index {self.index}", *(base64.b64encode(each).decode() for each in self.hashes)]
 
     @staticmethod
     def parse(text: str) -> Proof:
@@ -57,9 +60,10 @@ class Proof:
             hashes = [base64.b64decode(each, validate=True) for each in lines[2:]]
         except (ValueError, IndexError, binascii.Error) as error:
             raise DataLoss(f"this is not a proof of the form {_HEAD}") from error
-        if str(index) != lines[1].removeprefix("index ") or len(hashes) > _LONGEST or any(len(h) != SIZE for h in hashes):
+        proof = Proof(index, hashes, checkpoint.encode())
+        if proof.lines() != lines or len(hashes) > _LONGEST or any(len(each) != SIZE for each in hashes):
             raise DataLoss(f"this is not a proof of the form {_HEAD}")
-        return Proof(index, hashes, checkpoint.encode())
+        return proof
 
 
 def verify_proof(text: str, entry: bytes, key: VerifierKey) -> tuple[Proof, Checkpoint]:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ouzel.errors import DataLoss
 from ouzel.ledger.merkle import WIDTH
 
 CHECKPOINT = "checkpoint"
@@ -45,7 +44,8 @@ class TileName:
         digits = f"{self.number:03d}"
         digits = digits.zfill(-(-len(digits) // 3) * 3)
         parts = [digits[i : i + 3] for i in range(0, len(digits), 3)]
-        return "/".join(["tile", ENTRIES if self.level is None else str(self.level), *(f"x{p}" for p in parts[:-1]), parts[-1]])
+        level = ENTRIES if self.level is None else str(self.level)
+        return "/".join(["tile", level, *(f"x{part}" for part in parts[:-1]), parts[-1]])
 
     @staticmethod
     def parse(path: str) -> TileName | None:
@@ -91,17 +91,17 @@ def bundle(entries: Iterable[bytes]) -> bytes:
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
-def unbundle(content: bytes) -> list[bytes]:
+def unbundle(content: bytes) -> tuple[list[bytes], bool]:
     """The entries of a bundle.
 
-    Raises:
-        DataLoss: It ends within an entry.
+    Returns:
+        The whole entries, and whether nothing else follows them.
     """
     entries, at = [], 0
-    while at < len(content):
+    while at + 2 <= len(content):
         end = at + 2 + int.from_bytes(content[at : at + 2], "big")
-        if end > len(content) or at + 2 > len(content):
-            raise DataLoss(f"the bundle ends within its entry {len(entries)}")
+        if end > len(content):
+            break
         entries.append(content[at + 2 : end])
         at = end
-    return entries
+    return entries, at == len(content)
