@@ -13,7 +13,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # what a full disk,
 
 
 @contextmanager
-def written(path: Path, *, replace: bool = True) -> Iterator[Path]:
+def written(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place at the end, durably, and vanishes if something went wrong.
 
     Raises FileExistsError if it may not replace a file that is there.
@@ -23,7 +23,7 @@ def written(path: Path, *, replace: bool = True) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if replace:

@@ -13,15 +13,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ouzel.databases import postgres_pool
+from ouzel.databases.postgres import PostgresDatabase
+from ouzel.databases.postgres_pool import PostgresPool
 from ouzel.errors import Unavailable
-from ouzel.worker.store import postgres_pool
-from ouzel.worker.store.postgres import PostgresDatabase
-from ouzel.worker.store.postgres_pool import PostgresPool
+from ouzel.worker.store.schema import JOBS
 
 
 @pytest.fixture
 def pool(postgres: str) -> Iterator[PostgresPool]:
-    with closing(PostgresPool(f"{postgres}&application_name=pool-test")) as opened:
+    with closing(PostgresPool(f"{postgres}&application_name=pool-test", JOBS.words)) as opened:
         yield opened
 
 
@@ -84,7 +85,7 @@ def test_an_open_transaction_is_not_lent_to_the_next_caller(pool: PostgresPool) 
 
 def test_closing_ends_connections_and_threads(postgres: str) -> None:
     before = set(threading.enumerate())
-    pool = PostgresPool(f"{postgres}&application_name=pool-test")
+    pool = PostgresPool(f"{postgres}&application_name=pool-test", JOBS.words)
     with pool.lend():
         with pool.lend():
             pass
@@ -115,7 +116,7 @@ def test_a_server_that_accepts_and_is_silent(monkeypatch: pytest.MonkeyPatch) ->
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/nothing"
         with pytest.raises(Unavailable, match=r"job store does not answer .*timeout"):
-            PostgresDatabase(url)
+            PostgresDatabase(url, JOBS)
         monkeypatch.setattr(postgres_pool, "_WAIT", 0.2)
         with pytest.raises(Unavailable, match="no connection within"):
-            PostgresDatabase(url)
+            PostgresDatabase(url, JOBS)

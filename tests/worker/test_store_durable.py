@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
+from ouzel.databases.sqlite import SqliteConnection
 from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
 from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
-from ouzel.worker.store.sqlite import SqliteConnection
 from ouzel_protos.v1 import job_pb2 as pb
 
 ALICE = "alice"
@@ -421,7 +421,7 @@ def test_a_write_that_fails_does_not_undo_its_neighbours(path: Path) -> None:
             good = [pool.submit(store.create, ALICE, new()) for _ in range(5)]
             broken = pool.submit(database.write, lambda c: c.run("INSERT INTO nowhere VALUES (1)"))
             good += [pool.submit(store.create, ALICE, new()) for _ in range(5)]
-            until(lambda: database._asked.qsize() == 11)
+            until(lambda: database._db._asked.qsize() == 11)
             go.set()
             assert blocking.result() is None
             assert {each.result().id for each in good} == all_ids(store)

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ouzel.audit.canonical import canonical
 from ouzel.audit.evidence import Margins
 from ouzel.audit.options import PredictionOptions
+from ouzel.canonical import canonical
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 

@@ -4,7 +4,6 @@ files = prediction_files(evidence, Case(image="goat.jpg", audited=now))
 archive = bundle(files, prediction_facts(evidence, case))
 """
 
-from ouzel.audit.canonical import canonical
 from ouzel.audit.report.article86 import article86_page
 from ouzel.audit.report.bundle import bundle, sums
 from ouzel.audit.report.case import Case, DatasetCase, Operator
@@ -13,6 +12,7 @@ from ouzel.audit.report.dataset_files import dataset_facts, dataset_files, predi
 from ouzel.audit.report.files import Files, map_files, prediction_facts, prediction_files
 from ouzel.audit.report.findings import Pictures
 from ouzel.audit.report.prediction import prediction_page
+from ouzel.canonical import canonical
 
 __all__ = [
     "Case",

@@ -9,7 +9,6 @@ from typing import Any
 
 import ouzel
 from ouzel import pages
-from ouzel.audit.canonical import canonical
 from ouzel.audit.dataset.evidence import DatasetEvidence
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.report import groups, words
@@ -17,6 +16,7 @@ from ouzel.audit.report.case import Case, DatasetCase, told
 from ouzel.audit.report.dataset import dataset_page
 from ouzel.audit.report.files import Files, prediction_files, slug
 from ouzel.audit.report.findings import Pictures
+from ouzel.canonical import canonical
 from ouzel.pages import percent
 from ouzel.pages.texts import cell, visible
 

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 import ouzel
-from ouzel.audit.canonical import canonical
 from ouzel.audit.evidence import PredictionEvidence
 from ouzel.audit.report import drawing
 from ouzel.audit.report.article86 import article86_page
 from ouzel.audit.report.case import Case, told
 from ouzel.audit.report.prediction import digest_of, prediction_page
 from ouzel.audit.report.words import meaning
+from ouzel.canonical import canonical
 
 # By name, the media type and the content.
 Files = dict[str, tuple[str, bytes]]

@@ -1,15 +1,14 @@
-"""What the store asks of a database: transactions that are durable when they return, and a little SQL.
-
-Two answers: `sqlite` (one machine) and `postgres` (many). The SQL is the same but for the fragments named here; its
-placeholders are question marks.
-"""
+"""The database of jobs: transactions, and events that listeners hear of after the commit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from ouzel.databases.database import Connection
 from ouzel_protos.v1 import job_pb2 as pb
+
+__all__ = ["Batch", "Committed", "Connection", "Database", "Wanted", "wrote"]
 
 T = TypeVar("T")
 # Job id and events, as one transaction wrote them.
@@ -19,39 +18,17 @@ Wanted = Callable[[], dict[str, int]]
 Committed = Callable[[Sequence[Batch]], None]
 
 
-class Connection(Protocol):
-    """One open transaction."""
-
-    for_update: str  # at the end of a SELECT: lock its rows until the end of the transaction
-
-    def all(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-
-    def one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
-        """The first row of a query; None if it has no rows."""
-
-    def run(self, sql: str, *values: Any) -> int:
-        """Runs a statement; returns how many rows it changed."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, for people to read. No decision depends on it."""
-
-    def lock(self, name: str) -> None:
-        """Lets no other transaction that asks for this name go on until this one has ended."""
-
-    def wrote(self, job: str, events: Sequence[pb.JobEvent]) -> None:
-        """Notes events, which listeners hear of after the commit."""
+def wrote(c: Connection, job: str, events: Sequence[pb.JobEvent]) -> None:
+    """Notes events of a job, which listeners hear of after the commit."""
+    if events:
+        c.note((job, list(events)))
 
 
 class Database(Protocol):
-    """A database that runs transactions."""
+    """`ouzel.databases.database.Database`, with events."""
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` in a transaction that is on the disk when this returns.
-
-        `work` may be run again after a conflict, so its only effects are those on the connection. An error of its own
-        undoes what it did and is passed on.
-        """
+        """Runs `work` in a transaction that is on the disk when this returns."""
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Runs `work`, which only reads, on one state of the database."""
@@ -69,15 +46,3 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Closes all connections."""
-
-
-class Events:
-    """Collects what a transaction tells its listeners."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-
-    def wrote(self, job: str, events: Sequence[pb.JobEvent]) -> None:
-        """Notes events of a job."""
-        if events:
-            self.batches.append((job, list(events)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ouzel.errors import NotFound
-from ouzel.worker.store.database import Connection
+from ouzel.worker.store.database import Connection, wrote
 from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Job, Lease, State, timestamp
 from ouzel.worker.store.protocol import LeaseLost
 from ouzel_protos.v1 import job_pb2 as pb
@@ -109,7 +109,7 @@ def append(c: Connection, job: Job, events: Sequence[pb.JobEvent]) -> Job:
         job.progress.SerializeToString(),
         job.id,
     )
-    c.wrote(job.id, written)
+    wrote(c, job.id, written)
     return job
 
 

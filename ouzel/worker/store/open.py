@@ -26,9 +26,9 @@ def open_store(url: str | Path, *, retries: Retries | None = None, check: bool =
     """
     text = str(url)
     if text.startswith(("postgresql://", "postgres://")):
-        from ouzel.worker.store.postgres import PostgresDatabase
+        from ouzel.worker.store.postgres import PostgresJobs
 
-        return SqlStore(PostgresDatabase(text), retries)
-    from ouzel.worker.store.sqlite import SqliteDatabase
+        return SqlStore(PostgresJobs(text), retries)
+    from ouzel.worker.store.sqlite import SqliteJobs
 
-    return SqlStore(SqliteDatabase(Path(text.removeprefix("sqlite://")), check=check), retries)
+    return SqlStore(SqliteJobs(Path(text.removeprefix("sqlite://")), check=check), retries)

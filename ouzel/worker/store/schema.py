@@ -5,17 +5,11 @@ A lease is a beat that goes on changing, not a point in time: no clock, so no cl
 
 from __future__ import annotations
 
+from ouzel.databases.schema import Schema
+
 VERSION = 1
 
-SQLITE = {"blob": "BLOB", "float": "REAL", "number": "INTEGER PRIMARY KEY AUTOINCREMENT", "rowid": "WITHOUT ROWID"}
-POSTGRES = {
-    "blob": "BYTEA",
-    "float": "DOUBLE PRECISION",
-    "number": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "rowid": "",
-}
-
-TABLES = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value {blob} NOT NULL) {rowid};
 CREATE TABLE IF NOT EXISTS jobs (
     number {number},
@@ -75,7 +69,4 @@ CREATE TABLE IF NOT EXISTS artifacts (
 CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (sha256)
 """
 
-
-def statements(types: dict[str, str]) -> list[str]:
-    """The statements that create the tables, with the types of one database."""
-    return [each.strip() for each in TABLES.format(**types).split(";")]
+JOBS = Schema(words="the job store", version=VERSION, tables=_TABLES)

@@ -1,7 +1,7 @@
 """The connections to a PostgreSQL server, lent to whichever thread calls.
 
 psycopg_pool connects in threads of its own, tries again by itself, and tells a caller who waits nothing but that time
-is over. A caller of the job store has to learn at once, and why, that the server is down. So a call waits in short
+is over. A caller has to learn at once, and why, that the server is down. So a call waits in short
 turns, and looks between them whether an attempt to connect has failed.
 """
 
@@ -21,6 +21,7 @@ from ouzel.errors import Unavailable
 _CONNECTIONS = 16  # at most at a time: a server has few, for all workers
 _WAIT = 10.0  # s for one of them to be free
 _TURN = 0.05  # s between two looks whether connecting has failed
+_NAME = "ouzel-database"
 _SETTINGS = " ".join(
     f"-c {each}"
     for each in (
@@ -38,17 +39,25 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def _not_ours(record: logging.LogRecord) -> bool:
+    """Whether a message of psycopg's pools is an error, or is about the pool of somebody else."""
+    return record.levelno >= logging.ERROR or _NAME not in record.getMessage()
+
+
 class PostgresPool:
     """At most 16 connections.
 
     Args:
         url: "postgresql://...". Nothing is connected yet.
+        words: What errors call the database.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, words: str = "the database") -> None:
         self._url = url
+        self._words = words
         self._failure: Exception | None = None  # of the last attempt to connect that failed
-        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it logs every call; failures reach the callers
+        # The pool logs every call, and failures, which reach the callers. Other pools of this process keep their say.
+        logging.getLogger("psycopg.pool").addFilter(_not_ours)
         self._pool = ConnectionPool(
             url,
             connection_class=_reporting(self._failed),
@@ -56,7 +65,7 @@ class PostgresPool:
             min_size=0,
             max_size=_CONNECTIONS,
             reconnect_timeout=0.0,  # the next call tries again
-            name="postgres",
+            name=_NAME,
             open=True,
         )
 
@@ -98,7 +107,7 @@ class PostgresPool:
                     continue
             if self._pool.get_stats()["pool_size"] < _CONNECTIONS:
                 raise psycopg.OperationalError(f"no connection within {_WAIT:g} s")
-            raise Unavailable(f"{_CONNECTIONS} calls of the job store are under way already")
+            raise Unavailable(f"{_CONNECTIONS} calls of {self._words} are under way already")
 
     def _failed(self, error: Exception) -> None:
         self._failure = error

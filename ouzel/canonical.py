@@ -1,4 +1,4 @@
-"""JSON with one form of bytes, so that a hash of it can be told again.
+"""JSON with one form of bytes, so that a hash of it can be told again. No torch, no numpy.
 
 References:
     RFC 8785, "JSON Canonicalization Scheme (JCS)".
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ouzel.errors import InvalidArgument
-from ouzel.pages import plain
 
 
-def canonical(values: Mapping[str, Any]) -> bytes:
+def canonical(values: Mapping[str, Any], *, field: str = "record") -> bytes:
     """The canonical form of JSON values.
 
     Args:
         values: Of JSON's types. Lone surrogates in texts, which UTF-8 has not, are spelt out.
+        field: What errors call the values.
 
     Returns:
         UTF-8, without a line break.
@@ -29,18 +29,22 @@ def canonical(values: Mapping[str, Any]) -> bytes:
     try:
         import rfc8785
     except ImportError as error:
-        raise InvalidArgument("record: needs the package rfc8785; install ouzel[audit]") from error
+        raise InvalidArgument(f"{field}: needs the package rfc8785; install ouzel[audit]") from error
     try:
         return rfc8785.dumps(_encodable(values))
     except rfc8785.CanonicalizationError as error:
-        raise InvalidArgument(f"record: {error}", field="record") from error
+        raise InvalidArgument(f"{field}: {error}", field=field) from error
 
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
-        return plain(value)
+        return _plain(value)
     if isinstance(value, Mapping):
-        return {plain(str(key)): _encodable(each) for key, each in value.items()}
+        return {_plain(str(key)): _encodable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_encodable(each) for each in value]
     return value
+
+
+def _plain(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,37 @@
+"""A tamper-evident log of what Ouzel found and did. Others can check it without Ouzel.
+
+`open_ledger` opens it; `Ledger.append` adds an entry, durably; `Ledger.prove` gives a proof for it. `verify` checks all
+that is published, `verify_proof` one proof. docs/ledger.md says what all this shows, and what it does not.
+
+References:
+    C2SP, c2sp.org: tlog-tiles, tlog-checkpoint, signed-note, tlog-proof, tlog-witness, tlog-cosignature.
+"""
+
+from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
+from ouzel.ledger.entry import KINDS, Entry, salted_hash
+from ouzel.ledger.ledger import Ledger, Receipt
+from ouzel.ledger.note import VerifierKey
+from ouzel.ledger.opening import LedgerOptions, open_database, open_ledger
+from ouzel.ledger.places import open_storage
+from ouzel.ledger.proof import Proof, verify_proof
+from ouzel.ledger.records import Record
+from ouzel.ledger.storage import Storage
+
+__all__ = [
+    "KINDS",
+    "Checkpoint",
+    "Entry",
+    "Ledger",
+    "LedgerOptions",
+    "Proof",
+    "Receipt",
+    "Record",
+    "Storage",
+    "VerifierKey",
+    "open_database",
+    "open_ledger",
+    "open_storage",
+    "read_checkpoint",
+    "salted_hash",
+    "verify_proof",
+]
