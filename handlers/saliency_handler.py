@@ -13,7 +13,7 @@ import torch
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import JSON, PROTOBUF, ExplainService, Limits, RawRequest, negotiate, read_row
+from ouzel.explain import JSON, PROTOBUF, ExplainService, Limits, RawRequest, negotiate, read_row, recorder
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ class SaliencyHandler:
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         model = models.load(properties["model_dir"], device=device)
-        self.service = ExplainService(model, Limits.from_environment(), threads=torch.get_num_threads())
+        self.service = ExplainService(
+            model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
+        )
         for rows in {1, int(properties.get("batch_size") or 1)}:
             self.service.warm_up(rows)
         logger.info("%s version %s on %s, weights %s", model.name, model.version, device, model.digest)

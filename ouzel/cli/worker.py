@@ -98,6 +98,22 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 )
 @_option("--audit-warm", "Start the process for audits now, instead of with the first audit.", is_flag=True)
 @_option("--audit-models", "Models that the process for audits keeps in memory.", type=click.IntRange(min=1), default=4)
+@click.option(
+    "--ledger",
+    envvar="OUZEL_LEDGER",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the log of what this worker does. [default: in the state folder]",
+)
+@_option(
+    "--ledger-database", "Database of the log. [default: that of the jobs if it is PostgreSQL, else SQLite]", default=""
+)
+@_option(
+    "--ledger-tiles",
+    "Where the log is published: a folder, or s3://BUCKET/PREFIX. [default: in its folder]",
+    default="",
+)
+@_option("--no-ledger", "Record nothing.", is_flag=True)
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",

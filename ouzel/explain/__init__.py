@@ -7,6 +7,18 @@ or an error. The TorchServe handler is a thin adapter over it.
 from ouzel.explain.accept import JSON, PNG, PROTOBUF, negotiate
 from ouzel.explain.forms import read as read_row
 from ouzel.explain.limits import Limits
+from ouzel.explain.recording import recorder
 from ouzel.explain.service import ExplainService, RawRequest, Reply
 
-__all__ = ["JSON", "PNG", "PROTOBUF", "ExplainService", "Limits", "RawRequest", "Reply", "negotiate", "read_row"]
+__all__ = [
+    "JSON",
+    "PNG",
+    "PROTOBUF",
+    "ExplainService",
+    "Limits",
+    "RawRequest",
+    "Reply",
+    "negotiate",
+    "read_row",
+    "recorder",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import encode, inputs, media, options
+from ouzel.explain import encode, inputs, media, options, recording
 from ouzel.explain.accept import PNG, PROTOBUF
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
@@ -81,6 +82,8 @@ class _Row:
     reply: Reply
     source: inputs.Input | None = None
     plan: Plan | None = None
+    asked: pb.ExplainOptions | None = None
+    digest: str = ""
     seconds: float = 0.0
     error: OuzelError | None = None
     deadline: float | None = None
@@ -96,10 +99,18 @@ class ExplainService:
         model: That answers.
         limits: Of requests.
         threads: How many images are decoded at a time; None is one per processor.
+        record: Makes entries of a log; None keeps none.
     """
 
-    def __init__(self, model: Model, limits: Limits | None = None, *, threads: int | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        limits: Limits | None = None,
+        *,
+        threads: int | None = None,
+        record: recording.Record | None = None,
+    ) -> None:
+        self.model, self._record = model, record
         self.limits = limits or Limits()
         known = os.environ.get(FORMATS)
         self.explainer = Explainer(
@@ -156,6 +167,9 @@ class ExplainService:
             timing.compute_ms = (done - computed) * 1e3 if row in live else 0
             timing.total_ms = (done - start) * 1e3
             timing.batch_size = len(live)
+        wanted = [row for row in rows if row.asked is not None and row.asked.record]
+        for _ in self._decoders.map(self._record_row, wanted):  # each waits for a disk: side by side they wait once
+            pass
         return [self._finish(row) for row in rows]
 
     def _read(self, request: RawRequest) -> _Row:
@@ -174,13 +188,20 @@ class ExplainService:
         start = time.monotonic()
         if request.refusal is not None:
             raise request.refusal
-        asked = options.parse(request.options)
+        asked = row.asked = options.parse(request.options)
+        if asked.record:
+            row.digest = hashlib.sha256(request.image or request.tensor or b"").hexdigest()
         row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
         plan = make_plan(asked, self.explainer, self.model, source.view, self.limits)
+        if asked.record:
+            recording.check(self._record)
+            if plan.estimate_only or request.media_type == PNG:
+                problem = "an estimate is not recorded" if plan.estimate_only else "a picture carries no proof"
+                raise InvalidArgument(f"record: {problem}", field="record")
         if request.media_type == PNG and not plan.presentations:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
-        size = self._response_bytes(plan, source, request.media_type)
+        size = self._response_bytes(plan, source, request.media_type, asked.record)
         if plan.estimate_only:
             row.reply.envelope.estimate.CopyFrom(
                 pb.Estimate(
@@ -195,10 +216,11 @@ class ExplainService:
         row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
 
-    def _response_bytes(self, plan: Plan, source: inputs.Input, media_type: str) -> int:
+    def _response_bytes(self, plan: Plan, source: inputs.Input, media_type: str, record: bool) -> int:
         """Size of the answer, at most."""
         if media_type != PNG:
-            return int(plan.response_bytes * media.RESPONSE_FACTORS[media_type])
+            proof = recording.LARGEST if record else 0
+            return int((plan.response_bytes + proof) * media.RESPONSE_FACTORS[media_type])
         _, height, width = self.model.input_shape
         original = [each.original_size for each in plan.presentations]
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
@@ -242,6 +264,25 @@ class ExplainService:
         if when.classes is not None and best not in when.classes:
             return f"when.labels: the prediction {self.model.labels[best]!r} is not among them"
         return ""
+
+    def _record_row(self, row: _Row) -> None:
+        """Makes a row an entry of the log, also if it was refused; one that cannot be recorded becomes an error."""
+        assert row.asked is not None
+        if self._record is None:  # it was refused for that
+            return
+        salted = {"request_id": row.asked.request_id} if row.asked.request_id else {}
+        try:
+            if row.error is None:
+                facts = recording.facts(row.asked, row.reply.envelope)
+                entry = self._record("explanation", facts, images=[row.digest], salted=salted)
+                row.reply.envelope.ledger.CopyFrom(entry)
+            else:
+                salted["message"] = str(row.error)
+                self._record("refusal", recording.refusal(row.error), images=[row.digest], salted=salted)
+        except OuzelError as error:
+            row.error = error
+        except Exception as error:  # noqa: BLE001 - fail closed
+            row.error = _internal(error)
 
     def _finish(self, row: _Row) -> Reply:
         if row.error is not None:

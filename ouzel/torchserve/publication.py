@@ -8,11 +8,12 @@ line use this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
+from typing import Any
 
-from ouzel.errors import FailedPrecondition, NotFound, OuzelError
+from ouzel.errors import FailedPrecondition, NotFound, OuzelError, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.torchserve import retention
 from ouzel.torchserve.archives import check
@@ -34,6 +35,7 @@ from ouzel.torchserve.trial import smoke
 
 __all__ = [
     "PublicationFailed",
+    "Record",
     "Server",
     "ServerUnreachable",
     "Settings",
@@ -55,6 +57,13 @@ __all__ = [
 ]
 
 
+# Hears of a change: its kind, as `ouzel.ledger.KINDS` has it, and facts. What it raises undoes the change.
+Record = Callable[[str, Mapping[str, Any]], object]
+
+
+def _nothing(_kind: str, _facts: Mapping[str, Any]) -> None: ...
+
+
 def publish_model(
     server: Server | None,
     store: ModelFiles,
@@ -64,6 +73,7 @@ def publish_model(
     base: str = "",
     promote: bool = False,
     withdraw_failed: bool = False,
+    record: Record = _nothing,
 ) -> None:
     """Serves a version of the store once it has answered a trial, and makes it the default if asked to.
 
@@ -79,13 +89,16 @@ def publish_model(
         promote: Whether the version becomes the default.
         withdraw_failed: Whether a version that was tried and failed is removed from the store. It stays if TorchServe
             does not answer, and if it is still served, as the default from before is.
+        record: Hears of the publication and the promotion while they can still be undone.
 
     Raises:
         OuzelError: One line that says why. ServerUnreachable if TorchServe does not answer.
     """
     file = store.file(f"{name}@{version}")
     if server is None:
+        record("publication", {**_facts(file), "served": False})
         if promote:
+            record("promotion", _facts(file))
             store.promote(name, version)
         return
     before = ""
@@ -93,12 +106,15 @@ def publish_model(
         if withdraw_failed:
             undo.push(_withdrawal(server, store, file))
         _load(server, store, file, base, undo)
+        record("publication", {**_facts(file), "served": True})
         if promote:
-            before = _promote(server, store, file, undo)
+            before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before] if promote else [version])
 
 
-def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str = "") -> None:
+def load_served(
+    server: Server, store: ModelFiles, file: ModelFile, *, base: str = "", record: Record = _nothing
+) -> None:
     """Has TorchServe load a version of the store, and tries it.
 
     The call may be repeated. Of other versions nothing changes, but the first of a name becomes its default.
@@ -108,15 +124,19 @@ def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str
         store: The model store.
         file: The version.
         base: As in `publish_model`; "" takes the settings of the model's default version.
+        record: Hears of it while it can still be undone.
 
     Raises:
         OuzelError: One line that says why; the version is then not served.
     """
     with _undone_on_failure() as undo:
         _load(server, store, file, base, undo)
+        record("publication", {**_facts(file), "served": True})
 
 
-def promote_served(server: Server | None, store: ModelFiles, name: str, version: str) -> None:
+def promote_served(
+    server: Server | None, store: ModelFiles, name: str, version: str, *, record: Record = _nothing
+) -> None:
     """Makes a version the default, in TorchServe if it serves the model, then in the store; or in neither.
 
     A version that is not loaded is loaded first. The default so far stays loaded until the next change.
@@ -126,22 +146,31 @@ def promote_served(server: Server | None, store: ModelFiles, name: str, version:
         store: The model store.
         name: The model's name.
         version: The version.
+        record: Hears of it while it can still be undone.
 
     Raises:
         NotFound, FailedPrecondition, InvalidArgument, PublicationFailed: One line that says why.
     """
     file = store.file(f"{name}@{version}")
     if server is None or not default_of(server, name):
+        record("promotion", _facts(file))
         store.promote(name, version)
         return
     if not versions(server, name, version):
-        load_served(server, store, file)
+        load_served(server, store, file, record=record)
     with _undone_on_failure() as undo:
-        before = _promote(server, store, file, undo)
+        before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before])
 
 
-def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile, *, unless_default: bool = False) -> None:
+def withdraw_served(
+    server: Server | None,
+    store: ModelFiles,
+    file: ModelFile,
+    *,
+    unless_default: bool = False,
+    record: Record = _nothing,
+) -> None:
     """Takes a version out of TorchServe, if it is served, and then removes it from the store.
 
     Args:
@@ -149,10 +178,12 @@ def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile, *
         store: The model store.
         file: The version.
         unless_default: Whether the default beside other versions is refused.
+        record: Hears of it before anything is deleted, because that cannot be undone.
 
     Raises:
         FailedPrecondition, PublicationFailed: One line that says why; the store then still has the version.
     """
+    record("deletion", {"what": "model", **_facts(file)})
     served_now = {str(description["modelVersion"]) for description in versions(server, file.name)} if server else set()
     if server is not None and file.version in served_now:
         others = tuple(each for each in store.of(file.name) if each.version in served_now - {file.version})
@@ -207,7 +238,7 @@ def _withdrawal(server: Server, store: ModelFiles, file: ModelFile) -> Callable[
     """An undo step: the store forgets a version that was tried and failed."""
 
     def withdraw(_kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
-        if not isinstance(error, OuzelError) or isinstance(error, ServerUnreachable):
+        if not isinstance(error, OuzelError) or isinstance(error, ServerUnreachable | Unavailable):
             return
         if not versions(server, file.name, file.version):  # else it is the default from before
             store.withdraw(file.name, file.version)
@@ -232,11 +263,12 @@ def _load(server: Server, store: ModelFiles, file: ModelFile, base: str, undo: E
     raise PublicationFailed(f"{name} {version}: other weights answer than those of {file.path}")
 
 
-def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack) -> str:
+def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack, record: Record) -> str:
     """Changes the default of TorchServe and then of the store; returns the default of TorchServe from before."""
     before = default_of(server, file.name)
     set_default(server, file.name, file.version)
     undo.callback(_restore_default, server, file.name, before)
+    record("promotion", {**_facts(file), "before": before})
     store.promote(file.name, file.version)
     return before
 
@@ -244,3 +276,7 @@ def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack
 def _restore_default(server: Server, name: str, version: str) -> None:
     with contextlib.suppress(OuzelError):
         set_default(server, name, version)
+
+
+def _facts(file: ModelFile) -> dict[str, Any]:
+    return {"model": file.name, "version": file.version, "digest": file.digest}

@@ -31,6 +31,7 @@ class JobEnvironment:
         retries: How often failed jobs are tried again.
         endpoint_file: The operator's file of services that can be audited; "" without one.
         endpoint_flags: More of them, NAME=URL each.
+        ledger: Folder of the log that jobs write entries to, see `ouzel.ledger.settings`; "" without one.
     """
 
     store: str
@@ -43,6 +44,7 @@ class JobEnvironment:
     retries: Retries = field(default_factory=Retries)
     endpoint_file: str = ""
     endpoint_flags: tuple[str, ...] = ()
+    ledger: str = ""
 
     @property
     def cache(self) -> Path:

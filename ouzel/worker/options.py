@@ -14,6 +14,10 @@ from ouzel.checks import at_least, within
 from ouzel.endpoints.config import Endpoint
 from ouzel.endpoints.file import registered
 from ouzel.errors import InvalidArgument
+from ouzel.ledger import Ledger, open_ledger
+from ouzel.ledger.settings import FOLDER as LEDGER
+from ouzel.ledger.settings import known as settings_known
+from ouzel.ledger.settings import settings
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -56,6 +60,13 @@ class WorkerOptions:
         audit_endpoint_flags: More of them, NAME=URL each.
         audit_warm: Whether the process that audits is started with the worker, and not by the first audit.
         audit_models: How many models that process keeps in memory.
+        ledger: Folder of the log of audits, publications, promotions, deletions and refusals, see
+            `ouzel.ledger.settings`; None is `ledger` in the state folder, or beside the artifacts where workers share a
+            PostgreSQL store.
+        ledger_database: URL of its database; "" is what the folder says. A new log beside a PostgreSQL store is in the
+            same database.
+        ledger_tiles: Where it is published: a folder, or "s3://BUCKET/PREFIX"; "" is what the folder says.
+        no_ledger: Whether nothing is recorded.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -86,6 +97,10 @@ class WorkerOptions:
     audit_endpoint_flags: tuple[str, ...] = ()
     audit_warm: bool = False
     audit_models: int = 4
+    ledger: Path | None = None
+    ledger_database: str = ""
+    ledger_tiles: str = ""
+    no_ledger: bool = False
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -121,6 +136,31 @@ class WorkerOptions:
     def upload_folder(self) -> Path:
         """Folder of the data sets of callers."""
         return (self.uploads or self.artifact_folder.parent / "datasets").expanduser().absolute()
+
+    @property
+    def ledger_folder(self) -> Path | None:
+        """Folder of the log; None without one."""
+        if self.no_ledger:
+            return None
+        if self.ledger is not None:
+            return self.ledger.expanduser().absolute()
+        return (self.artifact_folder.parent if self._shared else self.state) / LEDGER
+
+    @property
+    def _shared(self) -> bool:
+        """Whether several workers use the store."""
+        return self.store.startswith(("postgresql://", "postgres://"))
+
+    def open_ledger(self) -> Ledger | None:
+        """Opens the log; a new one is created. The caller closes it.
+
+        Raises:
+            OuzelError: See `ouzel.ledger.open_ledger`.
+        """
+        if (folder := self.ledger_folder) is None:
+            return None
+        known = self.ledger_database or ("" if settings_known(folder) or not self._shared else self.store)
+        return open_ledger(settings(folder, database=known, tiles=self.ledger_tiles))
 
     @property
     def serving(self) -> Mapping[str, str]:
@@ -161,6 +201,7 @@ class WorkerOptions:
             retries=self.retries,
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
             endpoint_flags=self.audit_endpoint_flags,
+            ledger=str(self.ledger_folder or ""),
         )
 
 

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import grpc.aio
@@ -19,6 +19,7 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
+from ouzel.ledger.recorder import Recorder
 from ouzel.worker import isolated
 from ouzel.worker.api import tokens
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
@@ -26,6 +27,7 @@ from ouzel.worker.api.audit_service import AuditService
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
 from ouzel.worker.api.decoding import ReadableInterceptor
+from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.job_service import JobService
 from ouzel.worker.api.model_service import ModelService
 from ouzel.worker.artifacts import Artifacts
@@ -77,20 +79,21 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
     Raises:
         OuzelError: It cannot start.
     """
-    with _alone(options.state):
+    with _alone(options.state), ExitStack() as opened:
         store = open_store(options.store_url, retries=options.retries)
-        try:
-            asyncio.run(_serve(options, store, ready))
-        finally:
-            store.close()
+        opened.callback(store.close)
+        ledger = options.open_ledger()
+        if ledger is not None:
+            opened.callback(ledger.close)
+        asyncio.run(_serve(options, store, Recorder(None, ledger), ready))
 
 
-async def _serve(options: WorkerOptions, store: Store, ready: Callable[[str], None]) -> None:
+async def _serve(options: WorkerOptions, store: Store, recorder: Recorder, ready: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     runner = _runner(options, store)
-    async with _listening(options, store, runner) as (address, drain):
+    async with _listening(options, store, runner, recorder) as (address, drain):
         runner.start()
         ready(address)
         await stopping.wait()
@@ -100,7 +103,7 @@ async def _serve(options: WorkerOptions, store: Store, ready: Callable[[str], No
 
 @asynccontextmanager
 async def _listening(
-    options: WorkerOptions, store: Store, runner: Runner
+    options: WorkerOptions, store: Store, runner: Runner, recorder: Recorder
 ) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
@@ -122,19 +125,29 @@ async def _listening(
         known,
         nudge=runner.nudge,
         limits=options.runner.limits,
+        recorder=recorder,
     )
+    denials = Denials(recorder)
     server = grpc.aio.server(
-        interceptors=[TokenInterceptor(known), ReadableInterceptor()],
+        interceptors=[TokenInterceptor(known, denials.count), ReadableInterceptor()],
         options=_SETTINGS,
         maximum_concurrent_rpcs=_MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
-    models = ModelService(catalogue, known, serving=options.serving)
+    models = ModelService(catalogue, known, serving=options.serving, recorder=recorder)
     add_ModelServiceServicer_to_server(models, server)
-    uploads = DatasetService(datasets, store, known, patience=options.patience)
+    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder)
     add_DatasetServiceServicer_to_server(uploads, server)
     pool = AuditPool(options.auditing)
-    audits = AuditService(pool, catalogue, datasets, known, endpoints=options.endpoints, patience=options.patience)
+    audits = AuditService(
+        pool,
+        catalogue,
+        datasets,
+        known,
+        endpoints=options.endpoints,
+        patience=options.patience,
+        recorder=recorder,
+    )
     add_AuditServiceServicer_to_server(audits, server)
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
@@ -147,6 +160,7 @@ async def _listening(
     for name in ("", *_NAMES):
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
     threading.Thread(target=catalogue.warm, name="catalogue", daemon=True).start()
+    recording = asyncio.create_task(denials.keep_recording())
     warming = asyncio.create_task(pool.warm()) if options.audit_warm else None
 
     async def drain() -> None:
@@ -159,6 +173,8 @@ async def _listening(
             yield address, drain
         finally:
             await server.stop(_SERVER_GRACE)
+            recording.cancel()
+            denials.flush()
             if warming is not None:
                 warming.cancel()
             await pool.stop()

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
+from ouzel.ledger.recorder import Recorder
+from ouzel.worker.api import audit_entries
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, checked_start, task_of
 from ouzel.worker.api.auth import stream, unary
 from ouzel.worker.api.service import Context, Service
@@ -19,6 +21,7 @@ from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel_protos.v1 import audit_pb2 as pb
 from ouzel_protos.v1.audit_pb2_grpc import AuditServiceServicer
+from ouzel_protos.v1.ledger_pb2 import LedgerEntry
 
 _THREADS = 4
 _SECONDS, _MOST_SECONDS = 60.0, 600.0  # of an audit: without a deadline of the call, and with one
@@ -34,6 +37,7 @@ class AuditService(Service, AuditServiceServicer):
         tokens: Tell the owners of calls.
         endpoints: Other services that callers may name.
         patience: Seconds in which a caller must answer a question.
+        recorder: Records what was audited, and what is refused.
     """
 
     def __init__(
@@ -45,8 +49,9 @@ class AuditService(Service, AuditServiceServicer):
         *,
         endpoints: Mapping[str, Any],
         patience: float,
+        recorder: Recorder,
     ) -> None:
-        super().__init__(tokens, threads=_THREADS, name="audits")
+        super().__init__(tokens, threads=_THREADS, name="audits", recorder=recorder)
         self._pool, self._catalogue, self._datasets = pool, catalogue, datasets
         self._endpoints, self._patience = endpoints, patience
 
@@ -57,7 +62,8 @@ class AuditService(Service, AuditServiceServicer):
             task_of, request, self._catalogue.seen_by(owner), self._datasets, owner, endpoints=tuple(self._endpoints)
         )
         body = await self.run(request.SerializeToString)
-        return await self._answer(await self._pool.audit(task, body, _seconds(context)))
+        answer = await self._answer(await self._pool.audit(task, body, _seconds(context)))
+        return await self._recorded(request, answer, owner)
 
     @stream
     async def AuditReported(
@@ -72,6 +78,8 @@ class AuditService(Service, AuditServiceServicer):
         body = await self.run(start.SerializeToString)
         async with self._pool.converse("reported", task, body, _seconds(context)) as call:
             async for response in self._conversation(call, parts):
+                if response.HasField("audit"):
+                    await self._recorded(start.request, response.audit, owner)
                 yield response
 
     @unary
@@ -105,6 +113,17 @@ class AuditService(Service, AuditServiceServicer):
                 field="include_pictures",
             )
         return await self.run(pb.PredictionAudit.FromString, body)
+
+    async def _recorded(
+        self, request: pb.AuditPredictionRequest, answer: pb.PredictionAudit, owner: str
+    ) -> pb.PredictionAudit:
+        """The answer, once it is an entry of the log: with the entry and its proof."""
+        entry = await self.run_slow(self.recorder.proven, audit_entries.event(request, answer, owner))
+        if entry is not None:
+            answer.ledger.CopyFrom(
+                LedgerEntry(index=entry.index, entry=entry.entry, salt=entry.salt, proof=entry.proof)
+            )
+        return answer
 
     async def _next(self, parts: AsyncIterator[pb.AuditReportedRequest], kind: str) -> pb.AuditReportedRequest:
         """The caller's next message, if it is of this kind and comes in time."""

@@ -22,10 +22,11 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         tokens: Tell the owners of calls.
+        denied: Hears of each call that is denied, by its method.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens, denied: Callable[[str], None] = lambda _: None) -> None:
+        self._tokens, self._denied = tokens, denied
         self._deny: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(_deny)
 
     async def intercept_service(
@@ -37,6 +38,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         open_to_all = handler_call_details.method.startswith(_OPEN)
         if open_to_all or self._tokens.owner(handler_call_details.invocation_metadata) is not None:
             return await continuation(handler_call_details)
+        self._denied(handler_call_details.method)
         return self._deny
 
 
@@ -53,7 +55,7 @@ def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller hears what it may
-            await errors.abort(context, error)
+            await errors.abort(context, await self.refused(method.__name__, context, error))
 
     return answered
 
@@ -68,6 +70,6 @@ def stream(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIter
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller hears what it may
-            await errors.abort(context, error)
+            await errors.abort(context, await self.refused(method.__name__, context, error))
 
     return answered

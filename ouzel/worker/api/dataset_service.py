@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel.checks import within
 from ouzel.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker.api.auth import unary
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
@@ -37,10 +38,13 @@ class DatasetService(Service, DatasetServiceServicer):
         store: Knows the jobs that need them.
         tokens: Tell the owners of calls.
         patience: Time that a stream may be silent, in seconds.
+        recorder: Records what is refused and what is deleted.
     """
 
-    def __init__(self, datasets: Datasets, store: ClientStore, tokens: Tokens, *, patience: float = 30.0) -> None:
-        super().__init__(tokens, threads=_THREADS, name="datasets")
+    def __init__(
+        self, datasets: Datasets, store: ClientStore, tokens: Tokens, *, patience: float = 30.0, recorder: Recorder
+    ) -> None:
+        super().__init__(tokens, threads=_THREADS, name="datasets", recorder=recorder)
         self._datasets, self._store, self._patience = datasets, store, patience
 
     @unary
@@ -104,6 +108,7 @@ class DatasetService(Service, DatasetServiceServicer):
         await self.run(self._datasets.get, owner, request.id)
         if (job := await self.run(self._needed_by, owner, request.id)) is not None:
             raise FailedPrecondition(f"id: the job {job} needs this data set; cancel it first", field="id")
+        await self.run(self.recorder.append, Event("deletion", {"what": "dataset", "id": request.id}, owner=owner))
         await self.run(self._datasets.delete, owner, request.id)
         return Empty()
 
@@ -114,15 +119,15 @@ class DatasetService(Service, DatasetServiceServicer):
 
     def _needed_by(self, owner: str, dataset: str) -> str | None:
         """A job that has not ended and is about the data set."""
-        query = Query(states=_LIVE, kind="finetune", page_size=500)
+        query = Query(states=_LIVE, page_size=500)
         while True:
             page = self._store.list(owner, query)
             for job in page.jobs:
-                if job.spec.finetune.dataset == dataset:
+                if getattr(getattr(job.spec, job.kind), "dataset", None) == dataset:
                     return job.id
             if not page.next_page_token:
                 return None
-            query = Query(states=_LIVE, kind="finetune", page_size=500, page_token=page.next_page_token)
+            query = Query(states=_LIVE, page_size=500, page_token=page.next_page_token)
 
     async def _patiently(self, requests: AsyncIterator[T]) -> AsyncIterator[T]:
         """The messages of a stream that is not silent for too long. Raises DeadlineExceeded."""

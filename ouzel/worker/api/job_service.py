@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound, Unavailable
+from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.api.auth import stream, unary
@@ -38,6 +39,7 @@ class JobService(Service, JobServiceServicer):
         tokens: Tell the owners of calls.
         nudge: Called when a runner may have something to do.
         limits: Of one owner.
+        recorder: Records what is refused and what is deleted.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class JobService(Service, JobServiceServicer):
         *,
         nudge: Callable[[], None],
         limits: Limits,
+        recorder: Recorder,
     ) -> None:
-        super().__init__(tokens, threads=_THREADS, name="jobs")
+        super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder)
         self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
         self._nudge, self._limits = nudge, limits
         self._watches = Watches(store)
@@ -145,7 +148,10 @@ class JobService(Service, JobServiceServicer):
 
     @unary
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> Empty:
-        await self.run(self._store.delete, self.owner(context), request.id)
+        owner = self.owner(context)
+        await self._get(context, request.id)
+        await self.run(self.recorder.append, Event("deletion", {"what": "job", "id": request.id}, owner=owner))
+        await self.run(self._store.delete, owner, request.id)
         return Empty()
 
     @unary

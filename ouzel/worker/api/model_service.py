@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.ledger.recorder import Event, Recorder
 from ouzel.model_files import ModelFile, ModelFiles, card
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server
@@ -33,10 +34,13 @@ class ModelService(Service, ModelServiceServicer):
         catalogue: The models.
         tokens: Tell the owners of calls.
         serving: Where TorchServe is, see `ouzel.torchserve.server.Server.found`. Every call looks again.
+        recorder: Records what is refused and what is changed.
     """
 
-    def __init__(self, catalogue: Catalogue, tokens: Tokens, *, serving: Mapping[str, str] | None) -> None:
-        super().__init__(tokens, threads=_THREADS, name="models")
+    def __init__(
+        self, catalogue: Catalogue, tokens: Tokens, *, serving: Mapping[str, str] | None, recorder: Recorder
+    ) -> None:
+        super().__init__(tokens, threads=_THREADS, name="models", recorder=recorder)
         self._catalogue, self._serving = catalogue, serving
         self._files = ModelFiles(catalogue.folder)
         self._changing = threading.Lock()  # the store and TorchServe change together
@@ -81,13 +85,18 @@ class ModelService(Service, ModelServiceServicer):
                 raise FailedPrecondition(
                     f"version: {version} is the default of {name!r}; promote another one first", field="version"
                 )
-            publication.withdraw_served(self._server(), self._files, file, unless_default=True)
+            publication.withdraw_served(
+                self._server(), self._files, file, unless_default=True, record=self._record(owner)
+            )
 
     def _promote(self, owner: str, name: str, version: str) -> pb.Model:
         with self._changing:
             file = self._changeable(owner, name, version)
-            publication.promote_served(self._server(), self._files, file.name, file.version)
+            publication.promote_served(self._server(), self._files, file.name, file.version, record=self._record(owner))
             return self._messages([file])[0]
+
+    def _record(self, owner: str) -> publication.Record:
+        return lambda kind, facts: self.recorder.append(Event(kind, facts, owner=owner))
 
     def _changeable(self, owner: str, name: str, version: str) -> ModelFile:
         """A version that `owner` may change. Raises NotFound, InvalidArgument or FailedPrecondition."""

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
+from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OuzelError
+from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker.api.tokens import Tokens
 
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _CHECKS = 4
+_NO_LOG = Recorder(None)
+# What was wrong with a request. That the worker has no room or time says nothing of the request.
+_RECORDED = frozenset(
+    (
+        InvalidArgument.code,
+        NotFound.code,
+        AlreadyExists.code,
+        FailedPrecondition.code,
+    )
+)
 
 
 class Service:
@@ -23,10 +36,11 @@ class Service:
         tokens: Tell the owners of calls.
         threads: Calls that may block at a time.
         name: Of the threads.
+        recorder: Records what is refused and what is changed.
     """
 
-    def __init__(self, tokens: Tokens, *, threads: int, name: str) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens, *, threads: int, name: str, recorder: Recorder = _NO_LOG) -> None:
+        self._tokens, self.recorder = tokens, recorder
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._slow_threads = ThreadPoolExecutor(_CHECKS, thread_name_prefix=f"{name}-slow")
 
@@ -41,6 +55,27 @@ class Service:
         assert owner is not None  # the interceptor has checked it
         return owner
 
+    async def refused(self, method: str, context: Context, error: Exception) -> Exception:
+        """Records that a request was refused.
+
+        Args:
+            method: That was called.
+            context: Of the call.
+            error: Why it was refused.
+
+        Returns:
+            What the caller hears: `error`, or why it could not be recorded.
+        """
+        if not isinstance(error, OuzelError) or error.code not in _RECORDED or not self.recorder.keeps:
+            return error
+        facts = {"method": f"{type(self).__name__}/{method}", "code": error.code, "field": _top(error.field)}
+        event = Event("refusal", facts, owner=self.owner(context), salted={"message": str(error)})
+        try:
+            await self.run(self.recorder.append, event)
+        except OuzelError as problem:
+            return problem
+        return error
+
     async def run(self, function: Callable[..., T], *args: Any, **more: Any) -> T:
         """The result of a call that blocks, for milliseconds."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **more))
@@ -48,3 +83,9 @@ class Service:
     async def run_slow(self, function: Callable[..., T], *args: Any) -> T:
         """The result of a call that may take minutes. No other call waits for it."""
         return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: function(*args))
+
+
+def _top(field: str) -> str:
+    """The name of a field of a message, without the names that callers give to parts of it."""
+    name = re.match("[a-z_]*", field)
+    return name.group() if name else ""

@@ -8,6 +8,7 @@ bundle.zip (all of it, with a README that says how to verify it). Summary: verdi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument, OuzelError, Unavailable
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import audit_sources, audited_images, parameters, training_data
-from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput, proof_files
 from ouzel_protos.recipes import AUDIT_LIMITS
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.audit_pb2 import AuditContact
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ouzel.audit.dataset import DatasetDesign, DatasetEvidence, Event, Example
-    from ouzel.audit.report import Pictures
+    from ouzel.audit.report import Files, Pictures
 
 _MOST_SCENES = 2000
 _FILLS = ("blur", "mean", "texture")
@@ -84,7 +85,11 @@ def run(spec: pb.AuditSpec, context: JobContext) -> JobOutput:
         files = audit_files.files(evidence, spec, told.registered, _pictures(examples, sources))
     finally:
         sources.close()
-    return JobOutput([File(name, kind, content) for name, (kind, content) in files.items()], summary(evidence))
+    if context.stop_wanted():
+        raise JobInterrupted
+    entry = context.record("audit", _facts(spec, evidence, files))
+    made = [File(name, kind, content) for name, (kind, content) in files.items()]
+    return JobOutput(made + proof_files(entry), summary(evidence))
 
 
 def _evidence(sources: audit_sources.Sources, examples: Sequence[Example], told: _Told) -> DatasetEvidence:
@@ -121,6 +126,23 @@ def _pictures(examples: Sequence[Example], sources: audit_sources.Sources) -> Pi
             return None
 
     return picture
+
+
+def _facts(spec: pb.AuditSpec, evidence: DatasetEvidence, files: Files) -> dict[str, Any]:
+    """What the entry of the log says: the verdict, what it is about, and digests of all that was found."""
+    source, overall = evidence.source, evidence.overall
+    facts = {
+        "source": {"kind": source.kind, "name": source.name, "version": source.version, "digest": source.digest},
+        "mode": evidence.mode,
+        "verdict": overall.verdict,
+        "concern": evidence.concern,
+        "design_sha256": evidence.design_sha256,
+        "examples_sha256": evidence.examples_sha256,
+        "files": {name: hashlib.sha256(files[name][1]).hexdigest() for name in ("audit.json", "bundle.zip")},
+    }
+    if "://" not in spec.dataset:
+        facts["dataset"] = spec.dataset
+    return facts
 
 
 def design_of(spec: pb.AuditSpec) -> DatasetDesign:

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
+from ouzel.ledger.recorder import Event, Recorded, Recorder
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.environment import JobEnvironment
@@ -55,6 +57,17 @@ class JobOutput:
     summary: Mapping[str, Any]
 
 
+def proof_files(recorded: Recorded | None) -> list[File]:
+    """What proves an entry of the log, as artifacts; nothing without a log."""
+    if recorded is None:
+        return []
+    return [
+        File("ledger/entry.json", "application/json", recorded.entry),
+        File("ledger/entry.salt", "text/plain", recorded.salt.hex().encode() + b"\n"),
+        File("ledger/entry.tlog-proof", "text/plain", recorded.proof.encode()),
+    ]
+
+
 class JobInterrupted(Exception):
     """Raised by a kind that has stopped because of `stop_wanted`, after its checkpoint."""
 
@@ -93,6 +106,7 @@ class JobContext:
         self.uploads = Datasets(environment.uploads)
         self._store, self._lease, self._stop = store, lease, stop
         self._artifacts = Artifacts(environment.artifacts)
+        self._recorder = Recorder(Path(environment.ledger) if environment.ledger else None)
         self._saved = time.monotonic()
         # The mark makes the bytes unique to the job. Two jobs then never share a checkpoint file, so it can be removed.
         self._mark = f"{lease.job}\n".encode()
@@ -120,6 +134,28 @@ class JobContext:
         from ouzel.torchserve.server import expected
 
         return expected(self.environment.serving)
+
+    def record(self, kind: str, facts: Mapping[str, Any], *, name: str = "") -> Recorded | None:
+        """Makes something an entry of the log, once for each attempt of the job.
+
+        Args:
+            kind: One of `ouzel.ledger.KINDS`.
+            facts: What happened; the job's id is added.
+            name: Tells several events of a kind from each other.
+
+        Returns:
+            The entry with its proof; None without a log.
+
+        Raises:
+            OuzelError: It is not known to be recorded, and what it is about must not happen.
+        """
+        key = ":".join(filter(None, ("job", self.job, str(self.attempt), kind, name)))
+        whole = {**facts, "job": self.job, "attempt": self.attempt}
+        return self._recorder.proven(Event(kind, whole, owner=self.owner, key=key))
+
+    def close(self) -> None:
+        """Closes the log."""
+        self._recorder.close()
 
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
         """Reports progress: at most four times a second, and always the last step.

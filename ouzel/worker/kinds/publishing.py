@@ -42,7 +42,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
 
     if not context.serving_expected and context.serving is None:
         context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
-        publication.publish_model(None, store, entry.name, entry.version, promote=promote)
+        publication.publish_model(None, store, entry.name, entry.version, promote=promote, record=context.record)
         return False
     deadline, waiting = time.monotonic() + PATIENCE, False
     while True:
@@ -51,7 +51,14 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
             if (server := context.serving) is None:
                 raise publication.ServerUnreachable("the model server is down")
             publication.publish_model(
-                server, store, entry.name, entry.version, base=base, promote=promote, withdraw_failed=True
+                server,
+                store,
+                entry.name,
+                entry.version,
+                base=base,
+                promote=promote,
+                withdraw_failed=True,
+                record=context.record,
             )
             return True
         except publication.ServerUnreachable as error:

@@ -57,16 +57,16 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
     lease = Lease(task.job, task.attempt, task.worker)
     job = store.require_lease(lease)
     artifacts = Artifacts(task.environment.artifacts)
+    context = JobContext(
+        store,
+        lease,
+        task.environment,
+        owner=job.owner,
+        checkpoint=_checkpoint(artifacts, job),
+        batch_scale=job.batch_scale,
+        stop=stop,
+    )
     try:
-        context = JobContext(
-            store,
-            lease,
-            task.environment,
-            owner=job.owner,
-            checkpoint=_checkpoint(artifacts, job),
-            batch_scale=job.batch_scale,
-            stop=stop,
-        )
         done = kinds.find(job.kind).run(getattr(job.spec, job.kind), context)
         store.publishing(lease)
         store.succeed(lease, _published(done, artifacts))
@@ -78,6 +78,8 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
         failure = failure_of(error)
         _log.exception("the job failed%s", f" (error {failure.error.error_id})" if failure.error.error_id else "")
         store.fail(lease, failure.error, memory=failure.memory)
+    finally:
+        context.close()
 
 
 def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:

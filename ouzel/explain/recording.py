@@ -1,0 +1,107 @@
+"""Explanations as entries of a log: what was asked, what came out, and enough figures to compare a repetition with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format
+
+from ouzel.errors import FailedPrecondition, OuzelError
+from ouzel_protos import tensors
+from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1.ledger_pb2 import LedgerEntry
+
+FOLDER = "OUZEL_LEDGER"  # of the log
+LARGEST = 2**18  # bytes that an entry and its proof take of an answer, at most
+_LARGEST_OPTIONS = 24_000  # characters of JSON; an entry has 65,535 bytes
+_GRID = 4  # a map's means over so many places along each edge
+# Records something before an answer leaves. The arguments are those of `ouzel.ledger.recorder.Event`.
+Record = Callable[..., LedgerEntry]
+
+
+def recorder() -> Record | None:
+    """What records in the log of $OUZEL_LEDGER; None if it names none. The log is opened with the first entry."""
+    folder = os.environ.get(FOLDER, "")
+    if not folder:
+        return None
+    from ouzel.ledger.recorder import Event, Recorder  # few explanations are recorded
+
+    log = Recorder(Path(folder))
+
+    def record(kind: str, facts: dict[str, Any], **more: Any) -> LedgerEntry:
+        entry = log.proven(Event(kind, facts, **more))
+        assert entry is not None  # there is a folder
+        return LedgerEntry(index=entry.index, entry=entry.entry, salt=entry.salt, proof=entry.proof)
+
+    return record
+
+
+def check(record: Record | None) -> None:
+    """Raises FailedPrecondition where there is no log."""
+    if record is None:
+        raise FailedPrecondition("record: this service keeps no log", field="record")
+
+
+def facts(options: pb.ExplainOptions, answer: pb.Explanation) -> dict[str, Any]:
+    """What an entry says of an explanation.
+
+    Args:
+        options: As they were asked for.
+        answer: Complete but for the entry.
+
+    Returns:
+        JSON. Of each map the SHA-256 of its values, and figures that allow for rounding: its norm, and its means over
+        4 x 4 places.
+    """
+    return {
+        "model": {
+            "name": answer.model.name,
+            "version": answer.model.version,
+            "digest": answer.model.weights_digest,
+        },
+        "options": _options(options),
+        "scores": [
+            {"index": each.index, "label": each.label, "probability": each.probability, "logit": each.logit}
+            for each in answer.scores[:5]
+        ],
+        "skipped": answer.skipped,
+        "maps": [_map(each) for each in answer.saliency],
+    }
+
+
+def refusal(error: OuzelError) -> dict[str, Any]:
+    """What an entry says of a request that was refused."""
+    return {"method": "explain", "code": error.code, "field": error.field.partition("[")[0].partition(".")[0]}
+
+
+def _options(options: pb.ExplainOptions) -> dict[str, Any]:
+    kept = pb.ExplainOptions()
+    kept.CopyFrom(options)
+    for name in ("request_id", "record", "timeout"):
+        kept.ClearField(name)
+    text = json_format.MessageToJson(kept, indent=None, sort_keys=True, preserving_proto_field_name=True)
+    if len(text) > _LARGEST_OPTIONS:
+        return {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    values: dict[str, Any] = json_format.MessageToDict(kept, preserving_proto_field_name=True)
+    return values
+
+
+def _map(each: pb.SaliencyMap) -> dict[str, Any]:
+    values = tensors.decode(each.values)
+    flat = np.abs(values.astype(np.float64)).reshape(-1, *values.shape[-2:]).mean(0)
+    rows = np.array_split(flat, min(_GRID, len(flat)))
+    means = [[float(cell.mean()) for cell in np.array_split(row, min(_GRID, flat.shape[1]), axis=1)] for row in rows]
+    return {
+        "method": each.method,
+        "index": each.target.index,
+        "minus": each.target.minus_index if each.target.HasField("minus_index") else None,
+        "shape": list(values.shape),
+        "sha256": hashlib.sha256(each.values.data).hexdigest(),
+        "norm": float(np.linalg.norm(values.astype(np.float64))),
+        "means": means,
+    }

@@ -1,0 +1,120 @@
+"""What the services have recorded: an event becomes an entry before an answer leaves, or the answer is an error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ouzel.errors import OuzelError, Unavailable
+from ouzel.ledger.ledger import Ledger, Receipt
+from ouzel.ledger.opening import open_ledger
+from ouzel.ledger.proof import Proof
+from ouzel.ledger.settings import quiet, settings
+
+
+@dataclass(frozen=True)
+class Event:
+    """What is to be recorded. The arguments of `Ledger.append`.
+
+    Attributes:
+        kind: One of `ouzel.ledger.KINDS`.
+        facts: A JSON object without personal data.
+        images: SHA-256 of images' bytes, in hex; salted in the entry.
+        owner: Who asked; salted in the entry.
+        salted: Other values by name; salted in the entry.
+        key: Tells the event from others: with the same key it is recorded once.
+    """
+
+    kind: str
+    facts: Mapping[str, Any]
+    images: Sequence[str] = ()
+    owner: str = ""
+    salted: Mapping[str, str | Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An entry, and what proves it.
+
+    Attributes:
+        index: Its place in the log, from 0.
+        entry: Its bytes.
+        salt: The key of its salted hashes.
+        proof: A C2SP tlog-proof.
+    """
+
+    index: int
+    entry: bytes
+    salt: bytes
+    proof: str
+
+
+class Recorder:
+    """Records events in the log of a folder, which is opened with the first of them. Threads may share it.
+
+    Args:
+        folder: See `ouzel.ledger.settings`; None keeps no log.
+        ledger: The log, where it is open already. The caller closes it.
+    """
+
+    def __init__(self, folder: Path | None, ledger: Ledger | None = None) -> None:
+        self._folder, self._ledger, self._own = folder, ledger, ledger is None
+        self._opening = threading.Lock()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a log."""
+        return self._ledger is not None or self._folder is not None
+
+    def append(self, event: Event) -> Receipt | None:
+        """Records an event durably.
+
+        Returns:
+            The receipt; None without a log.
+
+        Raises:
+            OuzelError: It is not known to be recorded, and what it is about must not happen.
+        """
+        ledger = self._opened()
+        return None if ledger is None else _append(ledger, event)
+
+    def proven(self, event: Event) -> Recorded | None:
+        """Records an event durably, and proves that.
+
+        Raises:
+            OuzelError: As `append`; or the log could not be published.
+        """
+        ledger = self._opened()
+        if ledger is None:
+            return None
+        receipt = _append(ledger, event)
+        proof = ledger.prove(receipt)
+        return Recorded(Proof.parse(proof).index, receipt.entry, receipt.salt, proof)
+
+    def close(self) -> None:
+        """Closes the log if this has opened it."""
+        with self._opening:
+            if self._own and self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
+
+    def _opened(self) -> Ledger | None:
+        if self._ledger is None and self._folder is not None:
+            with self._opening:
+                if self._ledger is None:
+                    self._ledger = open_ledger(quiet(settings(self._folder)))
+        return self._ledger
+
+
+def _append(ledger: Ledger, event: Event) -> Receipt:
+    try:
+        return ledger.append(
+            event.kind, event.facts, images=event.images, owner=event.owner, salted=event.salted, key=event.key
+        )
+    except OuzelError as error:
+        raise Unavailable(f"the {event.kind} could not be recorded, so it is not done: {error}") from error
