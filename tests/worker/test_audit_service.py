@@ -29,6 +29,7 @@ from ouzel import models
 from ouzel.audit import Claim, ModelMaps, ModelPredictor, PredictionOptions, audit_prediction, most_pictures
 from ouzel.errors import InvalidArgument as InvalidRequest
 from ouzel.errors import ResourceExhausted
+from ouzel.ledger.recorder import Recorder
 from ouzel.models import archive, images
 from ouzel.models.store import ModelStore
 from ouzel.saliency import Explainer
@@ -553,7 +554,8 @@ def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
             Datasets(tmp_path),
             Tokens({}),
             endpoints={},
-            patience=1,  # type: ignore[arg-type]
+            patience=1,
+            recorder=Recorder(None),  # type: ignore[arg-type]
         )
         try:
             await service._answer(bytes(LARGEST_ANSWER + 1))
