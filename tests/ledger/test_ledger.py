@@ -30,8 +30,6 @@ from ouzel.ledger import (
     Entry,
     Ledger,
     LedgerOptions,
-    compare,
-    open_database,
     open_ledger,
     open_storage,
     replay,
@@ -40,7 +38,7 @@ from ouzel.ledger import (
     verify_proof,
 )
 from support import ledgers
-from support.ledgers import IMAGE, ORIGIN, Place
+from support.ledgers import IMAGE, ORIGIN, Place, sound
 
 PATIENCE = 120  # s for other processes
 
@@ -48,19 +46,6 @@ PATIENCE = 120  # s for other processes
 def fill(ledger: Ledger, count: int, start: int = 0) -> None:
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda i: ledger.append("audit", {"n": i}, images=[IMAGE]), range(start, start + count)))
-
-
-def sound(place: Place, ledger: Ledger) -> int:
-    """Verifies files and database. Returns how many entries there are."""
-    result = verify(open_storage(place.tiles), ledger.key)
-    assert result.problems == ()
-    assert result.checkpoint is not None
-    database = open_database(place.url)
-    try:
-        assert compare(database, result) == ()
-    finally:
-        database.close()
-    return result.checkpoint.size
 
 
 def test_an_entry_is_proven_to_a_verifier_that_knows_the_specifications_only(

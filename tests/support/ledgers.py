@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ouzel.ledger import Ledger, LedgerOptions, open_ledger
+from ouzel.ledger import Ledger, LedgerOptions, compare, open_database, open_ledger, open_storage, verify
 
 ORIGIN = "ouzel.example/test"
 IMAGE = hashlib.sha256(b"a photograph").hexdigest()
@@ -101,3 +101,16 @@ def openssl(note: bytes, vkey: str, folder: Path) -> bool:
     (folder / "public.der").write_bytes(bytes.fromhex("302a300506032b6570032100") + public)  # RFC 8410
     command = "openssl pkeyutl -verify -pubin -keyform DER -inkey public.der -rawin -in text -sigfile signature"
     return subprocess.run(command.split(), cwd=folder, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def sound(place: Place, ledger: Ledger) -> int:
+    """Verifies files and database. Returns how many entries there are."""
+    result = verify(open_storage(place.tiles), ledger.key)
+    assert result.problems == ()
+    assert result.checkpoint is not None
+    database = open_database(place.url)
+    try:
+        assert compare(database, result) == ()
+    finally:
+        database.close()
+    return result.checkpoint.size
