@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "logs": ("serve", "Show the last lines of a log."),
         "token": ("serve", "Print a token of the running services."),
         "sample": ("explain", "Write a photograph to try things on."),
+        "ledger": ("audit", "Verify, prove and export what the log says."),
         "maximize-local": ("", ""),
     }
 )

@@ -8,6 +8,7 @@ References:
 """
 
 from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
+from ouzel.ledger.compare import compare
 from ouzel.ledger.entry import KINDS, Entry, salted_hash
 from ouzel.ledger.ledger import Ledger, Receipt
 from ouzel.ledger.note import VerifierKey
@@ -15,7 +16,10 @@ from ouzel.ledger.opening import LedgerOptions, open_database, open_ledger
 from ouzel.ledger.places import open_storage
 from ouzel.ledger.proof import Proof, verify_proof
 from ouzel.ledger.records import Record
+from ouzel.ledger.replay import Replay, replay
 from ouzel.ledger.storage import Storage
+from ouzel.ledger.verify import Problem, Verification, verify
+from ouzel.ledger.witness import witness
 
 __all__ = [
     "KINDS",
@@ -23,15 +27,22 @@ __all__ = [
     "Entry",
     "Ledger",
     "LedgerOptions",
+    "Problem",
     "Proof",
     "Receipt",
     "Record",
+    "Replay",
     "Storage",
+    "Verification",
     "VerifierKey",
+    "compare",
     "open_database",
     "open_ledger",
     "open_storage",
     "read_checkpoint",
+    "replay",
     "salted_hash",
+    "verify",
     "verify_proof",
+    "witness",
 ]

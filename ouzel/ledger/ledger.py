@@ -57,7 +57,7 @@ class Ledger:
     """
 
     def __init__(
-        self, database: Database, storage: Storage, publisher: Publisher, key: VerifierKey, publish_every: float
+        self, database: Database, storage: Storage, publisher: Publisher, key: VerifierKey, publish_every: float | None
     ) -> None:
         self.key = key
         self._db = database
@@ -67,6 +67,7 @@ class Ledger:
         self._closed = threading.Event()
         self._appended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._publishes = publish_every is not None
         if publish_every:
             self._thread = threading.Thread(target=self._keep_publishing, args=(publish_every,), daemon=True)
             self._thread.start()
@@ -245,9 +246,9 @@ class Ledger:
         self._appended.set()
         if self._thread is not None:
             self._thread.join()
+        if self._publishes and self._refused is None:
             try:
-                if self._refused is None:
-                    self.publish(PATIENCE)
+                self.publish(PATIENCE)
             except OuzelError as error:
                 _log.warning("the log could not be published while closing: %s", error)
         self._db.close()

@@ -12,6 +12,7 @@ from ouzel.errors import FailedPrecondition
 from ouzel.ledger import records
 from ouzel.ledger.keys import create_key, read_key
 from ouzel.ledger.ledger import PATIENCE, Ledger
+from ouzel.ledger.note import VerifierKey
 from ouzel.ledger.places import open_storage
 from ouzel.ledger.publisher import Publisher
 from ouzel.ledger.schema import LEDGER
@@ -52,12 +53,19 @@ def open_database(url: str | Path, *, check: bool = True) -> Database:
     return SqliteDatabase(Path(text.removeprefix("sqlite://")), LEDGER, check=check)
 
 
+def identity(database: Database) -> VerifierKey | None:
+    """The key of the log that a database holds; None of a new one."""
+    known = database.read(lambda c: records.meta(c, "identity"))
+    return None if known is None else VerifierKey.parse(known.decode())
+
+
 def open_ledger(options: LedgerOptions, *, publish: bool = True) -> Ledger:
     """Opens a log; a new one is created, with its key.
 
     Args:
         options: Where it lies.
-        publish: Whether what is published is checked and brought up to date now, and every `publish_every` seconds.
+        publish: Whether what is published is checked and brought up to date now, every `publish_every` seconds, and
+            when the log is closed; else proofs and `publish` alone do so.
 
     Returns:
         The log. The caller closes it.
@@ -70,9 +78,9 @@ def open_ledger(options: LedgerOptions, *, publish: bool = True) -> Ledger:
     database = open_database(options.database)
     try:
         if not options.key.exists():
-            known = database.read(lambda c: records.meta(c, "identity"))
+            known = identity(database)
             if known is not None:
-                raise FailedPrecondition(f"key: {options.key} is missing, the key of {known.decode()}", field="key")
+                raise FailedPrecondition(f"key: {options.key} is missing, the private key of {known}", field="key")
             create_key(options.key)
         signer = read_key(options.key, options.origin)
         database.write(lambda c: records.claim(c, str(signer.verifier)))
@@ -83,4 +91,4 @@ def open_ledger(options: LedgerOptions, *, publish: bool = True) -> Ledger:
     except BaseException:
         database.close()
         raise
-    return Ledger(database, storage, publisher, signer.verifier, options.publish_every if publish else 0.0)
+    return Ledger(database, storage, publisher, signer.verifier, options.publish_every if publish else None)

@@ -109,7 +109,7 @@ def number_pending(c: Connection, most: int) -> int:
     start = size(c)
     rows = c.all(
         "UPDATE ledger_entries SET seq = ? + pending.n FROM (SELECT number AS row, row_number() OVER (ORDER BY number)"
-        " - 1 AS n FROM (SELECT number FROM ledger_entries WHERE seq IS NULL ORDER BY number LIMIT ?) AS some)"
+        " - 1 AS n FROM (SELECT number FROM ledger_entries WHERE seq IS NULL ORDER BY number LIMIT ?) AS waiting)"
         " AS pending WHERE ledger_entries.number = pending.row RETURNING seq, hash",
         start,
         most,

@@ -1,0 +1,274 @@
+"""`ouzel ledger`: the tamper-evident log of this machine, or the published files of any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel.cli._errors import Group
+from ouzel.cli._ledger import Place, as_values, verified_key
+from ouzel_client.terminal import confirm, json_option, print_facts, print_json, yes_option
+from ouzel_protos.local import state_dir
+
+if TYPE_CHECKING:
+    from ouzel.ledger import Ledger
+
+_index = click.argument("index", type=click.IntRange(min=0))
+_PART = 500  # entries per reading
+
+
+def _place(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where the log is; the command gets a `Place`."""
+
+    def option(flag: str, help_: str, variable: str, **more: Any) -> Callable[..., Any]:
+        return click.option(flag, help=help_, envvar=variable, show_envvar=True, **more)
+
+    def placed(state: Path | None, database: str | None, tiles: str | None, key_file: Path | None, **rest: Any) -> Any:
+        folder = (state or state_dir()).expanduser().absolute() / "ledger"
+        chosen = Place(
+            database or f"sqlite://{folder / 'ledger.db'}", tiles or str(folder / "tiles"), key_file or folder / "key"
+        )
+        return command(place=chosen, **rest)
+
+    placed.__doc__ = command.__doc__
+    placed.__name__ = command.__name__
+    placed.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for each in (
+        option(
+            "--key-file",
+            "File of the private key. [default: STATE/ledger/key]",
+            "OUZEL_LEDGER_KEY",
+            type=click.Path(dir_okay=False, path_type=Path),
+        ),
+        option(
+            "--tiles",
+            "Published files: a folder, s3://BUCKET/PREFIX, or https://... [default: STATE/ledger/tiles]",
+            "OUZEL_LEDGER_TILES",
+        ),
+        option(
+            "--database",
+            "postgresql://... or the path of a SQLite file. [default: STATE/ledger/ledger.db]",
+            "OUZEL_LEDGER",
+        ),
+        option(
+            "--state",
+            "State folder of the services. [default: ~/.local/state/ouzel on Linux]",
+            "OUZEL_STATE",
+            type=click.Path(file_okay=False, path_type=Path),
+        ),
+    ):
+        placed = each(placed)
+    return placed
+
+
+@contextmanager
+def _opened(place: Place, *, publish: bool = False) -> Iterator[Ledger]:
+    ledger = place.open(publish=publish)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@click.group(cls=Group)
+def ledger() -> None:
+    """Verify, prove and export what the tamper-evident log says.
+
+    INDEX is the place of an entry in the log, from 0.
+    """
+
+
+@ledger.command()
+@_place
+@click.option(
+    "--since", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A checkpoint that was saved earlier."
+)
+@click.option("--key", help="The log's verifier key, NAME+ID+KEY. [default: of the private key or the database]")
+@json_option
+def verify(place: Place, since: Path | None, key: str | None, as_json: bool) -> None:
+    """Compute everything again from the published entries. Exit status 1 if anything is wrong.
+
+    The database is compared too, if it is of the same log. With --since, the log must have grown from that checkpoint.
+    """
+    from ouzel.ledger import compare, open_storage, verify
+
+    storage = open_storage(place.tiles)
+    with place.database_or_none() as database:
+        chosen, own, note = verified_key(key, place, database, storage)
+        result = verify(storage, chosen, since=since.read_bytes() if since else None)
+        problems = [*result.problems, *(compare(database, result) if database is not None and own else ())]
+    notes = [*result.notes, *([note] if note else [])]
+    size = result.checkpoint.size if result.checkpoint else None
+    if as_json:
+        print_json(
+            {
+                "ok": not problems,
+                "origin": chosen.name,
+                "entries": size,
+                "pruned_before": result.pruned,
+                "compared_with_database": own,
+                "problems": [{"entry": each.index, "path": each.path, "problem": each.what} for each in problems],
+                "notes": notes,
+            }
+        )
+    else:
+        for text in notes:
+            click.echo(text)
+        if result.pruned:
+            click.echo(f"The bodies of the entries 0 to {result.pruned - 1} are pruned; their hashes are there.")
+        for problem in problems:
+            click.echo(f"WRONG {problem}", err=True)
+        if not problems:
+            click.echo(
+                f"{chosen.name}: {size} entries are as they were published." + (" So is the database." if own else "")
+            )
+    if problems:
+        raise SystemExit(1)
+
+
+@ledger.command()
+@_place
+@_index
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file, for example entry.tlog-proof."
+)
+def prove(place: Place, index: int, output: Path | None) -> None:
+    """Print a proof that an entry is in the log (c2sp.org/tlog-proof@v1)."""
+    with _opened(place) as opened:
+        text = opened.prove(index)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@ledger.command()
+@_place
+@_index
+@click.option("--salt", is_flag=True, help="Show the salt too. Who has it can check guesses of the salted hashes.")
+@click.option("--raw", is_flag=True, help="Print the entry's bytes and nothing else: what proofs are checked with.")
+@json_option
+def show(place: Place, index: int, salt: bool, raw: bool, as_json: bool) -> None:
+    """Show an entry."""
+    with _opened(place) as opened:
+        record = opened.entry(index)
+    if raw:
+        if record.body is None:
+            raise click.ClickException(f"the body of entry {index} is pruned")
+        click.echo(record.body, nl=False)
+        return
+    values = as_values(record)
+    if salt:
+        values["salt"] = record.salt.hex() if record.salt is not None else None
+    if as_json:
+        print_json(values)
+    else:
+        print_facts({name: json.dumps(v) if isinstance(v, dict) else v for name, v in values.items()})
+
+
+@ledger.command()
+@_place
+@click.option("--from", "start", type=click.IntRange(min=0), default=0, show_default=True, help="First index.")
+@click.option("--to", "end", type=click.IntRange(min=0), help="Last index. [default: the newest]")
+@click.option("--kind", default="", help="Entries of one kind only.")
+def export(place: Place, start: int, end: int | None, kind: str) -> None:
+    """Print entries, a line of JSON each, without salts."""
+    from ouzel.checks import one_of
+    from ouzel.ledger import KINDS
+
+    if kind:
+        one_of("kind", kind, KINDS)
+    with _opened(place) as opened:
+        last = opened.size() if end is None else end + 1
+        while rows := opened.entries(start, last, kind=kind, limit=_PART):
+            for record in rows:
+                click.echo(json.dumps(as_values(record), ensure_ascii=False, sort_keys=True))
+            start = (rows[-1].index or 0) + 1
+
+
+@ledger.command()
+@_place
+def key(place: Place) -> None:
+    """Print the log's verifier key. Give it to those who verify, on another way than the published files."""
+    with _opened(place) as opened:
+        click.echo(str(opened.key))
+
+
+@ledger.command()
+@_place
+def checkpoint(place: Place) -> None:
+    """Publish, and print the checkpoint: keep it elsewhere, for `verify --since`."""
+    with _opened(place) as opened:
+        click.echo(opened.publish()[1].decode(), nl=False)
+
+
+@ledger.command()
+@_place
+@_index
+@yes_option
+def forget(place: Place, index: int, yes: bool) -> None:
+    """Delete the salt of an entry: its salted hashes can never be guessed again. An entry says so."""
+    confirm(f"Delete the salt of entry {index} for ever", yes)
+    with _opened(place, publish=True) as opened:
+        opened.forget(index)
+    click.echo(f"the salt of entry {index} is deleted")
+
+
+@ledger.command()
+@_place
+@click.option("--older-than", "days", type=click.IntRange(min=1), default=365, show_default=True, help="Days.")
+@yes_option
+def prune(place: Place, days: int, yes: bool) -> None:
+    """Delete the bodies and salts of old entries, in bundles of 256. Their hashes stay, and proofs hold.
+
+    An entry says so. Laws ask for some logs to be kept: see docs/ledger.md.
+    """
+    confirm(f"Delete the bodies of entries that are older than {days} days for ever", yes)
+    with _opened(place, publish=True) as opened:
+        end = opened.prune(timedelta(days=days))
+    click.echo(f"the bodies of the entries before {end} are deleted" if end else "nothing is old enough")
+
+
+@ledger.command()
+@_place
+@click.argument("url")
+@click.option("--key", required=True, help="The witness's verifier key, NAME+ID+KEY, of type 4.")
+def witness(place: Place, url: str, key: str) -> None:
+    """Have a witness cosign the checkpoint (c2sp.org/tlog-witness). Proofs of it then hold the cosignature."""
+    from ouzel.ledger import VerifierKey, witness
+
+    with _opened(place) as opened:
+        signature = witness(opened, url, VerifierKey.parse(key))
+    click.echo(f"{signature.name} has cosigned the checkpoint")
+
+
+@ledger.command()
+@_place
+@_index
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The image, as it was sent.",
+)
+@json_option
+def replay(place: Place, index: int, image: Path, as_json: bool) -> None:
+    """Tell whether an entry is about an image, and with what to compute again what the entry says."""
+    from ouzel.ledger import replay
+
+    with _opened(place) as opened:
+        record = opened.entry(index)
+    if record.body is None:
+        raise click.ClickException(f"the body of entry {index} is pruned")
+    found = replay(record.body, record.salt, image.read_bytes())
+    values = {"kind": found.kind, "time": found.time, "image": found.image, "facts": found.facts}
+    if as_json:
+        print_json(values)
+    else:
+        print_facts({**values, "facts": json.dumps(found.facts)})

@@ -1,0 +1,54 @@
+"""Logs in both databases: SQLite in a file, and a real PostgreSQL that comes in a wheel."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ouzel.ledger import Ledger
+from support.ledgers import Place
+from support.postgres import server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with server(durable=False) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]:
+    """Makes places for new logs."""
+
+    def create() -> Place:
+        name = f"ledger_{uuid.uuid4().hex}"
+        folder = tmp_path / name
+        if request.param == "sqlite":
+            return Place(f"sqlite://{folder / 'ledger.db'}", folder)
+        running: str = request.getfixturevalue("postgres")
+        with psycopg.connect(running, autocommit=True) as raw:
+            raw.execute(f'CREATE DATABASE "{name}"')
+        return Place(running.replace("/postgres?", f"/{name}?"), folder)
+
+    return create
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place]) -> Place:
+    return new_place()
+
+
+@pytest.fixture
+def ledger(place: Place) -> Iterator[Ledger]:
+    opened = place.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_place(tmp_path: Path) -> Place:
+    return Place(f"sqlite://{tmp_path / 'own' / 'ledger.db'}", tmp_path / "own")
