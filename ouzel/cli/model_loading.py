@@ -11,6 +11,7 @@ import click
 
 from ouzel.cli._common import print_json
 from ouzel.cli._errors import Command
+from ouzel.cli._recording import recording
 from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFiles
 from ouzel.serving.loading import Loading, Tell
@@ -42,13 +43,14 @@ def load(name: str, state: Path, as_json: bool) -> None:
     loaded, as many as `ouzel up --loaded-versions` says.
     """
     server = _server(state)
-    record = read_serving(state)
-    assert record is not None
-    store = ModelFiles(record["model_store"])
+    running = read_serving(state)
+    assert running is not None
+    store = ModelFiles(running["model_store"])
     file = store.file(name)
     there = bool(publication.versions(server, file.name, file.version))
     if not there:
-        publication.load_served(server, store, file)
+        with recording(state) as record:
+            publication.load_served(server, store, file, record=record)
     if as_json:
         print_json({"name": file.name, "version": file.version, "loaded": not there})
     else:

@@ -11,6 +11,7 @@ import click
 
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
+from ouzel.cli._recording import recording
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel_client.terminal import (
@@ -215,7 +216,8 @@ def promote(name: str, version: str | None, store: Path, state: Path | None, as_
     from ouzel.torchserve import publication
 
     name, version = named_version(name, version)
-    publication.promote_served(_server(state), ModelFiles(store), name, version)
+    with recording(state) as record:
+        publication.promote_served(_server(state), ModelFiles(store), name, version, record=record)
     told = {"name": name, "version": version}
     print_json(told) if as_json else click.echo(f"{name}: version {version} is the default")
 
@@ -232,7 +234,8 @@ def _delete(name: str, yes: bool, store: Path, state: Path | None) -> None:
     files = ModelFiles(store)
     file = files.only(name)
     confirm(f"Delete {file.path} ({file_size(file.size)})", yes)
-    publication.withdraw_served(_server(state), files, file)
+    with recording(state) as record:
+        publication.withdraw_served(_server(state), files, file, record=record)
 
 
 def _server(state: Path | None) -> Any:

@@ -47,12 +47,13 @@ def check(record: Record | None) -> None:
         raise FailedPrecondition("record: this service keeps no log", field="record")
 
 
-def facts(options: pb.ExplainOptions, answer: pb.Explanation) -> dict[str, Any]:
+def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict[str, Any]:
     """What an entry says of an explanation.
 
     Args:
         options: As they were asked for.
         answer: Complete but for the entry.
+        form: What was sent, "image" or "tensor".
 
     Returns:
         JSON. Of each map the SHA-256 of its values, and figures that allow for rounding: its norm, and its means over
@@ -64,6 +65,7 @@ def facts(options: pb.ExplainOptions, answer: pb.Explanation) -> dict[str, Any]:
             "version": answer.model.version,
             "digest": answer.model.weights_digest,
         },
+        "input": form,
         "options": _options(options),
         "scores": [
             {"index": each.index, "label": each.label, "probability": each.probability, "logit": each.logit}

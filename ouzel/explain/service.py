@@ -84,6 +84,7 @@ class _Row:
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
     digest: str = ""
+    form: str = ""
     seconds: float = 0.0
     error: OuzelError | None = None
     deadline: float | None = None
@@ -190,6 +191,7 @@ class ExplainService:
             raise request.refusal
         asked = row.asked = options.parse(request.options)
         if asked.record:
+            row.form = "tensor" if request.image is None else "image"
             row.digest = hashlib.sha256(request.image or request.tensor or b"").hexdigest()
         row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
@@ -273,7 +275,7 @@ class ExplainService:
         salted = {"request_id": row.asked.request_id} if row.asked.request_id else {}
         try:
             if row.error is None:
-                facts = recording.facts(row.asked, row.reply.envelope)
+                facts = recording.facts(row.asked, row.reply.envelope, row.form)
                 entry = self._record("explanation", facts, images=[row.digest], salted=salted)
                 row.reply.envelope.ledger.CopyFrom(entry)
             else:

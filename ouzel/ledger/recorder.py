@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from ouzel.errors import OuzelError, Unavailable
+from ouzel.errors import DataLoss, FailedPrecondition, OuzelError, Unavailable
 from ouzel.ledger.ledger import Ledger, Receipt
 from ouzel.ledger.opening import open_ledger
 from ouzel.ledger.proof import Proof
 from ouzel.ledger.settings import quiet, settings
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Recorded:
     proof: str
 
 
+class NotRecorded(FailedPrecondition):
+    """The log takes no entries any more, so that nothing is done that it should hold."""
+
+
 class Recorder:
     """Records events in the log of a folder, which is opened with the first of them. Threads may share it.
 
@@ -78,10 +86,10 @@ class Recorder:
             The receipt; None without a log.
 
         Raises:
-            OuzelError: It is not known to be recorded, and what it is about must not happen.
+            NotRecorded: The log is refused or damaged. What the event is about must not happen.
+            Unavailable: It is not known to be recorded, and what it is about must not happen.
         """
-        ledger = self._opened()
-        return None if ledger is None else _append(ledger, event)
+        return self._guarded(event, lambda ledger: _append(ledger, event))
 
     def proven(self, event: Event) -> Recorded | None:
         """Records an event durably, and proves that.
@@ -89,12 +97,13 @@ class Recorder:
         Raises:
             OuzelError: As `append`; or the log could not be published.
         """
-        ledger = self._opened()
-        if ledger is None:
-            return None
-        receipt = _append(ledger, event)
-        proof = ledger.prove(receipt)
-        return Recorded(Proof.parse(proof).index, receipt.entry, receipt.salt, proof)
+
+        def prove(ledger: Ledger) -> Recorded:
+            receipt = _append(ledger, event)
+            proof = ledger.prove(receipt)
+            return Recorded(Proof.parse(proof).index, receipt.entry, receipt.salt, proof)
+
+        return self._guarded(event, prove)
 
     def close(self) -> None:
         """Closes the log if this has opened it."""
@@ -102,6 +111,18 @@ class Recorder:
             if self._own and self._ledger is not None:
                 self._ledger.close()
                 self._ledger = None
+
+    def _guarded(self, event: Event, work: Callable[[Ledger], T]) -> T | None:
+        """The outcome with the log. Callers hear that it failed, and the operator's log says why."""
+        try:
+            ledger = self._opened()
+            return None if ledger is None else work(ledger)
+        except OuzelError as error:
+            _log.error("the %s could not be recorded: %s", event.kind, error)
+            told = f"the {event.kind} could not be recorded, so it is not done"
+            if isinstance(error, DataLoss | FailedPrecondition):
+                raise NotRecorded(f"{told}: the log is refused; its operator can see why") from error
+            raise Unavailable(told) from error
 
     def _opened(self) -> Ledger | None:
         if self._ledger is None and self._folder is not None:
@@ -112,9 +133,6 @@ class Recorder:
 
 
 def _append(ledger: Ledger, event: Event) -> Receipt:
-    try:
-        return ledger.append(
-            event.kind, event.facts, images=event.images, owner=event.owner, salted=event.salted, key=event.key
-        )
-    except OuzelError as error:
-        raise Unavailable(f"the {event.kind} could not be recorded, so it is not done: {error}") from error
+    return ledger.append(
+        event.kind, event.facts, images=event.images, owner=event.owner, salted=event.salted, key=event.key
+    )

@@ -7,6 +7,7 @@ needs the log writes it; the others read it.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from ouzel.durable_files import written
 from ouzel.errors import DataLoss
 from ouzel.ledger.opening import LedgerOptions
+from ouzel_protos.local import state_dir
 
 VARIABLE = "OUZEL_LEDGER"  # names the folder to the processes of models
 FOLDER = "ledger"  # in a state folder
@@ -56,6 +58,13 @@ def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = ""
     if wanted != before:
         _write(file, wanted, replace_it=True)
     return LedgerOptions(wanted["database"], wanted["tiles"], Path(wanted["key"]), wanted["origin"])
+
+
+def folder_of(state: Path | None) -> Path:
+    """The folder of the log: what $OUZEL_LEDGER says, else in the state folder (None is the usual one)."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser().absolute()
+    return (state or state_dir()).expanduser().absolute() / FOLDER
 
 
 def known(folder: Path) -> bool:

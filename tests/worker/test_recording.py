@@ -14,7 +14,7 @@ import pytest
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify, verify_proof
 from ouzel.ledger.places import open_storage
 from ouzel.ledger.settings import quiet, settings
-from ouzel_client import Client, FailedPrecondition, NotFound, Unavailable
+from ouzel_client import Client, FailedPrecondition, NotFound
 from ouzel_protos.v1 import audit_pb2 as pb
 from support.jobs import Worker, until
 from worker.test_audit_service import IMAGE, Site, audit, request
@@ -111,8 +111,9 @@ def test_what_cannot_be_recorded_is_not_done(site: Site, found: Worker) -> None:
     with Client(worker=found.address, worker_token=found.token) as client:
         with pytest.raises(grpc.RpcError) as caught:
             audit(found, request(site))
-        assert caught.value.code() == Code.DATA_LOSS
-        with pytest.raises(Unavailable, match="the deletion could not be recorded, so it is not done"):
+        assert caught.value.code() == Code.FAILED_PRECONDITION
+        assert "the audit could not be recorded, so it is not done: the log is refused" in caught.value.details()
+        with pytest.raises(FailedPrecondition, match="the deletion could not be recorded, so it is not done"):
             client.datasets.delete(site.dataset)
         assert site.dataset in [each.id for each in client.datasets.list()]
 

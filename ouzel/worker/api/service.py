@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OuzelError
-from ouzel.ledger.recorder import Event, Recorder
+from ouzel.ledger.recorder import Event, NotRecorded, Recorder
 from ouzel.worker.api.tokens import Tokens
 
 T = TypeVar("T")
@@ -66,7 +66,9 @@ class Service:
         Returns:
             What the caller hears: `error`, or why it could not be recorded.
         """
-        if not isinstance(error, OuzelError) or error.code not in _RECORDED or not self.recorder.keeps:
+        if not isinstance(error, OuzelError) or isinstance(error, NotRecorded):
+            return error
+        if error.code not in _RECORDED or not self.recorder.keeps:
             return error
         facts = {"method": f"{type(self).__name__}/{method}", "code": error.code, "field": _top(error.field)}
         event = Event("refusal", facts, owner=self.owner(context), salted={"message": str(error)})

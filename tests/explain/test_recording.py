@@ -1,0 +1,100 @@
+"""Explanations that are recorded: an entry before the answer, or no answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from explain.test_service import ask
+from ouzel.explain import PNG, ExplainService, RawRequest, recorder
+from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify_proof
+from ouzel.ledger.settings import quiet, settings
+from ouzel.models import Model
+from ouzel_protos.v1 import explain_pb2 as pb
+from support.pictures import png
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OUZEL_LEDGER", str(tmp_path / "ledger"))
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def recording(tiny: Model, folder: Path) -> ExplainService:
+    return ExplainService(tiny, record=recorder())
+
+
+def entries(folder: Path, kind: str) -> list[dict]:
+    ledger = open_ledger(quiet(settings(folder)))
+    try:
+        return [json.loads(each.body or b"") for each in ledger.entries(kind=kind)]
+    finally:
+        ledger.close()
+
+
+def test_the_answer_holds_its_entry_and_a_proof(recording: ExplainService, folder: Path) -> None:
+    answer = ask(recording, {"record": True, "saliency": ["gradient"], "top_k": 2, "request_id": "case 7"})
+    key = VerifierKey.parse((folder / "tiles" / "vkey").read_text().strip())
+    proof, _ = verify_proof(answer.ledger.proof, answer.ledger.entry, key)
+    assert proof.index == answer.ledger.index
+    entry = json.loads(answer.ledger.entry)
+    facts = entry["facts"]
+    assert entry["kind"] == "explanation"
+    assert facts["model"] == {"name": "tiny", "version": "3", "digest": "sha256:tiny"}
+    assert facts["options"] == {"top_k": 2, "saliency": [{"method": "gradient"}]}
+    assert [each["probability"] for each in facts["scores"]] == [each.probability for each in answer.scores]
+    (told,) = facts["maps"]
+    assert told["sha256"] == hashlib.sha256(answer.saliency[0].values.data).hexdigest()
+    salted = entry["salted"]
+    assert salted["images"] == [salted_hash(answer.ledger.salt, "images", hashlib.sha256(png(0)).hexdigest())]
+    assert salted["request_id"] == [salted_hash(answer.ledger.salt, "request_id", "case 7")]
+    assert b"case 7" not in answer.ledger.entry
+
+
+def test_only_what_asks_for_it_is_recorded(recording: ExplainService, folder: Path) -> None:
+    asked = [json.dumps({"record": number % 2 == 1, "request_id": str(number)}) for number in range(6)]
+    replies = recording.answer([RawRequest(image=png(0), options=each) for each in asked])
+    assert [reply.envelope.HasField("ledger") for reply in replies] == [False, True] * 3
+    assert sorted(reply.envelope.ledger.index for reply in replies[1::2]) == [0, 1, 2]
+    assert len(entries(folder, "explanation")) == 3
+
+
+def test_a_refusal_is_recorded_too(recording: ExplainService, folder: Path) -> None:
+    answer = ask(recording, {"record": True, "saliency": [{"method": "gradient", "target": "unicorn"}]})
+    assert answer.error.field == "saliency[0].target"
+    (entry,) = entries(folder, "refusal")
+    assert entry["facts"] == {"method": "explain", "code": "INVALID_ARGUMENT", "field": "saliency"}
+    assert "unicorn" not in json.dumps(entry)
+
+
+@pytest.mark.parametrize(
+    ("options", "media_type", "words"),
+    [
+        ({"estimate_only": True}, "application/x-protobuf", "record: an estimate is not recorded"),
+        ({"saliency": ["gradient"]}, PNG, "record: a picture carries no proof"),
+    ],
+)
+def test_what_cannot_carry_a_proof_is_refused(
+    recording: ExplainService, options: dict, media_type: str, words: str
+) -> None:
+    answer = ask(recording, {"record": True, **options}, media_type=media_type)
+    assert (answer.error.field, answer.error.message) == ("record", words)
+
+
+def test_without_a_log_the_request_is_refused(service: ExplainService) -> None:
+    answer = ask(service, {"record": True})
+    assert answer.error.message == "record: this service keeps no log"
+
+
+def test_no_answer_leaves_that_could_not_be_recorded(recording: ExplainService, folder: Path) -> None:
+    ask(recording, {"record": True})
+    (folder / "tiles" / "checkpoint").write_bytes(b"nonsense\n")
+    answer = ask(recording, {"record": True})
+    told = "the explanation could not be recorded, so it is not done: the log is refused; its operator can see why"
+    assert (answer.error.code, answer.error.message) == (pb.Error.FAILED_PRECONDITION, told)
+    assert not answer.scores
+    assert ask(recording).scores  # others are answered
