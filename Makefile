@@ -57,7 +57,7 @@ soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 
 endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
 	@$(BIN)/python tests/support/oip_check.py
 
-bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and quantus, and the job service
+bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and quantus, the job service and the ledger
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
 	@# quantus brings a cv2 that needs libGL.so.1 (Debian: libgl1); this one, which grad-cam brings, does not.
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt --force-reinstall --no-deps \
@@ -68,6 +68,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/jobs.py
 	@$(BIN)/python benchmarks/finetune.py
 	@$(BIN)/python benchmarks/audit.py
+	@$(BIN)/python benchmarks/ledger.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt
 	@scripts/lock.sh

@@ -7,11 +7,12 @@ another one with the same key, is refused, and nothing is written.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
 from ouzel.databases.database import Connection, Database
-from ouzel.errors import DataLoss, DeadlineExceeded, Unavailable
+from ouzel.errors import DataLoss, DeadlineExceeded
 from ouzel.ledger import records
 from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
 from ouzel.ledger.merkle import EMPTY, SIZE, WIDTH
@@ -20,7 +21,7 @@ from ouzel.ledger.storage import Conflict, Storage
 from ouzel.ledger.tiles import CHECKPOINT, VKEY, TileName, bundle, changed, superseded
 
 _BATCH = 4096  # entries that are numbered in one transaction
-_TRIES = 5
+_PAUSE = 0.05  # s, at most, until a publisher that was too slow tries again
 
 
 class Publisher:
@@ -65,7 +66,7 @@ class Publisher:
             if enough is not None and self._latest is not None and self._latest[0].size > enough:
                 return self._latest
             with self._storage.locked(deadline):
-                return self._publish()
+                return self._publish(deadline, enough)
         finally:
             self._lock.release()
 
@@ -89,25 +90,30 @@ class Publisher:
             self._latest = (checkpoint, new)
             return True
 
-    def _publish(self) -> tuple[Checkpoint, bytes]:
-        for attempt in range(_TRIES):
+    def _publish(self, deadline: float, enough: int | None) -> tuple[Checkpoint, bytes]:
+        while True:
             content = self._storage.read(CHECKPOINT)
             known = self._known(content)
             self._require_prefix(known)  # before anything is numbered: a refused database stays as it is
+            if content is not None and enough is not None and known.size > enough:
+                break
             while self._db.write(lambda c: records.number_pending(c, _BATCH)) == _BATCH:
                 pass
             size, root = self._db.read(_head)
-            if content is None or size > known.size:
-                try:
-                    content = self._write(content, known, Checkpoint(self._signer.name, size, root))
-                except Conflict:  # where there is no lock, another publisher was faster
-                    if attempt == _TRIES - 1:
-                        raise
-                    continue
-                known = Checkpoint(self._signer.name, size, root)
-            self._latest = (known, content)
-            return self._latest
-        raise Unavailable("others publish all the time")
+            if content is not None and size == known.size:
+                break
+            new = Checkpoint(self._signer.name, size, root)
+            try:
+                content = self._write(content, known, new)
+            except Conflict as error:  # where there is no lock, another publisher was faster
+                if time.monotonic() >= deadline:
+                    raise DeadlineExceeded(f"others publish to {self._storage} all the time") from error
+                time.sleep(random.uniform(0.0, _PAUSE))
+                continue
+            known = new
+            break
+        self._latest = (known, content)
+        return self._latest
 
     def _known(self, content: bytes | None) -> Checkpoint:
         """The published checkpoint; that of no entries before there is one."""

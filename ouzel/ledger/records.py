@@ -59,12 +59,15 @@ def claim(c: Connection, identity: str) -> None:
 def meta(c: Connection, name: str) -> bytes | None:
     """A value of the table of single values."""
     row = c.one("SELECT value FROM ledger_meta WHERE name = ?", name)
-    return None if row is None else bytes(row[0])
+    return None if row is None else _bytes(row[0])
 
 
 def size(c: Connection) -> int:
     """How many entries have an index."""
-    return int(meta(c, "size") or b"0")
+    value = meta(c, "size") or b"0"
+    if not value.isdigit():
+        raise DataLoss(f"the ledger's database says {value[:20]!r} is the size of the log")
+    return int(value)
 
 
 def insert(c: Connection, new: NewEntry) -> Record:
@@ -243,8 +246,10 @@ def leaves(c: Connection, count: int) -> Iterator[bytes]:
 
 def _record(row: tuple[Any, ...]) -> Record:
     number, index, leaf, body, salt, kind, time = row
-    return Record(int(number), index, bytes(leaf), _bytes(body), _bytes(salt), kind, time)
+    return Record(int(number), index, _bytes(leaf) or b"", _bytes(body), _bytes(salt), kind, time)
 
 
 def _bytes(value: Any) -> bytes | None:
+    if isinstance(value, str | int | float):  # SQLite lets every type into every column
+        raise DataLoss("the ledger's database has a text or a number in the place of bytes")
     return None if value is None else bytes(value)

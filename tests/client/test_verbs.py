@@ -21,7 +21,7 @@ LISTED = {
     "Explain": ["explain", "sample"],
     "Jobs": ["maximize", "search", "finetune", "datasets", "jobs"],
     "Models": ["models"],
-    "Audit": ["audit", "audit-dataset"],
+    "Audit": ["audit", "audit-dataset", "ledger"],
 }
 
 

@@ -138,9 +138,8 @@ def history(log: Log, entries: list[bytes]) -> Files:
 
 
 def test_forks_are_found_by_whoever_kept_a_checkpoint(log: Log) -> None:
-    entries = [
-        entry for n in range(3) for entry in unbundle(log.files[TileName(None, n, 8 if n == 2 else 256).path])[0]
-    ]
+    bundles = [name.path for name in tiles_of(SIZE) if name.level is None]
+    entries = [entry for path in bundles for entry in unbundle(log.files[path])[0]]
     assert history(log, entries).items() <= log.files.items()
     changed = [entry.replace(b'"n":150', b'"n":151') for entry in entries]
     forged = history(log, changed)
@@ -196,7 +195,7 @@ def test_a_tile_beyond_the_checkpoint_is_a_note(log: Log) -> None:
         ("DELETE FROM ledger_entries WHERE seq = 400", 400),
         ("DELETE FROM ledger_entries WHERE seq >= 519", 519),
         ("UPDATE ledger_entries SET seq = seq + 1000 WHERE seq = 12", 12),
-        ("UPDATE ledger_meta SET value = '100' WHERE name = 'size'", 100),
+        ("UPDATE ledger_meta SET value = CAST('100' AS BLOB) WHERE name = 'size'", 100),
         ("UPDATE ledger_tiles SET hashes = zeroblob(64) WHERE level = 1", None),
     ],
 )
