@@ -52,13 +52,14 @@ def computed_again(asked: Replay, image: bytes, store: Path, *, state: Path, mas
         FailedPrecondition: The entry does not say enough, or is about another service; the store has other weights.
         OuzelError: The model is missing, or an input is not what it was.
     """
-    if "sha256" in asked.facts.get("options", asked.facts.get("request", {})):
-        raise FailedPrecondition("the request was too long to be kept in the entry; its digest alone is there")
+    if asked.kind not in ("explanation", "audit"):
+        raise FailedPrecondition(f"an entry of the kind {asked.kind!r} holds nothing that can be computed again")
+    request = asked.facts.get("options" if asked.kind == "explanation" else "request")
+    if not isinstance(request, Mapping) or "sha256" in request:
+        raise FailedPrecondition("the entry does not hold the request, which was too long or of another form")
     if asked.kind == "explanation":
         return _explanation(asked.facts, image, store)
-    if asked.kind == "audit":
-        return _audit(asked.facts, image, store, state=state, mask=mask, owner=owner)
-    raise FailedPrecondition(f"an entry of the kind {asked.kind!r} holds nothing that can be computed again")
+    return _audit(asked.facts, image, store, state=state, mask=mask, owner=owner)
 
 
 def differences(recorded: Any, computed: Any, path: str = "") -> Iterator[Difference]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import store
 from ouzel.cli._errors import Group
 from ouzel.cli._ledger import Place, as_values, verified_key
 from ouzel_client.terminal import confirm, json_option, print_facts, print_json, yes_option
@@ -26,41 +27,41 @@ _PART = 500  # entries per reading
 def _place(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where the log is; the command gets a `Place`."""
 
-    def option(flag: str, help_: str, variable: str, **more: Any) -> Callable[..., Any]:
-        return click.option(flag, help=help_, envvar=variable, show_envvar=True, **more)
+    def placed(
+        state: Path | None,
+        ledger: Path | None,
+        database: str | None,
+        tiles: str | None,
+        key_file: Path | None,
+        **rest: Any,
+    ) -> Any:
+        from ouzel.ledger.settings import existing, folder_of
 
-    def placed(state: Path | None, database: str | None, tiles: str | None, key_file: Path | None, **rest: Any) -> Any:
-        folder = (state or state_dir()).expanduser().absolute() / "ledger"
-        chosen = Place(
-            database or f"sqlite://{folder / 'ledger.db'}", tiles or str(folder / "tiles"), key_file or folder / "key"
-        )
+        known = existing(ledger.expanduser().absolute() if ledger else folder_of(state))
+        chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key)
         return command(place=chosen, **rest)
 
     placed.__doc__ = command.__doc__
     placed.__name__ = command.__name__
     placed.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    file, folder = click.Path(dir_okay=False, path_type=Path), click.Path(file_okay=False, path_type=Path)
     for each in (
-        option(
-            "--key-file",
-            "File of the private key. [default: STATE/ledger/key]",
-            "OUZEL_LEDGER_KEY",
-            type=click.Path(dir_okay=False, path_type=Path),
+        click.option("--key-file", type=file, help="File of the private key. [default: as the folder says]"),
+        click.option("--tiles", help="Published files: a folder, s3://BUCKET/PREFIX, or https://..."),
+        click.option("--database", help="postgresql://... or the path of a SQLite file."),
+        click.option(
+            "--ledger",
+            type=folder,
+            envvar="OUZEL_LEDGER",
+            show_envvar=True,
+            help="Folder of the log. [default: STATE/ledger]",
         ),
-        option(
-            "--tiles",
-            "Published files: a folder, s3://BUCKET/PREFIX, or https://... [default: STATE/ledger/tiles]",
-            "OUZEL_LEDGER_TILES",
-        ),
-        option(
-            "--database",
-            "postgresql://... or the path of a SQLite file. [default: STATE/ledger/ledger.db]",
-            "OUZEL_LEDGER",
-        ),
-        option(
+        click.option(
             "--state",
-            "State folder of the services. [default: ~/.local/state/ouzel on Linux]",
-            "OUZEL_STATE",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=folder,
+            envvar="OUZEL_STATE",
+            show_envvar=True,
+            help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
         ),
     ):
         placed = each(placed)
@@ -255,20 +256,37 @@ def witness(place: Place, url: str, key: str) -> None:
     "--image",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="The image, as it was sent.",
+    help="The image (or the serialised tensor), as it was sent.",
 )
+@click.option(
+    "--mask", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The mask that the audit was given."
+)
+@click.option("--owner", default="local", show_default=True, help="Whose data set the audit drew from.")
+@store
 @json_option
-def replay(place: Place, index: int, image: Path, as_json: bool) -> None:
-    """Tell whether an entry is about an image, and with what to compute again what the entry says."""
+def replay(place: Place, index: int, *, image: Path, mask: Path | None, owner: str, store: Path, as_json: bool) -> None:
+    """Compute an entry again from its image, and compare. Exit status 1 if something came out otherwise.
+
+    Figures may differ by a thousandth, those of maps by 2 in a hundred: another processor rounds otherwise.
+    """
+    from ouzel.cli._replay import computed_again, differences
     from ouzel.ledger import replay
 
     with _opened(place) as opened:
         record = opened.entry(index)
     if record.body is None:
         raise click.ClickException(f"the body of entry {index} is pruned")
-    found = replay(record.body, record.salt, image.read_bytes())
-    values = {"kind": found.kind, "time": found.time, "image": found.image, "facts": found.facts}
+    content = image.read_bytes()
+    asked = replay(record.body, record.salt, content)
+    state = click.get_current_context().params["state"] or state_dir()
+    again = computed_again(asked, content, store, state=state.expanduser().absolute(), mask=mask, owner=owner)
+    found = list(differences(asked.facts, again))
     if as_json:
-        print_json(values)
+        print_json({"kind": asked.kind, "time": asked.time, "same": not found, "differences": [vars(d) for d in found]})
     else:
-        print_facts({**values, "facts": json.dumps(found.facts)})
+        for each in found:
+            click.echo(f"OTHERWISE {each.path}: recorded {each.recorded!r:.100}, now {each.computed!r:.100}", err=True)
+        if not found:
+            click.echo(f"Entry {index}, {asked.kind} of {asked.time}: the same comes out again.")
+    if found:
+        raise SystemExit(1)

@@ -72,6 +72,14 @@ def known(folder: Path) -> bool:
     return (folder / _FILE).exists()
 
 
+def existing(folder: Path) -> LedgerOptions:
+    """The places of the log of a folder, which is left as it is: the usual places if it says nothing."""
+    if known(folder):
+        values = _read(folder / _FILE)
+        return LedgerOptions(values["database"], values["tiles"], Path(values["key"]), values["origin"])
+    return LedgerOptions(f"sqlite://{folder / 'ledger.db'}", str(folder / "tiles"), folder / "key", "")
+
+
 def quiet(options: LedgerOptions) -> LedgerOptions:
     """The options of a process that publishes only what it proves, and leaves the rest to others."""
     return replace(options, publish_every=0.0)

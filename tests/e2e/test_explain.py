@@ -17,8 +17,10 @@ import psutil
 import pytest
 from PIL import Image
 
+from ouzel.ledger import VerifierKey, verify_proof
 from ouzel.models import Model
 from ouzel.saliency import Explainer, Saliency
+from ouzel.serving import RunningServing
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
@@ -45,6 +47,19 @@ def test_chelsea_is_a_cat_over_grpc(wire, chelsea, chelsea_png: bytes, lite0: Mo
         got_values, want_values = tensors.decode(got.values), want.values[0].numpy()
         assert np.linalg.norm(got_values - want_values) <= 0.02 * np.linalg.norm(want_values)
     assert answer.saliency[1].rectified == 33
+
+
+def test_a_recorded_answer_holds_a_proof(wire, running: RunningServing, chelsea_png: bytes) -> None:
+    """By the processes of models, which write to one log."""
+    calls = [wire.future(image=chelsea_png, options=options("guided", record=True)) for _ in range(4)]
+    answers = [pb.Explanation.FromString(call.result().prediction) for call in calls]
+    key = VerifierKey.parse((running.key_file.parents[1] / "ledger" / "tiles" / "vkey").read_text().strip())
+    for answer in answers:
+        verify_proof(answer.ledger.proof, answer.ledger.entry, key)
+        assert json.loads(answer.ledger.entry)["facts"]["scores"][0]["label"] == "Egyptian cat"
+    assert sorted(answer.ledger.index for answer in answers) == [0, 1, 2, 3]
+    status, _, body = wire.rest(chelsea_png, {"record": True})
+    assert (status, json.loads(body)["ledger"]["index"]) == (200, "4")
 
 
 def test_chelsea_is_a_cat_over_rest(wire, chelsea_png: bytes) -> None:

@@ -7,12 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
 
-from explain.test_service import ask
+from explain.test_service import LABELS, ask
+from ouzel import models
+from ouzel.cli.ledger import ledger
 from ouzel.explain import PNG, ExplainService, RawRequest, recorder
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify_proof
 from ouzel.ledger.settings import quiet, settings
-from ouzel.models import Model
+from ouzel.models import Model, archive
 from ouzel_protos.v1 import explain_pb2 as pb
 from support.pictures import png
 
@@ -29,11 +34,11 @@ def recording(tiny: Model, folder: Path) -> ExplainService:
 
 
 def entries(folder: Path, kind: str) -> list[dict]:
-    ledger = open_ledger(quiet(settings(folder)))
+    opened = open_ledger(quiet(settings(folder)))
     try:
-        return [json.loads(each.body or b"") for each in ledger.entries(kind=kind)]
+        return [json.loads(each.body or b"") for each in opened.entries(kind=kind)]
     finally:
-        ledger.close()
+        opened.close()
 
 
 def test_the_answer_holds_its_entry_and_a_proof(recording: ExplainService, folder: Path) -> None:
@@ -98,3 +103,30 @@ def test_no_answer_leaves_that_could_not_be_recorded(recording: ExplainService, 
     assert (answer.error.code, answer.error.message) == (pb.Error.FAILED_PRECONDITION, told)
     assert not answer.scores
     assert ask(recording).scores  # others are answered
+
+
+def test_an_entry_is_computed_again(folder: Path, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = models.build("torchvision:squeezenet1_1", num_classes=4).state_dict()
+    save_file(state, tmp_path / "tiny.safetensors")
+    archive.create("tiny", "torchvision:squeezenet1_1", tmp_path / "tiny.safetensors", LABELS, tmp_path / "store")
+    service = ExplainService(models.load(tmp_path / "store" / "tiny.mar"), record=recorder())
+    index = ask(service, {"record": True, "saliency": ["gradient", "grad_cam"]}).ledger.index
+    (tmp_path / "cat.png").write_bytes(png(0))
+    (tmp_path / "other.png").write_bytes(png(1))
+
+    def replay(image: str, number: int = index) -> Result:
+        place = ("--ledger", str(folder), "--store", str(tmp_path / "store"))
+        return CliRunner().invoke(ledger, ["replay", str(number), "--image", str(tmp_path / image), *place])
+
+    assert "the same comes out again" in replay("cat.png").output
+    assert "is not one of the entry's" in replay("other.png").output
+    opened = open_ledger(quiet(settings(folder)))
+    facts = json.loads(opened.entry(index).body or b"")["facts"]
+    facts["scores"][0]["probability"] += 0.01  # a log that says what did not come out
+    forged = opened.append("explanation", facts, images=[hashlib.sha256(png(0)).hexdigest()])
+    opened.prove(forged)
+    opened.close()
+    wrong = replay("cat.png", index + 1)
+    assert (wrong.exit_code, "OTHERWISE scores[0].probability" in wrong.output) == (1, True)

@@ -83,8 +83,7 @@ def test_prove_show_and_export(log: Ledger, tmp_path: Path) -> None:
 def test_forget_and_replay(log: Ledger, tmp_path: Path) -> None:
     image = tmp_path / "cat.png"
     image.write_bytes(b"a photograph")
-    assert json.loads(run("replay", "3", "--image", str(image), "--json").output)["image"] == IMAGE
-    assert IMAGE in run("replay", "3", "--image", str(image)).output
+    assert "does not hold the request" in run("replay", "3", "--image", str(image), status=1).output
     assert "about no image" in run("replay", "4", "--image", str(image), status=1).output
     run("forget", "3", "--yes")
     assert "was deleted" in run("replay", "3", "--image", str(image), status=1).output

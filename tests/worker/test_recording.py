@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from ouzel.cli.ledger import ledger
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify, verify_proof
 from ouzel.ledger.places import open_storage
 from ouzel.ledger.settings import quiet, settings
 from ouzel_client import Client, FailedPrecondition, NotFound
 from ouzel_protos.v1 import audit_pb2 as pb
 from support.jobs import Worker, until
-from worker.test_audit_service import IMAGE, Site, audit, request
+from worker.test_audit_service import IMAGE, MASK, Site, audit, png, request
 
 Code = grpc.StatusCode
 
@@ -39,14 +42,14 @@ def key_of(site: Site) -> VerifierKey:
 
 def recorded(site: Site, kind: str) -> list[dict]:
     """The entries of a kind, by another process than the worker."""
-    ledger = open_ledger(quiet(settings(site.state / "ledger")))
+    opened = open_ledger(quiet(settings(site.state / "ledger")))
     try:
-        return [json.loads(each.body or b"") for each in ledger.entries(kind=kind)]
+        return [json.loads(each.body or b"") for each in opened.entries(kind=kind)]
     finally:
-        ledger.close()
+        opened.close()
 
 
-def test_an_audit_comes_with_a_proof_of_its_entry(site: Site, found: Worker) -> None:
+def test_an_audit_comes_with_a_proof_of_its_entry(site: Site, found: Worker, tmp_path: Path) -> None:
     answer = audit(found, request(site, request_id="case 7"))
     _, checkpoint = verify_proof(answer.ledger.proof, answer.ledger.entry, key_of(site))
     assert checkpoint.size > answer.ledger.index
@@ -61,6 +64,13 @@ def test_an_audit_comes_with_a_proof_of_its_entry(site: Site, found: Worker) -> 
     for secret in (image, answer.record_sha256, "case 7"):
         assert secret.encode() not in answer.ledger.entry
     assert not verify(open_storage(site.state / "ledger" / "tiles"), key_of(site)).problems
+    (tmp_path / "image.png").write_bytes(IMAGE)
+    (tmp_path / "mask.png").write_bytes(png(np.where(MASK, 255, 0).astype(np.uint8)))
+    words = ["replay", str(answer.ledger.index), "--image", str(tmp_path / "image.png"), "--state", str(site.state)]
+    words += ["--store", str(site.store.folder)]
+    assert "give the mask" in CliRunner().invoke(ledger, words).output
+    again = CliRunner().invoke(ledger, [*words, "--mask", str(tmp_path / "mask.png")])
+    assert "the same comes out again" in again.output, again.output
 
 
 def test_refusals_and_denials_are_recorded(site: Site, found: Worker) -> None:
