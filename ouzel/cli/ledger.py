@@ -89,7 +89,9 @@ def ledger() -> None:
 @click.option(
     "--since", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A checkpoint that was saved earlier."
 )
-@click.option("--key", help="The log's verifier key, NAME+ID+KEY. [default: of the private key or the database]")
+@click.option(
+    "--key", help="The log's verifier key, NAME+ID+KEY. [default: the one in the database, else the file vkey]"
+)
 @json_option
 def verify(place: Place, since: Path | None, key: str | None, as_json: bool) -> None:
     """Compute everything again from the published entries. Exit status 1 if anything is wrong.
