@@ -18,7 +18,7 @@ from ouzel_client.terminal import confirm, json_option, print_facts, print_json,
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
-    from ouzel.ledger import Ledger
+    from ouzel.ledger import Ledger, Record
 
 _index = click.argument("index", type=click.IntRange(min=0))
 _PART = 500  # entries per reading
@@ -90,7 +90,9 @@ def ledger() -> None:
 @click.option(
     "--since", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A checkpoint that was saved earlier."
 )
-@click.option("--key", help="The log's verifier key, NAME+ID+KEY. [default: of the private key or the database]")
+@click.option(
+    "--key", help="The log's verifier key, NAME+ID+KEY. [default: the one in the database, else the file vkey]"
+)
 @json_option
 def verify(place: Place, since: Path | None, key: str | None, as_json: bool) -> None:
     """Compute everything again from the published entries. Exit status 1 if anything is wrong.
@@ -178,7 +180,8 @@ def show(place: Place, index: int, salt: bool, raw: bool, as_json: bool) -> None
 @click.option("--from", "start", type=click.IntRange(min=0), default=0, show_default=True, help="First index.")
 @click.option("--to", "end", type=click.IntRange(min=0), help="Last index. [default: the newest]")
 @click.option("--kind", default="", help="Entries of one kind only.")
-def export(place: Place, start: int, end: int | None, kind: str) -> None:
+@click.option("--owner", default="", help="Entries of one caller only, as far as their salts are there.")
+def export(place: Place, start: int, end: int | None, kind: str, owner: str) -> None:
     """Print entries, a line of JSON each, without salts."""
     from ouzel.checks import one_of
     from ouzel.ledger import KINDS
@@ -187,10 +190,15 @@ def export(place: Place, start: int, end: int | None, kind: str) -> None:
         one_of("kind", kind, KINDS)
     with _opened(place) as opened:
         last = opened.size() if end is None else end + 1
-        while rows := opened.entries(start, last, kind=kind, limit=_PART):
-            for record in rows:
+        for record in opened.search("owner", owner) if owner else _all(opened, start, last, kind):
+            if start <= (record.index or 0) < last and kind in ("", record.kind):
                 click.echo(json.dumps(as_values(record), ensure_ascii=False, sort_keys=True))
-            start = (rows[-1].index or 0) + 1
+
+
+def _all(opened: Ledger, start: int, end: int, kind: str) -> Iterator[Record]:
+    while rows := opened.entries(start, end, kind=kind, limit=_PART):
+        yield from rows
+        start = (rows[-1].index or 0) + 1
 
 
 @ledger.command()

@@ -41,7 +41,8 @@ _OPTIONS: dict[str, Any] = {
 
 def _not_ours(record: logging.LogRecord) -> bool:
     """Whether a message of psycopg's pools is an error, or is about the pool of somebody else."""
-    return record.levelno >= logging.ERROR or _NAME not in record.getMessage()
+    ours = _NAME in record.getMessage() or (record.threadName or "").startswith(_NAME)  # its threads bear its name
+    return record.levelno >= logging.ERROR or not ours
 
 
 class PostgresPool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from ouzel.databases.database import Database
 from ouzel.errors import DataLoss, InvalidArgument, OuzelError
 from ouzel.ledger import records
 from ouzel.ledger.checkpoint import Checkpoint
-from ouzel.ledger.entry import Entry, Statement, time_text
+from ouzel.ledger.entry import Entry, Statement, salted_hash, time_text
 from ouzel.ledger.merkle import WIDTH, consistency_proof, inclusion_proof
 from ouzel.ledger.note import Signature, VerifierKey
 from ouzel.ledger.proof import Proof
@@ -26,6 +26,8 @@ from ouzel.ledger.tiles import TileName
 
 _log = logging.getLogger(__name__)
 _LONGEST_KEY = 200  # characters
+_IDLE = 60.0  # s, after which the published checkpoint is looked at although nothing was appended here
+_PART = 5000  # entries in one transaction
 PATIENCE = 60.0  # s for publishing when the log is opened and closed
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -46,7 +48,7 @@ class Receipt:
     index: int | None
     entry: bytes
     leaf: bytes
-    salt: bytes
+    salt: bytes = field(repr=False)
 
 
 class Ledger:
@@ -184,6 +186,22 @@ class Ledger:
         last = 2**62 if end is None else end
         return self._db.read(lambda c: records.select(c, start, last, kind, limit))
 
+    def search(self, name: str, value: str) -> Iterator[Record]:
+        """The entries that hold a value in their salted hashes, as far as their salts are there.
+
+        Args:
+            name: "images", "owner", or another name of `append`.
+            value: As it was given to `append`.
+        """
+        start = 0
+        while rows := self.entries(start):
+            for record in rows:
+                if record.salt is not None and record.body is not None:
+                    hashes = Entry.parse(record.body).salted.get(name, ())
+                    if hashes and salted_hash(record.salt, name, value) in hashes:
+                        yield record
+            start = (rows[-1].index or 0) + 1
+
     def size(self) -> int:
         """How many entries have an index."""
         return self._db.read(records.size)
@@ -225,7 +243,8 @@ class Ledger:
             self.append("prune", {"before": before, "end": end})
             self.publish(PATIENCE)
         end = max(end, done)  # what an earlier call did not come to is done now
-        self._db.write(lambda c: records.prune(c, end))
+        for start in range(0, end, _PART):
+            self._db.write(lambda c, start=start: records.prune(c, start, min(end, start + _PART)))  # type: ignore[misc]
         for number in range(end // WIDTH):
             name = TileName(None, number)
             self._storage.delete(name.path)
@@ -254,11 +273,13 @@ class Ledger:
         self._db.close()
 
     def _keep_publishing(self, every: float) -> None:
-        failing = False
+        failing, looked = False, time.monotonic()
         while not self._closed.wait(every):
-            if not (self._appended.is_set() or failing):
+            # Others, who append to the same database, may have died before they published.
+            if not (self._appended.is_set() or failing or time.monotonic() - looked >= _IDLE):
                 continue
             self._appended.clear()
+            looked = time.monotonic()
             try:
                 self.publish(PATIENCE)
                 failing = False

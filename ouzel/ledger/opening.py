@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ouzel.checks import within
@@ -31,7 +31,7 @@ class LedgerOptions:
             closing publish.
     """
 
-    database: str | Path
+    database: str | Path = field(repr=False)  # a URL may hold a password
     tiles: str | Path
     key: Path
     origin: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ouzel.databases.database import Connection
@@ -34,7 +34,7 @@ class Record:
     index: int | None
     leaf: bytes
     body: bytes | None
-    salt: bytes | None
+    salt: bytes | None = field(repr=False)
     kind: str
     time: str
 
@@ -226,10 +226,15 @@ def prunable(c: Connection, before: str) -> int:
     return newer // WIDTH * WIDTH
 
 
-def prune(c: Connection, end: int) -> None:
-    """Deletes bodies and salts of the entries before an index. Their hashes stay."""
+def prune(c: Connection, start: int, end: int) -> None:
+    """Deletes bodies and salts of the entries start..end - 1. Their hashes stay."""
     c.lock(LOCK)
-    c.run("UPDATE ledger_entries SET body = NULL, salt = NULL WHERE seq < ? AND body IS NOT NULL", end)
+    c.run(
+        "UPDATE ledger_entries SET body = NULL, salt = NULL, fingerprint = NULL"
+        " WHERE seq >= ? AND seq < ? AND body IS NOT NULL",
+        start,
+        end,
+    )
 
 
 def leaves(c: Connection, count: int) -> Iterator[bytes]:

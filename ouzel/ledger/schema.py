@@ -33,6 +33,6 @@ CREATE TABLE IF NOT EXISTS ledger_tiles (
     number BIGINT NOT NULL,
     hashes {blob} NOT NULL,
     PRIMARY KEY (level, number)
-) {rowid}
+)
 """,
 )

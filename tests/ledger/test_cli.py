@@ -23,6 +23,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     opened = Place(f"sqlite://{folder / 'ledger.db'}", folder).open()
     for n in range(300):
         opened.append("gate" if n % 100 == 7 else "audit", {"n": n}, images=[IMAGE] if n == 3 else [])
+    opened.append("refusal", {"n": 300}, owner="alice")
     opened.close()
     return opened
 
@@ -34,7 +35,7 @@ def run(*arguments: str, status: int = 0) -> Result:
 
 
 def test_verify_names_the_first_bad_entry(log: Ledger, tmp_path: Path) -> None:
-    assert "300 entries are as they were published. So is the database." in run("verify").output
+    assert "301 entries are as they were published. So is the database." in run("verify").output
     saved = tmp_path / "saved"
     saved.write_text(run("checkpoint").output)
     assert json.loads(run("verify", "--since", str(saved), "--json").output)["ok"] is True
@@ -52,7 +53,7 @@ def test_verify_of_files_alone(log: Ledger, tmp_path: Path) -> None:
     elsewhere = ("--state", str(tmp_path / "none"), "--tiles", str(copy))
     assert "whoever forged them" in run("verify", *elsewhere).output
     result = run("verify", *elsewhere, "--key", str(log.key))
-    assert result.output == f"{log.key.name}: 300 entries are as they were published.\n"
+    assert result.output == f"{log.key.name}: 301 entries are as they were published.\n"
     (copy / "vkey").unlink()
     assert "give --key" in run("verify", *elsewhere, status=1).output
     assert "not a verifier key" in run("verify", "--key", "x", status=1).output
@@ -70,14 +71,17 @@ def test_prove_show_and_export(log: Ledger, tmp_path: Path) -> None:
     assert "salt" not in json.loads(run("show", "3", "--json").output)
     assert "gate" in run("show", "7").output
     lines = [json.loads(line) for line in run("export").output.splitlines()]
-    assert [each["facts"]["n"] for each in lines] == list(range(300))
+    assert [each["facts"]["n"] for each in lines] == list(range(301))
     chosen = run("export", "--kind", "gate", "--from", "100", "--to", "207").output
     lines = [json.loads(line) for line in chosen.splitlines()]
     assert [each["index"] for each in lines] == [107, 207]
+    (line,) = run("export", "--owner", "alice").output.splitlines()
+    assert json.loads(line)["facts"] == {"n": 300}
+    assert run("export", "--owner", "bob").output == ""
     assert "is not one of audit" in run("export", "--kind", "gates", status=1).output
     for verb in ("show", "prove", "forget"):
         more = ("--yes",) if verb == "forget" else ()
-        assert "entry: 300 is not in the log, which has 300 entries" in run(verb, "300", *more, status=1).output
+        assert "entry: 301 is not in the log, which has 301 entries" in run(verb, "301", *more, status=1).output
 
 
 def test_forget_and_replay(log: Ledger, tmp_path: Path) -> None:
@@ -88,14 +92,14 @@ def test_forget_and_replay(log: Ledger, tmp_path: Path) -> None:
     run("forget", "3", "--yes")
     assert "was deleted" in run("replay", "3", "--image", str(image), status=1).output
     image.write_bytes(b"another")
-    assert json.loads(run("show", "300", "--json").output)["kind"] == "forget"
+    assert json.loads(run("show", "301", "--json").output)["kind"] == "forget"
     run("verify")
 
 
 def test_prune(log: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("prune", "--yes").output == "nothing is old enough\n"
     assert run("prune", "--older-than", "0", "--yes", status=2)
-    assert "301 entries" not in run("verify").output
+    assert "301 entries are" in run("verify").output
 
 
 def test_there_is_no_log(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from ouzel.ledger import (
     verify,
     verify_proof,
 )
+from ouzel.worker.store.open import open_store
 from support import ledgers
 from support.ledgers import IMAGE, ORIGIN, Place, sound
 
@@ -384,6 +385,37 @@ def test_pruning_deletes_bodies_and_keeps_proofs(place: Place) -> None:
     problems = verify(open_storage(place.tiles), ledger.key).problems  # what said that others are pruned is gone too
     assert [each.index for each in problems] == [0, 256, 512, 768]
     assert all("no entry says" in each.what for each in problems)
+
+
+def test_jobs_and_ledger_share_a_server_and_not_a_file(new_place: Callable[[], Place]) -> None:
+    place = new_place()
+    path = place.url.removeprefix("sqlite://")
+    store = open_store(place.url)
+    if place.url.startswith("sqlite"):
+        with pytest.raises(DataLoss, match="is not the ledger's database"):
+            place.open()
+    else:
+        ledger = place.open()
+        receipt = ledger.append("audit", {})
+        ledgers.proof(ledger.prove(receipt), receipt.entry, str(ledger.key))
+        open_store(place.url).close()
+        ledger.close()
+    store.close()
+    if Path(path).exists():
+        own = new_place()
+        own.open().close()
+        with pytest.raises(DataLoss, match="is not the job store"):
+            open_store(own.url)
+
+
+def test_secrets_are_not_shown(ledger: Ledger) -> None:
+    receipt = ledger.append("audit", {}, owner="alice")
+    ledger.publish()
+    for shown in (repr(receipt), repr(ledger.entry(0))):
+        assert repr(receipt.salt) not in shown
+        assert "salt=" not in shown
+    assert [each.index for each in ledger.search("owner", "alice")] == [0]
+    assert list(ledger.search("owner", "bob")) == []
 
 
 def test_waiting_for_another_publisher_ends(place: Place, ledger: Ledger) -> None:

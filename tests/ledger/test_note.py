@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -152,3 +154,11 @@ def test_proofs_are_of_one_entry_and_one_log(signer: Signer) -> None:
         verify_proof(good, b"b", signer.verifier)
     with pytest.raises(DataLoss):
         verify_proof(good, b"a", VerifierKey.parse(FOO))
+
+
+def test_the_ledger_is_light() -> None:
+    """Handlers and commands open it: neither torch nor numpy nor a database driver comes with the import."""
+    heavy = ("torch", "numpy", "grpc", "psycopg", "apsw", "obstore", "rfc8785")
+    code = f"import sys, ouzel.ledger; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"

@@ -70,7 +70,7 @@ def test_what_nobody_touched_is_sound(log: Log) -> None:
         assert result.checkpoint.size == SIZE
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_every_edit_of_a_byte_is_found(log: Log, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(log.files)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from ouzel.databases import postgres_pool
 from ouzel.databases.postgres import PostgresDatabase
@@ -109,6 +110,16 @@ def test_a_server_that_is_away_is_told_with_its_cause(tmp_path: Path, caplog: py
             with pytest.raises(psycopg.OperationalError, match=str(tmp_path)), pool.lend():
                 pass
     assert not caplog.records
+
+
+def test_pools_of_others_log_as_they_did(postgres: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "psycopg.pool")
+    with closing(PostgresPool(postgres)) as own, own.lend():
+        pass
+    assert not caplog.records
+    with ConnectionPool(postgres, name="another", min_size=0, max_size=1, open=True) as other, other.connection():
+        pass
+    assert any("another" in each.getMessage() for each in caplog.records)
 
 
 def test_a_server_that_accepts_and_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
