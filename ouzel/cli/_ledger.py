@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from ouzel.errors import FailedPrecondition, NotFound
 
@@ -84,3 +86,57 @@ def _identity(database: Database) -> VerifierKey | None:
     from ouzel.ledger.opening import identity
 
     return identity(database)
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where the log is; the command gets a `Place`."""
+
+    def placed(
+        state: Path | None,
+        ledger: Path | None,
+        database: str | None,
+        tiles: str | None,
+        key_file: Path | None,
+        **rest: Any,
+    ) -> Any:
+        from ouzel.ledger.settings import existing, folder_of
+
+        known = existing(ledger.expanduser().absolute() if ledger else folder_of(state))
+        chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key)
+        return command(place=chosen, **rest)
+
+    placed.__doc__ = command.__doc__
+    placed.__name__ = command.__name__
+    placed.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    file, folder = click.Path(dir_okay=False, path_type=Path), click.Path(file_okay=False, path_type=Path)
+    for each in (
+        click.option("--key-file", type=file, help="File of the private key. [default: as the folder says]"),
+        click.option("--tiles", help="Published files: a folder, s3://BUCKET/PREFIX, or https://..."),
+        click.option("--database", help="postgresql://... or the path of a SQLite file."),
+        click.option(
+            "--ledger",
+            type=folder,
+            envvar="OUZEL_LEDGER",
+            show_envvar=True,
+            help="Folder of the log. [default: STATE/ledger]",
+        ),
+        click.option(
+            "--state",
+            type=folder,
+            envvar="OUZEL_STATE",
+            show_envvar=True,
+            help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
+        ),
+    ):
+        placed = each(placed)
+    return placed
+
+
+@contextmanager
+def opened(place: Place, *, publish: bool = False) -> Iterator[Ledger]:
+    """The log of a place, closed at the end."""
+    ledger = place.open(publish=publish)
+    try:
+        yield ledger
+    finally:
+        ledger.close()

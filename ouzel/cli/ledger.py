@@ -3,78 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ouzel.cli._common import store
 from ouzel.cli._errors import Group
-from ouzel.cli._ledger import Place, as_values, verified_key
+from ouzel.cli._ledger import Place, as_values, opened, place_options, verified_key
+from ouzel.cli.ledger_entries import check, replay
 from ouzel_client.terminal import confirm, json_option, print_facts, print_json, yes_option
-from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
     from ouzel.ledger import Ledger, Record
 
 _index = click.argument("index", type=click.IntRange(min=0))
 _PART = 500  # entries per reading
-
-
-def _place(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where the log is; the command gets a `Place`."""
-
-    def placed(
-        state: Path | None,
-        ledger: Path | None,
-        database: str | None,
-        tiles: str | None,
-        key_file: Path | None,
-        **rest: Any,
-    ) -> Any:
-        from ouzel.ledger.settings import existing, folder_of
-
-        known = existing(ledger.expanduser().absolute() if ledger else folder_of(state))
-        chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key)
-        return command(place=chosen, **rest)
-
-    placed.__doc__ = command.__doc__
-    placed.__name__ = command.__name__
-    placed.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    file, folder = click.Path(dir_okay=False, path_type=Path), click.Path(file_okay=False, path_type=Path)
-    for each in (
-        click.option("--key-file", type=file, help="File of the private key. [default: as the folder says]"),
-        click.option("--tiles", help="Published files: a folder, s3://BUCKET/PREFIX, or https://..."),
-        click.option("--database", help="postgresql://... or the path of a SQLite file."),
-        click.option(
-            "--ledger",
-            type=folder,
-            envvar="OUZEL_LEDGER",
-            show_envvar=True,
-            help="Folder of the log. [default: STATE/ledger]",
-        ),
-        click.option(
-            "--state",
-            type=folder,
-            envvar="OUZEL_STATE",
-            show_envvar=True,
-            help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
-        ),
-    ):
-        placed = each(placed)
-    return placed
-
-
-@contextmanager
-def _opened(place: Place, *, publish: bool = False) -> Iterator[Ledger]:
-    ledger = place.open(publish=publish)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
 
 
 @click.group(cls=Group)
@@ -86,7 +31,7 @@ def ledger() -> None:
 
 
 @ledger.command()
-@_place
+@place_options
 @click.option(
     "--since", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A checkpoint that was saved earlier."
 )
@@ -136,15 +81,15 @@ def verify(place: Place, since: Path | None, key: str | None, as_json: bool) -> 
 
 
 @ledger.command()
-@_place
+@place_options
 @_index
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file, for example entry.tlog-proof."
 )
 def prove(place: Place, index: int, output: Path | None) -> None:
     """Print a proof that an entry is in the log (c2sp.org/tlog-proof@v1)."""
-    with _opened(place) as opened:
-        text = opened.prove(index)
+    with opened(place) as log:
+        text = log.prove(index)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -152,15 +97,15 @@ def prove(place: Place, index: int, output: Path | None) -> None:
 
 
 @ledger.command()
-@_place
+@place_options
 @_index
 @click.option("--salt", is_flag=True, help="Show the salt too. Who has it can check guesses of the salted hashes.")
 @click.option("--raw", is_flag=True, help="Print the entry's bytes and nothing else: what proofs are checked with.")
 @json_option
 def show(place: Place, index: int, salt: bool, raw: bool, as_json: bool) -> None:
     """Show an entry."""
-    with _opened(place) as opened:
-        record = opened.entry(index)
+    with opened(place) as log:
+        record = log.entry(index)
     if raw:
         if record.body is None:
             raise click.ClickException(f"the body of entry {index} is pruned")
@@ -176,7 +121,7 @@ def show(place: Place, index: int, salt: bool, raw: bool, as_json: bool) -> None
 
 
 @ledger.command()
-@_place
+@place_options
 @click.option("--from", "start", type=click.IntRange(min=0), default=0, show_default=True, help="First index.")
 @click.option("--to", "end", type=click.IntRange(min=0), help="Last index. [default: the newest]")
 @click.option("--kind", default="", help="Entries of one kind only.")
@@ -188,49 +133,49 @@ def export(place: Place, start: int, end: int | None, kind: str, owner: str) -> 
 
     if kind:
         one_of("kind", kind, KINDS)
-    with _opened(place) as opened:
-        last = opened.size() if end is None else end + 1
-        for record in opened.search("owner", owner) if owner else _all(opened, start, last, kind):
+    with opened(place) as log:
+        last = log.size() if end is None else end + 1
+        for record in log.search("owner", owner) if owner else _all(log, start, last, kind):
             if start <= (record.index or 0) < last and kind in ("", record.kind):
                 click.echo(json.dumps(as_values(record), ensure_ascii=False, sort_keys=True))
 
 
-def _all(opened: Ledger, start: int, end: int, kind: str) -> Iterator[Record]:
-    while rows := opened.entries(start, end, kind=kind, limit=_PART):
+def _all(log: Ledger, start: int, end: int, kind: str) -> Iterator[Record]:
+    while rows := log.entries(start, end, kind=kind, limit=_PART):
         yield from rows
         start = (rows[-1].index or 0) + 1
 
 
 @ledger.command()
-@_place
+@place_options
 def key(place: Place) -> None:
     """Print the log's verifier key. Give it to those who verify, on another way than the published files."""
-    with _opened(place) as opened:
-        click.echo(str(opened.key))
+    with opened(place) as log:
+        click.echo(str(log.key))
 
 
 @ledger.command()
-@_place
+@place_options
 def checkpoint(place: Place) -> None:
     """Publish, and print the checkpoint: keep it elsewhere, for `verify --since`."""
-    with _opened(place) as opened:
-        click.echo(opened.publish()[1].decode(), nl=False)
+    with opened(place) as log:
+        click.echo(log.publish()[1].decode(), nl=False)
 
 
 @ledger.command()
-@_place
+@place_options
 @_index
 @yes_option
 def forget(place: Place, index: int, yes: bool) -> None:
     """Delete the salt of an entry: its salted hashes can never be guessed again. An entry says so."""
     confirm(f"Delete the salt of entry {index} for ever", yes)
-    with _opened(place, publish=True) as opened:
-        opened.forget(index)
+    with opened(place, publish=True) as log:
+        log.forget(index)
     click.echo(f"the salt of entry {index} is deleted")
 
 
 @ledger.command()
-@_place
+@place_options
 @click.option("--older-than", "days", type=click.IntRange(min=1), default=365, show_default=True, help="Days.")
 @yes_option
 def prune(place: Place, days: int, yes: bool) -> None:
@@ -239,62 +184,23 @@ def prune(place: Place, days: int, yes: bool) -> None:
     An entry says so. Laws ask for some logs to be kept: see docs/ledger.md.
     """
     confirm(f"Delete the bodies of entries that are older than {days} days for ever", yes)
-    with _opened(place, publish=True) as opened:
-        end = opened.prune(timedelta(days=days))
+    with opened(place, publish=True) as log:
+        end = log.prune(timedelta(days=days))
     click.echo(f"the bodies of the entries before {end} are deleted" if end else "nothing is old enough")
 
 
 @ledger.command()
-@_place
+@place_options
 @click.argument("url")
 @click.option("--key", required=True, help="The witness's verifier key, NAME+ID+KEY, of type 4.")
 def witness(place: Place, url: str, key: str) -> None:
     """Have a witness cosign the checkpoint (c2sp.org/tlog-witness). Proofs of it then hold the cosignature."""
     from ouzel.ledger import VerifierKey, witness
 
-    with _opened(place) as opened:
-        signature = witness(opened, url, VerifierKey.parse(key))
+    with opened(place) as log:
+        signature = witness(log, url, VerifierKey.parse(key))
     click.echo(f"{signature.name} has cosigned the checkpoint")
 
 
-@ledger.command()
-@_place
-@_index
-@click.option(
-    "--image",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    help="The image (or the serialised tensor), as it was sent.",
-)
-@click.option(
-    "--mask", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The mask that the audit was given."
-)
-@click.option("--owner", default="local", show_default=True, help="Whose data set the audit drew from.")
-@store
-@json_option
-def replay(place: Place, index: int, *, image: Path, mask: Path | None, owner: str, store: Path, as_json: bool) -> None:
-    """Compute an entry again from its image, and compare. Exit status 1 if something came out otherwise.
-
-    Figures may differ by a thousandth, those of maps by 2 in a hundred: another processor rounds otherwise.
-    """
-    from ouzel.cli._replay import computed_again, differences
-    from ouzel.ledger import replay
-
-    with _opened(place) as opened:
-        record = opened.entry(index)
-    if record.body is None:
-        raise click.ClickException(f"the body of entry {index} is pruned")
-    content = image.read_bytes()
-    asked = replay(record.body, record.salt, content)
-    state = click.get_current_context().params["state"] or state_dir()
-    again = computed_again(asked, content, store, state=state.expanduser().absolute(), mask=mask, owner=owner)
-    found = list(differences(asked.facts, again))
-    if as_json:
-        print_json({"kind": asked.kind, "time": asked.time, "same": not found, "differences": [vars(d) for d in found]})
-    else:
-        for each in found:
-            click.echo(f"OTHERWISE {each.path}: recorded {each.recorded!r:.100}, now {each.computed!r:.100}", err=True)
-        if not found:
-            click.echo(f"Entry {index}, {asked.kind} of {asked.time}: the same comes out again.")
-    if found:
-        raise SystemExit(1)
+ledger.add_command(replay)
+ledger.add_command(check)

@@ -84,6 +84,25 @@ def test_prove_show_and_export(log: Ledger, tmp_path: Path) -> None:
         assert "entry: 301 is not in the log, which has 301 entries" in run(verb, "301", *more, status=1).output
 
 
+def test_a_proof_is_checked_without_a_log(log: Ledger, tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("proof", "entry", "salt", "image")}
+    files["proof"].write_text(run("prove", "3").output)
+    files["entry"].write_bytes(run("show", "3", "--raw").stdout_bytes)
+    files["salt"].write_text(json.loads(run("show", "3", "--json", "--salt").output)["salt"])
+    files["image"].write_bytes(b"a photograph")
+    words = ("check", str(files["proof"]), str(files["entry"]), "--key", str(log.key))
+    about = ("--image", str(files["image"]), "--salt", str(files["salt"]))
+    shutil.rmtree(tmp_path / "ledger")
+    assert run(*words, *about).output.splitlines() == [
+        f"Entry 3 of {log.key.name} is proven by a checkpoint of 301 entries.",
+        f"It is about {files['image']}.",
+    ]
+    files["image"].write_bytes(b"another")
+    assert "is not one of the entry's 1" in run(*words, *about, status=1).output
+    files["entry"].write_bytes(files["entry"].read_bytes().replace(b'"n":3', b'"n":4'))
+    assert "does not lead from this entry" in run(*words, status=1).output
+
+
 def test_forget_and_replay(log: Ledger, tmp_path: Path) -> None:
     image = tmp_path / "cat.png"
     image.write_bytes(b"a photograph")
