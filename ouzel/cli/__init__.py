@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "logs": ("serve", "Show the last lines of a log."),
         "token": ("serve", "Print a token of the running services."),
         "sample": ("explain", "Write a photograph to try things on."),
+        "audit.sink": ("audit", "Watch the stream of another service, and raise alerts."),
         "maximize-local": ("", ""),
     }
 )
