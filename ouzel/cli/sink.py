@@ -77,3 +77,7 @@ def sink(
 def _json(values: Any) -> Any:
     """Without tuples."""
     return json.loads(json.dumps(values))
+
+
+if __name__ == "__main__":
+    sink(prog_name="ouzel audit sink")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ouzel.sink.detector import FRACTIONS, Detector
 
 CONFIDENCE = 0.95
-_TILTS = tuple(10 ** (number / 8) for number in range(-24, 25))  # of Chernoff's bound; any of them gives a bound
+_TILTS = tuple(10 ** (number / 8) for number in range(-24, 17))  # of Chernoff's bound; each of them gives a bound
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 
 # Of the largest bet that cannot lose everything. Small ones are for changes just beyond the margin.
 FRACTIONS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
-CLEARING = 100.0  # evidence of the reverse that clears an alert: on average not before 100 samples beyond the margin
+CLEARING = 1000.0  # evidence of the reverse that clears an alert: not before 1000 samples beyond the margin, on average
 
 Change = Literal["", "raised", "cleared"]
 

@@ -56,11 +56,11 @@ class Notifier:
 
     def _one(self) -> bool:
         """Whether there was one to deliver."""
-        sql = "SELECT number, body, tries FROM notices WHERE due <= ? ORDER BY number LIMIT 1"
-        row = self._database.read(lambda c: c.one(sql, self._clock.now()))
-        if row is None:
+        # In order: that an alert is cleared must not be told before it is told that it was raised.
+        row = self._database.read(lambda c: c.one("SELECT number, body, tries, due FROM notices ORDER BY number LIMIT 1"))
+        if row is None or row[3] > self._clock.now():
             return False
-        number, body, tries = row
+        number, body, tries, _due = row
         problem = self._send(body)
         if problem and tries + 1 < MOST_TRIES:
             _log.warning("alert notice %d was not delivered (%s); it is tried again", number, problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,8 @@ def _serve(
     try:
         host, port = listener.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has ended; we end then, too
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(settings).run(sockets=[listener])
     finally:
         for each in started:
