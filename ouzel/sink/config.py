@@ -39,7 +39,7 @@ class Limits:
         remembered: Pairs whose ids are remembered, 1,000..100,000,000.
         remember_s: Seconds that they are, `deadline_s`..2,592,000.
         keep_days: Days that results are kept, 1..3660.
-        body_s: Seconds in which a request must have come, 1..300.
+        body_s: Seconds in which the headers of a request must have come, and then its body, 1..300.
         connections: At a time, 1..10,000.
     """
 

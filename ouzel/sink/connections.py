@@ -9,12 +9,12 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LONGEST_HEADERS = 64 * 2**10  # bytes
-_SECONDS = 10.0  # in which the line and the headers of a request must have come
 
 
 class TimedProtocol(H11Protocol):
     """HTTP/1.1 of uvicorn, which closes a connection whose headers take too long."""
 
+    seconds = 10.0  # in which the line and the headers of a request must have come
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -37,9 +37,14 @@ class TimedProtocol(H11Protocol):
 
     def _watch(self) -> None:
         if self._late is None:
-            self._late = self.loop.call_later(_SECONDS, self.transport.abort)
+            self._late = self.loop.call_later(self.seconds, self.transport.abort)
 
     def _forget(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+def within(seconds: float) -> type[TimedProtocol]:
+    """The protocol with another limit, in seconds."""
+    return type("TimedProtocol", (TimedProtocol,), {"seconds": seconds})

@@ -20,7 +20,7 @@ from ouzel.sink.asking import Auditing, Worker
 from ouzel.sink.auditor import Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import SinkConfig
-from ouzel.sink.connections import LONGEST_HEADERS, TimedProtocol
+from ouzel.sink import connections
 from ouzel.sink.database import Database
 from ouzel.sink.notifying import Notifier
 from ouzel.sink.recording import Recorder
@@ -90,14 +90,14 @@ def _serve(
     app = make(Parts(config, database, clock, Recorder(database, clock, config.limits), auditor))
     settings = uvicorn.Config(
         app,
-        http=TimedProtocol,
+        http=connections.within(config.limits.body_s),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=LONGEST_HEADERS,
+        h11_max_incomplete_event_size=connections.LONGEST_HEADERS,
         limit_concurrency=config.limits.connections,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
