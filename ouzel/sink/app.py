@@ -237,8 +237,10 @@ def _announced(request: Request, most: int) -> int:
     """Bytes of the body as its sender announces them, or as many as it may have.
 
     Raises:
-        Malformed: They are too many, or compressed.
+        Malformed: They are too many, or compressed, or two lengths are told.
     """
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        raise Malformed("content-length: comes beside transfer-encoding", "length")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Malformed("content-encoding: compressed bodies are not read", "compressed", http=415)
     length = request.headers.get("content-length", "")

@@ -57,7 +57,9 @@ class Notifier:
     def _one(self) -> bool:
         """Whether there was one to deliver."""
         # In order: that an alert is cleared must not be told before it is told that it was raised.
-        row = self._database.read(lambda c: c.one("SELECT number, body, tries, due FROM notices ORDER BY number LIMIT 1"))
+        row = self._database.read(
+            lambda c: c.one("SELECT number, body, tries, due FROM notices ORDER BY number LIMIT 1")
+        )
         if row is None or row[3] > self._clock.now():
             return False
         number, body, tries, _due = row

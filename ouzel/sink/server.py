@@ -15,12 +15,12 @@ import uvicorn
 
 from ouzel.checks import within
 from ouzel.errors import FailedPrecondition
+from ouzel.sink import connections
 from ouzel.sink.app import Parts, make
 from ouzel.sink.asking import Auditing, Worker
 from ouzel.sink.auditor import Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import SinkConfig
-from ouzel.sink import connections
 from ouzel.sink.database import Database
 from ouzel.sink.notifying import Notifier
 from ouzel.sink.recording import Recorder

@@ -32,9 +32,8 @@ def attributes(**more: str) -> dict[str, Any]:
 @pytest.mark.parametrize("data", [{"instances": [[1.5, "ä", None]]}, [1, 2], b"\x00\xff\x89PNG"], ids=str)
 def test_what_the_sdk_writes_is_read(write: Any, data: Any) -> None:
     kind = "application/octet-stream" if isinstance(data, bytes) else "application/json"
-    payload = data if isinstance(data, bytes) else data
-    if write is to_binary_event and not isinstance(data, bytes):
-        payload = json.dumps(data)
+    as_text = write is to_binary_event and not isinstance(data, bytes)
+    payload = json.dumps(data) if as_text else data
     message = write(CloudEvent(attributes(datacontenttype=kind), payload))
     event = parse(raw(message.headers), message.body)
     assert (event.id, event.source, event.type) == ("8a1c", "http://localhost:9081/", REQUEST)

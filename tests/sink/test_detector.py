@@ -67,7 +67,7 @@ def test_it_is_what_the_definition_says(detector: Detector, seed: int) -> None:
 def test_false_alerts_are_as_rare_as_stated_at_the_margin_itself(
     detector: Detector, rises: float, falls: float
 ) -> None:
-    """The worst case that is allowed. Streams that are cut off count as if they ended there, which only lowers the mean.
+    """The worst case that is allowed. Streams that are cut off count as if they ended there, which lowers the mean.
 
     Many streams at once, in numpy: another implementation.
     """

@@ -85,7 +85,9 @@ def test_what_is_fixed_has_a_digest_that_changes_with_it(tmp_path: Path) -> None
 
 
 def test_secrets_and_addresses_are_not_shown(tmp_path: Path) -> None:
-    own = 'token = "very-secret"\n[sink.notify]\nurl = "https://hooks.invalid/very-secret"\nbearer_token = "very-secret"'
+    own = (
+        'token = "very-secret"\n[sink.notify]\nurl = "https://hooks.invalid/very-secret"\nbearer_token = "very-secret"'
+    )
     config = read(write(tmp_path, sink=own))
     assert "very-secret" not in repr(config)
     assert config.limits == Limits()

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -96,8 +95,10 @@ def test_chunks_without_end_are_cut_off(running: Sink) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in own(REQUEST, "c").items())
     head = f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n{lines}\r\n".encode()
     chunk = b"10000\r\n" + bytes(65536) + b"\r\n"
-    assert raw(running, head + chunk * 20).startswith((b"HTTP/1.1 413 ", b""))
-    assert counts(running)["malformed"]["too-large"] >= 1
+    before = counts(running).get("malformed", {}).get("too-large", 0)
+    answer = raw(running, head + chunk * 20)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")  # it may be reset while it still sends
+    assert counts(running)["malformed"]["too-large"] == before + 1
 
 
 def test_headers_of_a_megabyte_and_requests_that_are_none(running: Sink) -> None:
@@ -108,8 +109,8 @@ def test_headers_of_a_megabyte_and_requests_that_are_none(running: Sink) -> None
         answer = raw(running, data)
         assert b"Traceback" not in answer
         assert answer in (b"",) or answer.startswith(b"HTTP/1.1 4"), answer
-    smuggled = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    assert raw(running, smuggled).startswith((b"HTTP/1.1 4", b""))
+    two = f"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\nContent-Length: 4\r\n"
+    assert raw(running, f"{two}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode()).startswith(b"HTTP/1.1 400 ")
     assert process.memory_info().rss - before < 30 * 2**20
 
 
@@ -157,10 +158,19 @@ def test_slow_senders_are_not_waited_for(running: Sink) -> None:
     assert raw(running, body).startswith(b"HTTP/1.1 408 ")
     assert counts(running)["malformed"]["slow"] == before + 1
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as dripping:
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe
-            for _ in range(100):
-                dripping.sendall(b"X-A: 1\r\n" if _ else b"POST / HTTP/1.1\r\n")
-                time.sleep(0.1)
+        dripping.sendall(b"POST / HTTP/1.1\r\n")
+        assert _drips(dripping) < 100
+
+
+def _drips(connection: socket.socket) -> int:
+    """Headers, one each 0.1 s, until the sink has had enough."""
+    for number in range(100):
+        try:
+            connection.sendall(b"X-A: 1\r\n")
+        except OSError:
+            return number
+        time.sleep(0.1)
+    return 100
 
 
 def test_a_crowd_of_idle_connections_passes(running: Sink) -> None:
