@@ -70,6 +70,7 @@ def sink(
             database.close()
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
     options = server.SinkOptions(config, folder, host, port)
     server.run(options, lambda address: click.echo(f"Events are accepted at {address}. Ctrl-C stops the sink."))
 

@@ -58,6 +58,7 @@ class App:
         self._flight = 0  # bytes that are being received, or wait for the disk
         self._reading = asyncio.Semaphore(1)  # JSON takes many times its size: large bodies one after another
         self._unauthenticated = 0
+        self._unrecorded = 0  # events that could not be counted, as the disk is full, say
         self._strangers: set[str] = set()
 
     def routes(self) -> list[Route]:
@@ -128,6 +129,9 @@ class App:
             raise
         except ClientDisconnect:
             await _done(recorder.refuse(counts.MALFORMED, "cut-off"))
+            raise
+        except OuzelError:
+            self._unrecorded += 1
             raise
         finally:
             self._flight -= reserved
@@ -213,6 +217,7 @@ class App:
                 down=parts.auditor.down,
                 failures=parts.auditor.failures,
                 unauthenticated=self._unauthenticated,
+                unrecorded=self._unrecorded,
             )
 
         return await self._read(work)

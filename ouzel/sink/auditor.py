@@ -117,7 +117,7 @@ class Auditor:
                     wait = _EVERY
                     continue
                 self._guarded(held)
-                self._down, wait = "", 0.0
+                wait = 0.0
             except WorkerDown as error:
                 if not self._down:
                     _log.warning("audits wait: %s", error)
@@ -158,7 +158,7 @@ class Auditor:
             self._failed(held, service, said, "response" if said is None else "request", str(error))
             return
         try:
-            answer = self._worker.audit(request_of(service, asked, said, held.id))
+            answer = self._asked(request_of(service, asked, said, held.id))
             if asked.tensor:
                 results.check_seen(answer)
         except AskAgain as error:
@@ -179,6 +179,15 @@ class Auditor:
         self._finish(
             held, service, _Done(row, "", json.dumps(told | {"digest": source.digest}), answer.record_sha256, record)
         )
+
+    def _asked(self, request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        try:
+            answer = self._worker.audit(request)
+        except (AskAgain, Refused):
+            self._down = ""
+            raise
+        self._down = ""
+        return answer
 
     def _later(self, held: Held, problem: str) -> None:
         due = self._clock.now() + min(2.0**held.tries, _LONGEST_WAIT)

@@ -183,6 +183,7 @@ class Service:
         return {
             "design": self.design.to_dict(),
             "audit": asdict(self.audited),
+            "labels_sha256": hashlib.sha256("\n".join(self.bodies.labels).encode()).hexdigest(),
             "rate": self.rate,
             "conditions": [each.told for each in self.conditions],
             "regions": "nominated" if self.nominated else "known",

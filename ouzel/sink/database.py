@@ -82,6 +82,7 @@ class Database:
             Unavailable: The file is closed.
         """
         done: Future[T] = Future()
+        done.set_running_or_notify_cancel()  # nobody can cancel it: what was asked for is done
         with self._closing:
             if self._closed:
                 raise Unavailable("the sink's database is closed")

@@ -19,7 +19,7 @@ from ouzel.sink.sampling import RATE
 
 FORM = "ouzel.audit.sink/1"
 MOST_DAYS = 366
-MOST_PAIRS = 50_000
+MOST_PAIRS = 20_000
 _LIMITS = (
     "The statistics are of the audited pairs. They say nothing of pairs that were dropped, failed or came by half.",
     "Pairs that a condition chose are apart: they are no sample of the stream.",
@@ -48,7 +48,7 @@ def report(c: Connection, config: SinkConfig, name: str | None = None, days: int
 
     Raises:
         InvalidArgument: `days` is out of range.
-        TooLarge: The days have more than 50,000 results.
+        TooLarge: The days have more than 20,000 results.
     """
     within("days", days, 1, MOST_DAYS)
     services = [each for each in config.services if name in (None, each.name)]

@@ -17,7 +17,14 @@ _REVERSE = 0.05  # share of pairs that only the control turns, in these statemen
 
 
 def status(
-    c: Connection, config: SinkConfig, *, now: float, down: str, failures: Sequence[str], unauthenticated: int
+    c: Connection,
+    config: SinkConfig,
+    *,
+    now: float,
+    down: str,
+    failures: Sequence[str],
+    unauthenticated: int,
+    unrecorded: int,
 ) -> dict[str, Any]:
     """The status, as values of JSON's types.
 
@@ -28,6 +35,7 @@ def status(
         down: Why the worker takes no audits; "" if it does.
         failures: The last ones of this process.
         unauthenticated: Requests without the token, since the process started. They are not events.
+        unrecorded: Events that were refused since then because the database could not be written.
     """
     read = counts.read(c)
     totals = counts.totals(read)
@@ -38,6 +46,7 @@ def status(
         "outcomes": {each: totals[each] for each in counts.OUTCOMES},
         "adds_up": totals[counts.RECEIVED] == sum(totals[each] for each in counts.OUTCOMES),
         "unauthenticated": unauthenticated,
+        "unrecorded": unrecorded,
         "held": {
             "pairs": pairs,
             "bytes": stored,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,12 @@ def test_what_is_fixed_has_a_digest_that_changes_with_it(tmp_path: Path) -> None
     background, disagreement = usual.detectors
     assert (background.margin, disagreement.margin) == (0.2, 0.5)
     assert background.threshold == disagreement.threshold == 2 * usual.run_length
+
+
+def test_the_sink_needs_no_torch() -> None:
+    code = "import sys, ouzel.sink.server, ouzel.cli.sink; print([m for m in ('torch', 'scipy') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 def test_secrets_and_addresses_are_not_shown(tmp_path: Path) -> None:
