@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ouzel.errors import FailedPrecondition, OuzelError
@@ -25,7 +25,7 @@ from ouzel.sink.config import Service, SinkConfig
 from ouzel.sink.database import Connection, Database
 from ouzel.sink.metrics import MEDIA_TYPE, metrics
 from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
-from ouzel.sink.report import report
+from ouzel.sink.report import page, report
 from ouzel.sink.sampling import pair_of
 from ouzel.sink.status import status
 
@@ -70,6 +70,7 @@ class App:
             Route("/status", self._guarded(self._status), methods=["GET"]),
             Route("/metrics", self._guarded(self._metrics), methods=["GET"]),
             Route("/report", self._guarded(self._report), methods=["GET"]),
+            Route("/report.html", self._guarded(self._report), methods=["GET"]),
         ]
 
     def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -204,7 +205,10 @@ class App:
             return _words(f"service: {visible(name)!r} is not in the file", 404)
         if not (days.isascii() and days.isdecimal() and len(days) < 5):
             return _words("days: is not a whole number", 400)
-        return JSONResponse(await self._read(lambda c: report(c, config, name, int(days))))
+        values = await self._read(lambda c: report(c, config, name, int(days)))
+        if request.url.path.endswith(".html"):
+            return HTMLResponse(await asyncio.to_thread(page, values))
+        return JSONResponse(values)
 
     async def _told(self) -> dict[str, Any]:
         parts = self._parts

@@ -12,6 +12,7 @@ from ouzel.audit.dataset.groups import groups
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.checks import within
 from ouzel.errors import TooLarge
+from ouzel.pages import render
 from ouzel.sink import alerts
 from ouzel.sink.config import Service, SinkConfig
 from ouzel.sink.database import Connection
@@ -58,6 +59,24 @@ def report(c: Connection, config: SinkConfig, name: str | None = None, days: int
         "alerts": [each for each in alerts.listed(c) if name in (None, each["service"])],
         "limits": list(_LIMITS),
     }
+
+
+def page(values: Mapping[str, Any]) -> str:
+    """The report as HTML.
+
+    Args:
+        values: Of `report`.
+    """
+    services = {
+        name: {
+            **each,
+            "by_day": [(day, of["overall"]) for day, of in reversed(each["days"].items())],
+            "by_class": [(of["label"], of) for of in each["random"]["classes"]],
+            "by_condition": [(why, of["overall"]) for why, of in each["conditions"].items()],
+        }
+        for name, each in values["services"].items()
+    }
+    return render("audit_sink.html", title="Audit of a stream", **{**values, "services": services})
 
 
 def _service(c: Connection, service: Service, days: int) -> dict[str, Any]:

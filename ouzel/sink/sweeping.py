@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from ouzel.errors import OuzelError
@@ -41,7 +42,8 @@ class Sweeper:
         """Ends, and puts the time down."""
         self._stop.set()
         self._thread.join()
-        self._database.write(self._clock.save)
+        with suppress(OuzelError):  # of a full disk: then a second passes twice
+            self._database.write(self._clock.save)
 
     def sweep(self) -> None:
         """Ends and forgets all that is due."""
