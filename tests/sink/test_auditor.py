@@ -163,4 +163,3 @@ def test_what_is_fixed_beforehand_is_stored_and_ends_old_alerts(database: Databa
     later.close()
     assert database.read(lambda c: c.all("SELECT cleared_by FROM alerts")) == [("another design",)]
     assert len(database.read(lambda c: c.all("SELECT sha256 FROM designs"))) == 2
-
