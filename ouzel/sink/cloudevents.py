@@ -106,11 +106,19 @@ def parse(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Event:
 
 
 def _text(name: str, value: bytes) -> str:
-    """A header's value: percent-encoded UTF-8. Senders that encode nothing are read as well: a lone % stays."""
+    """A header's value: percent-encoded UTF-8, or plain where that makes no line of text.
+
+    KServe's logger, in Go, encodes nothing: a header of a caller that is in `metadata` may hold any %.
+    """
     try:
-        return unquote_to_bytes(value).decode()
+        plain = value.decode()
     except ValueError:
-        raise Malformed(f"ce-{name[:64]}: is not percent-encoded UTF-8", "attribute") from None
+        raise Malformed(f"ce-{name[:64]}: is not UTF-8", "attribute") from None
+    try:
+        decoded = unquote_to_bytes(value).decode()
+    except ValueError:
+        return plain
+    return decoded if is_line(decoded) else plain
 
 
 def _structured(body: bytes) -> Event:
