@@ -26,8 +26,9 @@ from ouzel_protos.v1.explain_pb2 import ClassRef
 
 _log = logging.getLogger(__name__)
 _EVERY = 0.2  # s between two looks at an empty queue
-_LONGEST_WAIT = 60.0  # s, of a worker that is down, and of a pair that did not end
-MOST_TRIES = 6  # of a pair that fails although the worker answers
+_LONGEST_WAIT = 60.0  # s, of a worker that is down
+_FIRST_WAIT = 5.0  # s, of a pair that did not end; each next one is twice as long
+MOST_TRIES = 6  # of a pair that fails although the worker answers: over two and a half minutes at least
 _REMEMBERED = 20  # failures, for the status
 
 
@@ -190,7 +191,7 @@ class Auditor:
         return answer
 
     def _later(self, held: Held, problem: str) -> None:
-        due = self._clock.now() + min(2.0**held.tries, _LONGEST_WAIT)
+        due = self._clock.now() + _FIRST_WAIT * 2.0**held.tries
         _log.info("the audit of %r is tried again: %s", held.id, problem)
         self._database.write(
             lambda c: c.run("UPDATE held SET tries = tries + 1, due = ? WHERE pair = ?", due, held.pair)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +88,23 @@ def test_false_alerts_are_as_rare_as_stated_at_the_margin_itself(
     assert (ended < longest).any()  # or nothing would have been tried
 
 
+def test_an_opponent_who_sees_the_evidence_gains_nothing() -> None:
+    """The mean stays at the margin; how noisy the next outcome is depends on the past."""
+    rng = np.random.default_rng(11)
+    streams, longest, threshold = 3000, 2400, BACKGROUND.threshold
+    bets = np.array([fraction / (BACKGROUND.margin + 1) for fraction in FRACTIONS])
+    sums, ended = np.zeros((streams, len(bets))), np.full(streams, longest)
+    for number in range(1, longest + 1):
+        noisy = sums.mean(1) > threshold / 40
+        rises = np.where(noisy, 0.6, 0.2)
+        drawn = rng.random(streams)
+        outcome = np.where(drawn < rises, 1.0, np.where(noisy, -1.0, 0.0))
+        ended[(sums.mean(1) >= threshold) & (ended == longest)] = number - 1
+        sums = (sums + 1) * (1 + bets * (outcome - BACKGROUND.margin)[:, None])
+    assert ended.mean() - 3 * ended.std() / math.sqrt(streams) >= threshold
+    assert (ended < longest).any()
+
+
 @pytest.mark.parametrize(
     ("detector", "rises", "falls"),
     [(BACKGROUND, 0.6, 0.05), (BACKGROUND, 0.9, 0.05), (DISAGREEMENT, 0.8, 0.0), (DISAGREEMENT, 1.0, 0.0)],
@@ -153,3 +172,13 @@ def test_states_survive_json_and_years_of_evidence() -> None:
     assert math.isfinite(state.evidence)
     assert State.from_dict(json.loads(json.dumps(state.to_dict()))) == state
     assert step(detector, state, 0.0)[1] == "raised"
+
+
+def test_the_documentation_states_what_is_computed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "audit-sink.md").read_text()
+    rows = re.findall(r"^\| (0\.\d) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    background, disagreement = Detector("background", 0.2, -1.0, 2e4), Detector("disagreement", 0.5, 0.0, 2e4)
+    for beyond, *stated in rows:
+        bounds = (delay(background, 0.25 + float(beyond), 0.05), delay(disagreement, 0.5 + float(beyond)))
+        assert [n for each in bounds if each for n in (each.mean, each.within)] == list(map(int, stated))
