@@ -69,6 +69,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/finetune.py
 	@$(BIN)/python benchmarks/audit.py
 	@$(BIN)/python benchmarks/ledger.py
+	@$(BIN)/python benchmarks/sink.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt
 	@scripts/lock.sh

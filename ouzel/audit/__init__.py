@@ -13,14 +13,21 @@ References:
     correlation", arXiv 2212.04629.
 """
 
-from ouzel.audit.cost import most_pictures
-from ouzel.audit.evidence import Margins, PredictionEvidence, Verdict
-from ouzel.audit.maps import AnswerMaps, Maps, ModelMaps
-from ouzel.audit.options import Claim, PredictionOptions
-from ouzel.audit.pool import Pool, Scene
-from ouzel.audit.prediction import audit_prediction
-from ouzel.audit.predictor import ModelPredictor, Predictor, Source
-from ouzel.audit.view import View
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ouzel.audit.cost import most_pictures
+    from ouzel.audit.evidence import Margins, PredictionEvidence, Verdict
+    from ouzel.audit.maps import AnswerMaps, Maps, ModelMaps
+    from ouzel.audit.options import Claim, PredictionOptions
+    from ouzel.audit.pool import Pool, Scene
+    from ouzel.audit.prediction import audit_prediction
+    from ouzel.audit.predictor import ModelPredictor, Predictor
+    from ouzel.audit.source import Source
+    from ouzel.audit.view import View
 
 __all__ = [
     "AnswerMaps",
@@ -40,3 +47,22 @@ __all__ = [
     "audit_prediction",
     "most_pictures",
 ]
+# Modules are loaded when a name is asked for: statistics and designs are used by services that have no torch.
+_HOMES = {
+    "cost": ("most_pictures",),
+    "evidence": ("Margins", "PredictionEvidence", "Verdict"),
+    "maps": ("AnswerMaps", "Maps", "ModelMaps"),
+    "options": ("Claim", "PredictionOptions"),
+    "pool": ("Pool", "Scene"),
+    "prediction": ("audit_prediction",),
+    "predictor": ("ModelPredictor", "Predictor"),
+    "source": ("Source",),
+    "view": ("View",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

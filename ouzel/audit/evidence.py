@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ouzel.audit.counterfactuals import Change
-from ouzel.audit.predictor import Source
+from ouzel.audit.source import Source
 
 Verdict = Literal["rests_on_object", "rests_on_background", "disagrees", "inconclusive"]
 # Whose region stands for the object.

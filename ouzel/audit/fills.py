@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from scipy import ndimage
 
 from ouzel.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import torch
 
 KINDS = ("blur", "mean", "texture")
 MEAN = (124, 116, 104)  # the mean colour of ImageNet
@@ -108,6 +110,8 @@ def smooth(picture: np.ndarray, background: np.ndarray) -> np.ndarray:
         (H, W, 3) uint8. Where no pixel of the background is near, the blur is wider; where none is near even then, it
         is the mean of all of them.
     """
+    import torch  # here: designs and verdicts are read where there is no torch
+
     sigma = max(min(picture.shape[:2]) * _BLUR_SHARE, 0.5)
     inside = background.astype(np.float64)
     # (4, H, W): the colours of the background, and where it is.
@@ -132,4 +136,7 @@ def _blurring(edge: int, sigma: float) -> torch.Tensor:
 
     Torch's products keep to the threads that the process was given; those of numpy take all cores.
     """
+    import torch
+    from scipy import ndimage
+
     return torch.from_numpy(ndimage.gaussian_filter1d(np.eye(edge), sigma, axis=0))

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from ouzel import models
+from ouzel.audit.source import Source
 from ouzel.audit.view import View
 from ouzel.errors import FailedPrecondition
 from ouzel.saliency import Explainer
 
-Kind = Literal["model", "endpoint", "callable", "table"]
 # Pictures per forward pass, at most. On a CPU more are slower: glibc takes tensors of more than 32 MiB from the system
 # and gives them back each time, so that every page is cleared again.
 _BATCH = {"cpu": 4}
 _BATCH_ELSEWHERE = 32
 _SLACK = 1e-3  # by which probabilities that went through float32 or a few decimals may miss
-
-
-@dataclass(frozen=True)
-class Source:
-    """Whose predictions are audited.
-
-    Attributes:
-        kind: "model" of our store, "endpoint" of another service, "callable" of the caller, who reports the answers, or
-            "table" of recorded predictions.
-        name: Of the model or the endpoint, or what the caller calls it.
-        version: As the source states it; may be empty.
-        digest: "sha256:..." of the weights; empty if nobody knows.
-    """
-
-    kind: Kind
-    name: str
-    version: str = ""
-    digest: str = ""
 
 
 class Predictor(Protocol):

@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "token": ("serve", "Print a token of the running services."),
         "sample": ("explain", "Write a photograph to try things on."),
         "ledger": ("audit", "Verify, prove and export what the log says."),
+        "audit.sink": ("audit", "Watch the stream of another service, and raise alerts."),
         "maximize-local": ("", ""),
     }
 )

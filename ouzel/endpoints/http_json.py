@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from typing import Any
 
 import numpy as np
 import urllib3
@@ -16,7 +15,6 @@ from ouzel.endpoints.encoded import encode
 from ouzel.endpoints.protocols import HttpJson
 from ouzel.endpoints.strict_json import read_json
 from ouzel.endpoints.transport import Transport
-from ouzel.errors import FailedPrecondition
 
 
 class HttpJsonClient:
@@ -36,14 +34,13 @@ class HttpJsonClient:
         self._transport = Transport(endpoint)
         self.labels = endpoint.labels
         self.version = how.version
-        self._indices = {label: index for index, label in enumerate(endpoint.labels)}
 
     def ask(self, pictures: np.ndarray, stop: threading.Event) -> np.ndarray:
         """See `Client`."""
         body, kind = self._request(encode(pictures[0], self._how.input))
         answer = self._transport.ask("POST", self._endpoint.url, stop, body=body, headers={"Content-Type": kind})
-        row = self._scores(read_json(answer, self._endpoint.who))
-        return scores.probabilities(row[None], self._how.scores, self._endpoint.who, partial=self._how.partial)
+        document = read_json(answer, self._endpoint.who)
+        return scores.from_document(document, self._how, self.labels, self._endpoint.who)[None]
 
     def close(self) -> None:
         """See `Client`."""
@@ -59,20 +56,3 @@ class HttpJsonClient:
             return urllib3.encode_multipart_formdata({**how.body, how.form_field: file})
         text = how.prefix + base64.b64encode(image).decode()
         return json.dumps(how.place.put(how.body, text)).encode(), "application/json"
-
-    def _scores(self, document: Any) -> np.ndarray:
-        how, who = self._how, self._endpoint.who
-        try:
-            found = how.path.get(document)
-        except LookupError:
-            raise FailedPrecondition(f"{who}: the answer has nothing at {how.path} (output.path)") from None
-        if how.form == "array":
-            return scores.from_array(found, len(self.labels), who)
-        if how.form == "mapping":
-            if not isinstance(found, dict):
-                raise FailedPrecondition(f"{who}: the answer has no JSON object of labels at {how.path} (output.path)")
-            return scores.from_pairs(found.items(), self._indices, who, partial=how.partial)
-        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-            raise FailedPrecondition(f"{who}: the answer has no list of JSON objects at {how.path} (output.path)")
-        pairs = [(entry.get(how.label_key), entry.get(how.score_key)) for entry in found]
-        return scores.from_pairs(pairs, self._indices, who, partial=how.partial)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -208,3 +209,17 @@ def from_bytes(raw: bytes, datatype: str, count: int, classes: int, who: str) ->
 def finished(values: np.ndarray, how: Oip, who: str) -> np.ndarray:
     """(N, K) scores as probabilities. Raises FailedPrecondition."""
     return scores.probabilities(values, how.scores, who)
+
+
+def flat(data: Any) -> Any:
+    """The values of a tensor, which may come as nested lists, in one list."""
+    while isinstance(data, list) and data and all(isinstance(each, list) for each in data):
+        data = [value for each in data for value in each]
+    return data
+
+
+def binary_size(tensor: dict[str, Any]) -> int | None:
+    """Bytes of a tensor that follow the JSON, by the extension for binary tensors; None if its values are in it."""
+    parameters = tensor.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    return size if type(size) is int and size >= 0 else None

@@ -91,10 +91,10 @@ class OipRestClient:
         answered, *model = (str(document.get(key) or "") for key in ("id", "model_name", "model_version"))
         self._check((identity, answered), (model[0], model[1]), shape, count)
         classes = len(self.labels)
-        size = _binary_size(output)
+        size = oip.binary_size(output)
         if size is not None:
             return oip.from_bytes(rest[offset : offset + size], datatype, count, classes, self._who)
-        return scores.from_array(_flat(output.get("data")), count * classes, self._who).reshape(count, classes)
+        return scores.from_array(oip.flat(output.get("data")), count * classes, self._who).reshape(count, classes)
 
     def _split(self, answer: Answer) -> tuple[Answer, bytes]:
         """The JSON of an answer, and the bytes of its tensors behind it."""
@@ -115,7 +115,7 @@ class OipRestClient:
         for output in outputs:
             if output.get("name") == self._plan.output:
                 return output, offset
-            offset += _binary_size(output) or 0
+            offset += oip.binary_size(output) or 0
         raise FailedPrecondition(f"{self._who}: the answer has no output {self._plan.output[:80]!r}")
 
     def _metadata(self) -> oip.Metadata:
@@ -130,19 +130,6 @@ class OipRestClient:
             )
         except (LookupError, TypeError, ValueError, AttributeError):
             raise FailedPrecondition(f"{self._who}: does not describe the model as the protocol says") from None
-
-
-def _flat(data: Any) -> Any:
-    """Tensors may come as nested lists."""
-    while isinstance(data, list) and data and all(isinstance(each, list) for each in data):
-        data = [value for each in data for value in each]
-    return data
-
-
-def _binary_size(output: dict[str, Any]) -> int | None:
-    parameters = output.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-    return size if type(size) is int and size >= 0 else None
 
 
 def _spec(document: Any) -> oip.TensorSpec:

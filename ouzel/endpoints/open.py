@@ -9,7 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from ouzel.audit.predictor import Source, check_probabilities
+from ouzel.audit.predictor import check_probabilities
+from ouzel.audit.source import Source
 from ouzel.audit.view import View
 from ouzel.endpoints.client import Client
 from ouzel.endpoints.config import Endpoint

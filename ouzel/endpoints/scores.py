@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ouzel.endpoints.protocols import HttpJson
 from ouzel.errors import FailedPrecondition
 from ouzel_protos.text import nfc, shown
 
@@ -108,3 +109,37 @@ def probabilities(values: np.ndarray, scores: str, who: str, *, partial: bool = 
             f"{who}: answered probabilities with a sum of {worst:g}, not 1; state whether they are logits"
         )
     return values
+
+
+def from_document(document: Any, how: HttpJson, labels: Sequence[str], who: str) -> np.ndarray:
+    """The scores in the JSON of an answer.
+
+    Args:
+        document: The answer.
+        how: Where they are, and in which form.
+        labels: Of the K classes.
+        who: The endpoint, for messages.
+
+    Returns:
+        (K,) float64, probabilities.
+
+    Raises:
+        FailedPrecondition: They are not there, or not in this form.
+    """
+    try:
+        values = how.path.get(document)
+    except LookupError:
+        raise FailedPrecondition(f"{who}: the answer has nothing at {how.path} (output.path)") from None
+    indices = {label: index for index, label in enumerate(labels)}
+    if how.form == "array":
+        row = from_array(values, len(labels), who)
+    elif how.form == "mapping":
+        if not isinstance(values, dict):
+            raise FailedPrecondition(f"{who}: the answer has no JSON object of labels at {how.path} (output.path)")
+        row = from_pairs(values.items(), indices, who, partial=how.partial)
+    else:
+        if not isinstance(values, list) or not all(isinstance(entry, dict) for entry in values):
+            raise FailedPrecondition(f"{who}: the answer has no list of JSON objects at {how.path} (output.path)")
+        pairs = [(entry.get(how.label_key), entry.get(how.score_key)) for entry in values]
+        row = from_pairs(pairs, indices, who, partial=how.partial)
+    return probabilities(row[None], how.scores, who, partial=how.partial)[0]

@@ -20,12 +20,17 @@ def read_json(answer: Answer, who: str) -> Any:
         FailedPrecondition: It is something else, or names a key twice.
     """
     try:
-        return json.loads(answer.body, object_pairs_hook=_once)
+        return document(answer.body)
     except (ValueError, RecursionError):
         kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
         page = kind == "text/html" or answer.body.lstrip()[:1] == b"<"
         what = "a page of HTML, not JSON" if page else "something that is not JSON"
         raise FailedPrecondition(f"{who}: answered with {what}") from None
+
+
+def document(body: bytes) -> Any:
+    """The JSON document in these bytes. Raises ValueError or RecursionError if it is none, or names a key twice."""
+    return json.loads(body, object_pairs_hook=_once)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

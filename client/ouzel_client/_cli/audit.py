@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ouzel_client._cli.follow import client
+from ouzel_client._cli.plugins import Verb
 from ouzel_client.terminal import Column, json_option, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _box(_context: click.Context, _option: click.Parameter, texts: tuple[str, ..
     return boxes
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("image", type=_file)
 @click.option("--claimed", required=True, metavar="CLASS", help="What was decided: a label, or an index (index:N).")
 @click.option("--model", metavar="NAME[@VERSION]", envvar="OUZEL_MODEL", show_envvar=True, help="A model of the store.")
@@ -82,7 +83,8 @@ def audit(
     Changed pictures decide: the background is replaced, and the object, each against a control. Without --mask or --box
     the map marks a region, which is weaker evidence.
 
-    The exit status is 0 whatever the verdict is.
+    The exit status is 0 whatever the verdict is. A file that is named as a verb below this one (`ouzel --help` lists
+    them) is given as ./sink.
     """
     if endpoint and click.get_current_context().get_parameter_source("model") is not ParameterSource.COMMANDLINE:
         model = None  # OUZEL_MODEL says nothing about endpoints

@@ -48,7 +48,7 @@ class _Verbs(click.Group):
         for name in self.list_commands(ctx):
             described = OWN[name][1:] if name in OWN else plugins.described(name)
             if described is not None and described != ("", ""):
-                sections.setdefault(described[0] or "others", []).append((name, described[1]))
+                sections.setdefault(described[0] or "others", []).append((plugins.spoken(name), described[1]))
         widest = max(len(name) for rows in sections.values() for name, _ in rows)
         for section, rows in sections.items():
             if rows:

@@ -4,6 +4,8 @@ A distribution adds a verb as an entry point of the group "ouzel.commands", and 
 verb belongs in `ouzel --help`: the package of `ouzel.cli.services:up` is `ouzel.cli`, whose `COMMANDS` holds
 `"up": ("serve", "Start the services of this machine.")`. The module of a verb is loaded when the verb is run. A verb
 without such a line is loaded for the list as well, which takes its line from the command.
+
+The entry point "audit.sink" is the verb `ouzel audit sink`, below a verb of ours that is a `Verb`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
@@ -59,6 +62,24 @@ def described(name: str) -> tuple[str, str] | None:
     if verb is None or verb.hidden:
         return None
     return "", verb.get_short_help_str(limit=200)
+
+
+def spoken(name: str) -> str:
+    """The verb as it is typed: `audit sink` for the entry point "audit.sink"."""
+    return name.replace(".", " ")
+
+
+class Verb(click.Command):
+    """A verb below which other distributions may plug in verbs: the first argument that is one of them calls it."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of this verb, or of the one below it."""
+        below = command(f"{self.name}.{args[0]}") if args and not args[0].startswith("-") else None
+        if below is None:
+            return super().make_context(info_name, args, parent, **extra)
+        return below.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -12,23 +12,29 @@ References:
     Xiao et al. 2020, "Noise or signal: the role of image backgrounds in object recognition", arXiv 2006.09994.
 """
 
-from ouzel.audit.dataset.audit import audit_dataset
-from ouzel.audit.dataset.design import DatasetDesign, GroupMargins
-from ouzel.audit.dataset.evidence import (
-    Cell,
-    Cluster,
-    DatasetEvidence,
-    Group,
-    LabelError,
-    LabelErrors,
-    Link,
-    Suspect,
-)
-from ouzel.audit.dataset.examples import Example
-from ouzel.audit.dataset.figures import Comparison, PairedTest, Rate
-from ouzel.audit.dataset.progress import Event, Stopped
-from ouzel.audit.dataset.rows import Flips, ImageRow, Swap
-from ouzel.audit.dataset.table import Record, audit_table
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ouzel.audit.dataset.audit import audit_dataset
+    from ouzel.audit.dataset.design import DatasetDesign, GroupMargins
+    from ouzel.audit.dataset.evidence import (
+        Cell,
+        Cluster,
+        DatasetEvidence,
+        Group,
+        LabelError,
+        LabelErrors,
+        Link,
+        Suspect,
+    )
+    from ouzel.audit.dataset.examples import Example
+    from ouzel.audit.dataset.figures import Comparison, PairedTest, Rate
+    from ouzel.audit.dataset.progress import Event, Stopped
+    from ouzel.audit.dataset.rows import Flips, ImageRow, Swap
+    from ouzel.audit.dataset.table import Record, audit_table
 
 __all__ = [
     "Cell",
@@ -54,3 +60,21 @@ __all__ = [
     "audit_dataset",
     "audit_table",
 ]
+# Modules are loaded when a name is asked for: statistics and designs are used by services that have no torch.
+_HOMES = {
+    "audit": ("audit_dataset",),
+    "design": ("DatasetDesign", "GroupMargins"),
+    "evidence": ("Cell", "Cluster", "DatasetEvidence", "Group", "LabelError", "LabelErrors", "Link", "Suspect"),
+    "examples": ("Example",),
+    "figures": ("Comparison", "PairedTest", "Rate"),
+    "progress": ("Event", "Stopped"),
+    "rows": ("Flips", "ImageRow", "Swap"),
+    "table": ("Record", "audit_table"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

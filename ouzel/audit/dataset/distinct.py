@@ -6,7 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from ouzel.audit.predictor import Predictor, Source
+from ouzel.audit.predictor import Predictor
+from ouzel.audit.source import Source
 from ouzel.audit.view import View
 
 

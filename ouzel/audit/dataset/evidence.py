@@ -11,7 +11,7 @@ import numpy as np
 from ouzel.audit.dataset.figures import Comparison, Rate
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.evidence import PredictionEvidence, Verdict
-from ouzel.audit.predictor import Source
+from ouzel.audit.source import Source
 
 ClusterVerdict = Literal["confirmed", "cleared", "inconclusive"]
 

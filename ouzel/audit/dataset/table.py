@@ -26,7 +26,8 @@ from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.dataset.statistics import rate
 from ouzel.audit.evidence import MaskSource
 from ouzel.audit.maps import Maps
-from ouzel.audit.predictor import Predictor, Source
+from ouzel.audit.predictor import Predictor
+from ouzel.audit.source import Source
 from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.metrics import regions

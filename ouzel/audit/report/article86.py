@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from ouzel import pages
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.audit.evidence import Effect, Outcome, PredictionEvidence
-from ouzel.audit.predictor import Source
 from ouzel.audit.report import drawing
 from ouzel.audit.report.case import Case, told
+from ouzel.audit.source import Source
 from ouzel.audit.verdict import deciding
 from ouzel.errors import InvalidArgument
 from ouzel.pages.texts import visible

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ouzel.audit.counterfactuals import Change
 from ouzel.audit.evidence import MaskSource, Outcome, PredictionEvidence, Verdict
-from ouzel.audit.predictor import Kind, Source
+from ouzel.audit.source import Kind, Source
 from ouzel.pages.texts import visible
 
 

@@ -1,0 +1,165 @@
+"""The rolling job with a worker and a clock that are fakes: what fails, and how often it is tried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from ouzel.endpoints.tensors import tensor
+from ouzel.sink import counts
+from ouzel.sink.asking import AskAgain, Refused, WorkerDown
+from ouzel.sink.auditor import MOST_TRIES, Auditor
+from ouzel.sink.clock import Clock
+from ouzel.sink.cloudevents import Event
+from ouzel.sink.config import Limits, SinkConfig
+from ouzel.sink.database import Database
+from ouzel.sink.file import read
+from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
+from ouzel_protos.v1 import audit_pb2 as pb
+from sink.test_bodies import FP32, LOGITS, OIP, PICTURES, body
+from sink.test_recording import FakeClock
+from support.sink import LABELS, answer, request_body, response_body, write
+
+Asked = Callable[[pb.AuditPredictionRequest], pb.PredictionAudit]
+
+
+class FakeAuditing:
+    """A fake: answers as a test says."""
+
+    def __init__(self, behaviour: Asked) -> None:
+        self.behaviour, self.asked = behaviour, 0
+
+    def audit(self, request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        self.asked += 1
+        return self.behaviour(request)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(tmp_path / "sink.db")
+    yield made
+    made.close()
+
+
+def audited(
+    database: Database,
+    config: SinkConfig,
+    behaviour: Asked,
+    pairs: list[tuple[bytes, bytes]],
+    reading: SinkConfig | None = None,
+) -> tuple[dict[str, dict[str, int]], FakeAuditing, Auditor]:
+    """The counts once nothing is queued; time passes quickly. reading: of the auditor, if it is another file."""
+    clock = FakeClock()
+    recorder = Recorder(database, cast(Clock, clock), Limits())
+    for number, bodies in enumerate(pairs):
+        for half, data in zip((REQUEST, RESPONSE), bodies, strict=True):
+            recorder.record(Arrival(config.services[0], Event(f"{number}", "/", "t", data=data), half)).result()
+    worker = FakeAuditing(behaviour)
+    auditor = Auditor(database, cast(Clock, clock), reading or config, worker)
+    auditor.start()
+    deadline = time.monotonic() + 30
+    while counts.totals(database.read(counts.read))[counts.QUEUED]:
+        assert time.monotonic() < deadline
+        clock.time += 100
+        time.sleep(0.02)
+    auditor.close()
+    return database.read(counts.read)["farm"], worker, auditor
+
+
+def raises(error: Exception) -> Asked:
+    def behaviour(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        raise error
+
+    return behaviour
+
+
+PAIR = (request_body(), response_body())
+
+
+def test_what_never_ends_is_tried_six_times(database: Database, tmp_path: Path) -> None:
+    found, worker, auditor = audited(database, read(write(tmp_path)), raises(AskAgain("INTERNAL: x")), [PAIR])
+    assert worker.asked == MOST_TRIES == 6
+    assert found["failed"] == {"tries": 2}
+    assert "INTERNAL: x" in auditor.failures[0]
+
+
+def test_what_is_refused_is_not_tried_again(database: Database, tmp_path: Path) -> None:
+    found, worker, _ = audited(database, read(write(tmp_path)), raises(Refused("NOT_FOUND: farm")), [PAIR] * 2)
+    assert (worker.asked, found["failed"]) == (2, {"refused": 4})
+    row = database.read(lambda c: c.one("SELECT row FROM results"))
+    assert row is not None
+    assert '"claimed": "goat"' in row[0]
+
+
+def test_a_fault_of_ours_does_not_stop_the_queue(database: Database, tmp_path: Path) -> None:
+    def behaviour(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        if request.request_id == "0":
+            raise ZeroDivisionError
+        return answer(request)
+
+    found, _, _ = audited(database, read(write(tmp_path)), behaviour, [PAIR] * 2)
+    assert (found["failed"], found["audited"]) == ({"internal": 2}, {"": 2})
+
+
+def test_a_service_that_left_the_file(database: Database, tmp_path: Path) -> None:
+    config = read(write(tmp_path))
+    file = write(tmp_path / "other")
+    file.write_text(file.read_text().replace("[services.farm]", '[services.barn]\nbodies = "farm"'))
+    found, worker, _ = audited(database, config, answer, [PAIR], reading=read(file))
+    assert (worker.asked, found["failed"]) == (0, {"service": 2})
+
+
+def test_a_worker_that_is_down_takes_no_tries(database: Database, tmp_path: Path) -> None:
+    downs = iter([WorkerDown("it is down")])
+
+    def behaviour(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        for error in downs:
+            raise error
+        return answer(request)
+
+    found, worker, _ = audited(database, read(write(tmp_path)), behaviour, [PAIR])
+    assert (worker.asked, found["audited"]) == (2, {"": 2})
+
+
+def test_a_model_that_crops_is_not_believed_about_tensors(database: Database, tmp_path: Path) -> None:
+    """The tensor is what the service saw; a model that looks at a part of it was asked about something else."""
+    endpoints = OIP.format(labels=list(LABELS), layout="NCHW", datatype="FP32", channels="RGB", values=FP32)
+    config = read(write(tmp_path, endpoints=endpoints))
+    how = config.services[0].bodies.protocol
+    pair = (
+        body("inputs", "x", tensor(PICTURES, how.input), "FP32"),  # type: ignore[union-attr]
+        body("outputs", "y", LOGITS, "FP32"),
+    )
+    pairs = [pair, (pair[0], body("outputs", "y", LOGITS[:1], "FP32"))]
+    seen: list[str] = []
+
+    def behaviour(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        seen.append(request.claimed.label)
+        found = answer(request)
+        found.view.image_width, found.view.image_height = 12, 16
+        found.view.right, found.view.bottom = 12, 14.0 if len(seen) == 1 else 16.0
+        return found
+
+    found, _, auditor = audited(database, config, behaviour, [*pairs, pair])
+    assert found["failed"] == {"refused": 2, "request": 2}
+    assert found["audited"] == {"": 2}
+    assert any("crops" in each for each in auditor.failures)
+    assert any("scores of 1 pictures, the request 3" in each for each in auditor.failures)
+
+
+def test_what_is_fixed_beforehand_is_stored_and_ends_old_alerts(database: Database, tmp_path: Path) -> None:
+    config = read(write(tmp_path, "rate = 1.0\n[services.farm.alert]\nrun_length = 100"))
+    audited(database, config, lambda request: answer(request, agrees=False), [PAIR] * 12)
+    assert database.read(lambda c: c.all("SELECT detector, cleared FROM alerts")) == [("disagreement", None)]
+    other = read(write(tmp_path, "rate = 1.0\n[services.farm.margins]\nflip = 0.3"))
+    later = Auditor(database, Clock(database), other, FakeAuditing(answer))
+    later.start()
+    later.close()
+    assert database.read(lambda c: c.all("SELECT cleared_by FROM alerts")) == [("another design",)]
+    assert len(database.read(lambda c: c.all("SELECT sha256 FROM designs"))) == 2
