@@ -151,7 +151,7 @@ def notes(report: Report, figures: Sequence[Mapping[str, Any]]) -> list[str]:
 def why(tuned: Tuned, kept: int | None) -> str:
     """Why the network is what it is."""
     shares, recipe = tuned.validation, tuned.recipe
-    count = len(tuned.split.validation)
+    count = tuned.used.get("validation", len(tuned.split.validation))
     epoch = f"the weights after epoch {kept}" if kept is not None else ""
     if len(shares) == 1:
         text = f"There was one candidate: {tuned.chosen}."
