@@ -11,7 +11,7 @@ from ouzel.finetune.finetune import Tuned, finetune
 from ouzel.finetune.loop import Diverged, Event
 from ouzel.finetune.metrics import Score
 from ouzel.finetune.recipes import RECIPES, Recipe, make_recipe
-from ouzel.finetune.report import Comparison, Report, compare, make_report, write_report
+from ouzel.finetune.report import Comparison, Report, Section, compare, make_report, write_report
 
 __all__ = [
     "RECIPES",
@@ -22,6 +22,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Score",
+    "Section",
     "Split",
     "Tuned",
     "compare",

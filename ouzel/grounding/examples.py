@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -31,11 +30,6 @@ def audited(image: Example, *, held_out: bool) -> dataset.Example:
         true_label=image.label,
         held_out=held_out,
     )
-
-
-def claimed(image: Example, label: str, *, held_out: bool, service: str = "", time: str = "") -> dataset.Example:
-    """An image with what a service said of it as the claim. Arguments as those of `audited` and its result."""
-    return replace(audited(image, held_out=held_out), label=label, service=service, time=time)
 
 
 def has_region(image: Example) -> bool:

@@ -1,6 +1,6 @@
 """Repairing a network that rests on backgrounds: it learns from its objects before other backgrounds.
 
-    tuned = repair(model, examples, make_recipe("debias", {}))
+tuned = repair(model, examples, make_recipe("debias", {}))
 """
 
 from __future__ import annotations

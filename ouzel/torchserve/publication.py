@@ -64,7 +64,7 @@ def publish_model(
     base: str = "",
     promote: bool = False,
     withdraw_failed: bool = False,
-) -> None:
+) -> bool:
     """Serves a version of the store once it has answered a trial, and makes it the default if asked to.
 
     It gets as many processes as its base model has. Older versions beyond those that stay loaded are unloaded. The call
@@ -80,6 +80,10 @@ def publish_model(
         withdraw_failed: Whether a version that was tried and failed is removed from the store. It stays if TorchServe
             does not answer, and if it is still served, as the default from before is.
 
+    Returns:
+        Whether it is served: False without TorchServe, and of a version that a gate held back while there is no default.
+        TorchServe would take the first version that it loads for the default.
+
     Raises:
         OuzelError: One line that says why. ServerUnreachable if TorchServe does not answer.
     """
@@ -87,7 +91,9 @@ def publish_model(
     if server is None:
         if promote:
             store.promote(name, version)
-        return
+        return False
+    if not promote and store.default_of(store.of(name)) is None:
+        return False
     before = ""
     with _undone_on_failure() as undo:
         if withdraw_failed:
@@ -96,6 +102,7 @@ def publish_model(
         if promote:
             before = _promote(server, store, file, undo)
     retention.trim(server, store, name, spare=[before] if promote else [version])
+    return True
 
 
 def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str = "") -> None:
@@ -110,8 +117,15 @@ def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str
         base: As in `publish_model`; "" takes the settings of the model's default version.
 
     Raises:
+        FailedPrecondition: A gate held the version back, and the model has no default.
         OuzelError: One line that says why; the version is then not served.
     """
+    if store.default_of(store.of(file.name)) is None:
+        raise FailedPrecondition(
+            f"{file.name} {file.version} was held back by its gate, and TorchServe takes the first version that it loads "
+            "for the default; promote it, or promote another one first",
+            field="version",
+        )
     with _undone_on_failure() as undo:
         _load(server, store, file, base, undo)
 
@@ -131,12 +145,13 @@ def promote_served(server: Server | None, store: ModelFiles, name: str, version:
         NotFound, FailedPrecondition, InvalidArgument, PublicationFailed: One line that says why.
     """
     file = store.file(f"{name}@{version}")
-    if server is None or not default_of(server, name):
+    first = server is not None and store.default_of(store.of(name)) is None  # of its name that is served
+    if server is None or not (first or default_of(server, name)):
         store.promote(name, version)
         return
-    if not versions(server, name, version):
-        load_served(server, store, file)
     with _undone_on_failure() as undo:
+        if not versions(server, name, version):
+            _load(server, store, file, "", undo)
         before = _promote(server, store, file, undo)
     retention.trim(server, store, name, spare=[before])
 
@@ -157,7 +172,12 @@ def withdraw_served(server: Server | None, store: ModelFiles, file: ModelFile, *
     if server is not None and file.version in served_now:
         others = tuple(each for each in store.of(file.name) if each.version in served_now - {file.version})
         if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
-            set_default(server, file.name, store.default_of(others).version)
+            following = store.default_of(others)
+            if following is None:  # gates held back all others: without a default they are not served either
+                for other in others:
+                    unregister(server, file.name, other.version)
+            else:
+                set_default(server, file.name, following.version)
         unregister(server, file.name, file.version)
     if unless_default:
         store.withdraw(file.name, file.version, unless_default=True)

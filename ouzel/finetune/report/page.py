@@ -13,7 +13,7 @@ from ouzel.finetune.metrics import most_confused
 from ouzel.finetune.report import curves
 from ouzel.finetune.report.comparison import Comparison
 from ouzel.finetune.report.figures import classes
-from ouzel.finetune.report.results import Report, Shown
+from ouzel.finetune.report.results import Report, Section, Shown
 from ouzel.pages import percent
 from ouzel_protos import heatmap
 
@@ -43,8 +43,14 @@ _NO_MATTER = {
 }  # where 0
 
 
-def page(report: Report, title: str, lineage: Mapping[str, Any], links: Sequence[str] = ()) -> str:
-    """All of it; it needs nothing from elsewhere. links: files that lie beside the page."""
+def page(
+    report: Report,
+    title: str,
+    lineage: Mapping[str, Any],
+    links: Sequence[str] = (),
+    sections: Sequence[Section] = (),
+) -> str:
+    """All of it; it needs nothing from elsewhere. links: files that lie beside the page. sections: before the classes."""
     tuned, view = report.tuned, report.view
     figures = classes(tuned)
     height, width = tuned.preprocessing.input_size
@@ -80,6 +86,7 @@ def page(report: Report, title: str, lineage: Mapping[str, Any], links: Sequence
         why=why(tuned, kept),
         lineage=pages.rows({key: value or _NO_MATTER.get(key, value) for key, value in lineage.items()}, _NAMES),
         links=links,
+        sections=sections,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,6 +193,21 @@ class JobContext:
             level: Of the message.
         """
         self._store.emit(self._lease, [pb.JobEvent(log=pb.Log(level=level, message=message[:4096]))])
+
+    def record(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Puts a decision on record, before anybody can see what follows from it.
+
+        Today the job's log has it. The call returns once the record is durable; whoever calls goes on only then. A job
+        that is started again may record the same decision again.
+
+        Args:
+            kind: Of the decision, in a word: "gate".
+            facts: All that it was taken by, values of JSON's types.
+
+        Raises:
+            LeaseLost: Another worker has the job by now.
+        """
+        self.log(f"recorded: {kind} {json.dumps(facts, sort_keys=True, ensure_ascii=False)}")
 
     def save_wanted(self) -> bool:
         """Whether it is time for another checkpoint."""
