@@ -6,7 +6,8 @@ tuned = repair(model, examples, make_recipe("debias", {}))
 """
 
 from ouzel.grounding.audits import Audited, audit_model, audited_images, check_images
-from ouzel.grounding.gate import AccuracyPairs, Check, GateVerdict, judge
+from ouzel.grounding.checks import AccuracyPairs, Check
+from ouzel.grounding.gate import GateVerdict, judge
 from ouzel.grounding.margins import GateMargins
 from ouzel.grounding.repair import repair
 from ouzel.grounding.report import gate_section, repair_section

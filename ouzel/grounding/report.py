@@ -12,7 +12,8 @@ from ouzel.audit.evidence import Outcome
 from ouzel.audit.report import drawing, findings, words
 from ouzel.finetune import Section
 from ouzel.grounding.audits import METHOD, Audited
-from ouzel.grounding.gate import GateVerdict, behind
+from ouzel.grounding.checks import behind
+from ouzel.grounding.gate import GateVerdict
 from ouzel.pages import percent
 from ouzel.pages.texts import visible
 
@@ -60,7 +61,8 @@ def repair_section(before: Audited, after: Audited) -> Section:
         after: The new version.
     """
     figures = {"before": summary(before), "after": summary(after)}
-    cards, files = [], {}
+    cards: list[dict[str, Any]] = []
+    files = {}
     for one in before.evidence.suspects:
         if one.evidence is None or len(cards) == _SHOWN or one.row.verdict != "rests_on_background":
             continue

@@ -81,8 +81,8 @@ def publish_model(
             does not answer, and if it is still served, as the default from before is.
 
     Returns:
-        Whether it is served: False without TorchServe, and of a version that a gate held back while there is no default.
-        TorchServe would take the first version that it loads for the default.
+        Whether it is served: False without TorchServe, and of a version that a gate held back if there is no default,
+        for TorchServe would take the first version that it loads for it.
 
     Raises:
         OuzelError: One line that says why. ServerUnreachable if TorchServe does not answer.
@@ -122,8 +122,8 @@ def load_served(server: Server, store: ModelFiles, file: ModelFile, *, base: str
     """
     if store.default_of(store.of(file.name)) is None:
         raise FailedPrecondition(
-            f"{file.name} {file.version} was held back by its gate, and TorchServe takes the first version that it loads "
-            "for the default; promote it, or promote another one first",
+            f"{file.name} {file.version} was held back by its gate, and TorchServe takes the first version that it "
+            "loads for the default; promote it, or promote another one first",
             field="version",
         )
     with _undone_on_failure() as undo:

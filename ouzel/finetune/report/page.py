@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ouzel import pages
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import most_confused
 from ouzel.finetune.report import curves
 from ouzel.finetune.report.comparison import Comparison
 from ouzel.finetune.report.figures import classes
 from ouzel.finetune.report.results import Report, Section, Shown
+from ouzel.finetune.tuned import Tuned
 from ouzel.pages import percent
 from ouzel_protos import heatmap
 
@@ -50,7 +50,7 @@ def page(
     links: Sequence[str] = (),
     sections: Sequence[Section] = (),
 ) -> str:
-    """All of it; it needs nothing from elsewhere. links: files that lie beside the page. sections: before the classes."""
+    """All of it; it needs nothing from elsewhere. links: files beside the page. sections: before the classes."""
     tuned, view = report.tuned, report.view
     figures = classes(tuned)
     height, width = tuned.preprocessing.input_size

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.report.comparison import Comparison
 from ouzel.finetune.report.maps import View
+from ouzel.finetune.tuned import Tuned
 
 
 @dataclass(frozen=True, eq=False)

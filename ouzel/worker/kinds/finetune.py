@@ -6,8 +6,8 @@ looked at), compared/00-before.png, 00-after.png, ... (of test images, what the 
 gate/00-....png, repaired/00-....png, ... (held-out images that backgrounds turn).
 Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and
 the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent where
-all went well; gate, its verdict with all figures, where it was asked; repair, figures of the base and of the new version,
-where the base was repaired.
+all went well; gate, its verdict with all figures, where it was asked; repair, figures of the base and of the new
+version, where the base was repaired.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import lineage as lineages
 from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, training_data
+from ouzel.worker.kinds import lineage as lineages
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel.worker.kinds.finetune_progress import Told
 from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
@@ -106,7 +106,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     verdict = None if grounded is None else grounded.verdict
     if verdict is not None:
         context.record("gate", {"job": context.job, "name": spec.name, "base_digest": base.digest, **verdict.to_dict()})
-    published = promotion.publish(spec, context, base, tuning_report, lineage, verdict)
+    published = promotion.publish(spec, context, base, tuning_report, lineage=lineage, verdict=verdict)
     written = reports.files(tuning_report, f"{published['model']}@{published['version']}", lineage, sections)
     files = [File(name, media_type, content) for name, (media_type, content) in written.items()]
     figures = {key: value for each in sections for key, value in each.figures.items()}

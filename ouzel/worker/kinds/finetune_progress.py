@@ -48,6 +48,7 @@ class Told:
         return checkpoint.read(self._training), state[_AUDITS]
 
     def __call__(self, event: Event) -> None:
+        """Hears an event. Raises JobInterrupted, LeaseLost or ResourceExhausted."""
         context = self._work
         context.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
         if event.phase == "validating":  # to stop here would lose an epoch

@@ -53,7 +53,8 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         raise InvalidArgument(
             f"{field}: {what} needs masks or boxes of the objects, which only uploaded data sets have", field=field
         )
-    assert catalogue.uploads is not None and catalogue.owner is not None  # `training_data.check` has seen to that
+    assert catalogue.uploads is not None  # `training_data.check` has seen to that
+    assert catalogue.owner is not None
     entries = catalogue.uploads.entries(catalogue.owner, spec.dataset)
     known = [entry for entry in entries if entry.HasField("mask") or entry.boxes]
     if not known:
@@ -64,7 +65,7 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     held_out = [entry for entry in entries if entry.split == "test"]
     if gated(spec) and held_out and not any(entry.split == "test" for entry in known):
         raise InvalidArgument(
-            f"{field}: {what} needs masks or boxes of the objects on held-out images, and none of those in test has one",
+            f"{field}: {what} needs masks or boxes of the objects on held-out images; none of those in test has one",
             field=field,
         )
     labels = {entry.label for entry in entries}
@@ -201,9 +202,8 @@ class Audits:
         right = round(tuned.test.accuracy * tuned.test.images)
         fixed, broken = len(served.fixed), len(served.broken)
         pairs = AccuracyPairs(fixed, broken, right - fixed, tuned.test.images)
-        return judge(
-            self.margins, self.design, new.evidence, pairs, default.evidence, f"{present.name}@{present.version}"
-        )
+        against = f"{present.name}@{present.version}"
+        return judge(self.margins, self.design, new.evidence, accuracy=pairs, present=default.evidence, against=against)
 
     def _of(self, role: str, model: Model, digest: str) -> Audited:
         """digest: with another one, the state of an earlier attempt is of another network."""

@@ -42,6 +42,7 @@ def publish(
     context: JobContext,
     base: Model,
     report: Report,
+    *,
     lineage: Mapping[str, Any],
     verdict: GateVerdict | None,
 ) -> dict[str, Any]:
