@@ -87,6 +87,7 @@ def page(
         lineage=pages.rows({key: value or _NO_MATTER.get(key, value) for key, value in lineage.items()}, _NAMES),
         links=links,
         sections=sections,
+        chosen_by=chosen_by(tuned),
     )
 
 
@@ -155,10 +156,15 @@ def notes(report: Report, figures: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
+def chosen_by(tuned: Tuned) -> int:
+    """How many images the candidates were chosen by."""
+    return tuned.used.get("validation", len(tuned.split.validation))
+
+
 def why(tuned: Tuned, kept: int | None) -> str:
     """Why the network is what it is."""
     shares, recipe = tuned.validation, tuned.recipe
-    count = tuned.used.get("validation", len(tuned.split.validation))
+    count = chosen_by(tuned)
     epoch = f"the weights after epoch {kept}" if kept is not None else ""
     if len(shares) == 1:
         text = f"There was one candidate: {tuned.chosen}."
