@@ -63,7 +63,7 @@ def audited_images(held_out: Sequence[Example], seed: int) -> tuple[Example, ...
     Of more than `MOST` images as many of each class are drawn.
     """
     classes: dict[str, list[Example]] = {}
-    for each in held_out:
+    for each in sorted(held_out, key=lambda image: image.name):
         if has_region(each):
             classes.setdefault(each.label, []).append(each)
     turns = []

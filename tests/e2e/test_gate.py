@@ -110,7 +110,7 @@ def test_a_first_version_that_fails_is_nobodys_default(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
-    flock.write(tmp_path / "matched", 50, seed=5)
+    flock.write(tmp_path / "matched", 30, seed=5)
     image = tmp_path / "matched/images/sheep/0.png"
     with Client() as client:
         matched = client.datasets.upload(tmp_path / "matched" / "images", masks=tmp_path / "matched" / "masks")
