@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -59,10 +60,8 @@ def test_halves_are_balanced_and_differ() -> None:
     some = examples([("a", "x", 10), ("a", "y", 7), ("b", "x", 9), ("b", "y", 30)])
     halves = [balanced_half(some, (0, number)) for number in range(3)]
     for rows in halves:
-        counted = [
-            sum((some[n].label, some[n].background) == group for n in rows) for group in (("a", "x"), ("b", "y"))
-        ]
-        assert (len(rows), counted) == (16, [4, 4])
+        counted = Counter((some[n].label, some[n].background) for n in rows)
+        assert counted == dict.fromkeys([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")], 4)
         assert len(set(rows.tolist())) == 16
     assert not torch.equal(halves[0], halves[1])
     assert torch.equal(halves[0], balanced_half(some, (0, 0)))
