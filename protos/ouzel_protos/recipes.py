@@ -84,7 +84,7 @@ FINETUNE_LIMITS: Parameters = MappingProxyType(
 REPAIR_LIMITS: Parameters = MappingProxyType(
     {"per_class": Range(int, 8, 4096), "heads": Range(int, 1, 100), "sparse": Range(bool)}
 )
-REPAIRS: Mapping[str, str] = MappingProxyType({"last": "debias", "all": "debias_all"})  # recipes by the layers that learn
+REPAIRS: Mapping[str, str] = MappingProxyType({"last": "debias", "all": "debias_all"})  # by the layers that learn
 
 # The gate before production; `ouzel.grounding.margins` says what each means.
 GATE_LIMITS: Parameters = MappingProxyType(

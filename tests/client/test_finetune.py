@@ -75,7 +75,7 @@ def test_the_gate(steps: Steps, server: FakeServer) -> None:
     (stored,) = steps(lambda client: client.models.list("pets"))
     assert (stored.is_default, stored.served, stored.gate) == (False, False, first.gate)
     with pytest.raises(oc.NotFound):
-        steps(lambda client: client.models.get("pets"))
+        steps(lambda client: client.jobs.repair("pets"))
     server.jobs.grounded = True
     second = steps(finetune(promote="if_grounded", accuracy_margin=0.05), lambda job: job.result(30))
     assert (second.promoted, second.gate.passed, second.gate.accuracy_margin) == (True, True, 0.05)

@@ -146,7 +146,7 @@ def test_what_a_gate_holds_back_is_no_default_until_somebody_promotes_it(store: 
     assert store.defaults() == {}
     assert store.default_of(store.of("tuned")) is None
     assert store.kept(store.of("tuned"), 2) == ()
-    with pytest.raises(NotFound, match="no version of 'tuned' is the default.*tuned@1"):
+    with pytest.raises(NotFound, match=r"no version of 'tuned' is the default.*tuned@1"):
         store.find("tuned")
     assert store.find("tuned@1").exists()
     store.publish("tuned", tuned(**failed), "second")

@@ -172,7 +172,8 @@ def test_a_first_version_that_rests_on_backgrounds_is_no_default(place: Place, m
     assert lineage["promote"] == "if_grounded"
     (recorded,) = [line for line in logs(place, done) if line.startswith("recorded: gate ")]
     facts = json.loads(recorded.removeprefix("recorded: gate "))
-    assert (facts["job"], facts["name"], facts["passed"]) == (done.id, "lone", False)
+    assert (facts["job"], facts["name"], facts["gate"]) == (done.id, "lone", lineage["gate"])
+    assert facts["digest"] == done.result.summary["digest"]
     with pytest.raises(NotFound, match="no version of 'lone' is the default"):
         place.models.file("lone")
     with pytest.raises(NotFound, match="lone@1"):

@@ -197,8 +197,8 @@ class JobContext:
     def record(self, kind: str, facts: Mapping[str, Any]) -> None:
         """Puts a decision on record, before anybody can see what follows from it.
 
-        Today the job's log has it. The call returns once the record is durable; whoever calls goes on only then. A job
-        that is started again may record the same decision again.
+        Today the job's log has it, as far as a line of the log goes. The call returns once the record is durable;
+        whoever calls goes on only then. A job that is started again may record the same decision again.
 
         Args:
             kind: Of the decision, in a word: "gate".

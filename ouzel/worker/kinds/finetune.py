@@ -98,14 +98,15 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     tuning_report = reports.make_report(base, tuned, served)
     for note in tuned.notes:
         context.log(note, pb.Log.WARNING)
-    facts = {} if grounded is None else grounded.lineage()
-    lineage = {**lineages.lineage(spec, context, base, tuned), **facts}
+    lineage = lineages.lineage(spec, context, base, tuned)
+    if grounded is not None:
+        lineage |= grounded.lineage()
     sections = () if grounded is None else grounding.sections(grounded)
     if context.stop_wanted():
         raise JobInterrupted
     verdict = None if grounded is None else grounded.verdict
-    if verdict is not None:
-        context.record("gate", {"job": context.job, "name": spec.name, "base_digest": base.digest, **verdict.to_dict()})
+    if grounded is not None and verdict is not None:
+        context.record("gate", {"job": context.job, **grounded.facts(spec)})
     published = promotion.publish(spec, context, base, tuning_report, lineage=lineage, verdict=verdict)
     written = reports.files(tuning_report, f"{published['model']}@{published['version']}", lineage, sections)
     files = [File(name, media_type, content) for name, (media_type, content) in written.items()]

@@ -122,6 +122,10 @@ class Grounding:
     base: Audited | None
     verdict: GateVerdict | None
 
+    def facts(self, spec: pb.FinetuneSpec) -> dict[str, Any]:
+        """What goes on record of the verdict: on which weights, against which, by which figures."""
+        return {"name": spec.name, "dataset": spec.dataset, "digest": self.new.model.digest, **self.lineage()}
+
     def lineage(self) -> dict[str, Any]:
         """What the lineage of the new version keeps."""
         return {} if self.verdict is None else {"gate": without_rules(self.verdict)}
@@ -182,36 +186,40 @@ class Audits:
             JobInterrupted: The job is to stop.
             OuzelError: The images cannot be audited.
         """
-        new = self._of("new", _new_model(self._spec, base, tuned), "")
-        repaired = self._of("base", base, base.digest) if repairs(self._spec) else None
+        new = self._of("new", _new_model(self._spec, base, tuned))
+        repaired = self._of("base", base) if repairs(self._spec) else None
         if not gated(self._spec):
             return Grounding(new, repaired, None)
         default = None
         if present is not None:
-            same = repaired is not None and present.digest == base.digest
-            default = repaired if same else self._of("present", present, present.digest)
+            same = all(getattr(present, name) == getattr(base, name) for name in ("digest", "labels", "preprocessing"))
+            default = repaired if repaired is not None and same else self._of("present", present)
         return Grounding(new, repaired, self._verdict(new, default, tuned, served, present))
 
     def _verdict(
         self, new: Audited, default: Audited | None, tuned: Tuned, served: Comparison | None, present: Model | None
     ) -> GateVerdict:
-        from ouzel.grounding import AccuracyPairs, judge
+        from ouzel.grounding import AccuracyPairs, Check, judge
 
         if default is None or served is None or present is None:
             return judge(self.margins, self.design, new.evidence)
+        against = f"{present.name}@{present.version}"
+        if served.problem:  # it has become the default while the job ran
+            alone = judge(self.margins, self.design, new.evidence)
+            check = Check("accuracy", False, f"Not compared with {against}: {served.problem}.")
+            return replace(alone, passed=False, against=against, checks=(check, *alone.checks))
         right = round(tuned.test.accuracy * tuned.test.images)
         fixed, broken = len(served.fixed), len(served.broken)
         pairs = AccuracyPairs(fixed, broken, right - fixed, tuned.test.images)
-        against = f"{present.name}@{present.version}"
         return judge(self.margins, self.design, new.evidence, accuracy=pairs, present=default.evidence, against=against)
 
-    def _of(self, role: str, model: Model, digest: str) -> Audited:
-        """digest: with another one, the state of an earlier attempt is of another network."""
+    def _of(self, role: str, model: Model) -> Audited:
+        """The audit of a network; if an earlier attempt has audited the very same one, it is gone on with."""
         from ouzel.audit.dataset import Stopped
         from ouzel.grounding import audit_model
 
         known = self._states.get(role)
-        resumed = known["state"] if known is not None and known["digest"] == digest else None
+        resumed = known["state"] if known is not None and known["digest"] == model.digest else None
         phases = {"new": "auditing the new version", "base": "auditing the base", "present": "auditing the default"}
 
         def tell(event: Event) -> None:
@@ -220,7 +228,7 @@ class Audits:
                 keep(event.state())
 
         def keep(state: Mapping[str, Any]) -> None:
-            self._states[role] = {"digest": digest, "state": dict(state)}
+            self._states[role] = {"digest": model.digest, "state": dict(state)}
             self._told.keep_audits(self._states)
 
         try:
@@ -247,7 +255,11 @@ def _new_model(spec: pb.FinetuneSpec, base: Model, tuned: Tuned) -> Model:
     """The tuned network on the base's device, as the archive will hold it."""
     import copy
 
+    from ouzel.models.archive import digest_in_archive
+    from ouzel.models.card import Card
+
     network = copy.deepcopy(tuned.network).to(next(base.network.parameters()).device)
+    card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "")
     return replace(
         base,
         name=spec.name,
@@ -255,6 +267,6 @@ def _new_model(spec: pb.FinetuneSpec, base: Model, tuned: Tuned) -> Model:
         network=network,
         labels=tuned.labels,
         preprocessing=tuned.preprocessing,
-        digest="",
+        digest=digest_in_archive(card, tuned.network.state_dict()),
         card={},
     )
