@@ -20,8 +20,8 @@ from support import flock
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 BASE = "efficientnet-lite0"
 EDGE = 96  # pixels of the networks' inputs
-MIXED, MATCHED, MASKED = 80, 110, 40  # images of each class; of the matched ones so many have masks
-MARGIN = 0.1  # of the accuracy, which 88 held-out images can show
+MIXED, MATCHED, MASKED = 80, 120, 50  # images of each class; of the matched ones so many have masks
+MARGIN = 0.1  # of the accuracy, which 96 held-out images can show
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
         record_property("after it", str(after))
         assert (before.verdict, after.verdict) == ("rests_on_background", "rests_on_object")
         assert before.worst_group is not None and after.worst_group is not None  # noqa: PT018
-        assert before.worst_group <= 0.5 < 0.8 <= after.worst_group
+        assert before.worst_group <= 0.5 < 0.75 <= after.worst_group
         assert before.background_gap is not None and after.background_gap is not None  # noqa: PT018
         assert after.background_gap <= 0.1 < 0.5 <= before.background_gap
         assert stored.gate == good.gate
