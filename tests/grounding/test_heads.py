@@ -41,7 +41,8 @@ def test_the_sparse_head_is_that_of_scikit_learn(c: float) -> None:
     bias = (head.bias + head.weight @ mean).double().numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer versions name the penalty in another way
-        theirs = LogisticRegression(penalty="l1", C=c, solver="saga", max_iter=20_000, tol=1e-7, random_state=0).fit(x, y)
+        saga = LogisticRegression(penalty="l1", C=c, solver="saga", max_iter=20_000, tol=1e-7, random_state=0)
+        theirs = saga.fit(x, y)
     best = objective(x, y, theirs.coef_, theirs.intercept_, c)
     assert objective(x, y, weight, bias, c) <= best * 1.001 + 1e-6
     assert ((weight != 0) == (np.abs(theirs.coef_) > 1e-6)).mean() >= 0.9
