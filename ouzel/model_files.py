@@ -2,7 +2,8 @@
 
     NAME.mar        what an operator has put there; its manifest says the version
     NAME@N.mar      version N of a tuned model
-    NAME.default    the version for callers who name none; absent: that of NAME.mar, else the lowest
+    NAME.default    the version for callers who name none; absent: that of NAME.mar, else the lowest that no gate has
+                    held back; there is none if all were
     .NAME.lock      held by whoever adds or removes versions, or changes the default
 
 A name that is asked for may carry a version: "name@2".
@@ -11,65 +12,19 @@ A name that is asked for may carry a version: "name@2".
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ouzel.durable_files import FULL, sync_folder, written
 from ouzel.errors import FailedPrecondition, NotFound, OuzelError, ResourceExhausted
-from ouzel.model_names import check_name, check_version, version_key
+from ouzel.model_file import CARD, MANIFEST, ModelFile, archives, card
+from ouzel.model_names import check_name, check_version
 
-MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
-_LARGEST = 64 * 2**20  # bytes of a member that is read
-_UNSOUND = (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """One archive.
-
-    Attributes:
-        name: Of the model.
-        version: Of the model.
-        path: Of the file.
-        size: In bytes.
-        arch: `torchvision:NAME` or `timm:NAME`.
-        digest: "sha256:<hex>" of the weights.
-        classes: How many.
-        lineage: Where a tuned model comes from; None for an operator's.
-        error: Why the archive cannot be used; what could not be read is then empty.
-    """
-
-    name: str
-    version: str
-    path: Path
-    size: int
-    arch: str = ""
-    digest: str = ""
-    classes: int = 0
-    lineage: Mapping[str, Any] | None = None
-    error: str = ""
-
-    @property
-    def owner(self) -> str:
-        """Whose tuned model it is; "" for an operator's."""
-        return str((self.lineage or {}).get("owner", ""))
-
-    @property
-    def job(self) -> str:
-        """The job that made it; "" for an operator's."""
-        return str((self.lineage or {}).get("job", ""))
-
-    def seen_by(self, owner: str | None) -> bool:
-        """Whether `owner` may know of it; None may know of all."""
-        return owner is None or self.lineage is None or self.owner == owner
+__all__ = ["CARD", "MANIFEST", "ModelFile", "ModelFiles", "card"]
 
 
 class ModelFiles:
@@ -80,12 +35,12 @@ class ModelFiles:
 
     def all(self) -> tuple[ModelFile, ...]:
         """By name, and then by version, lowest first."""
-        return _files(path for path in self.folder.glob("*.mar") if not path.name.startswith("."))
+        return archives(path for path in self.folder.glob("*.mar") if not path.name.startswith("."))
 
     def of(self, name: str) -> tuple[ModelFile, ...]:
         """The versions of a model, lowest first; none if there is no such model."""
         check_name(name)
-        return _files([self.folder / f"{name}.mar", *self.folder.glob(f"{name}@*.mar")])
+        return archives([self.folder / f"{name}.mar", *self.folder.glob(f"{name}@*.mar")])
 
     def file(self, reference: str) -> ModelFile:
         """Of "name" the default, of "name@version" that version. Raises NotFound, which says what there is."""
@@ -95,7 +50,15 @@ class ModelFiles:
             held = ", ".join(dict.fromkeys(file.name for file in self.all())) or "nothing"
             raise NotFound(f"name: no model {name!r} in {self.folder}, which holds {held}", field="name")
         if not at:
-            return self.default_of(files)
+            default = self.default_of(files)
+            if default is None:
+                held = ", ".join(f"{file.name}@{file.version}" for file in files)
+                raise NotFound(
+                    f"name: no version of {name!r} is the default, because their gates held them back; name one of "
+                    f"{held}, or promote one",
+                    field="name",
+                )
+            return default
         return self._version(files, check_version(version))
 
     def find(self, reference: str) -> Path:
@@ -106,20 +69,22 @@ class ModelFiles:
         """The version for callers who name none. Raises NotFound."""
         return self.file(name).version
 
-    def default_of(self, files: tuple[ModelFile, ...]) -> ModelFile:
-        """Which of the versions of one model is its default."""
+    def default_of(self, files: tuple[ModelFile, ...]) -> ModelFile | None:
+        """Which of the versions of one model, one at least, is its default; None if gates held back all of them."""
         name = files[0].name
         try:
             chosen = self._sidecar(name).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             chosen = None
         plain = (file for file in files if file.path.name == f"{name}.mar")
-        return next((file for file in files if file.version == chosen), None) or next(plain, files[0])
+        promoted = next((file for file in files if file.version == chosen), None)
+        return promoted or next(plain, next((file for file in files if not file.held_back), None))
 
     def defaults(self) -> dict[str, ModelFile]:
-        """The default version of every model, by name."""
+        """The default version of every model that has one, by name."""
         groups = groupby(self.all(), key=lambda file: file.name)
-        return {name: self.default_of(tuple(files)) for name, files in groups}
+        found = {name: self.default_of(tuple(files)) for name, files in groups}
+        return {name: file for name, file in found.items() if file is not None}
 
     def kept(self, files: tuple[ModelFile, ...], most: int) -> tuple[ModelFile, ...]:
         """Of the versions of one model, lowest first, those that stay loaded.
@@ -129,9 +94,12 @@ class ModelFiles:
             most: How many stay.
 
         Returns:
-            The default one first, and then the newest of the others, lowest first.
+            The default one first, and then the newest of the others, lowest first. None without a default: a server
+            would take the first that it loads for it.
         """
         default = self.default_of(files)
+        if default is None:
+            return ()
         return default, *[file for file in files if file != default][-most + 1 or len(files) :]
 
     def promote(self, name: str, version: str) -> None:
@@ -166,7 +134,7 @@ class ModelFiles:
         with self.locked(name):
             files = self.of(name)
             file = self._version(files, version)
-            if unless_default and len(files) > 1 and self.default_of(files).version == version:
+            if unless_default and len(files) > 1 and self.default_of(files) == file:
                 raise FailedPrecondition(
                     f"version: {version} is the default of {name!r}; promote another one first", field="version"
                 )
@@ -181,7 +149,7 @@ class ModelFiles:
             for partial in self.folder.glob(f".{file.name}@*.mar.*"):  # of processes that were killed
                 partial.unlink(missing_ok=True)
         sidecar = self._sidecar(file.name)
-        if sidecar.is_file() and (not left or self.default_of(left).version != sidecar.read_text("ascii").strip()):
+        if sidecar.is_file() and sidecar.read_text("ascii").strip() not in {each.version for each in left}:
             sidecar.unlink(missing_ok=True)
         sync_folder(self.folder)
 
@@ -240,53 +208,3 @@ def _locked(path: Path) -> IO[bytes]:
             if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                 return lock
         lock.close()
-
-
-def card(path: Path) -> dict[str, Any]:
-    """model.json of an archive, as it is. Raises FailedPrecondition."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return dict(_member(archive, CARD))
-    except (*_UNSOUND, OSError) as error:
-        raise FailedPrecondition(f"{path}: {_said(error)}") from error
-
-
-def _files(paths: Iterator[Path] | list[Path]) -> tuple[ModelFile, ...]:
-    files = []
-    for path in paths:
-        with suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile, or never there
-            status = path.stat()
-            files.append(_looked_at(path, status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(sorted(files, key=lambda file: (file.name, version_key(file.version), file.path)))
-
-
-@lru_cache(maxsize=4096)
-def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
-    """What the archive says of itself, read once as long as it is the same."""
-    name, _, version = path.stem.partition("@")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            theirs = str(_member(archive, MANIFEST)["model"]["modelVersion"])
-            if version not in ("", theirs):
-                raise ValueError(f"the archive is version {theirs} by its manifest")
-            version = theirs
-            described = _member(archive, CARD)
-        lineage = described.get("lineage")
-        digest, classes = str(described["weights"]["digest"]), len(described["labels"])
-        if not isinstance(lineage, Mapping | None):
-            raise TypeError("lineage is not an object")
-        return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage)
-    except zipfile.BadZipFile as error:
-        return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
-    except _UNSOUND as error:
-        return ModelFile(name, version, path, size, error=f"{path}: {_said(error)}")
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    if archive.getinfo(name).file_size > _LARGEST:
-        raise ValueError(f"{name} has more than {_LARGEST} bytes")
-    return json.loads(archive.read(name))
-
-
-def _said(error: Exception) -> str:
-    return str(error).strip("'\"") or type(error).__name__

@@ -75,7 +75,8 @@ if TYPE_CHECKING:
         Timing,
         View,
     )
-    from ouzel_client._types.job_options import FinetuneOptions, JobOptions
+    from ouzel_client._types.grounding import GateCheck, GateVerdict, Grounding, Repair
+    from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
     from ouzel_client._types.jobs import (
         Artifact,
         Channel,
@@ -138,6 +139,9 @@ __all__ = [
     "Faithfulness",
     "FinetuneOptions",
     "FinetuneResult",
+    "GateCheck",
+    "GateVerdict",
+    "Grounding",
     "InvalidArgument",
     "Job",
     "JobCancelled",
@@ -162,6 +166,8 @@ __all__ = [
     "Progress",
     "ProgressEvent",
     "RecordedPrediction",
+    "Repair",
+    "RepairOptions",
     "Reported",
     "ReportedMapComparison",
     "RequestError",
@@ -189,7 +195,10 @@ __all__ = [
 # them: these modules are searched in this order when a name is first used.
 _MODULES = (
     "_transport.retry",
-    *(f"_types.{module}" for module in ("jobs", "job_options", "saliency", "datasets", "models", "explanation")),
+    *(
+        f"_types.{module}"
+        for module in ("jobs", "job_options", "grounding", "saliency", "datasets", "models", "explanation")
+    ),
     *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"

@@ -23,8 +23,8 @@ from typing import Literal
 
 import numpy as np
 
-from ouzel.audit.fills import Fill, cover, smooth
-from ouzel.audit.pool import Scene, paste
+from ouzel.audit.fills import Fill, smooth
+from ouzel.audit.pool import Scene, on_background, paste
 
 Change = Literal["background", "object", "other_object", "rearranged", "elsewhere", "same_background", "same_object"]
 # The controls of each change that is tested; there may be none of a kind.
@@ -116,8 +116,8 @@ def counterfactuals(
     )
     for change, drawn in scenes:
         for scene in drawn:
-            paint = cover(scene.backdrop(), *mask.shape)
-            made.append(Counterfactual(change, "scene", scene.name, np.where(mask[..., None], picture, paint), around))
+            placed = on_background(picture, mask, scene)
+            made.append(Counterfactual(change, "scene", scene.name, placed, around))
     objects: tuple[tuple[Change, Sequence[Scene]], ...] = (
         ("other_object", others.objects),
         ("same_object", others.same_objects),

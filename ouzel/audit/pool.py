@@ -68,6 +68,20 @@ class Pool:
         return turns[:count]
 
 
+def on_background(picture: np.ndarray, mask: np.ndarray, scene: Scene) -> np.ndarray:
+    """The object of a picture before the background of another scene.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        mask: (H, W) of bool, the object of `picture`.
+        scene: Whose background is taken; its middle, scaled to cover the picture.
+
+    Returns:
+        (H, W, 3) uint8. The object stays where it is.
+    """
+    return np.where(mask[..., None], picture, cover(scene.backdrop(), *mask.shape))
+
+
 def paste(scene: Scene, picture: np.ndarray, mask: np.ndarray, blurred: np.ndarray | None = None) -> np.ndarray:
     """The object of another scene in the place of this one's.
 

@@ -268,7 +268,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 def _row(file: ModelFile, files: ModelFiles, several: bool) -> tuple[object, ...]:
     if file.error:
         return *model_cells(file.name, file.version, False), "damaged", "", file_size(file.size), "", ""
-    head = model_cells(file.name, file.version, several and files.default(file.name) == file.version)
+    head = model_cells(file.name, file.version, several and files.default_of(files.of(file.name)) == file)
     base = str((file.lineage or {}).get("base", ""))
     return *head, file.arch, file.classes, file_size(file.size), file.digest[:19], base
 
@@ -277,7 +277,7 @@ def _plain(file: ModelFile, files: ModelFiles) -> dict[str, Any]:
     """For programs. kind: "packed" by `ouzel models add`, or "tuned" by a job."""
     values = asdict(file)
     del values["path"]
-    default = files.default(file.name) == file.version
+    default = files.default_of(files.of(file.name)) == file
     return {"kind": "packed" if file.lineage is None else "tuned", **values, "is_default": default}
 
 

@@ -7,11 +7,12 @@ write_report(make_report(base, tuned), "report/", title="photographs")
 """
 
 from ouzel.finetune.data import Example, Split, from_folder, split
-from ouzel.finetune.finetune import Tuned, finetune
+from ouzel.finetune.finetune import finetune
 from ouzel.finetune.loop import Diverged, Event
 from ouzel.finetune.metrics import Score
 from ouzel.finetune.recipes import RECIPES, Recipe, make_recipe
-from ouzel.finetune.report import Comparison, Report, compare, make_report, write_report
+from ouzel.finetune.report import Comparison, Report, Section, compare, make_report, write_report
+from ouzel.finetune.tuned import Tuned
 
 __all__ = [
     "RECIPES",
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Score",
+    "Section",
     "Split",
     "Tuned",
     "compare",

@@ -31,6 +31,7 @@ class Example:
         group: Images of the same one, near duplicates say, never come to lie on two sides; "" is the image's own.
         read_mask: Gives an image of the same size, above mid-grey on the object.
         boxes: Of the object, where there is no mask: left, top, right, bottom in pixels.
+        background: What is behind the object, where it was replaced; "" where it is the image's own.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Example:
     group: str = ""
     read_mask: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    background: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +17,18 @@ from ouzel.finetune import data as data_module
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.features import BATCH, Features, NoCache, file_cache
-from ouzel.finetune.head import LinearHead, choose_head, fit_head
+from ouzel.finetune.head import Featured, HeadFitter, LinearHead, LogisticFitter
 from ouzel.finetune.loop import Event, OnEvent, Training
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe, make_recipe
+from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, Preprocessing, freeze
 from ouzel_protos.recipes import FINETUNE_DEFAULT
 
-
-@dataclass(frozen=True)
-class Tuned:
-    """What a tuning gives.
-
-    Attributes:
-        network: In eval mode, frozen, for inputs by `preprocessing`, outputs in the order of `labels`.
-        labels: Of the classes, sorted.
-        preprocessing: From an image to the network's input.
-        recipe: By which it was tuned.
-        seed: Of all that was drawn.
-        split: The examples.
-        test: Figures on images that nothing was chosen by.
-        validation: Accuracy of each candidate on the validation images, by its name.
-        chosen: Which of the candidates `network` is.
-        history: A row of figures per epoch.
-        logits: (N, K) of the test images.
-        seconds: That it took.
-        steps: Of training that were taken.
-        planned_steps: Of training in the recipe.
-        out_of_time: Whether `max_training_seconds` ended it.
-        notes: Sentences for people about what did not go as it was asked for; none as a rule.
-    """
-
-    network: nn.Module = field(repr=False)
-    labels: tuple[str, ...]
-    preprocessing: Preprocessing
-    recipe: Recipe
-    seed: int
-    split: Split = field(repr=False)
-    test: Score
-    validation: Mapping[str, float]
-    chosen: str
-    history: tuple[Mapping[str, float], ...]
-    logits: Tensor = field(repr=False)
-    seconds: float
-    steps: int = 0
-    planned_steps: int = 0
-    out_of_time: bool = False
-    notes: tuple[str, ...] = ()
+# Gives other images to train on and to choose by. It is not shown those that are held out.
+Extend = Callable[[Split, Preprocessing], Split]
 
 
 def finetune(
@@ -80,6 +43,8 @@ def finetune(
     on_event: OnEvent = lambda event: None,
     resume: Mapping[str, Any] | None = None,
     batch_scale: float = 1.0,
+    extend: Extend | None = None,
+    fitter: HeadFitter | None = None,
 ) -> Tuned:
     """Tune a model on labelled images. The base stays as it is; work happens on its device.
 
@@ -95,6 +60,8 @@ def finetune(
         resume: The state of an event of a run with the same arguments.
         batch_scale: Share of the usual images that go through the network at a time, where memory is short; the
             gradients stay the same.
+        extend: Gives other images to learn from and to choose by, made from those of the split; None takes these.
+        fitter: Of the last layer; None is one logistic regression.
 
     Raises:
         InvalidArgument: The data, parameters or image_size are wrong.
@@ -109,11 +76,28 @@ def finetune(
     base = dataclasses.replace(base, preprocessing=preprocessing)
     if image_size:
         networks.check_size(base, training=bool(recipe.epochs))
+    own = parts
+    if extend is not None:
+        shown = extend(Split(own.train, own.validation, ()), preprocessing)  # what is held out is not seen
+        parts = Split(shown.train, shown.validation, own.test)
     pictures = Pictures(preprocessing)
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
-    run = _Run(base, parts, recipe, seed, pictures, cache, on_event, batch_scale, begun - elapsed, max_training_seconds)
+    run = _Run(
+        base,
+        parts,
+        own,
+        recipe,
+        seed,
+        pictures,
+        cache,
+        on_event,
+        batch_scale,
+        begun - elapsed,
+        max_training_seconds,
+        fitter or LogisticFitter(),
+    )
     try:
         return run.result(resume)
     finally:
@@ -124,6 +108,7 @@ def finetune(
 class _Run:
     base: Model
     split: Split
+    own: Split  # before it was extended
     recipe: Recipe
     seed: int
     pictures: Pictures
@@ -132,6 +117,7 @@ class _Run:
     batch_scale: float
     begun: float
     max_training_seconds: float
+    fitter: HeadFitter
 
     def result(self, resume: Mapping[str, Any] | None) -> Tuned:
         base, recipe, labels = self.base, self.recipe, self.split.labels
@@ -142,7 +128,7 @@ class _Run:
         progress = Progress()
         if head is not None:
             head_score = self._score(head, self.split.validation)
-            candidates["feature_extractor"] = head_score.accuracy
+            candidates[self.fitter.name] = head_score.accuracy
             progress.best_key = (head_score.accuracy, -head_score.loss)
             progress.best = {name: each.detach().clone() for name, each in network.state_dict().items()}
             self._tell_head(head, head_score)
@@ -164,10 +150,10 @@ class _Run:
             preprocessing=base.preprocessing,
             recipe=recipe,
             seed=self.seed,
-            split=self.split,
+            split=self.own,
             test=score(logits, training.classes(self.split.test)),
             validation=candidates,
-            chosen="feature_extractor" if only_head else recipe.name,
+            chosen=self.fitter.name if only_head else recipe.name,
             history=tuple(progress.history),
             logits=logits,
             seconds=time.monotonic() - self.begun,
@@ -175,6 +161,9 @@ class _Run:
             planned_steps=training.planned,
             out_of_time=progress.out_of_time,
             notes=self._notes(progress, training.planned, only_head),
+            used={}
+            if self.split is self.own
+            else {"train": len(self.split.train), "validation": len(self.split.validation)},
         )
 
     def _notes(self, progress: Progress, planned: int, only_head: bool) -> tuple[str, ...]:
@@ -205,9 +194,10 @@ class _Run:
         if resume is not None and resume.get("head"):
             head = LinearHead(**resume["head"])
         else:
-            images, classes = self._train_features(self.split.train)
-            validation = self._told(self.split.validation), training.classes(self.split.validation)
-            head = choose_head((images, classes), validation, self._weights(classes))
+            train = self._train_features(self.split.train)
+            chosen_by = self.split.validation
+            validation = Featured(self._told(chosen_by), training.classes(chosen_by), chosen_by)
+            head = self.fitter.choose(train, validation, self._weights(train.classes))
         networks.install_head(network, self._head_name, head.weight, head.bias)
         return head
 
@@ -240,16 +230,17 @@ class _Run:
         } | ({} if training is None else {"training": training})
 
     def _refit(self, head: LinearHead) -> LinearHead:
-        features, classes = self._train_features((*self.split.train, *self.split.validation))
-        return fit_head(features, classes, self._weights(classes), head.c, head)
+        data = self._train_features((*self.split.train, *self.split.validation))
+        return self.fitter.refit(data, self._weights(data.classes), head)
 
-    def _train_features(self, examples: tuple[Example, ...]) -> tuple[Tensor, Tensor]:
+    def _train_features(self, examples: tuple[Example, ...]) -> Featured:
         index = {label: number for number, label in enumerate(self.split.labels)}
         classes = torch.tensor([index[each.label] for each in examples])
         features = self._told(examples)
         if not self.recipe.flip:
-            return features, classes
-        return torch.cat([features, self._told(examples, mirrored=True)]), classes.repeat(2)
+            return Featured(features, classes, examples)
+        mirrored = self._told(examples, mirrored=True)
+        return Featured(torch.cat([features, mirrored]), classes.repeat(2), (*examples, *examples))
 
     def _told(self, examples: tuple[Example, ...], mirrored: bool = False) -> Tensor:
         def tell(done: int, of: int) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ouzel.finetune.data import Example
 
 # Inverse strength of the L2 penalty, as scikit-learn has it: strong to weak, so that each solution starts the next.
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -25,6 +28,49 @@ class LinearHead:
     def logits(self, features: Tensor) -> Tensor:
         """(N, F) to (N, K)."""
         return F.linear(features, self.weight, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Featured:
+    """Images as a head sees them.
+
+    Attributes:
+        features: (N, F).
+        classes: (N,) of int64.
+        examples: (N,) the images.
+    """
+
+    features: Tensor
+    classes: Tensor
+    examples: tuple[Example, ...]
+
+
+class HeadFitter(Protocol):
+    """How the last layer is fitted on the features of a frozen backbone."""
+
+    @property
+    def name(self) -> str:
+        """Of the network with this head and nothing else trained, among the candidates."""
+
+    def choose(self, train: Featured, validation: Featured, weights: Tensor) -> LinearHead:
+        """Fits a head on `train`, with what is chosen on `validation`. weights: (K,) of the classes."""
+
+    def refit(self, data: Featured, weights: Tensor, chosen: LinearHead) -> LinearHead:
+        """Fits it once more, as `chosen` was, on more images."""
+
+
+class LogisticFitter:
+    """One logistic regression."""
+
+    name = "feature_extractor"
+
+    def choose(self, train: Featured, validation: Featured, weights: Tensor) -> LinearHead:
+        """See `choose_head`."""
+        return choose_head((train.features, train.classes), (validation.features, validation.classes), weights)
+
+    def refit(self, data: Featured, weights: Tensor, chosen: LinearHead) -> LinearHead:
+        """See `fit_head`."""
+        return fit_head(data.features, data.classes, weights, chosen.c, chosen)
 
 
 def choose_head(

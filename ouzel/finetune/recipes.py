@@ -5,6 +5,10 @@ fine_tune           the new head first, then all layers, the first ones more slo
 lp_ft               the logistic regression, then all layers from there (Kumar et al., ICLR 2022); whichever is
                     better on the validation images is kept
 scratch             all layers from random weights: what the transfer is worth
+debias              repairs the base: its last layer is fitted anew, on objects before other backgrounds
+debias_all          the same, and then all layers from there; whichever is better on the validation images is kept
+
+`ouzel.grounding.repair` makes the pictures of the last two.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Any
 
 from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
-from ouzel_protos.recipes import FINETUNE
+from ouzel_protos.recipes import FINETUNE, REPAIRS
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Recipe:
     train_batchnorm: whether BatchNorms take their statistics from the training images; with few of them, those that the
     base has seen are better.
     held_out: share of the images that are kept for the figures in the result; validation: of the others, for choosing.
+    per_class: of a repair, pictures of each class, as many before each background; heads: how many last layers are
+    averaged, each fitted on half of them; sparse: whether their penalty is that of the absolute weights (L1) or of
+    their squares (L2).
     """
 
     name: str
@@ -56,6 +63,14 @@ class Recipe:
     train_batchnorm: bool = False
     held_out: float = 0.2
     validation: float = 0.2
+    per_class: int = 240
+    heads: int = 10
+    sparse: bool = True
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the base is repaired: it has learnt the classes already."""
+        return self.name in REPAIRS.values()
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -66,6 +81,8 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("fine_tune", epochs=5, frozen_epochs=1, spread=10.0),
         Recipe("lp_ft", regression=True, epochs=5, spread=10.0),
         Recipe("scratch", pretrained=False, epochs=20, patience=20, train_batchnorm=True),
+        Recipe("debias", regression=True, flip=False),
+        Recipe("debias_all", regression=True, epochs=5, spread=10.0),
     )
 }
 

@@ -96,9 +96,17 @@ def write(card: Card, state: Mapping[str, Tensor], path: str | Path, *, replace:
     """
     check_name(card.name)
     check_version(card.version)
+    return _write(card, _fitted(card, state), Path(path), replace=replace)
+
+
+def digest_in_archive(card: Card, state: Mapping[str, Tensor]) -> str:
+    """The digest that the weights of `state` have in an archive that `write` makes. Raises as `write`."""
+    return digest_of(safetensors.save(dict(_fitted(card, state))))
+
+
+def _fitted(card: Card, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     network = build(card.arch, num_classes=len(card.labels), in_channels=card.preprocessing.channels)
-    on_cpu = {name: tensor.cpu() for name, tensor in state.items()}
-    return _write(card, weights_module.match(on_cpu, network), Path(path), replace=replace)
+    return weights_module.match({name: tensor.cpu() for name, tensor in state.items()}, network)
 
 
 def _write(card: Card, state: Mapping[str, Tensor], path: Path, *, replace: bool) -> Path:

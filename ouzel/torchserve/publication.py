@@ -74,7 +74,7 @@ def publish_model(
     promote: bool = False,
     withdraw_failed: bool = False,
     record: Record = _nothing,
-) -> None:
+) -> bool:
     """Serves a version of the store once it has answered a trial, and makes it the default if asked to.
 
     It gets as many processes as its base model has. Older versions beyond those that stay loaded are unloaded. The call
@@ -91,6 +91,10 @@ def publish_model(
             does not answer, and if it is still served, as the default from before is.
         record: Hears of the publication and the promotion while they can still be undone.
 
+    Returns:
+        Whether it is served: False without TorchServe, and of a version that a gate held back if there is no default,
+        for TorchServe would take the first version that it loads for it.
+
     Raises:
         OuzelError: One line that says why. ServerUnreachable if TorchServe does not answer.
     """
@@ -100,7 +104,9 @@ def publish_model(
         if promote:
             record("promotion", _facts(file))
             store.promote(name, version)
-        return
+        return False
+    if not promote and store.default_of(store.of(name)) is None:
+        return False
     before = ""
     with _undone_on_failure() as undo:
         if withdraw_failed:
@@ -110,6 +116,7 @@ def publish_model(
         if promote:
             before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before] if promote else [version])
+    return True
 
 
 def load_served(
@@ -127,8 +134,15 @@ def load_served(
         record: Hears of it while it can still be undone.
 
     Raises:
+        FailedPrecondition: A gate held the version back, and the model has no default.
         OuzelError: One line that says why; the version is then not served.
     """
+    if store.default_of(store.of(file.name)) is None:
+        raise FailedPrecondition(
+            f"{file.name} {file.version} was held back by its gate, and TorchServe takes the first version that it "
+            "loads for the default; promote it, or promote another one first",
+            field="version",
+        )
     with _undone_on_failure() as undo:
         _load(server, store, file, base, undo)
         record("publication", {**_facts(file), "served": True})
@@ -152,13 +166,15 @@ def promote_served(
         NotFound, FailedPrecondition, InvalidArgument, PublicationFailed: One line that says why.
     """
     file = store.file(f"{name}@{version}")
-    if server is None or not default_of(server, name):
+    first = server is not None and store.default_of(store.of(name)) is None  # of its name that is served
+    if server is None or not (first or default_of(server, name)):
         record("promotion", _facts(file))
         store.promote(name, version)
         return
-    if not versions(server, name, version):
-        load_served(server, store, file, record=record)
     with _undone_on_failure() as undo:
+        if not versions(server, name, version):
+            _load(server, store, file, "", undo)
+            record("publication", {**_facts(file), "served": True})
         before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before])
 
@@ -188,7 +204,12 @@ def withdraw_served(
     if server is not None and file.version in served_now:
         others = tuple(each for each in store.of(file.name) if each.version in served_now - {file.version})
         if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
-            set_default(server, file.name, store.default_of(others).version)
+            following = store.default_of(others)
+            if following is None:  # gates held back all others: without a default they are not served either
+                for other in others:
+                    unregister(server, file.name, other.version)
+            else:
+                set_default(server, file.name, following.version)
         unregister(server, file.name, file.version)
     if unless_default:
         store.withdraw(file.name, file.version, unless_default=True)

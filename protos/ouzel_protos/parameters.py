@@ -31,6 +31,7 @@ PROMOTIONS: Mapping[str, Any] = MappingProxyType(
         "never": job_pb2.FinetuneSpec.NEVER,
         "if_better": job_pb2.FinetuneSpec.IF_BETTER,
         "always": job_pb2.FinetuneSpec.ALWAYS,
+        "if_grounded": job_pb2.FinetuneSpec.IF_GROUNDED,
     }
 )
 STATES: Mapping[str, Any] = MappingProxyType({name: number for name, number in job_pb2.Job.State.items() if number})

@@ -80,6 +80,18 @@ FINETUNE_LIMITS: Parameters = MappingProxyType(
     }
 )
 
+# Besides those of the data and of training: how a repair makes its pictures and its heads.
+REPAIR_LIMITS: Parameters = MappingProxyType(
+    {"per_class": Range(int, 8, 4096), "heads": Range(int, 1, 100), "sparse": Range(bool)}
+)
+REPAIRS: Mapping[str, str] = MappingProxyType({"last": "debias", "all": "debias_all"})  # by the layers that learn
+
+# The gate before production; `ouzel.grounding.margins` says what each means.
+GATE_LIMITS: Parameters = MappingProxyType(
+    {"accuracy_margin": Range(float, 0.001, 0.5), "reliance_margin": Range(float, 0.01, 1.0)}
+)
+GATE_DEFAULTS: Mapping[str, float] = MappingProxyType({"accuracy_margin": 0.02, "reliance_margin": 0.2})
+
 # The design of an audit of a data set; `ouzel.audit.dataset.design` says what each means.
 AUDIT_LIMITS: Parameters = MappingProxyType(
     {
@@ -119,5 +131,11 @@ FINETUNE: Mapping[str, Parameters] = MappingProxyType(
         "fine_tune": FINETUNE_LIMITS,
         "lp_ft": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate")),
         "scratch": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate", "spread")),
+        "debias": MappingProxyType(
+            {name: FINETUNE_LIMITS[name] for name in ("flip", "held_out", "validation")} | dict(REPAIR_LIMITS)
+        ),
+        "debias_all": MappingProxyType(
+            dict(_without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate", "balance"))) | dict(REPAIR_LIMITS)
+        ),
     }
 )

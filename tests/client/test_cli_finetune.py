@@ -144,6 +144,31 @@ def test_errors_are_one_line(server: FakeServer, words: tuple[str, ...]) -> None
     assert not server.jobs._jobs
 
 
+def test_the_gate(server: FakeServer) -> None:
+    server.jobs.grounded = False
+    margins = ("--accuracy-margin", "0.05", "--reliance-margin", "0.3", "--scene", "cat")
+    lines = said(*BASIC, "--promote", "if_grounded", *margins).splitlines()
+    assert "it is not the default" in lines[-2]
+    assert lines[-1] == "Gate not passed: Pretended: backgrounds turn 9 of 10 predictions."
+    spec = only_spec(server)
+    assert (spec.promote, spec.accuracy_margin, spec.reliance_margin) == (spec.IF_GROUNDED, 0.05, 0.3)
+    assert list(spec.scenes) == ["cat"]
+
+
+def test_repair(server: FakeServer) -> None:
+    said("finetune", "s3://bucket/pets", "--base", "m", "--name", "pets")
+    lines = said("repair", "pets@1", DATASET, "--set", "per_class=40", "--layers", "all").splitlines()
+    assert lines[-3].startswith("pets version 2: ")
+    assert lines[-2] == "Gate passed: Pretended: backgrounds turn nothing."
+    assert lines[-1].startswith("Repair: accuracy 100 % before, 100 % after; worst group 10 % before, 90 % after; ")
+    spec = list(server.jobs._jobs.values())[-1].message.spec.finetune
+    assert (spec.base, spec.recipe, spec.parameters["per_class"].integer) == ("pets@1", "debias_all", 40)
+    assert printed("repair", "pets@1", DATASET)["summary"]["repair"]["after"]["verdict"] == "rests_on_object"
+    for words in (("repair",), ("repair", "pets", "--layers", "first"), ("repair", "pets", "--masks", ".")):
+        assert ouzel(*words).exit_code == 2
+    assert ouzel("repair", "nothing").exit_code == 1
+
+
 def test_like(server: FakeServer, tmp_path: Path) -> None:
     """Nothing need be said but whose run; whatever is said counts."""
     said("finetune", "s3://bucket/pets", "--base", "m", "--name", "pets", "--set", "epochs=3", "--image-size", "64")

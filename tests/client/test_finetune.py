@@ -64,6 +64,87 @@ def test_promotion(steps: Steps, server: FakeServer, promote: str, better: bool,
     assert (second.version, second.promoted) == ("2", promoted)
 
 
+def test_the_gate(steps: Steps, server: FakeServer) -> None:
+    """A first version that it holds back has no callers but those who name it; a later one leaves the default."""
+    server.jobs.grounded = False
+    first = steps(finetune(promote="if_grounded", scenes=["cat"]), lambda job: job.result(30))
+    assert (first.promoted, first.served, first.repair) == (False, False, None)
+    assert (first.gate.passed, first.gate.against, first.gate.accuracy_margin) == (False, "", 0.02)
+    assert [(each.name, each.passed) for each in first.gate.checks] == [("accuracy", True), ("reliance", False)]
+    assert "<p>Not passed: Pretended: backgrounds turn 9 of 10 predictions.</p>" in first._repr_html_()
+    (stored,) = steps(lambda client: client.models.list("pets"))
+    assert (stored.is_default, stored.served, stored.gate) == (False, False, first.gate)
+    with pytest.raises(oc.NotFound):
+        steps(lambda client: client.jobs.repair("pets"))
+    server.jobs.grounded = True
+    second = steps(finetune(promote="if_grounded", accuracy_margin=0.05), lambda job: job.result(30))
+    assert (second.promoted, second.gate.passed, second.gate.accuracy_margin) == (True, True, 0.05)
+    server.jobs.grounded = False
+    third = steps(finetune(promote="if_grounded"), lambda job: job.result(30))
+    assert (third.promoted, third.served, third.gate.against) == (False, True, "pets@2")
+    assert steps(finetune(), lambda job: job.result(30)).gate is None
+
+
+def test_the_run_of_a_gate_again(steps: Steps, server: FakeServer) -> None:
+    margins = {"accuracy_margin": 0.05, "reliance_margin": 0.3, "scenes": ["cat"]}
+    steps(
+        lambda client: client.jobs.finetune("m@1.0", "s3://x/y", name="pets", promote="if_grounded", **margins),
+        lambda job: job.wait(30),
+    )
+    steps(lambda client: client.jobs.finetune(like="pets@1", reliance_margin=0.1), lambda job: job.wait(30))
+    spec = last_spec(server)
+    assert (spec.promote, spec.accuracy_margin, spec.reliance_margin) == (spec.IF_GROUNDED, 0.05, 0.1)
+    assert list(spec.scenes) == ["cat"]
+    steps(lambda client: client.jobs.finetune(like="pets@1", promote="never"))
+    assert (last_spec(server).promote, last_spec(server).accuracy_margin) == (last_spec(server).NEVER, 0)
+
+
+def test_repair(steps: Steps, server: FakeServer, repeatable: str) -> None:
+    """Nothing need be said but whose repair: data set, seed and shares are those of the run that made it."""
+    job = steps(lambda client: client.jobs.repair("pets"), lambda job: job.wait(30))
+    spec = last_spec(server)
+    assert (spec.base, spec.name, spec.dataset, spec.recipe) == ("pets@1", "pets", repeatable, "debias")
+    assert (spec.seed, spec.promote, plain(spec)) == (SEED, spec.IF_GROUNDED, {})
+    assert spec.base_digest == steps(lambda client: client.models.list("pets"))[0].digest
+    result = steps(lambda client: client.jobs.get(job.id), lambda job: job.result(30))
+    assert (result.model, result.version, result.promoted, result.gate.passed) == ("pets", "2", True, True)
+    assert result.repair.before.interval == (0.7, 1.0)
+    assert result.repair.before.worst_group < result.repair.after.worst_group
+    given = {
+        "layers": "all",
+        "promote": "never",
+        "parameters": {"epochs": 3, "held_out": 0.3},
+        "seed": 4,
+        "name": "dogs",
+    }
+    steps(lambda client: client.jobs.repair("pets@1", DATASET, **given))
+    spec = last_spec(server)
+    assert (spec.base, spec.name, spec.dataset, spec.recipe) == ("pets@1", "dogs", DATASET, "debias_all")
+    assert (spec.seed, spec.promote, plain(spec)) == (4, spec.NEVER, {"epochs": 3, "held_out": 0.3})
+    steps(lambda client: client.jobs.repair("pets@1", DATASET))
+    assert last_spec(server).seed == 0  # other images: nobody knows which were held out
+
+
+def test_repairs_that_cannot_be(steps: Steps, server: FakeServer, repeatable: str) -> None:
+    for call, error, field in (
+        (lambda client: client.jobs.repair("cats"), oc.NotFound, "model"),
+        (lambda client: client.jobs.repair("m"), oc.InvalidArgument, "dataset"),
+        (lambda client: client.jobs.repair("pets", layers="first"), oc.InvalidArgument, "layers"),
+        (lambda client: client.jobs.repair("pets", accuracy_margin=0), oc.InvalidArgument, "accuracy_margin"),
+        (lambda client: client.jobs.repair("pets", reliance_margin="much"), oc.InvalidArgument, "reliance_margin"),
+        (lambda client: client.jobs.repair("pets", scenes="cat"), oc.InvalidArgument, "scenes"),
+    ):
+        with pytest.raises(error) as caught:
+            steps(call)
+        assert caught.value.field == field
+    with pytest.raises(TypeError, match="unexpected keyword argument 'recipe'"):
+        steps(lambda client: client.jobs.repair("pets", recipe="debias"))
+    steps(lambda client: client.datasets.delete(repeatable))
+    with pytest.raises(oc.NotFound, match="which is gone; give a dataset"):
+        steps(lambda client: client.jobs.repair("pets"))
+    assert len(server.jobs._jobs) == 1
+
+
 def test_pictures_may_stay_where_they_are(steps: Steps, server: FakeServer) -> None:
     result = steps(finetune(), lambda job: job.result(30, pictures=False))
     assert (len(result.artifacts), dict(result.pictures), server.jobs.streams) == (4, {}, 0)

@@ -19,7 +19,7 @@ HEAVY = ("torch", "torchvision", "timm", "numpy", "grpc", "google.protobuf", "PI
 LISTED = {
     "Serve": ["up", "down", "status", "logs", "token"],
     "Explain": ["explain", "sample"],
-    "Jobs": ["maximize", "search", "finetune", "datasets", "jobs"],
+    "Jobs": ["maximize", "search", "finetune", "repair", "datasets", "jobs"],
     "Models": ["models"],
     "Audit": ["audit", "audit-dataset", "ledger"],
 }

@@ -139,6 +139,33 @@ def test_an_operators_model_beside_versions(store: ModelStore, tiny_weights: Pat
     assert [entry.error != "" for entry in store.versions("tuned")] == [False, True]
 
 
+def test_what_a_gate_holds_back_is_no_default_until_somebody_promotes_it(store: ModelStore) -> None:
+    failed = {"gate": {"passed": False}}
+    store.publish("tuned", tuned(**failed), "first")
+    assert [entry.is_default for entry in store.list()] == [False]
+    assert store.defaults() == {}
+    assert store.default_of(store.of("tuned")) is None
+    assert store.kept(store.of("tuned"), 2) == ()
+    with pytest.raises(NotFound, match=r"no version of 'tuned' is the default.*tuned@1"):
+        store.find("tuned")
+    assert store.find("tuned@1").exists()
+    store.publish("tuned", tuned(**failed), "second")
+    with pytest.raises(NotFound, match="tuned@1, tuned@2"):
+        store.default("tuned")
+    store.publish("tuned", tuned(gate={"passed": True}), "third")
+    assert store.default("tuned") == "3"
+    assert [file.version for file in store.kept(store.of("tuned"), 2)] == ["3", "2"]
+    store.promote("tuned", "2")  # that overrules the gate
+    assert store.default("tuned") == "2"
+    store.withdraw("tuned", "2")
+    assert store.default("tuned") == "3"
+    assert not (store.folder / "tuned.default").exists()
+    store.withdraw("tuned", "3")
+    assert store.defaults() == {}
+    store.withdraw("tuned", "1", unless_default=True)
+    assert names(store) == []
+
+
 def test_a_job_publishes_once(store: ModelStore) -> None:
     first = store.publish("tuned", tuned(), "job")
     before = store.find("tuned").stat()

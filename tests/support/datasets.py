@@ -35,9 +35,13 @@ def ref(content: bytes) -> pb.FileRef:
     return pb.FileRef(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-def entries(files: Mapping[str, bytes]) -> list[pb.DatasetEntry]:
-    """The folder of each is its label."""
-    return [pb.DatasetEntry(path=path, label=path.split("/")[-2], file=ref(content)) for path, content in files.items()]
+def entries(files: Mapping[str, bytes], masks: Mapping[str, bytes] | None = None) -> list[pb.DatasetEntry]:
+    """The folder of each is its label. masks: of some of them, by their paths."""
+    made = [pb.DatasetEntry(path=path, label=path.split("/")[-2], file=ref(content)) for path, content in files.items()]
+    for entry in made:
+        if entry.path in (masks or {}):
+            entry.mask.CopyFrom(ref((masks or {})[entry.path]))
+    return made
 
 
 def parts(*contents: bytes, chunk: int = CHUNK) -> Iterator[pb.UploadFilesRequest]:
@@ -48,13 +52,19 @@ def parts(*contents: bytes, chunk: int = CHUNK) -> Iterator[pb.UploadFilesReques
             yield pb.UploadFilesRequest(chunk=pb.Chunk(offset=at, data=content[at : at + chunk]))
 
 
-def stored(datasets: Datasets, owner: str, files: Mapping[str, bytes], title: str = "") -> pb.Dataset:
-    """Uploaded and created."""
+def stored(
+    datasets: Datasets,
+    owner: str,
+    files: Mapping[str, bytes],
+    title: str = "",
+    masks: Mapping[str, bytes] | None = None,
+) -> pb.Dataset:
+    """Uploaded and created. masks: of some of the images, by their paths."""
     upload = datasets.upload(owner)
-    for part in parts(*files.values()):
+    for part in parts(*{*files.values(), *(masks or {}).values()}):
         if part.WhichOneof("part") == "file":
             upload.begin(part.file)
         else:
             upload.write(part.chunk)
     upload.close()
-    return datasets.create(owner, title, entries(files))
+    return datasets.create(owner, title, entries(files, masks))

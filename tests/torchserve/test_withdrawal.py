@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFiles
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server
@@ -71,3 +72,50 @@ def test_what_is_still_served_stays(store: ModelFiles, asked: list[Any], monkeyp
     with pytest.raises(PublicationFailed):
         publication.withdraw_served(SERVER, store, store.file("m@3"))
     assert names(store) == before
+
+
+def held_back(store: ModelFiles, *versions: str) -> None:
+    """Gates have refused these versions, and nobody has promoted one."""
+    for version in versions:
+        with zipfile.ZipFile(store.folder / f"m@{version}.mar", "w") as archive:
+            archive.writestr("MAR-INF/MANIFEST.json", f'{{"model": {{"modelVersion": "{version}"}}}}')
+            described = '{"weights": {"digest": "d"}, "labels": ["a"], "arch": "x", '
+            archive.writestr("model.json", described + '"lineage": {"gate": {"passed": false}}}')
+    (store.folder / "m.default").unlink()
+
+
+def test_with_the_default_go_those_that_gates_held_back(store: ModelFiles, asked: list[Any]) -> None:
+    """Without it TorchServe would take one of them for the default."""
+    store.discard(store.file("m@1"))
+    held_back(store, "3")
+    publication.withdraw_served(SERVER, store, store.file("m@2"))
+    assert asked == [("unregister", "m", "3"), ("unregister", "m", "2")]
+    assert [file.version for file in store.of("m")] == ["3"]
+
+
+def test_without_a_default_nothing_is_loaded_but_what_is_promoted(
+    store: ModelFiles, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_back(store, "1", "2", "3")
+    loaded: list[str] = []
+
+    def register(_server: Server, _name: str, version: str, *_: object) -> bool:
+        loaded.append(version)
+        return True
+
+    monkeypatch.setattr(publication, "versions", lambda _s, _n, v="": [each for each in loaded if v in ("", each)])
+    monkeypatch.setattr(publication, "default_of", lambda _s, _n: loaded[0] if loaded else "")
+    monkeypatch.setattr(publication, "register", register)
+    monkeypatch.setattr(publication, "check", lambda *_: None)
+    monkeypatch.setattr(publication, "settings_of", lambda *_: publication.Settings())
+    monkeypatch.setattr(publication, "smoke", lambda *_: "d")
+    monkeypatch.setattr(publication.retention, "trim", lambda *_, **__: ())
+    assert publication.publish_model(SERVER, store, "m", "3") is False
+    with pytest.raises(FailedPrecondition, match="m 3 was held back by its gate"):
+        publication.load_served(SERVER, store, store.file("m@3"))
+    assert loaded == []
+    publication.promote_served(SERVER, store, "m", "2")
+    assert loaded == ["2"]
+    assert store.default("m") == "2"
+    assert publication.publish_model(SERVER, store, "m", "3") is True  # beside a default it can be asked for by number
+    assert loaded == ["2", "3"]

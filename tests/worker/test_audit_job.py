@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 from ouzel.audit import AnswerMaps, Source, View
 from ouzel.audit.dataset import DatasetDesign, Example
 from ouzel.errors import InvalidArgument, NotFound, OuzelError, Unavailable
+from ouzel.ledger import verify_proof
 from ouzel.worker.api import requests
 from ouzel.worker.kinds import audit, audit_sources
 from ouzel.worker.processes.job_process import failure_of
@@ -127,6 +129,12 @@ def test_an_audit_of_images_without_masks_tells_no_verdict(place: Place, dataset
     record = json.loads(place.file(done, "audit.json"))
     assert record["evidence"]["overall"]["verdict"] in ("inconclusive", "disagrees")
     assert record["evidence"]["design_sha256"] == DatasetDesign(suspects=2).sha256()
+    entry = json.loads(place.file(done, "ledger/entry.json"))
+    files = {name: hashlib.sha256(place.file(done, name)).hexdigest() for name in ("audit.json", "bundle.zip")}
+    assert (entry["kind"], entry["facts"]["files"], entry["facts"]["job"]) == ("audit", files, done.id)
+    assert entry["facts"]["design_sha256"] == DatasetDesign(suspects=2).sha256()
+    proof = place.file(done, "ledger/entry.tlog-proof").decode()
+    verify_proof(proof, place.file(done, "ledger/entry.json"), place.ledger_key())
     rows = list(csv.DictReader(io.StringIO(place.file(done, "predictions.csv").decode())))
     assert [row["name"] for row in rows] == [f"red/{n}.png" for n in range(3)]
     assert {row["service"] for row in rows} == {"'=theirs()"}

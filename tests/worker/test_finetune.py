@@ -21,6 +21,7 @@ from ouzel import models
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.finetune import make_recipe
 from ouzel.finetune.data import SPLITS
+from ouzel.ledger import VerifierKey
 from ouzel.models.store import ModelStore
 from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
@@ -47,6 +48,7 @@ class Place:
     """A model store, data sets, and a runner with the real kinds; no model server."""
 
     def __init__(self, folder: Path, base: Path, checkpoint: float = 0.0) -> None:
+        self.folder = folder
         url = f"sqlite://{folder / 'jobs.db'}"
         (folder / "store").mkdir()
         (folder / "store" / "base.mar").write_bytes(base.read_bytes())
@@ -56,7 +58,12 @@ class Place:
         self.store = open_store(url, retries=Retries(lost=50))
         self.artifacts = Artifacts(folder / "artifacts")
         told = environment(
-            url, folder, models=folder / "store", checkpoint_seconds=checkpoint, retries=self.store.retries
+            url,
+            folder,
+            models=folder / "store",
+            checkpoint_seconds=checkpoint,
+            retries=self.store.retries,
+            ledger=str(folder / "ledger"),
         )
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
         self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, told, options=QUICK)
@@ -73,6 +80,9 @@ class Place:
         done = ended(self.store, submit(self.store, spec), 120)
         assert done.state is State.SUCCEEDED, done.error
         return done
+
+    def ledger_key(self) -> VerifierKey:
+        return VerifierKey.parse((self.folder / "ledger" / "tiles" / "vkey").read_text().strip())
 
     def file(self, job: Job, name: str) -> bytes:
         return self.artifacts.get(self.store.artifact("me", job.id, name).sha256)

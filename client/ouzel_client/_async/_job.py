@@ -29,7 +29,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 _STREAM_SECONDS = 600.0  # then a new stream takes over
 _ROUND = 30.0  # s of one wait
 _SHOWN_BYTES = 64 * 2**20  # of images that come with a result
-_SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/")
+_SHOWN = ("images/", "crops/", "curves.png", "compared/", "mistakes/", "gate/", "repaired/")
 
 
 class AsyncJob(JobFields):

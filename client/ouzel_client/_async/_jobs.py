@@ -8,19 +8,17 @@ from typing import Any, TypeVar, Unpack
 
 from google.protobuf.message import Message
 
-from ouzel_client._async._datasets import AsyncDatasets
 from ouzel_client._async._job import AsyncJob
-from ouzel_client._async._models import AsyncModels
 from ouzel_client._async._transport import AsyncTransport
+from ouzel_client._async._tuning import finetune_spec, repair_spec
 from ouzel_client._codec import jobs as wire
-from ouzel_client._codec import lineage as repeat
 from ouzel_client._codec.audit_job import audit
 from ouzel_client._codec.message import made
 from ouzel_client._types.audit_job import AUDIT, DatasetAuditOptions
 from ouzel_client._types.datasets import Dataset
-from ouzel_client._types.job_options import FINETUNE, FinetuneOptions, JobOptions, check_names
+from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions, check_names
 from ouzel_client._types.jobs import Node, State
-from ouzel_client.errors import InvalidArgument, NotFound
+from ouzel_client.errors import InvalidArgument
 from ouzel_protos.limits import out_of_range
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -147,7 +145,7 @@ class AsyncJobs:
             NotFound: With `like`, the data set or the base of the run is gone.
             FailedPrecondition: With `like`, the base has other weights now.
         """
-        return await self._create(await self._finetune_spec(base, dataset, options), options)
+        return await self._create(await finetune_spec(self._transport, base, dataset, options), options)
 
     async def check_finetune(
         self, base: str | None = None, dataset: str | Dataset | None = None, **options: Unpack[FinetuneOptions]
@@ -168,11 +166,29 @@ class AsyncJobs:
             FailedPrecondition: The data set was not uploaded.
             OuzelError: What `finetune` raises.
         """
-        request = _request(await self._finetune_spec(base, dataset, options), options)
+        request = _request(await finetune_spec(self._transport, base, dataset, options), options)
         request.validate_only = True
         timeout = options.get("timeout")
         answer = await self._call("CreateJob", request, pb.Job, _CHECK if timeout is None else timeout)
         return wire.report(answer.result)
+
+    async def repair(
+        self, model: str, dataset: str | Dataset | None = None, **options: Unpack[RepairOptions]
+    ) -> AsyncJob:
+        """Train a model that goes by backgrounds on its objects before other backgrounds, and serve what comes of it.
+
+        `repair("pets", accuracy_margin=0.05)`. The new version becomes the default only if the gate passes it.
+
+        Args:
+            model: The model to repair, "NAME" or "NAME@VERSION".
+            dataset: What `client.datasets.upload` returns, or its id: images of the model's classes, with masks or
+                boxes. None takes those that the model has learnt from, divided as they were then.
+            **options: See `RepairOptions`.
+
+        Raises:
+            OuzelError: The request can never work; there is no job then.
+        """
+        return await self._create(await repair_spec(self._transport, model, dataset, options), options)
 
     async def audit(self, dataset: str | Dataset, **options: Unpack[DatasetAuditOptions]) -> AsyncJob:
         """Audit the predictions on a data set: do they rest on the objects, or on what is behind them?
@@ -219,34 +235,6 @@ class AsyncJobs:
                 return
             request.page_token = page.next_page_token
 
-    async def _finetune_spec(
-        self, base: str | None, dataset: str | Dataset | None, options: FinetuneOptions
-    ) -> pb.JobSpec:
-        check_names("finetune", options, FinetuneOptions)
-        arguments = {"base": base, "dataset": dataset, **{name: options.get(name) for name in FINETUNE}}
-        like = options.get("like")
-        if not like:
-            return wire.finetune(arguments)
-        given = {each: value for each, value in arguments.items() if value not in (None, "")}
-        models, name = AsyncModels(self._transport), str(like).partition("@")[0]
-        asked = repeat.repeated(repeat.version_of(await models.list(name), str(like), "like"), given)
-        if "base_digest" in asked:
-            versions = await models.list(asked["base"].partition("@")[0])
-            try:
-                model = repeat.version_of(versions, asked["base"], "base")
-            except NotFound as error:
-                raise NotFound(f"like: the base of {like} is gone: {error}; give a base", field="base") from None
-            repeat.check_base(model, asked["base_digest"])
-        if "dataset" not in given and "://" not in asked["dataset"]:
-            try:
-                await AsyncDatasets(self._transport).get(asked["dataset"])
-            except NotFound:
-                raise NotFound(
-                    f"like: {like} has learnt from the data set {asked['dataset']}, which is gone; give a dataset",
-                    field="dataset",
-                ) from None
-        return wire.finetune(asked)
-
     async def _create(self, spec: pb.JobSpec, options: JobOptions) -> AsyncJob:
         request = _request(spec, options)
         return AsyncJob(self._transport, await self._call("CreateJob", request, pb.Job, options.get("timeout")))
@@ -257,7 +245,8 @@ class AsyncJobs:
 
 def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
     kind = spec.WhichOneof("kind") or ""
-    check_names(kind, options, {"finetune": FinetuneOptions, "audit": DatasetAuditOptions}.get(kind, JobOptions))
+    if kind not in ("finetune", "audit"):  # they have options of their own, and have checked them
+        check_names(kind, options, JobOptions)
     request = made(
         pb.CreateJobRequest,
         spec=spec,

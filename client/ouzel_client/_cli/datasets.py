@@ -1,4 +1,4 @@
-"""`ouzel datasets` and `ouzel finetune`: from labelled images to a served model."""
+"""`ouzel datasets`: the images that jobs learn from and audit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ouzel_client._cli.follow import client as _client
-from ouzel_client._cli.follow import follow
-from ouzel_client.arguments import setting
 from ouzel_client.terminal import (
     Column,
     confirm,
@@ -24,10 +22,8 @@ from ouzel_client.terminal import (
     shown,
     yes_option,
 )
-from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
 
 if TYPE_CHECKING:
-    from ouzel_client._sync._job import Job
     from ouzel_client._types.datasets import Dataset, DatasetReport
 
 _COLUMNS = (
@@ -39,7 +35,7 @@ _COLUMNS = (
     Column("created", shrinks=2),
 )
 _ID = re.compile(r"[0-9a-f]{64}")
-_LINKS = "Also follow links that lead out of the folder."
+LINKS = "Also follow links that lead out of the folder."
 _TOLD = 20  # names of files that are left out, at most, on a terminal
 
 
@@ -52,7 +48,7 @@ def datasets() -> None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--title", default="", help="For people.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of PNG masks.")
-@click.option("--follow-links", is_flag=True, help=_LINKS)
+@click.option("--follow-links", is_flag=True, help=LINKS)
 @click.option("--check", is_flag=True, help="Check every image too, and print the report.")
 @json_option
 def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, check: bool, as_json: bool) -> None:
@@ -132,73 +128,6 @@ def delete(dataset: str, yes: bool, as_json: bool) -> None:
     print_json({"deleted": stored.id}) if as_json else click.echo(f"{stored.id} is deleted")
 
 
-@click.command()
-@click.argument("source", required=False)
-@click.option("--base", help="The model to start from: NAME or NAME@VERSION.")
-@click.option("--name", help="Name of the new model. An existing tuned model gets its next version.")
-@click.option(
-    "--like", metavar="NAME[@VERSION]", help="Repeat the run that made this model, except for what is given besides."
-)
-@click.option("--recipe", help=f"One of {', '.join(FINETUNE)}.  [default: {FINETUNE_DEFAULT}]")
-@click.option(
-    "--promote",
-    type=click.Choice(["never", "if_better", "always"]),
-    help="Whether callers who name no version get the new one.  [default: if_better]",
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set epochs=10."
-)
-@click.option("--seed", type=click.IntRange(min=0), help="Of the split and of everything random.  [default: 0]")
-@click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Longest training, in seconds.")
-@click.option("--image-size", type=click.IntRange(min=0), help="Pixels along each edge of the new input.")
-@click.option("--follow-links", is_flag=True, help=_LINKS)
-@click.option("--check", "only_check", is_flag=True, help="Check the images, and train nothing.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
-@click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
-@json_option
-def finetune(
-    source: str | None,
-    *,
-    base: str | None,
-    name: str | None,
-    like: str | None,
-    settings: tuple[str, ...],
-    follow_links: bool,
-    only_check: bool,
-    out: Path | None,
-    detach: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Train a classifier of the images of SOURCE from BASE. SOURCE is a folder, a zip file, or the id of a data set.
-
-    Waits and shows the progress, unless --detach. Ctrl-C leaves the job running.
-
-    With --like, everything that is not given is as in the run that made that model: base, data set, recipe,
-    parameters, seed, size and name.
-    """
-    from ouzel_client._codec.datasets import report_of
-
-    for option, value in (("SOURCE", source), ("--base", base), ("--name", name)):
-        if like is None and value is None:
-            raise click.UsageError(f"Missing {option}; or repeat a run with --like.")
-    options |= {"parameters": dict(setting(text) for text in settings) or None, "name": name, "like": like}
-    with _client() as ouzel:
-        dataset = source
-        if source is not None:
-            dataset = dataset_of(ouzel, source, follow_links=follow_links, as_json=as_json)
-        if only_check:
-            report = ouzel.jobs.check_finetune(base, dataset, **options)
-            print_json(report) if as_json else click.echo(report_of(report))
-            if not report["usable"]:
-                raise click.exceptions.Exit(1)
-            return
-        job = ouzel.jobs.finetune(base, dataset, **options)
-        follow(job, detach=detach, out=out, as_json=as_json)
-        if not detach and not as_json:
-            click.echo(_outcome(job))
-
-
 def dataset_of(
     ouzel: Any, source: str, *, masks: Path | None = None, follow_links: bool = False, as_json: bool = False
 ) -> str:
@@ -227,21 +156,6 @@ def _full(ouzel: Any, dataset: str) -> str:
 def _row(dataset: Dataset) -> tuple[object, ...]:
     size = file_size(dataset.bytes)
     return dataset.id[:12], dataset.title, dataset.images, len(dataset.classes), size, local_time(dataset.created)
-
-
-def _outcome(job: Job) -> str:
-    from ouzel_client._types.jobs import FinetuneResult
-
-    result = job.result(pictures=False)
-    if not isinstance(result, FinetuneResult):
-        raise TypeError(f"{job.id} is of kind {job.kind}")
-    if result.promoted:
-        promoted = "it is the default"
-    else:
-        model = f"{result.model}@{result.version}"
-        promoted = f"it is not the default, `ouzel models --worker promote {model}` makes it that"
-    served = "" if result.served else "; not served yet"
-    return "\n".join((f"{result}; {promoted}{served}", *result.notes))
 
 
 def _tell_left_out(dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from ouzel_client._codec.message import made, put
 from ouzel_client._types.audit_job import audit_result
+from ouzel_client._types.grounding import gate_of, repair_of
 from ouzel_client._types.jobs import (
     FINAL,
     Artifact,
@@ -34,7 +35,7 @@ from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos import parameters as codec
 from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter
 from ouzel_protos.progress import settled
-from ouzel_protos.recipes import FINETUNE_DEFAULT
+from ouzel_protos.recipes import FINETUNE_DEFAULT, GATE_LIMITS
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -97,6 +98,10 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
     values = parameters(given.pop("parameters", {}), flags=True)
     spec = made(pb.FinetuneSpec, promote=PROMOTIONS[promote], parameters=values, recipe=FINETUNE_DEFAULT)
     for field, value in given.items():
+        if field == "scenes" and isinstance(value, str):
+            raise InvalidArgument(f"scenes: {value!r:.80} is a text; give a list of them", field=field)
+        if field in GATE_LIMITS and (problem := GATE_LIMITS[field].problem(value)):  # 0 would mean the default
+            raise InvalidArgument(f"{field}: {problem}", field=field)
         put(spec, field, getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)
 
@@ -206,6 +211,8 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         promoted=figures.get("promoted", False),
         served=figures.get("served", False),
         notes=tuple(figures.get("notes", ())),
+        gate=gate_of(figures),
+        repair=repair_of(figures),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
 
 from ouzel_client._types.jobs import Promotion
 
@@ -33,8 +33,15 @@ class FinetuneOptions(JobOptions, total=False):
 
     Attributes:
         name: The name of the new model. If there is a model of this name, the new one becomes its next version.
-        recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch".
-        promote: Whether callers who name no version get the new one. "if_better" by default.
+        recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch"; `repair` uses "debias" and
+            "debias_all".
+        promote: Whether callers who name no version get the new one. "if_better" by default. "if_grounded" asks a gate:
+            it must not be less right than the present default, nor rest more on backgrounds. That needs a data set with
+            masks or boxes. The first version of a name that does not pass has no callers but those who name it.
+        accuracy_margin: With "if_grounded", how much less right it may be, as a share of the held-out images, 0.001 to
+            0.5; 0.02 by default.
+        reliance_margin: With "if_grounded", the share of images that backgrounds may turn, 0.01 to 1; 0.2 by default.
+        scenes: With "if_grounded", labels of classes that are places: they may rest on their background.
         parameters: Parameters of the recipe by name.
         seed: Of the split and of everything random; 0 by default.
         max_training_seconds: Training ends after this many seconds with the best that it has. 0, the default, sets no
@@ -48,6 +55,9 @@ class FinetuneOptions(JobOptions, total=False):
     name: str | None
     recipe: str | None
     promote: Promotion | None
+    accuracy_margin: float | None
+    reliance_margin: float | None
+    scenes: Sequence[str] | None
     parameters: Mapping[str, float | bool] | None
     seed: int | None
     max_training_seconds: float | None
@@ -55,8 +65,36 @@ class FinetuneOptions(JobOptions, total=False):
     like: str | None
 
 
+class RepairOptions(JobOptions, total=False):
+    """Options of a repair, besides those of every job. None is as if an option was not given.
+
+    Attributes:
+        name: The name of the new version; that of the repaired model by default.
+        layers: Which layers learn: the "last" (the default), which takes a minute, or "all".
+        promote: As of `FinetuneOptions`; "if_grounded" by default.
+        accuracy_margin: As of `FinetuneOptions`.
+        reliance_margin: As of `FinetuneOptions`, also of the audits before and after.
+        scenes: As `reliance_margin`.
+        parameters: Of the recipe by name: per_class, heads, sparse, ...; docs/finetune.md lists them.
+        seed: Of the split and of everything random. That of the run that made the model by default, so that what was
+            held out then is held out now; 0 if nobody knows.
+        max_training_seconds: As of `FinetuneOptions`.
+    """
+
+    name: str | None
+    layers: Literal["last", "all"] | None
+    promote: Promotion | None
+    accuracy_margin: float | None
+    reliance_margin: float | None
+    scenes: Sequence[str] | None
+    parameters: Mapping[str, float | bool] | None
+    seed: int | None
+    max_training_seconds: float | None
+
+
 # Those that describe the run itself.
 FINETUNE = tuple(name for name in FinetuneOptions.__annotations__ if name not in (*JobOptions.__annotations__, "like"))
+REPAIR = tuple(name for name in RepairOptions.__annotations__ if name not in JobOptions.__annotations__)
 
 
 def check_names(method: str, options: JobOptions, known: type) -> None:

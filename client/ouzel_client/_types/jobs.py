@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ouzel_client._optional import need_pillow
 from ouzel_client._pictures.figure import figure_html
+from ouzel_client._types.grounding import GateVerdict, Repair
 from ouzel_client.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
 State = Literal["QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
-Promotion = Literal["never", "if_better", "always"]
+Promotion = Literal["never", "if_better", "always", "if_grounded"]
 FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
@@ -268,6 +269,8 @@ class FinetuneResult(JobResult):
         served: Whether it was served when the job ended.
         notes: Sentences about what did not go as requested, a time limit that left no time for fine-tuning for
             example.
+        gate: What the gate said, with promote="if_grounded"; None if it was not asked.
+        repair: What the network rested on before and after its repair; None if it was not repaired.
     """
 
     model: str
@@ -278,6 +281,8 @@ class FinetuneResult(JobResult):
     promoted: bool
     served: bool
     notes: tuple[str, ...] = ()
+    gate: GateVerdict | None = None
+    repair: Repair | None = None
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -287,5 +292,6 @@ class FinetuneResult(JobResult):
         )
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *self.notes))
+        gate = () if self.gate is None else (f"{'Passed' if self.gate.passed else 'Not passed'}: {self.gate.reason}",)
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *gate, *self.notes))
         return f"{lines}{super()._repr_html_()}"

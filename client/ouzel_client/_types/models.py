@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ouzel_client._types.grounding import GateVerdict, gate_of
+
 
 @dataclass(frozen=True)
 class StoredModel:
@@ -33,6 +35,11 @@ class StoredModel:
     classes: int
     served: bool
     lineage: Mapping[str, Any] = field(repr=False, hash=False)
+
+    @property
+    def gate(self) -> GateVerdict | None:
+        """What the gate said of it before production; None if it was not asked."""
+        return gate_of(self.lineage)
 
 
 @dataclass(frozen=True)

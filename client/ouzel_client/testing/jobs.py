@@ -55,6 +55,7 @@ class FakeJobs:
         steps: The steps of every job, one progress event each.
         better: Whether a fine-tuned version is better than the present default, for promote="if_better". Its figures
             are always the same.
+        grounded: Whether a fine-tuned version passes the gate, for promote="if_grounded".
         fail: Jobs fail with this message instead of succeeding. Empty does not fail them.
         hold: Whether jobs stay RUNNING.
         cut: The next stream breaks with UNAVAILABLE after this many messages. None does not break it.
@@ -65,6 +66,7 @@ class FakeJobs:
         self.models = models or FakeModels({})
         self.steps = 3
         self.better = True
+        self.grounded = True
         self.fail = ""
         self.hold = False
         self.cut: int | None = None
@@ -185,7 +187,7 @@ class FakeJobs:
         kind = job.message.spec.WhichOneof("kind") or ""
         if kind == "finetune":
             names: Sequence[str] = finetune.FILES
-            summary = finetune.publish(job.message, self.models, self.better)
+            summary = finetune.publish(job.message, self.models, self.better, self.grounded)
         elif kind == "audit":
             names, summary = ("suspects/00.png",), AUDITED
         else:

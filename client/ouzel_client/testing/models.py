@@ -33,16 +33,18 @@ class FakeModels:
         self._made: dict[str, int] = {}  # versions of each name, those that were deleted too: no number is used twice
         self._lock = threading.RLock()
 
-    def publish(self, name: str, lineage: Mapping[str, Any], promote: bool) -> pb.Model:
-        """Add the next version of a name; the first is its default."""
+    def publish(self, name: str, lineage: Mapping[str, Any], promote: bool, held_back: bool = False) -> pb.Model:
+        """Add the next version of a name; the first is its default, unless its gate held it back."""
         with self._lock:
             self._made[name] = self._made.get(name, 0) + 1
             made = _model(name, str(self._made[name]), self.labels)
             made.lineage.update(lineage)
             versions = self._tuned.setdefault(name, [])
             versions.append((made, self.labels))
-            if promote or len(versions) == 1:
+            default = any(each.is_default for each, _ in versions)
+            if promote or not (default or held_back):
                 self._promote(made)
+            made.served = default or made.is_default
             return made
 
     def is_operators(self, name: str) -> bool:
@@ -93,6 +95,7 @@ class FakeModels:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"name: {request.name!r} is a model of the operator")
 
     def _promote(self, model: pb.Model) -> pb.Model:
+        model.served = True
         for each, _ in self._tuned[model.name]:
             each.is_default = each.version == model.version
         return model

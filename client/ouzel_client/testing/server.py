@@ -69,8 +69,8 @@ class FakeServer:
         target: "host:port" of the server, once it is started.
         requests: The requests for explanations, in the order of their arrival.
         peak: The largest number of explanations that were computed at the same time.
-        jobs: Controls the jobs: `steps`, `fail`, `hold`, `cut`, `better`; `jobs.models.labels` are the labels of the
-            models that they make.
+        jobs: Controls the jobs: `steps`, `fail`, `hold`, `cut`, `better`, `grounded`; `jobs.models.labels` are the
+            labels of the models that they make.
         datasets: The uploaded data sets: `received`, `files`; `cut` breaks an upload.
         audits: Controls the audits: `verdict`, `endpoints`; `requests` arrived.
     """

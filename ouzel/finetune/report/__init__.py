@@ -8,11 +8,12 @@ from ouzel.finetune.report.comparison import Comparison, compare
 from ouzel.finetune.report.figures import classes, predictions, summary
 from ouzel.finetune.report.files import files, write_report
 from ouzel.finetune.report.make import make_report
-from ouzel.finetune.report.results import Report, Shown
+from ouzel.finetune.report.results import Report, Section, Shown
 
 __all__ = [
     "Comparison",
     "Report",
+    "Section",
     "Shown",
     "classes",
     "compare",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import mcnemar
 from ouzel.finetune.pictures import Pictures
+from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model
 
 _BATCH = 32

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from ouzel import models
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import class_scores
 from ouzel.finetune.report.results import Report
+from ouzel.finetune.tuned import Tuned
 from ouzel.pages.texts import cell
 
 

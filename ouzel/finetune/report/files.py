@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from ouzel.finetune.pictures import png
 from ouzel.finetune.report import curves
 from ouzel.finetune.report.figures import predictions, summary
 from ouzel.finetune.report.page import page
-from ouzel.finetune.report.results import Report
+from ouzel.finetune.report.results import Report, Section
 from ouzel.pages import plain
 
 
-def files(report: Report, title: str, lineage: Mapping[str, Any]) -> dict[str, tuple[str, bytes]]:
+def files(
+    report: Report, title: str, lineage: Mapping[str, Any], sections: Sequence[Section] = ()
+) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
-    described = json.dumps({**summary(report), "lineage": lineage}, ensure_ascii=False)
+    more = {name: value for each in sections for name, value in each.figures.items()}
+    described = json.dumps({**summary(report), **more, "lineage": lineage}, ensure_ascii=False)
     written = {
         "report.json": ("application/json", plain(described).encode()),
         "predictions.csv": ("text/csv; charset=utf-8", plain(predictions(report)).encode()),
@@ -31,7 +34,9 @@ def files(report: Report, title: str, lineage: Mapping[str, Any]) -> dict[str, t
     for number, one in enumerate(report.compared):
         for name, (_, drawn) in zip(("before", "after"), one.maps, strict=True):
             written[f"compared/{number:02}-{name}.png"] = ("image/png", png(drawn))
-    whole = page(report, title, lineage, links)
+    for each in sections:
+        written |= each.files
+    whole = page(report, title, lineage, links, sections)
     return {"report.html": ("text/html; charset=utf-8", whole.encode()), **written}
 
 

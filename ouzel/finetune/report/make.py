@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.finetune.data import Example
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.report.comparison import Comparison
 from ouzel.finetune.report.maps import Maps
 from ouzel.finetune.report.results import Report, Shown
+from ouzel.finetune.tuned import Tuned
 from ouzel.metrics.regions import energy_inside
 from ouzel.models import Model
 from ouzel.pages import percent

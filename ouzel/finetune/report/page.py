@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ouzel import pages
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.metrics import most_confused
 from ouzel.finetune.report import curves
 from ouzel.finetune.report.comparison import Comparison
 from ouzel.finetune.report.figures import classes
-from ouzel.finetune.report.results import Report, Shown
+from ouzel.finetune.report.results import Report, Section, Shown
+from ouzel.finetune.tuned import Tuned
 from ouzel.pages import percent
 from ouzel_protos import heatmap
 
@@ -43,8 +43,14 @@ _NO_MATTER = {
 }  # where 0
 
 
-def page(report: Report, title: str, lineage: Mapping[str, Any], links: Sequence[str] = ()) -> str:
-    """All of it; it needs nothing from elsewhere. links: files that lie beside the page."""
+def page(
+    report: Report,
+    title: str,
+    lineage: Mapping[str, Any],
+    links: Sequence[str] = (),
+    sections: Sequence[Section] = (),
+) -> str:
+    """All of it; it needs nothing from elsewhere. links: files beside the page. sections: before the classes."""
     tuned, view = report.tuned, report.view
     figures = classes(tuned)
     height, width = tuned.preprocessing.input_size
@@ -80,6 +86,8 @@ def page(report: Report, title: str, lineage: Mapping[str, Any], links: Sequence
         why=why(tuned, kept),
         lineage=pages.rows({key: value or _NO_MATTER.get(key, value) for key, value in lineage.items()}, _NAMES),
         links=links,
+        sections=sections,
+        chosen_by=chosen_by(tuned),
     )
 
 
@@ -148,10 +156,15 @@ def notes(report: Report, figures: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
+def chosen_by(tuned: Tuned) -> int:
+    """How many images the candidates were chosen by."""
+    return tuned.used.get("validation", len(tuned.split.validation))
+
+
 def why(tuned: Tuned, kept: int | None) -> str:
     """Why the network is what it is."""
     shares, recipe = tuned.validation, tuned.recipe
-    count = len(tuned.split.validation)
+    count = chosen_by(tuned)
     epoch = f"the weights after epoch {kept}" if kept is not None else ""
     if len(shares) == 1:
         text = f"There was one candidate: {tuned.chosen}."

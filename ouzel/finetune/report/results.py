@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
-from ouzel.finetune.finetune import Tuned
 from ouzel.finetune.report.comparison import Comparison
 from ouzel.finetune.report.maps import View
+from ouzel.finetune.tuned import Tuned
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What somebody else adds to a report.
+
+    Attributes:
+        anchor: Of its heading, for the table of contents.
+        title: There.
+        html: Of the page: escaped, with a heading that has the anchor as its id.
+        figures: For report.json and the summary, of JSON's types.
+        files: That belong to it: by name, the media type and the content.
+    """
+
+    anchor: str
+    title: str
+    html: str = field(repr=False)
+    figures: Mapping[str, Any] = field(repr=False)
+    files: Mapping[str, tuple[str, bytes]] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)

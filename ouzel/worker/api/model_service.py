@@ -81,7 +81,8 @@ class ModelService(Service, ModelServiceServicer):
     def _delete(self, owner: str, name: str, version: str) -> None:
         with self._changing:
             file = self._changeable(owner, name, version)
-            if file.version == self._files.default(file.name) and len(self._files.of(file.name)) > 1:
+            versions = self._files.of(file.name)
+            if file == self._files.default_of(versions) and len(versions) > 1:
                 raise FailedPrecondition(
                     f"version: {version} is the default of {name!r}; promote another one first", field="version"
                 )

@@ -95,13 +95,18 @@ class Catalogue:
         return view
 
     def names(self) -> list[str]:
-        """What a field `model` takes: each name, and "NAME@VERSION" of those with several versions."""
+        """What a field `model` takes: each name with a default, "NAME@VERSION" of those with several or without."""
         references: dict[str, list[str]] = {}
         for file in ModelFiles(self.folder).all():
             if file.seen_by(self.owner):
                 references.setdefault(file.name, []).append(f"{file.name}@{file.version}")
-        several = {name: versions if len(versions) > 1 else [] for name, versions in references.items()}
-        return [each for name, versions in several.items() for each in (name, *versions)]
+        defaults = ModelFiles(self.folder).defaults()
+        several = {
+            name: versions if len(versions) > 1 or name not in defaults else [] for name, versions in references.items()
+        }
+        return [
+            each for name, versions in several.items() for each in (*([name] if name in defaults else []), *versions)
+        ]
 
     def file(self, name: str, field: str = "model") -> ModelFile:
         """The archive of a model.

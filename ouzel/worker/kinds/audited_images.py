@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ouzel.errors import InvalidArgument
@@ -12,8 +13,6 @@ from ouzel_protos.text import is_label
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ouzel.audit.dataset import Example
     from ouzel.worker.kinds.context import JobContext
 
@@ -66,8 +65,7 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
         InvalidArgument: Recorded predictions name images that the data set does not have.
         OuzelError: The data set cannot be read or used.
     """
-    from ouzel.audit.dataset import Example
-    from ouzel.audit.region import box_pixels
+    from ouzel.grounding.examples import audited
 
     images = training_data.examples(spec.dataset, context, training=False)
     recorded = {each.path: each for each in spec.recorded}
@@ -81,30 +79,9 @@ def examples(spec: pb.AuditSpec, context: JobContext) -> list[Example]:
         claim = recorded.get(image.name)
         if recorded and claim is None:
             continue
-        made.append(
-            Example(
-                image.name,
-                claim.label if claim else image.label,
-                image.read,
-                _mask(image.read_mask),
-                tuple(box_pixels(*box) for box in image.boxes),
-                true_label=image.label,
-                held_out=image.split == "test",
-                service=claim.service if claim else "",
-                time=claim.time.ToJsonString() if claim is not None and claim.HasField("time") else "",
-            )
-        )
+        shown = audited(image, held_out=image.split == "test")
+        if claim is not None:
+            time = claim.time.ToJsonString() if claim.HasField("time") else ""
+            shown = replace(shown, label=claim.label, service=claim.service, time=time)
+        made.append(shown)
     return made
-
-
-def _mask(read: Callable[[], bytes] | None) -> Callable[[], np.ndarray] | None:
-    """(height, width) of bool, True where the file is above mid-grey."""
-    if read is None:
-        return None
-
-    def mask() -> np.ndarray:
-        from ouzel.audit.region import mask_of_file
-
-        return mask_of_file(read())
-
-    return mask

@@ -1,8 +1,10 @@
 """Where a tuned model comes from: all that is needed to repeat the run that made it, and what it came to.
 
 These are what a repeated run must be given: base, base_version, base_digest, dataset, recipe, parameters (all that the
-recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote. The others say what
-came of it, and what can make two such runs differ: split, classes, training, device, libraries.
+recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote, and of `gate` its
+accuracy_margin, reliance_margin and scenes; of a repair that no gate judged, reliance_margin and scenes. The others,
+the rest of `gate` included, say what came of it, and what can make two such runs differ: split, classes, training,
+device, libraries.
 """
 
 from __future__ import annotations
@@ -78,6 +80,10 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
+    if tuned.used:
+        record["pictures"] = dict(tuned.used)  # that were made of the images, to learn from and to choose by
+    if tuned.recipe.repairs and spec.promote != pb.FinetuneSpec.IF_GROUNDED:
+        record |= {"reliance_margin": spec.reliance_margin, "scenes": list(spec.scenes)}
     if len(json.dumps(record["classes"])) > _LARGEST_CLASSES:
         del record["classes"]
     return record | ({"notes": list(tuned.notes)} if tuned.notes else {})

@@ -30,7 +30,8 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
         promote: Whether the version becomes the default.
 
     Returns:
-        Whether the version is served: False only where there is meant to be no model server.
+        Whether the version is served: False where there is meant to be no model server, and of a version that its gate
+        held back while its name has no default.
 
     Raises:
         JobInterrupted: The job is to stop.
@@ -50,7 +51,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
         try:
             if (server := context.serving) is None:
                 raise publication.ServerUnreachable("the model server is down")
-            publication.publish_model(
+            if publication.publish_model(
                 server,
                 store,
                 entry.name,
@@ -59,8 +60,10 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
                 promote=promote,
                 withdraw_failed=True,
                 record=context.record,
-            )
-            return True
+            ):
+                return True
+            context.log(f"{entry.name} {entry.version} is in the store, and is not served: {entry.name} has no default")
+            return False
         except publication.ServerUnreachable as error:
             if time.monotonic() >= deadline:
                 raise publication.PublicationFailed(

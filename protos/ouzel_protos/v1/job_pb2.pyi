@@ -132,17 +132,19 @@ class SearchActivationsSpec(_message.Message):
     def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ..., model_digest: _Optional[str] = ...) -> None: ...
 
 class FinetuneSpec(_message.Message):
-    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest")
+    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest", "accuracy_margin", "reliance_margin", "scenes")
     class Promotion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PROMOTION_UNSPECIFIED: _ClassVar[FinetuneSpec.Promotion]
         NEVER: _ClassVar[FinetuneSpec.Promotion]
         IF_BETTER: _ClassVar[FinetuneSpec.Promotion]
         ALWAYS: _ClassVar[FinetuneSpec.Promotion]
+        IF_GROUNDED: _ClassVar[FinetuneSpec.Promotion]
     PROMOTION_UNSPECIFIED: FinetuneSpec.Promotion
     NEVER: FinetuneSpec.Promotion
     IF_BETTER: FinetuneSpec.Promotion
     ALWAYS: FinetuneSpec.Promotion
+    IF_GROUNDED: FinetuneSpec.Promotion
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +162,9 @@ class FinetuneSpec(_message.Message):
     MAX_TRAINING_SECONDS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    RELIANCE_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    SCENES_FIELD_NUMBER: _ClassVar[int]
     base: str
     dataset: str
     recipe: str
@@ -170,7 +175,10 @@ class FinetuneSpec(_message.Message):
     max_training_seconds: float
     image_size: int
     base_digest: str
-    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ...) -> None: ...
+    accuracy_margin: float
+    reliance_margin: float
+    scenes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ..., accuracy_margin: _Optional[float] = ..., reliance_margin: _Optional[float] = ..., scenes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AuditSpec(_message.Message):
     __slots__ = ("model", "endpoint", "dataset", "recorded", "surrogate", "method", "scenes", "fills", "parameters", "seed", "contact", "model_digest", "surrogate_digest")

@@ -1,0 +1,93 @@
+"""What a job that tunes tells while it trains, and its checkpoints.
+
+A checkpoint is the state of the training; while audits follow, it holds theirs beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ouzel.worker.kinds.context import JobContext, JobInterrupted
+
+if TYPE_CHECKING:
+    from ouzel.finetune import Event
+
+_SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
+_TRAINING, _AUDITS = "training bytes", "audits"
+_PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
+
+
+class Told:
+    """Hands the library's events on, saves, and raises JobInterrupted when that is wanted.
+
+    Attributes:
+        resumed: The state of the training of an earlier attempt; None without one.
+        audits: The states of audits of an earlier attempt.
+    """
+
+    def __init__(self, context: JobContext) -> None:
+        self._work = context
+        self._state: Callable[[], dict[str, Any]] | None = None
+        self._saving = 0.0  # seconds that the last checkpoint took
+        self._saved = time.monotonic()
+        self._training: bytes | None = None  # the last checkpoint
+        self.resumed, self.audits = self._read()
+
+    def _read(self) -> tuple[Any, Mapping[str, Any]]:
+        from ouzel.worker.kinds import checkpoint
+
+        if self._work.checkpoint is None:
+            return None, {}
+        state = checkpoint.read(self._work.checkpoint)
+        if _TRAINING not in state:
+            self._training = self._work.checkpoint
+            return state, {}
+        self._training = state[_TRAINING].numpy().tobytes()
+        return checkpoint.read(self._training), state[_AUDITS]
+
+    def __call__(self, event: Event) -> None:
+        """Hears an event. Raises JobInterrupted, LeaseLost or ResourceExhausted."""
+        context = self._work
+        context.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
+        if event.phase == "validating":  # to stop here would lose an epoch
+            return
+        stop = context.stop_wanted()
+        self._state = event.state or self._state
+        due = context.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
+        # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
+        # is no news: were it saved again, a job could fail behind it for ever.
+        due |= event.step == event.steps and not (event.phase == "head" and context.checkpoint)
+        if event.state is not None and (stop or due):
+            begun = time.monotonic()
+            self.keep_best()
+            self._saved = time.monotonic()
+            self._saving = self._saved - begun
+        if stop:
+            raise JobInterrupted
+
+    def on_scene(self, count: int) -> None:
+        """An image was read, to cut its object out."""
+        self._work.progress(count, phase="cutting objects out")
+        if self._work.stop_wanted():
+            raise JobInterrupted
+
+    def keep_best(self) -> None:
+        """Save where the training stands, and its best so far."""
+        from ouzel.worker.kinds import checkpoint
+
+        if self._state is not None:
+            self._training = checkpoint.dump(self._state())
+            self._work.save(self._training)
+
+    def keep_audits(self, states: Mapping[str, Any]) -> None:
+        """Save where audits stand, beside the training before them."""
+        import numpy as np
+        import torch
+
+        from ouzel.worker.kinds import checkpoint
+
+        if self._training is not None:
+            packed = torch.from_numpy(np.frombuffer(self._training, dtype=np.uint8).copy())
+            self._work.save(checkpoint.dump({_TRAINING: packed, _AUDITS: dict(states)}))

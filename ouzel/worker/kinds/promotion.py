@@ -1,0 +1,126 @@
+"""Whether a new version becomes the default of its name, and its publication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ouzel.errors import NotFound
+from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.worker.kinds.context import JobContext
+from ouzel_protos.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from ouzel.finetune import Report
+    from ouzel.grounding import GateVerdict
+    from ouzel.models import Model
+
+
+def present_default(spec: pb.FinetuneSpec, context: JobContext) -> Model | None:
+    """The default of the new version's name before this job; None if there is none."""
+    import torch
+
+    from ouzel import models
+    from ouzel.models.store import ModelStore
+
+    store = ModelStore(context.environment.models)
+    mine, reference = _mine(spec, context, store), spec.name
+    gate = None if mine is None else (mine.lineage or {}).get("gate")
+    if gate is not None:  # an attempt before this one has published, after the gate compared with this version
+        reference = gate["against"]
+    try:
+        present = store.file(reference) if reference else None
+    except NotFound:
+        return None
+    if present is None or present.job == context.job:
+        return None
+    return models.load(present.path, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def publish(
+    spec: pb.FinetuneSpec,
+    context: JobContext,
+    base: Model,
+    report: Report,
+    *,
+    lineage: Mapping[str, Any],
+    verdict: GateVerdict | None,
+) -> dict[str, Any]:
+    """Publishes in the model store and, if there is one, the model server: once, however often the job is started.
+
+    Args:
+        spec: Of the job.
+        context: Of the job.
+        base: The model that was tuned.
+        report: With the comparison with the present default.
+        lineage: Of the new version.
+        verdict: Of the gate; None if it was not asked.
+
+    Returns:
+        What the summary says of the new version.
+    """
+    from ouzel.models.card import Card
+    from ouzel.models.store import ModelStore
+    from ouzel.worker.kinds import publishing
+
+    store, tuned = ModelStore(context.environment.models), report.tuned
+    promote = _promoted(spec, context, report) if verdict is None else _passed(spec, context, verdict, store)
+    card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
+    state = tuned.network.state_dict()
+    context.progress(0, phase="publishing")
+    context.check_lease()
+    entry = store.publish(spec.name, lambda version: (card, state), context.job)
+    served = publishing.serve(context, store, entry, base=f"{base.name}@{base.version}", promote=promote)
+    default = store.default_of(store.of(entry.name))
+    return {
+        "model": entry.name,
+        "version": entry.version,
+        "digest": entry.digest,
+        "promoted": default is not None and default.version == entry.version,
+        "served": served,
+    }
+
+
+def _passed(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, store: ModelFiles) -> bool:
+    """Whether the gate was passed, against the version that is the default now."""
+    context.log(
+        f"{'promoted' if verdict.passed else 'not promoted'}: {verdict.reason}",
+        pb.Log.INFO if verdict.passed else pb.Log.WARNING,
+    )
+    files = store.of(spec.name)
+    now = store.default_of(files) if files else None
+    if now is not None and now == _mine(spec, context, store):
+        return True  # an attempt before this one got as far
+    if verdict.passed and (name := "" if now is None else f"{now.name}@{now.version}") != verdict.against:
+        context.log(
+            f"not promoted: {name or 'no version'} has become the default meanwhile, and the gate was asked about "
+            f"{verdict.against or 'a first version'}",
+            pb.Log.WARNING,
+        )
+        return False
+    return verdict.passed
+
+
+def _mine(spec: pb.FinetuneSpec, context: JobContext, store: ModelFiles) -> ModelFile | None:
+    """The version that an attempt before this one has published."""
+    return next((file for file in store.of(spec.name) if file.job == context.job), None)
+
+
+def _promoted(spec: pb.FinetuneSpec, context: JobContext, report: Report) -> bool:
+    """Whether the new version is to be the default, where no gate decides."""
+    kinds = pb.FinetuneSpec
+    if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
+        return False
+    served = report.served
+    if spec.promote == kinds.ALWAYS or served is None:  # None: the first of its name
+        return True
+    if served.accuracy is None:
+        context.log(f"not promoted: {served.name} is the default, and {served.problem}", pb.Log.WARNING)
+        return False
+    accuracy = report.tuned.test.accuracy
+    better = accuracy > served.accuracy
+    context.log(
+        f"{'promoted' if better else 'not promoted'}: {100 * accuracy:.2f} % of the held-out images "
+        f"are right, of the present default {100 * served.accuracy:.2f} %"
+    )
+    return better

@@ -1,0 +1,135 @@
+"""Sheep on grass and goats on gravel once more: a version that goes by the ground stays out of production, is repaired,
+and then passes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from e2e.test_jobs import ouzel
+from ouzel.serving import Ports
+from ouzel_client import Client, FinetuneResult, NotFound
+from support import flock
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+BASE = "efficientnet-lite0"
+EDGE = 96  # pixels of the networks' inputs
+MIXED, MATCHED, MASKED = 80, 120, 50  # images of each class; of the matched ones so many have masks
+MARGIN = 0.1  # of the accuracy, which 96 held-out images can show
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> Iterator[dict[str, str]]:
+    """Of commands that use services and a model store of their own; the services are stopped in the end."""
+    folder = tmp_path_factory.mktemp("gate")
+    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    (folder / "store").mkdir()
+    shutil.copy(lite0_store / f"{BASE}.mar", folder / "store")
+    own = {"OUZEL_STATE": str(folder / "state"), "OUZEL_MODEL_STORE": str(folder / "store")}
+    variables = os.environ | ports | own
+    ouzel(variables, "up", "--detach")
+    yield variables
+    ouzel(variables, "down")
+
+
+def told(job_result: object) -> FinetuneResult:
+    assert isinstance(job_result, FinetuneResult)
+    return job_result
+
+
+def page(client: Client, result: FinetuneResult) -> str:
+    return client.jobs.get(result.job).download("report.html").decode()
+
+
+def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: pytest.RecordProperty,
+) -> None:
+    monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
+    flock.write(tmp_path / "mixed", MIXED, seed=2, grounds=tuple(flock.GROUNDS))
+    flock.write(tmp_path / "matched", MATCHED, seed=0)
+    for kind in flock.KINDS:
+        for n in range(MASKED, MATCHED):
+            (tmp_path / "matched" / "masks" / kind / f"{n}.png").unlink()
+    with Client() as client:
+        mixed = client.datasets.upload(tmp_path / "mixed" / "images")
+        matched = client.datasets.upload(tmp_path / "matched" / "images", masks=tmp_path / "matched" / "masks")
+        common = {"recipe": "feature_extractor", "image_size": EDGE, "parameters": {"held_out": 0.4}}
+        old = told(client.jobs.finetune(BASE, mixed, name="flock", **common).result(200))
+        assert (old.version, old.promoted) == ("1", True)
+
+        bad = told(
+            client.jobs.finetune(
+                BASE, matched, name="flock", promote="if_grounded", accuracy_margin=MARGIN, **common
+            ).result(300)
+        )
+        assert bad.gate is not None
+        record_property("gate of the version that goes by the ground", bad.gate.reason)
+        assert (bad.version, bad.accuracy, bad.promoted, bad.served) == ("2", 1.0, False, True)
+        assert (bad.gate.passed, bad.gate.against) == (False, "flock@1")
+        failed = {each.name for each in bad.gate.checks if not each.passed}
+        assert "reliance" in failed
+        assert "accuracy" not in failed
+        assert client.models["flock"].explain(tmp_path / "matched/images/sheep/0.png").model.version == "1"
+        shown = page(client, bad)
+        assert "Not passed" in shown
+        assert "flock@1 stays the default" in shown
+        assert "<img" in shown[shown.index('id="gate"') : shown.index('id="classes"')]
+        assert any(name.startswith("gate/") for name in bad.pictures)
+
+        said = ouzel(environment, "repair", "flock@2", "--accuracy-margin", str(MARGIN), "--out", str(tmp_path / "out"))
+        assert "Gate passed" in said
+        stored = client.models.list("flock")[2]
+        assert (stored.version, stored.is_default, stored.served) == ("3", True, True)
+        good = told(client.jobs.get(stored.lineage["job"]).result(10, pictures=False))
+        assert good.repair is not None
+        before, after = good.repair.before, good.repair.after
+        record_property("before the repair", str(before))
+        record_property("after it", str(after))
+        assert (before.verdict, after.verdict) == ("rests_on_background", "rests_on_object")
+        assert before.worst_group is not None and after.worst_group is not None  # noqa: PT018
+        assert before.worst_group <= 0.5 < 0.75 <= after.worst_group
+        assert before.background_gap is not None and after.background_gap is not None  # noqa: PT018
+        assert after.background_gap <= 0.1 < 0.5 <= before.background_gap
+        assert stored.gate == good.gate
+        assert stored.lineage["split"] == client.models.list("flock")[1].lineage["split"]  # the same are held out
+        assert client.models["flock"].explain(tmp_path / "matched/images/sheep/0.png").model.version == "3"
+        assert 'id="repair"' in (tmp_path / "out" / "report.html").read_text()
+        assert (tmp_path / "out" / "repaired" / "00-after.png").exists()
+
+
+def test_a_first_version_that_fails_is_nobodys_default(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
+    flock.write(tmp_path / "matched", 25, seed=5)
+    image = tmp_path / "matched/images/sheep/0.png"
+    with Client() as client:
+        matched = client.datasets.upload(tmp_path / "matched" / "images", masks=tmp_path / "matched" / "masks")
+        first = told(
+            client.jobs.finetune(
+                BASE,
+                matched,
+                name="lone",
+                recipe="feature_extractor",
+                image_size=EDGE,
+                promote="if_grounded",
+                parameters={"held_out": 0.4},
+            ).result(300)
+        )
+        assert first.gate is not None
+        assert (first.gate.passed, first.gate.against, first.promoted, first.served) == (False, "", False, False)
+        with pytest.raises(NotFound):
+            client.models["lone"].explain(image)
+        (stored,) = client.models.list("lone")
+        assert (stored.is_default, stored.served) == (False, False)
+        assert client.models.promote("lone", "1").is_default  # whoever does that has read the report
+        assert client.models["lone"].explain(image).model.version == "1"
