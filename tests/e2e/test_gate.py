@@ -4,6 +4,7 @@ and then passes.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from e2e.test_jobs import ouzel
+from ouzel.ledger import open_ledger, verify_proof
+from ouzel.ledger.settings import quiet, settings
 from ouzel.serving import Ports
 from ouzel_client import Client, FinetuneResult, NotFound
 from support import flock
@@ -45,6 +48,30 @@ def told(job_result: object) -> FinetuneResult:
 
 def page(client: Client, result: FinetuneResult) -> str:
     return client.jobs.get(result.job).download("report.html").decode()
+
+
+def check_ledger(environment: dict[str, str], digest: str) -> None:
+    """Each step is an entry, and the proof of each holds."""
+    ledger = open_ledger(quiet(settings(Path(environment["OUZEL_STATE"]) / "ledger")))
+    try:
+        bodies = [each.body or b"" for each in ledger.entries()]
+        for index, body in enumerate(bodies):
+            verify_proof(ledger.prove(index), body, ledger.key)
+    finally:
+        ledger.close()
+    entries = [json.loads(body) for body in bodies]
+    steps = [(each["kind"], each["facts"]) for each in entries if each["kind"] != "refusal"]
+    assert [(kind, facts["gate"]["passed"] if kind == "gate" else facts["version"]) for kind, facts in steps] == [
+        ("publication", "1"),
+        ("promotion", "1"),
+        ("gate", False),
+        ("publication", "2"),
+        ("gate", True),
+        ("publication", "3"),
+        ("promotion", "3"),
+    ]
+    assert steps[-1][1]["digest"] == digest
+    assert "are as they were published. So is the database." in ouzel(environment, "ledger", "verify")
 
 
 def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
@@ -104,6 +131,7 @@ def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
         assert client.models["flock"].explain(tmp_path / "matched/images/sheep/0.png").model.version == "3"
         assert 'id="repair"' in (tmp_path / "out" / "report.html").read_text()
         assert (tmp_path / "out" / "repaired" / "00-after.png").exists()
+    check_ledger(environment, stored.digest)
 
 
 def test_a_first_version_that_fails_is_nobodys_default(
