@@ -59,13 +59,14 @@ def identity(database: Database) -> VerifierKey | None:
     return None if known is None else VerifierKey.parse(known.decode())
 
 
-def open_ledger(options: LedgerOptions, *, publish: bool = True) -> Ledger:
+def open_ledger(options: LedgerOptions, *, publish: bool = True, check: bool = True) -> Ledger:
     """Opens a log; a new one is created, with its key.
 
     Args:
         options: Where it lies.
         publish: Whether what is published is checked and brought up to date now, every `publish_every` seconds, and
             when the log is closed; else proofs and `publish` alone do so.
+        check: Whether an existing SQLite file is checked for damage, which takes longer the larger it is.
 
     Returns:
         The log. The caller closes it.
@@ -75,7 +76,7 @@ def open_ledger(options: LedgerOptions, *, publish: bool = True) -> Ledger:
         FailedPrecondition: The key is missing, is read by others, or is not that of the database.
         Unavailable: The database or the storage does not answer.
     """
-    database = open_database(options.database)
+    database = open_database(options.database, check=check)
     try:
         if not options.key.exists():
             known = identity(database)

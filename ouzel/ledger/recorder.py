@@ -128,7 +128,7 @@ class Recorder:
         if self._ledger is None and self._folder is not None:
             with self._opening:
                 if self._ledger is None:
-                    self._ledger = open_ledger(quiet(settings(self._folder)))
+                    self._ledger = open_ledger(quiet(settings(self._folder)), check=False)
         return self._ledger
 
 

@@ -47,12 +47,13 @@ from ouzel_protos.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from ouzel_protos.v1.model_pb2_grpc import add_ModelServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
-_NAMES = (
-    job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
-    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-    dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
-    audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+_SERVICES = tuple(
+    service
+    for file in (job_pb2, model_pb2, dataset_pb2, audit_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
 )
+_NAMES = tuple(service.full_name for service in _SERVICES)
+_METHODS = frozenset(f"/{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods)
 _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
 _SETTINGS = [
     ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
@@ -127,7 +128,7 @@ async def _listening(
         limits=options.runner.limits,
         recorder=recorder,
     )
-    denials = Denials(recorder)
+    denials = Denials(recorder, _METHODS)
     server = grpc.aio.server(
         interceptors=[TokenInterceptor(known, denials.count), ReadableInterceptor()],
         options=_SETTINGS,

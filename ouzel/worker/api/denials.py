@@ -1,4 +1,4 @@
-"""Calls without a known token, as entries of the log: one a second at most, however many there are.
+"""Calls without a known token, as entries of the log: one in five seconds at most, however many there are.
 
 Whoever has no token must not be able to fill the log, nor to make the worker wait for its disk. So these calls are
 denied at once, counted, and recorded as a number soon after.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Collection
 
 from ouzel.errors import OuzelError
 from ouzel.ledger.recorder import Event, Recorder
 
 _log = logging.getLogger(__name__)
-_PAUSE = 1.0  # s between two entries
-_METHODS = 20  # that an entry names; callers may invent more
+_PAUSE = 5.0  # s between two entries
 
 
 class Denials:
@@ -23,19 +23,19 @@ class Denials:
 
     Args:
         recorder: Records how many there were.
+        methods: "/package.Service/Method", those that an entry names; what else callers invent is "others".
     """
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder, self._counts = recorder, Counter[str]()
+    def __init__(self, recorder: Recorder, methods: Collection[str]) -> None:
+        self._recorder, self._methods, self._counts = recorder, methods, Counter[str]()
 
     def count(self, method: str) -> None:
         """Counts a call.
 
         Args:
-            method: "/package.Service/Method", as the caller sent it.
+            method: As the caller sent it.
         """
-        known = method if method in self._counts or len(self._counts) < _METHODS else "others"
-        self._counts[known[:200]] += 1
+        self._counts[method if method in self._methods else "others"] += 1
 
     async def keep_recording(self) -> None:
         """Records the counts until it is cancelled."""
@@ -49,11 +49,7 @@ class Denials:
         if not counts:
             return
         try:
-            self._recorder.append(Event("refusal", {"code": "UNAUTHENTICATED", "calls": _texts(counts)}))
+            self._recorder.append(Event("refusal", {"code": "UNAUTHENTICATED", "calls": dict(counts)}))
         except OuzelError as error:
             _log.warning("denied calls are not recorded yet: %s", error)
             self._counts.update(counts)
-
-
-def _texts(counts: Counter[str]) -> dict[str, int]:
-    return {method.encode("ascii", "backslashreplace").decode(): count for method, count in sorted(counts.items())}
