@@ -47,9 +47,10 @@ def sink(
     beside a sink that runs.
     """
     try:
+        from ouzel.databases.sqlite import SqliteDatabase
         from ouzel.sink import alerts, report, server
-        from ouzel.sink.database import Database
         from ouzel.sink.file import read
+        from ouzel.sink.schema import SINK
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[sink]'`") from error
     config, folder = read(file), state or state_dir() / "sink"
@@ -59,7 +60,7 @@ def sink(
     if reported or clear is not None:
         if not (folder / server.FILE).is_file():
             raise click.ClickException(f"--state: there is no sink in {folder}")
-        database = Database(folder / server.FILE, check=False)
+        database = SqliteDatabase(folder / server.FILE, SINK, check=False)
         try:
             if clear is not None:
                 service = database.write(lambda c: alerts.clear(c, clear))

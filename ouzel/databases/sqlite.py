@@ -92,12 +92,21 @@ class SqliteDatabase:
         self._writer.start()
 
     def write(self, work: Callable[[Connection], T]) -> T:
+        return self.submit(work).result()
+
+    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+        """As `write`, without waiting: the future is done once the transaction is on the disk.
+
+        Raises:
+            Unavailable: The file is closed.
+        """
         done: Future[T] = Future()
+        done.set_running_or_notify_cancel()  # nobody can cancel it: what was asked for is done
         with self._closing:
             if self._closed:
                 raise Unavailable(f"{self._words} is closed")
             self._asked.put((work, done))
-        return done.result()
+        return done
 
     def read(self, work: Callable[[Connection], T]) -> T:
         with self._translated(), self._reader() as raw:

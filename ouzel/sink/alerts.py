@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ouzel.audit.dataset.rows import ImageRow
+from ouzel.databases.database import Connection
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.sink.config import BACKGROUND, Service
-from ouzel.sink.database import Connection
 from ouzel.sink.detector import Detector, State, step
 
 _log = logging.getLogger(__name__)

@@ -15,6 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.pages.texts import visible
 from ouzel.sink import bodies, counts
@@ -22,7 +24,6 @@ from ouzel.sink.auditor import Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event, Malformed, parse
 from ouzel.sink.config import Service, SinkConfig
-from ouzel.sink.database import Connection, Database
 from ouzel.sink.metrics import MEDIA_TYPE, metrics
 from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
 from ouzel.sink.report import page, report
@@ -40,7 +41,7 @@ class Parts:
     """What the application speaks for."""
 
     config: SinkConfig
-    database: Database
+    database: SqliteDatabase
     clock: Clock
     recorder: Recorder
     auditor: Auditor

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ouzel.audit.dataset.rows import ImageRow
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import OuzelError
 from ouzel.sink import alerts, bodies, counts, results
 from ouzel.sink.asking import AskAgain, Auditing, Refused, WorkerDown
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import Service, SinkConfig
 from ouzel.sink.counts import count
-from ouzel.sink.database import Connection, Database
 from ouzel.sink.sampling import RATE
 from ouzel_protos.v1 import audit_pb2 as pb
 from ouzel_protos.v1.dataset_pb2 import Box
@@ -70,7 +71,7 @@ class Auditor:
         worker: Who audits.
     """
 
-    def __init__(self, database: Database, clock: Clock, config: SinkConfig, worker: Auditing) -> None:
+    def __init__(self, database: SqliteDatabase, clock: Clock, config: SinkConfig, worker: Auditing) -> None:
         self._database, self._clock, self._config, self._worker = database, clock, config, worker
         self._designs = {each.name: each.sha256() for each in config.services}
         self._stop = threading.Event()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ouzel.sink.database import Connection, Database
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 
 _NAME = "clock"
 
@@ -16,7 +17,7 @@ class Clock:
         database: Where it is kept.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SqliteDatabase) -> None:
         row = database.read(lambda c: c.one("SELECT value FROM meta WHERE name = ?", _NAME))
         self._offset = (float(row[0]) if row else 0.0) - time.monotonic()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ouzel.sink.database import Connection
+from ouzel.databases.database import Connection
 
 RECEIVED: Final = "received"
 MALFORMED: Final = "malformed"  # not an event; the reason says why

@@ -7,10 +7,11 @@ import threading
 
 import urllib3
 
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import OuzelError
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import Notify
-from ouzel.sink.database import Connection, Database
 
 _log = logging.getLogger(__name__)
 _EVERY = 0.5  # s between two looks
@@ -30,7 +31,7 @@ class Notifier:
         notify: The address.
     """
 
-    def __init__(self, database: Database, clock: Clock, notify: Notify) -> None:
+    def __init__(self, database: SqliteDatabase, clock: Clock, notify: Notify) -> None:
         self._database, self._clock, self._notify = database, clock, notify
         self._http = urllib3.PoolManager(num_pools=1, maxsize=1)
         self._stop = threading.Event()

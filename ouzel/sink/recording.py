@@ -7,13 +7,14 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.sink import counts
 from ouzel.sink.bodies import Prediction
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event
 from ouzel.sink.config import Limits, Service
 from ouzel.sink.counts import count
-from ouzel.sink.database import Connection, Database
 from ouzel.sink.sampling import RATE, drawn, pair_of
 
 REQUEST, RESPONSE = 1, 2
@@ -49,7 +50,7 @@ class Recorder:
         limits: Bounds of what is held.
     """
 
-    def __init__(self, database: Database, clock: Clock, limits: Limits) -> None:
+    def __init__(self, database: SqliteDatabase, clock: Clock, limits: Limits) -> None:
         self._database, self._clock, self._limits = database, clock, limits
         self._salt = database.write(_salt)
 

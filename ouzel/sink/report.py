@@ -11,11 +11,11 @@ from typing import Any
 from ouzel.audit.dataset.groups import groups
 from ouzel.audit.dataset.rows import ImageRow
 from ouzel.checks import within
+from ouzel.databases.database import Connection
 from ouzel.errors import TooLarge
 from ouzel.pages import render
 from ouzel.sink import alerts
 from ouzel.sink.config import Service, SinkConfig
-from ouzel.sink.database import Connection
 from ouzel.sink.sampling import RATE
 
 FORM = "ouzel.audit.sink/1"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-VERSION = 1
+from ouzel.databases.schema import Schema
 
-STATEMENTS = (
+_STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # How many events have each outcome. Service "" is of events that name none.
     """CREATE TABLE IF NOT EXISTS counts (service TEXT, outcome TEXT, reason TEXT, n INTEGER NOT NULL,
@@ -46,3 +46,5 @@ STATEMENTS = (
     """CREATE TABLE IF NOT EXISTS notices (number INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL,
        due REAL NOT NULL, tries INTEGER NOT NULL)""",
 )
+
+SINK = Schema(words="the sink's database", version=1, sqlite_only=_STATEMENTS, application=0x4F555A53)  # "OUZS"

@@ -14,6 +14,7 @@ from typing import Protocol
 import uvicorn
 
 from ouzel.checks import within
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import FailedPrecondition
 from ouzel.sink import connections
 from ouzel.sink.app import Parts, make
@@ -21,9 +22,9 @@ from ouzel.sink.asking import Auditing, Worker
 from ouzel.sink.auditor import Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import SinkConfig
-from ouzel.sink.database import Database
 from ouzel.sink.notifying import Notifier
 from ouzel.sink.recording import Recorder
+from ouzel.sink.schema import SINK
 from ouzel.sink.sweeping import Sweeper
 
 FILE = "sink.db"
@@ -73,7 +74,7 @@ def run(options: SinkOptions, ready: Callable[[str], None], worker: Auditing | N
         OSError: The address cannot be had.
     """
     with _locked(options.state), _listening(options.host, options.port) as listener:
-        database = Database(options.state / FILE)
+        database = SqliteDatabase(options.state / FILE, SINK)
         try:
             _serve(options, database, listener, ready, worker or Worker(options.config))
         finally:
@@ -81,7 +82,11 @@ def run(options: SinkOptions, ready: Callable[[str], None], worker: Auditing | N
 
 
 def _serve(
-    options: SinkOptions, database: Database, listener: socket.socket, ready: Callable[[str], None], worker: Auditing
+    options: SinkOptions,
+    database: SqliteDatabase,
+    listener: socket.socket,
+    ready: Callable[[str], None],
+    worker: Auditing,
 ) -> None:
     config, clock = options.config, Clock(database)
     auditor = Auditor(database, clock, config, worker)

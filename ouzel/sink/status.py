@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ouzel.databases.database import Connection
 from ouzel.sink import alerts, counts
 from ouzel.sink.config import BACKGROUND, Service, SinkConfig
-from ouzel.sink.database import Connection
 from ouzel.sink.delays import CONFIDENCE, delay
 from ouzel.sink.detector import CLEARING, Detector
 

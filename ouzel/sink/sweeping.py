@@ -8,12 +8,13 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import OuzelError
 from ouzel.sink import counts
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import Limits
 from ouzel.sink.counts import count
-from ouzel.sink.database import Connection, Database
 
 _log = logging.getLogger(__name__)
 _EVERY = 1.0  # s
@@ -29,7 +30,7 @@ class Sweeper:
         limits: How long things may stay.
     """
 
-    def __init__(self, database: Database, clock: Clock, limits: Limits) -> None:
+    def __init__(self, database: SqliteDatabase, clock: Clock, limits: Limits) -> None:
         self._database, self._clock, self._limits = database, clock, limits
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink-sweeper", daemon=True)

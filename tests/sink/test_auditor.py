@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.endpoints.tensors import tensor
 from ouzel.sink import counts
 from ouzel.sink.asking import AskAgain, Refused, WorkerDown
@@ -16,9 +17,9 @@ from ouzel.sink.auditor import MOST_TRIES, Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event
 from ouzel.sink.config import Limits, SinkConfig
-from ouzel.sink.database import Database
 from ouzel.sink.file import read
 from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
+from ouzel.sink.schema import SINK
 from ouzel_protos.v1 import audit_pb2 as pb
 from sink.test_bodies import FP32, LOGITS, OIP, PICTURES, body
 from sink.test_recording import FakeClock
@@ -41,14 +42,14 @@ class FakeAuditing:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(tmp_path / "sink.db")
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    made = SqliteDatabase(tmp_path / "sink.db", SINK)
     yield made
     made.close()
 
 
 def audited(
-    database: Database,
+    database: SqliteDatabase,
     config: SinkConfig,
     behaviour: Asked,
     pairs: list[tuple[bytes, bytes]],
@@ -82,14 +83,14 @@ def raises(error: Exception) -> Asked:
 PAIR = (request_body(), response_body())
 
 
-def test_what_never_ends_is_tried_six_times(database: Database, tmp_path: Path) -> None:
+def test_what_never_ends_is_tried_six_times(database: SqliteDatabase, tmp_path: Path) -> None:
     found, worker, auditor = audited(database, read(write(tmp_path)), raises(AskAgain("INTERNAL: x")), [PAIR])
     assert worker.asked == MOST_TRIES == 6
     assert found["failed"] == {"tries": 2}
     assert "INTERNAL: x" in auditor.failures[0]
 
 
-def test_what_is_refused_is_not_tried_again(database: Database, tmp_path: Path) -> None:
+def test_what_is_refused_is_not_tried_again(database: SqliteDatabase, tmp_path: Path) -> None:
     found, worker, _ = audited(database, read(write(tmp_path)), raises(Refused("NOT_FOUND: farm")), [PAIR] * 2)
     assert (worker.asked, found["failed"]) == (2, {"refused": 4})
     row = database.read(lambda c: c.one("SELECT row FROM results"))
@@ -97,7 +98,7 @@ def test_what_is_refused_is_not_tried_again(database: Database, tmp_path: Path) 
     assert '"claimed": "goat"' in row[0]
 
 
-def test_a_fault_of_ours_does_not_stop_the_queue(database: Database, tmp_path: Path) -> None:
+def test_a_fault_of_ours_does_not_stop_the_queue(database: SqliteDatabase, tmp_path: Path) -> None:
     def behaviour(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
         if request.request_id == "0":
             raise ZeroDivisionError
@@ -107,7 +108,7 @@ def test_a_fault_of_ours_does_not_stop_the_queue(database: Database, tmp_path: P
     assert (found["failed"], found["audited"]) == ({"internal": 2}, {"": 2})
 
 
-def test_a_service_that_left_the_file(database: Database, tmp_path: Path) -> None:
+def test_a_service_that_left_the_file(database: SqliteDatabase, tmp_path: Path) -> None:
     config = read(write(tmp_path))
     file = write(tmp_path / "other")
     file.write_text(file.read_text().replace("[services.farm]", '[services.barn]\nbodies = "farm"'))
@@ -115,7 +116,7 @@ def test_a_service_that_left_the_file(database: Database, tmp_path: Path) -> Non
     assert (worker.asked, found["failed"]) == (0, {"service": 2})
 
 
-def test_a_worker_that_is_down_takes_no_tries(database: Database, tmp_path: Path) -> None:
+def test_a_worker_that_is_down_takes_no_tries(database: SqliteDatabase, tmp_path: Path) -> None:
     downs = iter([WorkerDown("it is down")])
 
     def behaviour(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
@@ -127,7 +128,7 @@ def test_a_worker_that_is_down_takes_no_tries(database: Database, tmp_path: Path
     assert (worker.asked, found["audited"]) == (2, {"": 2})
 
 
-def test_a_model_that_crops_is_not_believed_about_tensors(database: Database, tmp_path: Path) -> None:
+def test_a_model_that_crops_is_not_believed_about_tensors(database: SqliteDatabase, tmp_path: Path) -> None:
     """The tensor is what the service saw; a model that looks at a part of it was asked about something else."""
     endpoints = OIP.format(labels=list(LABELS), layout="NCHW", datatype="FP32", channels="RGB", values=FP32)
     config = read(write(tmp_path, endpoints=endpoints))
@@ -153,7 +154,7 @@ def test_a_model_that_crops_is_not_believed_about_tensors(database: Database, tm
     assert any("scores of 1 pictures, the request 3" in each for each in auditor.failures)
 
 
-def test_what_is_fixed_beforehand_is_stored_and_ends_old_alerts(database: Database, tmp_path: Path) -> None:
+def test_what_is_fixed_beforehand_is_stored_and_ends_old_alerts(database: SqliteDatabase, tmp_path: Path) -> None:
     config = read(write(tmp_path, "rate = 1.0\n[services.farm.alert]\nrun_length = 100"))
     audited(database, config, lambda request: answer(request, agrees=False), [PAIR] * 12)
     assert database.read(lambda c: c.all("SELECT detector, cleared FROM alerts")) == [("disagreement", None)]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ouzel.sink.database import Database
+from ouzel.databases.sqlite import SqliteDatabase
+from ouzel.sink.schema import SINK
 from ouzel.sink.server import FILE
 from ouzel_client._cli.main import main
 from support.sink import fake_worker, sink, write
@@ -53,7 +54,7 @@ def test_reports_are_read_beside_a_sink_that_runs_and_two_do_not_run(tmp_path: P
 
 def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     file = write(tmp_path)
-    database = Database(tmp_path / "state" / FILE)
+    database = SqliteDatabase(tmp_path / "state" / FILE, SINK)
     database.close()
     path = tmp_path / "state" / FILE
     path.write_bytes(b"no database at all" * 400)

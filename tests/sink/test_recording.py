@@ -11,15 +11,16 @@ from typing import cast
 
 import pytest
 
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.sink import counts
 from ouzel.sink.bodies import Prediction
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event
 from ouzel.sink.config import Limits, Service
-from ouzel.sink.database import Database
 from ouzel.sink.file import read
 from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
 from ouzel.sink.sampling import drawn, metadata, pair_of
+from ouzel.sink.schema import SINK
 from ouzel.sink.sweeping import Sweeper
 from support.sink import write
 
@@ -39,8 +40,8 @@ class FakeClock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(tmp_path / "sink.db")
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    made = SqliteDatabase(tmp_path / "sink.db", SINK)
     yield made
     made.close()
 
@@ -49,7 +50,7 @@ def event(identity: str, half: int, size: int = 10, **extensions: str) -> Event:
     return Event(identity, "/", "request" if half == REQUEST else "response", data=bytes(size), extensions=extensions)
 
 
-def totals(database: Database) -> dict[str, int]:
+def totals(database: SqliteDatabase) -> dict[str, int]:
     found = counts.totals(database.read(counts.read))
     assert found[counts.RECEIVED] == sum(found[each] for each in counts.OUTCOMES)
     return found
@@ -57,7 +58,7 @@ def totals(database: Database) -> dict[str, int]:
 
 @dataclass
 class Site:
-    database: Database
+    database: SqliteDatabase
     service: Service
     limits: Limits = LIMITS
     clock: FakeClock = field(default_factory=FakeClock)
@@ -83,7 +84,7 @@ class Site:
         self.database.write(work)
 
 
-def test_a_pair_in_either_order(database: Database, tmp_path: Path) -> None:
+def test_a_pair_in_either_order(database: SqliteDatabase, tmp_path: Path) -> None:
     site = Site(database, read(write(tmp_path)).services[0])
     assert site.send("a", REQUEST) == counts.WAITING
     assert site.send("a", RESPONSE) == counts.QUEUED
@@ -95,7 +96,7 @@ def test_a_pair_in_either_order(database: Database, tmp_path: Path) -> None:
     assert totals(database) == {**dict.fromkeys(counts.OUTCOMES, 0), "received": 8, "queued": 4, "duplicate": 4}
 
 
-def test_halves_late_halves_and_what_is_forgotten(database: Database, tmp_path: Path) -> None:
+def test_halves_late_halves_and_what_is_forgotten(database: SqliteDatabase, tmp_path: Path) -> None:
     site = Site(database, read(write(tmp_path)).services[0])
     site.send("a", REQUEST)
     site.send("b", RESPONSE)
@@ -112,7 +113,7 @@ def test_halves_late_halves_and_what_is_forgotten(database: Database, tmp_path: 
     assert site.send("a", REQUEST) == counts.WAITING  # nobody knows it any more
 
 
-def test_bounds_drop_and_say_so(database: Database, tmp_path: Path) -> None:
+def test_bounds_drop_and_say_so(database: SqliteDatabase, tmp_path: Path) -> None:
     site = Site(database, read(write(tmp_path)).services[0])
     for n in range(50):
         site.send(f"{n}", REQUEST)
@@ -130,7 +131,7 @@ def test_bounds_drop_and_say_so(database: Database, tmp_path: Path) -> None:
     assert database.read(counts.read)["farm"]["dropped"]["queue-age"] == 2
 
 
-def test_ids_that_are_remembered_are_bounded(database: Database, tmp_path: Path) -> None:
+def test_ids_that_are_remembered_are_bounded(database: SqliteDatabase, tmp_path: Path) -> None:
     limits = Limits(remembered=1000, held_pairs=1)
     site = Site(database, read(write(tmp_path, "rate = 0.000001")).services[0], limits)
     for n in range(1700):
@@ -142,7 +143,7 @@ def test_ids_that_are_remembered_are_bounded(database: Database, tmp_path: Path)
     assert site.send("0", REQUEST) == counts.UNSAMPLED
 
 
-def test_the_sample_is_random_and_both_halves_agree(database: Database, tmp_path: Path) -> None:
+def test_the_sample_is_random_and_both_halves_agree(database: SqliteDatabase, tmp_path: Path) -> None:
     site = Site(database, read(write(tmp_path, "rate = 0.1")).services[0], Limits())
     for n in range(3000):
         site.recorder.record(Arrival(site.service, event(f"{n}", RESPONSE), RESPONSE))
@@ -162,7 +163,7 @@ def test_nobody_can_choose_an_id_that_is_never_audited() -> None:
     assert pair_of("farm", event("a", REQUEST, component="transformer")) != pair
 
 
-def test_conditions_on_the_answer(database: Database, tmp_path: Path) -> None:
+def test_conditions_on_the_answer(database: SqliteDatabase, tmp_path: Path) -> None:
     own = 'rate = 0.0\nwhere = [{ score_below = 0.6 }, { classes = ["cow"] }]'
     site = Site(database, read(write(tmp_path, own)).services[0])
     sure, unsure, cow = Prediction("goat", 0.9), Prediction("goat", 0.5), Prediction("cow", 0.9)
@@ -177,7 +178,7 @@ def test_conditions_on_the_answer(database: Database, tmp_path: Path) -> None:
     assert site.send("bad", REQUEST) == "queued"
 
 
-def test_conditions_on_the_event(database: Database, tmp_path: Path) -> None:
+def test_conditions_on_the_event(database: SqliteDatabase, tmp_path: Path) -> None:
     own = (
         'rate = 0.0\nwhere = [{ attribute = "endpoint", values = ["canary"] }, '
         '{ metadata = "X-Caller", values = ["gate"] }]'
@@ -192,7 +193,7 @@ def test_conditions_on_the_event(database: Database, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_order_of_events_adds_up(database: Database, tmp_path: Path, seed: int) -> None:
+def test_any_order_of_events_adds_up(database: SqliteDatabase, tmp_path: Path, seed: int) -> None:
     """A plain model, which knows each event that was sent, gives the same counts."""
     rng = random.Random(seed)
     limits = replace(LIMITS, remember_s=100_000)

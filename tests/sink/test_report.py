@@ -14,13 +14,15 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from ouzel.audit.dataset.rows import Flips, ImageRow
+from ouzel.databases.database import Connection
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import InvalidArgument
 from ouzel.sink import counts
 from ouzel.sink.clock import Clock
 from ouzel.sink.config import Limits
-from ouzel.sink.database import Connection, Database
 from ouzel.sink.file import read
 from ouzel.sink.report import page, report
+from ouzel.sink.schema import SINK
 from ouzel.sink.sweeping import Sweeper
 from support.sink import write
 
@@ -28,8 +30,8 @@ STRANGE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(tmp_path / "sink.db")
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    made = SqliteDatabase(tmp_path / "sink.db", SINK)
     yield made
     made.close()
 
@@ -55,7 +57,7 @@ def rows() -> list[tuple[str, str, ImageRow]]:
     return made
 
 
-def store(database: Database, design: str, some: list[tuple[str, str, ImageRow]]) -> None:
+def store(database: SqliteDatabase, design: str, some: list[tuple[str, str, ImageRow]]) -> None:
     def work(c: Connection) -> None:
         for day, why, row in some:
             c.run(
@@ -68,7 +70,7 @@ def store(database: Database, design: str, some: list[tuple[str, str, ImageRow]]
     database.write(work)
 
 
-def test_the_figures_are_those_of_statsmodels(database: Database, tmp_path: Path) -> None:
+def test_the_figures_are_those_of_statsmodels(database: SqliteDatabase, tmp_path: Path) -> None:
     config = read(write(tmp_path))
     store(database, config.services[0].sha256(), rows())
     store(database, "another design", rows())
@@ -95,7 +97,7 @@ def test_the_figures_are_those_of_statsmodels(database: Database, tmp_path: Path
         database.read(lambda c: report(c, config, days=0))
 
 
-def test_the_page_escapes_what_strangers_wrote(database: Database, tmp_path: Path) -> None:
+def test_the_page_escapes_what_strangers_wrote(database: SqliteDatabase, tmp_path: Path) -> None:
     config = read(write(tmp_path))
     store(database, config.services[0].sha256(), rows())
     html = page(database.read(lambda c: report(c, config)))
@@ -107,14 +109,14 @@ def test_the_page_escapes_what_strangers_wrote(database: Database, tmp_path: Pat
 
 
 def report_of_nothing(folder: Path) -> dict[str, object]:
-    database = Database(folder / "empty.db")
+    database = SqliteDatabase(folder / "empty.db", SINK)
     try:
         return database.read(lambda c: report(c, read(folder / "sink.toml")))
     finally:
         database.close()
 
 
-def test_old_results_go_and_counts_stay(database: Database, tmp_path: Path) -> None:
+def test_old_results_go_and_counts_stay(database: SqliteDatabase, tmp_path: Path) -> None:
     config = read(write(tmp_path))
     today = datetime.fromtimestamp(time.time(), UTC).date().isoformat()
     (old, why, row), *_ = rows()

@@ -15,13 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
+from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.sink.alerts import outcome_of
 from ouzel.sink.config import SinkConfig
-from ouzel.sink.database import Database
 from ouzel.sink.delays import delay
 from ouzel.sink.file import read
 from ouzel.sink.results import row_of
 from ouzel.sink.sampling import drawn, pair_of
+from ouzel.sink.schema import SINK
 from ouzel_protos.v1 import audit_pb2 as pb
 from support.sink import (
     REQUEST,
@@ -141,7 +142,7 @@ def check_counts(config: SinkConfig, folder: Path, events: list[Sent], found: di
     sent = Counter((each.identity, each.kind) for each in events) + Counter(
         {("warm-0", REQUEST): 1, ("warm-0", RESPONSE): 1}
     )
-    database = Database(folder / "state" / "sink.db")
+    database = SqliteDatabase(folder / "state" / "sink.db", SINK)
     try:
         salt = bytes(database.read(lambda c: c.all("SELECT value FROM meta WHERE name = 'salt'"))[0][0])
         stored = {each[0] for each in database.read(lambda c: c.all("SELECT id FROM results"))}
@@ -171,7 +172,7 @@ def _pair(service: str, identity: str) -> bytes:
 
 def check_alert(config: SinkConfig, folder: Path) -> None:
     """Raised once, after the change, within the samples that were stated."""
-    database = Database(folder / "state" / "sink.db")
+    database = SqliteDatabase(folder / "state" / "sink.db", SINK)
     try:
         rows = database.read(lambda c: c.all("SELECT id FROM results ORDER BY number"))
         raised = database.read(lambda c: c.all("SELECT detector, sample, cleared FROM alerts"))
