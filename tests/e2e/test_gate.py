@@ -23,7 +23,8 @@ from support import flock
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 BASE = "efficientnet-lite0"
 EDGE = 96  # pixels of the networks' inputs
-MIXED, MATCHED, MASKED = 80, 120, 50  # images of each class; of the matched ones so many have masks
+MIXED = 80  # images of each class
+MATCHED = {"train": (72, 30), "test": (48, 15)}  # the same, and how many of them have masks
 MARGIN = 0.1  # of the accuracy, which 96 held-out images can show
 
 
@@ -39,6 +40,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> 
     ouzel(variables, "up", "--detach")
     yield variables
     ouzel(variables, "down")
+
+
+def _matched(folder: Path) -> None:
+    """images/SPLIT/KIND/N.png of animals on their own grounds, and masks of some."""
+    for number, (split, (images, masks)) in enumerate(MATCHED.items()):
+        flock.write(folder / split, images, seed=10 + number)
+        for kind in flock.KINDS:
+            for n in range(masks, images):
+                (folder / split / "masks" / kind / f"{n}.png").unlink()
+        for part in ("images", "masks"):
+            (folder / part).mkdir(exist_ok=True)
+            (folder / split / part).rename(folder / part / split)
 
 
 def told(job_result: object) -> FinetuneResult:
@@ -82,10 +95,7 @@ def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
 ) -> None:
     monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
     flock.write(tmp_path / "mixed", MIXED, seed=2, grounds=tuple(flock.GROUNDS))
-    flock.write(tmp_path / "matched", MATCHED, seed=0)
-    for kind in flock.KINDS:
-        for n in range(MASKED, MATCHED):
-            (tmp_path / "matched" / "masks" / kind / f"{n}.png").unlink()
+    _matched(tmp_path / "matched")
     with Client() as client:
         mixed = client.datasets.upload(tmp_path / "mixed" / "images")
         matched = client.datasets.upload(tmp_path / "matched" / "images", masks=tmp_path / "matched" / "masks")
@@ -100,12 +110,13 @@ def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
         )
         assert bad.gate is not None
         record_property("gate of the version that goes by the ground", bad.gate.reason)
-        assert (bad.version, bad.accuracy, bad.promoted, bad.served) == ("2", 1.0, False, True)
+        assert (bad.version, bad.promoted, bad.served) == ("2", False, True)
+        assert bad.accuracy >= 0.95
         assert (bad.gate.passed, bad.gate.against) == (False, "flock@1")
         failed = {each.name for each in bad.gate.checks if not each.passed}
         assert "reliance" in failed
         assert "accuracy" not in failed
-        assert client.models["flock"].explain(tmp_path / "matched/images/sheep/0.png").model.version == "1"
+        assert client.models["flock"].explain(tmp_path / "matched/images/train/sheep/0.png").model.version == "1"
         shown = page(client, bad)
         assert "Not passed" in shown
         assert "flock@1 stays the default" in shown
@@ -128,7 +139,7 @@ def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
         assert after.background_gap <= 0.1 < 0.5 <= before.background_gap
         assert stored.gate == good.gate
         assert stored.lineage["split"] == client.models.list("flock")[1].lineage["split"]  # the same are held out
-        assert client.models["flock"].explain(tmp_path / "matched/images/sheep/0.png").model.version == "3"
+        assert client.models["flock"].explain(tmp_path / "matched/images/train/sheep/0.png").model.version == "3"
         assert 'id="repair"' in (tmp_path / "out" / "report.html").read_text()
         assert (tmp_path / "out" / "repaired" / "00-after.png").exists()
     check_ledger(environment, stored.digest)
