@@ -12,12 +12,12 @@ import numpy as np
 from ouzel.audit.predictor import check_probabilities
 from ouzel.audit.source import Source
 from ouzel.audit.view import View
-from ouzel.endpoints.client import Client
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.http_json import HttpJsonClient
-from ouzel.endpoints.oip_rest import OipRestClient
-from ouzel.endpoints.protocols import HttpJson, TorchServe
-from ouzel.endpoints.torchserve import TorchServeClient
+from ouzel.endpoints.clients.client import Client
+from ouzel.endpoints.clients.http_json import HttpJsonClient
+from ouzel.endpoints.clients.oip_rest import OipRestClient
+from ouzel.endpoints.clients.torchserve import TorchServeClient
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.protocols import HttpJson, TorchServe
 
 
 class EndpointPredictor:
@@ -73,7 +73,7 @@ def open_endpoint(endpoint: Endpoint) -> EndpointPredictor:
     """Make a predictor of an endpoint.
 
     Args:
-        endpoint: As `ouzel.endpoints.file` reads it.
+        endpoint: As `ouzel.endpoints.description.file` reads it.
 
     Returns:
         A predictor, to be closed. An OIP model is compared with its description first; another Ouzel is asked for its
@@ -89,7 +89,7 @@ def open_endpoint(endpoint: Endpoint) -> EndpointPredictor:
     elif isinstance(how, TorchServe):
         client = TorchServeClient(endpoint, how)
     elif endpoint.grpc:
-        from ouzel.endpoints.oip_grpc import OipGrpcClient
+        from ouzel.endpoints.clients.oip_grpc import OipGrpcClient
 
         client = OipGrpcClient(endpoint, how)
     else:

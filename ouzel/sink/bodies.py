@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ouzel.endpoints import scores
-from ouzel.endpoints.json_path import JsonPath
-from ouzel.endpoints.protocols import HttpJson, Oip
-from ouzel.endpoints.strict_json import document
+from ouzel.endpoints.clients import scores
+from ouzel.endpoints.clients.strict_json import document
+from ouzel.endpoints.description.json_path import JsonPath
+from ouzel.endpoints.description.protocols import HttpJson, Oip
 from ouzel.errors import FailedPrecondition
 from ouzel.sink import tensor_bodies
 from ouzel.sink.config import Service

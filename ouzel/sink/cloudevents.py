@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ouzel.endpoints.strict_json import document
+from ouzel.endpoints.clients.strict_json import document
 from ouzel.errors import InvalidArgument
 from ouzel_protos.text import is_line, shown
 

@@ -10,10 +10,10 @@ from typing import Any
 from ouzel.audit.dataset.design import DatasetDesign
 from ouzel.canonical import canonical
 from ouzel.checks import one_of, within
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.json_path import JsonPath
-from ouzel.endpoints.protocols import HttpJson, Oip, TorchServe
-from ouzel.endpoints.secrets import Secret
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.json_path import JsonPath
+from ouzel.endpoints.description.protocols import HttpJson, Oip, TorchServe
+from ouzel.endpoints.description.secrets import Secret
 from ouzel.errors import InvalidArgument
 from ouzel.model_names import check_name
 from ouzel.sink.detector import Detector

@@ -12,12 +12,12 @@ from ouzel.audit.dataset.design import DatasetDesign, GroupMargins
 from ouzel.audit.evidence import Margins
 from ouzel.audit.options import PredictionOptions
 from ouzel.checks import did_you_mean, one_of
-from ouzel.endpoints import file as endpoints
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.json_path import JsonPath
-from ouzel.endpoints.table import Table
-from ouzel.endpoints.urls import check_url
-from ouzel.endpoints.values import headers_of, secret_of, text_of
+from ouzel.endpoints.description import file as endpoints
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.json_path import JsonPath
+from ouzel.endpoints.description.table import Table
+from ouzel.endpoints.description.urls import check_url
+from ouzel.endpoints.description.values import headers_of, secret_of, text_of
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.sink.config import REQUEST, RESPONSE, Audited, Limits, Notify, Service, SinkConfig
 from ouzel.sink.sampling import Condition

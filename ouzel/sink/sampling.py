@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ouzel.checks import within
-from ouzel.endpoints.strict_json import document
+from ouzel.endpoints.clients.strict_json import document
 from ouzel.errors import InvalidArgument
 from ouzel.sink.cloudevents import Event
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ouzel.endpoints import oip, scores
-from ouzel.endpoints.config import LARGEST_SIZE, Endpoint
-from ouzel.endpoints.protocols import Oip, TensorInput
-from ouzel.endpoints.strict_json import document
+from ouzel.endpoints.clients import oip, scores
+from ouzel.endpoints.clients.strict_json import document
+from ouzel.endpoints.description.config import LARGEST_SIZE, Endpoint
+from ouzel.endpoints.description.protocols import Oip, TensorInput
 from ouzel.errors import FailedPrecondition
 
 _DECODER = json.JSONDecoder()
@@ -151,7 +151,7 @@ def _values(tensor: dict[str, Any], raw: bytes | None, shape: list[int], kind: s
 
 
 def _pixels(values: np.ndarray, how: TensorInput) -> np.ndarray:
-    """(H, W, 3) uint8: what `ouzel.endpoints.tensors.tensor` turns into these values."""
+    """(H, W, 3) uint8: what `ouzel.endpoints.clients.tensors.tensor` turns into these values."""
     pixels = values.astype(np.float64)
     if how.datatype == "FP32":
         assert how.scale is not None

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ouzel.checks import at_least, within
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.file import registered
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.file import registered
 from ouzel.errors import InvalidArgument
 from ouzel.ledger import Ledger, open_ledger
 from ouzel.ledger.settings import FOLDER as LEDGER
@@ -56,7 +56,7 @@ class WorkerOptions:
         serving_management: URL of its management API.
         serving_key_file: Its file of tokens.
         audit_endpoint_file: File of other services whose predictions callers may have audited; see
-            `ouzel.endpoints.file`.
+            `ouzel.endpoints.description.file`.
         audit_endpoint_flags: More of them, NAME=URL each.
         audit_warm: Whether the process that audits is started with the worker, and not by the first audit.
         audit_models: How many models that process keeps in memory.

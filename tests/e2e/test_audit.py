@@ -22,7 +22,7 @@ from e2e.test_finetune import kill_process_of
 from e2e.test_jobs import ouzel
 from ouzel import models
 from ouzel.audit import AnswerMaps, Claim, Pool, PredictionOptions, Scene, audit_prediction
-from ouzel.endpoints.file import parse
+from ouzel.endpoints.description.file import parse
 from ouzel.endpoints.open import open_endpoint
 from ouzel.models.store import ModelStore
 from ouzel.serving import Ports

@@ -16,10 +16,10 @@ from torchvision import transforms
 from torchvision.models import SqueezeNet
 
 from ouzel.audit.predictor import ModelPredictor
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.file import parse, parse_flag
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.file import parse, parse_flag
+from ouzel.endpoints.description.secrets import Secret
 from ouzel.endpoints.open import open_endpoint
-from ouzel.endpoints.secrets import Secret
 from ouzel.errors import FailedPrecondition
 from ouzel.models import Model
 from ouzel.serving import RunningServing

@@ -11,8 +11,8 @@ import torch
 
 from ouzel import models
 from ouzel.audit.predictor import ModelPredictor
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.file import parse
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.file import parse
 from ouzel.models import archive
 from ouzel.models.architectures import build
 from ouzel.models.card import Card

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ouzel.endpoints.attempts import Attempts, PassingError, TokenBucket
-from ouzel.endpoints.config import Limits
+from ouzel.endpoints.description.config import Limits
+from ouzel.endpoints.transport.attempts import Attempts, PassingError, TokenBucket
 from ouzel.errors import Unavailable
 
 

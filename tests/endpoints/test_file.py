@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ouzel.endpoints import file
-from ouzel.endpoints.config import Endpoint, Limits
-from ouzel.endpoints.json_path import JsonPath
-from ouzel.endpoints.protocols import HttpJson, Oip, TorchServe
-from ouzel.endpoints.urls import with_path
+from ouzel.endpoints.description import file
+from ouzel.endpoints.description.config import Endpoint, Limits
+from ouzel.endpoints.description.json_path import JsonPath
+from ouzel.endpoints.description.protocols import HttpJson, Oip, TorchServe
+from ouzel.endpoints.description.urls import with_path
 from ouzel.errors import AlreadyExists, InvalidArgument, NotFound
 
 OIP = """
@@ -256,7 +256,7 @@ def test_the_examples_of_the_reference(tmp_path, monkeypatch) -> None:
 
 def test_the_file_is_read_without_torch() -> None:
     program = (
-        "import sys; from ouzel.endpoints import config, file; "
+        "import sys; from ouzel.endpoints.description import config, file; "
         "print([name for name in ('torch', 'urllib3', 'ouzel.audit') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ouzel.endpoints.config import Endpoint
+from ouzel.endpoints.description.config import Endpoint
 from ouzel.endpoints.open import open_endpoint
 from ouzel.errors import FailedPrecondition, OuzelError, Unavailable
 from support.http_services import Scripted, hangs_up, says

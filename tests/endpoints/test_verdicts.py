@@ -21,7 +21,7 @@ from ouzel.audit import (
     Scene,
     audit_prediction,
 )
-from ouzel.endpoints.file import parse
+from ouzel.endpoints.description.file import parse
 from ouzel.endpoints.open import open_endpoint
 from support import http_services, oip
 

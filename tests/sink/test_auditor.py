@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from ouzel.databases.sqlite import SqliteDatabase
-from ouzel.endpoints.tensors import tensor
+from ouzel.endpoints.clients.tensors import tensor
 from ouzel.sink import counts
 from ouzel.sink.asking import AskAgain, Refused, WorkerDown
 from ouzel.sink.auditor import MOST_TRIES, Auditor

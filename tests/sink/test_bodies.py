@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ouzel.endpoints.protocols import Oip
-from ouzel.endpoints.tensors import tensor
+from ouzel.endpoints.clients.tensors import tensor
+from ouzel.endpoints.description.protocols import Oip
 from ouzel.errors import FailedPrecondition
 from ouzel.sink.bodies import check_batches, picture, prediction
 from ouzel.sink.config import Service

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ouzel import models
 from ouzel.audit.predictor import ModelPredictor
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.file import parse
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.file import parse
 from ouzel.endpoints.open import open_endpoint
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.models import archive

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ouzel.endpoints.file import parse, parse_flag
+from ouzel.endpoints.description.file import parse, parse_flag
 from ouzel.worker.auditing.sources import describe
 from ouzel_protos.v1 import audit_pb2 as pb
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.protocols import HttpJson, Oip, TorchServe
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.protocols import HttpJson, Oip, TorchServe
 from ouzel_protos.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:

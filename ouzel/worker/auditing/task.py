@@ -55,7 +55,7 @@ class ResidentOptions:
     Attributes:
         uploads: Folder of the data sets of callers.
         formats: Folder in which the faster memory formats of networks are remembered.
-        endpoints: Other services that callers may name, as `ouzel.endpoints.file` reads them.
+        endpoints: Other services that callers may name, as `ouzel.endpoints.description.file` reads them.
         models: How many models stay in memory.
         threads: Audits at a time.
         patience: Seconds in which a caller must answer a question.

@@ -119,7 +119,7 @@ def open_sources(spec: pb.AuditSpec, context: JobContext) -> Sources:
 
 
 def _endpoint(name: str, environment: JobEnvironment) -> EndpointPredictor:
-    from ouzel.endpoints import file
+    from ouzel.endpoints.description import file
     from ouzel.endpoints.open import open_endpoint
 
     known = file.registered(environment.endpoint_file or None, environment.endpoint_flags)

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ouzel.endpoints.protocols import ImageInput
+from ouzel.endpoints.description.protocols import ImageInput
 
 
 def encode(picture: np.ndarray, how: ImageInput) -> bytes:

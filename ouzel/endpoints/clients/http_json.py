@@ -9,16 +9,16 @@ import threading
 import numpy as np
 import urllib3
 
-from ouzel.endpoints import scores
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.encoded import encode
-from ouzel.endpoints.protocols import HttpJson
-from ouzel.endpoints.strict_json import read_json
-from ouzel.endpoints.transport import Transport
+from ouzel.endpoints.clients import scores
+from ouzel.endpoints.clients.encoded import encode
+from ouzel.endpoints.clients.strict_json import read_json
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.protocols import HttpJson
+from ouzel.endpoints.transport.http import Transport
 
 
 class HttpJsonClient:
-    """See `ouzel.endpoints.client.Client`.
+    """See `ouzel.endpoints.clients.client.Client`.
 
     Args:
         endpoint: Of this kind.

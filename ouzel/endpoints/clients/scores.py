@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ouzel.endpoints.protocols import HttpJson
+from ouzel.endpoints.description.protocols import HttpJson
 from ouzel.errors import FailedPrecondition
 from ouzel_protos.text import nfc, shown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ouzel.endpoints.transport import Answer
+from ouzel.endpoints.transport.http import Answer
 from ouzel.errors import FailedPrecondition
 
 

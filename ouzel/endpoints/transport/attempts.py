@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ouzel.endpoints.config import Limits
+from ouzel.endpoints.description.config import Limits
 from ouzel.errors import OuzelError, Unavailable
 
 _T = TypeVar("_T")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ouzel.checks import one_of, within
-from ouzel.endpoints.protocols import HttpJson, Oip, TorchServe
-from ouzel.endpoints.secrets import Secret
-from ouzel.endpoints.urls import check_url
+from ouzel.endpoints.description.protocols import HttpJson, Oip, TorchServe
+from ouzel.endpoints.description.secrets import Secret
+from ouzel.endpoints.description.urls import check_url
 from ouzel.errors import InvalidArgument
 from ouzel.model_names import check_name
 from ouzel_protos.text import LONGEST_LABEL, is_label, shown

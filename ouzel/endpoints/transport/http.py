@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import urllib3
 from urllib3 import exceptions as http_errors
 
-from ouzel.endpoints.attempts import Attempts, PassingError
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.secrets import Secret
-from ouzel.endpoints.watched import Call, Overdue, pools, run
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.secrets import Secret
+from ouzel.endpoints.transport.attempts import Attempts, PassingError
+from ouzel.endpoints.transport.watched import Call, Overdue, pools, run
 from ouzel.errors import FailedPrecondition, OuzelError, Unavailable
 
 _PASSING = frozenset({429, 502, 503, 504})

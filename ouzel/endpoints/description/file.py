@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ouzel.checks import one_of
-from ouzel.endpoints.config import Endpoint, Limits
-from ouzel.endpoints.json_path import JsonPath
-from ouzel.endpoints.protocols import HttpJson, ImageInput, Oip, TensorInput, TorchServe
-from ouzel.endpoints.table import Table
-from ouzel.endpoints.urls import Address, check_url, read_url
-from ouzel.endpoints.values import headers_of, labels_of, secret_of, size_of, text_of
+from ouzel.endpoints.description.config import Endpoint, Limits
+from ouzel.endpoints.description.json_path import JsonPath
+from ouzel.endpoints.description.protocols import HttpJson, ImageInput, Oip, TensorInput, TorchServe
+from ouzel.endpoints.description.table import Table
+from ouzel.endpoints.description.urls import Address, check_url, read_url
+from ouzel.endpoints.description.values import headers_of, labels_of, secret_of, size_of, text_of
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 KINDS = ("oip", "torchserve", "http-json")

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ouzel.endpoints import scores
-from ouzel.endpoints.config import MOST_LABELS, Endpoint
-from ouzel.endpoints.encoded import encode
-from ouzel.endpoints.protocols import TorchServe
-from ouzel.endpoints.strict_json import read_json
-from ouzel.endpoints.transport import Answer, Transport
-from ouzel.endpoints.urls import with_path
+from ouzel.endpoints.clients import scores
+from ouzel.endpoints.clients.encoded import encode
+from ouzel.endpoints.clients.strict_json import read_json
+from ouzel.endpoints.description.config import MOST_LABELS, Endpoint
+from ouzel.endpoints.description.protocols import TorchServe
+from ouzel.endpoints.description.urls import with_path
+from ouzel.endpoints.transport.http import Answer, Transport
 from ouzel.errors import FailedPrecondition
 from ouzel_protos.text import is_label, is_line, nfc
 
@@ -24,7 +24,7 @@ _CLASSES = re.compile(r"top_k: \d+ is not within 0\.\.(\d{1,6})")
 
 
 class TorchServeClient:
-    """See `ouzel.endpoints.client.Client`.
+    """See `ouzel.endpoints.clients.client.Client`.
 
     Args:
         endpoint: Of this kind.

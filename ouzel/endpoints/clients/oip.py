@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ouzel.checks import did_you_mean
-from ouzel.endpoints import scores
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.protocols import Oip
+from ouzel.endpoints.clients import scores
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.protocols import Oip
 from ouzel.errors import FailedPrecondition
 
 FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}

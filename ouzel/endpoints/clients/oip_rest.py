@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from ouzel.endpoints import oip, scores
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.protocols import Oip
-from ouzel.endpoints.strict_json import read_json
-from ouzel.endpoints.tensors import tensor
-from ouzel.endpoints.transport import Answer, Transport
-from ouzel.endpoints.urls import with_path
+from ouzel.endpoints.clients import oip, scores
+from ouzel.endpoints.clients.strict_json import read_json
+from ouzel.endpoints.clients.tensors import tensor
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.protocols import Oip
+from ouzel.endpoints.description.urls import with_path
+from ouzel.endpoints.transport.http import Answer, Transport
 from ouzel.errors import FailedPrecondition
 
 _JSON_LENGTH = "Inference-Header-Content-Length"
 
 
 class OipRestClient:
-    """See `ouzel.endpoints.client.Client`.
+    """See `ouzel.endpoints.clients.client.Client`.
 
     Args:
         endpoint: Of this kind.

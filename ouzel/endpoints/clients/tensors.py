@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ouzel.endpoints.protocols import TensorInput
+from ouzel.endpoints.description.protocols import TensorInput
 
 
 def tensor(pictures: np.ndarray, how: TensorInput) -> np.ndarray:

@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
-from ouzel.endpoints import oip
-from ouzel.endpoints.attempts import Attempts, PassingError
-from ouzel.endpoints.config import Endpoint
-from ouzel.endpoints.protocols import Oip
-from ouzel.endpoints.tensors import tensor
+from ouzel.endpoints.clients import oip
+from ouzel.endpoints.clients.tensors import tensor
+from ouzel.endpoints.description.config import Endpoint
+from ouzel.endpoints.description.protocols import Oip
+from ouzel.endpoints.transport.attempts import Attempts, PassingError
 from ouzel.errors import FailedPrecondition, Unavailable
 from ouzel_protos.oip import MODEL_INFER, MODEL_METADATA
 from ouzel_protos.oip import inference_pb2 as pb
@@ -31,7 +31,7 @@ _BROKEN = (_Status.INTERNAL, _Status.UNKNOWN, _Status.DATA_LOSS, _Status.ABORTED
 
 
 class OipGrpcClient:
-    """See `ouzel.endpoints.client.Client`.
+    """See `ouzel.endpoints.clients.client.Client`.
 
     Args:
         endpoint: Of this kind.

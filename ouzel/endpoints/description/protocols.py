@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ouzel.checks import one_of, within
-from ouzel.endpoints.json_path import JsonPath
+from ouzel.endpoints.description.json_path import JsonPath
 from ouzel.errors import InvalidArgument
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # part of a path: no slash, no percent sign

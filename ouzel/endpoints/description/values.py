@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ouzel.endpoints.secrets import Secret
-from ouzel.endpoints.table import Table
+from ouzel.endpoints.description.secrets import Secret
+from ouzel.endpoints.description.table import Table
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel_protos.text import nfc
 

@@ -1,0 +1,1 @@
+"""What asks each kind of endpoint."""

@@ -1,0 +1,1 @@
+"""What the operator's file says of endpoints. No torch."""

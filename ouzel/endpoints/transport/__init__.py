@@ -1,0 +1,1 @@
+"""Requests to strangers, within limits of time, rate and size."""
