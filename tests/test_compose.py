@@ -57,6 +57,8 @@ def test_a_worker_can_publish_what_it_has_tuned(name: str) -> None:
     assert volumes["models"] == [service["environment"]["OUZEL_MODEL_STORE"]]
     # The record in it names files by their paths, so that it must lie at the same place.
     assert volumes["serving"] == [service["environment"]["OUZEL_WORKER_SERVING_STATE"], "ro"]
+    assert volumes["ledger"] == [service["environment"]["OUZEL_LEDGER"]]
+    assert "ledger:" + torchserve["environment"]["OUZEL_LEDGER"] in torchserve["volumes"]  # one log of both
     assert torchserve["environment"]["OUZEL_STATE"] == service["environment"]["OUZEL_WORKER_SERVING_STATE"]
     assert any(port.endswith(":7090") for port in torchserve["ports"])
 
@@ -80,6 +82,7 @@ def test_the_commands_as_processes(name: str, lite0_store: Path, tmp_path: Path)
     service = SERVICES[name]
     shutil.copytree(lite0_store, tmp_path / "models")
     places = {"/state": str(tmp_path / "state"), "/models": str(tmp_path / "models"), "/jobs": str(tmp_path / "jobs")}
+    places["/ledger"] = str(tmp_path / "ledger")
     own = {key: places.get(value, "") for key, value in service["environment"].items()}
     ports = {f"OUZEL_{key.upper()}_PORT": str(port) for key, port in asdict(Ports.free()).items()}
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OUZEL_")}
