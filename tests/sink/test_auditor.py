@@ -11,12 +11,13 @@ import pytest
 
 from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.endpoints.tensors import tensor
-from ouzel.sink import counts
+from ouzel.sink import alerts, counts
 from ouzel.sink.asking import AskAgain, Refused, WorkerDown
 from ouzel.sink.auditor import MOST_TRIES, Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event
 from ouzel.sink.config import Limits, SinkConfig
+from ouzel.sink.detector import State
 from ouzel.sink.file import read
 from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
 from ouzel.sink.schema import SINK
@@ -164,3 +165,21 @@ def test_what_is_fixed_beforehand_is_stored_and_ends_old_alerts(database: Sqlite
     later.close()
     assert database.read(lambda c: c.all("SELECT cleared_by FROM alerts")) == [("another design",)]
     assert len(database.read(lambda c: c.all("SELECT sha256 FROM designs"))) == 2
+
+
+def test_a_design_that_comes_back_starts_anew(database: SqliteDatabase, tmp_path: Path) -> None:
+    """With what was left of it, its detector would wait for evidence that clears an alert that is cleared already."""
+    files = [write(tmp_path / str(rate), f"rate = {rate}\nalert = {{ run_length = 100 }}") for rate in (1.0, 0.5)]
+    first, second = map(read, files)
+
+    def disagrees(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        return answer(request, agrees=False)
+
+    audited(database, first, disagrees, [PAIR] * 12)
+    for config in (second, first):
+        auditor = Auditor(database, cast(Clock, FakeClock()), config, FakeAuditing(answer))
+        auditor.start()
+        auditor.close()
+        assert database.read(lambda c: alerts.listed(c, open_only=True)) == []
+        (service,) = config.services
+        assert database.read(lambda c: alerts.load(c, "farm", service.sha256(), "disagreement")) == State()  # noqa: B023
