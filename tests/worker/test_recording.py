@@ -97,6 +97,9 @@ def test_deletions_and_promotions_are_recorded(site: Site, found: Worker) -> Non
         with pytest.raises(NotFound):
             client.datasets.delete(site.unmarked)
         job = client.jobs.maximize("tiny", logit=0)
+        with pytest.raises(FailedPrecondition):
+            job.delete()
+        assert [each["facts"]["what"] for each in recorded(site, "deletion")] == ["dataset"]
         job.cancel()
         until(lambda: job.refresh().done, 60)
         job.delete()
