@@ -156,6 +156,14 @@ def logs(place: Place, job: Job) -> list[str]:
     return [each.log.message for each in place.store.events("me", job.id, 0, 10_000) if each.HasField("log")]
 
 
+def test_the_entry_of_a_gate_has_room_for_any_number_of_classes() -> None:
+    gate = {"scenes": [f"a scene of {number} words or more" for number in range(2000)], "checks": [{"worse": ["a"]}]}
+    told = grounding.shortened({"gate": gate})
+    assert told["gate"]["checks"] == gate["checks"]
+    assert told["gate"]["scenes"]["values"] == 2000
+    assert len(json.dumps(told)) < 1000
+
+
 def test_a_first_version_that_rests_on_backgrounds_is_no_default(place: Place, matched: str) -> None:
     done = place.run(asked(matched, name="lone", **GATED, **QUICK))
     gate = json.loads(place.file(done, "report.json"))["gate"]

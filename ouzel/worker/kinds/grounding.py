@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ouzel.models import Model
 
 _MOST_SCENES = 2000
+_LARGEST_LIST = 16_000  # characters of JSON; an entry of the log has 65,535 bytes
 
 
 def gated(spec: pb.FinetuneSpec) -> bool:
@@ -124,7 +127,8 @@ class Grounding:
 
     def facts(self, spec: pb.FinetuneSpec) -> dict[str, Any]:
         """What goes on record of the verdict: on which weights, against which, by which figures."""
-        return {"name": spec.name, "dataset": spec.dataset, "digest": self.new.model.digest, **self.lineage()}
+        facts = {"name": spec.name, "dataset": spec.dataset, "digest": self.new.model.digest, **self.lineage()}
+        return shortened(facts)
 
     def lineage(self) -> dict[str, Any]:
         """What the lineage of the new version keeps."""
@@ -134,6 +138,18 @@ class Grounding:
 def without_rules(verdict: GateVerdict) -> dict[str, Any]:
     """A verdict without the rules in words, which are the same for all and are part of the report."""
     return {name: value for name, value in verdict.to_dict().items() if name != "rules"}
+
+
+def shortened(values: Any) -> Any:
+    """Values with a digest in place of each list that is too long for an entry of the log, such as 2000 classes."""
+    if isinstance(values, Mapping):
+        return {name: shortened(value) for name, value in values.items()}
+    if isinstance(values, list):
+        text = json.dumps(values)
+        if len(text) > _LARGEST_LIST:
+            return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "values": len(values)}
+        return [shortened(value) for value in values]
+    return values
 
 
 class Audits:
