@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
+from unittest.mock import Mock
 
+import grpc
 import pytest
 
 from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.endpoints.tensors import tensor
+from ouzel.errors import DataLoss, OuzelError, TooLarge, Unavailable
+from ouzel.ledger import Ledger
+from ouzel.ledger.recorder import Event as LogEvent
+from ouzel.ledger.recorder import Recorder as LogRecorder
 from ouzel.sink import alerts, counts
-from ouzel.sink.asking import AskAgain, Refused, WorkerDown
+from ouzel.sink.asking import AskAgain, Refused, Worker, WorkerDown
 from ouzel.sink.auditor import MOST_TRIES, Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event
@@ -127,6 +134,23 @@ def test_a_worker_that_is_down_takes_no_tries(database: SqliteDatabase, tmp_path
 
     found, worker, _ = audited(database, read(write(tmp_path)), behaviour, [PAIR])
     assert (worker.asked, found["audited"]) == (2, {"": 2})
+
+
+def test_a_worker_whose_log_takes_no_entries_is_down(tmp_path: Path) -> None:
+    """It would refuse all that is queued."""
+    worker = Worker(read(write(tmp_path)))
+
+    def failing(error: Exception, event: LogEvent) -> Exception:
+        log = cast(Ledger, SimpleNamespace(append=Mock(side_effect=error)))
+        with pytest.raises(OuzelError) as caught:
+            LogRecorder(None, log).append(event)
+        code = grpc.StatusCode[caught.value.code]
+        return worker._meaning(code, str(caught.value), lambda: "")
+
+    event = LogEvent("audit", {})
+    assert isinstance(failing(DataLoss("a fork"), event), WorkerDown)
+    assert isinstance(failing(Unavailable("the database does not answer"), event), WorkerDown)
+    assert isinstance(failing(TooLarge("facts: too large"), event), Refused)
 
 
 def test_a_model_that_crops_is_not_believed_about_tensors(database: SqliteDatabase, tmp_path: Path) -> None:
