@@ -486,3 +486,11 @@ def test_what_no_entry_can_hold_is_not_asked_for_again(tmp_path: Path) -> None:
         with pytest.raises(FailedPrecondition, match="an entry cannot hold it"):
             recorder.append(Event("audit", {"probability": value}))
     recorder.close()
+
+
+def test_an_entry_that_says_a_name_twice_is_none() -> None:
+    """Each reader would take it for something else."""
+    entry = Entry("audit", "2026-01-01T00:00:00.000000Z", {"verdict": "rests_on_object"}).encode()
+    assert Entry.parse(entry).facts == {"verdict": "rests_on_object"}
+    with pytest.raises(DataLoss, match="not an entry"):
+        Entry.parse(entry.replace(b'{"verdict"', b'{"verdict":"disagrees","verdict"'))
