@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.audit.dataset import DatasetDesign, Event
-    from ouzel.finetune import Comparison, Example, Section, Tuned
+    from ouzel.finetune import Comparison, Section, Split, Tuned
     from ouzel.grounding import Audited, GateMargins, GateVerdict
     from ouzel.models import Model
 
@@ -158,18 +158,18 @@ class Audits:
     Args:
         spec: Of the job.
         context: Of the job.
-        held_out: The images that nothing was learnt from.
+        parts: Of the data set; what is held out is audited.
         told: Saves.
     """
 
-    def __init__(self, spec: pb.FinetuneSpec, context: JobContext, held_out: Sequence[Example], told: Told) -> None:
+    def __init__(self, spec: pb.FinetuneSpec, context: JobContext, parts: Split, told: Told) -> None:
         from ouzel.grounding import audited_images
 
         self._spec, self._context, self._told = spec, context, told
-        self._held_out = held_out
+        self._parts = parts
         self.margins = margins_of(spec)
         self.design: DatasetDesign = self.margins.design(spec.seed)
-        self.images = audited_images(held_out, spec.seed)
+        self.images = audited_images(parts.test, spec.seed)
         self._states: dict[str, Any] = dict(told.audits)
 
     def check(self, present: Model | None, classes: set[str]) -> None:
@@ -180,12 +180,14 @@ class Audits:
             classes: Of the data set.
 
         Raises:
-            InvalidArgument: There are too few held-out images, or the present default tells other classes apart.
+            InvalidArgument: There are too few held-out images, some are learnt from, too, or the present default tells
+                other classes apart.
         """
-        from ouzel.grounding import check_images
+        from ouzel.grounding import check_apart, check_images
 
         if not gated(self._spec):
             return
+        check_apart(self._parts)
         if present is not None and set(present.labels) != classes:
             odd = sorted(set(present.labels) ^ classes)[0]
             raise InvalidArgument(
@@ -193,7 +195,7 @@ class Audits:
                 f"other classes apart: {odd!r:.80} is not among the classes of both",
                 field="promote",
             )
-        check_images(self._held_out, self.images, self.margins, first=present is None)
+        check_images(self._parts.test, self.images, self.margins, first=present is None)
 
     def run(self, base: Model, tuned: Tuned, served: Comparison | None, present: Model | None) -> Grounding:
         """Audits the new version, the base if it is repaired, and the present default if the gate asks for it.
