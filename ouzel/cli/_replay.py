@@ -55,7 +55,7 @@ def computed_again(asked: Replay, image: bytes, store: Path, *, state: Path, mas
     if asked.kind not in ("explanation", "audit"):
         raise FailedPrecondition(f"an entry of the kind {asked.kind!r} holds nothing that can be computed again")
     request = asked.facts.get("options" if asked.kind == "explanation" else "request")
-    if not isinstance(request, Mapping) or "sha256" in request:
+    if not isinstance(request, Mapping) or "sha256" in request or "left_out" in request:
         raise FailedPrecondition("the entry does not hold the request, which was too long or of another form")
     if asked.kind == "explanation":
         return _explanation(asked.facts, image, store)

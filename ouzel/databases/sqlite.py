@@ -172,11 +172,13 @@ class SqliteDatabase:
         try:
             outcomes, notes = self._commit([work for work, _ in group])
         except Exception as error:  # noqa: BLE001 - it belongs to the caller
-            if len(group) > 1:  # the fault may be with one of them: each alone
+            # The fault may be with one of them: each alone. If another process holds the file, each would wait for it.
+            if len(group) > 1 and not isinstance(error, apsw.BusyError):
                 for each in group:
                     self._write_group([each])
                 return
-            group[0][1].set_exception(self._meaning(error))
+            for _, done in group:
+                done.set_exception(self._meaning(error))
             return
         if notes:
             self._noted(notes)

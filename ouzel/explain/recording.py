@@ -86,6 +86,8 @@ def _options(options: pb.ExplainOptions) -> dict[str, Any]:
     kept.CopyFrom(options)
     for name in ("request_id", "record", "timeout"):
         kept.ClearField(name)
+    if any(each.HasField("tensor") for request in kept.saliency for each in request.parameters.values()):
+        return {"left_out": "tensors"}  # pixels, perhaps of a person
     text = json_format.MessageToJson(kept, indent=None, sort_keys=True, preserving_proto_field_name=True)
     if len(text) > _LARGEST_OPTIONS:
         return {"sha256": hashlib.sha256(text.encode()).hexdigest()}

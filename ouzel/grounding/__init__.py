@@ -5,7 +5,7 @@ verdict = judge(margins, margins.design(seed), audit.evidence)
 tuned = repair(model, examples, make_recipe("debias", {}))
 """
 
-from ouzel.grounding.audits import Audited, audit_model, audited_images, check_images
+from ouzel.grounding.audits import Audited, audit_model, audited_images, check_apart, check_images
 from ouzel.grounding.checks import AccuracyPairs, Check
 from ouzel.grounding.gate import GateVerdict, judge
 from ouzel.grounding.margins import GateMargins
@@ -20,6 +20,7 @@ __all__ = [
     "GateVerdict",
     "audit_model",
     "audited_images",
+    "check_apart",
     "check_images",
     "gate_section",
     "judge",

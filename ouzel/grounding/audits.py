@@ -12,7 +12,7 @@ from ouzel.audit import ModelMaps, ModelPredictor
 from ouzel.audit.dataset import DatasetDesign, DatasetEvidence, audit_dataset
 from ouzel.audit.dataset.progress import OnEvent
 from ouzel.errors import InvalidArgument
-from ouzel.finetune import Example
+from ouzel.finetune import Example, Split
 from ouzel.grounding.examples import audited, has_region
 from ouzel.grounding.margins import GateMargins, fewest, smallest
 from ouzel.models import Model
@@ -72,6 +72,21 @@ def audited_images(held_out: Sequence[Example], seed: int) -> tuple[Example, ...
         turns += [(place, label, classes[label][row]) for place, row in enumerate(order)]
     drawn = [each for _, _, each in sorted(turns, key=lambda turn: turn[:2])[:MOST]]
     return tuple(sorted(drawn, key=lambda each: each.name))
+
+
+def check_apart(parts: Split) -> None:
+    """Refuses held-out images that are among those that are learnt from: what they show of a version says nothing.
+
+    Raises:
+        InvalidArgument: It names the first one.
+    """
+    learnt = {each.sha256 for each in (*parts.train, *parts.validation)}
+    if both := [each.name for each in parts.test if each.sha256 in learnt]:
+        raise InvalidArgument(
+            f"dataset: {len(both)} of the held-out images are for training as well, {both[0]!r:.80} for one; a gate "
+            "needs images that nothing is learnt from",
+            field="dataset",
+        )
 
 
 def check_images(held_out: Sequence[Example], audited: Sequence[Example], margins: GateMargins, *, first: bool) -> None:

@@ -85,7 +85,7 @@ class Entry:
             DataLoss: They are not an entry that this version reads.
         """
         try:
-            values = json.loads(content)
+            values = json.loads(content, object_pairs_hook=_object)
             if values["version"] != VERSION:
                 raise DataLoss(f"the entry has version {values['version']!r:.20}; this ouzel reads {VERSION}")
             if (
@@ -99,6 +99,13 @@ class Entry:
             return Entry(**values)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataLoss("this is not an entry of the log") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one that says a name twice would mean something else to each reader."""
+    if len(values := dict(pairs)) != len(pairs):
+        raise ValueError
+    return values
 
 
 def time_text(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ouzel.errors import DataLoss, FailedPrecondition, OuzelError, Unavailable
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelError, Unavailable
 from ouzel.ledger.ledger import Ledger, Receipt
 from ouzel.ledger.opening import open_ledger
 from ouzel.ledger.proof import Proof
@@ -87,6 +87,7 @@ class Recorder:
 
         Raises:
             NotRecorded: The log is refused or damaged. What the event is about must not happen.
+            FailedPrecondition: No entry can hold the event, which must not happen.
             Unavailable: It is not known to be recorded, and what it is about must not happen.
         """
         return self._guarded(event, lambda ledger: _append(ledger, event))
@@ -122,6 +123,8 @@ class Recorder:
             told = f"the {event.kind} could not be recorded, so it is not done"
             if isinstance(error, DataLoss | FailedPrecondition):
                 raise NotRecorded(f"{told}: the log is refused; its operator can see why") from error
+            if isinstance(error, InvalidArgument):  # a figure that is not finite, say: not to be tried again
+                raise FailedPrecondition(f"{told}: an entry cannot hold it") from error
             raise Unavailable(told) from error
 
     def _opened(self) -> Ledger | None:

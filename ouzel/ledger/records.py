@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ouzel.databases.database import Connection
 from ouzel.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
 from ouzel.ledger.entry import NewEntry
-from ouzel.ledger.merkle import SIZE, WIDTH, hashes_of, range_hash, root_hash
+from ouzel.ledger.merkle import WIDTH, hashes_of, range_hash, root_hash
 
 LOCK = "ledger"  # of those who number, prune and forget
 _COLUMNS = "number, seq, hash, body, salt, kind, time"
@@ -235,18 +234,6 @@ def prune(c: Connection, start: int, end: int) -> None:
         start,
         end,
     )
-
-
-def leaves(c: Connection, count: int) -> Iterator[bytes]:
-    """Leaf hashes of the first entries."""
-    for start in range(0, count, 10_000):
-        rows = c.all(
-            "SELECT hash FROM ledger_entries WHERE seq >= ? AND seq < ? ORDER BY seq", start, min(count, start + 10_000)
-        )
-        for (leaf,) in rows:
-            if len(leaf) != SIZE:
-                raise DataLoss("the ledger's database has a leaf hash of another length")
-            yield bytes(leaf)
 
 
 def _record(row: tuple[Any, ...]) -> Record:

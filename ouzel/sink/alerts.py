@@ -164,12 +164,16 @@ def listed(c: Connection, *, open_only: bool = False, most: int = 100) -> list[d
 
 
 def end_of_design(c: Connection, service: str, design: str) -> None:
-    """Clears alerts of designs that are not in force any more: nothing could clear them."""
+    """Clears alerts of designs that are not in force any more: nothing could clear them.
+
+    Their detectors go, too, so that they start anew if such a design comes back.
+    """
     c.run(
         "UPDATE alerts SET cleared = ?, cleared_by = 'another design' WHERE service = ? AND design != ? "
         "AND cleared IS NULL",
         *(time.time(), service, design),
     )
+    c.run("DELETE FROM detectors WHERE service = ? AND design != ?", service, design)
 
 
 def _open(c: Connection, service: str, design: str, detector: str) -> int:

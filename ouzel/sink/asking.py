@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ _LARGEST_ANSWER = 64 * 2**20
 _OPTIONS = [("grpc.max_receive_message_length", _LARGEST_ANSWER), ("grpc.use_local_subchannel_pool", 1)]
 _BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
 _CLOSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
+# Of the worker's log, which takes no entries now, whatever the audit: the log is refused, or its database is down.
+_UNRECORDED = re.compile("the audit could not be recorded, so it is not done(: the log is refused|$)")
 _AGAIN = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -97,6 +100,8 @@ class Worker:
         told = f"{code.name}: {visible(details, 400)}"
         if code is _BUSY:
             return WorkerDown(f"the worker is busy ({told})")
+        if _UNRECORDED.match(details):
+            return WorkerDown(f"the worker's log takes no entries ({told})")
         if code in _CLOSED:
             return WorkerDown(f"the worker does not take audits ({told})")
         if code is grpc.StatusCode.UNAVAILABLE:

@@ -103,11 +103,11 @@ class Auditor:
     def _fix(self, c: Connection) -> None:
         for service in self._config.services:
             sha256 = self._designs[service.name]
+            alerts.end_of_design(c, service.name, sha256)
             if c.run(
                 "INSERT OR IGNORE INTO designs VALUES (?, ?, ?, ?)",
                 *(service.name, sha256, json.dumps(service.document()), time.time()),
             ):
-                alerts.end_of_design(c, service.name, sha256)
                 _log.info("service %r: statistics and detectors start anew with design %s", service.name, sha256)
 
     def _run(self) -> None:

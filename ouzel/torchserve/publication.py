@@ -199,17 +199,22 @@ def withdraw_served(
     Raises:
         FailedPrecondition, PublicationFailed: One line that says why; the store then still has the version.
     """
-    record("deletion", {"what": "model", **_facts(file)})
     served_now = {str(description["modelVersion"]) for description in versions(server, file.name)} if server else set()
+    left = tuple(each for each in store.of(file.name) if each != file)
+    others = tuple(each for each in left if each.version in served_now)
+    following = store.default_of(others) if others else None
+    record("deletion", {"what": "model", **_facts(file)})
+    heir = following or (store.default_of(left) if left else None)
+    if heir is not None and file == store.default_of(store.of(file.name)):
+        record("promotion", {**_facts(heir), "before": file.version})
     if server is not None and file.version in served_now:
-        others = tuple(each for each in store.of(file.name) if each.version in served_now - {file.version})
         if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
-            following = store.default_of(others)
             if following is None:  # gates held back all others: without a default they are not served either
                 for other in others:
                     unregister(server, file.name, other.version)
             else:
                 set_default(server, file.name, following.version)
+                store.promote(file.name, following.version)  # else the store takes the first one
         unregister(server, file.name, file.version)
     if unless_default:
         store.withdraw(file.name, file.version, unless_default=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -15,9 +16,11 @@ from explain.test_service import LABELS, ask
 from ouzel import models
 from ouzel.cli.ledger import ledger
 from ouzel.explain import PNG, ExplainService, RawRequest, recorder
+from ouzel.explain.recording import facts
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify_proof
 from ouzel.ledger.settings import quiet, settings
 from ouzel.models import Model, archive
+from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from support.pictures import png
 
@@ -47,12 +50,12 @@ def test_the_answer_holds_its_entry_and_a_proof(recording: ExplainService, folde
     proof, _ = verify_proof(answer.ledger.proof, answer.ledger.entry, key)
     assert proof.index == answer.ledger.index
     entry = json.loads(answer.ledger.entry)
-    facts = entry["facts"]
     assert entry["kind"] == "explanation"
-    assert facts["model"] == {"name": "tiny", "version": "3", "digest": "sha256:tiny"}
-    assert facts["options"] == {"top_k": 2, "saliency": [{"method": "gradient"}]}
-    assert [each["probability"] for each in facts["scores"]] == [each.probability for each in answer.scores]
-    (told,) = facts["maps"]
+    said = entry["facts"]
+    assert said["model"] == {"name": "tiny", "version": "3", "digest": "sha256:tiny"}
+    assert said["options"] == {"top_k": 2, "saliency": [{"method": "gradient"}]}
+    assert [each["probability"] for each in said["scores"]] == [each.probability for each in answer.scores]
+    (told,) = said["maps"]
     assert told["sha256"] == hashlib.sha256(answer.saliency[0].values.data).hexdigest()
     salted = entry["salted"]
     assert salted["images"] == [salted_hash(answer.ledger.salt, "images", hashlib.sha256(png(0)).hexdigest())]
@@ -66,6 +69,13 @@ def test_only_what_asks_for_it_is_recorded(recording: ExplainService, folder: Pa
     assert [reply.envelope.HasField("ledger") for reply in replies] == [False, True] * 3
     assert sorted(reply.envelope.ledger.index for reply in replies[1::2]) == [0, 1, 2]
     assert len(entries(folder, "explanation")) == 3
+
+
+def test_pixels_among_the_options_are_not_published() -> None:
+    options = pb.ExplainOptions(saliency=[pb.SaliencyRequest(method="integrated_gradients")])
+    baseline = tensors.encode(np.zeros((3, 8, 8), np.uint8))
+    options.saliency[0].parameters["baseline"].tensor.CopyFrom(baseline)
+    assert facts(options, pb.Explanation(), "image")["options"] == {"left_out": "tensors"}
 
 
 def test_a_refusal_is_recorded_too(recording: ExplainService, folder: Path) -> None:

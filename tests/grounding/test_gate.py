@@ -8,8 +8,8 @@ import pytest
 
 from ouzel.audit.dataset import DatasetEvidence, audit_dataset
 from ouzel.errors import InvalidArgument
-from ouzel.finetune import Example
-from ouzel.grounding import AccuracyPairs, GateMargins, audited_images, check_images, judge
+from ouzel.finetune import Example, Split
+from ouzel.grounding import AccuracyPairs, GateMargins, audited_images, check_apart, check_images, judge
 from support.audited import LABELS, Flat, Known, by_border, by_object, example, pictures
 
 MARGINS = GateMargins()
@@ -127,3 +127,11 @@ def test_enough_images_are_taken() -> None:
     some = images(15) + images(15, "b")
     check_images(some, audited_images(some, 0), MARGINS, first=True)
     check_images(some, audited_images(some, 0), GateMargins(accuracy_margin=0.2), first=False)
+
+
+def test_images_that_are_learnt_from_are_no_test() -> None:
+    images = [Example(str(number), "a", f"{number:064}", bytes) for number in range(4)]
+    check_apart(Split(tuple(images[:2]), (images[2],), (images[3],)))
+    for train, validation in ((images[3:], ()), ((), images[3:])):
+        with pytest.raises(InvalidArgument, match="1 of the held-out images are for training as well, '3' for one"):
+            check_apart(Split(tuple(train), tuple(validation), (images[3],)))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ouzel.databases import sqlite
 from ouzel.errors import (
     AlreadyExists,
     DataLoss,
@@ -37,6 +38,8 @@ from ouzel.ledger import (
     verify,
     verify_proof,
 )
+from ouzel.ledger.recorder import Event, Recorder
+from ouzel.ledger.schema import LEDGER
 from ouzel.worker.store.open import open_store
 from support import ledgers
 from support.ledgers import IMAGE, ORIGIN, Place, sound
@@ -449,3 +452,45 @@ def test_a_stranger_cannot_take_over_the_files(place: Place, ledger: Ledger) -> 
     (place.tiles / "checkpoint").write_bytes(forged.encode())
     with pytest.raises(DataLoss, match="not of this log"):
         ledger.publish()
+
+
+def test_a_database_that_another_process_holds_is_waited_for_once(
+    sqlite_place: Place, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not once for each of those who wait."""
+    monkeypatch.setattr(sqlite, "_BUSY", 200)
+    opened = sqlite.SqliteDatabase(Path(sqlite_place.url.removeprefix("sqlite://")), LEDGER)
+    tries: list[int] = []
+    commit = opened._commit
+
+    def counted(group: list[Any]) -> Any:
+        tries.append(len(group))
+        return commit(group)
+
+    monkeypatch.setattr(opened, "_commit", counted)
+    other = sqlite.connect(Path(sqlite_place.url.removeprefix("sqlite://")))
+    other.execute("BEGIN IMMEDIATE")
+    asked = [opened.submit(lambda c: c.one("SELECT 1")) for _ in range(20)]
+    for each in asked:
+        with pytest.raises(Unavailable, match="does not answer"):
+            each.result()
+    assert sum(tries) == 20
+    other.execute("ROLLBACK")
+    other.close()
+    opened.close()
+
+
+def test_what_no_entry_can_hold_is_not_asked_for_again(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "log")
+    for value in (float("nan"), "x" * 70_000):
+        with pytest.raises(FailedPrecondition, match="an entry cannot hold it"):
+            recorder.append(Event("audit", {"probability": value}))
+    recorder.close()
+
+
+def test_an_entry_that_says_a_name_twice_is_none() -> None:
+    """Each reader would take it for something else."""
+    entry = Entry("audit", "2026-01-01T00:00:00.000000Z", {"verdict": "rests_on_object"}).encode()
+    assert Entry.parse(entry).facts == {"verdict": "rests_on_object"}
+    with pytest.raises(DataLoss, match="not an entry"):
+        Entry.parse(entry.replace(b'{"verdict"', b'{"verdict":"disagrees","verdict"'))

@@ -5,18 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
+from unittest.mock import Mock
 
+import grpc
 import pytest
 
 from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.endpoints.clients.tensors import tensor
-from ouzel.sink import counts
-from ouzel.sink.asking import AskAgain, Refused, WorkerDown
+from ouzel.errors import DataLoss, OuzelError, TooLarge, Unavailable
+from ouzel.ledger import Ledger
+from ouzel.ledger.recorder import Event as LogEvent
+from ouzel.ledger.recorder import Recorder as LogRecorder
+from ouzel.sink import alerts, counts
+from ouzel.sink.asking import AskAgain, Refused, Worker, WorkerDown
 from ouzel.sink.auditor import MOST_TRIES, Auditor
 from ouzel.sink.clock import Clock
 from ouzel.sink.cloudevents import Event
 from ouzel.sink.config import Limits, SinkConfig
+from ouzel.sink.detector import State
 from ouzel.sink.file import read
 from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
 from ouzel.sink.schema import SINK
@@ -128,6 +136,23 @@ def test_a_worker_that_is_down_takes_no_tries(database: SqliteDatabase, tmp_path
     assert (worker.asked, found["audited"]) == (2, {"": 2})
 
 
+def test_a_worker_whose_log_takes_no_entries_is_down(tmp_path: Path) -> None:
+    """It would refuse all that is queued."""
+    worker = Worker(read(write(tmp_path)))
+
+    def failing(error: Exception, event: LogEvent) -> Exception:
+        log = cast(Ledger, SimpleNamespace(append=Mock(side_effect=error)))
+        with pytest.raises(OuzelError) as caught:
+            LogRecorder(None, log).append(event)
+        code = grpc.StatusCode[caught.value.code]
+        return worker._meaning(code, str(caught.value), lambda: "")
+
+    event = LogEvent("audit", {})
+    assert isinstance(failing(DataLoss("a fork"), event), WorkerDown)
+    assert isinstance(failing(Unavailable("the database does not answer"), event), WorkerDown)
+    assert isinstance(failing(TooLarge("facts: too large"), event), Refused)
+
+
 def test_a_model_that_crops_is_not_believed_about_tensors(database: SqliteDatabase, tmp_path: Path) -> None:
     """The tensor is what the service saw; a model that looks at a part of it was asked about something else."""
     endpoints = OIP.format(labels=list(LABELS), layout="NCHW", datatype="FP32", channels="RGB", values=FP32)
@@ -164,3 +189,21 @@ def test_what_is_fixed_beforehand_is_stored_and_ends_old_alerts(database: Sqlite
     later.close()
     assert database.read(lambda c: c.all("SELECT cleared_by FROM alerts")) == [("another design",)]
     assert len(database.read(lambda c: c.all("SELECT sha256 FROM designs"))) == 2
+
+
+def test_a_design_that_comes_back_starts_anew(database: SqliteDatabase, tmp_path: Path) -> None:
+    """With what was left of it, its detector would wait for evidence that clears an alert that is cleared already."""
+    files = [write(tmp_path / str(rate), f"rate = {rate}\nalert = {{ run_length = 100 }}") for rate in (1.0, 0.5)]
+    first, second = map(read, files)
+
+    def disagrees(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        return answer(request, agrees=False)
+
+    audited(database, first, disagrees, [PAIR] * 12)
+    for config in (second, first):
+        auditor = Auditor(database, cast(Clock, FakeClock()), config, FakeAuditing(answer))
+        auditor.start()
+        auditor.close()
+        assert database.read(lambda c: alerts.listed(c, open_only=True)) == []
+        (service,) = config.services
+        assert database.read(lambda c: alerts.load(c, "farm", service.sha256(), "disagreement")) == State()  # noqa: B023

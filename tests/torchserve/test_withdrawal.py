@@ -57,6 +57,16 @@ def test_one_of_several(store: ModelFiles, asked: list[Any], version: str, calls
     assert [file.version for file in store.of("m")] == [each for each in "123" if each != version]
 
 
+@pytest.mark.parametrize("server", [SERVER, None])
+def test_the_next_default_is_recorded(store: ModelFiles, asked: list[Any], server: Server | None) -> None:
+    heard: list[tuple[str, str]] = []
+    publication.withdraw_served(
+        server, store, store.file("m@2"), record=lambda kind, facts: heard.append((kind, facts["version"]))
+    )
+    assert heard == [("deletion", "2"), ("promotion", "3" if server else "1")]
+    assert store.default("m") == heard[1][1]
+
+
 def test_nothing_is_left_of_the_last_one(store: ModelFiles) -> None:
     for version in "213":
         publication.withdraw_served(None, store, store.file(f"m@{version}"))

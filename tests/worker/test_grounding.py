@@ -18,6 +18,7 @@ from PIL import Image
 
 from ouzel import models
 from ouzel.errors import AlreadyExists, InvalidArgument, NotFound
+from ouzel.finetune import Split
 from ouzel.worker.api import requests
 from ouzel.worker.kinds import grounding
 from ouzel.worker.store.job import Job, State
@@ -146,7 +147,7 @@ def test_too_few_held_out_images_end_the_job_before_it_trains(place: Place, matc
 def test_a_default_of_other_classes_is_refused_before_anything_is_trained(place: Place) -> None:
     spec = asked("0" * 64, **GATED).finetune
     told = SimpleNamespace(audits={})
-    audits = grounding.Audits(spec, SimpleNamespace(), [], told)  # type: ignore[arg-type]
+    audits = grounding.Audits(spec, SimpleNamespace(), Split((), (), ()), told)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match=r"default base@.*, which tells other classes apart: 'cow'") as caught:
         audits.check(models.load(place.models.find("base")), {"a", "b", "c", "d", "cow"})
     assert caught.value.field == "promote"
@@ -154,6 +155,14 @@ def test_a_default_of_other_classes_is_refused_before_anything_is_trained(place:
 
 def logs(place: Place, job: Job) -> list[str]:
     return [each.log.message for each in place.store.events("me", job.id, 0, 10_000) if each.HasField("log")]
+
+
+def test_the_entry_of_a_gate_has_room_for_any_number_of_classes() -> None:
+    gate = {"scenes": [f"a scene of {number} words or more" for number in range(2000)], "checks": [{"worse": ["a"]}]}
+    told = grounding.shortened({"gate": gate})
+    assert told["gate"]["checks"] == gate["checks"]
+    assert told["gate"]["scenes"]["values"] == 2000
+    assert len(json.dumps(told)) < 1000
 
 
 def test_a_first_version_that_rests_on_backgrounds_is_no_default(place: Place, matched: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -32,6 +33,10 @@ class FakeWork:
     phases: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     looks: int = 0
+    entries: list[str] = field(default_factory=list)
+
+    def record(self, kind: str, facts: Mapping[str, Any]) -> None:
+        self.entries.append(f"{kind} {facts['version']}")
 
     @property
     def serving(self) -> Server | None:
@@ -56,6 +61,7 @@ class FakeWork:
 class FakeEntry:
     name: str = "tuned"
     version: str = "3"
+    digest: str = "sha256:d"
 
 
 @dataclass
@@ -69,12 +75,18 @@ class FakeStore:
     def promote(self, name: str, version: str) -> None:
         self.promoted.append(version)
 
+    def of(self, name: str) -> tuple[FakeEntry, ...]:
+        return (FakeEntry(name),)
+
+    def default_of(self, files: tuple[FakeEntry, ...]) -> FakeEntry:
+        return files[0]
+
     def file(self, reference: str) -> FakeEntry:
         name, _, version = reference.partition("@")
         return FakeEntry(name, version)
 
 
-def serve(work: FakeWork, store: FakeStore, *, promote: bool = False) -> bool:
+def serve(work: FakeWork, store: FakeStore, *, promote: Callable[[], bool] = lambda: False) -> bool:
     entry = cast(Entry, FakeEntry())
     return publishing.serve(cast(JobContext, work), cast(ModelStore, store), entry, base="base@1", promote=promote)
 
@@ -110,7 +122,7 @@ def test_one_that_stays_away_fails_the_job_and_keeps_the_model(
     monkeypatch.setattr(publishing, "PATIENCE", 0.0)
     store = FakeStore()
     with pytest.raises(PublicationFailed, match=r"tuned 3 is kept in the model store, untried") as caught:
-        serve(FakeWork([None]), store, promote=True)
+        serve(FakeWork([None]), store, promote=lambda: True)
     assert failure_of(caught.value).error.failure_class == pb.JobError.INFRASTRUCTURE  # which is tried again
     assert (store.withdrawn, store.promoted) == ([], [])
 
@@ -136,9 +148,26 @@ def test_who_waits_can_be_stopped(tries: list[Any]) -> None:
 
 def test_without_a_server_nothing_is_claimed(tries: list[Any]) -> None:
     work, store = FakeWork([None], serving_expected=False), FakeStore()
-    assert not serve(work, store, promote=True)
+    assert not serve(work, store, promote=lambda: True)
     assert store.promoted == ["3"]
+    assert work.entries == ["publication 3", "promotion 3"]
     assert "untried" in work.logs[0]
+
+
+def test_whether_to_promote_is_asked_when_the_server_is_there(
+    tries: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it was waited for, another version may have become the default."""
+    monkeypatch.setattr(publication, "_promote", Mock(side_effect=AssertionError))
+    asked: list[int] = []
+    work = FakeWork([None, SERVER])
+
+    def promote() -> bool:
+        asked.append(work.looks)
+        return False
+
+    assert serve(work, FakeStore(), promote=promote)
+    assert asked == [2]
 
 
 def test_where_a_server_is_meant_to_be(tmp_path: Path) -> None:

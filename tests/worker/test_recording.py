@@ -17,8 +17,10 @@ from ouzel.cli.ledger import ledger
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify, verify_proof
 from ouzel.ledger.places import open_storage
 from ouzel.ledger.settings import quiet, settings
+from ouzel.worker.api import audit_entries
 from ouzel_client import Client, FailedPrecondition, NotFound
 from ouzel_protos.v1 import audit_pb2 as pb
+from ouzel_protos.v1.explain_pb2 import ClassRef
 from support.jobs import Worker, until
 from worker.test_audit_service import IMAGE, MASK, Site, audit, png, request
 
@@ -73,6 +75,18 @@ def test_an_audit_comes_with_a_proof_of_its_entry(site: Site, found: Worker, tmp
     assert "the same comes out again" in again.output, again.output
 
 
+def test_texts_of_callers_about_their_own_models_are_not_published() -> None:
+    texts = ["Jane Doe, ward 7", "jane@clinic.example", "for Dr Roe"]
+    asked = pb.AuditPredictionRequest(claimed=ClassRef(label=f"label:{texts[0]}"))
+    answer = pb.PredictionAudit(
+        source=pb.AuditSource(kind=pb.AuditSource.CALLABLE, name=texts[1], version=texts[2]),
+        agreement=pb.Agreement(claimed=pb.AuditScore(label=texts[0]), predicted=pb.AuditScore(label=texts[0])),
+    )
+    event = audit_entries.event(asked, answer, "alice")
+    assert not [text for text in texts if text in json.dumps(event.facts)]
+    assert event.salted["source"] == "jane@clinic.example@for Dr Roe"
+
+
 def test_refusals_and_denials_are_recorded(site: Site, found: Worker) -> None:
     with pytest.raises(grpc.RpcError):
         audit(found, request(site, method="grad_camm"))
@@ -97,6 +111,9 @@ def test_deletions_and_promotions_are_recorded(site: Site, found: Worker) -> Non
         with pytest.raises(NotFound):
             client.datasets.delete(site.unmarked)
         job = client.jobs.maximize("tiny", logit=0)
+        with pytest.raises(FailedPrecondition):
+            job.delete()
+        assert [each["facts"]["what"] for each in recorded(site, "deletion")] == ["dataset"]
         job.cancel()
         until(lambda: job.refresh().done, 60)
         job.delete()

@@ -24,26 +24,32 @@ def event(request: pb.AuditPredictionRequest, answer: pb.PredictionAudit, owner:
         owner: Who asked.
     """
     salted = {"record": answer.record_sha256}
+    if answer.source.kind == pb.AuditSource.CALLABLE:
+        salted["source"] = f"{answer.source.name}@{answer.source.version}"
     if request.request_id:
         salted["request_id"] = request.request_id
     return Event("audit", facts(request, answer), images=[answer.image_sha256], owner=owner, salted=salted)
 
 
 def facts(request: pb.AuditPredictionRequest, answer: pb.PredictionAudit) -> dict[str, Any]:
-    """What an entry says of an audit: what was asked, and what came out."""
+    """What an entry says of an audit: what was asked, and what came out.
+
+    Of a model of the caller's own, the name and the labels are the caller's texts, and left out.
+    """
     agreement, source = answer.agreement, answer.source
+    own = source.kind == pb.AuditSource.CALLABLE
     return {
-        "request": _request(request),
+        "request": _request(request, own),
         "source": {
             "kind": pb.AuditSource.Kind.Name(source.kind).lower(),
-            "name": source.name,
-            "version": source.version,
+            "name": "" if own else source.name,
+            "version": "" if own else source.version,
             "digest": source.digest,
         },
         "verdict": pb.Verdict.Name(answer.verdict).lower(),
         "concern": answer.concern,
-        "claimed": _score(agreement.claimed),
-        "predicted": _score(agreement.predicted),
+        "claimed": _score(agreement.claimed, own),
+        "predicted": _score(agreement.predicted, own),
         "object": {"source": answer.mask_source, "share": answer.object_share},
         "effects": [
             {
@@ -58,15 +64,15 @@ def facts(request: pb.AuditPredictionRequest, answer: pb.PredictionAudit) -> dic
     }
 
 
-def _score(score: pb.AuditScore) -> dict[str, Any]:
-    return {"index": score.index, "label": score.label, "probability": score.probability}
+def _score(score: pb.AuditScore, own: bool) -> dict[str, Any]:
+    return {"index": score.index, "label": "" if own else score.label, "probability": score.probability}
 
 
-def _request(request: pb.AuditPredictionRequest) -> dict[str, Any]:
+def _request(request: pb.AuditPredictionRequest, own: bool) -> dict[str, Any]:
     """What has to be asked again to compute it again; of a long request its digest."""
     kept = pb.AuditPredictionRequest()
     kept.CopyFrom(request)
-    for name in _LEFT_OUT:
+    for name in (*_LEFT_OUT, "claimed") if own else _LEFT_OUT:
         kept.ClearField(name)
     text = json_format.MessageToJson(kept, indent=None, sort_keys=True, preserving_proto_field_name=True)
     if len(text) > _LARGEST_REQUEST:

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.checks import within
-from ouzel.errors import InvalidArgument, NotFound, Unavailable
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
@@ -149,8 +149,10 @@ class JobService(Service, JobServiceServicer):
     @unary
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> Empty:
         owner = self.owner(context)
-        await self._get(context, request.id)
-        await self.run(self.recorder.append, Event("deletion", {"what": "job", "id": request.id}, owner=owner))
+        job = await self._get(context, request.id)
+        if job.state not in FINAL:  # the store refuses it, too, but then the entry is there already
+            raise FailedPrecondition(f"{job.id} is {job.state.name}; only a job that has ended can be deleted")
+        await self.run(self.recorder.append, Event("deletion", {"what": "job", "id": job.id}, owner=owner))
         await self.run(self._store.delete, owner, request.id)
         return Empty()
 

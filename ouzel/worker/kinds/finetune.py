@@ -82,7 +82,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     recipe, told = recipe_of(spec), Told(context)
     audits = None
     if grounding.gated(spec) or grounding.repairs(spec):
-        audits = grounding.Audits(spec, context, split(examples, recipe, spec.seed).test, told)
+        audits = grounding.Audits(spec, context, split(examples, recipe, spec.seed), told)
         audits.check(promotion.present_default(spec, context), {each.label for each in examples})
     try:
         tuned = _tuned(spec, context, base, examples, told)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,12 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.audit.dataset import DatasetDesign, Event
-    from ouzel.finetune import Comparison, Example, Section, Tuned
+    from ouzel.finetune import Comparison, Section, Split, Tuned
     from ouzel.grounding import Audited, GateMargins, GateVerdict
     from ouzel.models import Model
 
 _MOST_SCENES = 2000
+_LARGEST_LIST = 16_000  # characters of JSON; an entry of the log has 65,535 bytes
 
 
 def gated(spec: pb.FinetuneSpec) -> bool:
@@ -124,7 +127,8 @@ class Grounding:
 
     def facts(self, spec: pb.FinetuneSpec) -> dict[str, Any]:
         """What goes on record of the verdict: on which weights, against which, by which figures."""
-        return {"name": spec.name, "dataset": spec.dataset, "digest": self.new.model.digest, **self.lineage()}
+        facts = {"name": spec.name, "dataset": spec.dataset, "digest": self.new.model.digest, **self.lineage()}
+        return shortened(facts)
 
     def lineage(self) -> dict[str, Any]:
         """What the lineage of the new version keeps."""
@@ -136,24 +140,36 @@ def without_rules(verdict: GateVerdict) -> dict[str, Any]:
     return {name: value for name, value in verdict.to_dict().items() if name != "rules"}
 
 
+def shortened(values: Any) -> Any:
+    """Values with a digest in place of each list that is too long for an entry of the log, such as 2000 classes."""
+    if isinstance(values, Mapping):
+        return {name: shortened(value) for name, value in values.items()}
+    if isinstance(values, list):
+        text = json.dumps(values)
+        if len(text) > _LARGEST_LIST:
+            return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "values": len(values)}
+        return [shortened(value) for value in values]
+    return values
+
+
 class Audits:
     """The audits of one job, which a later attempt goes on with.
 
     Args:
         spec: Of the job.
         context: Of the job.
-        held_out: The images that nothing was learnt from.
+        parts: Of the data set; what is held out is audited.
         told: Saves.
     """
 
-    def __init__(self, spec: pb.FinetuneSpec, context: JobContext, held_out: Sequence[Example], told: Told) -> None:
+    def __init__(self, spec: pb.FinetuneSpec, context: JobContext, parts: Split, told: Told) -> None:
         from ouzel.grounding import audited_images
 
         self._spec, self._context, self._told = spec, context, told
-        self._held_out = held_out
+        self._parts = parts
         self.margins = margins_of(spec)
         self.design: DatasetDesign = self.margins.design(spec.seed)
-        self.images = audited_images(held_out, spec.seed)
+        self.images = audited_images(parts.test, spec.seed)
         self._states: dict[str, Any] = dict(told.audits)
 
     def check(self, present: Model | None, classes: set[str]) -> None:
@@ -164,12 +180,14 @@ class Audits:
             classes: Of the data set.
 
         Raises:
-            InvalidArgument: There are too few held-out images, or the present default tells other classes apart.
+            InvalidArgument: There are too few held-out images, some are learnt from, too, or the present default tells
+                other classes apart.
         """
-        from ouzel.grounding import check_images
+        from ouzel.grounding import check_apart, check_images
 
         if not gated(self._spec):
             return
+        check_apart(self._parts)
         if present is not None and set(present.labels) != classes:
             odd = sorted(set(present.labels) ^ classes)[0]
             raise InvalidArgument(
@@ -177,7 +195,7 @@ class Audits:
                 f"other classes apart: {odd!r:.80} is not among the classes of both",
                 field="promote",
             )
-        check_images(self._held_out, self.images, self.margins, first=present is None)
+        check_images(self._parts.test, self.images, self.margins, first=present is None)
 
     def run(self, base: Model, tuned: Tuned, served: Comparison | None, present: Model | None) -> Grounding:
         """Audits the new version, the base if it is repaired, and the present default if the gate asks for it.

@@ -64,7 +64,11 @@ def publish(
     from ouzel.worker.kinds import publishing
 
     store, tuned = ModelStore(context.environment.models), report.tuned
-    promote = _promoted(spec, context, report) if verdict is None else _passed(spec, context, verdict, store)
+    wanted = _promoted(spec, context, report) if verdict is None else _passed(spec, context, verdict, store)
+
+    def promote() -> bool:
+        return wanted and (verdict is None or _unchanged(spec, context, verdict, store))
+
     card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
@@ -82,23 +86,31 @@ def publish(
 
 
 def _passed(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, store: ModelFiles) -> bool:
-    """Whether the gate was passed, against the version that is the default now."""
+    """Whether the gate was passed, by this attempt or by one before it that got as far as the promotion."""
     context.log(
         f"{'promoted' if verdict.passed else 'not promoted'}: {verdict.reason}",
         pb.Log.INFO if verdict.passed else pb.Log.WARNING,
     )
+    return verdict.passed or _default_of(spec, store) == _mine(spec, context, store) is not None
+
+
+def _unchanged(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, store: ModelFiles) -> bool:
+    """Whether the default is the one that the gate compared with, or this job's own of an attempt before this one."""
+    now = _default_of(spec, store)
+    name = "" if now is None else f"{now.name}@{now.version}"
+    if name == verdict.against or now == _mine(spec, context, store):
+        return True
+    context.log(
+        f"not promoted: {name or 'no version'} has become the default meanwhile, and the gate was asked about "
+        f"{verdict.against or 'a first version'}",
+        pb.Log.WARNING,
+    )
+    return False
+
+
+def _default_of(spec: pb.FinetuneSpec, store: ModelFiles) -> ModelFile | None:
     files = store.of(spec.name)
-    now = store.default_of(files) if files else None
-    if now is not None and now == _mine(spec, context, store):
-        return True  # an attempt before this one got as far
-    if verdict.passed and (name := "" if now is None else f"{now.name}@{now.version}") != verdict.against:
-        context.log(
-            f"not promoted: {name or 'no version'} has become the default meanwhile, and the gate was asked about "
-            f"{verdict.against or 'a first version'}",
-            pb.Log.WARNING,
-        )
-        return False
-    return verdict.passed
+    return store.default_of(files) if files else None
 
 
 def _mine(spec: pb.FinetuneSpec, context: JobContext, store: ModelFiles) -> ModelFile | None:

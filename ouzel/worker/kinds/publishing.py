@@ -7,6 +7,7 @@ one whose infrastructure failed, which is tried again.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ouzel.worker.kinds.context import JobContext, JobInterrupted
@@ -19,7 +20,7 @@ PATIENCE = 600.0  # s for a model server that is down; then the attempt fails, a
 _PAUSE = 1.0  # s between two looks
 
 
-def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, promote: bool) -> bool:
+def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, promote: Callable[[], bool]) -> bool:
     """Publishes a version of the store, and waits for a model server that is down.
 
     Args:
@@ -27,7 +28,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
         store: The model store.
         entry: The version.
         base: "NAME@VERSION" of the model whose settings are taken over.
-        promote: Whether the version becomes the default.
+        promote: Whether the version becomes the default. Asked when the server is there: much may change until then.
 
     Returns:
         Whether the version is served: False where there is meant to be no model server, and of a version that its gate
@@ -43,7 +44,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
 
     if not context.serving_expected and context.serving is None:
         context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
-        publication.publish_model(None, store, entry.name, entry.version, promote=promote, record=context.record)
+        publication.publish_model(None, store, entry.name, entry.version, promote=promote(), record=context.record)
         return False
     deadline, waiting = time.monotonic() + PATIENCE, False
     while True:
@@ -57,7 +58,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
                 entry.name,
                 entry.version,
                 base=base,
-                promote=promote,
+                promote=promote(),
                 withdraw_failed=True,
                 record=context.record,
             ):
