@@ -99,7 +99,8 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         key_file: Path | None,
         **rest: Any,
     ) -> Any:
-        from ouzel.ledger.settings import existing, folder_of
+        from ouzel.ledger.settings import existing
+        from ouzel.ledger_folder import folder_of
 
         known = existing(ledger.expanduser().absolute() if ledger else folder_of(state))
         chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key)

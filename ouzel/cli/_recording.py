@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ouzel.errors import FailedPrecondition
+from ouzel.ledger_folder import folder_of, known
+
 if TYPE_CHECKING:
     from ouzel.torchserve.publication import Record
 
@@ -20,11 +23,17 @@ def recording(state: Path | None) -> Iterator[Record]:
     Args:
         state: The state folder; None is the usual one.
     """
-    from ouzel.ledger.recorder import Event, Recorder
-    from ouzel.ledger.settings import folder_of, known
-
     folder = folder_of(state)
-    recorder = Recorder(folder if known(folder) else None)
+    if not known(folder):
+        yield lambda _kind, _facts: None
+        return
+    try:
+        from ouzel.ledger.recorder import Event, Recorder
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            f"{folder} holds a log, and {error.name} is not installed to write to it; run `pip install 'ouzel[ledger]'`"
+        ) from error
+    recorder = Recorder(folder)
     try:
         yield lambda kind, facts: recorder.append(Event(kind, facts, owner=OPERATOR))
     finally:

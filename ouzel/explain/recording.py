@@ -19,6 +19,7 @@ from ouzel_protos.v1.ledger_pb2 import LedgerEntry
 FOLDER = "OUZEL_LEDGER"  # of the log
 LARGEST = 2**18  # bytes that an entry and its proof take of an answer, at most
 _LARGEST_OPTIONS = 24_000  # characters of JSON; an entry has 65,535 bytes
+_PATIENCE = 10.0  # s for publishing; the other rows of the batch wait as well
 _GRID = 4  # a map's means over so many places along each edge
 # Records something before an answer leaves. The arguments are those of `ouzel.ledger.recorder.Event`.
 Record = Callable[..., LedgerEntry]
@@ -34,7 +35,7 @@ def recorder() -> Record | None:
     log = Recorder(Path(folder))
 
     def record(kind: str, facts: dict[str, Any], **more: Any) -> LedgerEntry:
-        entry = log.proven(Event(kind, facts, **more))
+        entry = log.proven(Event(kind, facts, **more), _PATIENCE)
         assert entry is not None  # there is a folder
         return LedgerEntry(index=entry.index, entry=entry.entry, salt=entry.salt, proof=entry.proof)
 

@@ -81,7 +81,11 @@ def open_ledger(options: LedgerOptions, *, publish: bool = True, check: bool = T
         if not options.key.exists():
             known = identity(database)
             if known is not None:
-                raise FailedPrecondition(f"key: {options.key} is missing, the private key of {known}", field="key")
+                raise FailedPrecondition(
+                    f"key: {options.key} is missing, the private key of {known}; those who write to one log share its "
+                    "folder (OUZEL_LEDGER)",
+                    field="key",
+                )
             create_key(options.key)
         signer = read_key(options.key, options.origin)
         database.write(lambda c: records.claim(c, str(signer.verifier)))

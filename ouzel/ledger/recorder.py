@@ -14,9 +14,10 @@ from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelErr
 from ouzel.ledger.ledger import Ledger, Receipt
 from ouzel.ledger.opening import open_ledger
 from ouzel.ledger.proof import Proof
-from ouzel.ledger.settings import quiet, settings
+from ouzel.ledger.settings import settings
 
 T = TypeVar("T")
+_CLOSING = 5.0  # s for publishing
 _log = logging.getLogger(__name__)
 
 
@@ -92,8 +93,12 @@ class Recorder:
         """
         return self._guarded(event, lambda ledger: _append(ledger, event))
 
-    def proven(self, event: Event) -> Recorded | None:
+    def proven(self, event: Event, timeout: float = 30.0) -> Recorded | None:
         """Records an event durably, and proves that.
+
+        Args:
+            event: The event.
+            timeout: Seconds for publishing.
 
         Raises:
             OuzelError: As `append`; or the log could not be published.
@@ -101,15 +106,19 @@ class Recorder:
 
         def prove(ledger: Ledger) -> Recorded:
             receipt = _append(ledger, event)
-            proof = ledger.prove(receipt)
+            proof = ledger.prove(receipt, timeout)
             return Recorded(Proof.parse(proof).index, receipt.entry, receipt.salt, proof)
 
         return self._guarded(event, prove)
 
     def close(self) -> None:
-        """Closes the log if this has opened it."""
+        """Publishes what this has recorded, if that works, and closes the log; if this has opened it."""
         with self._opening:
             if self._own and self._ledger is not None:
+                try:
+                    self._ledger.publish(_CLOSING)
+                except OuzelError as error:  # the entries are in the database: others publish them
+                    _log.warning("the log is not published: %s", error)
                 self._ledger.close()
                 self._ledger = None
 
@@ -131,7 +140,8 @@ class Recorder:
         if self._ledger is None and self._folder is not None:
             with self._opening:
                 if self._ledger is None:
-                    self._ledger = open_ledger(quiet(settings(self._folder)), check=False)
+                    # What is published is compared with the database when an entry is proven; opening takes no lock.
+                    self._ledger = open_ledger(settings(self._folder), publish=False, check=False)
         return self._ledger
 
 

@@ -7,21 +7,14 @@ needs the log writes it; the others read it.
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ouzel.durable_files import written
-from ouzel.errors import DataLoss
+from ouzel.errors import DataLoss, FailedPrecondition
 from ouzel.ledger.opening import LedgerOptions
-from ouzel_protos.local import state_dir
-
-VARIABLE = "OUZEL_LEDGER"  # names the folder to the processes of models
-FOLDER = "ledger"  # in a state folder
-_FILE = "ledger.json"
+from ouzel.ledger_folder import FILE, known
 
 
 def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = "", origin: str = "") -> LedgerOptions:
@@ -32,62 +25,49 @@ def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = ""
         database: "sqlite:///PATH" or "postgresql://..."; "" is what the folder says, or `ledger.db` in a new one.
         tiles: A folder, or "s3://BUCKET/PREFIX"; "" is what the folder says, or `tiles` in a new one.
         key: File of the private key; "" is what the folder says, or `key` in a new one.
-        origin: The log's name, for ever; "" is what the folder says, or the name of this machine and a random number.
+        origin: The log's name, for ever; "" is what the folder says, or a random one.
 
     Returns:
-        The options. What is given is kept in the folder for the other processes.
+        The options. Those of a new log are kept in the folder for the other processes.
 
     Raises:
         DataLoss: `ledger.json` cannot be read.
+        FailedPrecondition: Another place is given than the one where the log is.
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    given = {"database": database, "tiles": tiles, "key": key, "origin": origin}
+    given = {
+        name: value
+        for name, value in {"database": database, "tiles": tiles, "key": key, "origin": origin}.items()
+        if value
+    }
     usual = {
         "database": f"sqlite://{folder / 'ledger.db'}",
         "tiles": str(folder / "tiles"),
         "key": str(folder / "key"),
-        "origin": f"ouzel.{socket.gethostname() or 'local'}/{secrets.token_hex(4)}".lower(),
+        "origin": f"ouzel.local/{secrets.token_hex(8)}",
     }
-    file = folder / _FILE
+    file = folder / FILE
     if not file.exists():
-        with suppress(FileExistsError):
-            _write(file, usual | {name: value for name, value in given.items() if value}, replace_it=False)
-    before = _read(file)
-    wanted = before | {name: value for name, value in given.items() if value}
-    if wanted != before:
-        _write(file, wanted, replace_it=True)
-    return LedgerOptions(wanted["database"], wanted["tiles"], Path(wanted["key"]), wanted["origin"])
-
-
-def folder_of(state: Path | None) -> Path:
-    """The folder of the log: what $OUZEL_LEDGER says, else in the state folder (None is the usual one)."""
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser().absolute()
-    return (state or state_dir()).expanduser().absolute() / FOLDER
-
-
-def known(folder: Path) -> bool:
-    """Whether the folder says where its log is."""
-    return (folder / _FILE).exists()
+        with suppress(FileExistsError), written(file, replace=False, mode=0o600) as temporary:
+            temporary.write_text(json.dumps(usual | given, indent=2), encoding="utf-8")
+    values = _read(file)
+    for name, value in given.items():
+        if values[name] != value:
+            raise FailedPrecondition(
+                f"ledger: its {name} is {values[name]}, not {value}; a log that moves could have two histories. Change "
+                f"{file} by hand if all of it has moved",
+                field=f"ledger_{name}",
+            )
+    return LedgerOptions(values["database"], values["tiles"], Path(values["key"]), values["origin"])
 
 
 def existing(folder: Path) -> LedgerOptions:
     """The places of the log of a folder, which is left as it is: the usual places if it says nothing."""
     if known(folder):
-        values = _read(folder / _FILE)
+        values = _read(folder / FILE)
         return LedgerOptions(values["database"], values["tiles"], Path(values["key"]), values["origin"])
     return LedgerOptions(f"sqlite://{folder / 'ledger.db'}", str(folder / "tiles"), folder / "key", "")
-
-
-def quiet(options: LedgerOptions) -> LedgerOptions:
-    """The options of a process that publishes only what it proves, and leaves the rest to others."""
-    return replace(options, publish_every=0.0)
-
-
-def _write(file: Path, values: dict[str, str], *, replace_it: bool) -> None:
-    with written(file, replace=replace_it, mode=0o600) as temporary:
-        temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ouzel.errors import FailedPrecondition, NotFound
+from ouzel.ledger_folder import folder_of
 from ouzel.serving.forking import launcher
 from ouzel.serving.options import HOST, Resources, ServingOptions
 
@@ -78,9 +79,6 @@ def _escape(value: str) -> str:
     return "\\" + escaped if escaped.startswith(" ") else escaped
 
 
-LEDGER = "ledger"  # the folder of the log in the state folder, as the worker calls it
-
-
 def environment(options: ServingOptions, granted: Resources, run: Path, processes: int = 1) -> dict[str, str]:
     """The environment of the Java process, which its Python workers inherit; `processes` of them start with it."""
     kept = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
@@ -94,7 +92,7 @@ def environment(options: ServingOptions, granted: Resources, run: Path, processe
         "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
         "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
         "OUZEL_MAX_PASSES": str(options.max_passes),
-        "OUZEL_LEDGER": os.environ.get("OUZEL_LEDGER") or str(options.state / LEDGER),
+        "OUZEL_LEDGER": str(folder_of(options.state)),
         "OUZEL_MEMORY_FORMATS": str(options.state / FORMATS),
         "OUZEL_THREADS": threads,
         "OMP_NUM_THREADS": threads,

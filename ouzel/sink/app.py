@@ -107,16 +107,13 @@ class App:
     async def _take(self, request: Request) -> Response:
         """Answers as soon as the event is durably counted."""
         recorder = self._parts.recorder
-        reserved = 0
+        parts: list[bytes] = []
         try:
-            announced = _announced(request, self._limits.body_bytes)
-            reserved = announced
-            if self._flight + announced > self._limits.flight_bytes:
-                reserved = 0
+            _check_announced(request, self._limits.body_bytes)
+            if not await self._received(request, parts):
                 await _done(recorder.refuse(counts.DROPPED, "busy"))
                 return _words("too much is being received; the event was dropped", 503)
-            self._flight += reserved
-            body = await self._body(request)
+            body = b"".join(parts)
             event = await self._parsed(request, body)
             arrival = await self._arrival(event)
             if arrival is None:
@@ -136,20 +133,27 @@ class App:
             self._unrecorded += 1
             raise
         finally:
-            self._flight -= reserved
+            self._flight -= sum(map(len, parts))
 
-    async def _body(self, request: Request) -> bytes:
-        most, parts, size = self._limits.body_bytes, [], 0
+    async def _received(self, request: Request, parts: list[bytes]) -> bool:
+        """Adds the body to `parts`; False if all bodies that come now have too many bytes.
+
+        What has come counts, not what is announced: a sender who announces much and sends nothing takes no room.
+        """
+        most, size = self._limits.body_bytes, 0
         try:
             async with asyncio.timeout(self._limits.body_s):
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > most:
                         raise Malformed(f"the body has more than {most} bytes", "too-large", http=413)
+                    if self._flight + len(chunk) > self._limits.flight_bytes:
+                        return False
                     parts.append(chunk)
+                    self._flight += len(chunk)
         except TimeoutError:
             raise Malformed(f"the body did not come within {self._limits.body_s:g} s", "slow", http=408) from None
-        return b"".join(parts)
+        return True
 
     async def _parsed(self, request: Request, body: bytes) -> Event:
         if len(body) <= _PARSED_HERE or "cloudevents" not in request.headers.get("content-type", "").lower():
@@ -243,8 +247,8 @@ async def _fault(request: Request, error: Exception) -> Response:
     return _words("the sink failed; its log says why", 500)
 
 
-def _announced(request: Request, most: int) -> int:
-    """Bytes of the body as its sender announces them, or as many as it may have.
+def _check_announced(request: Request, most: int) -> None:
+    """Refuses a body by what its sender announces.
 
     Raises:
         Malformed: They are too many, or compressed, or two lengths are told.
@@ -255,11 +259,9 @@ def _announced(request: Request, most: int) -> int:
         raise Malformed("content-encoding: compressed bodies are not read", "compressed", http=415)
     length = request.headers.get("content-length", "")
     if not (length.isascii() and length.isdecimal()):
-        return most
-    size = int(length) if len(length) < 16 else most + 1
-    if size > most:
+        return
+    if len(length) > 15 or int(length) > most:
         raise Malformed(f"the body has {length[:20]} bytes, more than {most}", "too-large", http=413)
-    return size
 
 
 def _answer(service: Service, event: Event) -> bodies.Prediction | None:

@@ -183,6 +183,10 @@ class Service:
         return {
             "design": self.design.to_dict(),
             "audit": asdict(self.audited),
+            "match": dict(sorted(self.match.items())),
+            "types": [self.request, self.response],
+            "read": {name: repr(getattr(self, name)) for name in ("label", "boxes", "mask")},
+            "bodies_sha256": hashlib.sha256(repr(self._described()).encode()).hexdigest(),
             "labels_sha256": hashlib.sha256("\n".join(self.bodies.labels).encode()).hexdigest(),
             "rate": self.rate,
             "conditions": [each.told for each in self.conditions],
@@ -190,6 +194,11 @@ class Service:
             "run_length": self.run_length,
             "detectors": {each.name: {"margin": each.margin, "threshold": each.threshold} for each in self.detectors},
         }
+
+    def _described(self) -> tuple[object, ...]:
+        """How bodies are read, without addresses and secrets."""
+        bodies = self.bodies
+        return bodies.protocol, bodies.size, bodies.resize, bodies.interpolation
 
     def sha256(self) -> str:
         """Of `document` in canonical JSON (RFC 8785), in hex."""

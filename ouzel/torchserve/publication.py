@@ -8,15 +8,15 @@ line use this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
 
-from ouzel.errors import FailedPrecondition, NotFound, OuzelError, Unavailable
+from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.torchserve import retention
 from ouzel.torchserve.archives import check
+from ouzel.torchserve.changes import Record, facts_of, nothing, recorded, undone_on_failure
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 from ouzel.torchserve.management import (
     Settings,
@@ -32,6 +32,7 @@ from ouzel.torchserve.management import (
 )
 from ouzel.torchserve.server import Server, expected
 from ouzel.torchserve.trial import smoke
+from ouzel.torchserve.withdrawal import unload_served, withdraw_served
 
 __all__ = [
     "PublicationFailed",
@@ -57,13 +58,6 @@ __all__ = [
 ]
 
 
-# Hears of a change: its kind, as `ouzel.ledger.KINDS` has it, and facts. What it raises undoes the change.
-Record = Callable[[str, Mapping[str, Any]], object]
-
-
-def _nothing(_kind: str, _facts: Mapping[str, Any]) -> None: ...
-
-
 def publish_model(
     server: Server | None,
     store: ModelFiles,
@@ -73,7 +67,7 @@ def publish_model(
     base: str = "",
     promote: bool = False,
     withdraw_failed: bool = False,
-    record: Record = _nothing,
+    record: Record = nothing,
 ) -> bool:
     """Serves a version of the store once it has answered a trial, and makes it the default if asked to.
 
@@ -87,8 +81,8 @@ def publish_model(
         version: The new version.
         base: "NAME" or "NAME@VERSION" of the model whose settings are taken over, if it is served.
         promote: Whether the version becomes the default.
-        withdraw_failed: Whether a version that was tried and failed is removed from the store. It stays if TorchServe
-            does not answer, and if it is still served, as the default from before is.
+        withdraw_failed: Whether a version that was tried and failed, or could not be recorded, is removed from the
+            store. It stays if TorchServe does not answer, and if it is still served, as the default from before is.
         record: Hears of the publication and the promotion while they can still be undone.
 
     Returns:
@@ -100,19 +94,22 @@ def publish_model(
     """
     file = store.file(f"{name}@{version}")
     if server is None:
-        record("publication", {**_facts(file), "served": False})
-        if promote:
-            record("promotion", _facts(file))
-            store.promote(name, version)
+        with undone_on_failure() as undo:
+            if withdraw_failed:
+                undo.push(_withdrawal(server, store, file))
+            recorded(undo, record, "publication", {**facts_of(file), "served": False})
+            if promote:
+                recorded(undo, record, "promotion", facts_of(file))
+                store.promote(name, version)
         return False
     if not promote and store.default_of(store.of(name)) is None:
         return False
     before = ""
-    with _undone_on_failure() as undo:
+    with undone_on_failure() as undo:
         if withdraw_failed:
             undo.push(_withdrawal(server, store, file))
         _load(server, store, file, base, undo)
-        record("publication", {**_facts(file), "served": True})
+        recorded(undo, record, "publication", {**facts_of(file), "served": True})
         if promote:
             before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before] if promote else [version])
@@ -120,7 +117,7 @@ def publish_model(
 
 
 def load_served(
-    server: Server, store: ModelFiles, file: ModelFile, *, base: str = "", record: Record = _nothing
+    server: Server, store: ModelFiles, file: ModelFile, *, base: str = "", record: Record = nothing
 ) -> None:
     """Has TorchServe load a version of the store, and tries it.
 
@@ -143,13 +140,13 @@ def load_served(
             "loads for the default; promote it, or promote another one first",
             field="version",
         )
-    with _undone_on_failure() as undo:
+    with undone_on_failure() as undo:
         _load(server, store, file, base, undo)
-        record("publication", {**_facts(file), "served": True})
+        recorded(undo, record, "publication", {**facts_of(file), "served": True})
 
 
 def promote_served(
-    server: Server | None, store: ModelFiles, name: str, version: str, *, record: Record = _nothing
+    server: Server | None, store: ModelFiles, name: str, version: str, *, record: Record = nothing
 ) -> None:
     """Makes a version the default, in TorchServe if it serves the model, then in the store; or in neither.
 
@@ -168,105 +165,25 @@ def promote_served(
     file = store.file(f"{name}@{version}")
     first = server is not None and store.default_of(store.of(name)) is None  # of its name that is served
     if server is None or not (first or default_of(server, name)):
-        record("promotion", _facts(file))
-        store.promote(name, version)
+        with undone_on_failure() as undo:
+            recorded(undo, record, "promotion", facts_of(file))
+            store.promote(name, version)
         return
-    with _undone_on_failure() as undo:
+    with undone_on_failure() as undo:
         if not versions(server, name, version):
             _load(server, store, file, "", undo)
-            record("publication", {**_facts(file), "served": True})
+            recorded(undo, record, "publication", {**facts_of(file), "served": True})
         before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before])
 
 
-def withdraw_served(
-    server: Server | None,
-    store: ModelFiles,
-    file: ModelFile,
-    *,
-    unless_default: bool = False,
-    record: Record = _nothing,
-) -> None:
-    """Takes a version out of TorchServe, if it is served, and then removes it from the store.
-
-    Args:
-        server: TorchServe; None changes the store alone.
-        store: The model store.
-        file: The version.
-        unless_default: Whether the default beside other versions is refused.
-        record: Hears of it before anything is deleted, because that cannot be undone.
-
-    Raises:
-        FailedPrecondition, PublicationFailed: One line that says why; the store then still has the version.
-    """
-    served_now = {str(description["modelVersion"]) for description in versions(server, file.name)} if server else set()
-    left = tuple(each for each in store.of(file.name) if each != file)
-    others = tuple(each for each in left if each.version in served_now)
-    following = store.default_of(others) if others else None
-    record("deletion", {"what": "model", **_facts(file)})
-    heir = following or (store.default_of(left) if left else None)
-    if heir is not None and file == store.default_of(store.of(file.name)):
-        record("promotion", {**_facts(heir), "before": file.version})
-    if server is not None and file.version in served_now:
-        if others and default_of(server, file.name) == file.version:  # TorchServe keeps its default beside others
-            if following is None:  # gates held back all others: without a default they are not served either
-                for other in others:
-                    unregister(server, file.name, other.version)
-            else:
-                set_default(server, file.name, following.version)
-                store.promote(file.name, following.version)  # else the store takes the first one
-        unregister(server, file.name, file.version)
-    if unless_default:
-        store.withdraw(file.name, file.version, unless_default=True)
-    else:
-        store.discard(file)
-
-
-def unload_served(server: Server, name: str, version: str = "") -> tuple[str, ...]:
-    """Has TorchServe unload a version of a model, or all of them. They stay in the store.
-
-    Args:
-        server: TorchServe.
-        name: The model's name.
-        version: The version; "" is all.
-
-    Returns:
-        The versions that were unloaded.
-
-    Raises:
-        NotFound: It is not loaded.
-        FailedPrecondition: It is the default beside other versions.
-        PublicationFailed: TorchServe refuses, or does not answer.
-    """
-    loaded = [str(description["modelVersion"]) for description in versions(server, name)]
-    default = default_of(server, name)
-    if version and version not in loaded:
-        raise NotFound(f"{name} {version} is not loaded; loaded are {', '.join(loaded) or 'none'}", field="version")
-    if not loaded:
-        raise NotFound(f"{name} is not loaded", field="name")
-    if version == default and len(loaded) > 1:
-        raise FailedPrecondition(f"{name} {version} is the default; promote another version first", field="version")
-    gone = (version,) if version else tuple(sorted(loaded, key=lambda each: (each == default, each)))
-    for each in gone:  # the default last, as TorchServe wants it
-        unregister(server, name, each)
-    return gone
-
-
-@contextlib.contextmanager
-def _undone_on_failure() -> Iterator[ExitStack]:
-    """If the block fails, what was pushed on the stack is called, the last first; else nothing of it."""
-    with ExitStack() as undo:
-        yield undo
-        undo.pop_all()
-
-
-def _withdrawal(server: Server, store: ModelFiles, file: ModelFile) -> Callable[..., None]:
+def _withdrawal(server: Server | None, store: ModelFiles, file: ModelFile) -> Callable[..., None]:
     """An undo step: the store forgets a version that was tried and failed."""
 
     def withdraw(_kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
-        if not isinstance(error, OuzelError) or isinstance(error, ServerUnreachable | Unavailable):
+        if not isinstance(error, OuzelError) or isinstance(error, ServerUnreachable):
             return
-        if not versions(server, file.name, file.version):  # else it is the default from before
+        if server is None or not versions(server, file.name, file.version):  # else it is the default from before
             store.withdraw(file.name, file.version)
 
     return withdraw
@@ -294,7 +211,7 @@ def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack
     before = default_of(server, file.name)
     set_default(server, file.name, file.version)
     undo.callback(_restore_default, server, file.name, before)
-    record("promotion", {**_facts(file), "before": before})
+    recorded(undo, record, "promotion", {**facts_of(file), "before": before})
     store.promote(file.name, file.version)
     return before
 
@@ -302,7 +219,3 @@ def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack
 def _restore_default(server: Server, name: str, version: str) -> None:
     with contextlib.suppress(OuzelError):
         set_default(server, name, version)
-
-
-def _facts(file: ModelFile) -> dict[str, Any]:
-    return {"model": file.name, "version": file.version, "digest": file.digest}

@@ -15,9 +15,9 @@ from ouzel.endpoints.description.config import Endpoint
 from ouzel.endpoints.description.file import registered
 from ouzel.errors import InvalidArgument
 from ouzel.ledger import Ledger, open_ledger
-from ouzel.ledger.settings import FOLDER as LEDGER
-from ouzel.ledger.settings import known as settings_known
 from ouzel.ledger.settings import settings
+from ouzel.ledger_folder import chosen
+from ouzel.ledger_folder import known as settings_known
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -144,7 +144,7 @@ class WorkerOptions:
             return None
         if self.ledger is not None:
             return self.ledger.expanduser().absolute()
-        return (self.artifact_folder.parent if self._shared else self.state) / LEDGER
+        return chosen(self.state, self.store, self.artifact_folder)
 
     @property
     def _shared(self) -> bool:

@@ -150,6 +150,8 @@ async def _listening(
         recorder=recorder,
     )
     add_AuditServiceServicer_to_server(audits, server)
+    for each in (service, models, uploads, audits):
+        each.denials = denials
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     if options.reflection:
@@ -169,7 +171,7 @@ async def _listening(
         await asyncio.to_thread(runner.stop)
         service.close()
 
-    with _recorded(options.state, address, own_token):
+    with _recorded(options, address, own_token):
         try:
             yield address, drain
         finally:
@@ -217,14 +219,16 @@ def _alone(state: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(state: Path, address: str, token_file: Path) -> Iterator[None]:
+def _recorded(options: WorkerOptions, address: str, token_file: Path) -> Iterator[None]:
     """The record by which clients on this machine find the worker."""
     record: Worker = {
         "pid": os.getpid(),
         "create_time": psutil.Process().create_time(),
         "grpc": address,
         "token_file": str(token_file),
+        "ledger": str(options.ledger_folder or ""),
     }
+    state = options.state
     handle, name = tempfile.mkstemp(dir=state / "jobs")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=2)

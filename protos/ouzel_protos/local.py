@@ -33,7 +33,14 @@ class Serving(TypedDict):
     models: list[str]
 
 
-class Worker(TypedDict):
+class _Worker(TypedDict):
+    pid: int
+    create_time: float
+    grpc: str
+    token_file: str
+
+
+class Worker(_Worker, total=False):
     """What `worker.json` holds.
 
     Attributes:
@@ -41,12 +48,10 @@ class Worker(TypedDict):
         create_time: When it began, in seconds since the epoch, as psutil gives it.
         grpc: "host:port".
         token_file: Holds the token of the local user, and nothing else.
+        ledger: Folder of the log that it writes to; "" if it keeps none.
     """
 
-    pid: int
-    create_time: float
-    grpc: str
-    token_file: str
+    ledger: str
 
 
 class _Supervisor(TypedDict):
@@ -103,7 +108,7 @@ def _read(state: Path | None, name: str, form: Any) -> dict[str, Any] | None:
         record = json.loads(((state or state_dir()) / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.keys() >= form.__annotations__.keys() else None
+    return record if isinstance(record, dict) and record.keys() >= form.__required_keys__ else None
 
 
 def token(key_file: str | Path, kind: Literal["inference", "management"]) -> str:

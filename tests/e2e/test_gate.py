@@ -15,7 +15,7 @@ import pytest
 
 from e2e.test_jobs import ouzel
 from ouzel.ledger import open_ledger, verify_proof
-from ouzel.ledger.settings import quiet, settings
+from ouzel.ledger.settings import settings
 from ouzel.serving import Ports
 from ouzel_client import Client, FinetuneResult, NotFound
 from support import flock
@@ -65,8 +65,9 @@ def page(client: Client, result: FinetuneResult) -> str:
 
 def check_ledger(environment: dict[str, str], digest: str) -> None:
     """Each step is an entry, and the proof of each holds."""
-    ledger = open_ledger(quiet(settings(Path(environment["OUZEL_STATE"]) / "ledger")))
+    ledger = open_ledger(settings(Path(environment["OUZEL_STATE"]) / "ledger"), publish=False)
     try:
+        ledger.publish()
         bodies = [each.body or b"" for each in ledger.entries()]
         for index, body in enumerate(bodies):
             verify_proof(ledger.prove(index), body, ledger.key)

@@ -18,7 +18,7 @@ from ouzel.cli.ledger import ledger
 from ouzel.explain import PNG, ExplainService, RawRequest, recorder
 from ouzel.explain.recording import facts
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify_proof
-from ouzel.ledger.settings import quiet, settings
+from ouzel.ledger.settings import settings
 from ouzel.models import Model, archive
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -37,8 +37,9 @@ def recording(tiny: Model, folder: Path) -> ExplainService:
 
 
 def entries(folder: Path, kind: str) -> list[dict]:
-    opened = open_ledger(quiet(settings(folder)))
+    opened = open_ledger(settings(folder), publish=False)
     try:
+        opened.publish()
         return [json.loads(each.body or b"") for each in opened.entries(kind=kind)]
     finally:
         opened.close()
@@ -132,7 +133,7 @@ def test_an_entry_is_computed_again(folder: Path, tmp_path: Path) -> None:
 
     assert "the same comes out again" in replay("cat.png").output
     assert "is not one of the entry's" in replay("other.png").output
-    opened = open_ledger(quiet(settings(folder)))
+    opened = open_ledger(settings(folder), publish=False)
     facts = json.loads(opened.entry(index).body or b"")["facts"]
     facts["scores"][0]["probability"] += 0.01  # a log that says what did not come out
     forged = opened.append("explanation", facts, images=[hashlib.sha256(png(0)).hexdigest()])

@@ -227,6 +227,7 @@ def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
     assert not any(map(processes.alive, started))
     assert sorted(path.name for path in ouzel.state.iterdir()) == [
         "jobs",
+        "ledger",
         "lock",
         "supervisor.log",
         "torchserve.log",

@@ -23,6 +23,7 @@ token = "the-token-of-the-senders"
 body_bytes = 1048576
 body_s = 1
 connections = 40
+flight_bytes = 8388608
 """
 OWN = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -187,6 +188,22 @@ def test_a_crowd_of_idle_connections_passes(running: Sink) -> None:
     finally:
         for each in crowd:
             each.close()
+
+
+def test_who_announces_much_and_sends_nothing_takes_no_room(running: Sink) -> None:
+    """Of all bodies that come at a time at most 8 MiB are held; these announce more."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1048576\r\n\r\n" % TOKEN.encode()
+    before = counts(running).get("dropped", {}).get("busy", 0)
+    running.connection().close()
+    idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(30)]
+    try:
+        for each in idle:
+            each.sendall(head)
+        assert running.ask("POST", "/", b"{}", own(REQUEST, "beside"))[0] == 202
+    finally:
+        for each in idle:
+            each.close()
+    assert counts(running).get("dropped", {}).get("busy", 0) == before
 
 
 def test_nothing_that_an_event_names_is_fetched(running: Sink) -> None:

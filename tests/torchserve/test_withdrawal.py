@@ -10,7 +10,7 @@ import pytest
 
 from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFiles
-from ouzel.torchserve import publication
+from ouzel.torchserve import publication, withdrawal
 from ouzel.torchserve.publication import PublicationFailed, Server
 
 SERVER = cast(Server, object())
@@ -32,10 +32,10 @@ def store(tmp_path: Path) -> ModelFiles:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """TorchServe serves versions 2 and 3."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(publication, "versions", lambda _s, _n: [{"modelVersion": each} for each in ("2", "3")])
-    monkeypatch.setattr(publication, "default_of", lambda _s, _n: "2")
-    monkeypatch.setattr(publication, "set_default", lambda _s, *words: calls.append(("default", *words)))
-    monkeypatch.setattr(publication, "unregister", lambda _s, *words: calls.append(("unregister", *words)))
+    monkeypatch.setattr(withdrawal, "versions", lambda _s, _n: [{"modelVersion": each} for each in ("2", "3")])
+    monkeypatch.setattr(withdrawal, "default_of", lambda _s, _n: "2")
+    monkeypatch.setattr(withdrawal, "set_default", lambda _s, *words: calls.append(("default", *words)))
+    monkeypatch.setattr(withdrawal, "unregister", lambda _s, *words: calls.append(("unregister", *words)))
     return calls
 
 
@@ -77,7 +77,7 @@ def test_what_is_still_served_stays(store: ModelFiles, asked: list[Any], monkeyp
     def refuse(*_: Any) -> None:
         raise PublicationFailed("it cannot be unregistered")
 
-    monkeypatch.setattr(publication, "unregister", refuse)
+    monkeypatch.setattr(withdrawal, "unregister", refuse)
     before = names(store)
     with pytest.raises(PublicationFailed):
         publication.withdraw_served(SERVER, store, store.file("m@3"))

@@ -16,10 +16,11 @@ from click.testing import CliRunner
 from ouzel.cli.ledger import ledger
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify, verify_proof
 from ouzel.ledger.places import open_storage
-from ouzel.ledger.settings import quiet, settings
+from ouzel.ledger.settings import settings
 from ouzel.worker.api import audit_entries
 from ouzel_client import Client, FailedPrecondition, NotFound
 from ouzel_protos.v1 import audit_pb2 as pb
+from ouzel_protos.v1 import job_pb2
 from ouzel_protos.v1.explain_pb2 import ClassRef
 from support.jobs import Worker, until
 from worker.test_audit_service import IMAGE, MASK, Site, audit, png, request
@@ -44,8 +45,9 @@ def key_of(site: Site) -> VerifierKey:
 
 def recorded(site: Site, kind: str) -> list[dict]:
     """The entries of a kind, by another process than the worker."""
-    opened = open_ledger(quiet(settings(site.state / "ledger")))
+    opened = open_ledger(settings(site.state / "ledger"), publish=False)
     try:
+        opened.publish()
         return [json.loads(each.body or b"") for each in opened.entries(kind=kind)]
     finally:
         opened.close()
@@ -99,10 +101,15 @@ def test_refusals_and_denials_are_recorded(site: Site, found: Worker) -> None:
     assert "grad_camm" not in json.dumps(refusal)
 
     def denied() -> int:
-        calls = [each["facts"].get("calls", {}) for each in recorded(site, "refusal")]
+        calls = [each["facts"].get("calls", {}).get("UNAUTHENTICATED", {}) for each in recorded(site, "refusal")]
         return sum(each.get("/ouzel.v1.AuditService/AuditPrediction", 0) for each in calls)
 
     until(lambda: denied() == 3)
+    with pytest.raises(grpc.RpcError) as caught:
+        found.call("GetJob", job_pb2.GetJobRequest(id="none"))
+    assert caught.value.code() == Code.NOT_FOUND
+    counted = {"NOT_FOUND": {"/ouzel.v1.JobService/GetJob": 1}}
+    until(lambda: counted in [each["facts"].get("calls") for each in recorded(site, "refusal")])
 
 
 def test_deletions_and_promotions_are_recorded(site: Site, found: Worker) -> None:

@@ -482,6 +482,6 @@ def test_one_worker_per_state_folder_and_port(service: Worker, url: str, tmp_pat
     port = service.address.rpartition(":")[2]
     with (
         pytest.raises(AssertionError, match=f"port {port} of 127.0.0.1"),
-        worker(url, tmp_path / "other", "--port", port),
+        worker(url, tmp_path / "other", "--port", port, artifacts=tmp_path / "state" / "files"),
     ):
         pass

@@ -24,6 +24,7 @@ from ouzel_protos.v1.audit_pb2_grpc import AuditServiceServicer
 from ouzel_protos.v1.ledger_pb2 import LedgerEntry
 
 _THREADS = 4
+_PUBLISHED = 30.0  # s for publishing an entry
 _SECONDS, _MOST_SECONDS = 60.0, 600.0  # of an audit: without a deadline of the call, and with one
 
 
@@ -63,7 +64,7 @@ class AuditService(Service, AuditServiceServicer):
         )
         body = await self.run(request.SerializeToString)
         answer = await self._answer(await self._pool.audit(task, body, _seconds(context)))
-        return await self._recorded(request, answer, owner)
+        return await self._recorded(request, answer, owner, _seconds(context))
 
     @stream
     async def AuditReported(
@@ -79,7 +80,7 @@ class AuditService(Service, AuditServiceServicer):
         async with self._pool.converse("reported", task, body, _seconds(context)) as call:
             async for response in self._conversation(call, parts):
                 if response.HasField("audit"):
-                    await self._recorded(start.request, response.audit, owner)
+                    await self._recorded(start.request, response.audit, owner, _seconds(context))
                 yield response
 
     @unary
@@ -115,10 +116,11 @@ class AuditService(Service, AuditServiceServicer):
         return await self.run(pb.PredictionAudit.FromString, body)
 
     async def _recorded(
-        self, request: pb.AuditPredictionRequest, answer: pb.PredictionAudit, owner: str
+        self, request: pb.AuditPredictionRequest, answer: pb.PredictionAudit, owner: str, seconds: float
     ) -> pb.PredictionAudit:
         """The answer, once it is an entry of the log: with the entry and its proof."""
-        entry = await self.run_slow(self.recorder.proven, audit_entries.event(request, answer, owner))
+        event = audit_entries.event(request, answer, owner)
+        entry = await self.run_slow(self.recorder.proven, event, min(_PUBLISHED, seconds))
         if entry is not None:
             answer.ledger.CopyFrom(
                 LedgerEntry(index=entry.index, entry=entry.entry, salt=entry.salt, proof=entry.proof)

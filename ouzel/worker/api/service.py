@@ -12,12 +12,14 @@ import grpc.aio
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.ledger.recorder import Event, NotRecorded, Recorder
+from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.tokens import Tokens
 
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _CHECKS = 4
 _NO_LOG = Recorder(None)
+_READING = ("Get", "List", "Wait", "Watch", "Find", "Download", "Check")  # methods that change nothing
 # What was wrong with a request. That the worker has no room or time says nothing of the request.
 _RECORDED = frozenset(
     (
@@ -37,10 +39,14 @@ class Service:
         threads: Calls that may block at a time.
         name: Of the threads.
         recorder: Records what is refused and what is changed.
+
+    Attributes:
+        denials: Counts refused calls that only read. The worker has one for all services.
     """
 
     def __init__(self, tokens: Tokens, *, threads: int, name: str, recorder: Recorder = _NO_LOG) -> None:
         self._tokens, self.recorder = tokens, recorder
+        self.denials = Denials(recorder, ())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._slow_threads = ThreadPoolExecutor(_CHECKS, thread_name_prefix=f"{name}-slow")
 
@@ -64,11 +70,15 @@ class Service:
             error: Why it was refused.
 
         Returns:
-            What the caller hears: `error`, or why it could not be recorded.
+            What the caller hears: `error`, or why it could not be recorded. Of calls that only read it is always
+            `error`: these are counted, and recorded together.
         """
         if not isinstance(error, OuzelError) or isinstance(error, NotRecorded):
             return error
         if error.code not in _RECORDED or not self.recorder.keeps:
+            return error
+        if method.startswith(_READING):
+            self.denials.count(f"/ouzel.v1.{type(self).__name__}/{method}", error.code)
             return error
         facts = {"method": f"{type(self).__name__}/{method}", "code": error.code, "field": _top(error.field)}
         event = Event("refusal", facts, owner=self.owner(context), salted={"message": str(error)})

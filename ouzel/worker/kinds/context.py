@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,13 +136,12 @@ class JobContext:
 
         return expected(self.environment.serving)
 
-    def record(self, kind: str, facts: Mapping[str, Any], *, name: str = "") -> Recorded | None:
-        """Makes something an entry of the log, once for each attempt of the job.
+    def record(self, kind: str, facts: Mapping[str, Any]) -> Recorded | None:
+        """Makes something an entry of the log; the same facts once for each attempt of the job.
 
         Args:
             kind: One of `ouzel.ledger.KINDS`.
             facts: What happened; the job's id is added.
-            name: Tells several events of a kind from each other.
 
         Returns:
             The entry with its proof; None without a log.
@@ -149,7 +149,8 @@ class JobContext:
         Raises:
             OuzelError: It is not known to be recorded, and what it is about must not happen.
         """
-        key = ":".join(filter(None, ("job", self.job, str(self.attempt), kind, name)))
+        told = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        key = f"job:{self.job}:{self.attempt}:{kind}:{told[:16]}"
         whole = {**facts, "job": self.job, "attempt": self.attempt}
         return self._recorder.proven(Event(kind, whole, owner=self.owner, key=key))
 

@@ -44,7 +44,15 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
 
     if not context.serving_expected and context.serving is None:
         context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
-        publication.publish_model(None, store, entry.name, entry.version, promote=promote(), record=context.record)
+        publication.publish_model(
+            None,
+            store,
+            entry.name,
+            entry.version,
+            promote=promote(),
+            withdraw_failed=True,
+            record=context.record,
+        )
         return False
     deadline, waiting = time.monotonic() + PATIENCE, False
     while True:
