@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ouzel.databases.urls import is_postgres
 from ouzel_protos.local import read_worker, state_dir
 
 VARIABLE = "OUZEL_LEDGER"
@@ -45,7 +46,7 @@ def chosen(state: Path, store: str, artifacts: Path | None) -> Path:
     Returns:
         In the state folder; beside the artifacts where workers share a PostgreSQL store, and with it the log.
     """
-    if not store.startswith(("postgresql://", "postgres://")):
+    if not is_postgres(store):
         return state / _FOLDER
     return (artifacts or state / "jobs" / "artifacts").expanduser().absolute().parent / _FOLDER
 

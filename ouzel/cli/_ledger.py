@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.databases.urls import is_postgres, sqlite_file
 from ouzel.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Place:
     database: str
     tiles: str
     key_file: Path
+    known: bool = False  # whether the folder of the log says so
 
     def open(self, *, publish: bool) -> Ledger:
         from ouzel.ledger import LedgerOptions, open_ledger
@@ -41,7 +43,7 @@ class Place:
         """The database, if there is one."""
         from ouzel.ledger import open_database
 
-        if not self._is_server() and not Path(self.database.removeprefix("sqlite://")).exists():
+        if not self._is_server() and not sqlite_file(self.database).exists():
             yield None
             return
         database = open_database(self.database)
@@ -51,10 +53,10 @@ class Place:
             database.close()
 
     def _is_server(self) -> bool:
-        return self.database.startswith(("postgresql://", "postgres://"))
+        return is_postgres(self.database)
 
     def _shown(self) -> str:
-        return "that PostgreSQL database" if self._is_server() else self.database.removeprefix("sqlite://")
+        return "that PostgreSQL database" if self._is_server() else str(sqlite_file(self.database))
 
 
 def verified_key(
@@ -101,9 +103,12 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from ouzel.ledger.settings import existing
         from ouzel.ledger_folder import folder_of
+        from ouzel.ledger_folder import known as is_known
 
-        known = existing(ledger.expanduser().absolute() if ledger else folder_of(state))
-        chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key)
+        folder = ledger.expanduser().absolute() if ledger else folder_of(state)
+        known = existing(folder)
+        own = database is None and tiles is None and is_known(folder)
+        chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key, own)
         return command(place=chosen, **rest)
 
     placed.__doc__ = command.__doc__

@@ -13,12 +13,13 @@ import click
 from ouzel.cli._errors import Group
 from ouzel.cli._ledger import Place, as_values, opened, place_options, verified_key
 from ouzel.cli.ledger_entries import check, replay
+from ouzel.errors import NotFound
 from ouzel_client.terminal import confirm, json_option, print_facts, print_json, yes_option
 
 if TYPE_CHECKING:
     from ouzel.ledger import Ledger, Record
 
-_index = click.argument("index", type=click.IntRange(min=0))
+_index = click.argument("index", type=click.IntRange(0, 2**63 - 1))
 _PART = 500  # entries per reading
 
 
@@ -44,13 +45,17 @@ def verify(place: Place, since: Path | None, key: str | None, as_json: bool) -> 
 
     The database is compared too, if it is of the same log. With --since, the log must have grown from that checkpoint.
     """
-    from ouzel.ledger import compare, open_storage, verify
+    from ouzel.ledger import Problem, compare, open_storage, verify
 
     storage = open_storage(place.tiles)
     with place.database_or_none() as database:
+        if database is None and storage.read("checkpoint") is None and since is None and key is None:
+            raise NotFound(f"there is no ledger in {place.tiles}")
         chosen, own, note = verified_key(key, place, database, storage)
         result = verify(storage, chosen, since=since.read_bytes() if since else None)
         problems = [*result.problems, *(compare(database, result) if database is not None and own else ())]
+    if database is None and place.known:
+        problems.append(Problem(None, "database", f"is missing: {place.database}; the files alone were computed again"))
     notes = [*result.notes, *([note] if note else [])]
     size = result.checkpoint.size if result.checkpoint else None
     if as_json:
@@ -122,8 +127,8 @@ def show(place: Place, index: int, salt: bool, raw: bool, as_json: bool) -> None
 
 @ledger.command()
 @place_options
-@click.option("--from", "start", type=click.IntRange(min=0), default=0, show_default=True, help="First index.")
-@click.option("--to", "end", type=click.IntRange(min=0), help="Last index. [default: the newest]")
+@click.option("--from", "start", type=click.IntRange(0, 2**62), default=0, show_default=True, help="First index.")
+@click.option("--to", "end", type=click.IntRange(0, 2**62), help="Last index. [default: the newest]")
 @click.option("--kind", default="", help="Entries of one kind only.")
 @click.option("--owner", default="", help="Entries of one caller only, as far as their salts are there.")
 def export(place: Place, start: int, end: int | None, kind: str, owner: str) -> None:
@@ -176,7 +181,7 @@ def forget(place: Place, index: int, yes: bool) -> None:
 
 @ledger.command()
 @place_options
-@click.option("--older-than", "days", type=click.IntRange(min=1), default=365, show_default=True, help="Days.")
+@click.option("--older-than", "days", type=click.IntRange(1, 36_500), default=365, show_default=True, help="Days.")
 @yes_option
 def prune(place: Place, days: int, yes: bool) -> None:
     """Delete the bodies and salts of old entries, in bundles of 256. Their hashes stay, and proofs hold.

@@ -55,7 +55,7 @@ def _salt(file: Path) -> bytes:
 
 @click.command(cls=Command)
 @place_options
-@click.argument("index", type=click.IntRange(min=0))
+@click.argument("index", type=click.IntRange(0, 2**63 - 1))
 @click.option(
     "--image",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -14,6 +14,8 @@ from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
+from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.torchserve import publication
 from ouzel_client.terminal import (
     MODEL_COLUMNS,
     Column,
@@ -32,7 +34,6 @@ from ouzel_client.terminal import (
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, and only those that need it
-    from ouzel.model_files import ModelFile, ModelFiles
     from ouzel.models import Preprocessing
     from ouzel.models.store import Details
 
@@ -110,7 +111,6 @@ def add(
     The options from --channels to --std change single values of the default preprocessing: what the architecture's
     library publishes, or with --match order the usual one for ImageNet.
     """
-    from ouzel.model_files import ModelFiles
     from ouzel.models import archive
 
     name, version = name_and_version(name, version)
@@ -138,8 +138,6 @@ def add(
 @json_option
 def list_(name: str, store: Path, as_json: bool) -> None:
     """List every version of every model, or of NAME. A damaged archive is listed with what is wrong with it."""
-    from ouzel.model_files import ModelFiles
-
     files = ModelFiles(store)
     matches = files.all()
     if name:
@@ -212,14 +210,12 @@ def promote(name: str, version: str | None, store: Path, state: Path | None, as_
 
     Callers who name no version get it, also from the running services.
     """
-    from ouzel.model_files import ModelFiles
-    from ouzel.torchserve import publication
-
     name, version = named_version(name, version)
     with recording(state) as record:
         publication.promote_served(_server(state), ModelFiles(store), name, version, record=record)
-    told = {"name": name, "version": version}
-    print_json(told) if as_json else click.echo(f"{name}: version {version} is the default")
+    print_json({"name": name, "version": version}) if as_json else click.echo(
+        f"{name}: version {version} is the default"
+    )
 
 
 models.add_command(trust)
@@ -228,9 +224,6 @@ models.add_command(unload)
 
 
 def _delete(name: str, yes: bool, store: Path, state: Path | None) -> None:
-    from ouzel.model_files import ModelFiles
-    from ouzel.torchserve import publication
-
     files = ModelFiles(store)
     file = files.only(name)
     confirm(f"Delete {file.path} ({file_size(file.size)})", yes)
@@ -240,9 +233,9 @@ def _delete(name: str, yes: bool, store: Path, state: Path | None) -> None:
 
 def _server(state: Path | None) -> Any:
     """The TorchServe that runs, or None."""
-    from ouzel.torchserve import publication
+    from ouzel.torchserve.server import Server
 
-    return publication.Server.local((state or state_dir()).expanduser().absolute())
+    return Server.local((state or state_dir()).expanduser().absolute())
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
 
-from ouzel.errors import FailedPrecondition, OuzelError
+from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.ledger_pb2 import LedgerEntry
@@ -42,10 +43,65 @@ def recorder() -> Record | None:
     return record
 
 
-def check(record: Record | None) -> None:
-    """Raises FailedPrecondition where there is no log."""
+def check(record: Record | None, *, estimate: bool, picture: bool) -> None:
+    """Refuses to record what cannot be.
+
+    Args:
+        record: What records; None without a log.
+        estimate: Whether the answer is the cost alone.
+        picture: Whether it is a picture.
+
+    Raises:
+        FailedPrecondition: There is no log.
+        InvalidArgument: The answer has no room for a proof.
+    """
     if record is None:
         raise FailedPrecondition("record: this service keeps no log", field="record")
+    if estimate:
+        raise InvalidArgument("record: an estimate is not recorded", field="record")
+    if picture:
+        raise InvalidArgument("record: a picture carries no proof; ask for application/json", field="record")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a request is about.
+
+    Attributes:
+        form: "image" or "tensor".
+        sha256: Of its bytes, in hex.
+    """
+
+    form: str
+    sha256: str
+
+
+NOTHING = Sent("image", "")
+
+
+def sent(image: bytes | None, tensor: bytes | None) -> Sent:
+    """What a request is about."""
+    form, data = ("tensor", tensor) if image is None else ("image", image)
+    return Sent(form, hashlib.sha256(data or b"").hexdigest())
+
+
+def entry(record: Record, options: pb.ExplainOptions, outcome: pb.Explanation | OuzelError, about: Sent) -> LedgerEntry:
+    """Makes an answer, or a refusal, an entry of the log.
+
+    Args:
+        record: What records.
+        options: As they were asked for.
+        outcome: The answer, complete but for the entry; or why there is none.
+        about: What was sent.
+
+    Raises:
+        OuzelError: It is not known to be recorded.
+    """
+    salted = {"request_id": options.request_id} if options.request_id else {}
+    images = [about.sha256] if about.sha256 else []
+    if isinstance(outcome, OuzelError):
+        return record("refusal", refusal(outcome), images=images, salted=salted | {"message": str(outcome)})
+    return record("explanation", facts(options, outcome, about.form), images=images, salted=salted)
 
 
 def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict[str, Any]:

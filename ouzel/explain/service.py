@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -83,8 +82,7 @@ class _Row:
     source: inputs.Input | None = None
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
-    digest: str = ""
-    form: str = ""
+    sent: recording.Sent = recording.NOTHING
     seconds: float = 0.0
     error: OuzelError | None = None
     deadline: float | None = None
@@ -191,16 +189,12 @@ class ExplainService:
             raise request.refusal
         asked = row.asked = options.parse(request.options)
         if asked.record:
-            row.form = "tensor" if request.image is None else "image"
-            row.digest = hashlib.sha256(request.image or request.tensor or b"").hexdigest()
+            row.sent = recording.sent(request.image, request.tensor)
         row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
         source = inputs.read(request.image, request.tensor, self.model)
         plan = make_plan(asked, self.explainer, self.model, source.view, self.limits)
         if asked.record:
-            recording.check(self._record)
-            if plan.estimate_only or request.media_type == PNG:
-                problem = "an estimate is not recorded" if plan.estimate_only else "a picture carries no proof"
-                raise InvalidArgument(f"record: {problem}", field="record")
+            recording.check(self._record, estimate=plan.estimate_only, picture=request.media_type == PNG)
         if request.media_type == PNG and not plan.presentations:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
         size = self._response_bytes(plan, source, request.media_type, asked.record)
@@ -269,18 +263,12 @@ class ExplainService:
 
     def _record_row(self, row: _Row) -> None:
         """Makes a row an entry of the log, also if it was refused; one that cannot be recorded becomes an error."""
-        assert row.asked is not None
-        if self._record is None:  # it was refused for that
+        if self._record is None or row.asked is None:  # it was refused for that
             return
-        salted = {"request_id": row.asked.request_id} if row.asked.request_id else {}
         try:
+            entry = recording.entry(self._record, row.asked, row.error or row.reply.envelope, row.sent)
             if row.error is None:
-                facts = recording.facts(row.asked, row.reply.envelope, row.form)
-                entry = self._record("explanation", facts, images=[row.digest], salted=salted)
                 row.reply.envelope.ledger.CopyFrom(entry)
-            else:
-                salted["message"] = str(row.error)
-                self._record("refusal", recording.refusal(row.error), images=[row.digest], salted=salted)
         except OuzelError as error:
             row.error = error
         except Exception as error:  # noqa: BLE001 - fail closed

@@ -164,7 +164,7 @@ def absolute_check(new: DatasetEvidence, design: DatasetDesign, margins: GateMar
         f"Another background turns {found.flips.count} of {pairs} predictions of the new version, its control "
         f"{found.control_flips.count} ({_points(found.excess)}, 95 % {_points(found.low)} to {_points(found.high)}): "
         f"{'less than' if passed else 'that it is less than'} {_size(margins.reliance_margin)}"
-        f"{'' if passed else ' is not shown'}. It is the first version of its name."
+        f"{'' if passed else ' is not shown'}. Its name has no default to compare it with."
     )
     figures = {"new": found.flips.count / pairs, "control": found.control_flips.count / pairs}
     return Check("reliance", passed, reason, {**figures, **_paired(found.test, found.low, found.high)})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ouzel.checks import within
 from ouzel.databases.database import Database
+from ouzel.databases.urls import is_postgres, sqlite_file
 from ouzel.errors import FailedPrecondition
 from ouzel.ledger import records
 from ouzel.ledger.keys import create_key, read_key
@@ -44,13 +45,13 @@ class LedgerOptions:
 def open_database(url: str | Path, *, check: bool = True) -> Database:
     """Opens the database of a log; a new one is created. `check`: whether an existing file is checked for damage."""
     text = str(url)
-    if text.startswith(("postgresql://", "postgres://")):
+    if is_postgres(text):
         from ouzel.databases.postgres import PostgresDatabase
 
         return PostgresDatabase(text, LEDGER)
     from ouzel.databases.sqlite import SqliteDatabase
 
-    return SqliteDatabase(Path(text.removeprefix("sqlite://")), LEDGER, check=check)
+    return SqliteDatabase(sqlite_file(text), LEDGER, check=check)
 
 
 def identity(database: Database) -> VerifierKey | None:

@@ -11,6 +11,7 @@ from ouzel.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
 from ouzel.ledger.entry import NewEntry
 from ouzel.ledger.merkle import WIDTH, hashes_of, range_hash, root_hash
 
+_MOST = 2**63
 LOCK = "ledger"  # of those who number, prune and forget
 _COLUMNS = "number, seq, hash, body, salt, kind, time"
 
@@ -183,7 +184,9 @@ def by_number(c: Connection, number: int) -> Record:
 
 def by_index(c: Connection, index: int) -> Record:
     """The entry of an index. Raises NotFound."""
-    row = c.one(f"SELECT {_COLUMNS} FROM ledger_entries WHERE seq = ?", index)
+    row = None
+    if 0 <= index < _MOST:
+        row = c.one(f"SELECT {_COLUMNS} FROM ledger_entries WHERE seq = ?", index)
     if row is None:
         raise NotFound(f"entry: {index} is not in the log, which has {size(c)} entries", field="entry")
     return _record(row)

@@ -57,4 +57,4 @@ def replay(entry: bytes, salt: bytes | None, image: bytes) -> Replay:
     for position, each in enumerate(hashes):
         if hmac.compare_digest(own, each):
             return Replay(parsed.kind, parsed.time, digest, position, parsed.facts)
-    raise DataLoss(f"the image with SHA-256 {digest} is not one of the entry's {len(hashes)}")
+    raise DataLoss(f"the image (SHA-256 {digest}) is not one that the entry is about, or the salt is not the entry's")

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ouzel.databases.urls import is_postgres, sqlite_file
 from ouzel.durable_files import written
-from ouzel.errors import DataLoss, FailedPrecondition
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument
 from ouzel.ledger.opening import LedgerOptions
+from ouzel.ledger.places import open_storage
 from ouzel.ledger_folder import FILE, known
+
+_NAMES = ("database", "tiles", "key", "origin")
 
 
 def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = "", origin: str = "") -> LedgerOptions:
@@ -49,6 +54,7 @@ def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = ""
     }
     file = folder / FILE
     if not file.exists():
+        _check_new(usual | given)
         with suppress(FileExistsError), written(file, replace=False, mode=0o600) as temporary:
             temporary.write_text(json.dumps(usual | given, indent=2), encoding="utf-8")
     values = _read(file)
@@ -70,9 +76,28 @@ def existing(folder: Path) -> LedgerOptions:
     return LedgerOptions(f"sqlite://{folder / 'ledger.db'}", str(folder / "tiles"), folder / "key", "")
 
 
+def _check_new(values: Mapping[str, str]) -> None:
+    """Refuses places that no log can have, before anything is written."""
+    if not is_postgres(values["database"]):
+        sqlite_file(values["database"], "ledger_database")
+    open_storage(values["tiles"])
+    if "://" not in values["tiles"]:
+        try:
+            Path(values["tiles"]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidArgument(
+                f"ledger_tiles: {values['tiles']} cannot be made ({error.strerror})", field="ledger_tiles"
+            ) from error
+
+
 def _read(file: Path) -> dict[str, str]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        return {name: str(values[name]) for name in ("database", "tiles", "key", "origin")}
+        if not all(isinstance(values[name], str) for name in _NAMES):
+            raise TypeError
+        return {name: values[name] for name in _NAMES}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataLoss(f"{file} does not say where the ledger is ({error}); restore it from a backup") from error
+        raise DataLoss(
+            f"{file} does not say where the ledger is: it is not a JSON object with database, tiles, key and origin; "
+            "restore it from a backup"
+        ) from error

@@ -32,6 +32,7 @@ from ouzel.sink.status import status
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_HEADERS = 65_536  # bytes
 _PARSED_HERE = 64 * 2**10  # bytes of a response that are read without a thread
 _MOST_STRANGERS = 100  # services that are not in the file and are told in the log
 
@@ -248,11 +249,13 @@ async def _fault(request: Request, error: Exception) -> Response:
 
 
 def _check_announced(request: Request, most: int) -> None:
-    """Refuses a body by what its sender announces.
+    """Refuses a request by its headers.
 
     Raises:
         Malformed: They are too many, or compressed, or two lengths are told.
     """
+    if sum(len(name) + len(value) for name, value in request.headers.raw) > _HEADERS:
+        raise Malformed(f"the headers have more than {_HEADERS} bytes", "headers", http=431)
     if "transfer-encoding" in request.headers and "content-length" in request.headers:
         raise Malformed("content-length: comes beside transfer-encoding", "length")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ouzel.checks import at_least, within
+from ouzel.databases.urls import is_postgres
 from ouzel.endpoints.description.config import Endpoint
 from ouzel.endpoints.description.file import registered
 from ouzel.errors import InvalidArgument
@@ -149,7 +150,7 @@ class WorkerOptions:
     @property
     def _shared(self) -> bool:
         """Whether several workers use the store."""
-        return self.store.startswith(("postgresql://", "postgres://"))
+        return is_postgres(self.store)
 
     def open_ledger(self) -> Ledger | None:
         """Opens the log; a new one is created. The caller closes it.

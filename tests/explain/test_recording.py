@@ -91,7 +91,7 @@ def test_a_refusal_is_recorded_too(recording: ExplainService, folder: Path) -> N
     ("options", "media_type", "words"),
     [
         ({"estimate_only": True}, "application/x-protobuf", "record: an estimate is not recorded"),
-        ({"saliency": ["gradient"]}, PNG, "record: a picture carries no proof"),
+        ({"saliency": ["gradient"]}, PNG, "record: a picture carries no proof; ask for application/json"),
     ],
 )
 def test_what_cannot_carry_a_proof_is_refused(
@@ -132,7 +132,7 @@ def test_an_entry_is_computed_again(folder: Path, tmp_path: Path) -> None:
         return CliRunner().invoke(ledger, ["replay", str(number), "--image", str(tmp_path / image), *place])
 
     assert "the same comes out again" in replay("cat.png").output
-    assert "is not one of the entry's" in replay("other.png").output
+    assert "is not one that the entry is about" in replay("other.png").output
     opened = open_ledger(settings(folder), publish=False)
     facts = json.loads(opened.entry(index).body or b"")["facts"]
     facts["scores"][0]["probability"] += 0.01  # a log that says what did not come out

@@ -98,7 +98,7 @@ def test_a_proof_is_checked_without_a_log(log: Ledger, tmp_path: Path) -> None:
         f"It is about {files['image']}.",
     ]
     files["image"].write_bytes(b"another")
-    assert "is not one of the entry's 1" in run(*words, *about, status=1).output
+    assert "is not one that the entry is about" in run(*words, *about, status=1).output
     files["entry"].write_bytes(files["entry"].read_bytes().replace(b'"n":3', b'"n":4'))
     assert "does not lead from this entry" in run(*words, status=1).output
 

@@ -106,7 +106,7 @@ def test_forgetting_leaves_the_entry_and_takes_the_guess(ledger: Ledger, place: 
     ledger.prove(receipt)
     found = replay(receipt.entry, ledger.entry(0).salt, b"a photograph")
     assert (found.kind, found.image, found.position, found.facts) == ("explanation", IMAGE, 0, {"model": "m"})
-    with pytest.raises(DataLoss, match="not one of"):
+    with pytest.raises(DataLoss, match="not one that the entry is about"):
         replay(receipt.entry, receipt.salt, b"another photograph")
     ledger.forget(0)
     assert ledger.entry(0).salt is None

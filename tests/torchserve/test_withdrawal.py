@@ -34,7 +34,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(withdrawal, "versions", lambda _s, _n: [{"modelVersion": each} for each in ("2", "3")])
     monkeypatch.setattr(withdrawal, "default_of", lambda _s, _n: "2")
-    monkeypatch.setattr(withdrawal, "set_default", lambda _s, *words: calls.append(("default", *words)))
+    for module in (publication, withdrawal):
+        monkeypatch.setattr(module, "set_default", lambda _s, *words: calls.append(("default", *words)))
     monkeypatch.setattr(withdrawal, "unregister", lambda _s, *words: calls.append(("unregister", *words)))
     return calls
 

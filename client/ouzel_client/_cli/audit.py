@@ -117,6 +117,8 @@ def _print(result: PredictionAudit) -> None:
         "object": f"{result.object_share:.1%} of the picture, {_REGIONS[result.mask_source]}",
         "maps": result.maps_from,
     }
+    if result.ledger is not None:
+        facts["ledger"] = f"entry {result.ledger.index}"
     figures = result.maps[0].faithfulness if result.maps else None
     if figures is not None:
         better = "better" if figures.better_than_random else "not better"
@@ -156,6 +158,7 @@ def _document(result: PredictionAudit) -> dict[str, Any]:
     return {
         "record": json.loads(result.record),
         "record_sha256": result.record_sha256,
+        "ledger": result.ledger.document() if result.ledger else None,
         "verdict": result.verdict,
         "reason": result.reason,
         "concern": result.concern,

@@ -77,6 +77,8 @@ def explain(
     from ouzel_client._cli import options as parse
     from ouzel_client._types.saliency import When
 
+    if record and out is None and not as_json:
+        raise click.UsageError("--record: give --out, which saves the proofs, or --json, which prints them")
     common = {"target": parse.target(target, contrast, target_top), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
         "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),

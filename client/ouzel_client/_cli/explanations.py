@@ -132,7 +132,7 @@ def _document(result: Explanation) -> dict[str, Any]:
         "skipped": result.skipped,
         "timing": vars(result.timing),
         "request_id": result.request_id,
-        "ledger_index": result.ledger.index if result.ledger else None,
+        "ledger": result.ledger.document() if result.ledger else None,
     }
 
 

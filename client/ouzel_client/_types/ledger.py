@@ -47,6 +47,10 @@ class LedgerEntry:
             "entry.tlog-proof": self.proof.encode(),
         }
 
+    def document(self) -> dict[str, Any]:
+        """As values of JSON; `entry` is the text whose bytes the proof is about."""
+        return {"index": self.index, "entry": self.entry.decode(), "salt": self.salt.hex(), "proof": self.proof}
+
     def save(self, folder: str | Path) -> tuple[Path, ...]:
         """Writes `files` into a folder.
 

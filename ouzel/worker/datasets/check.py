@@ -78,7 +78,10 @@ def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
     try:
         image = decode(read(entry.file.sha256), smallest=4 * _EDGE)
         if entry.HasField("mask"):
-            mask = decode(read(entry.mask.sha256))
+            try:
+                mask = decode(read(entry.mask.sha256))
+            except InvalidArgument as error:
+                raise InvalidArgument(f"mask: {str(error).removeprefix('image: ')}") from None
             if original_size(mask) != original_size(image):
                 raise InvalidArgument(f"mask: {original_size(mask)} pixels, the image has {original_size(image)}")
         for box in entry.boxes:

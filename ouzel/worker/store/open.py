@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ouzel.databases.urls import is_postgres, sqlite_file
 from ouzel.worker.store.protocol import Store
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.sql import SqlStore
@@ -21,14 +22,15 @@ def open_store(url: str | Path, *, retries: Retries | None = None, check: bool =
         The store. The caller closes it.
 
     Raises:
+        InvalidArgument: It is another URL.
         DataLoss: The database is damaged, or of another version.
         Unavailable: The database does not answer.
     """
     text = str(url)
-    if text.startswith(("postgresql://", "postgres://")):
+    if is_postgres(text):
         from ouzel.worker.store.postgres import PostgresJobs
 
         return SqlStore(PostgresJobs(text), retries)
     from ouzel.worker.store.sqlite import SqliteJobs
 
-    return SqlStore(SqliteJobs(Path(text.removeprefix("sqlite://")), check=check), retries)
+    return SqlStore(SqliteJobs(sqlite_file(text, "store"), check=check), retries)
