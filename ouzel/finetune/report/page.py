@@ -53,6 +53,7 @@ def page(
     """All of it; it needs nothing from elsewhere. links: files beside the page. sections: before the classes."""
     tuned, view = report.tuned, report.view
     figures = classes(tuned)
+    shown = {key for section in sections for key in section.figures}  # in a section of their own
     height, width = tuned.preprocessing.input_size
     kept = curves.best_epoch(tuned.history) if tuned.chosen == tuned.recipe.name else None
     chart = curves.svg(tuned.history, kept)
@@ -84,7 +85,9 @@ def page(
         chart=chart,
         kept=kept,
         why=why(tuned, kept),
-        lineage=pages.rows({key: value or _NO_MATTER.get(key, value) for key, value in lineage.items()}, _NAMES),
+        lineage=pages.rows(
+            {key: value or _NO_MATTER.get(key, value) for key, value in lineage.items() if key not in shown}, _NAMES
+        ),
         links=links,
         sections=sections,
         chosen_by=chosen_by(tuned),
