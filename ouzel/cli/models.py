@@ -14,6 +14,7 @@ from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
+from ouzel.precision_names import EXACT, PRECISIONS, Precision
 from ouzel_client.terminal import (
     MODEL_COLUMNS,
     Column,
@@ -90,6 +91,13 @@ def models() -> None:
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
 @click.option("--mean", help="Subtracted from values of 0 to 1: a number per channel, with commas.")
 @click.option("--std", help="Divided by afterwards: a number per channel, with commas.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=EXACT,
+    show_default=True,
+    help="What the model is served in. tf32 and bf16 are faster on a GPU, and their answers deviate.",
+)
 @store_option
 @json_option
 def add(
@@ -100,6 +108,7 @@ def add(
     labels: str,
     match: str,
     version: str | None,
+    precision: Precision,
     store: Path,
     as_json: bool,
     **given: Any,
@@ -122,6 +131,7 @@ def add(
         store,
         match=match,
         version=version or "1",
+        precision=precision,
         preprocessing=_preprocessing(arch, match, given),
     )
     files = ModelFiles(store)
@@ -291,6 +301,7 @@ def _print_details(details: Details) -> None:
             "weights": entry.digest,
             "size": file_size(entry.size),
             "labels": in_a_line(card["labels"]),
+            "precision": card["precision"],
             **card["preprocessing"],
         }
     )

@@ -27,6 +27,7 @@ from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.models import Model
+from ouzel.precision_names import VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -94,13 +95,17 @@ class ExplainService:
     """Answers requests for one model. Threads may share it.
 
     $OUZEL_MEMORY_FORMATS is the folder in which the faster memory format is remembered, so that the next process need
-    not measure it.
+    not measure it. $OUZEL_PRECISION is what to compute in, whatever the model's archive says.
 
     Args:
         model: That answers.
         limits: Of requests.
         threads: How many images are decoded at a time; None is one per processor.
         record: Makes entries of a log; None keeps none.
+        precision: What to compute in; None is that of $OUZEL_PRECISION, else the model's.
+
+    Raises:
+        InvalidArgument: There is no such precision.
     """
 
     def __init__(
@@ -110,14 +115,22 @@ class ExplainService:
         *,
         threads: int | None = None,
         record: recording.Record | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.model, self._record = model, record
+        if precision is None:
+            precision = check_precision(VARIABLE, os.environ.get(VARIABLE) or model.precision)
         self.limits = limits or Limits()
         known = os.environ.get(FORMATS)
         self.explainer = Explainer(
-            model, memory_bytes=self.limits.memory_bytes, known_formats=Path(known) if known else None
+            model,
+            memory_bytes=self.limits.memory_bytes,
+            known_formats=Path(known) if known else None,
+            precision=precision,
         )
-        self._info = encode.model_info(model)
+        self._info = encode.model_info(model, self.explainer)
+        if (deviation := self.explainer.deviation) is not None:
+            logger.info("computes in %s; measured against exact: %s", self.explainer.precision, deviation)
         self._warm: set[int] = set()  # sizes of batches
         self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
 

@@ -1,16 +1,17 @@
 """PyTorch's process-wide flags that decide how float32 is computed: read, set for a precision, put back.
 
 There are two generations of them. `fp32_precision` exists for each backend and each kind of operation; one that is
-"none" follows its backend, and that follows `torch.backends.fp32_precision`. The older ones, such as `allow_tf32`, write
-through to the newer ones, and reading them raises where the two disagree. So both are set here, and they agree.
+"none" follows its backend, and that follows `torch.backends.fp32_precision`. The older ones, such as `allow_tf32`,
+write through to the newer ones, and reading them raises where the two disagree. So both are set here, and they agree.
 
-torch's own functions below the attributes are called: `torch.backends.mkldnn.fp32_precision` writes another flag than it
-reads, and `torch.backends.disable_global_flags` forbids attributes, not contexts such as the one that is built on this.
+torch's own functions below the attributes are called: `torch.backends.mkldnn.fp32_precision` writes another flag than
+it reads, and `torch.backends.disable_global_flags` forbids attributes, not contexts such as the one built on this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,18 +52,18 @@ class Flags:
 
 def take() -> Flags:
     """Read all flags. Afterwards they are those of exact arithmetic, except the sums: `apply` or `put_back` follows."""
+    _hush()
     precisions = {}
     for key in _KEYS:  # parents first: once they are "none", a flag tells what it says itself
         precisions[key] = torch._C._get_fp32_precision_getter(*key)
         torch._C._set_fp32_precision_setter(*key, "none")
     for key in _KEYS:
         torch._C._set_fp32_precision_setter(*key, "ieee")
-    with _quiet():
-        matmul = torch.get_float32_matmul_precision()  # with "ieee" beside it, it answers whatever it is
-        try:
-            cudnn_tf32 = torch._C._get_cudnn_allow_tf32()
-        except RuntimeError:  # it disagrees with "ieee"
-            cudnn_tf32 = True
+    matmul = torch.get_float32_matmul_precision()  # with "ieee" beside it, it answers whatever it is
+    try:
+        cudnn_tf32 = torch._C._get_cudnn_allow_tf32()
+    except RuntimeError:  # it disagrees with "ieee"
+        cudnn_tf32 = True
     return Flags(
         precisions,
         matmul,
@@ -74,9 +75,8 @@ def take() -> Flags:
 
 def apply(*, tf32: bool) -> None:
     """Compute float32 as IEEE 754 has it, or with TF32 where the hardware has that."""
-    with _quiet():
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
-        torch._C._set_cudnn_allow_tf32(tf32)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch._C._set_cudnn_allow_tf32(tf32)
     for key in _KEYS:
         torch._C._set_fp32_precision_setter(*key, "tf32" if tf32 else "ieee")
     for name in _REDUCTIONS:
@@ -86,9 +86,8 @@ def apply(*, tf32: bool) -> None:
 
 def put_back(flags: Flags) -> None:
     """Make the flags what `take` has read."""
-    with _quiet():
-        torch.set_float32_matmul_precision(flags.matmul)
-        torch._C._set_cudnn_allow_tf32(flags.cudnn_tf32)
+    torch.set_float32_matmul_precision(flags.matmul)
+    torch._C._set_cudnn_allow_tf32(flags.cudnn_tf32)
     for key, value in flags.precisions.items():
         torch._C._set_fp32_precision_setter(*key, value)
     for name, value in flags.reductions.items():
@@ -103,17 +102,9 @@ def _reduction(name: str) -> Any:
     return value if split is None else (value, split)
 
 
-_warned = False
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Versions of torch warn of the older flags, once in a process; that is no news for the caller."""
-    global _warned
-    if _warned:
-        yield
-        return
-    with warnings.catch_warnings():
+@functools.cache
+def _hush() -> None:
+    """Some versions of torch warn of the older flags, once in a process: let them do so unheard."""
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
         warnings.simplefilter("ignore")
-        yield
-    _warned = True
+        torch._C._get_cudnn_allow_tf32()

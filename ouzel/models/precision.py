@@ -38,8 +38,9 @@ def computing(precision: Precision = EXACT) -> Iterator[None]:
         precision: One of PRECISIONS.
     """
     before = getattr(_here, "tf32", None)
-    _here.tf32 = precision == "tf32"
-    _process.change(before, _here.tf32)
+    after = precision == "tf32"
+    _process.change(before, after)
+    _here.tf32 = after
     try:
         with ExitStack() as stack:
             for device in _AUTOCAST:
@@ -47,8 +48,8 @@ def computing(precision: Precision = EXACT) -> Iterator[None]:
                     stack.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
-        _process.change(_here.tf32, before)
         _here.tf32 = before
+        _process.change(after, before)
 
 
 @contextmanager
