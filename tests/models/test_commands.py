@@ -164,3 +164,10 @@ def test_name_and_version(run, add):
     assert json.loads(run("list", "--json").stdout)[0]["kind"] == "packed"
     run("remove", "tiny@3", "-y")
     assert "No models" in run("list").stdout
+
+
+def test_the_precision_is_kept_and_shown(run, add):
+    add("--precision", "tf32")
+    assert json.loads(run("show", "tiny", "--json").stdout)["precision"] == "tf32"
+    assert "tf32" in run("show", "tiny").stdout
+    assert "'exact', 'tf32', 'bf16'" in add("--precision", "fp8", name="other", code=2).stderr
