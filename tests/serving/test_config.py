@@ -89,9 +89,9 @@ def test_the_option_of_ouzel_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         raise Enough
 
     monkeypatch.setattr("ouzel.serving.start_detached", start)
-    for given, variables in ((["--precision", "tf32"], {}), ([], {"OUZEL_PRECISION": "bf16"}), ([], {})):
+    for flags, variables in ((["--precision", "tf32"], {}), ([], {"OUZEL_PRECISION": "bf16"}), ([], {})):
         environment = {"OUZEL_PRECISION": None, "OUZEL_STATE": str(tmp_path), **variables}
-        CliRunner().invoke(up, ["--detach", *given], env=environment)
+        CliRunner().invoke(up, ["--detach", *flags], env=environment)
     assert [each.precision for each in started] == ["tf32", "bf16", None]
     refused = CliRunner().invoke(up, ["--precision", "fp8"])
     assert refused.exit_code == 2
