@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from ouzel.errors import InvalidArgument
 from ouzel.maximize import Channel, ClassLogit, make_recipe, maximize, search
 from ouzel.metrics import deletion, robustness
+from ouzel.precision_names import PRECISIONS
 from ouzel.saliency import METHODS, Explainer, Saliency
 from ouzel.saliency.engine.folding import fold
-from support.arithmetic import Watching, expected, seen, set_by_user, watching
+from support.arithmetic import Spy, Watching, expected, seen, set_by_user, watching
 
 IEEE = expected("ieee")
 REQUESTS = [Saliency("gradient"), Saliency("grad_cam", layer="conv"), Saliency("smoothgrad", samples=2)]
@@ -166,16 +166,17 @@ def test_exact_states_no_deviation_and_unknown_names_are_refused() -> None:
 
 
 def test_folding_is_judged_exactly() -> None:
-    """Under autocast of the caller, folded and unfolded differ by bfloat16's rounding, which is no reason."""
-    torch.manual_seed(0)
-    network = torchvision.models.resnet18(num_classes=6).eval().requires_grad_(False)
-    x = images(1, 64)
-    with torch.autocast("cpu", torch.bfloat16):
-        folded = fold(network, x)
-        change = (folded.network(x) - network(x)).abs().max() / network(x).abs().max()
-        assert Explainer(network).prepare(x[0]).facts.unfolded == ""
-    assert change > 1e-3  # else the test shows nothing
-    assert (len(folded.affines), folded.given_up) == (20, "")
+    spy = Spy()
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), spy, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network = nn.Sequential(*layers).eval().requires_grad_(False)
+    with set_by_user("newer"), torch.autocast("cpu", torch.bfloat16):
+        folded = fold(network, images(1))
+    assert (list(folded.affines), folded.given_up) == (["0"], "")
+    assert spy.log == [IEEE, IEEE]  # as it was, and folded
+    for precision in PRECISIONS:
+        spy.log.clear()
+        assert Explainer(network, precision=precision).prepare(images()[0]).facts.unfolded == ""
+        assert spy.log[:3] == [IEEE] * 3  # the pass that shows the classes, and these two
 
 
 def test_folding_that_is_given_up_says_why(caplog: pytest.LogCaptureFixture) -> None:

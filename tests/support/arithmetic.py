@@ -112,6 +112,24 @@ class Watching(nn.Module):
         return self.head(features.mean(dim=(2, 3)))
 
 
+class Spy(nn.Module):
+    """A layer that changes nothing, and notes what it sees; copies of it note in the same place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[dict[str, Any]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Spy:
+        twin = Spy()
+        twin.train(self.training)
+        twin.log = self.log
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.log.append(seen())
+        return x
+
+
 def watching(seed: int = 0, **options: Any) -> Watching:
     """One with seeded weights, in eval mode."""
     torch.manual_seed(seed)
