@@ -176,10 +176,12 @@ def show(name: str, version: str | None, store: Path, as_json: bool) -> None:
     from ouzel.models.store import ModelStore
 
     details = ModelStore(store).show("@".join(filter(None, name_and_version(name, version))))
+    folding = _folding(details)
     if as_json:
-        print_json({**asdict(details.entry), **details.card, "layers": [asdict(layer) for layer in details.layers]})
+        layers = [asdict(layer) for layer in details.layers]
+        print_json({**asdict(details.entry), **details.card, "folding": folding, "layers": layers})
     else:
-        _print_details(details)
+        _print_details(details, folding)
 
 
 @models.command()
@@ -291,7 +293,22 @@ def _plain(file: ModelFile, files: ModelFiles) -> dict[str, Any]:
     return {"kind": "packed" if file.lineage is None else "tuned", **values, "is_default": default}
 
 
-def _print_details(details: Details) -> None:
+def _folding(details: Details) -> dict[str, Any]:
+    """What becomes of the model's BatchNorms when it is prepared on this machine.
+
+    folded: how many are folded into convolutions. given_up: why none is though they could be, else "".
+    """
+    import torch
+
+    from ouzel import models
+    from ouzel.saliency.engine.folding import fold
+
+    example = torch.rand((1, *details.model.input_shape), generator=torch.Generator().manual_seed(0))
+    folded = fold(models.own_copy(details.model.network), example)
+    return {"folded": len(folded.affines), "given_up": folded.given_up}
+
+
+def _print_details(details: Details, folding: dict[str, Any]) -> None:
     entry, card = details.entry, details.card
     print_facts(
         {
@@ -302,6 +319,7 @@ def _print_details(details: Details) -> None:
             "size": file_size(entry.size),
             "labels": in_a_line(card["labels"]),
             "precision": card["precision"],
+            "BatchNorms folded": f"none: {folding['given_up']}" if folding["given_up"] else folding["folded"],
             **card["preprocessing"],
         }
     )

@@ -63,6 +63,8 @@ def test_json(run, add, tmp_path):
     shown = json.loads(run("show", "tiny", "--json").stdout)
     assert (shown["digest"], shown["version"], len(shown["labels"])) == (entry["digest"], "2.1", 10)
     assert shown["layers"][-1] == {"name": "fc", "type": "Linear", "shape": [10]}
+    norms = sum(layer["type"].startswith("BatchNorm") for layer in shown["layers"])
+    assert shown["folding"] == {"folded": norms, "given_up": ""}
     assert json.loads(run("remove", "tiny", "--yes", "--json").stdout) == {"removed": "tiny"}
 
 
