@@ -12,6 +12,7 @@ import click
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
+from ouzel.cli.model_details import show
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel.precision_names import EXACT, PRECISIONS, Precision
@@ -20,12 +21,10 @@ from ouzel_client.terminal import (
     Column,
     confirm,
     file_size,
-    in_a_line,
     json_option,
     model_cells,
     name_and_version,
     named_version,
-    print_facts,
     print_json,
     print_table,
     yes_option,
@@ -35,7 +34,6 @@ from ouzel_protos.local import state_dir
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, and only those that need it
     from ouzel.model_files import ModelFile, ModelFiles
     from ouzel.models import Preprocessing
-    from ouzel.models.store import Details
 
 _name = click.argument("name", metavar="NAME[@VERSION]")
 _version = click.option("--version", help="The same as NAME@VERSION.")
@@ -169,24 +167,6 @@ def list_(name: str, store: Path, as_json: bool) -> None:
 @models.command()
 @_name
 @_version
-@store_option
-@json_option
-def show(name: str, version: str | None, store: Path, as_json: bool) -> None:
-    """Show a model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
-    from ouzel.models.store import ModelStore
-
-    details = ModelStore(store).show("@".join(filter(None, name_and_version(name, version))))
-    folding = _folding(details)
-    if as_json:
-        layers = [asdict(layer) for layer in details.layers]
-        print_json({**asdict(details.entry), **details.card, "folding": folding, "layers": layers})
-    else:
-        _print_details(details, folding)
-
-
-@models.command()
-@_name
-@_version
 @yes_option
 @store_option
 @_state
@@ -234,6 +214,7 @@ def promote(name: str, version: str | None, store: Path, state: Path | None, as_
     print_json(told) if as_json else click.echo(f"{name}: version {version} is the default")
 
 
+models.add_command(show)
 models.add_command(trust)
 models.add_command(load)
 models.add_command(unload)
@@ -291,40 +272,3 @@ def _plain(file: ModelFile, files: ModelFiles) -> dict[str, Any]:
     del values["path"]
     default = files.default_of(files.of(file.name)) == file
     return {"kind": "packed" if file.lineage is None else "tuned", **values, "is_default": default}
-
-
-def _folding(details: Details) -> dict[str, Any]:
-    """What becomes of the model's BatchNorms when it is prepared on this machine.
-
-    folded: how many are folded into convolutions. given_up: why none is though they could be, else "".
-    """
-    import torch
-
-    from ouzel import models
-    from ouzel.saliency.engine.folding import fold
-
-    example = torch.rand((1, *details.model.input_shape), generator=torch.Generator().manual_seed(0))
-    folded = fold(models.own_copy(details.model.network), example)
-    return {"folded": len(folded.affines), "given_up": folded.given_up}
-
-
-def _print_details(details: Details, folding: dict[str, Any]) -> None:
-    entry, card = details.entry, details.card
-    print_facts(
-        {
-            "name": entry.name,
-            "version": entry.version,
-            "architecture": entry.arch,
-            "weights": entry.digest,
-            "size": file_size(entry.size),
-            "labels": in_a_line(card["labels"]),
-            "precision": card["precision"],
-            "BatchNorms folded": f"none: {folding['given_up']}" if folding["given_up"] else folding["folded"],
-            **card["preprocessing"],
-        }
-    )
-    click.echo()
-    columns = (Column("layer"), Column("type", shrinks=1), Column("output"))
-    print_table(
-        columns, ((layer.name, layer.type, " x ".join(map(str, layer.shape or ()))) for layer in details.layers)
-    )

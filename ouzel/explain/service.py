@@ -8,11 +8,10 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +21,11 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options, recording
-from ouzel.explain.accept import PNG, PROTOBUF
+from ouzel.explain.accept import PNG
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
+from ouzel.explain.requests import RawRequest, Reply
 from ouzel.models import Model
 from ouzel.precision_names import VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
@@ -34,46 +34,6 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
 FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
-
-
-@dataclass(frozen=True)
-class RawRequest:
-    """One request as it came.
-
-    Attributes:
-        image: Bytes of a PNG, JPEG or WebP file.
-        tensor: A serialised Tensor, in place of an image.
-        options: A serialised ExplainOptions, JSON, or JSON decoded.
-        media_type: Format of the answer, one of `accept.SERVED`.
-        refusal: An error that was seen before, which becomes the answer.
-    """
-
-    image: bytes | None = None
-    tensor: bytes | None = None
-    options: bytes | str | Mapping[str, Any] | None = None
-    media_type: str = PROTOBUF
-    refusal: OuzelError | None = None
-
-
-@dataclass
-class Reply:
-    """What one row gets.
-
-    Attributes:
-        envelope: The answer, with a result or an error.
-        http: Status for REST.
-        picture: The upload, to draw on.
-        limit: Bytes that a drawn answer may have.
-    """
-
-    envelope: pb.Explanation
-    http: int = 200
-    picture: Image.Image | None = None
-    limit: int = Limits.response_bytes
-
-    def render(self, media_type: str) -> tuple[bytes, str]:
-        """(body, its media type)."""
-        return media.render(self.envelope, self.picture, media_type, self.limit)
 
 
 @dataclass
@@ -241,13 +201,13 @@ class ExplainService:
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
     def _compute(self, rows: Sequence[_Row]) -> None:
-        batch = self.explainer.forward(
-            torch.stack([row.source.x for row in rows if row.source]), [row.plan.saliency for row in rows if row.plan]
-        )
-        logits = batch.logits.float()
-        probabilities = models.probabilities(logits)
-        skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
-        answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
+        x = torch.stack([row.source.x for row in rows if row.source])
+        with models.computing(self.explainer.precision):  # once for all passes
+            batch = self.explainer.forward(x, [row.plan.saliency for row in rows if row.plan])
+            logits = batch.logits.float()
+            probabilities = models.probabilities(logits)
+            skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
+            answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
         logits, probabilities = logits.cpu(), probabilities.cpu()
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
             if isinstance(maps, OuzelError):

@@ -129,9 +129,11 @@ class Explainer:
         if not x.isfinite().all():
             raise InvalidArgument("x: has values that are not finite", field="x")
         rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
-        batch = self.forward(x, rows)
         answers = []
-        for answer in batch.explain():
+        with models.computing(self.precision):  # once for all passes
+            batch = self.forward(x, rows)
+            explained = batch.explain()
+        for answer in explained:
             if isinstance(answer, OuzelError):
                 raise answer
             answers.append(answer)
