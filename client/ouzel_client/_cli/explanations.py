@@ -137,15 +137,13 @@ def _document(result: Explanation) -> dict[str, Any]:
     }
 
 
-def _inexact(model: ModelInfo) -> list[str]:
+def inexact(model: ModelInfo) -> list[str]:
     """What a reader must know of answers that were not computed exactly."""
     if model.deviation is None:
         return []
     parts = {"logits": model.deviation.logits, "gradient maps": model.deviation.gradient}
-    told = ", ".join(f"{name} by {100 * value:.2g} %" for name, value in parts.items() if value is not None)
-    return [
-        f"{model.name} computes in {model.precision}, not exactly; measured when it was loaded: {told or 'nothing'}"
-    ]
+    told = ", ".join(f"{name} {100 * value:.2g} %" for name, value in parts.items() if value is not None)
+    return [f"{model.name} computes in {model.precision}, not exactly; deviation measured at loading: {told or 'none'}"]
 
 
 def _map_document(one: SaliencyMap) -> dict[str, Any]:
@@ -172,7 +170,7 @@ def print_rows(rows: Iterable[Row]) -> int:
         list[tuple[object, ...]](),
     )
     caveats: dict[str, None] = {}  # each once, in order
-    inexact: dict[str, None] = {}
+    notes: dict[str, None] = {}
     for path, result, written in rows:
         files += written
         if isinstance(result, OuzelError):
@@ -181,7 +179,7 @@ def print_rows(rows: Iterable[Row]) -> int:
             click.echo(f"Error: {text}" if str(path) in text else f"Error: {path}: {text}", err=True)
             continue
         explained += 1
-        inexact |= dict.fromkeys(_inexact(result.model))
+        notes |= dict.fromkeys(inexact(result.model))
         for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
             first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
             table.append((first[0], label, f"{score:.3f}", first[1]))
@@ -196,7 +194,7 @@ def print_rows(rows: Iterable[Row]) -> int:
         print_table(_MAPS, maps)
         for caveat in caveats:
             click.echo(caveat)
-    for line in inexact:
+    for line in notes:
         click.echo(line)
     if explained > 1:
         click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
