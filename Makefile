@@ -9,7 +9,7 @@ SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 MODEL ?= efficientnet-lite0
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak endpoints lint format protos sync bench lock clean
+.PHONY: help setup demo up trust test soak endpoints lint format protos sync bench gpu lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -70,6 +70,9 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/audit.py
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/sink.py
+
+gpu: $(STAMP) ## measure how exact maps are on this machine's GPU, in each precision (without one: on the CPU)
+	@$(BIN)/python benchmarks/gpu.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt
 	@scripts/lock.sh

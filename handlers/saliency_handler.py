@@ -35,7 +35,8 @@ class SaliencyHandler:
         )
         for rows in {1, int(properties.get("batch_size") or 1)}:
             self.service.warm_up(rows)
-        logger.info("%s version %s on %s, weights %s", model.name, model.version, device, model.digest)
+        told = (model.name, model.version, device, self.service.explainer.precision, model.digest)
+        logger.info("%s version %s on %s, %s, weights %s", *told)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body per row of `data`. Status and media type of each go into `context`."""

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.explanation import (
+        Deviation,
         Estimate,
         Explanation,
         ModelInfo,
@@ -130,6 +131,7 @@ __all__ = [
     "DatasetReport",
     "Datasets",
     "DeadlineExceeded",
+    "Deviation",
     "Direction",
     "Duplicates",
     "Estimate",

@@ -11,6 +11,7 @@ from ouzel import models
 from ouzel.audit.source import Source
 from ouzel.audit.view import View
 from ouzel.errors import FailedPrecondition
+from ouzel.precision_names import EXACT
 from ouzel.saliency import Explainer
 
 # Pictures per forward pass, at most. On a CPU more are slower: glibc takes tensors of more than 32 MiB from the system
@@ -56,7 +57,10 @@ class ModelPredictor:
     Args:
         model: That takes images.
         explainer: Of this model: its prepared network, which is faster and is the one that serves, then answers instead
-            of the model's own. `ModelMaps` can share it.
+            of the model's own, in the explainer's precision. `ModelMaps` can share it.
+
+    Attributes:
+        precision: That the model computes in; "exact" without an explainer.
 
     Raises:
         InvalidArgument: The model takes tensors alone.
@@ -76,6 +80,7 @@ class ModelPredictor:
         self._device = next(model.network.parameters()).device
         self._network, self._format = model.network, torch.contiguous_format
         self._batch = _BATCH.get(self._device.type, _BATCH_ELSEWHERE)
+        self.precision = EXACT if explainer is None else explainer.precision
         if explainer is not None:
             prepared = explainer.prepare(torch.zeros(model.input_shape))
             self._network, self._format = prepared.network, prepared.memory_format
@@ -86,7 +91,7 @@ class ModelPredictor:
         rows = []
         for first in range(0, len(pictures), self._batch):
             x = self.normalised(pictures[first : first + self._batch]).contiguous(memory_format=self._format)
-            with torch.no_grad():
+            with models.forward_pass(self.precision, self._device), torch.no_grad():
                 rows.append(models.probabilities(self._network(x).double()).cpu().numpy())
         return np.concatenate(rows)
 

@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.ledger import Replay
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.precision_names import EXACT, check_precision
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-3  # of figures; below the first, nothing is a difference
 # Of a map's norm and means: a ReLU whose input is almost 0 falls to one side or the other with the order of a sum.
@@ -99,7 +100,8 @@ def _explanation(facts: Mapping[str, Any], image: bytes, store: Path) -> Any:
     asked = options.SerializeToString()
     is_image = facts["input"] == "image"
     request = RawRequest(image=image, options=asked) if is_image else RawRequest(tensor=image, options=asked)
-    (reply,) = ExplainService(models.load(file.path)).answer([request])
+    precision = check_precision("precision", facts["model"].get("precision", EXACT))
+    (reply,) = ExplainService(models.load(file.path), precision=precision).answer([request])
     if reply.envelope.HasField("error"):
         raise FailedPrecondition(f"the request is refused now: {reply.envelope.error.message}")
     reply.envelope.model.name, reply.envelope.model.version = facts["model"]["name"], facts["model"]["version"]

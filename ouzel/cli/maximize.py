@@ -153,7 +153,7 @@ def _write(result: Result, out: Path, model: Model) -> dict[str, Any]:
         transparency=np.stack([one.transparency.numpy() for one in result.visualizations]),
     )
     report = {"model": model.name, **of_result(result, files, verdicts)}
-    facts = {"seed": result.seed, "model": model.name, "digest": model.digest}
+    facts = {"seed": result.seed, "precision": result.precision, "model": model.name, "digest": model.digest}
     _write_sheet(gallery.tiles_of(result.visualizations, verdicts), report, out, facts, report["recipe"])
     return report
 
@@ -167,7 +167,8 @@ def _write_crops(
     tiles = gallery.crops_of(rankings, images, lambda name: whole(name, folder), model.preprocessing)
     files = _write_pictures([tile.image for tile in tiles], out)
     report = {"model": model.name, "images": len(images), **of_rankings(rankings, files)}
-    facts = {"data": str(folder), "images looked at": len(images), "model": model.name, "digest": model.digest}
+    facts = {"data": str(folder), "images looked at": len(images), "precision": report["precision"]}
+    facts |= {"model": model.name, "digest": model.digest}
     _write_sheet(tiles, report, out, facts)
     return report
 

@@ -12,21 +12,21 @@ import click
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
+from ouzel.cli.model_details import show
 from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.precision_names import EXACT, PRECISIONS, Precision
 from ouzel.torchserve import publication
 from ouzel_client.terminal import (
     MODEL_COLUMNS,
     Column,
     confirm,
     file_size,
-    in_a_line,
     json_option,
     model_cells,
     name_and_version,
     named_version,
-    print_facts,
     print_json,
     print_table,
     yes_option,
@@ -35,7 +35,6 @@ from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, and only those that need it
     from ouzel.models import Preprocessing
-    from ouzel.models.store import Details
 
 _name = click.argument("name", metavar="NAME[@VERSION]")
 _version = click.option("--version", help="The same as NAME@VERSION.")
@@ -91,6 +90,13 @@ def models() -> None:
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
 @click.option("--mean", help="Subtracted from values of 0 to 1: a number per channel, with commas.")
 @click.option("--std", help="Divided by afterwards: a number per channel, with commas.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=EXACT,
+    show_default=True,
+    help="What the model is served in. tf32 and bf16 are faster on a GPU, and their answers deviate.",
+)
 @store_option
 @json_option
 def add(
@@ -101,6 +107,7 @@ def add(
     labels: str,
     match: str,
     version: str | None,
+    precision: Precision,
     store: Path,
     as_json: bool,
     **given: Any,
@@ -122,6 +129,7 @@ def add(
         store,
         match=match,
         version=version or "1",
+        precision=precision,
         preprocessing=_preprocessing(arch, match, given),
     )
     files = ModelFiles(store)
@@ -152,22 +160,6 @@ def list_(name: str, store: Path, as_json: bool) -> None:
     for file in matches:
         if file.error:
             click.echo(f"{file.name}: {file.error}", err=True)
-
-
-@models.command()
-@_name
-@_version
-@store_option
-@json_option
-def show(name: str, version: str | None, store: Path, as_json: bool) -> None:
-    """Show a model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
-    from ouzel.models.store import ModelStore
-
-    details = ModelStore(store).show("@".join(filter(None, name_and_version(name, version))))
-    if as_json:
-        print_json({**asdict(details.entry), **details.card, "layers": [asdict(layer) for layer in details.layers]})
-    else:
-        _print_details(details)
 
 
 @models.command()
@@ -218,6 +210,7 @@ def promote(name: str, version: str | None, store: Path, state: Path | None, as_
     )
 
 
+models.add_command(show)
 models.add_command(trust)
 models.add_command(load)
 models.add_command(unload)
@@ -272,23 +265,3 @@ def _plain(file: ModelFile, files: ModelFiles) -> dict[str, Any]:
     del values["path"]
     default = files.default_of(files.of(file.name)) == file
     return {"kind": "packed" if file.lineage is None else "tuned", **values, "is_default": default}
-
-
-def _print_details(details: Details) -> None:
-    entry, card = details.entry, details.card
-    print_facts(
-        {
-            "name": entry.name,
-            "version": entry.version,
-            "architecture": entry.arch,
-            "weights": entry.digest,
-            "size": file_size(entry.size),
-            "labels": in_a_line(card["labels"]),
-            **card["preprocessing"],
-        }
-    )
-    click.echo()
-    columns = (Column("layer"), Column("type", shrinks=1), Column("output"))
-    print_table(
-        columns, ((layer.name, layer.type, " x ".join(map(str, layer.shape or ()))) for layer in details.layers)
-    )

@@ -16,6 +16,7 @@ from ouzel.cli._errors import Command
 from ouzel.cli._status import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
+from ouzel.precision_names import PRECISIONS
 from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.serving.supervision.mend import mend
 from ouzel_protos.local import read_serving, read_worker, state_dir
@@ -101,6 +102,12 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--memory-mb",
     "Memory in MiB that a process may use at a time for methods with many passes. [default: a share of the machine's]",
     type=_COUNT,
+)
+@_option(
+    "--precision",
+    "What all models compute in. tf32 and bf16 are faster on a GPU, and their answers deviate. [default: what their "
+    "archives say, else exact]",
+    type=click.Choice(PRECISIONS),
 )
 @_option(
     "--loaded-versions",

@@ -45,7 +45,9 @@ def page(report: TrustReport, photographs: Sequence[Photograph]) -> str:
         ],
         pictures=[(score.method, _overlays(score, photographs), score.fails) for score in report.scores if score.maps],
         legend=pages.photo(heatmap.colorize(np.tile(np.linspace(0, 1, 256), (12, 1)))),
-        rows=pages.rows({"model": report.model, "digest": report.digest, **options}, _NAMES),
+        rows=pages.rows(
+            {"model": report.model, "digest": report.digest, "precision": report.precision, **options}, _NAMES
+        ),
         json=pages.source(json.dumps(plain).encode(), "application/json"),
     )
 

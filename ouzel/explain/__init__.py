@@ -8,7 +8,8 @@ from ouzel.explain.accept import JSON, PNG, PROTOBUF, negotiate
 from ouzel.explain.forms import read as read_row
 from ouzel.explain.limits import Limits
 from ouzel.explain.recording import recorder
-from ouzel.explain.service import ExplainService, RawRequest, Reply
+from ouzel.explain.requests import RawRequest, Reply
+from ouzel.explain.service import ExplainService
 
 __all__ = [
     "JSON",

@@ -12,15 +12,24 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.plan import Plan, Presentation
 from ouzel.models import Model
-from ouzel.saliency import GivenImage, ResolvedTarget, SaliencyMap
+from ouzel.saliency import Explainer, GivenImage, ResolvedTarget, SaliencyMap
 from ouzel_protos import parameters, tensors
 from ouzel_protos.parameters import REDUCTIONS, BadParameter
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
-def model_info(model: Model) -> pb.ModelInfo:
-    """Who answers."""
-    return pb.ModelInfo(name=model.name, version=model.version, weights_digest=model.digest)
+def model_info(model: Model, explainer: Explainer) -> pb.ModelInfo:
+    """Who answers, and how it computes."""
+    deviation = explainer.deviation
+    return pb.ModelInfo(
+        name=model.name,
+        version=model.version,
+        weights_digest=model.digest,
+        precision=explainer.precision,
+        deviation=None
+        if deviation is None
+        else pb.Deviation(logits=deviation.logits, gradient=deviation.gradient, inputs=deviation.inputs),
+    )
 
 
 def error(error: OuzelError) -> pb.Error:

@@ -17,7 +17,7 @@ from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel.explain import options
 from ouzel.explain.accept import PROTOBUF
-from ouzel.explain.service import RawRequest
+from ouzel.explain.requests import RawRequest
 from ouzel_protos.text import shown
 from ouzel_protos.v1.tensor_pb2 import Tensor
 

@@ -13,6 +13,7 @@ import numpy as np
 from google.protobuf import json_format
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.precision_names import EXACT
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.ledger_pb2 import LedgerEntry
@@ -116,12 +117,11 @@ def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict
         JSON. Of each map the SHA-256 of its values, and figures that allow for rounding: its norm, and its means over
         4 x 4 places.
     """
+    model = {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.weights_digest}
+    if answer.model.precision != EXACT:  # an entry that says nothing is of an exact answer
+        model["precision"] = answer.model.precision
     return {
-        "model": {
-            "name": answer.model.name,
-            "version": answer.model.version,
-            "digest": answer.model.weights_digest,
-        },
+        "model": model,
         "input": form,
         "options": _options(options),
         "scores": [

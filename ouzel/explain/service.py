@@ -7,11 +7,10 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,57 +20,19 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import encode, inputs, media, options, recording
-from ouzel.explain.accept import PNG, PROTOBUF
+from ouzel.explain.accept import PNG
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
+from ouzel.explain.requests import RawRequest, Reply
 from ouzel.models import Model
+from ouzel.precision_names import VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
 FORMATS, WARM_UP_ROWS = "OUZEL_MEMORY_FORMATS", "OUZEL_WARM_UP_ROWS"
-
-
-@dataclass(frozen=True)
-class RawRequest:
-    """One request as it came.
-
-    Attributes:
-        image: Bytes of a PNG, JPEG or WebP file.
-        tensor: A serialised Tensor, in place of an image.
-        options: A serialised ExplainOptions, JSON, or JSON decoded.
-        media_type: Format of the answer, one of `accept.SERVED`.
-        refusal: An error that was seen before, which becomes the answer.
-    """
-
-    image: bytes | None = None
-    tensor: bytes | None = None
-    options: bytes | str | Mapping[str, Any] | None = None
-    media_type: str = PROTOBUF
-    refusal: OuzelError | None = None
-
-
-@dataclass
-class Reply:
-    """What one row gets.
-
-    Attributes:
-        envelope: The answer, with a result or an error.
-        http: Status for REST.
-        picture: The upload, to draw on.
-        limit: Bytes that a drawn answer may have.
-    """
-
-    envelope: pb.Explanation
-    http: int = 200
-    picture: Image.Image | None = None
-    limit: int = Limits.response_bytes
-
-    def render(self, media_type: str) -> tuple[bytes, str]:
-        """(body, its media type)."""
-        return media.render(self.envelope, self.picture, media_type, self.limit)
 
 
 @dataclass
@@ -92,13 +53,17 @@ class ExplainService:
     """Answers requests for one model. Threads may share it.
 
     $OUZEL_MEMORY_FORMATS is the folder in which the faster memory format is remembered, so that the next process need
-    not measure it.
+    not measure it. $OUZEL_PRECISION is what to compute in, whatever the model's archive says.
 
     Args:
         model: That answers.
         limits: Of requests.
         threads: How many images are decoded at a time; None is one per processor.
         record: Makes entries of a log; None keeps none.
+        precision: What to compute in; None is that of $OUZEL_PRECISION, else the model's.
+
+    Raises:
+        InvalidArgument: There is no such precision.
     """
 
     def __init__(
@@ -108,14 +73,22 @@ class ExplainService:
         *,
         threads: int | None = None,
         record: recording.Record | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.model, self._record = model, record
+        if precision is None:
+            precision = check_precision(VARIABLE, os.environ.get(VARIABLE) or model.precision)
         self.limits = limits or Limits()
         known = os.environ.get(FORMATS)
         self.explainer = Explainer(
-            model, memory_bytes=self.limits.memory_bytes, known_formats=Path(known) if known else None
+            model,
+            memory_bytes=self.limits.memory_bytes,
+            known_formats=Path(known) if known else None,
+            precision=precision,
         )
-        self._info = encode.model_info(model)
+        self._info = encode.model_info(model, self.explainer)
+        if (deviation := self.explainer.deviation) is not None:
+            logger.info("computes in %s; measured against exact: %s", self.explainer.precision, deviation)
         self._warm: set[int] = set()  # sizes of batches
         self._decoders = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="ouzel-decode")
 
@@ -222,13 +195,13 @@ class ExplainService:
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
     def _compute(self, rows: Sequence[_Row]) -> None:
-        batch = self.explainer.forward(
-            torch.stack([row.source.x for row in rows if row.source]), [row.plan.saliency for row in rows if row.plan]
-        )
-        logits = batch.logits.float()
-        probabilities = models.probabilities(logits)
-        skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
-        answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
+        x = torch.stack([row.source.x for row in rows if row.source])
+        with models.computing(self.explainer.precision):  # once for all passes
+            batch = self.explainer.forward(x, [row.plan.saliency for row in rows if row.plan])
+            logits = batch.logits.float()
+            probabilities = models.probabilities(logits)
+            skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
+            answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
         logits, probabilities = logits.cpu(), probabilities.cpu()
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
             if isinstance(maps, OuzelError):

@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ouzel import models
 from ouzel.finetune.data import Example
 from ouzel.finetune.pictures import Pictures
 from ouzel.models import Preprocessing
@@ -134,6 +135,7 @@ class Features:
             tell(done, len(examples))
         return torch.stack([known[key] for key in keys]).float()
 
+    @models.computing()
     @torch.no_grad()
     def _compute(self, examples: Sequence[Example], mirrored: bool) -> Tensor:
         x = self.pictures.as_served(examples, mirrored)

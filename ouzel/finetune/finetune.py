@@ -24,7 +24,8 @@ from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.tuned import Tuned
-from ouzel.models import Model, Preprocessing, freeze
+from ouzel.models import Model, Preprocessing, computing, freeze
+from ouzel.precision_names import EXACT, Precision, check_precision
 from ouzel_protos.recipes import FINETUNE_DEFAULT
 
 # Gives other images to train on and to choose by. It is not shown those that are held out.
@@ -45,6 +46,7 @@ def finetune(
     batch_scale: float = 1.0,
     extend: Extend | None = None,
     fitter: HeadFitter | None = None,
+    precision: Precision = EXACT,
 ) -> Tuned:
     """Tune a model on labelled images. The base stays as it is; work happens on its device.
 
@@ -62,13 +64,16 @@ def finetune(
             gradients stay the same.
         extend: Gives other images to learn from and to choose by, made from those of the split; None takes these.
         fitter: Of the last layer; None is one logistic regression.
+        precision: Of the steps of training: "exact", or "tf32" or "bf16", which are faster on a GPU. Features and
+            figures are computed exactly in any case. `on_event` runs while PyTorch is set to that.
 
     Raises:
-        InvalidArgument: The data, parameters or image_size are wrong.
+        InvalidArgument: The data, parameters, image_size or precision are wrong.
         FailedPrecondition: The recipe cannot tune this network.
         Diverged: The loss is not finite any more.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
+    check_precision("precision", precision)
     begun = time.monotonic()
     base.preprocessing.check_takes_images("base")
     parts = data_module.split(data, recipe, seed)
@@ -97,9 +102,11 @@ def finetune(
         begun - elapsed,
         max_training_seconds,
         fitter or LogisticFitter(),
+        precision,
     )
     try:
-        return run.result(resume)
+        with computing():
+            return run.result(resume)
     finally:
         pictures.close()
 
@@ -118,6 +125,7 @@ class _Run:
     begun: float
     max_training_seconds: float
     fitter: HeadFitter
+    precision: Precision
 
     def result(self, resume: Mapping[str, Any] | None) -> Tuned:
         base, recipe, labels = self.base, self.recipe, self.split.labels
@@ -158,6 +166,7 @@ class _Run:
             logits=logits,
             seconds=time.monotonic() - self.begun,
             steps=progress.steps,
+            precision=self.precision,
             planned_steps=training.planned,
             out_of_time=progress.out_of_time,
             notes=self._notes(progress, training.planned, only_head),
@@ -181,7 +190,16 @@ class _Run:
         head = networks.head_tensors(self.base.arch, self.base.preprocessing.channels)
         micro = max(1, int(self.recipe.batch_size * self.batch_scale))
         return Training(
-            network, head, self.pictures, self.split, self.recipe, self.seed, self.on_event, deadline, micro
+            network,
+            head,
+            self.pictures,
+            self.split,
+            self.recipe,
+            self.seed,
+            self.on_event,
+            deadline,
+            micro,
+            self.precision,
         )
 
     def _head(self, network: nn.Module, resume: Mapping[str, Any] | None, training: Training) -> LinearHead:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.metrics import Score, class_weights, score
@@ -21,6 +22,7 @@ from ouzel.finetune.network import logits_of
 from ouzel.finetune.pictures import Pictures, variation
 from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
+from ouzel.precision_names import EXACT, Precision
 
 _DIVISOR = 5.0  # the rate begins at so much of its highest, as fastai's fine_tune has it
 _SIGN = 32 * 20  # images of a long validation after which there is a sign of life
@@ -68,6 +70,7 @@ class Training:
         on_event: Hears how it goes.
         deadline: Of `time.monotonic()`, when to end with what there is.
         micro: Images that go through the network at a time; smaller ones give the same gradients with less memory.
+        precision: Of the steps; what is measured is computed exactly.
     """
 
     network: nn.Module
@@ -79,6 +82,7 @@ class Training:
     on_event: OnEvent
     deadline: float = math.inf
     micro: int = 1024
+    precision: Precision = EXACT
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
@@ -166,6 +170,7 @@ class Training:
         """How good the network is on these examples, as it is now."""
         return score(self.logits(examples), self.classes(examples))
 
+    @models.computing()
     @torch.no_grad()
     def logits(self, examples: tuple[Example, ...]) -> Tensor:
         """(N, K) float32 on the CPU, of the images as they are served."""
@@ -191,13 +196,13 @@ class Training:
         classes = torch.tensor([self.labels[each.label] for each in examples])
         optimizer.zero_grad(set_to_none=True)
         summed = 0.0
-        with _chance(draw, self.device):
+        with _chance(draw, self.device), models.computing(self.precision):
             for start in range(0, len(examples), self.micro):
                 part = slice(start, start + self.micro)
                 x = self.pictures.varied(examples[part], self.vary)
                 x = x.to(self.device, memory_format=torch.channels_last)
                 # bfloat16 has float32's range: no scaling of the loss.
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                with models.forward_pass(self.precision, self.device):
                     logits = logits_of(self.network(x))
                 losses = F.cross_entropy(
                     logits.float(),

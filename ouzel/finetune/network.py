@@ -61,8 +61,7 @@ def backbone(base: Model, head: str) -> nn.Module:
     network.eval().requires_grad_(False)
     device = next(network.parameters()).device
     example = torch.rand((1, *base.input_shape), generator=torch.Generator().manual_seed(0))
-    folded, _ = fold(network, example.to(device))
-    return folded.to(memory_format=torch.channels_last)
+    return fold(network, example.to(device)).network.to(memory_format=torch.channels_last)
 
 
 def install_head(network: nn.Module, head: str, weight: Tensor, bias: Tensor) -> None:

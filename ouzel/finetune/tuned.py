@@ -11,6 +11,7 @@ from ouzel.finetune.data import Split
 from ouzel.finetune.metrics import Score
 from ouzel.finetune.recipes import Recipe
 from ouzel.models import Preprocessing
+from ouzel.precision_names import EXACT, Precision
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Tuned:
         notes: Sentences for people about what did not go as it was asked for; none as a rule.
         used: How many pictures were learnt from ("train") and chosen by ("validation"), where they were made from those
             of `split`; empty where they are those of `split`.
+        precision: Of the steps of training; features and figures are exact.
     """
 
     network: nn.Module = field(repr=False)
@@ -55,3 +57,4 @@ class Tuned:
     out_of_time: bool = False
     notes: tuple[str, ...] = ()
     used: Mapping[str, int] = field(default_factory=dict)
+    precision: Precision = EXACT

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +14,12 @@ from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.maximize.engine.objective import ObjectiveGradients
 from ouzel.maximize.inputs import Inputs
+from ouzel.maximize.memory import check_memory
 from ouzel.maximize.nodes import Node
 from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.search import Hit, search
 from ouzel.maximize.spaces import Space
+from ouzel.precision_names import EXACT, Precision
 from ouzel_protos.recipes import MAXIMIZE_DEFAULT
 
 REDIRECTED_STEPS = 16  # as Lucid has it
@@ -80,6 +81,7 @@ class Result:
         seed: Of all that was drawn.
         steps: That were taken.
         stopped: Whether `on_step` ended the run early.
+        precision: That it was computed in: always "exact".
     """
 
     visualizations: tuple[Visualization, ...]
@@ -87,6 +89,7 @@ class Result:
     seed: int
     steps: int
     stopped: bool
+    precision: Precision = EXACT
 
 
 def maximize(
@@ -156,6 +159,7 @@ def maximize(
 class _Run:
     """One run: the images so far, the optimiser, the generator."""
 
+    @models.computing()
     def __init__(
         self,
         model: models.Model | nn.Module,
@@ -181,7 +185,7 @@ class _Run:
         self.count = len(targets) * copies
         together = min(self.count, self._objective.rows_per_pass(self.device.type))
         example = inputs.normalised(torch.full((1, *shape), 0.5))
-        _check_memory(inputs.network, example, together, self.count, memory_bytes)
+        check_memory(inputs.network, example, together, self.count, memory_bytes)
         self._generator = torch.Generator().manual_seed(seed)
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
@@ -189,6 +193,7 @@ class _Run:
         self._history: list[list[float]] = []
         self.step = 0
 
+    @models.computing()
     def advance(self) -> Step:
         """One step of the optimiser."""
         images = self._space.images()
@@ -213,10 +218,11 @@ class _Run:
             self.recipe.steps,
             tuple(self._history[-1]),
             tuple((activations - penalty.detach()).tolist()),
-            lambda: self._space.images().detach().clone(),
+            models.computing()(lambda: self._space.images().detach().clone()),
             self.state,
         )
 
+    @models.computing()
     def result(self, stopped: bool) -> Result:
         with torch.no_grad():
             images = (self._space.images() * 255).round().clamp(0, 255) / 255
@@ -266,30 +272,6 @@ class _Run:
     def _check_finite(self, activations: Tensor, gradients: Sequence[Tensor | None]) -> None:
         if not activations.isfinite().all() or not all(g is None or g.isfinite().all() for g in gradients):
             raise FailedPrecondition(f"targets: the network's values are not finite at step {self.step + 1}")
-
-
-def _check_memory(network: nn.Module, example: Tensor, together: int, count: int, memory_bytes: int | None) -> None:
-    """Raises InvalidArgument if what is held at a time is over the budget.
-
-    That is the graph of `together` rows, estimated by what the leaf modules put out, and a few times all images.
-    """
-    leaves = {name for name, module in network.named_modules() if not any(True for _ in module.children())}
-    seen = models.layers(network, example)
-    numbers = sum(torch.Size(each.shape).numel() for each in seen if each.name in leaves and each.shape)
-    graph = 2 * 4 * numbers * together  # values and gradients
-    image = 12 * 4 * example[0].numel()  # leaves, optimiser, views, gradients
-    if memory_bytes is not None:
-        budget = memory_bytes
-    elif example.is_cuda:
-        budget = torch.cuda.mem_get_info(example.device)[0] // 2
-    else:
-        budget = psutil.virtual_memory().available // 2
-    if graph + image * count > budget:
-        raise InvalidArgument(
-            f"targets: {count} images need about {(graph + image * count) / 2**20:.0f} MiB, the budget is "
-            f"{budget / 2**20:.0f} MiB; at most {max(0, budget - graph) // image} images fit",
-            field="targets",
-        )
 
 
 def _copied(state: Any) -> Any:

@@ -78,24 +78,26 @@ def search(
     readouts: tuple[Readout, ...] = ()
     best: list[tuple[Hit, ...]] = [() for _ in targets]
     for names, batch in _batches(images):
-        if network is None:
-            inputs = Inputs(model, (batch.shape[2], batch.shape[3]), batch.shape[1])
-            network, readouts = inputs.open(targets)
-        x = inputs.normalised(batch)
-        with torch.no_grad():
-            outputs = network(x)
-        for number, read in enumerate(readouts):
-            activations = read(outputs[read.layer]).tolist()
-            hits = [Hit(name, value, (0, 0, 0, 0)) for name, value in zip(names, activations, strict=True)]
-            kept = _best((*best[number], *hits), top_k)
-            new = [hit for hit in kept if hit.name in names]
-            boxes = {hit.name: _box(network, read, x[names.index(hit.name)]) for hit in new}
-            best[number] = tuple(Hit(h.name, h.activation, boxes.get(h.name, h.box)) for h in kept)
+        with models.computing():  # not while the images are read, which is the caller's
+            if network is None:
+                inputs = Inputs(model, (batch.shape[2], batch.shape[3]), batch.shape[1])
+                network, readouts = inputs.open(targets)
+            x = inputs.normalised(batch)
+            with torch.no_grad():
+                outputs = network(x)
+            for number, read in enumerate(readouts):
+                activations = read(outputs[read.layer]).tolist()
+                hits = [Hit(name, value, (0, 0, 0, 0)) for name, value in zip(names, activations, strict=True)]
+                kept = _best((*best[number], *hits), top_k)
+                new = [hit for hit in kept if hit.name in names]
+                boxes = {hit.name: _box(network, read, x[names.index(hit.name)]) for hit in new}
+                best[number] = tuple(Hit(h.name, h.activation, boxes.get(h.name, h.box)) for h in kept)
     if network is None:
         raise InvalidArgument("images: give at least one image", field="images")
     return tuple(Ranking(node, read.title, hits) for node, read, hits in zip(targets, readouts, best, strict=True))
 
 
+@models.computing()
 def _box(network: Truncated, read: Readout, x: Tensor) -> tuple[int, int, int, int]:
     """The place of the layer that excites the node most, and the pixels with an influence on it."""
     leaf = x[None].detach().requires_grad_()

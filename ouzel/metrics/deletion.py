@@ -110,7 +110,7 @@ def _mean(x: Tensor) -> Tensor:
 
 def _of_network(network: nn.Module, target: int) -> Probability:
     def probability(images: Tensor) -> Tensor:
-        with torch.no_grad():
+        with models.computing(), torch.no_grad():
             return models.probabilities(network(images).double())[:, target]
 
     return probability

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ouzel import models
 from ouzel.errors import InvalidArgument
 
 # Standard deviation of infidelity's perturbations, in units of the normalised input. Small, as a gradient holds only
@@ -17,6 +18,7 @@ NOISE = 0.003
 RADIUS = 0.02  # of max-sensitivity's perturbations, in the same units; captum's default
 
 
+@models.computing()
 def infidelity(network: nn.Module, x: Tensor, values: Tensor, target: int, *, samples: int, seed: int = 0) -> float:
     """How much of the logit's change under small noise the map leaves unexplained.
 

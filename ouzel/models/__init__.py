@@ -17,6 +17,7 @@ from ouzel.models.networks.copies import own_copy
 from ouzel.models.networks.probe import Layer, cam_layer, layers
 from ouzel.models.networks.sizes import REFUSALS, check_size, wrong_size
 from ouzel.models.networks.tracking import Tracker
+from ouzel.models.precision import computing, forward_pass
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.probabilities import entropy, most_entropy, probabilities
 from ouzel.names import label_index, label_indices
@@ -32,9 +33,11 @@ __all__ = [
     "build",
     "cam_layer",
     "check_size",
+    "computing",
     "decode",
     "default_preprocessing",
     "entropy",
+    "forward_pass",
     "freeze",
     "from_array",
     "label_index",

@@ -34,6 +34,7 @@ from ouzel.models.card import Card, parse
 from ouzel.models.labels import read_labels
 from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
+from ouzel.precision_names import EXACT, Precision, check_precision
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
@@ -49,6 +50,7 @@ def create(
     match: str = "name",
     preprocessing: Preprocessing | None = None,
     version: str = "1",
+    precision: Precision = EXACT,
 ) -> Path:
     """Write `<store>/<name>.mar` in one step; an archive of that name is replaced.
 
@@ -61,6 +63,7 @@ def create(
         match: "name" or "order", see `weights.match`.
         preprocessing: By default `preprocessing_for(arch, match)`.
         version: Of the model.
+        precision: What it is served in, one of PRECISIONS.
 
     Returns:
         The path of the archive.
@@ -71,6 +74,7 @@ def create(
     """
     check_name(name)
     check_version(version)
+    check_precision("precision", precision)
     _check_untuned(name, Path(store))
     label_names = read_labels(labels)
     if preprocessing is None:
@@ -82,7 +86,9 @@ def create(
     _check_classes(state, network, len(label_names))
     shape = (preprocessing.channels, *preprocessing.input_size)
     check_size(network, shape, "preprocessing.input_size", own=default_preprocessing(arch).input_size)
-    card = Card(name=name, version=version, arch=arch, labels=label_names, preprocessing=preprocessing)
+    card = Card(
+        name=name, version=version, arch=arch, labels=label_names, preprocessing=preprocessing, precision=precision
+    )
     path = Path(store) / f"{name}.mar"
     return _write(card, weights_module.match(state, network, by=match), path, replace=True)
 

@@ -13,6 +13,7 @@ from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.model_names import check_name, check_version
 from ouzel.models.labels import check_labels
 from ouzel.models.preprocessing import Preprocessing
+from ouzel.precision_names import EXACT, Precision, check_precision
 
 SCHEMA = 1
 LARGEST_LINEAGE = 64 * 2**10  # bytes, as JSON
@@ -24,7 +25,8 @@ class Card:
     """`digest` is "sha256:<hex>" of weights.safetensors; `ouzel` the version of the library that wrote the archive.
 
     `lineage` is None but for tuned models. Its values are JSON's, its keys free; these are used: job, owner, base,
-    base_version, base_digest, dataset, recipe, seed, metrics, libraries. At most 64 KiB.
+    base_version, base_digest, dataset, recipe, seed, metrics, libraries. At most 64 KiB. `precision` is what the model
+    is served in; a card without it is of a model that is served exactly.
     """
 
     name: str
@@ -35,9 +37,10 @@ class Card:
     digest: str = ""  # filled in when the weights are packed
     ouzel: str = ouzel.__version__
     lineage: Mapping[str, Any] | None = None
+    precision: Precision = EXACT
 
     def to_json(self) -> bytes:
-        """The same card always gives the same bytes. Raises InvalidArgument for wrong labels or lineage."""
+        """The same card always gives the same bytes. Raises InvalidArgument for wrong labels, lineage or precision."""
         labels = check_labels(self.labels)
         content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -51,6 +54,8 @@ class Card:
             "labels": list(labels),
             "weights": {"file": "weights.safetensors", "digest": self.digest},
         }
+        if check_precision("precision", self.precision) != EXACT:
+            content["precision"] = self.precision
         if check_lineage(self.lineage) is not None:
             content["lineage"] = self.lineage
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -77,6 +82,7 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
             digest=values["weights"]["digest"],
             ouzel=values["ouzel"],
             lineage=check_lineage(values.get("lineage")),
+            precision=check_precision("precision", values.get("precision", EXACT)),
         )
     except (KeyError, TypeError) as error:
         raise FailedPrecondition(f"model.json lacks something ({type(error).__name__}: {error})") from error
@@ -88,7 +94,7 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
         raise FailedPrecondition("model.json: labels is not a list")
     if values.get("num_classes") != len(card.labels) or values.get("in_channels") != card.preprocessing.channels:
         raise FailedPrecondition("model.json: num_classes or in_channels contradicts labels or preprocessing")
-    return card, {**values, "labels": list(card.labels)}
+    return card, {**values, "labels": list(card.labels), "precision": card.precision}
 
 
 def check_lineage(lineage: object) -> Mapping[str, Any] | None:

@@ -15,6 +15,7 @@ from ouzel.models import archive
 from ouzel.models.architectures import build, freeze
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.weights import match
+from ouzel.precision_names import EXACT, Precision
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Model:
         arch: `torchvision:NAME` or `timm:NAME`.
         digest: "sha256:<hex>" of the weights.
         card: model.json as read.
+        precision: What it is served in.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Model:
     arch: str
     digest: str
     card: Mapping[str, Any] = field(repr=False)
+    precision: Precision = EXACT
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -80,4 +83,5 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         arch=card.arch,
         digest=card.digest,
         card=values,
+        precision=card.precision,
     )

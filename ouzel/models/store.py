@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.model_names import check_name
 from ouzel.models import archive
 from ouzel.models.card import Card
-from ouzel.models.model import load
+from ouzel.models.model import Model, load
 from ouzel.models.networks.probe import Layer, layers
 
 Make = Callable[[str], tuple[Card, Mapping[str, Tensor]]]  # of the version that it will have: the card and the weights
@@ -43,11 +43,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Details:
-    """An archive that has been loaded: `card` is its model.json, `layers` have the shapes they give for one image."""
+    """An archive that has been loaded.
+
+    Attributes:
+        entry: Of the archive.
+        card: Its model.json.
+        layers: With the shapes that they give for one image.
+        model: As it was loaded.
+    """
 
     entry: Entry
     card: Mapping[str, Any]
     layers: tuple[Layer, ...]
+    model: Model = field(repr=False)
 
 
 class ModelStore(ModelFiles):
@@ -76,7 +84,7 @@ class ModelStore(ModelFiles):
         file = self.file(name)
         model = load(file.path)
         seen = layers(model.network, torch.zeros(1, *model.input_shape))
-        return Details(self._entries([file])[0], model.card, seen)
+        return Details(self._entries([file])[0], model.card, seen, model)
 
     def publish(self, name: str, make: Make, job: str) -> Entry:
         """Add the model that `make` gives as the next version of `name`; once for a job, however often it is called.

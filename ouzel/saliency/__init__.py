@@ -15,6 +15,7 @@ maximum at single pixels.
 
 from ouzel.saliency.baselines import GivenImage
 from ouzel.saliency.engine.batch import Batch, SaliencyPlan
+from ouzel.saliency.engine.deviation import Deviation
 from ouzel.saliency.explainer import Explainer
 from ouzel.saliency.method import Attribution, GradientSpec, Method, ModelFacts, Rows
 from ouzel.saliency.reductions import REDUCTIONS
@@ -28,6 +29,7 @@ __all__ = [
     "Attribution",
     "Batch",
     "Contrast",
+    "Deviation",
     "Explainer",
     "Explanation",
     "GivenImage",

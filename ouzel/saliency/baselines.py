@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouzel import models
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.method import Rows
 
@@ -105,6 +106,7 @@ def constant(colour: Sequence[float], x: Tensor) -> Tensor:
     return torch.tensor(colour, dtype=x.dtype, device=x.device)[None, :, None, None].expand_as(x)
 
 
+@models.computing()
 def blurred(x: Tensor) -> Tensor:
     """The images under a Gaussian blur that leaves no object recognisable; edges are mirrored."""
     sigma = max(min(x.shape[-2:]) * BLUR_SHARE, 0.5)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.checks import at_least
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.precision_names import EXACT, Precision, check_precision
 from ouzel.saliency.engine.batch import Batch, MapRequest, SaliencyPlan, located
+from ouzel.saliency.engine.deviation import Deviation, measure
 from ouzel.saliency.engine.forward import Forward
 from ouzel.saliency.engine.prepare import Colours, Prepared, prepare
 from ouzel.saliency.method import Method
@@ -35,22 +37,33 @@ class Explainer:
             None is a share of the device's memory.
         known_formats: A folder in which the faster memory format is remembered for other processes, by the network's
             layers, its input and the device.
+        precision: "exact" is IEEE float32, whatever PyTorch's flags and the caller's autocast say; "tf32" and "bf16"
+            are faster on a GPU, and deviate. See `ouzel.models.precision`, also for what other threads see meanwhile.
 
     Raises:
-        InvalidArgument: `memory_bytes` is less than 1.
+        InvalidArgument: `memory_bytes` is less than 1, or there is no such precision.
         FailedPrecondition: The network is not a classifier, or cannot be explained (quantized, spread over devices).
 
     Attributes:
         labels: Names of the classes; empty for a plain module.
         device: Where the network is.
         dtype: Of the network's parameters.
+        precision: That it computes in.
+        deviation: From exact arithmetic, measured on this device at the preparation; None for "exact", and before.
     """
 
     def __init__(
-        self, model: nn.Module | models.Model, *, memory_bytes: int | None = None, known_formats: Path | None = None
+        self,
+        model: nn.Module | models.Model,
+        *,
+        memory_bytes: int | None = None,
+        known_formats: Path | None = None,
+        precision: Precision = EXACT,
     ) -> None:
         if memory_bytes is not None:
             at_least("memory_bytes", memory_bytes, 1)
+        self.precision = check_precision("precision", precision)
+        self.deviation: Deviation | None = None
         self._memory_bytes, self._known_formats = memory_bytes, known_formats
         self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
         self._network = model if isinstance(model, nn.Module) else model.network
@@ -78,13 +91,17 @@ class Explainer:
         """
         with self._lock:
             if self._prepared is None:
-                self._prepared = prepare(
+                example = example.to(self.device, self.dtype)
+                prepared = prepare(
                     self._network,
-                    example.to(self.device, self.dtype),
+                    example,
                     colours=self._colours(len(example)),
                     memory_bytes=self._memory_bytes,
                     known_formats=self._known_formats,
+                    precision=self.precision,
                 )
+                self.deviation = None if self.precision == EXACT else measure(prepared, example)
+                self._prepared = prepared
             return self._prepared
 
     def _colours(self, channels: int) -> Colours:
@@ -112,9 +129,11 @@ class Explainer:
         if not x.isfinite().all():
             raise InvalidArgument("x: has values that are not finite", field="x")
         rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
-        batch = self.forward(x, rows)
         answers = []
-        for answer in batch.explain():
+        with models.computing(self.precision):  # once for all passes
+            batch = self.forward(x, rows)
+            explained = batch.explain()
+        for answer in explained:
             if isinstance(answer, OuzelError):
                 raise answer
             answers.append(answer)

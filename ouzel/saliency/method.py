@@ -40,11 +40,13 @@ class ModelFacts:
         cam_layer: The layer that Grad-CAM looks at by default; "" if there is none.
         black: (C,) of a black pixel, as the model takes it.
         white: (C,) of a white pixel, as the model takes it.
+        unfolded: Why its BatchNorms were not folded into convolutions; "" if they were, or there are none.
     """
 
     cam_layer: str
     black: tuple[float, ...]
     white: tuple[float, ...]
+    unfolded: str = ""
 
 
 @dataclass(frozen=True)

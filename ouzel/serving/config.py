@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.ledger_folder import folder_of
+from ouzel.precision_names import VARIABLE
 from ouzel.serving.forking import launcher
 from ouzel.serving.options import HOST, Resources, ServingOptions
 
@@ -85,6 +86,8 @@ def environment(options: ServingOptions, granted: Resources, run: Path, processe
     threads = str(granted.threads)
     if options.memory_mb is not None:
         kept["OUZEL_MEMORY_MB"] = str(options.memory_mb)
+    if options.precision is not None:
+        kept[VARIABLE] = options.precision
     if processes > MANY:
         kept["OUZEL_WARM_UP_ROWS"] = "1"
     return kept | {

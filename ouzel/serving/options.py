@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 from ouzel.errors import InvalidArgument
+from ouzel.precision_names import Precision, check_precision
 from ouzel_protos.local import state_dir
 
 HOST = "127.0.0.1"  # what is bound, unless it is asked otherwise: the edge towards a network is a proxy
@@ -87,6 +88,7 @@ class ServingOptions:
         timeout: Time in which TorchServe, then each model, then the worker must become ready, in seconds.
         worker: Whether to start a worker that runs jobs as well.
         hung_after: Time without an answer after which the supervisor starts a part again, in seconds.
+        precision: What all models compute in, one of PRECISIONS; None is what their archives say.
         host: Address on which inference listens, an IPv4 address. Another one than loopback is for containers whose
             ports are published on loopback. Management and metrics stay on loopback in any case.
 
@@ -113,6 +115,7 @@ class ServingOptions:
     timeout: float = 120.0
     worker: bool = False
     hung_after: float = 60.0
+    precision: Precision | None = None
     host: str = HOST
 
     def __post_init__(self) -> None:
@@ -122,6 +125,8 @@ class ServingOptions:
             ipaddress.IPv4Address(self.host)  # what TorchServe takes
         except ValueError:
             raise InvalidArgument(f"host is {self.host!r:.80}; give an IPv4 address", field="host") from None
+        if self.precision is not None:
+            check_precision("precision", self.precision)
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -20,6 +20,7 @@ from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.metrics import deletion, randomization, regions, robustness
 from ouzel.models.photographs import Photograph
+from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency import METHODS, Explainer, make_method
 from ouzel.trust import explainers
 from ouzel.trust.explainers import EDGES, RANDOM, Maps
@@ -113,6 +114,7 @@ class TrustReport:
         options: How it was measured.
         photographs: Name and predicted label of each.
         scores: One per method, then the two baselines.
+        precision: What all figures were computed in, whatever the model is served in.
     """
 
     model: str
@@ -120,6 +122,7 @@ class TrustReport:
     options: TrustOptions
     photographs: tuple[tuple[str, str], ...]
     scores: tuple[Score, ...]
+    precision: Precision = EXACT
 
 
 def trust(
@@ -167,7 +170,7 @@ class _Bench:
         self.network: nn.Module = prepared.network
         self.x = x.to(self.explainer.device, self.explainer.dtype)
         self.photographs, self.options = photographs, options
-        with torch.no_grad():
+        with models.computing(), torch.no_grad():
             self.targets: list[int] = self.network(self.x).argmax(dim=1).tolist()
         self.labels = [model.labels[target] for target in self.targets]
         self.forgetful = [
@@ -175,6 +178,7 @@ class _Bench:
             for each in randomization.cascade(model.network, options.stages, options.seed)
         ]
 
+    @models.computing()
     def score(self, name: str, baseline: Maps | None) -> Score:
         """All figures of one contender; `problem` if the method refuses this model."""
         parameters = PARAMETERS.get(name, {})

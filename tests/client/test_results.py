@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ouzel_client import AmbiguousKey, Client, InvalidArgument, Saliency, ServerError, Top
+from ouzel_client import AmbiguousKey, Client, Deviation, InvalidArgument, ModelInfo, Saliency, ServerError, Top
+from ouzel_client._cli.explanations import inexact
 from ouzel_client._codec.explanation import envelope, explanation
 from ouzel_client._pictures.upload import Upload
 from ouzel_protos import heatmap, overlay, tensors
@@ -137,3 +138,13 @@ def test_a_map_that_does_not_fit_itself_is_refused(shape):
     answer.saliency.add(values=values)
     with pytest.raises(ServerError, match="cannot be read"):
         explanation(answer, Upload("image", b""))
+
+
+def test_answers_that_are_not_exact_are_printed_with_how_far_they_deviate() -> None:
+    assert inexact(ModelInfo("net", "1", "sha256:0", "exact")) == []
+    told = inexact(ModelInfo("net", "1", "sha256:0", "bf16", Deviation(0.0053, 0.11, 8)))
+    assert told == [
+        "net computes in bf16, not exactly; deviation measured at loading: logits 0.53 %, gradient maps 11 %"
+    ]
+    (nothing,) = inexact(ModelInfo("net", "1", "sha256:0", "tf32", Deviation(0.0, None, 8)))
+    assert nothing.endswith("measured at loading: logits 0 %")

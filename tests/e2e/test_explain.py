@@ -40,6 +40,7 @@ def test_chelsea_is_a_cat_over_grpc(wire, chelsea, chelsea_png: bytes, lite0: Mo
     assert answer.scores[0].probability == pytest.approx(0.355, abs=0.01)
     assert len(answer.scores) == 3
     assert answer.model.weights_digest == lite0.digest
+    assert (answer.model.precision, answer.model.HasField("deviation")) == ("exact", False)
     x = lite0.preprocessing(Image.fromarray(chelsea))[None]
     expected = Explainer(lite0)(x, [Saliency(method) for method in METHODS])
     for got, want in zip(answer.saliency, expected.maps, strict=True):

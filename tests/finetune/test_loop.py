@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from ouzel import models
-from ouzel.errors import FailedPrecondition
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.finetune import Diverged, Event, finetune, make_recipe
-from ouzel.finetune.network import head_tensors
+from ouzel.finetune.network import head_tensors, logits_of
+from ouzel.precision_names import PRECISIONS
 from ouzel.worker.kinds import checkpoint
+from support.arithmetic import expected, seen, set_by_user
 
 FAST = {"epochs": 2, "batch_size": 4, "patience": 50}
 
@@ -224,3 +226,31 @@ def test_the_head_is_kept_where_training_does_not_beat_it(tiny, colours):
     assert tuned.validation["feature_extractor"] >= tuned.validation["lp_ft"]
     # lp_ft learns from mirrored images too: the same recipe but for that.
     assert tuned.test.accuracy == plain.test.accuracy == 1.0
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_steps_are_computed_as_asked_and_figures_exactly(tiny, colours, monkeypatch, precision):
+    """Watches what the network's passes of training and of validation see; on a CPU, in both cases."""
+    passes = []
+
+    def watched(output):
+        passes.append((torch.is_grad_enabled(), seen()))
+        return logits_of(output)
+
+    monkeypatch.setattr("ouzel.finetune.loop.logits_of", watched)
+    events = []
+    with set_by_user("older"), torch.autocast("cpu", torch.bfloat16):
+        before = seen()
+        recipe = make_recipe("fine_tune", FAST | {"epochs": 1})
+        tuned = finetune(tiny, colours, recipe, precision=precision, on_event=events.append)
+        assert seen() == before
+    assert tuned.precision == precision
+    value = "tf32" if precision == "tf32" else "ieee"
+    assert {is_step for is_step, _ in passes} == {True, False}
+    for is_step, flags in passes:
+        assert flags == (expected(value, autocast=precision == "bf16") if is_step else expected("ieee"))
+
+
+def test_an_unknown_precision_is_refused(tiny, colours):
+    with pytest.raises(InvalidArgument, match="precision: 'half' is not one of exact, tf32, bf16"):
+        finetune(tiny, colours, precision="half")

@@ -19,6 +19,7 @@ import ouzel
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.models import archive
+from ouzel.models.card import parse
 
 
 def entries_of(path: Path) -> dict[str, bytes]:
@@ -314,3 +315,17 @@ def test_two_labels_for_one_logit_get_advice(tiny_arch, tmp_path):
     with pytest.raises(InvalidArgument, match="2 of them, but the weights tell 1 classes apart; give one label"):
         archive.create("two", tiny_arch, tmp_path / "w.pth", ["sound", "defect"], tmp_path)
     assert models.load(archive.create("one", tiny_arch, tmp_path / "w.pth", ["defect"], tmp_path)).labels == ("defect",)
+
+
+def test_the_precision_that_a_model_is_served_in(tiny_archive, tiny_weights, tiny_labels, tmp_path):
+    assert (models.load(tiny_archive).precision, models.load(tiny_archive).card["precision"]) == ("exact", "exact")
+    assert "precision" not in json.loads(entries_of(tiny_archive)["model.json"])  # the archive is what it always was
+    path = archive.create("fast", "timm:test_resnet", tiny_weights, tiny_labels, tmp_path, precision="bf16")
+    assert json.loads(entries_of(path)["model.json"])["precision"] == "bf16"
+    assert (models.load(path).precision, models.load(path).card["precision"]) == ("bf16", "bf16")
+    with pytest.raises(InvalidArgument, match="precision: 'fp8' is not one of exact, tf32, bf16"):
+        archive.create("other", "timm:test_resnet", tiny_weights, tiny_labels, tmp_path, precision="fp8")
+    assert [each.name for each in tmp_path.iterdir()] == ["fast.mar"]
+    card = json.loads(entries_of(path)["model.json"]) | {"precision": "fp8"}
+    with pytest.raises(FailedPrecondition, match=r"model\.json: precision: 'fp8' is not one of exact, tf32, bf16"):
+        parse(json.dumps(card).encode())

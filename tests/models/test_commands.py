@@ -63,6 +63,8 @@ def test_json(run, add, tmp_path):
     shown = json.loads(run("show", "tiny", "--json").stdout)
     assert (shown["digest"], shown["version"], len(shown["labels"])) == (entry["digest"], "2.1", 10)
     assert shown["layers"][-1] == {"name": "fc", "type": "Linear", "shape": [10]}
+    norms = sum(layer["type"].startswith("BatchNorm") for layer in shown["layers"])
+    assert shown["folding"] == {"folded": norms, "given_up": ""}
     assert json.loads(run("remove", "tiny", "--yes", "--json").stdout) == {"removed": "tiny"}
 
 
@@ -164,3 +166,10 @@ def test_name_and_version(run, add):
     assert json.loads(run("list", "--json").stdout)[0]["kind"] == "packed"
     run("remove", "tiny@3", "-y")
     assert "No models" in run("list").stdout
+
+
+def test_the_precision_is_kept_and_shown(run, add):
+    add("--precision", "tf32")
+    assert json.loads(run("show", "tiny", "--json").stdout)["precision"] == "tf32"
+    assert "tf32" in run("show", "tiny").stdout
+    assert "'exact', 'tf32', 'bf16'" in add("--precision", "fp8", name="other", code=2).stderr

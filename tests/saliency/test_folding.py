@@ -28,7 +28,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def test_real_networks(name: str) -> None:
     make, count = NETWORKS[name]
     network, x = seeded(make).requires_grad_(False), images(3, size=64)
-    folded, affines = fold(network, x[:1])
+    folding = fold(network, x[:1])
+    folded, affines = folding.network, folding.affines
     assert len(affines) == count
     assert reference.error(folded(x), network(x)) <= 1e-9
     assert [n for n, _ in folded.named_modules()] == [n for n, _ in network.named_modules()]
@@ -165,7 +166,8 @@ def test_only_what_is_safe(kind: type[Two], kept: tuple[str, ...], names: list[s
         return kind()
 
     network = _seeded_but(make)
-    folded, affines = fold(network, x[:1])
+    folding = fold(network, x[:1])
+    folded, affines = folding.network, folding.affines
     assert sorted(affines) == names
     for name in kept:
         assert isinstance(folded.get_submodule(name), nn.BatchNorm2d)
@@ -188,7 +190,7 @@ def _seeded_but(make: Callable[[], nn.Module]) -> nn.Module:
 def test_of_a_network_in_train_mode() -> None:
     """Explainer folds its copy in eval mode; fold itself leaves a BatchNorm in train mode alone."""
     network, x = seeded(Cnn, nn.ReLU()).train(), images(2)
-    assert fold(network, x[:1])[1] == {}
+    assert fold(network, x[:1]).affines == {}
     network = seeded(Cnn, nn.ReLU())
     expected = Explainer(network)(x, [Saliency("gradient")])
     result = Explainer(network.train())(x, [Saliency("gradient")])

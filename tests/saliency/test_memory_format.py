@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ouzel.precision_names import Precision
 from ouzel.saliency import Explainer, Saliency
 from ouzel.saliency.engine import memory_format
 
@@ -24,7 +25,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The networks that were measured; each time the other format is found faster."""
     seen: list[nn.Module] = []
 
-    def fake(network: nn.Module, _: torch.Tensor) -> str:
+    def fake(network: nn.Module, _: torch.Tensor, _precision: str) -> str:
         seen.append(network)
         return ("channels_last", "contiguous")[len(seen) % 2 - 1]
 
@@ -43,7 +44,7 @@ def test_it_is_measured_once_for_all_weights_of_the_same_layers(measured: list[n
     assert len(measured) == 1
 
 
-@pytest.mark.parametrize("other", ["layers", "input", "threads", "dtype"])
+@pytest.mark.parametrize("other", ["layers", "input", "threads", "dtype", "precision"])
 def test_what_changes_the_speed_is_measured_anew(other: str, measured: list[nn.Module], tmp_path: Path) -> None:
     memory_format.faster_format(net(), BATCH, tmp_path)
     threads = torch.get_num_threads()
@@ -53,7 +54,8 @@ def test_what_changes_the_speed_is_measured_anew(other: str, measured: list[nn.M
     try:
         if other == "threads":
             torch.set_num_threads(threads + 1)
-        _, form = memory_format.faster_format(network, batch, tmp_path)
+        precision: Precision = "bf16" if other == "precision" else "exact"
+        _, form = memory_format.faster_format(network, batch, tmp_path, precision)
     finally:
         torch.set_num_threads(threads)
     assert (form, len(measured)) == (torch.contiguous_format, 2)
@@ -75,7 +77,7 @@ def test_a_place_that_does_not_work_does_no_harm(measured: list[nn.Module], tmp_
 def test_a_slow_network_is_not_measured_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_format, "_BUDGET", 0.0)
     calls: list[int] = []
-    monkeypatch.setattr(memory_format, "_seconds", lambda network, x: calls.append(1) or float(len(calls)))
+    monkeypatch.setattr(memory_format, "_seconds", lambda network, x, precision: calls.append(1) or float(len(calls)))
     memory_format._measured(net(), BATCH)
     assert len(calls) == 4  # one round to warm up, and one
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ouzel.cli.services import up
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.explain import Limits
 from ouzel.serving import Ports, ServingOptions, config
@@ -64,6 +66,36 @@ def test_budgets_reach_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ServingOptions().max_passes == Limits().passes
     with pytest.raises(InvalidArgument, match="memory_mb is 0"):
         ServingOptions(memory_mb=0)
+
+
+def test_precision_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUZEL_PRECISION", raising=False)
+    assert "OUZEL_PRECISION" not in config.environment(ServingOptions(), GRANTED, Path("/run"))
+    variables = config.environment(ServingOptions(precision="bf16"), GRANTED, Path("/run"))
+    assert variables["OUZEL_PRECISION"] == "bf16"
+    with pytest.raises(InvalidArgument, match="precision: 'fast' is not one of exact, tf32, bf16"):
+        ServingOptions(precision="fast")  # type: ignore[arg-type]
+
+
+def test_the_option_of_ouzel_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a stand-in for what starts the services."""
+    started: list[ServingOptions] = []
+
+    class Enough(Exception):
+        pass
+
+    def start(options: ServingOptions, _tell: object) -> None:
+        started.append(options)
+        raise Enough
+
+    monkeypatch.setattr("ouzel.serving.start_detached", start)
+    for flags, variables in ((["--precision", "tf32"], {}), ([], {"OUZEL_PRECISION": "bf16"}), ([], {})):
+        environment = {"OUZEL_PRECISION": None, "OUZEL_STATE": str(tmp_path), **variables}
+        CliRunner().invoke(up, ["--detach", *flags], env=environment)
+    assert [each.precision for each in started] == ["tf32", "bf16", None]
+    refused = CliRunner().invoke(up, ["--precision", "fp8"])
+    assert refused.exit_code == 2
+    assert "'exact', 'tf32', 'bf16'" in refused.output
 
 
 def test_environment_of_the_caller_cannot_replace_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,7 @@ def test_the_record_holds_together(shared: tuple[Site, Worker]) -> None:
     }
     maps = {each.of: hashlib.sha256(each.values.data).hexdigest() for each in with_pictures.maps}
     assert record["sha256"]["maps"] == maps
+    assert record["precision"] == "exact"
     assert record["image"]["sha256"] == with_pictures.image_sha256 == hashlib.sha256(IMAGE).hexdigest()
     assert record["given_mask"] == {"sha256": hashlib.sha256(MASK.tobytes()).hexdigest()}
     assert (record["reported"]["model"], record["reported"]["time"]) == ("their <b>net</b>", "1970-01-02T00:00:00Z")

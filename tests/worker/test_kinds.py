@@ -218,6 +218,7 @@ def test_maximize(real: Real, lite0: Model) -> None:
     summary = dict(done.result.summary)
     assert list(summary["activations"]) == pytest.approx([one.activation for one in expected.visualizations], rel=1e-4)
     assert list(summary["titles"]) == [one.title for one in expected.visualizations]
+    assert summary["precision"] == "exact"
     picture = np.asarray(Image.open(io.BytesIO(real.file(done, "images/000.png")))) / 255
     assert np.abs(picture.transpose(2, 0, 1) - expected.visualizations[0].image.numpy()).max() <= 1 / 255 + 1e-6
     report = json.loads(real.file(done, "result.json"))
@@ -264,6 +265,7 @@ def test_search_activations(real: Real, lite0: Model) -> None:
     rankings = done.result.summary["hits"]
     assert [[hit["name"] for hit in ranking] for ranking in rankings] == [[h.name for h in r.hits] for r in expected]
     assert done.result.summary["images"] == 4
+    assert done.result.summary["precision"] == "exact"
     assert len([each for each in done.result.artifacts if each.name.startswith("crops/")]) == 4
 
 

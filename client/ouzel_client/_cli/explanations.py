@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ import click
 import numpy as np
 
 from ouzel_client._transport import config
-from ouzel_client._types.explanation import Explanation, SaliencyMap
+from ouzel_client._types.explanation import Explanation, ModelInfo, SaliencyMap
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table
 from ouzel_protos import local
@@ -125,7 +126,7 @@ def print_documents(rows: Iterable[Row]) -> int:
 def _document(result: Explanation) -> dict[str, Any]:
     places = zip(result.indices.tolist(), result.labels, result.scores.tolist(), result.logits.tolist(), strict=True)
     return {
-        "model": vars(result.model),
+        "model": asdict(result.model),
         "scores": [dict(zip(("index", "label", "probability", "logit"), place, strict=True)) for place in places],
         "saliency": [_map_document(one) for one in result.saliency],
         "view": vars(result.view),
@@ -134,6 +135,15 @@ def _document(result: Explanation) -> dict[str, Any]:
         "request_id": result.request_id,
         "ledger": result.ledger.document() if result.ledger else None,
     }
+
+
+def inexact(model: ModelInfo) -> list[str]:
+    """What a reader must know of answers that were not computed exactly."""
+    if model.deviation is None:
+        return []
+    parts = {"logits": model.deviation.logits, "gradient maps": model.deviation.gradient}
+    told = ", ".join(f"{name} {100 * value:.2g} %" for name, value in parts.items() if value is not None)
+    return [f"{model.name} computes in {model.precision}, not exactly; deviation measured at loading: {told or 'none'}"]
 
 
 def _map_document(one: SaliencyMap) -> dict[str, Any]:
@@ -160,6 +170,7 @@ def print_rows(rows: Iterable[Row]) -> int:
         list[tuple[object, ...]](),
     )
     caveats: dict[str, None] = {}  # each once, in order
+    notes: dict[str, None] = {}
     for path, result, written in rows:
         files += written
         if isinstance(result, OuzelError):
@@ -168,6 +179,7 @@ def print_rows(rows: Iterable[Row]) -> int:
             click.echo(f"Error: {text}" if str(path) in text else f"Error: {path}: {text}", err=True)
             continue
         explained += 1
+        notes |= dict.fromkeys(inexact(result.model))
         for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
             first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
             table.append((first[0], label, f"{score:.3f}", first[1]))
@@ -182,6 +194,8 @@ def print_rows(rows: Iterable[Row]) -> int:
         print_table(_MAPS, maps)
         for caveat in caveats:
             click.echo(caveat)
+    for line in notes:
+        click.echo(line)
     if explained > 1:
         click.echo(f"{explained} images in {time.perf_counter() - start:.2f} s")
     for file in files:

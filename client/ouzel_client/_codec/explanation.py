@@ -13,6 +13,7 @@ from ouzel_client._codec import ledger
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
+    Deviation,
     Estimate,
     Explanation,
     ModelInfo,
@@ -58,7 +59,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         raise ServerError(f"the answer holds a saliency map that cannot be read: {error}") from error
     timing = answer.timing
     return Explanation(
-        model=ModelInfo(answer.model.name, answer.model.version, answer.model.weights_digest),
+        model=_model(answer.model),
         labels=tuple(score.label for score in answer.scores),
         indices=_array([score.index for score in answer.scores], np.int64),
         scores=_array([score.probability for score in answer.scores], np.float32),
@@ -78,6 +79,15 @@ def estimate(answer: pb.Explanation) -> Estimate:
         raise ServerError("the answer holds no estimate")
     message = answer.estimate
     return Estimate(message.passes, message.response_bytes, message.response_limit_bytes)
+
+
+def _model(model: pb.ModelInfo) -> ModelInfo:
+    deviation = None
+    if model.HasField("deviation"):
+        message = model.deviation
+        logits, gradient = (getattr(message, key) if message.HasField(key) else None for key in ("logits", "gradient"))
+        deviation = Deviation(logits, gradient, message.inputs)
+    return ModelInfo(model.name, model.version, model.weights_digest, model.precision, deviation)
 
 
 def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:

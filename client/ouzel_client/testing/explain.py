@@ -45,7 +45,8 @@ class FakeModel:
 
     def info(self) -> pb.ModelInfo:
         """What an answer says of the model."""
-        return pb.ModelInfo(name=self.name, version=self.version or "1.0", weights_digest="sha256:" + "0" * 64)
+        digest = "sha256:" + "0" * 64
+        return pb.ModelInfo(name=self.name, version=self.version or "1.0", weights_digest=digest, precision="exact")
 
     def explain(self, parts: Mapping[str, bytes], size: tuple[int, int]) -> pb.Explanation:
         """Answer a request, as the service would. An error is a part of the answer.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ouzel import models
 from ouzel.finetune.metrics import mcnemar
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.tuned import Tuned
@@ -60,7 +61,7 @@ def compare(other: Model, tuned: Tuned, tell: Callable[[int, int], None] = lambd
     try:
         for start in range(0, len(test), _BATCH):
             tell(start, len(test))
-            with torch.no_grad():
+            with models.computing(), torch.no_grad():
                 logits = other.network(pictures.as_served(test[start : start + _BATCH]).to(device))
             predicted += [other.labels[index] for index in logits.argmax(1).tolist()]
     finally:

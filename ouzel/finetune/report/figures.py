@@ -31,6 +31,7 @@ def summary(report: Report) -> dict[str, Any]:
         "validation": dict(tuned.validation),
         "chosen": tuned.chosen,
         "recipe": tuned.recipe.name,
+        "precision": tuned.precision,
         "labels": list(tuned.labels),
         "classes": classes(tuned),
         "confusion": [list(row) for row in test.confusion],

@@ -34,6 +34,7 @@ class View:
         return {"method": self.method} | ({"layer": self.layer} if self.layer else {})
 
 
+@models.computing()
 def choose_view(network: nn.Module, preprocessing: Preprocessing) -> View:
     """Choose the maps to draw.
 

@@ -29,6 +29,7 @@ _NAMES = {
     "base_digest": "Digest of the base's weights",
     "dataset": "Data set (digest of its manifest)",
     "parameters": "Parameter",
+    "precision": "What the training computed in",
     "image_size": "Size of the input that was asked for",
     "input_size": "Size of the input, height and width",
     "max_training_seconds": "Longest training, seconds",

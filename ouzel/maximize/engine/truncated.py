@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,15 +49,16 @@ class Truncated:
                 raise unknown_layer(layer, named)
             if isinstance(named[layer], torch.jit.ScriptModule):
                 raise FailedPrecondition(f"layer: {layer!r} is TorchScript, which shows no outputs", field="layer")
-        self._folded: dict[str, Affine] = {}
+        self._folded: Mapping[str, Affine] = {}
         self._layouts: dict[str, models.Layout | None] = {}
         self._find_modules()
 
     def fold(self, example: Tensor) -> None:
         """Fold BatchNorms into convolutions: the same outputs, sooner. example: (1, C, H, W), normalised."""
         if any(isinstance(module, nn.BatchNorm2d) for module in self._network.modules()):
-            folded, self._folded = fold(self._network, example)
-            self._network = folded.to(memory_format=torch.channels_last)
+            folded = fold(self._network, example)
+            self._folded = folded.affines
+            self._network = folded.network.to(memory_format=torch.channels_last)
             self._find_modules()
 
     def _find_modules(self) -> None:

@@ -10,6 +10,7 @@ from ouzel.maximize.ascent import Result
 from ouzel.maximize.nodes import Node
 from ouzel.maximize.report.verdict import Verdict, warnings_of, warnings_of_rankings
 from ouzel.maximize.search import Ranking
+from ouzel.precision_names import EXACT
 
 
 def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict | None] = ()) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict |
     ]
     recipe = {"name": result.recipe.name, **asdict(result.recipe)}  # type: ignore[call-overload]  # a dataclass, which its Protocol cannot say
     warnings = warnings_of(result.visualizations, verdicts)
-    return {"recipe": recipe, "seed": result.seed, "steps": result.steps, "found": rows, "warnings": warnings}
+    facts = {"recipe": recipe, "seed": result.seed, "steps": result.steps, "precision": result.precision}
+    return {**facts, "found": rows, "warnings": warnings}
 
 
 def of_rankings(rankings: Sequence[Ranking], files: Sequence[str]) -> dict[str, Any]:
@@ -39,7 +41,12 @@ def of_rankings(rankings: Sequence[Ranking], files: Sequence[str]) -> dict[str, 
         {"file": file, "node": _plain(ranking.node), "title": ranking.title, **asdict(hit)}
         for file, (ranking, hit) in zip(files, hits, strict=True)
     ]
-    return {"recipe": {"name": "dataset"}, "found": rows, "warnings": warnings_of_rankings(rankings)}
+    return {
+        "recipe": {"name": "dataset"},
+        "precision": EXACT,
+        "found": rows,
+        "warnings": warnings_of_rankings(rankings),
+    }
 
 
 def _plain(node: Node) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def _verdict(model: models.Model, one: Visualization) -> Verdict | None:
         return None
     height, width = one.image.shape[1:]
     inputs = Inputs(model, (height, width), one.image.shape[0])
-    with torch.no_grad():
+    with models.computing(), torch.no_grad():
         logits = inputs.network(inputs.normalised(one.image[None]))[0].float()
     target = one.node.target
     index = models.label_index(model.labels, target) if isinstance(target, str) else target

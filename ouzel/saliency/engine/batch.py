@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import torch.nn.functional as F
 
+from ouzel import models
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.saliency.engine.forward import Forward, ForwardRows
 from ouzel.saliency.method import Method
@@ -90,7 +91,8 @@ class Batch:
         groups: dict[tuple[Method, str], list[MapRequest]] = {}
         for one in (one for row in rows for one in row):
             groups.setdefault((one.method, one.reduction), []).append(one)
-        answers = self._answer(groups, deadlines or [None] * len(rows))
+        with models.computing(self._forward.prepared.precision):
+            answers = self._answer(groups, deadlines or [None] * len(rows))
         self._forward.release()
         del self._forward
         finite = self.logits.isfinite().all(dim=1).tolist()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter, OrderedDict, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from ouzel import models
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,21 @@ class Affine:
 
     scale: Tensor
     shift: Tensor
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What came of folding.
+
+    Attributes:
+        network: With its BatchNorms folded, or the network itself.
+        affines: How the output of each convolution that took a BatchNorm in differs from what it was, by its name.
+        given_up: Why BatchNorms that could be folded were not; "" if they were, or there are none.
+    """
+
+    network: nn.Module
+    affines: Mapping[str, Affine] = field(default_factory=dict)
+    given_up: str = ""
 
 
 class _Observer(TorchFunctionMode):
@@ -62,33 +80,40 @@ class _Observer(TorchFunctionMode):
         return result
 
 
-def fold(network: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, Affine]]:
+@models.computing()  # the comparison is of the functions, not of the rounding of the hardware
+def fold(network: nn.Module, example: Tensor) -> Folded:
     """A copy of the network (eval mode, frozen) with BatchNorms folded, or the network itself if that is not safe.
 
-    example: (1, C, H, W). The copy keeps the names of its layers; a folded BatchNorm becomes an identity. The mapping
-    tells, by the name of each convolution that took a BatchNorm in, how its output differs from what it was.
+    example: (1, C, H, W). The copy keeps the names of its layers; a folded BatchNorm becomes an identity.
     """
     if any(isinstance(m, torch.jit.ScriptModule) for m in network.modules()):
-        return network, {}  # what TorchScript does with a tensor cannot be observed
+        return Folded(network)  # what TorchScript does with a tensor cannot be observed
     folded = copy.deepcopy(network)
     with torch.no_grad():
         with _Observer() as observer:
             expected = folded(example.clone())
         affines = _replace(folded, observer)
         if not affines:
-            return network, {}
+            return Folded(network)
         try:
             actual = folded(example.clone())
-        except Exception:  # noqa: BLE001 - a model may look into its BatchNorms; then it stays as it was
-            logger.info("BatchNorm folding given up: the model does not run without its BatchNorm modules")
-            return network, {}
+        except Exception as error:  # noqa: BLE001 - a model may look into its BatchNorms; then it stays as it was
+            return _given_up(network, f"the model does not run without its BatchNorm modules ({type(error).__name__})")
     scale = expected.abs().amax().clamp_min(1e-6)
     tolerance = 1e-3 if expected.dtype == torch.float32 else 1e-2 if expected.dtype != torch.float64 else 1e-9
-    if not (actual - expected).abs().amax() <= tolerance * scale:
-        logger.warning("BatchNorm folding given up: it changed the model's output")
-        return network, {}
+    change = (actual - expected).abs().amax() / scale
+    if not change <= tolerance:
+        return _given_up(
+            network,
+            f"it changed the model's output by {float(change):.2g} of its largest value, more than {tolerance:g}",
+        )
     logger.info("folded %d BatchNorm layers", len(affines))
-    return folded.requires_grad_(False), affines
+    return Folded(folded.requires_grad_(False), affines)
+
+
+def _given_up(network: nn.Module, why: str) -> Folded:
+    logger.warning("BatchNorm folding given up: %s", why)
+    return Folded(network, given_up=why)
 
 
 def _replace(network: nn.Module, observer: _Observer) -> dict[str, Affine]:

@@ -57,8 +57,14 @@ class Forward:
         with torch.set_grad_enabled(bool(specs)):
             # An in-place first layer may not write into the caller's tensor, nor into a leaf of the graph.
             entry = self._input.clone(memory_format=torch.preserve_format)
-            with taps.recording(layers, begin=begin) as record, self.rectifiers if rules - {"plain"} else nullcontext():
+            with (
+                models.forward_pass(self.prepared.precision, x.device),
+                taps.recording(layers, begin=begin) as record,
+                self.rectifiers if rules - {"plain"} else nullcontext(),
+            ):
                 self._output = self.prepared.network(entry)
+            if self.prepared.precision == "bf16":
+                self._output = self._output.to(x.dtype)
         self._record = record
         self.logits = self._output.detach()
 
@@ -77,7 +83,11 @@ class Forward:
 
     def activation(self, layer: str) -> Tensor:
         """(B, c, h, w) output of a layer as maps, detached."""
-        return self.layout(layer).maps(self._output_of(layer).detach())
+        return self.layout(layer).maps(self._output_of(layer).detach()).to(self._dtype_of(layer))
+
+    def _dtype_of(self, layer: str) -> torch.dtype:
+        """That methods compute in: of the layer's output, of the input where autocast has made it another."""
+        return self.x.dtype if self.prepared.precision == "bf16" else self._output_of(layer).dtype
 
     def _output_of(self, layer: str) -> Tensor:
         """Raises FailedPrecondition if it has no row per image."""
@@ -105,9 +115,10 @@ class Forward:
         inputs = [self._input if name is None else self._output_of(name) for name in names]
         targets = [rows[row][0].target if row in rows else None for row in range(len(self.x))]
         self.rectifiers.rule = rule
-        gradients = torch.autograd.grad(
-            self._output, inputs, cotangent(targets, self.logits), retain_graph=retain_graph, allow_unused=True
-        )
+        with models.computing(self.prepared.precision):
+            gradients = torch.autograd.grad(
+                self._output, inputs, cotangent(targets, self.logits), retain_graph=retain_graph, allow_unused=True
+            )
         named = dict(zip(names, gradients, strict=True))
         for row_gradients in rows.values():
             for row_gradient in row_gradients:
@@ -125,7 +136,7 @@ class Forward:
             raise FailedPrecondition(f"{where}: the model's answer does not depend on {name}", field=where)
         if layer is None:
             return gradient
-        maps = self.layout(layer).maps(gradient[None])[0]
+        maps = self.layout(layer).maps(gradient[None])[0].to(self._dtype_of(layer))
         if not maps.any() and gradient.any():
             raise FailedPrecondition(
                 f"layer: the model's answer depends on {layer!r} through its class token alone, which has "

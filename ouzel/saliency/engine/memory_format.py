@@ -14,6 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ouzel import models
+from ouzel.precision_names import EXACT, Precision
+
 logger = logging.getLogger(__name__)
 
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -23,30 +26,30 @@ _winners: dict[str, str] = {}  # by `_key`: a process that explains with copies 
 
 
 def faster_format(
-    network: nn.Module, batch: Tensor, known: Path | None = None
+    network: nn.Module, batch: Tensor, known: Path | None = None, precision: Precision = EXACT
 ) -> tuple[nn.Module, torch.memory_format]:
     """The network in the faster format, and which that is.
 
     Depthwise networks can be slower in channels-last on a CPU, others much faster. Measuring takes seconds, and
-    depends on the layers, the input, the device and the threads, not on the values of the weights: models that were
-    tuned from one network share what was found.
+    depends on the layers, the input, the device, the threads and the precision, not on the values of the weights:
+    models that were tuned from one network share what was found.
 
     What was found holds for this process. known: a folder in which it is kept for others, made when needed; one that
     cannot be read or written does no harm.
     """
     if not any(parameter.ndim == 4 for parameter in network.parameters()):
         return network, torch.contiguous_format
-    key = _key(network, batch)
+    key = _key(network, batch, precision)
     file = known / key if known is not None else None
     kept = _remembered(file) if file is not None else None
-    winner = kept or _winners.get(key) or _measured(network, batch)
+    winner = kept or _winners.get(key) or _measured(network, batch, precision)
     _winners[key] = winner
     if file is not None and kept is None:
         _remember(file, winner)
     return network.to(memory_format=_FORMATS[winner]), _FORMATS[winner]
 
 
-def _key(network: nn.Module, batch: Tensor) -> str:
+def _key(network: nn.Module, batch: Tensor, precision: Precision = EXACT) -> str:
     """What the speed depends on, as a file name."""
     device = batch.device
     facts = [
@@ -55,6 +58,7 @@ def _key(network: nn.Module, batch: Tensor) -> str:
         _cpu_model(),
         torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         str(torch.get_num_threads()),
+        precision,
         str(batch.dtype),
         str(tuple(batch.shape)),
         repr(network),
@@ -91,7 +95,7 @@ def _remember(file: Path, winner: str) -> None:
         logger.warning("the memory format cannot be remembered: %s", error)
 
 
-def _measured(network: nn.Module, batch: Tensor) -> str:
+def _measured(network: nn.Module, batch: Tensor, precision: Precision = EXACT) -> str:
     candidates = {
         name: (copy.deepcopy(network).to(memory_format=form), batch.contiguous(memory_format=form))
         for name, form in _FORMATS.items()
@@ -102,21 +106,23 @@ def _measured(network: nn.Module, batch: Tensor) -> str:
         if number > 1 and time.perf_counter() - start > _BUDGET:
             break
         for name, (candidate, x) in candidates.items():
-            best[name] = min(best[name], _seconds(candidate, x))
+            best[name] = min(best[name], _seconds(candidate, x, precision))
     winner = min(best, key=best.__getitem__)
     logger.info("memory format %s; seconds for %d rows: %s", winner, len(batch), best)
     return winner
 
 
 @torch.enable_grad()
-def _seconds(network: nn.Module, x: Tensor) -> float:
+def _seconds(network: nn.Module, x: Tensor, precision: Precision) -> float:
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     _synchronize(x)
     start = time.perf_counter()
-    score = network(x * 1).sum()
-    if score.requires_grad:
-        torch.autograd.grad(score, x, allow_unused=True)
-    _synchronize(x)
+    with models.forward_pass(precision, x.device):
+        score = network(x * 1).sum()
+    with models.computing(precision):
+        if score.requires_grad:
+            torch.autograd.grad(score, x, allow_unused=True)
+        _synchronize(x)
     return time.perf_counter() - start
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition
+from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency.engine.folding import fold
 from ouzel.saliency.engine.layouts import Layouts
 from ouzel.saliency.engine.memory_format import faster_format
@@ -31,7 +32,7 @@ class Prepared:
     """A network ready to be explained: frozen, folded, tapped.
 
     scripted: whether it has parts in TorchScript. row_bytes: what one row's graph keeps until its backward pass.
-    memory_bytes, most_rows: what the further passes of a method may take, each.
+    memory_bytes, most_rows: what the further passes of a method may take, each. precision: what passes are computed in.
     """
 
     network: nn.Module
@@ -44,6 +45,7 @@ class Prepared:
     row_bytes: int
     memory_bytes: int
     most_rows: int
+    precision: Precision
 
     def rows_per_pass(self, rules: Collection[Rule]) -> int:
         """How many rows fit into the memory granted, at least 1 and at most what is quick.
@@ -58,6 +60,7 @@ class Prepared:
 
 
 @torch.inference_mode(False)
+@models.computing()
 def prepare(
     network: nn.Module,
     example: Tensor,
@@ -66,12 +69,14 @@ def prepare(
     memory_bytes: int | None = None,
     rows: int = 4,
     known_formats: Path | None = None,
+    precision: Precision = EXACT,
 ) -> Prepared:
     """Prepare a private copy of the network; the network itself is left as it is.
 
     example: (C, H, W) of the dtype and device that the network takes. colours: of black and white pixels, (C,) each.
     memory_bytes: for the further passes of a method; None is a share of the device's memory. rows: batch size at which
-    formats are compared. known_formats: a folder in which the faster format is remembered.
+    formats are compared. known_formats: a folder in which the faster format is remembered. precision: what the passes
+    are to be computed in; what is judged here is judged exactly.
     Raises FailedPrecondition for a network that is no classifier.
     """
     example = example[None].detach().clone()
@@ -83,12 +88,13 @@ def prepare(
         raise FailedPrecondition(
             f"model: it answers {shape} for one image; a classifier answers (1, classes)", field="model"
         )
-    ready, folded = fold(ready, example)
+    folded = fold(ready, example)
+    ready = folded.network
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
     cam_layer = "" if scripted else _cam_layer(ready, example)
     row_bytes = _graph_bytes(ready, example)
-    ready, memory_format = faster_format(ready, example.expand(rows, -1, -1, -1), known_formats)
-    taps = Taps(ready, folded)
+    ready, memory_format = faster_format(ready, example.expand(rows, -1, -1, -1), known_formats, precision)
+    taps = Taps(ready, folded.affines)
     return Prepared(
         network=ready,
         memory_format=memory_format,
@@ -96,10 +102,11 @@ def prepare(
         layouts=Layouts(ready, taps, memory_format),
         classes=logits.shape[1],
         scripted=scripted,
-        facts=ModelFacts(cam_layer, *colours),
+        facts=ModelFacts(cam_layer, *colours, unfolded=folded.given_up),
         row_bytes=row_bytes,
         memory_bytes=memory_bytes or _memory_share(example.device),
         most_rows=MOST_ROWS.get(example.device.type, 16),
+        precision=precision,
     )
 
 

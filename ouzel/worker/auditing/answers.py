@@ -18,6 +18,7 @@ from ouzel.audit import PredictionEvidence, PredictionOptions, View
 from ouzel.audit.evidence import ClassScore, MapEvidence, Outcome
 from ouzel.canonical import canonical
 from ouzel.errors import FailedPrecondition
+from ouzel.precision_names import EXACT
 from ouzel_protos import tensors
 from ouzel_protos.v1 import audit_pb2 as pb
 from ouzel_protos.v1 import explain_pb2
@@ -135,6 +136,7 @@ def _record(
             "maps": {each.of: hashlib.sha256(each.values.data).hexdigest() for each in message.maps},
         },
         "software": {name: version(name) for name in _SOFTWARE},
+        "precision": EXACT,  # of what was computed here, whatever the model is served in: see `KnownModels`
     }
 
 

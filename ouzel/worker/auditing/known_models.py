@@ -11,6 +11,7 @@ import torch
 
 from ouzel import models
 from ouzel.errors import NotFound, Unavailable
+from ouzel.precision_names import EXACT
 from ouzel.saliency import Explainer
 from ouzel.worker.auditing.task import Archive
 
@@ -65,4 +66,4 @@ class KnownModels:
         if model.digest != archive.digest:
             raise Unavailable(f"{field}: {model.name!r} was replaced just now; try again", field=field)
         model.preprocessing.check_takes_images(field)
-        return Loaded(model, Explainer(model, known_formats=self._formats))
+        return Loaded(model, Explainer(model, known_formats=self._formats, precision=EXACT))

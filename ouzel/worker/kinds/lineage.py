@@ -4,7 +4,7 @@ These are what a repeated run must be given: base, base_version, base_digest, da
 recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote, and of `gate` its
 accuracy_margin, reliance_margin and scenes; of a repair that no gate judged, reliance_margin and scenes. The others,
 the rest of `gate` included, say what came of it, and what can make two such runs differ: split, classes, training,
-device, libraries.
+precision, device, libraries.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
             "balanced_accuracy": test.balanced,
             "test_images": test.images,
         },
+        "precision": tuned.precision,  # of training; features, figures and maps are exact
         "device": _device(base),
         "batch_scale": context.batch_scale,
         "attempt": context.attempt,
@@ -102,12 +103,9 @@ def _split(split: Split) -> Mapping[str, Any]:
 
 
 def _device(base: Model) -> Mapping[str, Any]:
-    """precision: of the training; everything else is computed in float32."""
     import torch
 
     device = next(base.network.parameters()).device
-    if device.type == "cuda":
-        name, precision = torch.cuda.get_device_name(device), "bfloat16"
-    else:
-        name, precision = platform.processor() or platform.machine(), "float32"
-    return {"type": device.type, "name": name, "threads": torch.get_num_threads(), "precision": precision}
+    cpu = platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return {"type": device.type, "name": name, "threads": torch.get_num_threads()}

@@ -2,7 +2,7 @@
 
 Artifacts: images/000.png, ... (for each target its images, in order), tensors.npz (images (n, C, H, W) float32 in
 [0, 1], and transparency (n, H, W)), result.json, sheet.png, sheet.html. Summary: activations, a number per image;
-titles, a text per image; steps; digest of the model's weights.
+titles, a text per image; steps; precision; digest of the model's weights.
 """
 
 from __future__ import annotations
@@ -179,6 +179,7 @@ def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
         "activations": [one.activation for one in result.visualizations],
         "titles": [one.title for one in result.visualizations],
         "steps": result.steps,
+        "precision": result.precision,
         "digest": model.digest,
     }
     return JobOutput(files, summary)
@@ -191,6 +192,6 @@ def _page(tiles: Sequence[Tile], origin: Mapping[str, str], described: Mapping[s
         tiles,
         f"What excites {origin['model']}",
         recipe=described["recipe"],
-        facts={"seed": described["seed"], **origin},
+        facts={"seed": described["seed"], "precision": described["precision"], **origin},
         warnings=described["warnings"],
     )

@@ -2,7 +2,7 @@
 
 Artifacts: crops/000.png, ... (for each target its hits, best first: the part of the image that the node sees),
 result.json, sheet.png, sheet.html. Summary: hits, for each target a list of {name, activation, box}; images, how many
-were looked at; digest of the model's weights.
+were looked at; precision; digest of the model's weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.precision_names import EXACT
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model, targets
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
@@ -120,7 +121,7 @@ def _done(
     described |= report.of_rankings(rankings, [file.name for file in files])
     for line in described["warnings"]:
         context.log(line, pb.Log.WARNING)
-    facts = {"data set": spec.dataset or "photographs of scikit-image", "images looked at": seen}
+    facts = {"precision": EXACT, "data set": spec.dataset or "photographs of scikit-image", "images looked at": seen}
     page = gallery.page(
         tiles,
         f"What excites {model.name}",
@@ -133,4 +134,4 @@ def _done(
         File("sheet.html", "text/html; charset=utf-8", page.encode()),
     ]
     hits = [[asdict(hit) | {"box": list(hit.box)} for hit in ranking.hits] for ranking in rankings]
-    return JobOutput(files, {"hits": hits, "images": seen, "digest": model.digest})
+    return JobOutput(files, {"hits": hits, "images": seen, "precision": EXACT, "digest": model.digest})

@@ -151,14 +151,28 @@ class Explanation(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "weights_digest")
+    __slots__ = ("name", "version", "weights_digest", "precision", "deviation")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    DEVIATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     weights_digest: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_digest: _Optional[str] = ...) -> None: ...
+    precision: str
+    deviation: Deviation
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., precision: _Optional[str] = ..., deviation: _Optional[_Union[Deviation, _Mapping]] = ...) -> None: ...
+
+class Deviation(_message.Message):
+    __slots__ = ("logits", "gradient", "inputs")
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    logits: float
+    gradient: float
+    inputs: int
+    def __init__(self, logits: _Optional[float] = ..., gradient: _Optional[float] = ..., inputs: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("index", "label", "probability", "logit")
