@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,6 +164,9 @@ class FakeServer:
         return self._fake(service).call(name, request, context)
 
     def _stream_worker(self, service: str, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        if isinstance(request, Iterator):
+            # Read before a failure: gRPC hides the status of a call that ends while its caller still writes.
+            request = itertools.chain(list(itertools.islice(request, 1)), request)
         self._check_job(context)
         yield from self._fake(service).stream(name, request, context)
 
