@@ -16,6 +16,8 @@ OuzelError
 
 from __future__ import annotations
 
+import re
+
 
 class OuzelError(Exception):
     """Base of all errors.
@@ -32,6 +34,12 @@ class OuzelError(Exception):
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+    @property
+    def top_field(self) -> str:
+        """The field of the message that `field` is in, without the names that callers give to parts of it."""
+        name = re.match("[a-z_]*", self.field)
+        return name.group() if name else ""
 
 
 class InvalidArgument(OuzelError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def _identity(database: Database) -> VerifierKey | None:
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where the log is; the command gets a `Place`."""
 
+    @functools.wraps(command)  # with its own options, which click keeps on the function
     def placed(
         state: Path | None,
         ledger: Path | None,
@@ -111,9 +113,6 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         chosen = Place(database or str(known.database), tiles or str(known.tiles), key_file or known.key, own)
         return command(place=chosen, **rest)
 
-    placed.__doc__ = command.__doc__
-    placed.__name__ = command.__name__
-    placed.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
     file, folder = click.Path(dir_okay=False, path_type=Path), click.Path(file_okay=False, path_type=Path)
     for each in (
         click.option("--key-file", type=file, help="File of the private key. [default: as the folder says]"),

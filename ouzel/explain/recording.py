@@ -13,12 +13,12 @@ import numpy as np
 from google.protobuf import json_format
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.ledger_folder import VARIABLE
 from ouzel.precision_names import EXACT
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.ledger_pb2 import LedgerEntry
 
-FOLDER = "OUZEL_LEDGER"  # of the log
 LARGEST = 2**18  # bytes that an entry and its proof take of an answer, at most
 _LARGEST_OPTIONS = 24_000  # characters of JSON; an entry has 65,535 bytes
 _PATIENCE = 10.0  # s for publishing; the other rows of the batch wait as well
@@ -29,7 +29,7 @@ Record = Callable[..., LedgerEntry]
 
 def recorder() -> Record | None:
     """What records in the log of $OUZEL_LEDGER; None if it names none. The log is opened with the first entry."""
-    folder = os.environ.get(FOLDER, "")
+    folder = os.environ.get(VARIABLE, "")
     if not folder:
         return None
     from ouzel.ledger.recorder import Event, Recorder  # few explanations are recorded
@@ -135,7 +135,7 @@ def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict
 
 def refusal(error: OuzelError) -> dict[str, Any]:
     """What an entry says of a request that was refused."""
-    return {"method": "explain", "code": error.code, "field": error.field.partition("[")[0].partition(".")[0]}
+    return {"method": "explain", "code": error.code, "field": error.top_field}
 
 
 def _options(options: pb.ExplainOptions) -> dict[str, Any]:

@@ -98,6 +98,21 @@ def choose_head(
     return best
 
 
+def standardised(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features with mean 0 and deviation 1, and both of before.
+
+    Args:
+        features: (N, F).
+
+    Returns:
+        (N, F), (F,), (F,): double where that costs little, as the solution of a weakly penalised problem is far out.
+    """
+    x = features.to(torch.float64 if features.numel() < 2 * 10**7 else torch.float32)
+    mean, deviation = x.mean(0), x.std(0).nan_to_num(1.0)
+    deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+    return (x - mean) / deviation, mean, deviation
+
+
 def fit_head(
     features: Tensor, classes: Tensor, weights: Tensor, c: float, start: LinearHead | None = None
 ) -> LinearHead:
@@ -113,12 +128,8 @@ def fit_head(
         c: Inverse strength of the penalty.
         start: A head to begin with.
     """
-    # Double precision where it costs little: the solution of a weakly penalised problem is far out.
-    dtype = torch.float64 if features.numel() < 2 * 10**7 else torch.float32
-    x = features.to(dtype)
-    mean, deviation = x.mean(0), x.std(0).nan_to_num(1.0)
-    deviation = torch.where(deviation > 1e-6, deviation, 1.0)
-    x = (x - mean) / deviation
+    x, mean, deviation = standardised(features)
+    dtype = x.dtype
     weight = torch.zeros(len(weights), x.shape[1], dtype=dtype)
     bias = torch.zeros(len(weights), dtype=dtype)
     if start is not None:  # in the same units

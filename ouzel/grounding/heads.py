@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouzel.finetune.data import Example
-from ouzel.finetune.head import GRID, Featured, LinearHead, fit_head
+from ouzel.finetune.head import GRID, Featured, LinearHead, fit_head, standardised
 
 _STEPS = 400
 
@@ -115,11 +115,9 @@ def fit_sparse(
         c: Inverse strength of the penalty.
         start: A head to begin with.
     """
-    dtype = torch.float64 if features.numel() < 2 * 10**7 else torch.float32
-    x = features.to(dtype)
-    mean, deviation = x.mean(0), x.std(0).nan_to_num(1.0)
-    deviation = torch.where(deviation > 1e-6, deviation, 1.0)
-    x = torch.cat([(x - mean) / deviation, torch.ones(len(x), 1, dtype=dtype)], 1)  # the last column is the bias
+    x, mean, deviation = standardised(features)
+    dtype = x.dtype
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=dtype)], 1)  # the last column is the bias
     importance = weights.to(dtype)[classes][:, None]
     target = F.one_hot(classes, len(weights)).to(dtype)
     w = torch.zeros(len(weights), x.shape[1], dtype=dtype)

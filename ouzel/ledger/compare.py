@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ouzel.databases.database import Connection, Database
 from ouzel.errors import DataLoss
 from ouzel.ledger import records
@@ -37,7 +39,7 @@ def compare(database: Database, verification: Verification) -> tuple[Problem, ..
         )
     problems = []
     for start in range(0, size, _PART):
-        rows = database.read(lambda c, start=start: records.select(c, start, start + _PART, "", _PART))  # type: ignore[misc]
+        rows = database.read(partial(records.select, start=start, end=start + _PART, kind="", limit=_PART))
         for index, record in enumerate(rows, start):
             if problem := _wrong(record, index, verification):
                 problems.append(problem)

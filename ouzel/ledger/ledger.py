@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -244,7 +245,7 @@ class Ledger:
             self.publish(PATIENCE)
         end = max(end, done)  # what an earlier call did not come to is done now
         for start in range(0, end, _PART):
-            self._db.write(lambda c, start=start: records.prune(c, start, min(end, start + _PART)))  # type: ignore[misc]
+            self._db.write(partial(records.prune, start=start, end=min(end, start + _PART)))
         for number in range(end // WIDTH):
             name = TileName(None, number)
             self._storage.delete(name.path)

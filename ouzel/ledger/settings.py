@@ -46,17 +46,12 @@ def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = ""
         for name, value in {"database": database, "tiles": tiles, "key": key, "origin": origin}.items()
         if value
     }
-    usual = {
-        "database": f"sqlite://{folder / 'ledger.db'}",
-        "tiles": str(folder / "tiles"),
-        "key": str(folder / "key"),
-        "origin": f"ouzel.local/{secrets.token_hex(8)}",
-    }
     file = folder / FILE
     if not file.exists():
-        _check_new(usual | given)
+        new = _usual(folder) | {"origin": f"ouzel.local/{secrets.token_hex(8)}"} | given
+        _check_new(new)
         with suppress(FileExistsError), written(file, replace=False, mode=0o600) as temporary:
-            temporary.write_text(json.dumps(usual | given, indent=2), encoding="utf-8")
+            temporary.write_text(json.dumps(new, indent=2), encoding="utf-8")
     values = _read(file)
     for name, value in given.items():
         if values[name] != value:
@@ -65,15 +60,22 @@ def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = ""
                 f"{file} by hand if all of it has moved",
                 field=f"ledger_{name}",
             )
-    return LedgerOptions(values["database"], values["tiles"], Path(values["key"]), values["origin"])
+    return _options(values)
 
 
 def existing(folder: Path) -> LedgerOptions:
     """The places of the log of a folder, which is left as it is: the usual places if it says nothing."""
-    if known(folder):
-        values = _read(folder / FILE)
-        return LedgerOptions(values["database"], values["tiles"], Path(values["key"]), values["origin"])
-    return LedgerOptions(f"sqlite://{folder / 'ledger.db'}", str(folder / "tiles"), folder / "key", "")
+    return _options(_read(folder / FILE) if known(folder) else _usual(folder))
+
+
+def _usual(folder: Path) -> dict[str, str]:
+    """The places of a log of which nothing else is said."""
+    places = {"database": f"sqlite://{folder / 'ledger.db'}", "tiles": folder / "tiles", "key": folder / "key"}
+    return {name: str(place) for name, place in places.items()} | {"origin": ""}
+
+
+def _options(values: Mapping[str, str]) -> LedgerOptions:
+    return LedgerOptions(values["database"], values["tiles"], Path(values["key"]), values["origin"])
 
 
 def _check_new(values: Mapping[str, str]) -> None:

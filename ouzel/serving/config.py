@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ouzel import ledger_folder
 from ouzel.errors import FailedPrecondition, NotFound
-from ouzel.ledger_folder import folder_of
 from ouzel.precision_names import VARIABLE
 from ouzel.serving.forking import launcher
 from ouzel.serving.options import HOST, Resources, ServingOptions
@@ -95,7 +95,7 @@ def environment(options: ServingOptions, granted: Resources, run: Path, processe
         "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
         "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
         "OUZEL_MAX_PASSES": str(options.max_passes),
-        "OUZEL_LEDGER": str(folder_of(options.state)),
+        ledger_folder.VARIABLE: str(ledger_folder.folder_of(options.state)),
         "OUZEL_MEMORY_FORMATS": str(options.state / FORMATS),
         "OUZEL_THREADS": threads,
         "OMP_NUM_THREADS": threads,

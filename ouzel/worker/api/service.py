@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar
@@ -80,7 +79,7 @@ class Service:
         if method.startswith(_READING):
             self.denials.count(f"/ouzel.v1.{type(self).__name__}/{method}", error.code)
             return error
-        facts = {"method": f"{type(self).__name__}/{method}", "code": error.code, "field": _top(error.field)}
+        facts = {"method": f"{type(self).__name__}/{method}", "code": error.code, "field": error.top_field}
         event = Event("refusal", facts, owner=self.owner(context), salted={"message": str(error)})
         try:
             await self.run(self.recorder.append, event)
@@ -95,9 +94,3 @@ class Service:
     async def run_slow(self, function: Callable[..., T], *args: Any) -> T:
         """The result of a call that may take minutes. No other call waits for it."""
         return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: function(*args))
-
-
-def _top(field: str) -> str:
-    """The name of a field of a message, without the names that callers give to parts of it."""
-    name = re.match("[a-z_]*", field)
-    return name.group() if name else ""
