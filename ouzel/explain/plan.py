@@ -16,7 +16,7 @@ from ouzel.explain import inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, SaliencyPlan, Target, Top
-from ouzel.saliency.engine.batch import located
+from ouzel.saliency.engine.answer import located
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel_protos import parameters
 from ouzel_protos.parameters import REDUCTIONS, names_of

@@ -14,8 +14,9 @@ maximum at single pixels.
 """
 
 from ouzel.saliency.baselines import GivenImage
-from ouzel.saliency.engine.batch import Batch, SaliencyPlan
+from ouzel.saliency.engine.batch import Batch
 from ouzel.saliency.engine.deviation import Deviation
+from ouzel.saliency.engine.work import SaliencyPlan
 from ouzel.saliency.explainer import Explainer
 from ouzel.saliency.method import Attribution, GradientSpec, Method, ModelFacts, Rows
 from ouzel.saliency.reductions import REDUCTIONS

@@ -1,7 +1,11 @@
-"""What stands for "nothing to see": the images that others are compared with, (n, C, H, W) as the model takes them."""
+"""What stands for "nothing to see": the images that others are compared with, as the model takes them.
+
+They are (n, C, H, W), one for each row, or (1, C, H, W) where all rows have the same.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.method import Rows
+from ouzel.saliency.transfer import sent
 
 BLUR_SHARE = 1 / 16  # of the shorter side: standard deviation of the blur
 
@@ -60,14 +65,14 @@ class GivenImage:
         return cls(array.tobytes(), array.shape, array.dtype.name)
 
     def like(self, x: Tensor, parameter: str) -> Tensor:
-        """The image for each row of x.
+        """The image for all rows of x.
 
         Args:
             x: (n, C, H, W).
             parameter: Its name, for errors.
 
         Returns:
-            (n, C, H, W) of x's dtype and device.
+            (1, C, H, W) of x's dtype and device.
 
         Raises:
             InvalidArgument: The image has another size.
@@ -78,7 +83,7 @@ class GivenImage:
                 f"{where}: the image has shape {self.shape}, the model's input {tuple(x.shape[1:])}", field=where
             )
         array = np.frombuffer(self.data, self.dtype).reshape(self.shape)
-        return torch.tensor(array).to(x)[None].expand_as(x)
+        return sent(torch.tensor(array), x.device).to(x.dtype)[None]
 
     def __str__(self) -> str:
         return f"image sha256:{hashlib.sha256(self.data).hexdigest()}"
@@ -97,13 +102,18 @@ def check_baseline(baseline: Baseline, parameter: str) -> None:
 
 
 def baseline_of(baseline: Baseline, rows: Rows, parameter: str) -> Tensor:
-    """(n, C, H, W): the baseline of this name, or this image, for each row."""
+    """The baseline of this name, or this image."""
     return BASELINES[baseline](rows) if isinstance(baseline, str) else baseline.like(rows.x, parameter)
 
 
 def constant(colour: Sequence[float], x: Tensor) -> Tensor:
-    """An image of one colour, (C,), in the shape of x."""
-    return torch.tensor(colour, dtype=x.dtype, device=x.device)[None, :, None, None].expand_as(x)
+    """An image of one colour, (C,), for all rows of x."""
+    return _colour(tuple(colour), x.dtype, x.device)[None, :, None, None].expand(1, *x.shape[1:])
+
+
+@functools.lru_cache(64)
+def _colour(colour: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return sent(colour, device, dtype)
 
 
 @models.computing()

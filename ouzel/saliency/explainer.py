@@ -14,14 +14,17 @@ from ouzel import models
 from ouzel.checks import at_least
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.precision_names import EXACT, Precision, check_precision
-from ouzel.saliency.engine.batch import Batch, MapRequest, SaliencyPlan, located
+from ouzel.saliency.engine.answer import located
+from ouzel.saliency.engine.batch import Batch
 from ouzel.saliency.engine.deviation import Deviation, measure
 from ouzel.saliency.engine.forward import Forward
 from ouzel.saliency.engine.prepare import Colours, Prepared, prepare
+from ouzel.saliency.engine.work import MapRequest, SaliencyPlan
 from ouzel.saliency.method import Method
 from ouzel.saliency.request import Saliency
-from ouzel.saliency.results import Explanation, stack
+from ouzel.saliency.results import Explanation
 from ouzel.saliency.targets import Top, expand
+from ouzel.saliency.transfer import Transfer
 
 
 class Explainer:
@@ -126,18 +129,20 @@ class Explainer:
             FailedPrecondition: A method does not fit the network.
         """
         _check_input(x)
-        if not x.isfinite().all():
-            raise InvalidArgument("x: has values that are not finite", field="x")
-        rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
-        answers = []
-        with models.computing(self.precision):  # once for all passes
-            batch = self.forward(x, rows)
-            explained = batch.explain()
-        for answer in explained:
-            if isinstance(answer, OuzelError):
-                raise answer
-            answers.append(answer)
-        return Explanation(batch.logits, tuple(stack(maps) for maps in zip(*answers, strict=True)))
+        transfer = Transfer()
+        finite = transfer.take(x.isfinite().all())
+        if not x.is_cuda:
+            _check_finite(finite)
+        rows: list[Sequence[Saliency]] = [requests] * len(x)
+        if any(isinstance(request.target, tuple) for request in requests):
+            rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
+        try:
+            with models.computing(self.precision):  # once for all passes
+                batch = self.forward(x, rows)
+                return Explanation(batch.logits, batch.explain_alike(transfer))
+        finally:  # of an x on a GPU it is known only now, without waiting for it; it explains any other error
+            transfer.wait()
+            _check_finite(finite)
 
     def forward(self, x: Tensor, rows: Sequence[SaliencyPlan | Sequence[Saliency]]) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
@@ -159,13 +164,17 @@ class Explainer:
         with self._sizes_told(x):
             prepared = self.prepare(x[0])
         height, width = x.shape[2:]
-        plans = [row if isinstance(row, SaliencyPlan) else self.plan(row, height, width) for row in rows]
+        made: dict[int, SaliencyPlan] = {}  # rows may share their requests
+        for row in rows:
+            if id(row) not in made:
+                made[id(row)] = row if isinstance(row, SaliencyPlan) else self.plan(row, height, width)
+        plans = [made[id(row)] for row in rows]
         for plan in plans:
             if (plan.height, plan.width) != (height, width):
                 raise InvalidArgument(
                     f"rows: a plan for {plan.height} x {plan.width} pixels, x has {height} x {width}", field="rows"
                 )
-        specs = {spec for plan in plans for one in plan.maps for spec in one.method.gradient_specs()}
+        specs = {spec for maps in {plan.maps for plan in plans} for one in maps for spec in one.method.gradient_specs()}
         with self._sizes_told(x):
             forward = Forward(prepared, x.to(self.device, self.dtype), specs)
         self._taken.add(x.shape[1:])
@@ -233,6 +242,11 @@ def _check_input(x: Tensor) -> None:
         raise InvalidArgument(f"x: a {type(x).__name__} is no tensor", field="x")
     if x.ndim != 4 or x.numel() == 0:
         raise InvalidArgument(f"x: shape {tuple(x.shape)} is not (batch, channels, height, width)", field="x")
+
+
+def _check_finite(finite: Tensor) -> None:
+    if not finite:
+        raise InvalidArgument("x: has values that are not finite", field="x")
 
 
 def _for_row(request: Saliency, row: int, rows: int) -> Saliency:

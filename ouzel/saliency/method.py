@@ -14,8 +14,6 @@ from typing import ClassVar, Literal, Protocol, Self
 
 from torch import Tensor
 
-from ouzel.saliency.targets import ResolvedTarget
-
 Rule = Literal["plain", "guided", "smooth"]  # see `ouzel.saliency.engine.rectifiers`
 
 
@@ -67,11 +65,11 @@ class Attribution:
 
 
 class Rows(Protocol):
-    """The rows of a batch that one method explains, one target each; n may exceed the batch's size."""
+    """The rows of a batch that one method explains, one target each; n may exceed the batch's size.
 
-    @property
-    def targets(self) -> tuple[ResolvedTarget, ...]:
-        """One per row."""
+    What it gives are tensors of all rows on the model's device. A method does the same number of operations however
+    many rows there are, and looks at no value, which would wait for the device.
+    """
 
     @property
     def x(self) -> Tensor:
@@ -109,7 +107,7 @@ class Rows(Protocol):
         """The same targets at other inputs.
 
         Args:
-            x: (m * n, C, H, W), m blocks of n rows.
+            x: (m * n, C, H, W), m blocks of n rows; or (1, C, H, W), an image for all rows, with `specs` of ().
             specs: The gradients to compute there; None for those of the method, () for a forward pass alone.
 
         Raises:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ouzel.saliency.targets import ResolvedTarget
@@ -48,18 +47,3 @@ class Explanation:
 
     logits: Tensor
     maps: tuple[SaliencyMap, ...]
-
-
-def stack(maps: Sequence[SaliencyMap]) -> SaliencyMap:
-    """The maps of one request, one per row, as one map of the batch."""
-    first = maps[0]
-    return SaliencyMap(
-        method=first.method,
-        target=tuple(m.target for m in maps),  # type: ignore[misc]
-        values=torch.stack([m.values for m in maps]),
-        reduction=first.reduction,
-        rectified=first.rectified,
-        caveats=first.caveats,
-        parameters=first.parameters,
-        measures={name: torch.tensor([m.measures[name] for m in maps]) for name in first.measures},
-    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ouzel import models
@@ -107,17 +106,8 @@ def _check(what: str, value: int, least: int, most: int) -> None:
         raise InvalidArgument(f"target: {what} {value!r:.80} is not an integer in {least}..{most}", field="target")
 
 
-def resolve(target: Rank | ResolvedTarget, ranking: Sequence[int]) -> ResolvedTarget:
-    """Replace a rank by the class that holds it; `ranking` lists class indices, best first."""
-    return ResolvedTarget(ranking[target.place]) if isinstance(target, Rank) else target
-
-
-def cotangent(targets: Sequence[ResolvedTarget | None], like: Tensor) -> Tensor:
-    """(B, K) weights of the logits, one row per target; a row of None is zero."""
-    weights = torch.zeros_like(like)
-    for row, target in enumerate(targets):
-        if target is not None:
-            weights[row, target.index] = 1
-            if target.minus is not None:
-                weights[row, target.minus] = -1
-    return weights
+def best(logits: Tensor, count: int) -> Tensor:
+    """(B, count) classes of (B, K) logits, best first; of equal ones the lower index comes first."""
+    if count == 1:  # the first of several largest values, as PyTorch documents
+        return logits.argmax(dim=1, keepdim=True)
+    return logits.argsort(dim=1, descending=True, stable=True)[:, :count]

@@ -157,20 +157,31 @@ def test_occlusion(network: nn.Module, explainer: Explainer, window: int, stride
         assert error(values, peer[0, 0]) <= CAPTUM
 
 
+def masks_of_rise(count: int, cells: int, keep: float, seed: int, height: int, width: int) -> Tensor:
+    """(count, height, width), a mask at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    cell = (-(-height // cells), -(-width // cells))
+    masks = []
+    for _ in range(count):
+        grid = (torch.rand(1, 1, cells, cells, generator=generator) < keep).float()
+        size = ((cells + 1) * cell[0], (cells + 1) * cell[1])
+        mask = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0, 0]
+        down, across = (int(torch.randint(extent, (), generator=generator)) for extent in cell)
+        masks.append(mask[down : down + height, across : across + width])
+    return torch.stack(masks)
+
+
 def test_rise(network: nn.Module, explainer: Explainer) -> None:
     x = images(2)
-    masks = Rise(masks=40, seed=3)._masks(x)
     expected = torch.zeros(2, 16, 16).double()
-    for _ in range(40):
-        mask = next(masks)
+    for mask in masks_of_rise(40, 7, 0.5, 3, 16, 16).double():
         expected += network(x * mask).softmax(dim=1)[:, TARGET, None, None].detach() * mask
     assert error(raw(explainer, x, "rise", "signed_sum", masks=40, seed=3), expected / 40 / 0.5) <= EXACT
 
 
 def test_masks_of_rise_show_what_they_should() -> None:
-    masks = Rise(masks=1, seed=0, cells=5, keep=0.3)._masks(torch.zeros(1, 1, 33, 47))
-    drawn = torch.stack([next(masks) for _ in range(2000)])
-    assert drawn.shape[1:] == (33, 47)
+    drawn = torch.cat(list(Rise(masks=2000, seed=0, cells=5, keep=0.3)._masks(torch.zeros(1, 1, 33, 47), 300)))
+    assert torch.equal(drawn, masks_of_rise(2000, 5, 0.3, 0, 33, 47))
     assert drawn.min() >= 0
     assert drawn.max() <= 1 + 1e-6
     assert (drawn.mean(dim=0) - 0.3).abs().max() < 0.06

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from ouzel.errors import FailedPrecondition
 from ouzel.precision_names import EXACT
-from ouzel.saliency.engine.forward import Forward, RowGradient
+from ouzel.saliency.engine.forward import Forward
 from ouzel.saliency.engine.prepare import Prepared
 from ouzel.saliency.method import GradientSpec
 from ouzel.saliency.reductions import REDUCTIONS
-from ouzel.saliency.targets import ResolvedTarget
 
 INPUTS = 8
 _SPEC = GradientSpec()
@@ -63,21 +62,19 @@ def measure(prepared: Prepared, like: Tensor) -> Deviation:
     pairs = []
     for x in inputs(prepared, like.shape).to(like).split(rows):
         exact = _answers(exactly, x, None)
-        pairs.append((_answers(prepared, x, exact[0].argmax(dim=1).tolist()), exact))
+        pairs.append((_answers(prepared, x, exact[0].argmax(dim=1)), exact))
     logits = _relative([(ours[0], exact[0]) for ours, exact in pairs])
     maps = [(ours[1], exact[1]) for ours, exact in pairs if ours[1] is not None and exact[1] is not None]
     return Deviation(logits, _relative(maps))
 
 
-def _answers(prepared: Prepared, x: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor | None]:
-    """(B, K) logits and (B, H, W) maps; of the predicted classes, or of `classes`."""
+def _answers(prepared: Prepared, x: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """(B, K) logits and (B, H, W) maps; of the predicted classes, or of `classes`, (B,)."""
     forward = Forward(prepared, x, (_SPEC,))
-    chosen = forward.logits.argmax(dim=1).tolist() if classes is None else classes
-    asked = [RowGradient(row, ResolvedTarget(index), _SPEC) for row, index in enumerate(chosen)]
+    chosen = forward.logits.argmax(dim=1) if classes is None else classes
+    weights = torch.zeros_like(forward.logits).scatter_(1, chosen[:, None], 1)
     try:
-        forward.check(_SPEC)
-        forward.differentiate(asked)
-        gradients = torch.stack([forward.gradient(each) for each in asked])
+        gradients = forward.maps_of(_SPEC, forward.backward(_SPEC.rule, [None], weights)[_SPEC])
     except FailedPrecondition:
         return forward.logits, None
     return forward.logits, REDUCTIONS["max_abs"](gradients)

@@ -6,15 +6,18 @@ for the error of the quadrature, which is reported as `completeness_gap`.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ouzel.checks import within
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, GradientSpec, Method, Rows
+from ouzel.saliency.transfer import sent
 
 _INPUT = GradientSpec()
 
@@ -49,18 +52,21 @@ class IntegratedGradients(Method):
     def attribute(self, rows: Rows) -> Attribution:
         baseline = baseline_of(self.baseline, rows, "baseline")
         way = rows.x - baseline
-        places, weights = quadrature(self.steps)
         total = torch.zeros_like(way)
         size = rows.blocks((_INPUT,))
-        for start in range(0, self.steps, size):
-            chunk = places[start : start + size]
-            on_the_way = torch.cat([baseline + place * way for place in chunk])
+        for places, weights in _on_device(self.steps, way.dtype, way.device).split(size, dim=1):
+            on_the_way = torch.addcmul(baseline[None], places, way[None]).flatten(0, 1)
             gradients = rows.evaluate_at(on_the_way, (_INPUT,)).gradient(_INPUT)
-            for weight, gradient in zip(weights[start : start + size], gradients.split(len(way)), strict=True):
-                total += weight * gradient
+            total += (weights * gradients.unflatten(0, (len(places), -1))).sum(dim=0)
         values = way * total
         ends = rows.score() - rows.evaluate_at(baseline, ()).score()
         return Attribution(values, {"completeness_gap": (values.sum(dim=(1, 2, 3)) - ends).abs()})
+
+
+@functools.lru_cache(64)
+def _on_device(steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2, steps, 1, 1, 1, 1) places and weights."""
+    return sent(quadrature(steps), device, dtype)[..., None, None, None, None]
 
 
 def quadrature(steps: int) -> tuple[list[float], list[float]]:

@@ -5,14 +5,17 @@ A pixel's value is the mean loss over the windows that cover it; a positive valu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
 
 from ouzel.checks import at_least
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import Baseline, baseline_of, check_baseline
 from ouzel.saliency.method import Attribution, Method, Rows
+from ouzel.saliency.transfer import sent
 
 # Of the shorter side.
 WINDOW_SHARE, STRIDE_SHARE = 1 / 7, 1 / 14
@@ -59,40 +62,44 @@ class Occlusion(Method):
         return replace(self, window=window, stride=stride)
 
     def cost(self, height: int, width: int) -> int:
-        return len(list(self._windows(height, width)))
+        tops, lefts = self._starts(height, width)
+        return len(tops) * len(lefts)
 
     def attribute(self, rows: Rows) -> Attribution:
         x, fill = rows.x, baseline_of(self.fill, rows, "fill")
         height, width = x.shape[-2:]
-        if self.window is not None and self.window > min(height, width):
+        assert self.window is not None, "the method is sized before it explains"
+        if self.window > min(height, width):
             raise InvalidArgument(
                 f"parameters.window: {self.window} is more than the input's shorter side, {min(height, width)}",
                 field="parameters.window",
             )
+        tops, lefts = self._starts(height, width)
+        down, across = (_covers(starts, self.window, extent, x) for starts, extent in ((tops, height), (lefts, width)))
+        windows = sent([(top, left) for top in range(len(tops)) for left in range(len(lefts))], x.device)
         score = rows.score()
         loss = x.new_zeros(len(x), height, width)
-        covered = x.new_zeros(height, width)
-        windows = list(self._windows(height, width))
-        size = rows.blocks(())
-        for start in range(0, len(windows), size):
-            chunk = windows[start : start + size]
-            occluded = x.repeat(len(chunk), 1, 1, 1)
-            for block, (down, across) in zip(occluded.split(len(x)), chunk, strict=True):
-                block[:, :, down, across] = fill[:, :, down, across]
-            scores = rows.evaluate_at(occluded, ()).score().reshape(len(chunk), len(x))
-            for one, (down, across) in zip(scores, chunk, strict=True):
-                loss[:, down, across] += (score - one)[:, None, None]
-                covered[down, across] += 1
-        return Attribution((loss / covered)[:, None])
+        for chunk in windows.split(rows.blocks(())):
+            covered = down[chunk[:, 0], :, None] & across[chunk[:, 1], None, :]
+            occluded = torch.where(covered[:, None, None], fill[None], x[None]).flatten(0, 1)
+            lost = score - rows.evaluate_at(occluded, ()).score().unflatten(0, (len(chunk), -1))
+            loss += (lost[..., None, None] * covered[:, None]).sum(dim=0)
+        times = down.sum(dim=0)[:, None] * across.sum(dim=0)
+        return Attribution((loss / times)[:, None])
 
-    def _windows(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
-        """The last window of each row and column ends at the edge, so that every pixel is covered."""
+    def _starts(self, height: int, width: int) -> tuple[list[int], list[int]]:
+        """Of the windows, downwards and across. The last one ends at the edge, so that every pixel is covered."""
         sized = self.sized(height, width)
         assert sized.window is not None
         assert sized.stride is not None
-        for top in _starts(height, sized.window, sized.stride):
-            for left in _starts(width, sized.window, sized.stride):
-                yield slice(top, top + sized.window), slice(left, left + sized.window)
+        return _starts(height, sized.window, sized.stride), _starts(width, sized.window, sized.stride)
+
+
+def _covers(starts: list[int], window: int, extent: int, x: Tensor) -> Tensor:
+    """(starts, extent) whether a window that starts there covers a place."""
+    first = sent(starts, x.device)[:, None]
+    place = torch.arange(extent, device=x.device)
+    return (place >= first) & (place < first + window)
 
 
 def _starts(extent: int, window: int, stride: int) -> list[int]:

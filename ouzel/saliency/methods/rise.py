@@ -17,6 +17,7 @@ from torch import Tensor
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.baselines import constant
+from ouzel.saliency.draws import Drawing, draws
 from ouzel.saliency.method import Attribution, Method, Rows
 
 
@@ -58,24 +59,28 @@ class Rise(Method):
         x = rows.x
         black = constant(rows.facts.black, x)
         total = x.new_zeros(len(x), *x.shape[-2:])
-        masks = self._masks(x)
-        size = rows.blocks(())
-        for start in range(0, self.masks, size):
-            chunk = [next(masks) for _ in range(min(size, self.masks - start))]
-            masked = torch.cat([black + mask * (x - black) for mask in chunk])
-            weights = rows.evaluate_at(masked, ()).probability().reshape(len(chunk), len(x))
-            for mask, weight in zip(chunk, weights, strict=True):
-                total += weight[:, None, None] * mask
+        for masks in self._masks(x, rows.blocks(())):
+            masked = torch.addcmul(black[None], masks[:, None, None], (x - black)[None]).flatten(0, 1)
+            kept = rows.evaluate_at(masked, ()).probability().unflatten(0, (len(masks), -1))
+            total += (kept[..., None, None] * masks[:, None]).sum(dim=0)
         return Attribution((total / (self.masks * self.keep))[:, None])
 
-    def _masks(self, x: Tensor) -> Iterator[Tensor]:
-        """(H, W) in [0, 1] each; drawn on the CPU, so that every device sees the same masks."""
-        generator = torch.Generator().manual_seed(self.seed)
+    def _masks(self, x: Tensor, size: int) -> Iterator[Tensor]:
+        """(at most `size`, H, W) in [0, 1]; grids and shifts are drawn on the CPU, the same for every device."""
         height, width = x.shape[-2:]
         cell = (-(-height // self.cells), -(-width // self.cells))  # rounded up
-        while True:
-            grid = (torch.rand(1, 1, self.cells, self.cells, generator=generator) < self.keep).float()
-            size = ((self.cells + 1) * cell[0], (self.cells + 1) * cell[1])
-            mask = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0, 0]
-            down, across = (int(torch.randint(extent, (), generator=generator)) for extent in cell)
-            yield mask[down : down + height, across : across + width].to(x)
+        enlarged = ((self.cells + 1) * cell[0], (self.cells + 1) * cell[1])
+
+        def draw(generator: torch.Generator) -> Tensor:
+            grid = torch.rand(self.cells, self.cells, generator=generator) < self.keep
+            shifts = [int(torch.randint(extent, (), generator=generator)) for extent in cell]
+            return torch.cat([grid.flatten(), torch.tensor(shifts)])
+
+        drawing = Drawing(("rise", self.keep, cell), self.seed, self.masks, (self.cells**2 + 2,), draw)
+        down, across = (torch.arange(extent, device=x.device) for extent in (height, width))
+        for drawn in draws.blocks(drawing, down, size):
+            grids = drawn[:, None, :-2].unflatten(2, (self.cells, self.cells)).float()
+            masks = F.interpolate(grids, size=enlarged, mode="bilinear", align_corners=False)[:, 0]
+            number = torch.arange(len(masks), device=x.device)[:, None, None]
+            row, column = drawn[:, -2, None] + down, drawn[:, -1, None] + across
+            yield masks[number, row[:, :, None], column[:, None, :]].to(x.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
+from ouzel.saliency.draws import Drawing, draws
 from ouzel.saliency.method import Attribution, Method, ModelFacts, Rows
 from ouzel.saliency.methods.gradient import Gradient
 from ouzel.saliency.methods.guided import Guided
@@ -70,20 +71,21 @@ class SmoothGrad(Method):
 
     def attribute(self, rows: Rows) -> Attribution:
         inner = OF[self.of]
+        specs = inner.gradient_specs()
         total = torch.zeros_like(rows.x)
-        size = rows.blocks(inner.gradient_specs())
-        noises = self._noises(rows.x, rows.facts)
-        for start in range(0, self.samples, size):
-            count = min(size, self.samples - start)
-            noisy = torch.cat([rows.x + next(noises) for _ in range(count)])
-            attribution = inner.attribute(rows.evaluate_at(noisy, inner.gradient_specs()))
-            total += attribution.values.reshape(count, *total.shape).sum(dim=0)
+        for noise in self._noise(rows.x, rows.facts, rows.blocks(specs)):
+            noisy = (rows.x[None] + noise[:, None]).flatten(0, 1)
+            attribution = inner.attribute(rows.evaluate_at(noisy, specs))
+            total += attribution.values.unflatten(0, (len(noise), -1)).sum(dim=0)
         return replace(attribution, values=total / self.samples, measures={})
 
-    def _noises(self, x: Tensor, facts: ModelFacts) -> Iterator[Tensor]:
-        """(1, C, H, W) each; drawn on the CPU in float32, so that every device and precision sees the same noise."""
-        generator = torch.Generator().manual_seed(self.seed)
-        spread = torch.tensor(facts.white) - torch.tensor(facts.black)
-        scale = (self.noise * spread)[:, None, None]
-        while True:
-            yield (torch.randn(1, *x.shape[1:], generator=generator) * scale).to(x)
+    def _noise(self, x: Tensor, facts: ModelFacts, size: int) -> Iterator[Tensor]:
+        """(at most `size`, C, H, W) blocks; drawn on the CPU in float32, the same for every device and precision."""
+        shape = tuple(x.shape[1:])
+
+        def draw(generator: torch.Generator) -> Tensor:
+            spread = torch.tensor(facts.white) - torch.tensor(facts.black)
+            return torch.randn(shape, generator=generator) * (self.noise * spread)[:, None, None]
+
+        key = ("smoothgrad", self.noise, facts.white, facts.black)
+        return draws.blocks(Drawing(key, self.seed, self.samples, shape, draw), x, size)

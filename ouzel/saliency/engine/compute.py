@@ -1,0 +1,213 @@
+"""From a forward pass to the maps of its batch, on the device alone: nothing here waits, nor looks at a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ouzel import models
+from ouzel.errors import FailedPrecondition, OuzelError
+from ouzel.saliency.engine.forward import Chosen, Forward, ForwardRows
+from ouzel.saliency.engine.work import Group, Pass, Work
+from ouzel.saliency.method import GradientSpec
+from ouzel.saliency.reductions import REDUCTIONS
+from ouzel.saliency.targets import Rank, best
+
+Gradients = Mapping[GradientSpec, Tensor | None]
+
+
+@dataclass(frozen=True)
+class GroupMaps:
+    """What a method made of a group of n pairs.
+
+    Attributes:
+        values: (n, H, W), or (n, C, H, W) with reduction "none".
+        measures: Figures of the method, (n,) each.
+        refusals: (n,) of which pairs have no map after all, each with the reason.
+        rectified: See `SaliencyMap`.
+        caveats: The method's and those of this model.
+    """
+
+    values: Tensor
+    measures: Mapping[str, Tensor]
+    refusals: tuple[tuple[Tensor, OuzelError], ...]
+    rectified: int
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a batch came to.
+
+    Attributes:
+        logits: (B, K).
+        best: (B, `Work.places`) classes, best first.
+        groups: The maps of each group, or the error that stands for them all.
+    """
+
+    logits: Tensor
+    best: Tensor
+    groups: tuple[GroupMaps | OuzelError, ...]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Computed:
+        """The same with each tensor changed."""
+        groups = tuple(
+            one
+            if isinstance(one, OuzelError)
+            else replace(
+                one,
+                values=change(one.values),
+                measures={name: change(figures) for name, figures in one.measures.items()},
+                refusals=tuple((change(which), why) for which, why in one.refusals),
+            )
+            for one in self.groups
+        )
+        return Computed(change(self.logits), change(self.best), groups)
+
+
+def classes_of(work: Work) -> list[tuple[int, int]]:
+    """For each pair the class that is explained and the one that is subtracted; 0 where there is none, or not yet."""
+    known = [None if isinstance(pair.target, Rank) else pair.target for pair in work.pairs]
+    return [(0, 0) if one is None else (one.index, one.minus or 0) for one in known]
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def compute(
+    forward: Forward, work: Work, classes: Tensor, chosen: Chosen, deadlines: Sequence[float | None] | None = None
+) -> Computed:
+    """All maps of a batch.
+
+    Args:
+        forward: Its forward pass; the graph is let go at the end.
+        work: What is asked for.
+        classes: (pairs, 2), `classes_of` the work on the device.
+        chosen: To pick rows with.
+        deadlines: For each row, on the clock of `time.monotonic`; a group goes on as long as one of its rows may.
+    """
+    logits = forward.logits
+    ranking = best(logits, work.places) if work.places else logits.new_empty(len(logits), 0, dtype=torch.int64)
+    weights = _weights(work, logits, ranking, classes, chosen) if work.pairs else logits[:0]
+    errors = {number: error for number, group in enumerate(work.groups) if (error := _error(forward, group))}
+    ready = [group for number, group in enumerate(work.groups) if number not in errors]
+    with models.computing(forward.prepared.precision):
+        passes = work.passes(ready)
+        gradients = [
+            forward.backward(one.rule, one.layers, _served(one, weights, chosen), retain_graph=number < len(passes))
+            for number, one in enumerate(passes, 1)
+        ]
+        groups: list[GroupMaps | OuzelError] = []
+        for number, group in enumerate(work.groups):
+            if number in errors:
+                groups.append(errors[number])
+                continue
+            rows = [work.pairs[pair].row for pair in group.pairs]
+            specs = group.method.gradient_specs()
+            mine = {spec: _of_group(spec, group, passes, gradients, chosen) for spec in specs}
+            deadline = None if deadlines is None else _last([deadlines[row] for row in rows])
+            of_group = ForwardRows(forward, rows, chosen.rows(weights, group.pairs), mine, chosen, specs, deadline)
+            try:
+                groups.append(_maps(of_group, group))
+            except OuzelError as error:
+                groups.append(error)
+    forward.release()
+    return Computed(logits, ranking, tuple(groups))
+
+
+def _error(forward: Forward, group: Group) -> OuzelError | None:
+    try:
+        for spec in group.method.gradient_specs():
+            forward.check(spec)
+    except OuzelError as error:
+        return error
+    return None
+
+
+def _weights(work: Work, logits: Tensor, ranking: Tensor, classes: Tensor, chosen: Chosen) -> Tensor:
+    """(pairs, K): 1 at the class that is explained, -1 at the one that is subtracted."""
+    targets = [pair.target for pair in work.pairs]
+    first = classes[:, :1]
+    if work.places:
+        ranked = chosen.rows(ranking, [pair.row for pair in work.pairs])
+        places = [target.place if isinstance(target, Rank) else 0 for target in targets]
+        if work.places > 1:
+            ranked = ranked.gather(1, chosen.numbers(places)[:, None])
+        known = [not isinstance(target, Rank) for target in targets]
+        first = torch.where(chosen.numbers(known)[:, None] == 1, first, ranked) if any(known) else ranked
+    weights = logits.new_zeros(len(targets), logits.shape[1]).scatter_(1, first, 1)
+    signs = [0 if isinstance(target, Rank) or target.minus is None else -1 for target in targets]
+    if any(signs):
+        weights.scatter_add_(1, classes[:, 1:], chosen.numbers(signs)[:, None].to(weights.dtype))
+    return weights
+
+
+def _served(one: Pass, weights: Tensor, chosen: Chosen) -> Tensor:
+    """(B, K) weights of a pass; 0 for a row that it does not serve."""
+    if None not in one.pairs:
+        return chosen.rows(weights, one.pairs)  # type: ignore[arg-type]
+    nothing = len(weights)
+    with_nothing = torch.cat([weights, weights.new_zeros(1, weights.shape[1])])
+    return chosen.rows(with_nothing, [nothing if pair is None else pair for pair in one.pairs])
+
+
+def _of_group(
+    spec: GradientSpec, group: Group, passes: Sequence[Pass], gradients: Sequence[Gradients], chosen: Chosen
+) -> Tensor | None:
+    """(n, ...) the gradient of each pair of a group, from the passes that served them; None if there is none."""
+    where: dict[int, tuple[int, int]] = {}
+    used: list[Tensor] = []
+    for one, given in zip(passes, gradients, strict=True):
+        served = [(row, pair) for row, pair in enumerate(one.pairs) if pair in group.pairs]
+        if one.rule != spec.rule or not served:
+            continue
+        gradient = given[spec]
+        if gradient is None:
+            return None
+        where |= {pair: (len(used), row) for row, pair in served}
+        used.append(gradient)
+    together = used[0] if len(used) == 1 else torch.cat(used)
+    rows = len(used[0])
+    return chosen.rows(together, [number * rows + row for number, row in map(where.__getitem__, group.pairs)])
+
+
+def _maps(rows: ForwardRows, group: Group) -> GroupMaps:
+    """What the method says of its rows, at the size of the input, with what goes with it."""
+    attribution = group.method.attribute(rows)
+    values = attribution.values.detach()
+    if values.ndim == 4:
+        values = REDUCTIONS[group.reduction](values)
+    else:  # a layer's map, at the layer's resolution
+        size = rows.forward.x.shape[-2:]
+        values = F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    refusals = [_blind(rows, spec) for spec in rows.specs if spec.layer is not None]
+    return GroupMaps(
+        values=values.contiguous(),
+        measures=attribution.measures,
+        refusals=tuple(one for one in refusals if one is not None),
+        rectified=attribution.rectified,
+        caveats=group.method.caveats + attribution.caveats,
+    )
+
+
+def _blind(rows: ForwardRows, spec: GradientSpec) -> tuple[Tensor, OuzelError] | None:
+    """Which rows depend on a layer through what has no place in its maps; None of a layer without such parts."""
+    assert spec.layer is not None
+    gradient = rows.gradients[spec]
+    if gradient is None or rows.forward.layout(spec.layer).cut is None:
+        return None
+    seen = rows.gradient(spec).flatten(1).any(dim=1)
+    error = FailedPrecondition(
+        f"layer: the model's answer depends on {spec.layer!r} through its class token alone, which has "
+        "no place in the image; name an earlier layer",
+        field="layer",
+    )
+    return gradient.flatten(1).any(dim=1) & ~seen, error
+
+
+def _last(deadlines: Sequence[float | None]) -> float | None:
+    given = [deadline for deadline in deadlines if deadline is not None]
+    return max(given) if len(given) == len(deadlines) else None
