@@ -18,13 +18,16 @@ from ouzel.saliency.engine.answer import located
 from ouzel.saliency.engine.batch import Batch
 from ouzel.saliency.engine.deviation import Deviation, measure
 from ouzel.saliency.engine.forward import Forward
+from ouzel.saliency.engine.graphs import Capturer, CudaCapturer, Graphs
 from ouzel.saliency.engine.prepare import Colours, Prepared, prepare
-from ouzel.saliency.engine.work import MapRequest, SaliencyPlan
+from ouzel.saliency.engine.work import MapRequest, SaliencyPlan, Work, mixes
 from ouzel.saliency.method import Method
 from ouzel.saliency.request import Saliency
 from ouzel.saliency.results import Explanation
 from ouzel.saliency.targets import Top, expand
 from ouzel.saliency.transfer import Transfer
+
+GRAPHS_SHARE = 4  # of the memory for further passes: what CUDA graphs may hold
 
 
 class Explainer:
@@ -42,6 +45,8 @@ class Explainer:
             layers, its input and the device.
         precision: "exact" is IEEE float32, whatever PyTorch's flags and the caller's autocast say; "tf32" and "bf16"
             are faster on a GPU, and deviate. See `ouzel.models.precision`, also for what other threads see meanwhile.
+        graphs: Whether one or two images on a GPU are explained by CUDA graphs once the same was asked for several
+            times, see `ouzel.saliency.engine.graphs`; elsewhere it changes nothing.
 
     Raises:
         InvalidArgument: `memory_bytes` is less than 1, or there is no such precision.
@@ -62,6 +67,7 @@ class Explainer:
         memory_bytes: int | None = None,
         known_formats: Path | None = None,
         precision: Precision = EXACT,
+        graphs: bool = True,
     ) -> None:
         if memory_bytes is not None:
             at_least("memory_bytes", memory_bytes, 1)
@@ -76,6 +82,8 @@ class Explainer:
         self.dtype = parameter.dtype if parameter is not None else torch.float32
         self._lock = threading.Lock()
         self._prepared: Prepared | None = None
+        self._capturer: Capturer | None = CudaCapturer(self.device) if graphs and self.device.type == "cuda" else None
+        self._graphs: Graphs | None = None
         self._taken: set[torch.Size] = set()  # shapes of inputs that went through
         if not isinstance(model, nn.Module):
             self.prepare(torch.rand(model.input_shape, generator=torch.Generator().manual_seed(0)))
@@ -104,8 +112,15 @@ class Explainer:
                     precision=self.precision,
                 )
                 self.deviation = None if self.precision == EXACT else measure(prepared, example)
+                if self._capturer is not None:
+                    self._graphs = Graphs(prepared, self._capturer, prepared.memory_bytes // GRAPHS_SHARE)
                 self._prepared = prepared
             return self._prepared
+
+    @property
+    def uncaptured(self) -> str:
+        """Why small batches are not answered by CUDA graphs although they could be; "" if nothing speaks against it."""
+        return "" if self._graphs is None else self._graphs.given_up
 
     def _colours(self, channels: int) -> Colours:
         if self._preprocessing is None:
@@ -144,12 +159,13 @@ class Explainer:
             transfer.wait()
             _check_finite(finite)
 
-    def forward(self, x: Tensor, rows: Sequence[SaliencyPlan | Sequence[Saliency]]) -> Batch:
+    def forward(self, x: Tensor, rows: Sequence[SaliencyPlan | Sequence[Saliency]], *, certain: bool = True) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
         Args:
             x: (B, C, H, W) as the model takes it.
             rows: For each of the B rows its requests, or what `plan` made of them for inputs of this size.
+            certain: Whether all maps will be asked for, so that they may be computed together with the prediction.
 
         Returns:
             The batch with its logits, ready to be explained.
@@ -174,6 +190,11 @@ class Explainer:
                 raise InvalidArgument(
                     f"rows: a plan for {plan.height} x {plan.width} pixels, x has {height} x {width}", field="rows"
                 )
+        if certain and self._graphs is not None and x.shape[1:] in self._taken:
+            asked = [plan.maps for plan in plans]
+            computed = None if mixes(asked) else self._graphs.compute(x.to(self.device, self.dtype), Work.of(asked))
+            if computed is not None:
+                return Batch(computed, plans)
         specs = {spec for maps in {plan.maps for plan in plans} for one in maps for spec in one.method.gradient_specs()}
         with self._sizes_told(x):
             forward = Forward(prepared, x.to(self.device, self.dtype), specs)

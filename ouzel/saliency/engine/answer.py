@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Answer:
     All figures come to the host in one copy, and are waited for once.
 
     Args:
-        rows: The maps that each row asks for.
+        rows: The maps that each row asks for, or none if they are not wanted after all.
         work: That was made of them.
         computed: What came of it.
         transfer: Is waited for, with whatever it has taken.
@@ -50,25 +51,22 @@ class Answer:
         maps_too: bool,
     ) -> None:
         self._rows, self._work, self._groups = rows, work, computed.groups
-        figures = [_largest(computed.logits), computed.best.flatten().double()]  # float64 holds every class
-        for one in computed.groups:
-            if isinstance(one, GroupMaps):
-                figures += [_largest(one.values), *one.measures.values(), *(which for which, _ in one.refusals)]
-        brought = transfer.take(torch.cat(figures))
+        brought = transfer.take(computed.figures)
         made = [one.values for one in computed.groups if isinstance(one, GroupMaps)]
         values = iter([transfer.take(each) for each in made] if maps_too else made)
         transfer.wait()
-        lists = iter([part.tolist() for part in brought.split([len(each) for each in figures])])
-        self._finite = list(map(math.isfinite, next(lists)))
-        self._best = next(lists)
+        figures = iter(brought.tolist())
+        self._finite = [math.isfinite(one) for one in islice(figures, work.rows)]
+        self._best = list(islice(figures, work.rows * work.places))
         self._known: list[_Known | OuzelError] = []
-        for one in computed.groups:
+        for one, group in zip(computed.groups, work.groups, strict=True):
             if isinstance(one, OuzelError):
                 self._known.append(one)
                 continue
-            largest = next(lists)
-            measures = {name: next(lists) for name in one.measures}
-            refusals = [(next(lists), why) for _, why in one.refusals]
+            count = len(group.pairs)
+            largest = list(islice(figures, count))
+            measures = {name: list(islice(figures, count)) for name in one.measures}
+            refusals = [(list(islice(figures, count)), why) for why in one.refusals]
             self._known.append(_Known(next(values), largest, measures, refusals))
 
     def of_row(self, row: int) -> list[SaliencyMap] | OuzelError:
@@ -77,7 +75,7 @@ class Answer:
         if error is not None:
             return error
         maps = []
-        for one, (group, place) in zip(self._rows[row], self._work.answers[row], strict=True):
+        for one, (group, place) in zip(self._rows[row], self._work.answers[row], strict=False):
             known = self._known_of(group)
             measures = {name: figures[place] for name, figures in known.measures.items()}
             maps.append(self._map(group, self._target(row, one), known.values[place], measures))
@@ -104,7 +102,7 @@ class Answer:
         """The first in the way of a row."""
         if not self._finite[row]:
             return FailedPrecondition("model: its answer for this image has values that are not finite", field="model")
-        for one, (group, place) in zip(self._rows[row], self._work.answers[row], strict=True):
+        for one, (group, place) in zip(self._rows[row], self._work.answers[row], strict=False):
             error = _error(self._known[group], place, self._work.groups[group])
             if error is not None:
                 return located(error, one.request)
@@ -154,11 +152,6 @@ def _error(known: _Known | OuzelError, place: int, group: Group) -> OuzelError |
         f"method: {name} gives values that are not finite for this image; the network's precision may not reach",
         field="method",
     )
-
-
-def _largest(values: Tensor) -> Tensor:
-    """(n,) largest absolute value of each row of (n, ...), which is NaN where any value is."""
-    return values.abs().flatten(1).amax(dim=1)
 
 
 def _rows_of(known: _Known, places: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ouzel.errors import OuzelError
 from ouzel.saliency.engine.answer import Answer
-from ouzel.saliency.engine.compute import classes_of, compute
+from ouzel.saliency.engine.compute import Computed, classes_of, compute
 from ouzel.saliency.engine.forward import Chosen, Forward
 from ouzel.saliency.engine.work import MapRequest, SaliencyPlan, Work, mixes
 from ouzel.saliency.results import SaliencyMap
@@ -23,10 +23,10 @@ class Batch:
         logits: (B, K), detached.
     """
 
-    def __init__(self, forward: Forward, plans: Sequence[SaliencyPlan]) -> None:
-        self._forward = forward
+    def __init__(self, begun: Forward | Computed, plans: Sequence[SaliencyPlan]) -> None:
+        self._begun = begun  # the forward pass, or all that its plans ask for
         self._plans = plans
-        self.logits = forward.logits
+        self.logits = begun.logits
 
     def explain(
         self,
@@ -64,13 +64,18 @@ class Batch:
         maps_too: bool,
     ) -> Answer:
         rows = [plan.maps if keep is None or keep[row] else () for row, plan in enumerate(self._plans)]
-        if mixes(rows):  # a look at the prediction saves a pass where both name one class
+        if mixes(rows) and isinstance(
+            self._begun, Forward
+        ):  # a look at the prediction saves a pass where both name one class
             rows = _resolved(rows, self.logits)
-        work = Work.of(rows)
-        chosen = Chosen(self.logits.device)
-        classes = sent(classes_of(work) or [(0, 0)], self.logits.device)
-        computed = compute(self._forward, work, classes, chosen, deadlines)
-        del self._forward
+        begun = self._begun
+        del self._begun
+        if isinstance(begun, Computed):
+            work, computed = Work.of([plan.maps for plan in self._plans]), begun
+        else:
+            work = Work.of(rows)
+            classes = sent(classes_of(work), self.logits.device)
+            computed = compute(begun, work, classes, Chosen(self.logits.device), deadlines)
         return Answer(rows, work, computed, transfer, maps_too=maps_too)
 
 

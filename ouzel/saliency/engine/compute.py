@@ -26,15 +26,15 @@ class GroupMaps:
 
     Attributes:
         values: (n, H, W), or (n, C, H, W) with reduction "none".
-        measures: Figures of the method, (n,) each.
-        refusals: (n,) of which pairs have no map after all, each with the reason.
+        measures: Names of the method's figures.
+        refusals: Why pairs may have no map after all.
         rectified: See `SaliencyMap`.
         caveats: The method's and those of this model.
     """
 
     values: Tensor
-    measures: Mapping[str, Tensor]
-    refusals: tuple[tuple[Tensor, OuzelError], ...]
+    measures: tuple[str, ...]
+    refusals: tuple[OuzelError, ...]
     rectified: int
     caveats: tuple[str, ...]
 
@@ -45,34 +45,29 @@ class Computed:
 
     Attributes:
         logits: (B, K).
-        best: (B, `Work.places`) classes, best first.
         groups: The maps of each group, or the error that stands for them all.
+        figures: All that the host needs to know, as float64, which holds every class and every float32: of each row the
+            largest absolute logit; of each row the `Work.places` best classes; then of each group the largest absolute
+            value of each map, each measure, and whether each refusal holds. What is largest is NaN if any value is.
     """
 
     logits: Tensor
-    best: Tensor
     groups: tuple[GroupMaps | OuzelError, ...]
+    figures: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Computed:
         """The same with each tensor changed."""
-        groups = tuple(
-            one
-            if isinstance(one, OuzelError)
-            else replace(
-                one,
-                values=change(one.values),
-                measures={name: change(figures) for name, figures in one.measures.items()},
-                refusals=tuple((change(which), why) for which, why in one.refusals),
-            )
-            for one in self.groups
-        )
-        return Computed(change(self.logits), change(self.best), groups)
+        groups = [
+            one if isinstance(one, OuzelError) else replace(one, values=change(one.values)) for one in self.groups
+        ]
+        return Computed(change(self.logits), tuple(groups), change(self.figures))
 
 
-def classes_of(work: Work) -> list[tuple[int, int]]:
-    """For each pair the class that is explained and the one that is subtracted; 0 where there is none, or not yet."""
+def classes_of(work: Work) -> Tensor:
+    """(pairs, 2) the class that is explained and the one that is subtracted; 0 where there is none, or not yet."""
     known = [None if isinstance(pair.target, Rank) else pair.target for pair in work.pairs]
-    return [(0, 0) if one is None else (one.index, one.minus or 0) for one in known]
+    classes = [(0, 0) if one is None else (one.index, one.minus or 0) for one in known]
+    return torch.tensor(classes, dtype=torch.int64).reshape(-1, 2)
 
 
 @torch.inference_mode(False)
@@ -101,6 +96,7 @@ def compute(
             for number, one in enumerate(passes, 1)
         ]
         groups: list[GroupMaps | OuzelError] = []
+        figures = [_largest(logits), ranking.flatten().double()]
         for number, group in enumerate(work.groups):
             if number in errors:
                 groups.append(errors[number])
@@ -111,11 +107,19 @@ def compute(
             deadline = None if deadlines is None else _last([deadlines[row] for row in rows])
             of_group = ForwardRows(forward, rows, chosen.rows(weights, group.pairs), mine, chosen, specs, deadline)
             try:
-                groups.append(_maps(of_group, group))
+                maps, more = _maps(of_group, group)
             except OuzelError as error:
                 groups.append(error)
+                continue
+            groups.append(maps)
+            figures += more
     forward.release()
-    return Computed(logits, ranking, tuple(groups))
+    return Computed(logits, tuple(groups), torch.cat(figures))
+
+
+def _largest(values: Tensor) -> Tensor:
+    """(n,) largest absolute value of each row of (n, ...), which is NaN where any value is."""
+    return values.abs().flatten(1).amax(dim=1)
 
 
 def _error(forward: Forward, group: Group) -> OuzelError | None:
@@ -158,10 +162,11 @@ def _of_group(
     spec: GradientSpec, group: Group, passes: Sequence[Pass], gradients: Sequence[Gradients], chosen: Chosen
 ) -> Tensor | None:
     """(n, ...) the gradient of each pair of a group, from the passes that served them; None if there is none."""
+    members = frozenset(group.pairs)
     where: dict[int, tuple[int, int]] = {}
     used: list[Tensor] = []
     for one, given in zip(passes, gradients, strict=True):
-        served = [(row, pair) for row, pair in enumerate(one.pairs) if pair in group.pairs]
+        served = [(row, pair) for row, pair in enumerate(one.pairs) if pair in members]
         if one.rule != spec.rule or not served:
             continue
         gradient = given[spec]
@@ -174,8 +179,8 @@ def _of_group(
     return chosen.rows(together, [number * rows + row for number, row in map(where.__getitem__, group.pairs)])
 
 
-def _maps(rows: ForwardRows, group: Group) -> GroupMaps:
-    """What the method says of its rows, at the size of the input, with what goes with it."""
+def _maps(rows: ForwardRows, group: Group) -> tuple[GroupMaps, list[Tensor]]:
+    """What the method says of its rows, at the size of the input, and the figures that go with it."""
     attribution = group.method.attribute(rows)
     values = attribution.values.detach()
     if values.ndim == 4:
@@ -183,21 +188,21 @@ def _maps(rows: ForwardRows, group: Group) -> GroupMaps:
     else:  # a layer's map, at the layer's resolution
         size = rows.forward.x.shape[-2:]
         values = F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    refusals = [_blind(rows, spec) for spec in rows.specs if spec.layer is not None]
-    return GroupMaps(
+    blind = [found for spec in rows.specs if (found := _blind(rows, spec)) is not None]
+    maps = GroupMaps(
         values=values.contiguous(),
-        measures=attribution.measures,
-        refusals=tuple(one for one in refusals if one is not None),
+        measures=tuple(attribution.measures),
+        refusals=tuple(why for _, why in blind),
         rectified=attribution.rectified,
         caveats=group.method.caveats + attribution.caveats,
     )
+    return maps, [_largest(values), *attribution.measures.values(), *(which for which, _ in blind)]
 
 
 def _blind(rows: ForwardRows, spec: GradientSpec) -> tuple[Tensor, OuzelError] | None:
     """Which rows depend on a layer through what has no place in its maps; None of a layer without such parts."""
-    assert spec.layer is not None
     gradient = rows.gradients[spec]
-    if gradient is None or rows.forward.layout(spec.layer).cut is None:
+    if gradient is None or spec.layer is None or rows.forward.layout(spec.layer).cut is None:
         return None
     seen = rows.gradient(spec).flatten(1).any(dim=1)
     error = FailedPrecondition(

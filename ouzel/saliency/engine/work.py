@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ouzel.saliency.method import Method, Rule
+from ouzel.saliency.method import GradientSpec, Method, Rule
 from ouzel.saliency.targets import Rank, ResolvedTarget
 
 
@@ -142,6 +142,11 @@ class Work:
                 ordered = sorted(layers, key=lambda layer: layer or "")  # the input first
                 passes.append(Pass(rule, tuple(mine.get(row) for row in range(self.rows)), tuple(ordered)))
         return passes
+
+
+def specs_of(groups: Iterable[Group]) -> frozenset[GradientSpec]:
+    """All gradients that these groups take from the shared pass."""
+    return frozenset(spec for group in groups for spec in group.method.gradient_specs())
 
 
 def mixes(rows: Iterable[Sequence[MapRequest]]) -> bool:
