@@ -38,11 +38,13 @@ def error(error: OuzelError) -> pb.Error:
 
 
 def scores(logits: Tensor, probabilities: Tensor, labels: Sequence[str], count: int) -> list[pb.Score]:
-    """The best `count` of (K,) logits; ties go to the lower index."""
-    best = logits.argsort(descending=True, stable=True)[:count].tolist()
-    return [
-        pb.Score(index=i, label=labels[i], probability=float(probabilities[i]), logit=float(logits[i])) for i in best
-    ]
+    """The best `count` of (K,) finite logits on the host; ties go to the lower index."""
+    values = logits.numpy()
+    least = np.partition(values, -count)[-count] if count else np.inf
+    among = np.flatnonzero(values >= least)  # few: sorting all takes longer than the rest of the message
+    best = among[np.argsort(-values[among], kind="stable")][:count]
+    columns = (best.tolist(), probabilities.numpy()[best].tolist(), values[best].tolist())
+    return [pb.Score(index=i, label=labels[i], probability=p, logit=x) for i, p, x in zip(*columns, strict=True)]
 
 
 def saliency_maps(
@@ -51,7 +53,7 @@ def saliency_maps(
     """The maps of one row as messages.
 
     Args:
-        maps: In the order of the plan.
+        maps: In the order of the plan, on the host.
         plan: Of the row.
         view: What the model saw of the uploaded image, for maps of the image's size.
         labels: Of the classes.
@@ -64,7 +66,7 @@ def saliency_maps(
 
 def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[str]) -> pb.SaliencyMap:
     values = _placed(one.values, view) if how.original_size else one.values
-    array = values.cpu().float().numpy()
+    array = values.float().numpy()
     if (most := np.abs(array).max()) > np.finfo(how.dtype).max:
         raise InvalidArgument(
             f"dtype: float16 does not reach to {most:.4g}, which the map holds; ask for float32", field="dtype"

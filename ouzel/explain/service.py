@@ -23,11 +23,12 @@ from ouzel.explain import encode, inputs, media, options, recording
 from ouzel.explain.accept import PNG
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
-from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
+from ouzel.explain.plan import Condition, Plan, check_cost, check_response, make_plan
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.models import Model
 from ouzel.precision_names import VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
+from ouzel.saliency.transfer import Transfer
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -196,13 +197,16 @@ class ExplainService:
 
     def _compute(self, rows: Sequence[_Row]) -> None:
         x = torch.stack([row.source.x for row in rows if row.source])
+        plans = [row.plan for row in rows if row.plan]
+        certain = all(plan.when is None for plan in plans)
+        transfer = Transfer()
         with models.computing(self.explainer.precision):  # once for all passes
-            batch = self.explainer.forward(x, [row.plan.saliency for row in rows if row.plan])
+            batch = self.explainer.forward(x, [plan.saliency for plan in plans], certain=certain)
             logits = batch.logits.float()
             probabilities = models.probabilities(logits)
-            skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
-            answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
-        logits, probabilities = logits.cpu(), probabilities.cpu()
+            skipped = [""] * len(rows) if certain else self._skipped(plans, logits, probabilities)
+            logits, probabilities = transfer.take(logits), transfer.take(probabilities)
+            answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows], transfer)
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
             if isinstance(maps, OuzelError):
                 row.error = maps
@@ -218,16 +222,17 @@ class ExplainService:
                 except OuzelError as error:
                     row.error = error
 
-    def _skipped(self, row: _Row, logits: Tensor, probabilities: Tensor) -> str:
-        """Why this row's condition does not hold, or nothing."""
-        when = row.plan.when if row.plan else None
+    def _skipped(self, plans: Sequence[Plan], logits: Tensor, probabilities: Tensor) -> list[str]:
+        """Why each row's condition does not hold, or nothing; takes a look at the prediction, which waits for it."""
+        score, best = probabilities.max(dim=1)
+        seen = torch.stack([best.double(), score.double(), models.entropy(logits).double()], dim=1).tolist()
+        return [self._unmet(plan.when, int(best), *rest) for plan, (best, *rest) in zip(plans, seen, strict=True)]
+
+    def _unmet(self, when: Condition | None, best: int, score: float, entropy: float) -> str:
         if when is None:
             return ""
-        best = int(probabilities.argmax())
-        score = float(probabilities[best])
         if when.score_below is not None and not score < when.score_below:
             return f"when.score_below: the score {score:.4f} is not below {when.score_below:g}"
-        entropy = float(models.entropy(logits))
         if when.entropy_above is not None and not entropy > when.entropy_above:
             return f"when.entropy_above: the entropy {entropy:.4f} is not above {when.entropy_above:g}"
         if when.classes is not None and best not in when.classes:
