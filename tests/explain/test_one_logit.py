@@ -62,8 +62,8 @@ def test_rise_tells_networks_apart(tiny: Model) -> None:
     # Both logits of each masked image add up to zero, so both probabilities add up to one: the mean of the masks.
     from ouzel.saliency.methods.rise import Rise
 
-    masks = Rise(masks=32)._masks(torch.zeros(1, 3, 32, 32))
-    mean = sum(next(masks) for _ in range(32)).numpy() / (32 * 0.5)  # type: ignore[union-attr]
+    (masks,) = Rise(masks=32)._masks(torch.zeros(1, 3, 32, 32), 32)
+    mean = masks.sum(dim=0).numpy() / (32 * 0.5)
     np.testing.assert_allclose(maps[0] + maps[1], mean, atol=1e-5)
 
 

@@ -156,6 +156,7 @@ class Graphs:
                 expected, again = (_tensors(ordinary(images, asked)) for _ in range(2))
                 for number, tensors in enumerate(zip(_tensors(graph.run(images, asked)), expected, again, strict=True)):
                     if not _agree(*tensors):
+                        captured.close()
                         raise ValueError(f"a replay differs from the ordinary way (tensor {number})")
         return graph
 

@@ -151,4 +151,8 @@ def specs_of(groups: Iterable[Group]) -> frozenset[GradientSpec]:
 
 def mixes(rows: Iterable[Sequence[MapRequest]]) -> bool:
     """Whether a row names classes and places of the prediction, which may turn out to be the same."""
-    return any(len({isinstance(one.target, Rank) for one in maps}) > 1 for maps in rows)
+    return any(
+        any(isinstance(one.target, Rank) for one in maps)
+        and any(isinstance(one.target, ResolvedTarget) and one.target.minus is None for one in maps)
+        for maps in rows
+    )

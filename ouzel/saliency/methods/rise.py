@@ -73,8 +73,7 @@ class Rise(Method):
 
         def draw(generator: torch.Generator) -> Tensor:
             grid = torch.rand(self.cells, self.cells, generator=generator) < self.keep
-            shifts = [int(torch.randint(extent, (), generator=generator)) for extent in cell]
-            return torch.cat([grid.flatten(), torch.tensor(shifts)])
+            return torch.cat([grid.flatten(), *(torch.randint(extent, (1,), generator=generator) for extent in cell)])
 
         drawing = Drawing(("rise", self.keep, cell), self.seed, self.masks, (self.cells**2 + 2,), draw)
         down, across = (torch.arange(extent, device=x.device) for extent in (height, width))
