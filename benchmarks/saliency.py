@@ -1,10 +1,14 @@
 """Library against library: this project, captum and pytorch-grad-cam, in one process, interleaved in one run.
 
 Every contender predicts and explains the same batch with the same weights. The floor is one forward and one input-only
-backward of the prepared network, which no method of one gradient can beat; that of Grad-CAM alone is the forward.
+backward of the prepared network, which no method of one gradient can beat; that of Grad-CAM alone is the forward; that
+of SmoothGrad and integrated gradients is the first, once per sample.
 
     python benchmarks/saliency.py [--models resnet50 ...] [--batches 1 8 32] [--tasks grad_cam ...] [--rounds 5]
-                                  [--device cpu]
+                                  [--device cpu] [--counts]
+
+`--counts` measures no time. It counts operators, which are the same on a CPU: on a GPU each is a launch or more. Passes
+are then as large as on a GPU.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ import time
 import warnings
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import captum.attr
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ouzel import models
 from ouzel.saliency import Explainer, Saliency
@@ -32,6 +38,8 @@ MODELS = {
 }
 TASKS = ("gradient", "three", "smoothgrad", "integrated", "grad_cam")
 SAMPLES = 8  # of SmoothGrad and integrated gradients
+MANY = {"smoothgrad": SAMPLES, "integrated": SAMPLES}  # times the floor
+WARM_UPS = {"cpu": 1, "cuda": 6}  # a graph is captured when the same was asked for several times
 PEER_ROWS = 64  # per pass of captum, which would otherwise hold all samples of all rows at once
 Job = Callable[[], object]
 
@@ -87,9 +95,11 @@ def captums(network: nn.Module, x: Tensor, cam_layer: str) -> dict[str, Job]:
 
 
 def grad_cams(network: nn.Module, x: Tensor, cam_layer: str) -> dict[str, Job]:
-    """pytorch-grad-cam, which predicts in the pass that it explains."""
-    from pytorch_grad_cam import GradCAM
-
+    """pytorch-grad-cam, which predicts in the pass that it explains; nothing where it is not installed."""
+    try:
+        from pytorch_grad_cam import GradCAM
+    except ImportError:
+        return {}
     cam = GradCAM(model=network, target_layers=[network.get_submodule(cam_layer)])
     return {"grad_cam": lambda: cam(input_tensor=x, targets=None)}
 
@@ -106,7 +116,7 @@ def floors(explainer: Explainer, x: Tensor) -> dict[str, Job]:
         with torch.no_grad():
             return prepared.network(batch)
 
-    return {"gradient": both, "three": both, "grad_cam": forward}
+    return {**dict.fromkeys(TASKS, both), "grad_cam": forward}
 
 
 def seconds(job: Job, device: str) -> float:
@@ -121,12 +131,33 @@ def measure(contenders: dict[str, dict[str, Job]], task: str, rounds: int, devic
     """Median seconds of each contender that knows the task; they take turns, so that all meet the same noise."""
     taking = {name: jobs[task] for name, jobs in contenders.items() if task in jobs}
     times: dict[str, list[float]] = {name: [] for name in taking}
-    for turn in range(rounds + 1):
+    warm_ups = WARM_UPS[device.partition(":")[0]]
+    for turn in range(warm_ups + rounds):
         for name, job in taking.items():
             spent = seconds(job, device)
-            if turn:  # the first round warms up
+            if turn >= warm_ups:
                 times[name].append(spent)
     return {name: sorted(spent)[len(spent) // 2] for name, spent in times.items()}
+
+
+class Calls(TorchDispatchMode):
+    """Counts operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators(job: Job) -> int:
+    """Of one call; the one before may prepare."""
+    job()
+    with Calls() as calls:
+        job()
+    return calls.count
 
 
 def main() -> None:
@@ -136,20 +167,29 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--counts", action="store_true")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     device = torch.cuda.get_device_name() if chosen.device.startswith("cuda") else f"{psutil.cpu_count()} cores"
     print(f"{date.today()}, {device}, torch {torch.__version__}, captum {captum.__version__}; random weights, 224 px\n")
-    print("| model | batch | task | ouzel s | captum / ouzel | pytorch-grad-cam / ouzel | ouzel / floor |")
-    print("|---|---|---|---|---|---|---|")
+    if chosen.counts:
+        print("| model | batch | task | floor, once | ouzel | captum |")
+        print("|---|---|---|---|---|---|")
+    else:
+        print("| model | batch | task | ouzel s | captum / ouzel | pytorch-grad-cam / ouzel | ouzel / floor |")
+        print("|---|---|---|---|---|---|---|")
     for name in chosen.models:
         torch.manual_seed(0)
         network = models.build(MODELS[name]).to(chosen.device)
         for rows in chosen.batches:
             x = torch.randn(rows, 3, 224, 224, device=chosen.device)
             explainer = Explainer(network)
-            layer = explainer.prepare(x[0]).facts.cam_layer
+            prepared = explainer.prepare(x[0])
+            layer = prepared.facts.cam_layer
+            if chosen.counts:
+                object.__setattr__(prepared, "most_rows", PEER_ROWS)
+                object.__setattr__(prepared, "memory_bytes", 16 * 2**30)
             peer = copy.deepcopy(network).requires_grad_(True)  # as such models come
             contenders = {
                 "ouzel": ours(explainer, x),
@@ -158,11 +198,15 @@ def main() -> None:
                 "floor": floors(explainer, x),
             }
             for task in chosen.tasks:
+                if chosen.counts:
+                    numbers = [str(operators(contenders[one][task])) for one in ("floor", "ouzel", "captum")]
+                    print(f"| {name} | {rows} | {task} | {' | '.join(numbers)} |", flush=True)
+                    continue
                 timings = measure(contenders, task, chosen.rounds, chosen.device)
                 own = timings["ouzel"]
                 cells = [f"{timings[peer] / own:.2f}" if peer in timings else "-" for peer in ("captum", "grad-cam")]
-                floor = f"{own / timings['floor']:.2f}" if "floor" in timings else "-"
-                print(f"| {name} | {rows} | {task} | {own:.3f} | {' | '.join(cells)} | {floor} |", flush=True)
+                floor = own / timings["floor"] / MANY.get(task, 1)
+                print(f"| {name} | {rows} | {task} | {own:.4f} | {' | '.join(cells)} | {floor:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
