@@ -282,6 +282,9 @@ def test_the_memory_is_bounded_and_the_oldest_goes() -> None:
         for _ in range(AFTER + 1):
             fast(images(1), [Saliency("gradient", Rank(place))])
     assert [graph.closed for graph in capturer.graphs] == [True, True, False, False]
+    for _ in range(AFTER + 1):
+        fast(images(1), [Saliency("gradient", Rank(0))])
+    assert len(capturer.graphs) == 4  # what had to go is not captured again at once
 
 
 def test_threads_share_graphs() -> None:

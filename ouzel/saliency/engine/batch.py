@@ -64,15 +64,13 @@ class Batch:
         maps_too: bool,
     ) -> Answer:
         rows = [plan.maps if keep is None or keep[row] else () for row, plan in enumerate(self._plans)]
-        if mixes(rows) and isinstance(
-            self._begun, Forward
-        ):  # a look at the prediction saves a pass where both name one class
-            rows = _resolved(rows, self.logits)
         begun = self._begun
         del self._begun
         if isinstance(begun, Computed):
             work, computed = Work.of([plan.maps for plan in self._plans]), begun
         else:
+            if mixes(rows):  # a look at the prediction saves a pass where both name one class
+                rows = _resolved(rows, self.logits)
             work = Work.of(rows)
             classes = sent(classes_of(work), self.logits.device)
             computed = compute(begun, work, classes, Chosen(self.logits.device), deadlines)

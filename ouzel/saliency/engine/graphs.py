@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MOST_ROWS = 2
 AFTER = 3  # times that the same was asked for; a capture takes as long as many answers
+_AGAIN = 1000  # the same for what had to make room, so that two do not take turns
 _REMEMBERED = 256  # kinds of requests that are counted
 # Where the ordinary way itself does not give the same bits twice (atomic additions), a replay may be as far from it as
 # this share of the largest value; it would be by far more if it had missed a branch or an input.
@@ -130,7 +131,7 @@ class Graphs:
         if not self._capturing.acquire(blocking=False):
             return None  # another thread captures
         try:
-            if key not in self._graphs:
+            if key not in self._graphs and not self.given_up:
                 self._keep(key, self._capture(x, work, classes))
         except Exception as error:  # noqa: BLE001 - a network may raise anything when it cannot be captured
             self._give_up(f"{type(error).__name__}: {error}")
@@ -168,7 +169,9 @@ class Graphs:
         with self._lock:
             self._graphs[key] = graph
             while sum(one.captured.bytes for one in self._graphs.values()) > self._most_bytes:
-                self._graphs.popitem(last=False)[1].captured.close()
+                oldest, dropped = self._graphs.popitem(last=False)
+                dropped.captured.close()
+                self._asked[oldest] = AFTER - _AGAIN
 
     def _give_up(self, why: str) -> None:
         with self._lock:
