@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.explain.requests import RawRequest, Reply
+from ouzel.explain.stages import Stages
 from ouzel.models import Model
 from ouzel.precision_names import VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
@@ -41,10 +42,11 @@ class _Row:
 
     reply: Reply
     source: inputs.Input | None = None
+    pixels: Tensor | None = None
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
     sent: recording.Sent = recording.NOTHING
-    seconds: float = 0.0
+    stages: Stages = field(default_factory=Stages)  # of its reading
     error: OuzelError | None = None
     deadline: float | None = None
 
@@ -121,31 +123,28 @@ class ExplainService:
         Returns:
             One reply per request, in order. What a request holds never raises: each error is that row's answer.
         """
-        start = time.perf_counter()
+        stages = Stages()
         rows = list(self._decoders.map(self._read, requests)) if len(requests) > 1 else [self._read(requests[0])]
-        computed = time.perf_counter()
-        live = [row for row in rows if row.error is None and row.plan is not None and not row.plan.estimate_only]
+        stages.share(row.stages for row in rows)
+        live = [row for row in rows if row.error is None and row.pixels is not None]
         if live:
             try:
-                self._compute(live)
+                self._compute(live, stages)
             except Exception as error:  # noqa: BLE001 - whatever happens, each row gets an answer
                 _raise_if_fatal(error)
                 for row in live:
                     row.error = _internal(error)
-        done = time.perf_counter()
+                stages.lap("compute")
+            stages.lap("encode")
+        timing = stages.message(len(live))
         for row in rows:
-            timing = row.reply.envelope.timing
-            timing.decode_ms = row.seconds * 1e3
-            timing.compute_ms = (done - computed) * 1e3 if row in live else 0
-            timing.total_ms = (done - start) * 1e3
-            timing.batch_size = len(live)
+            row.reply.envelope.timing.CopyFrom(timing)
         wanted = [row for row in rows if row.asked is not None and row.asked.record]
         for _ in self._decoders.map(self._record_row, wanted):  # each waits for a disk: side by side they wait once
             pass
         return [self._finish(row) for row in rows]
 
     def _read(self, request: RawRequest) -> _Row:
-        start = time.perf_counter()
         row = _Row(Reply(pb.Explanation(model=self._info), limit=self.limits.response_bytes))
         try:
             self._read_into(row, request)
@@ -153,7 +152,7 @@ class ExplainService:
             row.error = error
         except Exception as error:  # noqa: BLE001 - a bug in reading one row is no reason to fail the others
             row.error = _internal(error)
-        row.seconds = time.perf_counter() - start
+        row.stages.lap("decode")
         return row
 
     def _read_into(self, row: _Row, request: RawRequest) -> None:
@@ -180,6 +179,9 @@ class ExplainService:
         else:
             check_response(size, self.limits.response_bytes)
             check_cost(plan.saliency, self.limits.passes)
+            row.stages.lap("decode")
+            row.pixels = source.pixels(self.model.preprocessing)
+            row.stages.lap("preprocess")
         row.source, row.plan = source, plan
         row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
@@ -194,15 +196,18 @@ class ExplainService:
         original = [each.original_size for each in plan.presentations]
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
-    def _compute(self, rows: Sequence[_Row]) -> None:
-        x = torch.stack([row.source.x for row in rows if row.source])
+    def _compute(self, rows: Sequence[_Row], stages: Stages) -> None:
+        pixels = [row.pixels for row in rows if row.pixels is not None]
+        x = inputs.batched(pixels, self.model.preprocessing, self.explainer.device, stages)
         with models.computing(self.explainer.precision):  # once for all passes
             batch = self.explainer.forward(x, [row.plan.saliency for row in rows if row.plan])
             logits = batch.logits.float()
             probabilities = models.probabilities(logits)
             skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
             answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
+        stages.lap("compute", self.explainer.device)
         logits, probabilities = logits.cpu(), probabilities.cpu()
+        stages.lap("copy")
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
             if isinstance(maps, OuzelError):
                 row.error = maps

@@ -57,6 +57,7 @@ def properties(options: ServingOptions, granted: Resources) -> dict[str, str]:
         "number_of_netty_threads": "4",  # they only pass bytes on; its default is two per core
         "netty_client_threads": "4",
         "metrics_mode": "prometheus",
+        "metrics_config": str(Path(__file__).with_name("metrics.yaml")),
         "disable_system_metrics": "true",
     }
 
