@@ -20,6 +20,7 @@ from ouzel.explain import JSON, PROTOBUF, STAGES, ExplainService, Limits, RawReq
 
 logger = logging.getLogger(__name__)
 _HOST = socket.gethostname()
+_PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
 
 # Headers that every REST request has and no gRPC request can have: gRPC metadata does not reach the worker.
 _REST_MARKS = ("host", "user-agent", "accept", "content-length")
@@ -30,6 +31,9 @@ class SaliencyHandler:
 
     def initialize(self, context: Any) -> None:
         """Load the model of this process and warm it up. context: TorchServe's."""
+        # Java would have to read these lines of each batch, and drops them: the arrival, and the metric PredictionTime.
+        logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
+        logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"

@@ -129,7 +129,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         raise InvalidArgument(f"timeout: {options.timeout} is not a number of seconds", field="timeout")
     top_k = options.top_k or min(DEFAULT_TOP_K, classes)
     _, height, width = model.input_shape
-    size = _ANSWER_OVERHEAD + top_k * (32 + max(len(label.encode()) for label in model.labels))
+    size = _ANSWER_OVERHEAD + top_k * (32 + model.longest_label)
     for presentation, depth in zip(presentations, channels, strict=True):
         pixels = view.image_height * view.image_width if presentation.original_size else height * width
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize

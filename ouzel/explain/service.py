@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ouzel import models
-from ouzel.errors import InvalidArgument, OuzelError
+from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel.explain import encode, inputs, media, options, recording
 from ouzel.explain.accept import PNG
 from ouzel.explain.limits import Limits
@@ -128,14 +128,7 @@ class ExplainService:
         stages.share(row.stages for row in rows)
         live = [row for row in rows if row.error is None and row.pixels is not None]
         if live:
-            try:
-                self._compute(live, stages)
-            except Exception as error:  # noqa: BLE001 - whatever happens, each row gets an answer
-                _raise_if_fatal(error)
-                for row in live:
-                    row.error = _internal(error)
-                stages.lap("compute")
-            stages.lap("encode")
+            self._answer(live, stages)
         timing = stages.message(len(live))
         for row in rows:
             row.reply.envelope.timing.CopyFrom(timing)
@@ -195,6 +188,33 @@ class ExplainService:
         _, height, width = self.model.input_shape
         original = [each.original_size for each in plan.presentations]
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
+
+    def _answer(self, rows: Sequence[_Row], stages: Stages) -> None:
+        """Computes rows together; in halves if the device's memory does not suffice. Whatever happens, each is answered."""
+        halves: list[Sequence[_Row]] = []
+        try:
+            self._compute(rows, stages)
+        except torch.OutOfMemoryError as error:
+            _raise_if_fatal(error)
+            logger.warning("the device's memory does not suffice for %d rows: %s", len(rows), error)
+            halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        except Exception as error:  # noqa: BLE001
+            _raise_if_fatal(error)
+            for row in rows:
+                row.error = _internal(error)
+            stages.lap("compute")
+        stages.lap("encode")
+        if not halves:
+            return
+        give_back()  # what the traceback held is gone by now
+        if len(rows) == 1:
+            rows[0].error = ResourceExhausted("the device's memory does not suffice for this request; try it later")
+            return
+        for half in halves:
+            for row in half:  # part of it may be there already
+                for field in ("scores", "saliency", "skipped"):
+                    row.reply.envelope.ClearField(field)
+            self._answer(half, stages)
 
     def _compute(self, rows: Sequence[_Row], stages: Stages) -> None:
         pixels = [row.pixels for row in rows if row.pixels is not None]
