@@ -13,12 +13,13 @@ from captum.attr import Saliency
 from PIL import Image
 from ts.torch_handler.base_handler import BaseHandler
 
-from ouzel import models
+from ouzel import gpus, models
 
 
 class CaptumHandler(BaseHandler):
     def initialize(self, context):
-        self.model = models.load(context.system_properties["model_dir"])
+        device = "cuda" if gpus.claim_shared() and torch.cuda.is_available() else "cpu"
+        self.model = models.load(context.system_properties["model_dir"], device=device)
         # As such handlers do it: the network in eval mode, its parameters as they were loaded.
         self.network = self.model.network.requires_grad_(True)
         self.saliency = Saliency(self.network)
@@ -30,7 +31,7 @@ class CaptumHandler(BaseHandler):
         return torch.stack([self.model.preprocessing(picture) for picture in pictures])
 
     def handle(self, data, context):
-        x = self.preprocess(data)
+        x = self.preprocess(data).to(next(self.network.parameters()).device)
         with torch.inference_mode():
             probabilities = self.network(x).softmax(dim=1)
         best = probabilities.argmax(dim=1)
@@ -41,5 +42,7 @@ class CaptumHandler(BaseHandler):
                 "probability": float(row[index]),
                 "saliency": (saliency.amax(dim=0) if "map" in request else saliency).tolist(),
             }
-            for request, index, row, saliency in zip(data, best, probabilities, attributions, strict=True)
+            for request, index, row, saliency in zip(
+                data, best.cpu(), probabilities.cpu(), attributions.cpu(), strict=True
+            )
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ouzel import models
+from ouzel import gpus, models
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain import JSON, PROTOBUF, STAGES, ExplainService, Limits, RawRequest, negotiate, read_row, recorder
 
@@ -35,15 +35,19 @@ class SaliencyHandler:
         logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
         logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
         properties = context.system_properties
-        gpu = properties.get("gpu_id")
-        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        device = "cpu"
+        if gpu := gpus.claim_shared():
+            if torch.cuda.is_available():
+                device = "cuda"
+            else:
+                logger.warning("GPU %s cannot be used by this torch, %s", gpu, torch.__version__)
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(
             model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
         )
         for rows in {1, int(properties.get("batch_size") or 1)}:
             self.service.warm_up(rows)
-        told = (model.name, model.version, device, self.service.explainer.precision, model.digest)
+        told = (model.name, model.version, f"{device} {gpu}".strip(), self.service.explainer.precision, model.digest)
         logger.info("%s version %s on %s, %s, weights %s", *told)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

@@ -190,7 +190,7 @@ class ExplainService:
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
     def _answer(self, rows: Sequence[_Row], stages: Stages) -> None:
-        """Computes rows together; in halves if the device's memory does not suffice. Whatever happens, each is answered."""
+        """Computes rows together, in halves if the device's memory does not suffice. Each is answered in any case."""
         halves: list[Sequence[_Row]] = []
         try:
             self._compute(rows, stages)
@@ -212,8 +212,8 @@ class ExplainService:
             return
         for half in halves:
             for row in half:  # part of it may be there already
-                for field in ("scores", "saliency", "skipped"):
-                    row.reply.envelope.ClearField(field)
+                for part in ("scores", "saliency", "skipped"):
+                    row.reply.envelope.ClearField(part)
             self._answer(half, stages)
 
     def _compute(self, rows: Sequence[_Row], stages: Stages) -> None:
