@@ -8,12 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
 
 from ouzel import serving
 from ouzel.serving import RunningServing, ServingOptions
 
+_PROCESSES = 16
+_STEADY = 0.05  # of Java's cost, from one round to the next two
 Call = Callable[[], "Answer"]
 _GUARD = (
     "import sys; sys.stdin.read(); from pathlib import Path; from ouzel import serving; serving.stop(Path(sys.argv[1]))"
@@ -68,10 +74,10 @@ class Samples:
 
 
 class Clients:
-    """Processes that call in a loop, each for itself. They end with this process, however that ends.
+    """Callers that call in a loop, each for itself, in other processes. These end with this one, however it ends.
 
     Args:
-        count: How many.
+        count: How many; where they are more than processes make sense, some share one, as threads.
         opened: Gives each process its call; a function of a module, with `arguments`.
         arguments: Of `opened`.
     """
@@ -80,9 +86,14 @@ class Clients:
         context = multiprocessing.get_context("spawn")
         self._ends: list[Connection] = []
         self._processes = []
-        for _ in range(count):
+        shared = min(count, _PROCESSES)
+        for number in range(shared):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_client, args=(theirs, opened, arguments), daemon=True)
+            process = context.Process(
+                target=_client,
+                args=(theirs, opened, arguments, count // shared + (number < count % shared)),
+                daemon=True,
+            )
             process.start()
             theirs.close()
             self._ends.append(ours)
@@ -112,23 +123,29 @@ class Clients:
             process.kill()
 
 
-def _client(end: Connection, opened: Callable[..., Call], arguments: Sequence[object]) -> None:
-    call = opened(*arguments)
+def _client(end: Connection, opened: Callable[..., Call], arguments: Sequence[object], callers: int) -> None:
+    calls = [opened(*arguments) for _ in range(callers)]
     end.send("ready")
-    with contextlib.suppress(EOFError, OSError):  # the benchmark has ended
+    with ThreadPoolExecutor(callers) as pool, contextlib.suppress(EOFError, OSError):  # the benchmark has ended
         while True:
             seconds, requests = end.recv()
-            samples, cpu = Samples(), time.process_time()
-            stop = time.perf_counter() + seconds
-            while len(samples.latencies) < requests or time.perf_counter() < stop:
-                start = time.perf_counter()
-                answer = call()
-                samples.latencies.append(time.perf_counter() - start)
-                samples.size = answer.size
-                if answer.timing is not None:
-                    samples.timings.append(answer.timing)
-            samples.cpu = time.process_time() - cpu
-            end.send(samples)
+            together, cpu = Samples(), time.process_time()
+            for samples in pool.map(lambda call: _loop(call, seconds, requests // callers), calls):  # noqa: B023
+                together.add(samples)
+            together.cpu = time.process_time() - cpu
+            end.send(together)
+
+
+def _loop(call: Call, seconds: float, requests: int) -> Samples:
+    samples, stop = Samples(), time.perf_counter() + seconds
+    while len(samples.latencies) < requests or time.perf_counter() < stop:
+        start = time.perf_counter()
+        answer = call()
+        samples.latencies.append(time.perf_counter() - start)
+        samples.size = answer.size
+        if answer.timing is not None:
+            samples.timings.append(answer.timing)
+    return samples
 
 
 @contextlib.contextmanager
@@ -143,6 +160,30 @@ def services(options: ServingOptions) -> Iterator[RunningServing]:
         assert guard.stdin is not None
         guard.stdin.close()
         guard.wait(60)
+
+
+def seconds(pids: Sequence[int]) -> float:
+    """Processor time of processes so far."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+
+
+def warm_up(clients: Clients, running: RunningServing, requests: int, most: int) -> None:
+    """Calls until Java's cost per request has stopped falling.
+
+    Args:
+        clients: Who call.
+        running: What they call.
+        requests: Of a round.
+        most: Requests in all.
+    """
+    seen: list[float] = []
+    while len(seen) * requests < most:
+        before = seconds([running.pid])
+        answers = clients.run(requests=requests).answers
+        seen.append(1e3 * (seconds([running.pid]) - before) / answers)
+        print(f"warm-up: Java {seen[-1]:.2f} ms per request after {len(seen) * requests}", flush=True)
+        if len(seen) > 3 and max(seen[-3:]) < (1 + _STEADY) * min(seen[-3:]):
+            break
 
 
 def ouzel_call(target: str, token: str, model: str, image: bytes) -> Call:
@@ -170,4 +211,29 @@ def photograph() -> bytes:
     return out.getvalue()
 
 
-__all__ = ["Answer", "Call", "Clients", "Samples", "ouzel_call", "photograph", "services"]
+def tiny(store: Path, name: str) -> None:
+    """Writes the archive of a network of next to no cost: timm:test_resnet with random weights, for 224 pixels."""
+    import torch
+    from safetensors.torch import save_file
+
+    from ouzel import models
+    from ouzel.models import Preprocessing, archive
+
+    torch.manual_seed(0)
+    weights = store / f"{name}.safetensors"
+    save_file(models.build("timm:test_resnet").state_dict(), weights)
+    archive.create(name, "timm:test_resnet", weights, "imagenet", store, preprocessing=Preprocessing())
+
+
+__all__ = [
+    "Answer",
+    "Call",
+    "Clients",
+    "Samples",
+    "ouzel_call",
+    "photograph",
+    "seconds",
+    "services",
+    "tiny",
+    "warm_up",
+]

@@ -22,16 +22,13 @@ from pathlib import Path
 
 import psutil
 import torch
-from clients import Clients, ouzel_call, photograph, services
-from safetensors.torch import save_file
+from clients import Clients, ouzel_call, photograph, seconds, services, tiny, warm_up
 
 from ouzel import models
 from ouzel.explain import STAGES, ExplainService, RawRequest
-from ouzel.models import Preprocessing, archive
 from ouzel.serving import Ports, RunningServing, ServingOptions
 
 NAME = "test-resnet"
-_STEADY = 0.05  # of Java's cost, from one round to the next two
 _MOST = 12_000  # requests of the warm-up
 
 
@@ -59,7 +56,8 @@ def main() -> None:
     print(f"torch {torch.__version__}")
     with tempfile.TemporaryDirectory(prefix="ouzel-bench-") as folder:
         store = Path(folder) / "store"
-        make_store(store)
+        store.mkdir()
+        tiny(store, NAME)
         options = ServingOptions(
             store=store,
             state=Path(folder) / "state",
@@ -71,43 +69,19 @@ def main() -> None:
         with services(options) as running:
             arguments = (running.grpc, running.inference_token, NAME, photograph())
             with Clients(chosen.clients, ouzel_call, *arguments) as clients:
-                warm_up(clients, running, chosen.requests)
+                warm_up(clients, running, chosen.requests, _MOST)
                 costs = [measure(clients, running, chosen.requests) for _ in range(chosen.rounds)]
         report(costs, stages(store, round(statistics.median(cost.batch for cost in costs))))
 
 
-def make_store(store: Path) -> None:
-    """The archive of the network."""
-    store.mkdir()
-    torch.manual_seed(0)
-    weights = store / "weights.safetensors"
-    save_file(models.build("timm:test_resnet").state_dict(), weights)
-    archive.create(NAME, "timm:test_resnet", weights, "imagenet", store, preprocessing=Preprocessing())
-
-
-def warm_up(clients: Clients, running: RunningServing, requests: int) -> None:
-    """Calls until Java's cost has stopped falling."""
-    seen: list[float] = []
-    while len(seen) * requests < _MOST:
-        seen.append(measure(clients, running, requests).java)
-        print(f"warm-up: Java {seen[-1]:.2f} ms per request after {len(seen) * requests}", flush=True)
-        if len(seen) > 3 and max(seen[-3:]) < (1 + _STEADY) * min(seen[-3:]):
-            break
-
-
 def measure(clients: Clients, running: RunningServing, requests: int) -> Cost:
     """One round."""
-    java, workers = [psutil.Process(running.pid)], [psutil.Process(pid) for pid in running.worker_pids()]
+    java, workers = [running.pid], running.worker_pids()
     before = [seconds(java), seconds(workers)]
     samples = clients.run(requests=requests)
     spent = [seconds(java) - before[0], seconds(workers) - before[1]]
     per_request = [1e3 * each / samples.answers for each in (samples.cpu, *spent)]
     return Cost(*per_request, samples.rate, samples.stage("batch_size"))
-
-
-def seconds(processes: list[psutil.Process]) -> float:
-    """Processor time of processes so far."""
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def stages(store: Path, rows: int) -> dict[str, float]:

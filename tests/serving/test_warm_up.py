@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from ouzel import serving
 from ouzel.serving import Ports, RunningServing, ServingOptions, warm_up
 from ouzel.serving.warm_up import MOST, ROUND, WarmUp
+from ouzel.torchserve import rest
 from support.services import write_archive
 
 
@@ -19,12 +19,13 @@ def test_a_start_sends_whole_rounds_to_one_model(tmp_path: Path, caplog: pytest.
         write_archive(tmp_path / "store" / f"{name}.mar")
     options = ServingOptions(store=tmp_path / "store", state=tmp_path / "state", ports=Ports.free(), threads=1)
     with caplog.at_level(logging.INFO, logger=warm_up.__name__), serving.start(options) as running:
-        with urllib.request.urlopen(f"{running.metrics}/metrics") as answer:
-            lines = [line for line in answer.read().decode().splitlines() if "ts_inference_requests_total{" in line]
+        status, body = rest.call("GET", f"{running.metrics}/metrics", "")
+    assert status == 200
+    lines = [line for line in body.decode().splitlines() if "ts_inference_requests_total{" in line]
     sent = {line.split('"')[1]: float(line.split()[-1]) for line in lines}
     assert sent["b"] == 1  # whether it answers
-    rounds, rest = divmod(sent["a"] - 1, ROUND)
-    assert rest == 0
+    rounds, more = divmod(sent["a"] - 1, ROUND)
+    assert more == 0
     assert 1 <= rounds <= MOST
     (said,) = (record.getMessage() for record in caplog.records if record.name == warm_up.__name__)
     assert said.startswith(f"Java, ms per request in rounds of {ROUND}: ")
