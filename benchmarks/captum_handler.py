@@ -6,6 +6,7 @@ at 1) come from the same archive as ours. The whole attribution travels, (C, H, 
 row's `map` field asks for the (H, W) map.
 """
 
+import base64
 import io
 
 import torch
@@ -27,6 +28,8 @@ class CaptumHandler(BaseHandler):
 
     def preprocess(self, data):
         rows = [row.get("image") or row.get("data") or row.get("body") for row in data]
+        # The start of the services asks each model once, in JSON.
+        rows = [base64.b64decode(row["image"]) if isinstance(row, dict) else row for row in rows]
         pictures = [Image.open(io.BytesIO(row)).convert("RGB") for row in rows]
         return torch.stack([self.model.preprocessing(picture) for picture in pictures])
 

@@ -33,12 +33,13 @@ import torch
 from clients import Answer, Call, Clients, Samples, ouzel_call, photograph, services, tiny, warm_up
 from safetensors.torch import save_file
 
-from ouzel import models, serving
+from ouzel import models
 from ouzel.explain import STAGES
 from ouzel.models import archive
 from ouzel.saliency import Explainer
 from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.serving.options import AUTO, resources
+from ouzel.torchserve import rest
 
 TINY = "tiny"
 _ROUND, _MOST = 800, 12_000  # requests of the warm-up
@@ -151,7 +152,7 @@ def contenders(
 def peak_mib(running: RunningServing, model: str) -> str:
     """Largest resident size that a process of the model ever had."""
     peaks = []
-    for worker in serving.rest.workers(running.management, running.management_token, model):
+    for worker in rest.workers(running.management, running.management_token, model):
         lines = Path(f"/proc/{worker['pid']}/status").read_text().splitlines()
         peaks += [int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")]
     return str(max(peaks, default="-"))
