@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel.explain import encode, inputs, media, options, recording
 from ouzel.explain.accept import PNG
+from ouzel.explain.faults import internal, raise_if_fatal
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
@@ -144,7 +144,7 @@ class ExplainService:
         except OuzelError as error:
             row.error = error
         except Exception as error:  # noqa: BLE001 - a bug in reading one row is no reason to fail the others
-            row.error = _internal(error)
+            row.error = internal(error)
         row.stages.lap("decode")
         return row
 
@@ -195,13 +195,13 @@ class ExplainService:
         try:
             self._compute(rows, stages)
         except torch.OutOfMemoryError as error:
-            _raise_if_fatal(error)
+            raise_if_fatal(error)
             logger.warning("the device's memory does not suffice for %d rows: %s", len(rows), error)
             halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
         except Exception as error:  # noqa: BLE001
-            _raise_if_fatal(error)
+            raise_if_fatal(error)
             for row in rows:
-                row.error = _internal(error)
+                row.error = internal(error)
             stages.lap("compute")
         stages.lap("encode")
         if not halves:
@@ -270,7 +270,7 @@ class ExplainService:
         except OuzelError as error:
             row.error = error
         except Exception as error:  # noqa: BLE001 - fail closed
-            row.error = _internal(error)
+            row.error = internal(error)
 
     def _finish(self, row: _Row) -> Reply:
         if row.error is not None:
@@ -279,19 +279,3 @@ class ExplainService:
             envelope.error.CopyFrom(encode.error(row.error))
             return Reply(envelope, row.error.http)
         return row.reply
-
-
-def _internal(error: Exception) -> OuzelError:
-    """An error whose cause stays in the log, under an id that the caller can quote."""
-    identity = uuid.uuid4().hex[:12]
-    logger.error("error %s", identity, exc_info=error)
-    return OuzelError(f"internal error {identity}; the server's log has its cause")
-
-
-def _raise_if_fatal(error: Exception) -> None:
-    """A device-side assert poisons the process: let it end, so that the server starts a new one."""
-    if torch.cuda.is_initialized():
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            raise SystemExit("the GPU context is lost") from error

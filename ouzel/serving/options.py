@@ -133,6 +133,8 @@ class ServingOptions:
             raise InvalidArgument(f"host is {self.host!r:.80}; give an IPv4 address", field="host") from None
         if self.precision is not None:
             check_precision("precision", self.precision)
+        if isinstance(self.workers, str) and self.workers != AUTO:
+            raise InvalidArgument(f"workers is {self.workers!r:.80}; give a number, or auto", field="workers")
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value != AUTO and value <= 0:

@@ -228,6 +228,12 @@ def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
     assert caught.value.field == name
 
 
+def test_workers_are_a_number_or_chosen() -> None:
+    assert ServingOptions(workers=AUTO).workers == "auto"
+    with pytest.raises(InvalidArgument, match="workers is 'many'; give a number, or auto"):
+        ServingOptions(workers="many")  # type: ignore[arg-type]
+
+
 def test_ports_must_be_valid_and_different() -> None:
     with pytest.raises(InvalidArgument, match="rest port is 0"):
         Ports(rest=0)
