@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,6 @@ class Model:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one input."""
         return (self.preprocessing.channels, *self.preprocessing.input_size)
-
-    @cached_property
-    def longest_label(self) -> int:
-        """Bytes of the longest label in UTF-8."""
-        return max(len(label.encode()) for label in self.labels)
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
