@@ -6,6 +6,7 @@ at 1) come from the same archive as ours. The whole attribution travels, (C, H, 
 row's `map` field asks for the (H, W) map.
 """
 
+import base64
 import io
 
 import torch
@@ -13,12 +14,13 @@ from captum.attr import Saliency
 from PIL import Image
 from ts.torch_handler.base_handler import BaseHandler
 
-from ouzel import models
+from ouzel import gpus, models
 
 
 class CaptumHandler(BaseHandler):
     def initialize(self, context):
-        self.model = models.load(context.system_properties["model_dir"])
+        device = "cuda" if gpus.claim_shared() and torch.cuda.is_available() else "cpu"
+        self.model = models.load(context.system_properties["model_dir"], device=device)
         # As such handlers do it: the network in eval mode, its parameters as they were loaded.
         self.network = self.model.network.requires_grad_(True)
         self.saliency = Saliency(self.network)
@@ -26,11 +28,13 @@ class CaptumHandler(BaseHandler):
 
     def preprocess(self, data):
         rows = [row.get("image") or row.get("data") or row.get("body") for row in data]
+        # The start of the services asks each model once, in JSON.
+        rows = [base64.b64decode(row["image"]) if isinstance(row, dict) else row for row in rows]
         pictures = [Image.open(io.BytesIO(row)).convert("RGB") for row in rows]
         return torch.stack([self.model.preprocessing(picture) for picture in pictures])
 
     def handle(self, data, context):
-        x = self.preprocess(data)
+        x = self.preprocess(data).to(next(self.network.parameters()).device)
         with torch.inference_mode():
             probabilities = self.network(x).softmax(dim=1)
         best = probabilities.argmax(dim=1)
@@ -41,5 +45,7 @@ class CaptumHandler(BaseHandler):
                 "probability": float(row[index]),
                 "saliency": (saliency.amax(dim=0) if "map" in request else saliency).tolist(),
             }
-            for request, index, row, saliency in zip(data, best, probabilities, attributions, strict=True)
+            for request, index, row, saliency in zip(
+                data, best.cpu(), probabilities.cpu(), attributions.cpu(), strict=True
+            )
         ]

@@ -7,15 +7,20 @@ answered on its own, with an envelope that holds a result or an error.
 from __future__ import annotations
 
 import logging
+import socket
+import sys
+import time
 from typing import Any
 
 import torch
 
-from ouzel import models
+from ouzel import gpus, models
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import JSON, PROTOBUF, ExplainService, Limits, RawRequest, negotiate, read_row, recorder
+from ouzel.explain import JSON, PROTOBUF, STAGES, ExplainService, Limits, RawRequest, negotiate, read_row, recorder
 
 logger = logging.getLogger(__name__)
+_HOST = socket.gethostname()
+_PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
 
 # Headers that every REST request has and no gRPC request can have: gRPC metadata does not reach the worker.
 _REST_MARKS = ("host", "user-agent", "accept", "content-length")
@@ -26,16 +31,23 @@ class SaliencyHandler:
 
     def initialize(self, context: Any) -> None:
         """Load the model of this process and warm it up. context: TorchServe's."""
+        # Java would have to read these lines of each batch, and drops them: the arrival, and the metric PredictionTime.
+        logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
+        logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
         properties = context.system_properties
-        gpu = properties.get("gpu_id")
-        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        device = "cpu"
+        if gpu := gpus.claim_shared():
+            if torch.cuda.is_available():
+                device = "cuda"
+            else:
+                logger.warning("GPU %s cannot be used by this torch, %s", gpu, torch.__version__)
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(
             model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
         )
         for rows in {1, int(properties.get("batch_size") or 1)}:
             self.service.warm_up(rows)
-        told = (model.name, model.version, device, self.service.explainer.precision, model.digest)
+        told = (model.name, model.version, f"{device} {gpu}".strip(), self.service.explainer.precision, model.digest)
         logger.info("%s version %s on %s, %s, weights %s", *told)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
@@ -43,12 +55,26 @@ class SaliencyHandler:
         headers = [self._headers(context, index) for index in range(len(data))]
         requests = [self._request(row, header) for row, header in zip(data, headers, strict=True)]
         bodies = []
-        for index, (request, reply) in enumerate(zip(requests, self.service.answer(requests), strict=True)):
+        replies = self.service.answer(requests)
+        for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
             body, media_type = reply.render(request.media_type)
             context.set_response_content_type(index, media_type)
             context.set_response_status(code=reply.http, idx=index)
             bodies.append(body)
+        if (timing := replies[0].envelope.timing).batch_size:  # else nothing was computed
+            self._observe({stage: getattr(timing, f"{stage}_ms") / 1e3 for stage in STAGES})
         return bodies
+
+    def _observe(self, seconds: dict[str, float]) -> None:
+        """Tell TorchServe's metrics where the time of the batch went; `metrics.yaml` of `ouzel.serving` declares them.
+
+        As its Java process reads them from the output of its Python processes, and all at once: `context.metrics`
+        writes them one by one.
+        """
+        model, now = self.service.model, int(time.time())
+        told = f"|#ModelName:{model.name},ModelVersion:{model.version}|#type:HISTOGRAM|#hostname:{_HOST},{now}"
+        lines = (f"[METRICS]ouzel_{stage}_seconds.s:{value:.6f}{told}" for stage, value in seconds.items())
+        sys.stdout.write("\n".join(lines) + "\n")
 
     @staticmethod
     def _headers(context: Any, index: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from ouzel.cli.services import up
 from ouzel.serving import Ports
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +69,23 @@ def test_the_image_starts_what_the_file_starts() -> None:
     for name in ("torchserve", "worker"):
         command = ", ".join(f'"{word}"' for word in SERVICES[name]["command"])
         assert f"CMD [{command}]" in text
+
+
+def test_what_the_file_sets_is_an_option_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {param.envvar: param for param in up.params}
+    environment = SERVICES["torchserve"]["environment"]
+    unknown = environment.keys() - options.keys()
+    assert unknown == {"OUZEL_LEDGER"}  # which its processes read themselves
+    passed = {name for name, value in environment.items() if value == f"${{{name}:-}}"}
+    assert passed == {"OUZEL_PRECISION", "OUZEL_WORKERS", "OUZEL_BATCH_SIZE"}
+    for name in passed:  # as compose passes on what is not set
+        monkeypatch.setenv(name, "")
+    chosen = up.make_context("up", []).params
+    assert (chosen["precision"], chosen["workers"], chosen["batch_size"]) == (None, None, None)
+    monkeypatch.setenv("OUZEL_WORKERS", "auto")
+    monkeypatch.setenv("OUZEL_PRECISION", "tf32")
+    chosen = up.make_context("up", []).params
+    assert (chosen["precision"], chosen["workers"]) == ("tf32", "auto")
 
 
 def _found(words: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
 from ouzel.precision_names import PRECISIONS
 from ouzel.serving import Ports, RunningServing, ServingOptions
+from ouzel.serving.options import AUTO
 from ouzel.serving.supervision.mend import mend
 from ouzel_protos.local import read_serving, read_worker, state_dir
 from ouzel_protos.local import token as read_token
@@ -29,6 +30,13 @@ _OPTIONS = {each.name: each.default for each in dataclasses.fields(ServingOption
 _PORT = click.IntRange(1, 65535)
 _COUNT = click.IntRange(min=1)
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _CountOrAuto(click.ParamType):
+    name = "integer or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if value == AUTO else _COUNT.convert(value, param, ctx)
 
 
 def _option(flag: str, help_: str, *names: str, variable: str = "", **settings: Any) -> _Decorator:
@@ -75,9 +83,14 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     default=_OPTIONS["host"],
 )
 @_option("--no-worker", "Do not start the job worker.", is_flag=True)
-@_option("--workers", "Processes per model. [default: one per GPU, else one]", type=_COUNT)
+@_option(
+    "--workers",
+    "Processes per model. auto: several per GPU if that answers more requests and memory permits, measured when a "
+    "model is loaded for the first time. [default: one per GPU, else one]",
+    type=_CountOrAuto(),
+)
 @_option("--threads", "Threads per process. [default: cores / processes]", type=_COUNT)
-@_option("--batch-size", "Maximum number of requests in a batch.", type=_COUNT, default=_OPTIONS["batch_size"])
+@_option("--batch-size", "Maximum number of requests in a batch. [default: 8; on GPUs 64, or 32 if small]", type=_COUNT)
 @_option(
     "--max-batch-delay",
     "Maximum time that a request waits for a batch to fill, in milliseconds.",

@@ -10,11 +10,13 @@ from ouzel.explain.limits import Limits
 from ouzel.explain.recording import recorder
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.explain.service import ExplainService
+from ouzel.explain.stages import STAGES
 
 __all__ = [
     "JSON",
     "PNG",
     "PROTOBUF",
+    "STAGES",
     "ExplainService",
     "Limits",
     "RawRequest",

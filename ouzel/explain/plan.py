@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         raise InvalidArgument(f"timeout: {options.timeout} is not a number of seconds", field="timeout")
     top_k = options.top_k or min(DEFAULT_TOP_K, classes)
     _, height, width = model.input_shape
-    size = _ANSWER_OVERHEAD + top_k * (32 + max(len(label.encode()) for label in model.labels))
+    size = _ANSWER_OVERHEAD + top_k * (32 + _longest(model.labels))
     for presentation, depth in zip(presentations, channels, strict=True):
         pixels = view.image_height * view.image_width if presentation.original_size else height * width
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
@@ -142,6 +143,12 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         timeout=options.timeout or None,
         response_bytes=size,
     )
+
+
+@lru_cache(16)
+def _longest(labels: tuple[str, ...]) -> int:
+    """Bytes of the longest label in UTF-8."""
+    return max(len(label.encode()) for label in labels)
 
 
 def check_response(size: int, limit: int) -> None:

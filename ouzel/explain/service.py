@@ -6,25 +6,26 @@ import io
 import logging
 import os
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ouzel import models
-from ouzel.errors import InvalidArgument, OuzelError
+from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel.explain import encode, inputs, media, options, recording
 from ouzel.explain.accept import PNG
+from ouzel.explain.conditions import skipped
+from ouzel.explain.faults import internal, raise_if_fatal
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
-from ouzel.explain.plan import Condition, Plan, check_cost, check_response, make_plan
+from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.explain.requests import RawRequest, Reply
+from ouzel.explain.stages import Stages
 from ouzel.models import Model
 from ouzel.precision_names import VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
@@ -42,10 +43,11 @@ class _Row:
 
     reply: Reply
     source: inputs.Input | None = None
+    pixels: Tensor | None = None
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
     sent: recording.Sent = recording.NOTHING
-    seconds: float = 0.0
+    stages: Stages = field(default_factory=Stages)  # of its reading
     error: OuzelError | None = None
     deadline: float | None = None
 
@@ -122,39 +124,29 @@ class ExplainService:
         Returns:
             One reply per request, in order. What a request holds never raises: each error is that row's answer.
         """
-        start = time.perf_counter()
+        stages = Stages()
         rows = list(self._decoders.map(self._read, requests)) if len(requests) > 1 else [self._read(requests[0])]
-        computed = time.perf_counter()
-        live = [row for row in rows if row.error is None and row.plan is not None and not row.plan.estimate_only]
+        stages.share(row.stages for row in rows)
+        live = [row for row in rows if row.error is None and row.pixels is not None]
         if live:
-            try:
-                self._compute(live)
-            except Exception as error:  # noqa: BLE001 - whatever happens, each row gets an answer
-                _raise_if_fatal(error)
-                for row in live:
-                    row.error = _internal(error)
-        done = time.perf_counter()
+            self._answer(live, stages)
+        timing = stages.message(len(live))
         for row in rows:
-            timing = row.reply.envelope.timing
-            timing.decode_ms = row.seconds * 1e3
-            timing.compute_ms = (done - computed) * 1e3 if row in live else 0
-            timing.total_ms = (done - start) * 1e3
-            timing.batch_size = len(live)
+            row.reply.envelope.timing.CopyFrom(timing)
         wanted = [row for row in rows if row.asked is not None and row.asked.record]
         for _ in self._decoders.map(self._record_row, wanted):  # each waits for a disk: side by side they wait once
             pass
         return [self._finish(row) for row in rows]
 
     def _read(self, request: RawRequest) -> _Row:
-        start = time.perf_counter()
         row = _Row(Reply(pb.Explanation(model=self._info), limit=self.limits.response_bytes))
         try:
             self._read_into(row, request)
         except OuzelError as error:
             row.error = error
         except Exception as error:  # noqa: BLE001 - a bug in reading one row is no reason to fail the others
-            row.error = _internal(error)
-        row.seconds = time.perf_counter() - start
+            row.error = internal(error)
+        row.stages.lap("decode")
         return row
 
     def _read_into(self, row: _Row, request: RawRequest) -> None:
@@ -181,6 +173,9 @@ class ExplainService:
         else:
             check_response(size, self.limits.response_bytes)
             check_cost(plan.saliency, self.limits.passes)
+            row.stages.lap("decode")
+            row.pixels = source.pixels(self.model.preprocessing)
+            row.stages.lap("preprocess")
         row.source, row.plan = source, plan
         row.deadline = None if plan.timeout is None else start + plan.timeout
         row.reply.picture = source.picture
@@ -195,49 +190,61 @@ class ExplainService:
         original = [each.original_size for each in plan.presentations]
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
 
-    def _compute(self, rows: Sequence[_Row]) -> None:
-        x = torch.stack([row.source.x for row in rows if row.source])
+    def _answer(self, rows: Sequence[_Row], stages: Stages) -> None:
+        """Computes rows together, in halves if the device's memory does not suffice. Each is answered in any case."""
+        halves: list[Sequence[_Row]] = []
+        try:
+            self._compute(rows, stages)
+        except torch.OutOfMemoryError as error:
+            raise_if_fatal(error)
+            logger.warning("the device's memory does not suffice for %d rows: %s", len(rows), error)
+            halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        except Exception as error:  # noqa: BLE001
+            raise_if_fatal(error)
+            for row in rows:
+                row.error = internal(error)
+            stages.lap("compute")
+        stages.lap("encode")
+        if not halves:
+            return
+        give_back()  # what the traceback held is gone by now
+        if len(rows) == 1:
+            rows[0].error = ResourceExhausted("the device's memory does not suffice for this request; try it later")
+            return
+        for half in halves:
+            for row in half:  # part of it may be there already
+                for part in ("scores", "saliency", "skipped"):
+                    row.reply.envelope.ClearField(part)
+            self._answer(half, stages)
+
+    def _compute(self, rows: Sequence[_Row], stages: Stages) -> None:
+        pixels = [row.pixels for row in rows if row.pixels is not None]
+        x = inputs.batched(pixels, self.model.preprocessing, self.explainer.device, stages)
         plans = [row.plan for row in rows if row.plan]
-        certain = all(plan.when is None for plan in plans)
-        transfer = Transfer()
+        certain, transfer, labels = all(plan.when is None for plan in plans), Transfer(), self.model.labels
         with models.computing(self.explainer.precision):  # once for all passes
             batch = self.explainer.forward(x, [plan.saliency for plan in plans], certain=certain)
             logits = batch.logits.float()
             probabilities = models.probabilities(logits)
-            skipped = [""] * len(rows) if certain else self._skipped(plans, logits, probabilities)
+            reasons = [""] * len(rows) if certain else skipped(plans, labels, logits, probabilities)
             logits, probabilities = transfer.take(logits), transfer.take(probabilities)
-            answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows], transfer)
+            answers = batch.explain([not reason for reason in reasons], [row.deadline for row in rows], transfer)
+        stages.lap("compute")
+        stages.move("compute", "copy", transfer.seconds)
         for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
             if isinstance(maps, OuzelError):
                 row.error = maps
                 continue
             assert row.plan is not None
             assert row.source is not None
-            envelope, labels = row.reply.envelope, self.model.labels
+            envelope = row.reply.envelope
             envelope.scores.extend(encode.scores(logits[number], probabilities[number], labels, row.plan.top_k))
-            envelope.skipped = skipped[number]
-            if not skipped[number]:
+            envelope.skipped = reasons[number]
+            if not reasons[number]:
                 try:
                     envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
                 except OuzelError as error:
                     row.error = error
-
-    def _skipped(self, plans: Sequence[Plan], logits: Tensor, probabilities: Tensor) -> list[str]:
-        """Why each row's condition does not hold, or nothing; takes a look at the prediction, which waits for it."""
-        score, best = probabilities.max(dim=1)
-        seen = torch.stack([best.double(), score.double(), models.entropy(logits).double()], dim=1).tolist()
-        return [self._unmet(plan.when, int(best), *rest) for plan, (best, *rest) in zip(plans, seen, strict=True)]
-
-    def _unmet(self, when: Condition | None, best: int, score: float, entropy: float) -> str:
-        if when is None:
-            return ""
-        if when.score_below is not None and not score < when.score_below:
-            return f"when.score_below: the score {score:.4f} is not below {when.score_below:g}"
-        if when.entropy_above is not None and not entropy > when.entropy_above:
-            return f"when.entropy_above: the entropy {entropy:.4f} is not above {when.entropy_above:g}"
-        if when.classes is not None and best not in when.classes:
-            return f"when.labels: the prediction {self.model.labels[best]!r} is not among them"
-        return ""
 
     def _record_row(self, row: _Row) -> None:
         """Makes a row an entry of the log, also if it was refused; one that cannot be recorded becomes an error."""
@@ -250,7 +257,7 @@ class ExplainService:
         except OuzelError as error:
             row.error = error
         except Exception as error:  # noqa: BLE001 - fail closed
-            row.error = _internal(error)
+            row.error = internal(error)
 
     def _finish(self, row: _Row) -> Reply:
         if row.error is not None:
@@ -259,19 +266,3 @@ class ExplainService:
             envelope.error.CopyFrom(encode.error(row.error))
             return Reply(envelope, row.error.http)
         return row.reply
-
-
-def _internal(error: Exception) -> OuzelError:
-    """An error whose cause stays in the log, under an id that the caller can quote."""
-    identity = uuid.uuid4().hex[:12]
-    logger.error("error %s", identity, exc_info=error)
-    return OuzelError(f"internal error {identity}; the server's log has its cause")
-
-
-def _raise_if_fatal(error: Exception) -> None:
-    """A device-side assert poisons the process: let it end, so that the server starts a new one."""
-    if torch.cuda.is_initialized():
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            raise SystemExit("the GPU context is lost") from error

@@ -29,22 +29,32 @@ def sent(values: Any, device: torch.device, dtype: torch.dtype | None = None) ->
 
 
 class Transfer:
-    """Copies of tensors on the host, all waited for at once. Of one thread."""
+    """Copies of tensors on the host, all waited for at once. Of one thread.
+
+    Attributes:
+        seconds: That the device has spent on copies which were waited for; 0 on the CPU.
+    """
 
     def __init__(self) -> None:
-        self._streams: dict[torch.device, Any] = {}
+        self.seconds = 0.0
+        self._copies: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []  # begin and end of each
 
     def take(self, tensor: Tensor) -> Tensor:
         """The tensor on the host: itself if it is there, else a copy whose values are there after `wait`."""
         if not tensor.is_cuda:
             return tensor.cpu()
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        stream = torch.cuda.current_stream(tensor.device)
+        begin.record(stream)
         copy.copy_(tensor, non_blocking=True)
-        self._streams[tensor.device] = torch.cuda.current_stream(tensor.device)
+        end.record(stream)
+        self._copies.append((begin, end))
         return copy
 
     def wait(self) -> None:
         """Wait until all copies have their values."""
-        for stream in self._streams.values():
-            stream.synchronize()
-        self._streams.clear()
+        for begin, end in reversed(self._copies):  # the last one's end is waited for, and the others have come before
+            end.synchronize()
+            self.seconds += begin.elapsed_time(end) / 1e3
+        self._copies.clear()

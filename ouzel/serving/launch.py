@@ -17,8 +17,9 @@ from ouzel.errors import FailedPrecondition
 from ouzel.serving import config, loading, processes, state_folder
 from ouzel.serving.forking import launcher
 from ouzel.serving.loading import Tell
-from ouzel.serving.options import HOST, Ports, Resources, ServingOptions, resources
+from ouzel.serving.options import AUTO, HOST, Ports, Resources, ServingOptions, resources
 from ouzel.serving.running import RunningServing
+from ouzel.serving.worker_count import scaler
 from ouzel.torchserve import retention
 from ouzel.torchserve.archives import Archive, archives, unloaded
 from ouzel.torchserve.management import Settings
@@ -62,14 +63,15 @@ def start_torchserve(options: ServingOptions, tell: Tell | None = None, *, lenie
     serving = _launch(options, models, granted)
     how = Settings(
         granted.workers,
-        options.batch_size,
+        granted.batch_size,
         options.max_batch_delay_ms,
         options.response_timeout,
         max(int(options.timeout), 1),
     )
     try:
         retention.record(serving.key_file, options.loaded_versions, how)
-        loading.load(serving, models, how, options.timeout, tell, lenient=lenient)
+        loaded = scaler(serving, options, granted) if options.workers == AUTO and granted.gpus else None
+        loading.load(serving, models, how, options.timeout, tell, lenient=lenient, loaded=loaded)
     except BaseException:
         state_folder.clear_torchserve(options.state)
         serving.poll()

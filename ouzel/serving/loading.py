@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ouzel.serving import readiness
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.running import RunningServing
+from ouzel.serving.warm_up import WarmUp
 from ouzel.torchserve.archives import Archive
 from ouzel.torchserve.errors import PublicationFailed
 from ouzel.torchserve.management import Settings, begin
@@ -55,6 +56,7 @@ def load(
     tell: Tell | None = None,
     *,
     lenient: bool = False,
+    loaded: Callable[[Archive], None] | None = None,
 ) -> None:
     """Loads archives, and returns once each has answered a request. The first of a name becomes its default.
 
@@ -64,6 +66,7 @@ def load(
         settings: How each is served.
         timeout: Time for TorchServe, and for each archive, in seconds.
         tell: Called when one begins and when it is ready.
+        loaded: Called with each that has answered, before it counts as ready.
         lenient: Whether to go on after one that fails, unless all do. At a restart one bad model must not keep the
             others from callers.
 
@@ -73,19 +76,23 @@ def load(
     say = tell or (lambda _: None)
     failures: list[StartFailed] = []
     readiness.wait(serving, timeout)
-    for number, archive in enumerate(archives, 1):
-        start = time.monotonic()
-        say(Loading(archive.name, archive.version, number, len(archives)))
-        try:
-            _begin(serving, archive, settings)
-            readiness.wait_for_model(serving, archive.name, archive.version, settings.workers, timeout)
-        except StartFailed as error:
-            failures.append(error)
-            if not lenient or serving.poll() is not None or len(failures) == len(archives):
-                raise
-            logger.error("the others are served without it: %s", error)
-            continue
-        say(Loading(archive.name, archive.version, number, len(archives), time.monotonic() - start))
+    with WarmUp(serving) as warming:
+        for number, archive in enumerate(archives, 1):
+            start = time.monotonic()
+            say(Loading(archive.name, archive.version, number, len(archives)))
+            try:
+                _begin(serving, archive, settings)
+                readiness.wait_for_model(serving, archive.name, archive.version, settings.workers, timeout)
+                if loaded is not None:
+                    loaded(archive)
+            except StartFailed as error:
+                failures.append(error)
+                if not lenient or serving.poll() is not None or len(failures) == len(archives):
+                    raise
+                logger.error("the others are served without it: %s", error)
+                continue
+            warming.begin(archive.name, archive.version)
+            say(Loading(archive.name, archive.version, number, len(archives), time.monotonic() - start))
 
 
 def _begin(serving: RunningServing, archive: Archive, settings: Settings) -> None:

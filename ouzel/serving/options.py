@@ -5,17 +5,20 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
-import shutil
 import socket
-import subprocess
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import Final, Literal
 
+from ouzel import gpus
 from ouzel.errors import InvalidArgument
 from ouzel.precision_names import Precision, check_precision
 from ouzel_protos.local import state_dir
 
+_ROOMY_MB = 24 * 1024  # for a process; the graph of 64 rows of VGG-16 takes 8 GiB
+AUTO: Final = "auto"
 HOST = "127.0.0.1"  # what is bound, unless it is asked otherwise: the edge towards a network is a proxy
 
 
@@ -68,9 +71,12 @@ class ServingOptions:
         models: The models to serve; empty means all of the store.
         state: The state folder.
         ports: Where to listen.
-        workers: Python processes per model; None is one per GPU, or one on a machine without.
+        workers: Python processes per model; None is one per GPU, or one on a machine without. AUTO has several per GPU
+            where that answers more requests in a second and memory permits: measured when a model is loaded for the
+            first time, see `ouzel.serving.worker_count`.
         threads: Threads of each worker; None shares the cores of the machine among the workers of a model.
-        batch_size: Requests that are computed together at most.
+        batch_size: Requests that are computed together at most; None is 8 on CPUs, which gain nothing from more, and on
+            GPUs 64, or 32 if a process has less than 24 GiB.
         max_batch_delay_ms: Time that the first request of a batch waits for others, in milliseconds. A lone caller pays
             it in full, while under load a batch fills during the one before it: keep it short. TorchServe takes 0 for
             100.
@@ -100,9 +106,9 @@ class ServingOptions:
     models: tuple[str, ...] = ()  # empty: all of the store
     state: Path = field(default_factory=state_dir)
     ports: Ports = Ports()
-    workers: int | None = None
+    workers: int | Literal["auto"] | None = None
     threads: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     max_batch_delay_ms: int = 1
     queue_size: int = 64
     response_timeout: int = 120
@@ -127,9 +133,11 @@ class ServingOptions:
             raise InvalidArgument(f"host is {self.host!r:.80}; give an IPv4 address", field="host") from None
         if self.precision is not None:
             check_precision("precision", self.precision)
+        if isinstance(self.workers, str) and self.workers != AUTO:
+            raise InvalidArgument(f"workers is {self.workers!r:.80}; give a number, or auto", field="workers")
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and value != AUTO and value <= 0:
                 raise InvalidArgument(f"{name} is {value}; choose more than 0", field=name)
 
 
@@ -159,21 +167,35 @@ class Resources:
         workers: Processes.
         threads: Threads of each worker.
         heap_mb: Ceiling of the Java heap in MiB.
+        batch_size: Requests that are computed together at most.
+        gpus: Ids of the GPUs that all models share, as CUDA_VISIBLE_DEVICES takes them.
     """
 
     workers: int
     threads: int  # per worker
     heap_mb: int
+    batch_size: int = 8
+    gpus: tuple[str, ...] = ()
 
 
 def resources(options: ServingOptions) -> Resources:
     """The numbers that the options leave to the machine."""
-    workers = options.workers or max(gpu_count(), 1)
+    ids = gpus.visible()
+    least = max(len(ids), 1)
+    workers = least if options.workers in (None, AUTO) else int(options.workers)
     threads = options.threads or max(core_count() // workers, 1)
     # A waiting request is held about twice: as it came in and as it goes to the worker.
     waiting = 2 * options.queue_size * options.max_request_bytes / 2**20
     heap = options.heap_mb or max(512, math.ceil(256 + waiting))
-    return Resources(workers, threads, heap)
+    return Resources(workers, threads, heap, options.batch_size or _batch_size(ids, workers), ids)
+
+
+def _batch_size(ids: Sequence[str], workers: int) -> int:
+    if not ids:
+        return 8
+    memory = gpus.memory_mb(ids)
+    each = None if memory is None else memory * len(ids) / max(workers, len(ids))
+    return 64 if each is not None and each >= _ROOMY_MB else 32
 
 
 def core_count() -> int:
@@ -181,13 +203,3 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def gpu_count() -> int:
-    """NVIDIA GPUs that this process may use, counted without loading torch."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return len([each for each in visible.split(",") if each.strip() not in ("", "-1")])
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

@@ -17,6 +17,7 @@ from ouzel.torchserve.errors import PublicationFailed
 from ouzel.torchserve.server import Server
 
 _UNPACK = 60.0  # s for an archive, of up to gigabytes
+_SCALING = 150.0  # s for processes to load a model
 _LOG = 2.0  # s for what workers say to come into the log
 
 
@@ -144,11 +145,28 @@ def register(server: Server, name: str, version: str, file: str, settings: Setti
     if status != 409:
         check_answer(server, status, body, f"{name} {version} does not load", lambda: _reason(server.log, start, name))
         return True
-    path = f"{_path(name, version)}?min_worker={settings.workers}&max_worker={settings.workers}&synchronous=true"
-    status, body = server.manage("PUT", path, patience)
-    what = f"{name} {version} does not get {settings.workers} workers"
-    check_answer(server, status, body, what, lambda: _reason(server.log, start, name))
+    scale(server, name, version, settings.workers, patience)
     return False
+
+
+def scale(server: Server, name: str, version: str, workers: int, patience: float = _SCALING) -> None:
+    """Gives a version that is served so many processes, and returns once they have loaded it.
+
+    Args:
+        server: TorchServe.
+        name: The model's name.
+        version: The version.
+        workers: Processes.
+        patience: Time for it, in seconds.
+
+    Raises:
+        PublicationFailed: A process does not load it; the message says why.
+    """
+    start = _size(server.log)
+    path = f"{_path(name, version)}?min_worker={workers}&max_worker={workers}&synchronous=true"
+    status, body = server.manage("PUT", path, patience)
+    what = f"{name} {version} does not get {workers} workers"
+    check_answer(server, status, body, what, lambda: _reason(server.log, start, name))
 
 
 def begin(server: Server, name: str, version: str, file: str, settings: Settings) -> None:

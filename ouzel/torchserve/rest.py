@@ -21,7 +21,14 @@ class Unreachable(OSError):
 
 
 def call(
-    method: str, url: str, token: str, *, body: bytes = b"", kind: str = "", timeout: float = 10.0
+    method: str,
+    url: str,
+    token: str,
+    *,
+    body: bytes = b"",
+    kind: str = "",
+    timeout: float = 10.0,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
     """Makes one request.
 
@@ -32,6 +39,7 @@ def call(
         body: Of the request.
         kind: Content type of `body`.
         timeout: In seconds.
+        headers: Further ones.
 
     Returns:
         Status and body of the answer.
@@ -41,9 +49,9 @@ def call(
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-    headers = {"Authorization": f"Bearer {token}"} | ({"Content-Type": kind} if kind else {})
+    sent = {"Authorization": f"Bearer {token}"} | ({"Content-Type": kind} if kind else {}) | dict(headers or {})
     try:
-        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body or None, headers)
+        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), body or None, sent)
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -99,7 +107,7 @@ def explain(rest: str, token: str, model: str, options: Mapping[str, Any], timeo
     Returns:
         Status and body of the answer.
     """
-    trial: dict[str, Any] = {"image": base64.b64encode(_picture()).decode()}
+    trial: dict[str, Any] = {"image": base64.b64encode(picture()).decode()}
     status, answer = _predict(rest, token, model, trial | {"options": options}, timeout)
     if status == 400 and (match := _TENSORS_ALONE.search(message(answer))):
         shape = [int(size) for size in match.groups()]
@@ -125,7 +133,8 @@ def message(answer: bytes) -> str:
         return " ".join(text.split())[:200]
 
 
-def _picture() -> bytes:
+def picture() -> bytes:
+    """A small PNG file."""
     from PIL import Image
 
     file = io.BytesIO()

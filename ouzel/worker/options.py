@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ouzel import gpus
 from ouzel.checks import at_least, within
 from ouzel.databases.urls import is_postgres
 from ouzel.endpoints.description.config import Endpoint
@@ -212,24 +211,9 @@ def slots(options: WorkerOptions) -> tuple[Slot, ...]:
     Args:
         options: Say how many jobs run at a time.
     """
-    gpus = _gpus()
-    if gpus:
-        count = options.slots or len(gpus)
-        return tuple(
-            Slot(f"gpu{gpus[number % len(gpus)]}", {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]})
-            for number in range(count)
-        )
+    if ids := gpus.visible():
+        chosen = [ids[number % len(ids)] for number in range(options.slots or len(ids))]
+        return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}) for each in chosen)
     count = options.slots or 1
     threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     return tuple(Slot(f"cpu{number}", {"OMP_NUM_THREADS": threads}) for number in range(count))
-
-
-def _gpus() -> tuple[str, ...]:
-    """Indices or ids of the GPUs that may be used, found without torch."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return tuple(each.strip() for each in visible.split(",") if each.strip() not in ("", "-1"))
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip().isdecimal())

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import struct
 import time
@@ -17,10 +18,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from ouzel.explain import STAGES
 from ouzel.ledger import VerifierKey, verify_proof
 from ouzel.models import Model
 from ouzel.saliency import Explainer, Saliency
 from ouzel.serving import RunningServing
+from ouzel.torchserve import rest
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
@@ -294,3 +297,25 @@ def test_a_killed_worker_is_replaced(wire, chelsea_png: bytes) -> None:
             time.sleep(0.5)
     assert wire.running.worker_pids() != (worker,)
     assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+
+
+def test_metrics_tell_where_the_time_of_batches_went(wire, running: RunningServing, chelsea_png: bytes) -> None:
+    def seen(name: str) -> dict[str, float]:
+        status, body = rest.call("GET", f"{running.metrics}/metrics", "")
+        assert status == 200
+        lines = re.findall(rf"^{name}_(count|sum){{.*}} (.*)$", body.decode(), re.MULTILINE)
+        return {kind: float(value) for kind, value in lines}
+
+    names = [f"ouzel_{stage}_seconds" for stage in STAGES]
+    before = {name: seen(name) for name in names}
+    queued = seen("QueueTime")
+    spent = wire.grpc(image=chelsea_png, options=options("gradient")).timing
+    deadline = time.monotonic() + 10
+    while seen(names[-1]).get("count", 0) == before[names[-1]].get("count", 0) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the metrics follow the answer
+    for stage, name in zip(STAGES, names, strict=True):
+        after = seen(name)
+        assert after.get("count", 0) == before[name].get("count", 0) + 1
+        own = getattr(spent, f"{stage}_ms") / 1e3
+        assert after.get("sum", 0.0) - before[name].get("sum", 0.0) == pytest.approx(own, abs=2e-6, rel=1e-3)
+    assert seen("QueueTime").get("count", 0) > queued.get("count", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 from ouzel.errors import InvalidArgument
 from ouzel.explain import JSON, PNG, ExplainService, Limits, RawRequest
@@ -423,3 +425,52 @@ def test_the_memory_granted_reaches_the_engine(tiny: Model) -> None:
         return explainer.prepare(torch.zeros(tiny.input_shape)).rows_per_pass({"plain"})
 
     assert rows(Limits()) > rows(Limits(memory_bytes=1)) == 1
+
+
+class Scarce(nn.Module):
+    """A network on a device whose memory suffices for `most` rows; counts the batches that it has computed."""
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most = network, most
+        self.batches: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory (as torch words it)")
+        self.batches.append(len(x))
+        return self.network(x)
+
+
+@pytest.mark.parametrize(("most", "batches"), [(8, [5]), (2, [2, 1, 2]), (1, [1] * 5)])
+def test_what_does_not_fit_is_computed_in_halves(
+    most: int, batches: list[int], tiny: Model, service: ExplainService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scarce = ExplainService(tiny)
+    prepared = scarce.explainer.prepare(torch.zeros(tiny.input_shape))
+    network = Scarce(prepared.network, most)
+    monkeypatch.setattr(scarce.explainer, "_prepared", dataclasses.replace(prepared, network=network))
+    requests = [RawRequest(image=png(seed), options='{"saliency": ["gradient"], "top_k": 4}') for seed in range(5)]
+    answers = [reply.envelope for reply in scarce.answer(requests)]
+    assert network.batches == batches
+    for answer, request in zip(answers, requests, strict=True):
+        alone = service.answer([request])[0].envelope
+        assert not answer.HasField("error")
+        assert [score.label for score in answer.scores] == [score.label for score in alone.scores]
+        (got,), (want,) = answer.saliency, alone.saliency
+        np.testing.assert_allclose(tensors.decode(got.values), tensors.decode(want.values), atol=1e-5 * want.maximum)
+    assert answers[0].timing.batch_size == 5
+
+
+def test_a_row_that_does_not_fit_is_refused_and_the_next_is_answered(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scarce = ExplainService(tiny)
+    prepared = scarce.explainer.prepare(torch.zeros(tiny.input_shape))
+    network = Scarce(prepared.network, 0)
+    monkeypatch.setattr(scarce.explainer, "_prepared", dataclasses.replace(prepared, network=network))
+    replies = scarce.answer([RawRequest(image=png(seed), options='{"request_id": "r"}') for seed in range(3)])
+    assert {(reply.envelope.error.code, reply.http) for reply in replies} == {(pb.Error.RESOURCE_EXHAUSTED, 429)}
+    assert all(reply.envelope.request_id == "r" and not reply.envelope.scores for reply in replies)
+    network.most = 3
+    assert len(ask(scarce).scores) == 4

@@ -16,7 +16,7 @@ from ouzel.cli.services import up
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.explain import Limits
 from ouzel.serving import Ports, ServingOptions, config
-from ouzel.serving.options import HOST, Resources, gpu_count, resources
+from ouzel.serving.options import AUTO, HOST, Resources, resources
 
 GRANTED = Resources(workers=2, threads=3, heap_mb=600)
 
@@ -182,10 +182,34 @@ def test_resources_are_shared_among_workers(monkeypatch: pytest.MonkeyPatch) -> 
     assert resources(ServingOptions()).workers == 2
 
 
-@pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("0", 1), ("2,3", 2), ("GPU-5a", 1)])
-def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpu_count() == count
+@pytest.mark.parametrize(
+    ("ids", "memory", "workers", "rows"),
+    [
+        ("", None, None, 8),
+        ("0", 81559, None, 64),
+        ("0", 81559, 4, 32),  # that share it
+        ("0,1", 81559, AUTO, 64),
+        ("0,1", 16000, None, 32),
+        ("MIG-7", None, None, 32),
+    ],
+)
+def test_batches_are_as_large_as_the_device_gains_from(
+    ids: str, memory: int | None, workers: int | None, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ids)
+    monkeypatch.setattr("ouzel.gpus.memory_mb", lambda _: memory)
+    assert resources(ServingOptions(workers=workers)).batch_size == rows
+    assert resources(ServingOptions(workers=workers, batch_size=3)).batch_size == 3
+
+
+def test_gpus_reach_the_workers_and_not_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5a")
+    granted = resources(ServingOptions())
+    assert granted.workers == 2
+    environment = config.environment(ServingOptions(), granted, Path("/run"))
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert (environment["OUZEL_GPUS"], environment["OUZEL_GPU_CLAIMS"]) == ("2,GPU-5a", "/run/gpus")
+    assert settings()["number_of_gpu"] == "0"
 
 
 def test_heap_grows_with_the_queue() -> None:
@@ -202,6 +226,12 @@ def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(InvalidArgument, match=f"{name} is {value}") as caught:
         dataclasses.replace(ServingOptions(), **{name: value})
     assert caught.value.field == name
+
+
+def test_workers_are_a_number_or_chosen() -> None:
+    assert ServingOptions(workers=AUTO).workers == "auto"
+    with pytest.raises(InvalidArgument, match="workers is 'many'; give a number, or auto"):
+        ServingOptions(workers="many")  # type: ignore[arg-type]
 
 
 def test_ports_must_be_valid_and_different() -> None:

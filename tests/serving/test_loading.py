@@ -63,6 +63,8 @@ def test_what_is_not_loaded_is_named() -> None:
 
 
 class Serving:
+    pid, grpc, inference_token = 0, "127.0.0.1:1", ""  # where nothing listens
+
     def poll(self) -> None:
         return None
 

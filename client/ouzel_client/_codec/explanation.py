@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
@@ -57,7 +58,6 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         maps = [_map(one, view, upload) for one in answer.saliency]
     except (ValueError, KeyError) as error:
         raise ServerError(f"the answer holds a saliency map that cannot be read: {error}") from error
-    timing = answer.timing
     return Explanation(
         model=_model(answer.model),
         labels=tuple(score.label for score in answer.scores),
@@ -65,7 +65,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         scores=_array([score.probability for score in answer.scores], np.float32),
         logits=_array([score.logit for score in answer.scores], np.float32),
         saliency=SaliencyMaps(maps),
-        timing=Timing(timing.decode_ms, timing.compute_ms, timing.total_ms, timing.batch_size),
+        timing=Timing(**{each.name: getattr(answer.timing, each.name) for each in fields(Timing)}),
         view=view,
         skipped=answer.skipped,
         request_id=answer.request_id,

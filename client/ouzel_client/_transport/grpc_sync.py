@@ -75,12 +75,17 @@ class Connection:
         multi = self._open().unary_unary(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
+        found: M
+        if (scope := _scope.get()) is None:  # nobody cancels it: it needs no thread that could hear of that
+            try:
+                found = multi(request, timeout=timeout, metadata=self._metadata)
+                return found
+            except grpc.RpcError as error:
+                raise from_call(error, self._address.target) from None
         call = multi.future(request, timeout=timeout, metadata=self._metadata)
-        scope = _scope.get()
-        if scope:
-            scope.add(call)
+        scope.add(call)
         try:
-            found: M = call.result()
+            found = call.result()
             return found
         except grpc.FutureCancelledError:
             raise CancelledError from None
@@ -88,8 +93,7 @@ class Connection:
             raise from_call(call, self._address.target) from None
         finally:
             call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
-            if scope:
-                scope.discard(call)
+            scope.discard(call)
 
     def stream(self, method: str, request: Message, answer: type[M], timeout: float) -> Generator[M]:
         """One attempt of a method with a stream of answers. Close it, or read it to its end."""

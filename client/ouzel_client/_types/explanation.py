@@ -58,19 +58,27 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the service spent on the batch that the request was part of.
+    """What the model's process spent on the batch that the request was part of, in milliseconds.
+
+    The stages follow one another. The time in the queue before is not among them.
 
     Attributes:
-        decode_ms: Milliseconds for reading the images.
-        compute_ms: Milliseconds in the network.
-        total_ms: Milliseconds in all.
-        batch_size: Requests in the batch.
+        decode_ms: Reading the options and decoding the images.
+        compute_ms: In the network.
+        total_ms: The sum of the stages.
+        batch_size: Requests that were computed together.
+        preprocess_ms: From pixels to the network's input.
+        copy_ms: Between the memory of the host and that of the device, both ways.
+        encode_ms: Making the messages of the answers.
     """
 
     decode_ms: float
     compute_ms: float
     total_ms: float
     batch_size: int
+    preprocess_ms: float = 0.0
+    copy_ms: float = 0.0
+    encode_ms: float = 0.0
 
 
 @dataclass(frozen=True)

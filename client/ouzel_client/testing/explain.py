@@ -57,7 +57,7 @@ class FakeModel:
         """
         options = pb.ExplainOptions.FromString(parts["options"])
         answer = pb.Explanation(model=self.info(), request_id=options.request_id)
-        answer.timing.total_ms = answer.timing.batch_size = 1
+        answer.timing.total_ms = answer.timing.compute_ms = answer.timing.batch_size = 1
         try:
             width, height = _dimensions(parts)
             self._fill(answer, options, (width, height), size)

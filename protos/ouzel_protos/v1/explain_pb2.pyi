@@ -239,16 +239,22 @@ class ResolvedTarget(_message.Message):
     def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., minus_index: _Optional[int] = ..., minus_label: _Optional[str] = ...) -> None: ...
 
 class Timing(_message.Message):
-    __slots__ = ("decode_ms", "compute_ms", "total_ms", "batch_size")
+    __slots__ = ("decode_ms", "compute_ms", "total_ms", "batch_size", "preprocess_ms", "copy_ms", "encode_ms")
     DECODE_MS_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_MS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PREPROCESS_MS_FIELD_NUMBER: _ClassVar[int]
+    COPY_MS_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_MS_FIELD_NUMBER: _ClassVar[int]
     decode_ms: float
     compute_ms: float
     total_ms: float
     batch_size: int
-    def __init__(self, decode_ms: _Optional[float] = ..., compute_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    preprocess_ms: float
+    copy_ms: float
+    encode_ms: float
+    def __init__(self, decode_ms: _Optional[float] = ..., compute_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., batch_size: _Optional[int] = ..., preprocess_ms: _Optional[float] = ..., copy_ms: _Optional[float] = ..., encode_ms: _Optional[float] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "field")
