@@ -7,11 +7,12 @@ import dataclasses
 import sys
 import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
@@ -19,7 +20,7 @@ from ouzel.finetune import Diverged, Event, Example, finetune, make_recipe
 from ouzel.finetune.devices import filled
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.schedule import make_optimizer, restore, set_rate
-from ouzel.finetune.source import Source
+from ouzel.finetune.source import Source, _on_device
 from ouzel.finetune.steps import Stepper
 from ouzel.finetune.variation import Pixels, variation
 from ouzel.precision_names import EXACT
@@ -259,3 +260,36 @@ def test_a_loaded_state_lies_in_memory_as_its_parameters_do(tiny):
     restore(second, state)
     step(second)
     assert all(torch.equal(expected[name], each) for name, each in network.state_dict().items())
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA")
+@pytest.mark.parametrize("precision", ["exact", "bf16"])
+def test_a_step_on_a_gpu_mixes_no_devices_and_reads_no_value(tiny, monkeypatch, precision):
+    """On fake tensors, which know their device and have no values: to read one raises, and so does mixing devices.
+
+    Faked besides: pinned memory, the generator of a GPU, and the backward pass, whose threads want a real one.
+    """
+    recipe = make_recipe("fine_tune", {"batch_size": 8, "color": 0.3})
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr("ouzel.finetune.steps._chance", lambda draw, device: nullcontext())
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        network = models.build(tiny.arch, num_classes=4).eval().requires_grad_(True)
+
+        def backward(loss: torch.Tensor) -> None:
+            for each in network.parameters():
+                each.grad = torch.zeros_like(each)
+
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
+        optimizer = make_optimizer(network, {"fc.weight", "fc.bias"}, recipe, all_layers=True)
+        set_rate(optimizer, recipe, 1e-3)
+        weights = torch.ones(4)
+        made = Stepper(network, variation(recipe, tiny.preprocessing), recipe, weights, 1024, precision)
+        assert made.one_shape
+        with torch.device("cpu"):
+            images = [torch.zeros(36, 40, 3, dtype=torch.uint8) for _ in range(5)]
+        pixels, sizes = _on_device(images, torch.device("cuda"))
+        for number in range(2):
+            made.take(optimizer, pixels, sizes, torch.zeros(5, dtype=torch.int64), (0, 1, number))
+        assert made._wrong.device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):
+            made.read()  # so that reading would be seen
