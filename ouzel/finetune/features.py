@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.finetune.data import Example
+from ouzel.finetune.devices import filled, to_device, wants_one_shape
 from ouzel.finetune.pictures import Pictures
 from ouzel.models import Preprocessing
 
@@ -37,16 +38,19 @@ class Cache(Protocol):
         """Remember features, (F,) float16 each."""
 
 
-class NoCache:
-    """Remembers nothing."""
+@dataclass(frozen=True)
+class MemoryCache:
+    """Remembers for one training, which asks for the same images two or three times."""
+
+    _known: dict[str, Tensor] = field(default_factory=dict)
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Tensor]:
-        """Nothing."""
-        return {}
+        """What is remembered of these keys, (F,) float16 each."""
+        return {key: self._known[key] for key in keys if key in self._known}
 
     def put(self, features: Mapping[str, Tensor]) -> None:
-        """Forget them."""
-        pass
+        """Remember features, (F,) float16 each."""
+        self._known.update(features)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Features:
 
     network: nn.Module
     pictures: Pictures
-    cache: Cache = field(default_factory=NoCache)
+    cache: Cache = field(default_factory=MemoryCache)
     batch: int = BATCH
 
     def of(
@@ -126,19 +130,23 @@ class Features:
         known = dict(self.cache.get(keys))
         missing = {key: each for key, each in zip(keys, examples, strict=True) if key not in known}
         done, items = len(examples) - len(missing), list(missing.items())
-        for start in range(0, len(items), self.batch):
-            part = dict(items[start : start + self.batch])
-            new = dict(zip(part, self._compute(list(part.values()), mirrored), strict=True))
-            self.cache.put(new)
-            known |= new
-            done += len(new)
-            tell(done, len(examples))
+        parts = [dict(items[start : start + self.batch]) for start in range(0, len(items), self.batch)]
+        with contextlib.closing(self.pictures.served([list(part.values()) for part in parts])) as pixels:
+            for part, x in zip(parts, pixels, strict=True):
+                new = dict(zip(part, self._compute(x, mirrored), strict=True))
+                self.cache.put(new)
+                known |= new
+                done += len(new)
+                tell(done, len(examples))
         return torch.stack([known[key] for key in keys]).float()
 
     @models.computing()
     @torch.no_grad()
-    def _compute(self, examples: Sequence[Example], mirrored: bool) -> Tensor:
-        x = self.pictures.as_served(examples, mirrored)
+    def _compute(self, pixels: Tensor, mirrored: bool) -> Tensor:
+        """pixels: (B, C, H, W) uint8."""
         device = next(self.network.parameters()).device
-        x = x.to(device, memory_format=torch.channels_last)
-        return self.network(x).flatten(1).clamp(-65504, 65504).half().cpu()
+        x = to_device(pixels.flip(-1) if mirrored else pixels, device)
+        if wants_one_shape(device):
+            x = filled(x, self.batch)
+        x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)
+        return self.network(x)[: len(pixels)].flatten(1).clamp(-65504, 65504).half().cpu()

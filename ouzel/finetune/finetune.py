@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ouzel.finetune import data as data_module
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
-from ouzel.finetune.features import BATCH, Features, NoCache, file_cache
+from ouzel.finetune.devices import room
+from ouzel.finetune.features import BATCH, Features, MemoryCache, file_cache
 from ouzel.finetune.head import Featured, HeadFitter, LinearHead, LogisticFitter
 from ouzel.finetune.loop import Event, OnEvent, Training
 from ouzel.finetune.metrics import Score, class_weights, score
@@ -85,7 +86,10 @@ def finetune(
     if extend is not None:
         shown = extend(Split(own.train, own.validation, ()), preprocessing)  # what is held out is not seen
         parts = Split(shown.train, shown.validation, own.test)
-    pictures = Pictures(preprocessing)
+    device = next(base.network.parameters()).device
+    pictures = Pictures(preprocessing, room(device))
+    if recipe.epochs:
+        pictures.expect(parts.train)
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
@@ -101,7 +105,7 @@ def finetune(
         batch_scale,
         begun - elapsed,
         max_training_seconds,
-        fitter or LogisticFitter(),
+        fitter or LogisticFitter(device),
         precision,
     )
     try:
@@ -206,7 +210,7 @@ class _Run:
         """The logistic regression, put into the network; of an earlier attempt if there is one."""
         base = self.base
         self._head_name = networks.linear_head(network, base.arch, base.preprocessing.channels)
-        cache = NoCache() if self.cache is None else file_cache(Path(self.cache), base.digest, base.preprocessing)
+        cache = MemoryCache() if self.cache is None else file_cache(Path(self.cache), base.digest, base.preprocessing)
         batch = max(1, int(BATCH * self.batch_scale))
         self._features = Features(networks.backbone(base, self._head_name), self.pictures, cache, batch)
         if resume is not None and resume.get("head"):

@@ -15,6 +15,10 @@ from ouzel.finetune.data import Example
 # Inverse strength of the L2 penalty, as scikit-learn has it: strong to weak, so that each solution starts the next.
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _STEPS = 200
+# Products in one evaluation. L-BFGS looks at a number a hundred times an iteration: below this, asking a GPU for them
+# takes longer than what it computes faster.
+_LARGE = 10**9
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +63,28 @@ class HeadFitter(Protocol):
         """Fits it once more, as `chosen` was, on more images."""
 
 
+@dataclass(frozen=True)
 class LogisticFitter:
-    """One logistic regression."""
+    """One logistic regression. device: where large ones are computed."""
 
-    name = "feature_extractor"
+    device: torch.device = _CPU
+
+    @property
+    def name(self) -> str:
+        """See `HeadFitter`."""
+        return "feature_extractor"
 
     def choose(self, train: Featured, validation: Featured, weights: Tensor) -> LinearHead:
         """See `choose_head`."""
-        return choose_head((train.features, train.classes), (validation.features, validation.classes), weights)
+        return choose_head(self._placed(train, weights), (validation.features, validation.classes), weights)
 
     def refit(self, data: Featured, weights: Tensor, chosen: LinearHead) -> LinearHead:
         """See `fit_head`."""
-        return fit_head(data.features, data.classes, weights, chosen.c, chosen)
+        return fit_head(*self._placed(data, weights), weights, chosen.c, chosen)
+
+    def _placed(self, data: Featured, weights: Tensor) -> tuple[Tensor, Tensor]:
+        device = self.device if data.features.numel() * len(weights) > _LARGE else _CPU
+        return data.features.to(device), data.classes.to(device)
 
 
 def choose_head(
@@ -127,14 +141,16 @@ def fit_head(
         weights: (K,) of the classes.
         c: Inverse strength of the penalty.
         start: A head to begin with.
+
+    Returns:
+        The head, on the CPU; it is computed where the features are.
     """
     x, mean, deviation = standardised(features)
-    dtype = x.dtype
-    weight = torch.zeros(len(weights), x.shape[1], dtype=dtype)
-    bias = torch.zeros(len(weights), dtype=dtype)
+    weights = weights.to(x)
+    weight, bias = x.new_zeros(len(weights), x.shape[1]), x.new_zeros(len(weights))
     if start is not None:  # in the same units
-        weight = start.weight.to(dtype) * deviation
-        bias = start.bias.to(dtype) + start.weight.to(dtype) @ mean
+        weight = start.weight.to(x) * deviation
+        bias = start.bias.to(x) + start.weight.to(x) @ mean
     weight.requires_grad_()
     bias.requires_grad_()
     scale = 1 / (c * len(x))
@@ -144,7 +160,7 @@ def fit_head(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        losses = F.cross_entropy(F.linear(x, weight, bias), classes, weights.to(dtype), reduction="sum")
+        losses = F.cross_entropy(F.linear(x, weight, bias), classes, weights, reduction="sum")
         loss = losses / len(x) + 0.5 * scale * weight.square().sum()
         loss.backward()
         return loss
@@ -152,4 +168,4 @@ def fit_head(
     with torch.enable_grad():
         optimizer.step(closure)
     unscaled = weight.detach() / deviation
-    return LinearHead(unscaled.float(), (bias.detach() - unscaled @ mean).float(), c)
+    return LinearHead(unscaled.float().cpu(), (bias.detach() - unscaled @ mean).float().cpu(), c)

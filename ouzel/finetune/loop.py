@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
+from ouzel.finetune.devices import filled, to_device, wants_one_shape
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
-from ouzel.finetune.pictures import Pictures, variation
+from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.schedule import make_optimizer, rate, restore, set_rate
+from ouzel.finetune.source import Source
+from ouzel.finetune.steps import Stepper
+from ouzel.finetune.variation import variation
 from ouzel.precision_names import EXACT, Precision
 
-_DIVISOR = 5.0  # the rate begins at so much of its highest, as fastai's fine_tune has it
-_SIGN = 32 * 20  # images of a long validation after which there is a sign of life
+TELL_EVERY = 0.5  # s of training, at most, between two events; before each, the host waits for the device
+_BATCH = 32  # images of a validation that go through the network at a time
+_SIGN = _BATCH * 20  # images of a long validation after which there is a sign of life
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -60,6 +64,10 @@ OnEvent = Callable[[Event], None]
 class Training:
     """Trains a network on a split.
 
+    Steps follow each other without waiting for the device. Only before something is told, and at the end of an epoch,
+    are the loss and the faults read. So a loss that is not finite raises Diverged a little later than it came about;
+    until then no weight changes, and no state is handed out.
+
     Attributes:
         network: In eval mode, all parameters asking for gradients; trained in place, and left with its best weights.
         head: Names of the head's tensors.
@@ -88,11 +96,14 @@ class Training:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
         self.per_epoch = len(self._batches(0))
         self.device = next(self.network.parameters()).device
-        self.weights: Tensor | None = None
+        classes, weights = self.classes(self.split.train), None
         if self.recipe.balance:
-            self.weights = class_weights(self.classes(self.split.train), len(self.labels)).to(self.device)
-        self.vary: v2.Transform = variation(self.recipe, self.pictures.preprocessing)
+            weights = class_weights(classes, len(self.labels)).to(self.device)
+        self.targets = classes.to(self.device)
+        vary = variation(self.recipe, self.pictures.preprocessing)
         self.network.to(memory_format=torch.channels_last)
+        self.source = Source(self.pictures, self.split.train, self.device)
+        self.stepper = Stepper(self.network, vary, self.recipe, weights, self.micro, self.precision)
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
         """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises.
@@ -106,42 +117,16 @@ class Training:
             if self._is_over(progress) and any(stages[progress.stage :]):
                 progress.out_of_time = True
                 break
-            all_layers = progress.stage == 1
-            optimizer = self._optimizer(all_layers)
+            optimizer = make_optimizer(self.network, self.head, recipe, progress.stage == 1)
             if optimizer_state is not None:
-                optimizer.load_state_dict(optimizer_state)
+                restore(optimizer, optimizer_state)
                 optimizer_state = None
-            total, finished = stages[progress.stage] * self.per_epoch, True
+            finished = True
             while progress.epoch < stages[progress.stage] and progress.stale < recipe.patience:
-                batches = self._batches(progress.epoch + 1000 * progress.stage)
-                self._mode(all_layers)
-                while progress.step < len(batches):
-                    done = progress.epoch * self.per_epoch + progress.step
-                    rate = self._set_rate(optimizer, done / total, all_layers)
-                    began = time.monotonic()
-                    loss = self._step(optimizer, batches[progress.step], f"{self.seed} {progress.stage} {done}")
-                    if not math.isfinite(loss):
-                        raise Diverged(
-                            f"training: the loss became {loss} in step {done + 1} at a learning rate of {rate:.3g}; "
-                            "a lower parameters.learning_rate may help",
-                            field="parameters.learning_rate",
-                        )
-                    progress.step, progress.loss = progress.step + 1, loss
-                    progress.steps += 1
-                    now = time.monotonic()
-                    progress.elapsed = now - start
-                    figures = {
-                        "loss": loss,
-                        "learning_rate": rate,
-                        "images_per_second": recipe.batch_size / (now - began),
-                    }
-                    self._tell(progress, optimizer, done + 1, total, figures)
-                    if now >= self.deadline:
-                        break
-                finished = progress.step == len(batches)
+                finished = self._epoch(progress, optimizer, start)
                 self._validate(progress)
                 progress.epoch, progress.step = progress.epoch + 1, 0
-                self._tell(progress, optimizer, progress.epoch * self.per_epoch, total, {"loss": progress.loss})
+                self._tell(progress, optimizer, progress.epoch * self.per_epoch, {"loss": progress.loss})
                 if not finished or self._is_over(progress):
                     break
             left = progress.epoch < stages[progress.stage] and progress.stale < recipe.patience
@@ -153,6 +138,52 @@ class Training:
             self.network.load_state_dict(progress.best)
         self.network.eval()
         return progress
+
+    def _epoch(self, progress: Progress, optimizer: torch.optim.Optimizer, start: float) -> bool:
+        """Trains to the end of the epoch, or to the deadline; whether it was the former. start: of all attempts."""
+        batches, first = self._batches(progress.epoch + 1000 * progress.stage), progress.epoch * self.per_epoch
+        self._mode(progress.stage == 1)
+        told, at = progress.step, time.monotonic()
+        with closing(self.source.batches(batches[told:])) as images:
+            for pixels, sizes in images:
+                done = first + progress.step
+                rate = self._rate(progress.stage, done)
+                set_rate(optimizer, self.recipe, rate)
+                classes = self.targets[to_device(batches[progress.step], self.device)]
+                self.stepper.take(optimizer, pixels, sizes, classes, (self.seed % 2**64, progress.stage, done))
+                progress.step, progress.steps = progress.step + 1, progress.steps + 1
+                now = time.monotonic()
+                over = now >= self.deadline
+                if over or now - at >= TELL_EVERY or progress.step == len(batches):
+                    progress.loss = self._read(progress.stage, first + told)
+                    now = time.monotonic()
+                    progress.elapsed = now - start
+                    images_done = sum(map(len, batches[told : progress.step]))
+                    speed = images_done / max(now - at, 1e-9)
+                    figures = {"loss": progress.loss, "learning_rate": rate, "images_per_second": speed}
+                    self._tell(progress, optimizer, done + 1, figures)
+                    told, at = progress.step, time.monotonic()
+                if over:
+                    break
+        return progress.step == len(batches)
+
+    def _read(self, stage: int, read: int) -> float:
+        """The loss of the last step. read: steps of the stage that were read before. Raises Diverged."""
+        reading = self.stepper.read()
+        if not reading.wrong:
+            return reading.loss
+        done = read + reading.steps
+        what = "a gradient is not finite" if math.isfinite(reading.loss) else f"the loss became {reading.loss}"
+        raise Diverged(
+            f"training: {what} in step {done + 1} at a learning rate of {self._rate(stage, done):.3g}; a lower "
+            "parameters.learning_rate may help",
+            field="parameters.learning_rate",
+        )
+
+    def _rate(self, stage: int, done: int) -> float:
+        """done: steps of the stage."""
+        steps = (self.recipe.frozen_epochs, self.recipe.epochs)[stage] * self.per_epoch
+        return rate(self.recipe, done / steps, stage == 1)
 
     @property
     def planned(self) -> int:
@@ -175,74 +206,24 @@ class Training:
     def logits(self, examples: tuple[Example, ...]) -> Tensor:
         """(N, K) float32 on the CPU, of the images as they are served."""
         self.network.eval()
-        logits = []
-        for start in range(0, len(examples), 32):
-            if start and start % _SIGN == 0:
-                self.on_event(Event("validating", start, len(examples)))
-            x = self.pictures.as_served(examples[start : start + 32])
-            x = x.to(self.device, memory_format=torch.channels_last)
-            logits.append(logits_of(self.network(x)).float().cpu())
-        return torch.cat(logits)
+        logits: list[Tensor] = []
+        parts = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
+        with closing(self.pictures.served(parts)) as images:
+            for start, pixels in zip(range(0, len(examples), _BATCH), images, strict=True):
+                if start and start % _SIGN == 0:
+                    self.on_event(Event("validating", start, len(examples)))
+                x = to_device(pixels, self.device)
+                if wants_one_shape(self.device):
+                    x = filled(x, _BATCH)
+                x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)
+                logits.append(logits_of(self.network(x))[: len(pixels)].float())
+        return torch.cat(logits).cpu()
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
         order = torch.randperm(count, generator=torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63))
         # A BatchNorm cannot learn from one image.
         return [rows for rows in order.split(self.recipe.batch_size) if len(rows) > 1 or count == 1]
-
-    def _step(self, optimizer: torch.optim.Optimizer, rows: Tensor, draw: str) -> float:
-        """One step of AdamW; `draw` names what chance gives, so that a resumed training gets the same."""
-        examples = [self.split.train[row] for row in rows.tolist()]
-        classes = torch.tensor([self.labels[each.label] for each in examples])
-        optimizer.zero_grad(set_to_none=True)
-        summed = 0.0
-        with _chance(draw, self.device), models.computing(self.precision):
-            for start in range(0, len(examples), self.micro):
-                part = slice(start, start + self.micro)
-                x = self.pictures.varied(examples[part], self.vary)
-                x = x.to(self.device, memory_format=torch.channels_last)
-                # bfloat16 has float32's range: no scaling of the loss.
-                with models.forward_pass(self.precision, self.device):
-                    logits = logits_of(self.network(x))
-                losses = F.cross_entropy(
-                    logits.float(),
-                    classes[part].to(self.device),
-                    self.weights,
-                    reduction="sum",
-                    label_smoothing=self.recipe.label_smoothing,
-                )
-                loss = losses / len(examples)
-                loss.backward()
-                summed += float(loss.detach())
-        if math.isfinite(summed):
-            optimizer.step()
-        return summed
-
-    def _optimizer(self, all_layers: bool) -> torch.optim.Optimizer:
-        """Three groups of rates: the first half of the backbone, the second, and the head."""
-        named = list(self.network.named_parameters())
-        body = [parameter for name, parameter in named if name not in self.head]
-        for parameter in body:
-            parameter.requires_grad_(all_layers)
-        groups = [[parameter for name, parameter in named if name in self.head]]
-        if all_layers:
-            groups = [body[: len(body) // 2], body[len(body) // 2 :], *groups]
-        return torch.optim.AdamW(
-            [{"params": group} for group in groups if group], weight_decay=self.recipe.weight_decay
-        )
-
-    def _set_rate(self, optimizer: torch.optim.Optimizer, done: float, all_layers: bool) -> float:
-        """One cycle (Smith 2018, arXiv 1803.09820): up and down again along cosines. done: in [0, 1)."""
-        recipe = self.recipe
-        highest = recipe.learning_rate if all_layers else recipe.head_rate
-        if done < recipe.warm_up:
-            rate = highest * _between(1 / _DIVISOR, 1.0, done / recipe.warm_up)
-        else:
-            rate = highest * _between(1.0, 1e-5, (done - recipe.warm_up) / (1 - recipe.warm_up))
-        last = len(optimizer.param_groups) - 1
-        for number, group in enumerate(optimizer.param_groups):
-            group["lr"] = rate * recipe.spread ** ((number - last) / max(last, 1))
-        return rate
 
     def _mode(self, all_layers: bool) -> None:
         self.network.train()
@@ -268,9 +249,9 @@ class Training:
         progress: Progress,
         optimizer: torch.optim.Optimizer,
         done: int,
-        total: int,
         figures: Mapping[str, float],
     ) -> None:
+        total = (self.recipe.frozen_epochs, self.recipe.epochs)[progress.stage] * self.per_epoch
         left = min((total - done) * progress.elapsed / done, max(0.0, self.deadline - time.monotonic()))
         metrics = {**figures, "seconds_left": left, "epoch": done / self.per_epoch}
         if progress.history:
@@ -284,17 +265,3 @@ class Training:
             }
 
         self.on_event(Event("training", done, total, metrics, state))
-
-
-@contextmanager
-def _chance(draw: str, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators by a text, within; they are left as they were."""
-    import zlib
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(zlib.crc32(draw.encode()))
-        yield
-
-
-def _between(start: float, end: float, done: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2

@@ -56,12 +56,12 @@ def backbone(base: Model, head: str) -> nn.Module:
     """The base without its head: (B, C, H, W) to features (B, F). In eval mode, frozen, with BatchNorms folded."""
     from ouzel.saliency.engine.folding import fold
 
-    network = copy.deepcopy(base.network)
+    device = next(base.network.parameters()).device
+    network = _on_cpu(base.network)
     network.set_submodule(head, nn.Identity())
     network.eval().requires_grad_(False)
-    device = next(network.parameters()).device
     example = torch.rand((1, *base.input_shape), generator=torch.Generator().manual_seed(0))
-    return fold(network, example.to(device)).network.to(memory_format=torch.channels_last)
+    return fold(network, example).network.to(device).to(memory_format=torch.channels_last)
 
 
 def install_head(network: nn.Module, head: str, weight: Tensor, bias: Tensor) -> None:
@@ -86,11 +86,15 @@ def check_size(base: Model, *, training: bool) -> None:
     training: it is to be trained, too; auxiliary heads run then alone, and need more pixels.
     """
     own = default_preprocessing(base.arch).input_size
-    network = base.network
+    network = _on_cpu(base.network)
     models.check_size(network, base.input_shape, "image_size", own=own)
-    if training:
-        network = copy.deepcopy(network).train()  # a copy: training moves the averages of BatchNorms
-        models.check_size(network, base.input_shape, "image_size", own=own, rows=2)
+    if training:  # it is a copy: training moves the averages of BatchNorms
+        models.check_size(network.train(), base.input_shape, "image_size", own=own, rows=2)
+
+
+def _on_cpu(network: nn.Module) -> nn.Module:
+    """A copy, for single passes: on a GPU, the first pass of a new shape of batches costs seconds."""
+    return copy.deepcopy(network).cpu()
 
 
 def resized(preprocessing: Preprocessing, edge: int) -> Preprocessing:

@@ -1,38 +1,45 @@
-"""From examples to tensors: as the model will be fed when it is served, and varied for training."""
+"""From examples to tensors: as the model will be fed when it is served, and whole, to be varied for training."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import InterpolationMode
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Example
-from ouzel.finetune.recipes import Recipe
 from ouzel.models import Preprocessing
 from ouzel.models.images import scaled
 from ouzel.models.preprocessing import INTERPOLATIONS
 
-_BUDGET = 2 * 2**30  # bytes of decoded images that are kept
+_AHEAD = 2  # batches that are decoded while one is worked on
+_Key = tuple[str, bool]  # content, and whether whole
+_Made = Future[dict[_Key, Tensor]]
 
 
 @dataclass
 class Pictures:
-    """Decodes examples, several at a time, and keeps what fits into `budget` bytes. One per training."""
+    """Decodes examples, several at a time, and keeps what fits into `budget` bytes. One per training.
+
+    There are two forms of an image, both of uint8. Served: (C, H, W), exactly what the model sees of it. Whole: (h, w,
+    C), its shorter side as long as `preprocessing.resize`; crops are cut out of that for training. More would be finer
+    than what is served, and four times as much to keep.
+    """
 
     preprocessing: Preprocessing
-    budget: int = _BUDGET
-    _kept: dict[tuple[str, bool], Tensor] = field(default_factory=dict)
+    budget: int = 2 * 2**30
+    _kept: dict[_Key, Tensor] = field(default_factory=dict)
+    _both: frozenset[str] = frozenset()
     _bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -40,16 +47,37 @@ class Pictures:
 
     def close(self) -> None:
         """End its threads."""
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)
+
+    def expect(self, examples: Iterable[Example]) -> None:
+        """These will be wanted whole, too: while there is room, both forms are made when one is decoded."""
+        self._both = frozenset(each.sha256 for each in examples)
 
     def as_served(self, examples: Sequence[Example], mirrored: bool = False) -> Tensor:
         """(B, C, H, W) float32, normalised."""
-        pixels = torch.stack(self._get(examples, whole=False))
+        (pixels,) = self.served([examples])
         return self.preprocessing.normalised(pixels.flip(-1) if mirrored else pixels)
 
-    def varied(self, examples: Sequence[Example], vary: v2.Transform) -> Tensor:
-        """(B, C, H, W) float32, normalised, each image varied by itself. Draws from torch's own generator."""
-        return self.preprocessing.normalised(torch.stack([vary(pixels) for pixels in self._get(examples, whole=True)]))
+    def served(self, batches: Iterable[Sequence[Example]]) -> Generator[Tensor, None, None]:
+        """(B, C, H, W) uint8 of each batch. The next ones are decoded meanwhile; close it to end that."""
+        with closing(self._decoded(batches, whole=False)) as decoded:
+            for tensors in decoded:
+                yield torch.stack(tensors)
+
+    def whole(self, batches: Iterable[Sequence[Example]]) -> Generator[list[Tensor], None, None]:
+        """Each image of each batch, (h, w, C) uint8. As `served`."""
+        return self._decoded(batches, whole=True)
+
+    def take_whole(self, examples: Sequence[Example]) -> list[Tensor] | None:
+        """All of them, which are not kept here any more; None if some are not decoded yet, or did not fit."""
+        keys = [(each.sha256, True) for each in examples]
+        if not all(key in self._kept for key in keys):
+            return None
+        taken = [self._kept[key] for key in keys]
+        for key in set(keys):
+            self._bytes -= self._kept.pop(key).nbytes
+        self._both = frozenset()
+        return taken
 
     def shown(self, example: Example, edge: int) -> np.ndarray:
         """What the model sees, for people to look at, as finely as the file has it.
@@ -87,50 +115,61 @@ class Pictures:
         view = scaled(self.preprocessing.view(*models.original_size(image)), image)
         return torch.tensor(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=view)) > 127)
 
-    def _get(self, examples: Sequence[Example], *, whole: bool) -> list[Tensor]:
-        keys = [(each.sha256, whole) for each in examples]
-        new = {key: each for key, each in zip(keys, examples, strict=True) if key not in self._kept}
-        decoded = dict(zip(new, self._threads.map(lambda each: self._decoded(each, whole), new.values()), strict=True))
-        tensors = [self._kept[key] if key in self._kept else decoded[key] for key in keys]
-        for key, pixels in decoded.items():
-            if self._bytes + pixels.nbytes <= self.budget:
+    def _decoded(self, batches: Iterable[Sequence[Example]], *, whole: bool) -> Generator[list[Tensor], None, None]:
+        left, waiting = iter(batches), deque[Sequence[Example]]()
+        asked: dict[str, _Made] = {}
+        try:
+            while True:
+                while len(waiting) <= _AHEAD and (batch := next(left, None)) is not None:
+                    waiting.append(batch)
+                    self._ask(batch, whole, asked)
+                if not waiting:
+                    return
+                yield self._tensors(waiting.popleft(), whole, asked)
+        finally:
+            for future in asked.values():
+                future.cancel()
+
+    def _ask(self, batch: Sequence[Example], whole: bool, asked: dict[str, _Made]) -> None:
+        for each in batch:
+            if (each.sha256, whole) not in self._kept and each.sha256 not in asked:
+                asked[each.sha256] = self._threads.submit(self._decode, each, self._forms(each, whole))
+
+    def _forms(self, example: Example, whole: bool) -> tuple[bool, ...]:
+        both = example.sha256 in self._both and (example.sha256, True) not in self._kept
+        return (False, True) if both and not whole and self._bytes < self.budget else (whole,)
+
+    def _tensors(self, batch: Sequence[Example], whole: bool, asked: dict[str, _Made]) -> list[Tensor]:
+        made: dict[_Key, Tensor] = {}
+        for each in batch:
+            key = each.sha256, whole
+            if key not in made and key not in self._kept:
+                # Not asked for: it was when this batch was looked at, for the one before, which had no room to keep it.
+                future = asked.pop(each.sha256, None)
+                made |= self._decode(each, (whole,)) if future is None else future.result()
+        keys = [(each.sha256, whole) for each in batch]
+        tensors = [made[key] if key in made else self._kept[key] for key in keys]
+        for key, pixels in made.items():
+            if key not in self._kept and self._bytes + pixels.nbytes <= self.budget:
                 self._kept[key] = pixels
                 self._bytes += pixels.nbytes
         return tensors
 
-    def _decoded(self, example: Example, whole: bool) -> Tensor:
+    def _decode(self, example: Example, forms: Sequence[bool]) -> dict[_Key, Tensor]:
         try:
             image = models.decode(example.read(), smallest=self.preprocessing.resize)
         except InvalidArgument as error:
             raise InvalidArgument(f"data: {example.name}: {error}", field="data") from None
+        return {(example.sha256, form): self._form(image, form) for form in forms}
+
+    def _form(self, image: Image.Image, whole: bool) -> Tensor:
         if not whole:
             return self.preprocessing.pixels(image)
         share = self.preprocessing.resize / min(image.size)
         size = (round(image.width * share), round(image.height * share))
         image = image.resize(size, INTERPOLATIONS[self.preprocessing.interpolation])
         values = np.array(image.convert("L" if self.preprocessing.channels == 1 else "RGB"))
-        return torch.from_numpy(values.reshape(size[1], size[0], -1)).permute(2, 0, 1)
-
-
-def variation(recipe: Recipe, preprocessing: Preprocessing) -> v2.Transform:
-    """What training does to an image (C, H, W) of uint8, so that it is of the model's size in the end."""
-    interpolation = InterpolationMode(preprocessing.interpolation)
-    steps: list[v2.Transform] = []
-    if recipe.crop < 1:
-        ratio = (3 / 4, 4 / 3)
-        steps.append(
-            v2.RandomResizedCrop(
-                preprocessing.input_size, (recipe.crop, 1.0), ratio, interpolation=interpolation, antialias=True
-            )
-        )
-    else:
-        steps.append(v2.CenterCrop(preprocessing.input_size))
-    if recipe.flip:
-        steps.append(v2.RandomHorizontalFlip())
-    if recipe.color:
-        saturation = recipe.color if preprocessing.channels == 3 else 0
-        steps.append(v2.ColorJitter(recipe.color, recipe.color, saturation))
-    return v2.Compose(steps)
+        return torch.from_numpy(values.reshape(size[1], size[0], -1))
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -7,11 +7,12 @@ result.visualizations[0].image         # (3, H, W) in [0, 1]
 result.visualizations[0].activation    # of that very image
 """
 
-from ouzel.maximize.ascent import Result, Step, Visualization, maximize
+from ouzel.maximize.ascent import maximize
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
 from ouzel.maximize.report import Verdict, judge
+from ouzel.maximize.results import Result, Step, Visualization
 from ouzel.maximize.search import Hit, Ranking, search
 from ouzel.maximize.spectrum import spectrum_of
 

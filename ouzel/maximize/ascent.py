@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,79 +18,14 @@ from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.memory import check_memory
 from ouzel.maximize.nodes import Node
 from ouzel.maximize.recipes import Recipe, make_recipe
-from ouzel.maximize.search import Hit, search
+from ouzel.maximize.results import Result, Step, Visualization
+from ouzel.maximize.search import search
 from ouzel.maximize.spaces import Space
-from ouzel.precision_names import EXACT, Precision
 from ouzel_protos.recipes import MAXIMIZE_DEFAULT
 
 REDIRECTED_STEPS = 16  # as Lucid has it
 MOST_IMAGES = 4096
-
-
-@dataclass(frozen=True)
-class Step:
-    """What `on_step` sees after a step.
-
-    Attributes:
-        step: 1, 2, ... of `steps`.
-        steps: Of the recipe.
-        activations: (n,), before the step.
-        objectives: (n,), before the step: the activation of the random view less the penalty.
-        images: Gives (n, C, H, W) in [0, 1] as they are now.
-        state: Gives all that `resume` needs; plain values and tensors, for torch.save.
-    """
-
-    step: int
-    steps: int
-    activations: tuple[float, ...]
-    objectives: tuple[float, ...]
-    images: Callable[[], Tensor] = field(repr=False)
-    state: Callable[[], dict[str, Any]] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Visualization:
-    """One image for one node.
-
-    Attributes:
-        node: What was to be excited.
-        title: The node in words.
-        image: (C, H, W) float32 of whole multiples of 1/255, so that a PNG holds this very image.
-        activation: Of the node for this very image, whole and unturned.
-        history: The activation of the random view at each step.
-        transparency: (H, W) in [0, 1]: where the gradient has been at work.
-        best_of_data: The highest activation among the images of the data set, and the name of that image; None without
-            a data set.
-    """
-
-    node: Node
-    title: str
-    image: Tensor = field(repr=False)
-    activation: float
-    history: tuple[float, ...] = field(repr=False)
-    transparency: Tensor = field(repr=False)
-    best_of_data: Hit | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run gives.
-
-    Attributes:
-        visualizations: For each node its images, in order.
-        recipe: With the seed, it makes them again.
-        seed: Of all that was drawn.
-        steps: That were taken.
-        stopped: Whether `on_step` ended the run early.
-        precision: That it was computed in: always "exact".
-    """
-
-    visualizations: tuple[Visualization, ...]
-    recipe: Recipe
-    seed: int
-    steps: int
-    stopped: bool
-    precision: Precision = EXACT
+_CHECKED = 50  # steps, at most, after which values that are not finite end a run that nobody watches
 
 
 def maximize(
@@ -190,7 +126,8 @@ class _Run:
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
         self._work = torch.zeros(self.count, *shape[1:], device=self.device)
-        self._history: list[list[float]] = []
+        self._history: list[Tensor] = []  # on the device
+        self._broken = torch.zeros((), dtype=torch.int64, device=self.device)  # the first step that was not finite
         self.step = 0
 
     @models.computing()
@@ -205,25 +142,44 @@ class _Run:
         leaves = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
         # As if the network were part of this graph: its gradient enters where the views come out.
         gradients = torch.autograd.grad(penalty.sum() + (views * view_gradients).sum(), leaves)
-        self._check_finite(activations, gradients)
-        self._work += gradients[0].abs().amax(dim=1)
+        self.step += 1
+        self._note(activations, gradients)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
             leaf.grad = gradient
         self._optimizer.step()
         self._space.project()
-        self.step += 1
-        self._history.append(activations.tolist())
-        return Step(
-            self.step,
-            self.recipe.steps,
-            tuple(self._history[-1]),
-            tuple((activations - penalty.detach()).tolist()),
-            models.computing()(lambda: self._space.images().detach().clone()),
-            self.state,
-        )
+        self._history.append(activations)
+        if self.step % _CHECKED == 0:
+            self._check()
+        figures = torch.stack([activations, activations - penalty.detach()])
+        return Step(self.step, self.recipe.steps, self._images, self.state, lambda: self._read(figures))
+
+    @models.computing()
+    def _images(self) -> Tensor:
+        self._check()
+        return self._space.images().detach().clone()
+
+    def _note(self, activations: Tensor, gradients: Sequence[Tensor]) -> None:
+        """What the gradients have changed, and whether all is finite. The host waits for nothing."""
+        work = gradients[0].abs().amax(dim=1)
+        self._work += work
+        largest = [activations.abs().amax(), work.amax(), *(each.abs().amax() for each in gradients[1:])]
+        finite = torch.stack(largest) < math.inf  # which no NaN is
+        self._broken = torch.where((self._broken > 0) | finite.all(), self._broken, self.step)
+
+    def _read(self, figures: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        self._check()
+        activations, objectives = figures.tolist()
+        return tuple(activations), tuple(objectives)
+
+    def _check(self) -> None:
+        if step := int(self._broken):
+            raise FailedPrecondition(f"targets: the network's values are not finite at step {step}")
 
     @models.computing()
     def result(self, stopped: bool) -> Result:
+        self._check()
+        history = self._told()
         with torch.no_grad():
             images = (self._space.images() * 255).round().clamp(0, 255) / 255
             activations = self._objective.activations(images).tolist()
@@ -236,7 +192,7 @@ class _Run:
                     title=self._readouts[row // self.copies].title,
                     image=images[row].detach().float().cpu(),
                     activation=activations[row],
-                    history=tuple(step[row] for step in self._history),
+                    history=tuple(step[row] for step in history),
                     transparency=(work / work.max().clamp_min(1e-30)).cpu(),
                 )
             )
@@ -244,14 +200,18 @@ class _Run:
 
     def state(self) -> dict[str, Any]:
         """All that changes from step to step, copied."""
+        self._check()
         return {
             "step": self.step,
             "leaves": [leaf.detach().cpu().clone() for leaf in self._space.leaves],
             "optimizer": _copied(self._optimizer.state_dict()),
             "generator": self._generator.get_state(),
             "work": self._work.cpu().clone(),
-            "history": [list(each) for each in self._history],
+            "history": self._told(),
         }
+
+    def _told(self) -> list[list[float]]:
+        return torch.stack(self._history).tolist() if self._history else []
 
     def restore(self, state: dict[str, Any]) -> None:
         """Raises InvalidArgument for the state of another run."""
@@ -264,14 +224,10 @@ class _Run:
             self._optimizer.load_state_dict(state["optimizer"])
             self._generator.set_state(state["generator"])
             self._work.copy_(state["work"])
-            self._history = [list(each) for each in state["history"]]
+            self._history = list(torch.tensor(state["history"], device=self.device))
             self.step = int(state["step"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InvalidArgument(f"resume: is not the state of this call ({error})", field="resume") from error
-
-    def _check_finite(self, activations: Tensor, gradients: Sequence[Tensor | None]) -> None:
-        if not activations.isfinite().all() or not all(g is None or g.isfinite().all() for g in gradients):
-            raise FailedPrecondition(f"targets: the network's values are not finite at step {self.step + 1}")
 
 
 def _copied(state: Any) -> Any:

@@ -94,10 +94,13 @@ class Pixel:
         return Pixels((0.5 + 0.02 * torch.randn(shape, generator=generator)).clamp(0, 1).to(device))
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(leaves, lr=self.rate)
+        return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)
 
     def penalty(self, images: Tensor) -> Tensor:
-        return self.norm_weight * norm(images, self.p) + self.tv_weight * total_variation(images, self.beta)
+        total = images.new_zeros(len(images))
+        if self.norm_weight:
+            total = total + self.norm_weight * norm(images, self.p)
+        return total + self.tv_weight * total_variation(images, self.beta) if self.tv_weight else total
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,11 @@ class FourierRecipe:
         return Fourier(start.to(device), height, width)
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(leaves, lr=self.rate)
+        return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)
 
     def penalty(self, images: Tensor) -> Tensor:
+        if not self.tv_weight:
+            return images.new_zeros(len(images))
         return self.tv_weight * total_variation(images, self.beta)
 
 

@@ -56,11 +56,12 @@ class Fourier:
         self._size = height, width
         lowest = 1 / max(height, width)
         self._scale = (1 / frequencies(height, width).clamp_min(lowest)).to(start)
+        self._colours = _COLOURS.to(start)
 
     def images(self) -> Tensor:
         spectrum = torch.view_as_complex(self.leaves[0]) * self._scale
         values = torch.fft.irfft2(spectrum, s=self._size, norm="ortho") / 4
-        return torch.sigmoid(_colour(values))
+        return torch.sigmoid(_colour(values, self._colours))
 
     def project(self) -> None: ...
 
@@ -84,11 +85,12 @@ class Phases:
         self.leaves = [start.requires_grad_()]
         self._size = height, width
         self._magnitude = magnitude.to(start)
+        self._colours = _COLOURS.to(start)
 
     def images(self) -> Tensor:
         spectrum = torch.polar(self._magnitude.expand_as(self.leaves[0]), self.leaves[0])
         values = torch.fft.irfft2(spectrum, s=self._size, norm="ortho")
-        values = _colour(values / values.std(dim=(2, 3), keepdim=True).clamp_min(1e-12))
+        values = _colour(values / values.std(dim=(2, 3), keepdim=True).clamp_min(1e-12), self._colours)
         # Standard deviation 1 before the sigmoid, whose slope at 0 is a quarter, gives about that of photographs.
         values = values / values.flatten(1).std(dim=1).clamp_min(1e-12)[:, None, None, None]
         return torch.sigmoid(values)
@@ -103,5 +105,5 @@ def frequencies(height: int, width: int) -> Tensor:
     return torch.hypot(down, across)
 
 
-def _colour(values: Tensor) -> Tensor:
-    return torch.einsum("nchw,dc->ndhw", values, _COLOURS.to(values)) if values.shape[1] == 3 else values
+def _colour(values: Tensor, colours: Tensor) -> Tensor:
+    return torch.einsum("nchw,dc->ndhw", values, colours) if values.shape[1] == 3 else values

@@ -57,6 +57,8 @@ class Views:
                 torch.stack([sine * width / height, cosine, shift[:, 1] / height], dim=1),
             ],
             dim=1,
-        ).to(images)
+        ).to(images.dtype)
+        if images.is_cuda:  # a copy that the host does not wait for
+            matrix = matrix.pin_memory().to(images.device, non_blocking=True)
         grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
         return F.grid_sample(images - 0.5, grid, padding_mode="zeros", align_corners=False) + 0.5

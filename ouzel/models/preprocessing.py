@@ -109,8 +109,8 @@ class Preprocessing:
         return torch.from_numpy(values.reshape(height, width, self.channels)).permute(2, 0, 1)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """(..., C, H, W) uint8 as float32, on the same device."""
-        scale, shift = (values.to(pixels.device) for values in self._affine)
+        """(..., C, H, W) of values from 0 to 255 as float32, on the same device."""
+        scale, shift = (values.to(pixels.device, non_blocking=True) for values in self._affine)
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:

@@ -26,6 +26,12 @@ class Stop(Exception):
     pass
 
 
+@pytest.fixture(autouse=True)
+def every_step_is_told(monkeypatch):
+    """Small networks take many steps before anything would be told."""
+    monkeypatch.setattr("ouzel.finetune.loop.TELL_EVERY", 0)
+
+
 def weights(tuned: Any) -> dict[str, torch.Tensor]:
     return tuned.network.state_dict()
 
@@ -237,7 +243,8 @@ def test_steps_are_computed_as_asked_and_figures_exactly(tiny, colours, monkeypa
         passes.append((torch.is_grad_enabled(), seen()))
         return logits_of(output)
 
-    monkeypatch.setattr("ouzel.finetune.loop.logits_of", watched)
+    for place in ("loop", "steps"):
+        monkeypatch.setattr(f"ouzel.finetune.{place}.logits_of", watched)
     events = []
     with set_by_user("older"), torch.autocast("cpu", torch.bfloat16):
         before = seen()

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ouzel import pages
 from ouzel.errors import InvalidArgument
-from ouzel.maximize.ascent import Visualization
 from ouzel.maximize.report.verdict import Verdict
+from ouzel.maximize.results import Visualization
 from ouzel.maximize.search import Ranking
 from ouzel.models import Preprocessing
 

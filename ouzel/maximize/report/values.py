@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ouzel.maximize.ascent import Result
 from ouzel.maximize.nodes import Node
 from ouzel.maximize.report.verdict import Verdict, warnings_of, warnings_of_rankings
+from ouzel.maximize.results import Result
 from ouzel.maximize.search import Ranking
 from ouzel.precision_names import EXACT
 

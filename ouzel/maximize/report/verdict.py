@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from ouzel import models
-from ouzel.maximize.ascent import Visualization
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import ClassLogit
+from ouzel.maximize.results import Visualization
 from ouzel.maximize.search import Ranking
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ _MOST_IMAGES = 4096
 _EDGE = (8, 4096)
 _SHOWN = 4  # previews at a time
 _PREVIEW_EDGE = 112  # pixels
+_TELL_EVERY = 0.2  # s; to read figures, the host waits for the GPU
 
 
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
@@ -67,13 +69,15 @@ def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     context.progress(0, phase="loading")
     model = pinned_model.load(context, spec.model, spec.model_digest)
     resumed = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
-    stopped = False
+    stopped, told = False, 0.0
 
     def on_step(step: Step) -> bool:
-        nonlocal stopped
-        mean = sum(step.activations) / len(step.activations)
-        context.progress(step.step, step.steps, "maximizing", {"mean activation": mean})
+        nonlocal stopped, told
         last = step.step == step.steps
+        if last or time.monotonic() - told >= _TELL_EVERY:
+            mean = sum(step.activations) / len(step.activations)
+            context.progress(step.step, step.steps, "maximizing", {"mean activation": mean})
+            told = time.monotonic()
         if context.preview_wanted() and not last:
             context.preview(step.step, _previews(step, spec))
         stopped = context.stop_wanted() and not last

@@ -1,0 +1,133 @@
+"""Steps of training that the host does not wait for: what went wrong is noted on the device, and read now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from ouzel import models
+from ouzel.finetune.devices import filled, wants_one_shape
+from ouzel.finetune.network import logits_of
+from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.variation import Pixels, Variation
+from ouzel.precision_names import Precision
+
+Draw = tuple[int, int, int]  # what chance depends on: seed, stage, step
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What steps have come to.
+
+    Attributes:
+        loss: Of the last step, or of the one that went wrong.
+        wrong: Whether the loss or a gradient was not finite. No weight has changed since.
+        steps: That went well since the last reading.
+    """
+
+    loss: float
+    wrong: bool
+    steps: int
+
+
+@dataclass
+class Stepper:
+    """Takes steps of an optimiser.
+
+    Attributes:
+        network: To be trained, on its device.
+        vary: What is done to the images.
+        recipe: How.
+        weights: (K,) of the classes, or None.
+        micro: Images that go through the network at a time, at most.
+        precision: Of the passes.
+        one_shape: Whether batches are filled up to one size; None: where the device is better off with that.
+    """
+
+    network: nn.Module
+    vary: Variation
+    recipe: Recipe
+    weights: Tensor | None
+    micro: int
+    precision: Precision
+    one_shape: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.device = next(self.network.parameters()).device
+        self.micro = min(self.micro, self.recipe.batch_size)
+        if self.one_shape is None:
+            self.one_shape = wants_one_shape(self.device)
+        self.one_shape &= not self.recipe.train_batchnorm  # they would learn from what is filled in
+        self._loss = torch.zeros((), device=self.device)
+        self._wrong = torch.zeros((), dtype=torch.bool, device=self.device)
+        self._steps = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def take(
+        self, optimizer: torch.optim.Optimizer, pixels: Pixels, sizes: np.ndarray, classes: Tensor, draw: Draw
+    ) -> None:
+        """One step, unless one went wrong before.
+
+        Args:
+            optimizer: A fused one of torch's, which skips a step where the device says so.
+            pixels: The images, on the device.
+            sizes: (B, 2), their heights and widths.
+            classes: (B,) int64, on the device.
+            draw: What chance depends on.
+        """
+        views = self.vary.draw(draw, sizes).to(self.device)
+        optimizer.zero_grad(set_to_none=True)
+        summed = torch.zeros((), device=self.device)
+        with _chance(draw, self.device), models.computing(self.precision):
+            for start in range(0, len(classes), self.micro):
+                part = slice(start, start + self.micro)
+                x = self.vary(pixels.part(part), views.part(part))
+                loss = self._losses(x, classes[part]).sum() / len(classes)
+                loss.backward()
+                summed += loss.detach()
+        self._note(optimizer, summed)
+        optimizer.step()
+
+    def read(self) -> Reading:
+        """Waits for the steps so far."""
+        loss, wrong, steps = torch.stack([self._loss.double(), self._wrong.double(), self._steps.double()]).tolist()
+        self._steps.zero_()
+        return Reading(loss, bool(wrong), int(steps))
+
+    def _losses(self, x: Tensor, classes: Tensor) -> Tensor:
+        if self.one_shape:
+            x = filled(x, self.micro)
+        # bfloat16 has float32's range: no scaling of the loss.
+        with models.forward_pass(self.precision, self.device):
+            logits = logits_of(self.network(x.contiguous(memory_format=torch.channels_last)))[: len(classes)]
+        return F.cross_entropy(
+            logits.float(),
+            classes,
+            self.weights,
+            reduction="none",
+            label_smoothing=self.recipe.label_smoothing,
+        )
+
+    def _note(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Remembers the loss, and has the optimiser change nothing from the first fault on."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        # The sum of the absolute values; that of the squares overflows for gradients that AdamW still takes.
+        fine = loss.isfinite() & get_total_norm(gradients, 1).isfinite()
+        self._loss = torch.where(self._wrong, self._loss, loss)
+        self._wrong = self._wrong | ~fine
+        self._steps += ~self._wrong
+        optimizer.found_inf = self._wrong.float()  # type: ignore[attr-defined] # as torch.amp.GradScaler does
+
+
+@contextmanager
+def _chance(draw: Draw, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators, within, for what the network draws; they are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]))
+        yield
