@@ -19,8 +19,9 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
+from ouzel.forking.client import ForkServer
 from ouzel.ledger.recorder import Recorder
-from ouzel.worker import isolated
+from ouzel.worker import isolated, kinds
 from ouzel.worker.api import tokens
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
 from ouzel.worker.api.audit_service import AuditService
@@ -86,17 +87,25 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         ledger = options.open_ledger()
         if ledger is not None:
             opened.callback(ledger.close)
-        asyncio.run(_serve(options, store, Recorder(None, ledger), ready))
+        forks = None
+        if not options.no_fork:
+            forks = ForkServer(kinds.libraries())
+            opened.callback(forks.close)
+        asyncio.run(_serve(options, store, Recorder(None, ledger), forks, ready))
 
 
-async def _serve(options: WorkerOptions, store: Store, recorder: Recorder, ready: Callable[[str], None]) -> None:
+async def _serve(
+    options: WorkerOptions, store: Store, recorder: Recorder, forks: ForkServer | None, ready: Callable[[str], None]
+) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    runner = _runner(options, store)
+    runner = _runner(options, store, forks)
     async with _listening(options, store, runner, recorder) as (address, drain):
         runner.start()
         ready(address)
+        if forks is not None:
+            forks.warm()
         await stopping.wait()
         _log.info("stopping: %d jobs write their checkpoints", runner.running)
         await drain()
@@ -188,8 +197,8 @@ async def _listening(
             audits.release()
 
 
-def _runner(options: WorkerOptions, store: Store) -> Runner:
-    executor = LocalExecutor(options.folder / "logs")
+def _runner(options: WorkerOptions, store: Store, forks: ForkServer | None) -> Runner:
+    executor = LocalExecutor(options.folder / "logs", forks)
     return Runner(store, executor, slots(options), options.environment, options=options.runner)
 
 

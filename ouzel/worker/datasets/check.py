@@ -41,18 +41,24 @@ class _Seen:
     thumbnail: np.ndarray | None = None
 
 
-def check(entries: Sequence[pb.DatasetEntry], read: Read) -> pb.DatasetReport:
+def check(
+    entries: Sequence[pb.DatasetEntry], read: Read, on_image: Callable[[int], None] = lambda _: None
+) -> pb.DatasetReport:
     """Looks at every image of a data set.
 
     Args:
         entries: The data set, sorted by path.
         read: The bytes of a file, by its digest.
+        on_image: Hears after each image how many were looked at. What it raises ends the check.
 
     Returns:
         What was found: refused images, duplicates, problems, warnings.
     """
+    seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        seen = list(threads.map(lambda entry: _look(entry, read), entries))
+        for one in threads.map(lambda entry: _look(entry, read), entries):
+            seen.append(one)
+            on_image(len(seen))
     report = pb.DatasetReport(dataset=manifest.digest(entries), images=len(entries))
     kept: list[tuple[pb.DatasetEntry, _Seen]] = []
     for entry, one in zip(entries, seen, strict=True):

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from ouzel_protos import manifest
 from ouzel_protos.text import is_line
 from ouzel_protos.v1 import dataset_pb2 as pb
 
+# Looks at the images of a data set, given its entries, and the bytes of a file by its digest.
+Look = Callable[[Sequence[pb.DatasetEntry], Callable[[str], bytes]], pb.DatasetReport]
 _ID = re.compile(r"[0-9a-f]{64}")
 _LONGEST_TITLE = 128
 _CHECK_SECONDS = 3600.0
@@ -192,12 +194,13 @@ class Datasets:
         for folder in self._folder.glob("*/files"):
             self.collect(folder.parent.name)
 
-    def report(self, owner: str, dataset: str) -> pb.DatasetReport:
+    def report(self, owner: str, dataset: str, look: Look | None = None) -> pb.DatasetReport:
         """What a look at every image finds. Takes seconds to minutes the first time.
 
         Args:
             owner: Who calls.
             dataset: Id of the data set.
+            look: Does it; None leaves it to a process of its own.
 
         Raises:
             Unavailable: The check failed; the worker's log says why.
@@ -209,15 +212,19 @@ class Datasets:
         with self._checking:
             if (known := _parsed(path)) is not None:
                 return known
-            folder = self._of(owner) / "files"
-            manifest_file = self._manifests(owner) / dataset
-            printed = isolated.ask(
-                "ouzel.worker.datasets.check", str(manifest_file), str(folder), seconds=_CHECK_SECONDS
-            )
-            if not printed:
-                raise Unavailable(f"dataset: {dataset} could not be checked; the worker's log says why")
-            self._write(path, printed)
-            return pb.DatasetReport.FromString(printed)
+            if look is not None:
+                report = look(self.entries(owner, dataset), self._files(owner).get)
+            else:
+                report = self._looked_at(owner, dataset)
+            self._write(path, report.SerializeToString(deterministic=True))
+            return report
+
+    def _looked_at(self, owner: str, dataset: str) -> pb.DatasetReport:
+        places = (self._manifests(owner) / dataset, self._of(owner) / "files")
+        printed = isolated.ask("ouzel.worker.datasets.check", *map(str, places), seconds=_CHECK_SECONDS)
+        if not printed:
+            raise Unavailable(f"dataset: {dataset} could not be checked; the worker's log says why")
+        return pb.DatasetReport.FromString(printed)
 
     def _check_files(self, owner: str, entries: Sequence[pb.DatasetEntry]) -> None:
         held = self._files(owner)
