@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
@@ -20,6 +21,7 @@ from ouzel.forking.request import receive, send
 _log = logging.getLogger(__name__)
 _MODULE = "ouzel.forking.server"
 _PATIENCE = 5.0  # s for an answer, which takes some hundredths: who waits has others to look after
+_POLL = 0.01  # s
 _ATTEMPTS = 3  # in a row to have libraries imported
 
 
@@ -96,6 +98,7 @@ class Forked:
     def __init__(self, server: _Server, pid: int, stdin: IO[bytes]) -> None:
         self.pid, self.stdin = pid, stdin
         self._server = server
+        self._code: int | None = None
 
     def code(self) -> int | None:
         """Exit status, negative for a signal; None while it runs. What is left of its group when it ended is killed.
@@ -103,11 +106,28 @@ class Forked:
         Raises:
             ServerLost: Nobody knows. If it has ended, its id may have been given away.
         """
-        answer = self._server.ask({"wait": self.pid})
-        if "lost" in answer:
-            raise ServerLost(f"{self.pid} was not forked here, or its status was told before")
-        code: int | None = answer["code"]
-        return code
+        return self._ask(kill=False)
+
+    def kill(self) -> None:
+        """Ends it and its group. If its parent is gone, it is left to end with its input."""
+        try:
+            self._ask(kill=True)
+        except ServerLost:
+            self.stdin.close()
+
+    def wait(self) -> None:
+        """Waits until it has ended, or nobody knows whether it has."""
+        with suppress(ServerLost):
+            while self.code() is None:
+                time.sleep(_POLL)
+
+    def _ask(self, *, kill: bool) -> int | None:
+        if self._code is None:
+            answer = self._server.ask({"wait": self.pid, "kill": kill})
+            if "lost" in answer:
+                raise ServerLost(f"nothing is known of process {self.pid}")
+            self._code = answer["code"]
+        return self._code
 
 
 class ForkServer:
@@ -134,6 +154,17 @@ class ForkServer:
         """
         with self._lock:
             return self._warm() is not None
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until `warm` is True, or will never be.
+
+        Args:
+            seconds: How long at most.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.warm() and not self._over and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        return self.warm()
 
     def fork(
         self, module: str, *arguments: str, environment: Mapping[str, str], stdout: int, stderr: int

@@ -63,7 +63,7 @@ def _serve(connection: socket.socket) -> Request | None:
         except (EOFError, OSError):
             return None
         if "wait" in message:
-            send(connection, _ended(message["wait"]))
+            send(connection, _ended(message["wait"], kill=message["kill"]))
             continue
         try:
             pid = os.fork()
@@ -91,10 +91,12 @@ def ended(pid: int) -> bool:
     return True
 
 
-def _ended(pid: int) -> dict[str, Any]:
+def _ended(pid: int, *, kill: bool) -> dict[str, Any]:
     try:
+        if kill and not ended(pid):
+            os.killpg(pid, signal.SIGKILL)
         return {"code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if ended(pid) else None}
-    except ChildProcessError:
+    except ChildProcessError:  # not one of this process, or waited for already
         return {"lost": True}
 
 

@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ouzel.errors import FailedPrecondition
 from ouzel.forking.client import ForkServer
 from ouzel.ledger.recorder import Recorder
-from ouzel.worker import isolated, kinds
+from ouzel.worker import kinds
 from ouzel.worker.api import tokens
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
 from ouzel.worker.api.audit_service import AuditService
@@ -35,6 +35,7 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
@@ -101,7 +102,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     runner = _runner(options, store, forks)
-    async with _listening(options, store, runner, recorder) as (address, drain):
+    async with _listening(options, store, runner, recorder, forks) as (address, drain):
         runner.start()
         ready(address)
         if forks is not None:
@@ -113,12 +114,13 @@ async def _serve(
 
 @asynccontextmanager
 async def _listening(
-    options: WorkerOptions, store: Store, runner: Runner, recorder: Recorder
+    options: WorkerOptions, store: Store, runner: Runner, recorder: Recorder, forks: ForkServer | None
 ) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     known = tokens.Tokens(owners)
-    datasets = Datasets(options.upload_folder)
+    isolated = Isolated(forks)
+    datasets = Datasets(options.upload_folder, isolated=isolated)
     catalogue = Catalogue(
         options.models,
         options.folder / "models",
@@ -127,6 +129,7 @@ async def _listening(
         uploads=datasets,
         schemes=options.schemes,
         endpoints=frozenset(options.endpoints),
+        isolated=isolated,
     )
     service = JobService(
         store,

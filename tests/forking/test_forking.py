@@ -108,8 +108,8 @@ def test_it_shows_what_it_runs(forks: ForkServer, tmp_path: Path) -> None:
 def test_how_it_ends_is_known(forks: ForkServer, tmp_path: Path, words: tuple[str, ...], status: int) -> None:
     forked = fork(forks, tmp_path / "log", *words)
     assert code(forked) == status
-    with pytest.raises(ServerLost):  # told once: its id may be another's by now
-        forked.code()
+    forked.kill()  # its id may be another's by now: no effect
+    assert forked.code() == status
     assert ("RuntimeError: on purpose" in (tmp_path / "log").read_text()) == bool(status)
 
 

@@ -15,6 +15,7 @@ from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Resource
 from ouzel.worker import artifacts
 from ouzel.worker.datasets.check import check
 from ouzel.worker.datasets.store import DatasetLimits, Datasets
+from ouzel.worker.isolated import Isolated
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 from support.datasets import coloured, entries, ref, stored, two_colours
@@ -209,13 +210,11 @@ def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
 
 
 def test_a_report_is_made_once(datasets, monkeypatch):
-    from ouzel.worker import isolated
-
     made = stored(datasets, "me", two_colours(5) | {"red/broken.png": b"\x89PNG\r\n\x1a\n no"})
     report = datasets.report("me", made.id)  # by a process of its own
     assert [each.path for each in report.refused] == ["red/broken.png"]
     assert report.usable
-    monkeypatch.setattr(isolated, "ask", None)
+    monkeypatch.setattr(Isolated, "ask", None)
     assert datasets.report("me", made.id) == report
 
 

@@ -21,9 +21,9 @@ from google.protobuf.message import DecodeError
 
 from ouzel.durable_files import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from ouzel.worker import isolated
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.uploads import Upload, checked
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.store.job import timestamp
 from ouzel_protos import manifest
 from ouzel_protos.text import is_line
@@ -56,10 +56,11 @@ class Datasets:
     Args:
         folder: Shared by all workers of a store.
         limits: Of one owner.
+        isolated: Has images looked at.
     """
 
-    def __init__(self, folder: Path, limits: DatasetLimits | None = None) -> None:
-        self._folder, self._limits = folder, limits or DatasetLimits()
+    def __init__(self, folder: Path, limits: DatasetLimits | None = None, isolated: Isolated | None = None) -> None:
+        self._folder, self._limits, self._isolated = folder, limits or DatasetLimits(), isolated or Isolated()
         self._checking = threading.Lock()  # one at a time: it takes all cores
 
     def missing(self, owner: str, files: Sequence[pb.FileRef]) -> list[str]:
@@ -221,7 +222,7 @@ class Datasets:
 
     def _looked_at(self, owner: str, dataset: str) -> pb.DatasetReport:
         places = (self._manifests(owner) / dataset, self._of(owner) / "files")
-        printed = isolated.ask("ouzel.worker.datasets.check", *map(str, places), seconds=_CHECK_SECONDS)
+        printed = self._isolated.ask("ouzel.worker.datasets.check", *map(str, places), seconds=_CHECK_SECONDS)
         if not printed:
             raise Unavailable(f"dataset: {dataset} could not be checked; the worker's log says why")
         return pb.DatasetReport.FromString(printed)
