@@ -131,6 +131,7 @@ async def _listening(
         endpoints=frozenset(options.endpoints),
         isolated=isolated,
     )
+    denials = Denials(recorder, _METHODS)
     service = JobService(
         store,
         Artifacts(options.artifact_folder),
@@ -139,17 +140,17 @@ async def _listening(
         nudge=runner.nudge,
         limits=options.runner.limits,
         recorder=recorder,
+        denials=denials,
     )
-    denials = Denials(recorder, _METHODS)
     server = grpc.aio.server(
         interceptors=[TokenInterceptor(known, denials.count), ReadableInterceptor()],
         options=_SETTINGS,
         maximum_concurrent_rpcs=_MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
-    models = ModelService(catalogue, known, serving=options.serving, recorder=recorder)
+    models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
     add_ModelServiceServicer_to_server(models, server)
-    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder)
+    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder, denials=denials)
     add_DatasetServiceServicer_to_server(uploads, server)
     pool = AuditPool(options.auditing)
     audits = AuditService(
@@ -160,10 +161,9 @@ async def _listening(
         endpoints=options.endpoints,
         patience=options.patience,
         recorder=recorder,
+        denials=denials,
     )
     add_AuditServiceServicer_to_server(audits, server)
-    for each in (service, models, uploads, audits):
-        each.denials = denials
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     if options.reflection:
