@@ -4,6 +4,8 @@ Submissions: 16 callers, each with a connection of its own, create jobs as fast 
 holds the only slot, so that nothing but the queue grows. Claims: jobs that end at once, one after another, from the
 answer of CreateJob until a watcher has the RUNNING event. Events: a job tells of its progress, which 100 watchers with
 a connection each follow; an event has arrived when the last of them has it, counted from the time that it carries.
+First steps: real jobs on a small network, one after another, from the time of the RUNNING event to that of the first
+event of a step, with a worker that forks jobs and one that does not. To look at the images of a data set is no step.
 Memory is the worker's resident one: idle, after each measure, and with the real kinds of jobs after it has refused a
 request. Every measure is repeated with a new worker and a new store; median and worst of the rounds are printed.
 
@@ -35,12 +37,17 @@ from typing import Any
 import grpc
 import psutil
 
+from ouzel.models.store import ModelStore
+from ouzel.worker.datasets.store import Datasets
+from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support.datasets import stored, two_colours
 from support.jobs import Worker, count, worker
 from support.postgres import server
+from support.tuned import publish
 
 PROCESSES = 2  # of the callers
 CALLERS, WATCHERS = 16, 100
@@ -190,6 +197,48 @@ def percentiles(seconds: Sequence[float]) -> Row:
     return {f"p{part} ms": 1000 * ordered[min(len(ordered) - 1, len(ordered) * part // 100)] for part in (50, 99)}
 
 
+def first_steps(service: Worker, spec: pb.JobSpec, seconds: float) -> Row:
+    """From claim to first step. The first job is not counted: it fills caches."""
+    spent: list[float] = []
+    deadline = time.time() + seconds
+    while time.time() < deadline or len(spent) < 4:
+        if spec.HasField("finetune"):
+            spec.finetune.name = f"tuned{len(spent)}"
+        events = list(service.watch(service.create(spec).id))
+        assert events[-1].state_change.state == pb.Job.SUCCEEDED, events[-1]
+        times = {
+            what: min(event.time.ToNanoseconds() / 1e9 for event in events if of(event))
+            for what, of in (("claimed", _is_claim), ("stepped", _is_step))
+        }
+        spent.append(times["stepped"] - times["claimed"])
+    return {"jobs": len(spent) - 1} | {name: each for name, each in percentiles(spent[1:]).items() if "p50" in name}
+
+
+def _is_claim(event: pb.JobEvent) -> bool:
+    return event.state_change.state == pb.Job.RUNNING
+
+
+def _is_step(event: pb.JobEvent) -> bool:
+    return event.progress.step > 0 and event.progress.phase != "checking the images"
+
+
+def starts(new_url: Callable[[Path], str], seconds: float) -> dict[str, Row]:
+    """First steps of two kinds of jobs, forked and not."""
+    rows: dict[str, Row] = {}
+    for way, options in {"forked": (), "not forked": ("--no-fork",)}.items():
+        with started(new_url, *options, real=True, models=True) as service:
+            dataset = stored(Datasets(service.log.parent / "datasets"), "local", two_colours()).id
+            node = pb.Node(logit=explain_pb2.ClassRef(index=0))
+            steps = {"steps": explain_pb2.Parameter(integer=8)}
+            specs = {
+                "maximize": pb.JobSpec(maximize=pb.MaximizeSpec(model="base", targets=[node], parameters=steps)),
+                "finetune": pb.JobSpec(finetune=pb.FinetuneSpec(base="base", dataset=dataset)),
+            }
+            for kind, spec in specs.items():
+                rows[f"claim to first step, {kind}, {way}"] = first_steps(service, spec, seconds)
+    return rows
+
+
 MEASURES: dict[str, Callable[[Callers, Worker, float], Row]] = {
     f"submissions, {CALLERS} callers": submissions,
     "claims, one job after another": claimed,
@@ -227,10 +276,13 @@ def stores(kind: str) -> Iterator[Callable[[Path], str]]:
 
 
 @contextmanager
-def started(new_url: Callable[[Path], str], *, real: bool = False) -> Iterator[Worker]:
+def started(new_url: Callable[[Path], str], *more: str, real: bool = False, models: bool = False) -> Iterator[Worker]:
+    """models: whether its store holds a small network."""
     folder = Path(tempfile.mkdtemp(prefix="ouzel-jobs-"))
     try:
-        options = (*OPTIONS, "--store", str(folder / "models"))
+        options = (*OPTIONS, "--store", str(folder / "models"), *more)
+        if models:
+            publish(ModelStore(folder / "models"), "job", 1, "base", owner="local")
         with worker(new_url(folder), folder, *options, real=real) as service:
             yield service
             service.stop()
@@ -252,6 +304,7 @@ def measure(callers: Callers, kind: str, seconds: float) -> dict[str, Row]:
             refuse(service)
             time.sleep(IDLE)
             memory(rows["worker"], service, "idle, real kinds")
+        rows |= starts(new_url, seconds)
     print(kind, {name: {k: round(v, 1) for k, v in row.items()} for name, row in rows.items()}, file=sys.stderr)
     return rows
 

@@ -73,9 +73,16 @@ class Column:
 MODEL_COLUMNS = (Column("model"), Column("version"), Column("default"))
 
 
-def model_cells(name: str, version: str, is_default: bool) -> tuple[str, str, str]:
-    """The cells of `MODEL_COLUMNS`."""
-    return name, version, "yes" if is_default else ""
+def model_cells(name: str, version: str, is_default: bool, *, held_back: bool = False) -> tuple[str, str, str]:
+    """The cells of `MODEL_COLUMNS`.
+
+    Args:
+        name: Of the model.
+        version: Of the model.
+        is_default: Whether to say that the version is the default.
+        held_back: Whether a gate has refused it as the default.
+    """
+    return name, version, "yes" if is_default else "held back by the gate" if held_back else ""
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], empty: str = "") -> None:

@@ -254,7 +254,8 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 def _row(file: ModelFile, files: ModelFiles, several: bool) -> tuple[object, ...]:
     if file.error:
         return *model_cells(file.name, file.version, False), "damaged", "", file_size(file.size), "", ""
-    head = model_cells(file.name, file.version, several and files.default_of(files.of(file.name)) == file)
+    is_default = files.default_of(files.of(file.name)) == file
+    head = model_cells(file.name, file.version, several and is_default, held_back=file.held_back and not is_default)
     base = str((file.lineage or {}).get("base", ""))
     return *head, file.arch, file.classes, file_size(file.size), file.digest[:19], base
 

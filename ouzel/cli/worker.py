@@ -114,6 +114,11 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     default="",
 )
 @_option("--no-ledger", "Record nothing.", is_flag=True)
+@_option(
+    "--no-fork",
+    "Keep no process that has imported what jobs need: saves 450 MiB, and each job begins seconds later.",
+    is_flag=True,
+)
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted

@@ -67,6 +67,8 @@ class WorkerOptions:
             same database.
         ledger_tiles: Where it is published: a folder, or "s3://BUCKET/PREFIX"; "" is what the folder says.
         no_ledger: Whether nothing is recorded.
+        no_fork: Whether each job starts an interpreter and imports what it needs. By default jobs are forked from a
+            process that has done so, which takes some 450 MiB of memory, and begin at once.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -101,6 +103,7 @@ class WorkerOptions:
     ledger_database: str = ""
     ledger_tiles: str = ""
     no_ledger: bool = False
+    no_fork: bool = False
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):

@@ -19,8 +19,9 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
+from ouzel.forking.client import ForkServer
 from ouzel.ledger.recorder import Recorder
-from ouzel.worker import isolated
+from ouzel.worker import kinds
 from ouzel.worker.api import tokens
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
 from ouzel.worker.api.audit_service import AuditService
@@ -34,6 +35,7 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
@@ -86,17 +88,25 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         ledger = options.open_ledger()
         if ledger is not None:
             opened.callback(ledger.close)
-        asyncio.run(_serve(options, store, Recorder(None, ledger), ready))
+        forks = None
+        if not options.no_fork:
+            forks = ForkServer(kinds.libraries())
+            opened.callback(forks.close)
+        asyncio.run(_serve(options, store, Recorder(None, ledger), forks, ready))
 
 
-async def _serve(options: WorkerOptions, store: Store, recorder: Recorder, ready: Callable[[str], None]) -> None:
+async def _serve(
+    options: WorkerOptions, store: Store, recorder: Recorder, forks: ForkServer | None, ready: Callable[[str], None]
+) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    runner = _runner(options, store)
-    async with _listening(options, store, runner, recorder) as (address, drain):
+    runner = _runner(options, store, forks)
+    async with _listening(options, store, runner, recorder, forks) as (address, drain):
         runner.start()
         ready(address)
+        if forks is not None:
+            forks.warm()
         await stopping.wait()
         _log.info("stopping: %d jobs write their checkpoints", runner.running)
         await drain()
@@ -104,12 +114,13 @@ async def _serve(options: WorkerOptions, store: Store, recorder: Recorder, ready
 
 @asynccontextmanager
 async def _listening(
-    options: WorkerOptions, store: Store, runner: Runner, recorder: Recorder
+    options: WorkerOptions, store: Store, runner: Runner, recorder: Recorder, forks: ForkServer | None
 ) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     known = tokens.Tokens(owners)
-    datasets = Datasets(options.upload_folder)
+    isolated = Isolated(forks)
+    datasets = Datasets(options.upload_folder, isolated=isolated)
     catalogue = Catalogue(
         options.models,
         options.folder / "models",
@@ -118,7 +129,9 @@ async def _listening(
         uploads=datasets,
         schemes=options.schemes,
         endpoints=frozenset(options.endpoints),
+        isolated=isolated,
     )
+    denials = Denials(recorder, _METHODS)
     service = JobService(
         store,
         Artifacts(options.artifact_folder),
@@ -127,17 +140,17 @@ async def _listening(
         nudge=runner.nudge,
         limits=options.runner.limits,
         recorder=recorder,
+        denials=denials,
     )
-    denials = Denials(recorder, _METHODS)
     server = grpc.aio.server(
         interceptors=[TokenInterceptor(known, denials.count), ReadableInterceptor()],
         options=_SETTINGS,
         maximum_concurrent_rpcs=_MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
-    models = ModelService(catalogue, known, serving=options.serving, recorder=recorder)
+    models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
     add_ModelServiceServicer_to_server(models, server)
-    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder)
+    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder, denials=denials)
     add_DatasetServiceServicer_to_server(uploads, server)
     pool = AuditPool(options.auditing)
     audits = AuditService(
@@ -148,10 +161,9 @@ async def _listening(
         endpoints=options.endpoints,
         patience=options.patience,
         recorder=recorder,
+        denials=denials,
     )
     add_AuditServiceServicer_to_server(audits, server)
-    for each in (service, models, uploads, audits):
-        each.denials = denials
     state = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     if options.reflection:
@@ -188,8 +200,8 @@ async def _listening(
             audits.release()
 
 
-def _runner(options: WorkerOptions, store: Store) -> Runner:
-    executor = LocalExecutor(options.folder / "logs")
+def _runner(options: WorkerOptions, store: Store, forks: ForkServer | None) -> Runner:
+    executor = LocalExecutor(options.folder / "logs", forks)
     return Runner(store, executor, slots(options), options.environment, options=options.runner)
 
 

@@ -153,6 +153,8 @@ def test_the_gate(server: FakeServer) -> None:
     spec = only_spec(server)
     assert (spec.promote, spec.accuracy_margin, spec.reliance_margin) == (spec.IF_GROUNDED, 0.05, 0.3)
     assert list(spec.scenes) == ["cat"]
+    assert "held back by the gate" in said("tuned", "list", "pets")
+    assert "1 (held back by the gate)" in said("tuned", "show", "pets@1")
 
 
 def test_repair(server: FakeServer) -> None:

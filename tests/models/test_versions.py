@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from ouzel import models
+from ouzel.cli.models import models as commands
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.models import archive
 from ouzel.models.card import Card
@@ -139,6 +141,12 @@ def test_an_operators_model_beside_versions(store: ModelStore, tiny_weights: Pat
     assert [entry.error != "" for entry in store.versions("tuned")] == [False, True]
 
 
+def _listed(store: ModelStore) -> list[str]:
+    result = CliRunner().invoke(commands, ["list", "--store", str(store.folder)])
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()[1:]
+
+
 def test_what_a_gate_holds_back_is_no_default_until_somebody_promotes_it(store: ModelStore) -> None:
     failed = {"gate": {"passed": False}}
     store.publish("tuned", tuned(**failed), "first")
@@ -155,7 +163,9 @@ def test_what_a_gate_holds_back_is_no_default_until_somebody_promotes_it(store: 
     store.publish("tuned", tuned(gate={"passed": True}), "third")
     assert store.default("tuned") == "3"
     assert [file.version for file in store.kept(store.of("tuned"), 2)] == ["3", "2"]
+    assert [line.split()[2] for line in _listed(store)] == ["held", "held", "yes"]
     store.promote("tuned", "2")  # that overrules the gate
+    assert [line.split()[2] == "held" for line in _listed(store)] == [True, False, False]
     assert store.default("tuned") == "2"
     store.withdraw("tuned", "2")
     assert store.default("tuned") == "3"

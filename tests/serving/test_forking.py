@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ouzel.forking import child
 from ouzel.serving.forking import launcher, shim
 
-pytestmark = pytest.mark.skipif(not launcher.supported(), reason="workers are forked on Linux only")
+pytestmark = pytest.mark.skipif(not child.supported(), reason="workers are forked on Linux only")
 
 _WORKER = """
 import json, os, sys, time

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,6 +23,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ouzel.forking import server
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.store.job import State
 from ouzel.worker.store.open import open_store
@@ -107,8 +108,8 @@ class Rampage:
     def _harm(self) -> None:
         number = self._random.randrange(_WORKERS)
         victim = self._workers[number]
-        jobs = list(_jobs_of(victim.process.pid))
-        what = self._random.choice(["worker", "job", "job", "job stopped", "worker stopped"])
+        jobs = list(_jobs(self._acknowledged.values()))
+        what = self._random.choice(["worker", "job", "job", "job stopped", "worker stopped", "forks"])
         if what == "worker":
             victim.stop(kill=True)
             self._workers[number] = self._start(number)
@@ -116,6 +117,11 @@ class Rampage:
             victim.process.send_signal(signal.SIGSTOP)
             time.sleep(2.5)
             victim.process.send_signal(signal.SIGCONT)
+        elif what == "forks":  # what jobs are forked from; those that run go on
+            if not (forks := _forks_of(victim.process.pid)):
+                return
+            for each in forks:
+                each.kill()
         elif not jobs:
             return
         else:
@@ -139,8 +145,8 @@ class Rampage:
                     deadline = time.monotonic() + _PATIENCE
                 waiting = left
                 time.sleep(0.1)
-        pids = [each.process.pid for each in self._workers]
-        jobs = [job for pid in pids for job in _jobs_of(pid)]
+        jobs = list(_jobs(self._acknowledged.values()))
+        jobs += [forks for each in self._workers for forks in _forks_of(each.process.pid)]
         for each in self._workers:
             if each.stop() != 0:
                 self.report.broken.append(f"worker {each.process.pid} ended with {each.process.returncode}")
@@ -170,16 +176,24 @@ class Rampage:
                     self.report.broken.append(f"{job}: another's artifact")
 
 
-def _jobs_of(pid: int) -> Iterator[psutil.Process]:
+def _jobs(ids: Iterable[str]) -> Iterator[psutil.Process]:
+    """The processes of jobs, whoever has started them."""
+    known = set(ids)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if "ouzel.worker.processes.job_process" in words and known.intersection(words):
+                yield process
+
+
+def _forks_of(worker: int) -> list[psutil.Process]:
     with suppress(psutil.Error):
-        for child in psutil.Process(pid).children():
-            with suppress(psutil.Error):
-                if "ouzel.worker.processes.job_process" in child.cmdline():
-                    yield child
+        return [each for each in psutil.Process(worker).children() if each.name() == server.NAME]
+    return []
 
 
 def main() -> int:
-    from support.postgres import server
+    from support.postgres import server as postgres
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=260, help="of each store")
@@ -193,7 +207,7 @@ def main() -> int:
     for store in chosen.stores:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
-            url = f"sqlite://{folder / 'jobs.db'}" if store == "sqlite" else stack.enter_context(server())
+            url = f"sqlite://{folder / 'jobs.db'}" if store == "sqlite" else stack.enter_context(postgres())
             report = Rampage(url, folder, chosen.seed).run(chosen.kills)
         harm = ", ".join(f"{what}: {times}" for what, times in sorted(report.harm.items()))
         counts = [len(each) for each in (report.lost, report.twice, report.broken, report.left)]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from ouzel.forking import server
 from ouzel.serving import Ports, processes
 from ouzel.serving.forking import shim, zygote
 from ouzel.serving.supervision import journal
@@ -65,7 +66,7 @@ def lasting(state: Path) -> list[psutil.Process]:
     for process in processes.belonging_to(state):
         words = process.cmdline()
         if (
-            process.name() != zygote.NAME
+            process.name() not in (zygote.NAME, server.NAME)
             and shim.__file__ not in words
             and "ouzel.worker.catalog.describe" not in words
         ):

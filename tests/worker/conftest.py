@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -12,10 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from ouzel import models
+from ouzel.forking.client import ForkServer
 from ouzel.models import archive
 from ouzel.models.preprocessing import Preprocessing
+from ouzel.worker import kinds
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
+from support.jobs import until
 from support.postgres import server
 
 
@@ -62,6 +66,14 @@ def store(url: str) -> Iterator[Store]:
     opened = open_store(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Has jobs of the real kinds forked, which then begin at once."""
+    with closing(ForkServer(kinds.libraries())) as server:
+        until(server.warm, 120)
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pytest
 from ouzel.audit import AnswerMaps, Source, View
 from ouzel.audit.dataset import DatasetDesign, Example
 from ouzel.errors import InvalidArgument, NotFound, OuzelError, Unavailable
+from ouzel.forking.client import ForkServer
 from ouzel.ledger import verify_proof
 from ouzel.worker.api import requests
 from ouzel.worker.kinds import audit, audit_sources
@@ -33,8 +34,8 @@ STRAY = pb.RecordedPrediction(path="green/0.png", label="x")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Place]:
-    with closing(Place(tmp_path_factory.mktemp("audits"), tiny_base)) as made:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, forks: ForkServer) -> Iterator[Place]:
+    with closing(Place(tmp_path_factory.mktemp("audits"), tiny_base, forks)) as made:
         yield made
 
 

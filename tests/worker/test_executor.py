@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ouzel.worker.processes.executor import Executor, State, Task
+from ouzel.forking import server
+from ouzel.forking.client import ForkServer
+from ouzel.worker.processes.executor import Executor, Probe, State, Task
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.job import State as JobState
@@ -22,9 +25,16 @@ from support.jobs import STUBS, count, ended, environment, submit, until
 from support.stub_kinds.maximize import Fault
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    with closing(ForkServer([])) as started:
+        until(started.warm)
+        yield started
+
+
+@pytest.fixture(params=["spawned", "forked"])
 def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Executor:
-    return {"local": lambda: LocalExecutor(tmp_path / "logs")}[request.param]()
+    return LocalExecutor(tmp_path / "logs", request.getfixturevalue("forks") if request.param == "forked" else None)
 
 
 @pytest.fixture
@@ -72,7 +82,7 @@ def test_killed_at_once(executor: Executor, task: Task, jobs: Store) -> None:
     until(lambda: only(jobs).progress.step > 0)
     executor.stop(handle, kill=True)
     until(lambda: executor.probe(handle).state is State.ENDED, 5)
-    assert executor.probe(handle).code != 0
+    assert executor.probe(handle).code == -signal.SIGKILL
     executor.stop(handle)  # no effect, no error
     executor.stop(handle, kill=True)
 
@@ -89,6 +99,29 @@ def test_children_end_with_it(executor: Executor, jobs: Store, jobs_url: str, tm
     child.parent().kill()
     until(lambda: executor.probe(handle).state is State.ENDED)
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
+
+
+def test_a_job_outlives_what_it_was_forked_from(jobs: Store, jobs_url: str, tmp_path: Path) -> None:
+    submit(jobs, count(600, 0.1, fault=Fault.CHILD))
+    claimed = jobs.claim("somebody")
+    assert claimed
+    with closing(ForkServer([])) as forks:
+        until(forks.warm)
+        executor = LocalExecutor(tmp_path / "logs", forks)
+        handle = executor.submit(task_of(claimed[1], jobs_url, tmp_path))
+        note = tmp_path / "artifacts" / "child"
+        until(lambda: note.exists() and note.read_text() != "")
+        child = psutil.Process(int(note.read_text()))
+        job = child.parent()
+        job.parent().kill()
+        until(lambda: job.parent().name() != server.NAME)
+        step = only(jobs).progress.step
+        until(lambda: only(jobs).progress.step > step)
+        assert executor.probe(handle).state is State.RUNNING
+        job.kill()
+        until(lambda: executor.probe(handle).state is State.ENDED)
+        assert executor.probe(handle) == Probe(State.ENDED, None)
+        until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
 
 
 def test_another_process_can_ask(executor: Executor, task: Task, jobs: Store) -> None:
@@ -119,15 +152,28 @@ def test_logs(executor: Executor, jobs: Store, jobs_url: str, tmp_path: Path) ->
     assert jobs.get("me", job.id).state is JobState.QUEUED
 
 
-def test_ends_with_whoever_started_it(task: Task, jobs: Store, tmp_path: Path) -> None:
+_STARTER = """
+import sys
+from pathlib import Path
+from ouzel.forking import server
+from ouzel.forking.client import ForkServer
+from ouzel.worker.processes.executor import Task
+from ouzel.worker.processes.local_executor import LocalExecutor
+
+forks = ForkServer([]) if sys.argv[3] == "forked" else None
+while forks is not None and not forks.warm():
+    pass
+executor = LocalExecutor(Path(sys.argv[1]), forks)
+print(executor.submit(Task.from_json(sys.argv[2])), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("way", ["spawned", "forked"])
+def test_ends_with_whoever_started_it(way: str, task: Task, jobs: Store, tmp_path: Path) -> None:
     """A worker that is killed leaves nobody behind who computes on. (Of the local executor.)"""
-    program = (
-        "import sys; from pathlib import Path; from ouzel.worker.processes.executor import Task; "
-        "from ouzel.worker.processes.local_executor import LocalExecutor; "
-        "print(LocalExecutor(Path(sys.argv[1])).submit(Task.from_json(sys.argv[2])), flush=True); sys.stdin.read()"
-    )
     starter = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "logs"), task.to_json()],
+        [sys.executable, "-c", _STARTER, str(tmp_path / "logs"), task.to_json(), way],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

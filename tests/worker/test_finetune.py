@@ -21,12 +21,14 @@ from ouzel import models
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.finetune import make_recipe
 from ouzel.finetune.data import SPLITS
+from ouzel.forking.client import ForkServer
 from ouzel.ledger import VerifierKey
 from ouzel.models.store import ModelStore
 from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
@@ -47,14 +49,17 @@ SEED = 2**60 + 1
 class Place:
     """A model store, data sets, and a runner with the real kinds; no model server."""
 
-    def __init__(self, folder: Path, base: Path, checkpoint: float = 0.0) -> None:
+    def __init__(self, folder: Path, base: Path, forks: ForkServer, checkpoint: float = 0.0) -> None:
         self.folder = folder
         url = f"sqlite://{folder / 'jobs.db'}"
         (folder / "store").mkdir()
         (folder / "store" / "base.mar").write_bytes(base.read_bytes())
         self.models = ModelStore(folder / "store")
-        self.datasets = Datasets(folder / "datasets")
-        self.catalogue = Catalogue(folder / "store", folder / "known", uploads=self.datasets, owner="me")
+        isolated = Isolated(forks)
+        self.datasets = Datasets(folder / "datasets", isolated=isolated)
+        self.catalogue = Catalogue(
+            folder / "store", folder / "known", uploads=self.datasets, owner="me", isolated=isolated
+        )
         self.store = open_store(url, retries=Retries(lost=50))
         self.artifacts = Artifacts(folder / "artifacts")
         told = environment(
@@ -66,7 +71,7 @@ class Place:
             ledger=str(folder / "ledger"),
         )
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, told, options=QUICK)
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs", forks), slots, told, options=QUICK)
         self.runner.start()
 
     def close(self) -> None:
@@ -89,15 +94,15 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_base: Path) -> Iterator[Place]:
-    with closing(Place(tmp_path, tiny_base)) as made:
+def place(tmp_path: Path, tiny_base: Path, forks: ForkServer) -> Iterator[Place]:
+    with closing(Place(tmp_path, tiny_base, forks)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Place]:
+def asking(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, forks: ForkServer) -> Iterator[Place]:
     """For tests in which no job comes about."""
-    with closing(Place(tmp_path_factory.mktemp("asking"), tiny_base)) as made:
+    with closing(Place(tmp_path_factory.mktemp("asking"), tiny_base, forks)) as made:
         yield made
 
 
@@ -330,9 +335,9 @@ def test_killed_again_and_again_it_publishes_once_and_the_same(place: Place) -> 
 
 
 def test_a_loss_that_is_no_number_fails_the_job_keeps_the_best_and_publishes_nothing(
-    tmp_path: Path, tiny_base: Path
+    tmp_path: Path, tiny_base: Path, forks: ForkServer
 ) -> None:
-    with closing(Place(tmp_path, tiny_base, checkpoint=3600.0)) as place:
+    with closing(Place(tmp_path, tiny_base, forks, checkpoint=3600.0)) as place:
         _diverges(place)
 
 

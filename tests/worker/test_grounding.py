@@ -19,6 +19,7 @@ from PIL import Image
 from ouzel import models
 from ouzel.errors import AlreadyExists, InvalidArgument, NotFound
 from ouzel.finetune import Split
+from ouzel.forking.client import ForkServer
 from ouzel.worker.api import requests
 from ouzel.worker.kinds import grounding
 from ouzel.worker.store.job import Job, State
@@ -34,8 +35,8 @@ QUICK = {"parameters": {"held_out": 0.5}}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Place]:
-    with closing(Place(tmp_path_factory.mktemp("grounding"), tiny_base)) as made:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, forks: ForkServer) -> Iterator[Place]:
+    with closing(Place(tmp_path_factory.mktemp("grounding"), tiny_base, forks)) as made:
         yield made
 
 

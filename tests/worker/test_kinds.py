@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from PIL import Image
 
 from ouzel import maximize
 from ouzel.errors import InvalidArgument, NotFound, OuzelError
+from ouzel.forking.client import ForkServer
 from ouzel.models import Model
 from ouzel.trust import shipped
 from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Budget, Catalogue
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.kinds import checkpoint
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
@@ -54,8 +57,9 @@ def asked(targets: tuple[pb.Node, ...] = (OUZEL,), steps: float = 4, **more: obj
 
 
 @pytest.fixture(scope="session")
-def catalogue(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    made = Catalogue(lite0_store, tmp_path_factory.mktemp("catalogue"), {"birds": lite0_store})
+def catalogue(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Catalogue:
+    folder = tmp_path_factory.mktemp("catalogue")
+    made = Catalogue(lite0_store, folder, {"birds": lite0_store}, isolated=Isolated(forks))
     made.model(MODEL)
     return made
 
@@ -175,13 +179,13 @@ def test_state_file_keeps_everything() -> None:
 class Real:
     """A runner with the real kinds."""
 
-    def __init__(self, folder: Path, models: Path, datasets: dict[str, Path] | None = None) -> None:
+    def __init__(self, folder: Path, models: Path, forks: ForkServer, datasets: dict[str, Path] | None = None) -> None:
         url = f"sqlite://{folder / 'jobs.db'}"
         self.store: Store = open_store(url)
         self.artifacts = Artifacts(folder / "artifacts")
         told = environment(url, folder, models=models, datasets=datasets or {})
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-        self.runner = Runner(self.store, LocalExecutor(folder / "logs"), slots, told, options=QUICK)
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs", forks), slots, told, options=QUICK)
         self.runner.start()
 
     def close(self) -> None:
@@ -198,13 +202,20 @@ class Real:
 
 
 @pytest.fixture
-def real(tmp_path: Path, lite0_store: Path) -> Real:
-    with closing(Real(tmp_path, lite0_store)) as made:
+def real(tmp_path: Path, lite0_store: Path, forks: ForkServer) -> Real:
+    with closing(Real(tmp_path, lite0_store, forks)) as made:
         yield made
 
 
-def test_maximize(real: Real, lite0: Model) -> None:
+@pytest.fixture(params=["spawned", "forked"])
+def both(request: pytest.FixtureRequest, tmp_path: Path, lite0_store: Path, forks: ForkServer) -> Iterator[Real]:
+    with closing(Real(tmp_path, lite0_store, forks if request.param == "forked" else None)) as made:
+        yield made
+
+
+def test_maximize(both: Real, lite0: Model) -> None:
     """What comes out is what the library gives, and the activation is that of the PNG itself."""
+    real = both
     targets = (OUZEL, *channel(of=5))
     done = real.run(asked(targets, 5, images_per_target=2, seed=3))
     names = [each.name for each in real.store.artifacts("me", done.id)]
@@ -269,9 +280,9 @@ def test_search_activations(real: Real, lite0: Model) -> None:
     assert len([each for each in done.result.artifacts if each.name.startswith("crops/")]) == 4
 
 
-def test_search_of_an_empty_folder(tmp_path: Path, lite0_store: Path) -> None:
+def test_search_of_an_empty_folder(tmp_path: Path, lite0_store: Path, forks: ForkServer) -> None:
     (tmp_path / "nothing").mkdir()
-    with closing(Real(tmp_path, lite0_store, {"mine": tmp_path / "nothing"})) as real:
+    with closing(Real(tmp_path, lite0_store, forks, {"mine": tmp_path / "nothing"})) as real:
         spec = pb.SearchActivationsSpec(model=MODEL, targets=[OUZEL], dataset="mine")
         done = ended(real.store, submit(real.store, pb.JobSpec(search_activations=spec)), 120)
     assert (done.state, done.error.failure_class) == (State.FAILED, pb.JobError.USER)

@@ -11,11 +11,13 @@ import torch
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition
+from ouzel.forking.client import ForkServer
 from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.store import ModelStore
 from ouzel.worker.api import requests
 from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
@@ -35,11 +37,11 @@ SEARCH = pb.JobSpec(search_activations=pb.SearchActivationsSpec(model="tuned", t
 class Place:
     """ann's model "tuned", a worker's store, and its catalogue as ann sees it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, forks: ForkServer) -> None:
+        self.folder, self.forks = folder, forks
         self.models = ModelStore(folder / "models")
         self.version = tuned.publish(self.models, "job-1", seed=1)
-        self.catalogue = Catalogue(self.models.folder, folder / "cache").seen_by("ann")
+        self.catalogue = Catalogue(self.models.folder, folder / "cache", isolated=Isolated(forks)).seen_by("ann")
 
     def new(self, spec: pb.JobSpec) -> NewJob:
         return requests.new_job(pb.CreateJobRequest(spec=spec), self.catalogue)
@@ -50,7 +52,7 @@ class Place:
             job = store.create("ann", new)
             told = environment(url, self.folder)
             slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-            runner = Runner(store, LocalExecutor(self.folder / "logs"), slots, told, options=QUICK)
+            runner = Runner(store, LocalExecutor(self.folder / "logs", self.forks), slots, told, options=QUICK)
             runner.start()
             try:
                 return ended(store, job, 120)
@@ -59,8 +61,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path, forks: ForkServer) -> Place:
+    return Place(tmp_path, forks)
 
 
 def test_the_digest_is_filled_in(place: Place) -> None:

@@ -106,7 +106,7 @@ def show(model: str, version: str, as_json: bool) -> None:
     print_facts(
         {
             "name": stored.name,
-            "version": f"{stored.version}{' (default)' if stored.is_default else ''}",
+            "version": f"{stored.version}{_standing(stored)}",
             "served": "yes" if stored.served else "no",
             "architecture": stored.arch,
             "weights": stored.digest,
@@ -161,8 +161,14 @@ def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
     metrics = lineage.get("metrics", {})
     accuracy = f"{100 * metrics['accuracy']:.1f} %" if "accuracy" in metrics else ""
     base = f"{lineage['base']}@{lineage['base_version']}" if "base_version" in lineage else ""
-    head = model_cells(model.name, model.version, model.is_default and several)
+    head = model_cells(model.name, model.version, model.is_default and several, held_back=model.held_back)
     return *head, "yes" if model.served else "", model.classes, accuracy, base
+
+
+def _standing(model: StoredModel) -> str:
+    if model.is_default:
+        return " (default)"
+    return " (held back by the gate)" if model.held_back else ""
 
 
 def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class StoredModel:
         """What the gate said of it before production; None if it was not asked."""
         return gate_of(self.lineage)
 
+    @property
+    def held_back(self) -> bool:
+        """Whether the gate has refused it as the default, and nobody has overruled that."""
+        return self.gate is not None and not self.gate.passed and not self.is_default
+
 
 @dataclass(frozen=True)
 class ModelDetails:

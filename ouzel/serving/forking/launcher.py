@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ouzel.forking import child
 from ouzel.serving.forking import shim
 
 logger = logging.getLogger(__name__)
@@ -23,14 +24,9 @@ _WAITING = 128
 _MODULES = ("torch", "torchvision.models", "timm", "ouzel.models", "ouzel.explain")
 
 
-def supported() -> bool:
-    """Whether this system's libraries survive a fork; those of macOS do not."""
-    return sys.platform == "linux"
-
-
 def interpreter(run: Path) -> Path:
     """What TorchServe is to start in place of a Python interpreter; `zygote` makes it."""
-    return run / _INTERPRETER if supported() else Path(sys.executable)
+    return run / _INTERPRETER if child.supported() else Path(sys.executable)
 
 
 @contextlib.contextmanager
@@ -44,7 +40,7 @@ def zygote(run: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, ...
         run: Folder of the run.
         environment: Of the process.
     """
-    if not supported():
+    if not child.supported():
         yield ()
         return
     held = _start(run, environment)
@@ -67,8 +63,7 @@ def _start(run: Path, environment: Mapping[str, str]) -> int:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ouzel.serving.forking.zygote", str(listener.fileno()), *_MODULES],
                 pass_fds=[listener.fileno()],
-                # numpy's own threads would start at its import
-                env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+                env={**environment, **child.ENVIRONMENT},
                 stdin=reading,
                 stdout=log,
                 stderr=log,

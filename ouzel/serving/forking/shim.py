@@ -15,7 +15,7 @@ import struct
 import sys
 
 WORKER = "model_service_worker.py"  # of TorchServe; anything else is not forked
-HEAD = struct.Struct("!I")  # bytes of the request that follows
+HEAD = struct.Struct("!I")  # bytes of the request that follows, see `ouzel.forking.request`
 STATUS = struct.Struct("!i")  # exit status in the answer
 
 

@@ -11,6 +11,7 @@ from ouzel.ledger.recorder import Recorder
 from ouzel.worker.api import audit_entries
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, checked_start, task_of
 from ouzel.worker.api.auth import stream, unary
+from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.auditing.frames import Frame
@@ -39,6 +40,7 @@ class AuditService(Service, AuditServiceServicer):
         endpoints: Other services that callers may name.
         patience: Seconds in which a caller must answer a question.
         recorder: Records what was audited, and what is refused.
+        denials: See `Service`.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class AuditService(Service, AuditServiceServicer):
         endpoints: Mapping[str, Any],
         patience: float,
         recorder: Recorder,
+        denials: Denials | None = None,
     ) -> None:
-        super().__init__(tokens, threads=_THREADS, name="audits", recorder=recorder)
+        super().__init__(tokens, threads=_THREADS, name="audits", recorder=recorder, denials=denials)
         self._pool, self._catalogue, self._datasets = pool, catalogue, datasets
         self._endpoints, self._patience = endpoints, patience
 

@@ -12,6 +12,7 @@ from ouzel.checks import within
 from ouzel.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker.api.auth import unary
+from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.datasets.store import Datasets
@@ -39,12 +40,20 @@ class DatasetService(Service, DatasetServiceServicer):
         tokens: Tell the owners of calls.
         patience: Time that a stream may be silent, in seconds.
         recorder: Records what is refused and what is deleted.
+        denials: See `Service`.
     """
 
     def __init__(
-        self, datasets: Datasets, store: ClientStore, tokens: Tokens, *, patience: float = 30.0, recorder: Recorder
+        self,
+        datasets: Datasets,
+        store: ClientStore,
+        tokens: Tokens,
+        *,
+        patience: float = 30.0,
+        recorder: Recorder,
+        denials: Denials | None = None,
     ) -> None:
-        super().__init__(tokens, threads=_THREADS, name="datasets", recorder=recorder)
+        super().__init__(tokens, threads=_THREADS, name="datasets", recorder=recorder, denials=denials)
         self._datasets, self._store, self._patience = datasets, store, patience
 
     @unary

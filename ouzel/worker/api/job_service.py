@@ -14,6 +14,7 @@ from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.api.auth import stream, unary
+from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.event_stream import Watches
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
@@ -40,6 +41,7 @@ class JobService(Service, JobServiceServicer):
         nudge: Called when a runner may have something to do.
         limits: Of one owner.
         recorder: Records what is refused and what is deleted.
+        denials: See `Service`.
     """
 
     def __init__(
@@ -52,8 +54,9 @@ class JobService(Service, JobServiceServicer):
         nudge: Callable[[], None],
         limits: Limits,
         recorder: Recorder,
+        denials: Denials | None = None,
     ) -> None:
-        super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder)
+        super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder, denials=denials)
         self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
         self._nudge, self._limits = nudge, limits
         self._watches = Watches(store)

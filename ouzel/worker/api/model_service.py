@@ -17,6 +17,7 @@ from ouzel.model_files import ModelFile, ModelFiles, card
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server
 from ouzel.worker.api.auth import unary
+from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.catalog.catalog import Catalogue
@@ -35,12 +36,19 @@ class ModelService(Service, ModelServiceServicer):
         tokens: Tell the owners of calls.
         serving: Where TorchServe is, see `ouzel.torchserve.server.Server.found`. Every call looks again.
         recorder: Records what is refused and what is changed.
+        denials: See `Service`.
     """
 
     def __init__(
-        self, catalogue: Catalogue, tokens: Tokens, *, serving: Mapping[str, str] | None, recorder: Recorder
+        self,
+        catalogue: Catalogue,
+        tokens: Tokens,
+        *,
+        serving: Mapping[str, str] | None,
+        recorder: Recorder,
+        denials: Denials | None = None,
     ) -> None:
-        super().__init__(tokens, threads=_THREADS, name="models", recorder=recorder)
+        super().__init__(tokens, threads=_THREADS, name="models", recorder=recorder, denials=denials)
         self._catalogue, self._serving = catalogue, serving
         self._files = ModelFiles(catalogue.folder)
         self._changing = threading.Lock()  # the store and TorchServe change together

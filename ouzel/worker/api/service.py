@@ -38,14 +38,20 @@ class Service:
         threads: Calls that may block at a time.
         name: Of the threads.
         recorder: Records what is refused and what is changed.
-
-    Attributes:
-        denials: Counts refused calls that only read. The worker has one for all services.
+        denials: Counts refused calls that only read; the worker has one for all services.
     """
 
-    def __init__(self, tokens: Tokens, *, threads: int, name: str, recorder: Recorder = _NO_LOG) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        threads: int,
+        name: str,
+        recorder: Recorder = _NO_LOG,
+        denials: Denials | None = None,
+    ) -> None:
         self._tokens, self.recorder = tokens, recorder
-        self.denials = Denials(recorder, ())
+        self._denials = denials or Denials(recorder, ())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._slow_threads = ThreadPoolExecutor(_CHECKS, thread_name_prefix=f"{name}-slow")
 
@@ -77,7 +83,7 @@ class Service:
         if error.code not in _RECORDED or not self.recorder.keeps:
             return error
         if method.startswith(_READING):
-            self.denials.count(f"/ouzel.v1.{type(self).__name__}/{method}", error.code)
+            self._denials.count(f"/ouzel.v1.{type(self).__name__}/{method}", error.code)
             return error
         facts = {"method": f"{type(self).__name__}/{method}", "code": error.code, "field": error.top_field}
         event = Event("refusal", facts, owner=self.owner(context), salted={"message": str(error)})

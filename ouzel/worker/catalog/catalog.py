@@ -17,8 +17,8 @@ import ouzel
 from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
-from ouzel.worker import isolated
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.isolated import Isolated
 
 _log = logging.getLogger(__name__)
 _FORM = 3  # of what is remembered
@@ -72,6 +72,7 @@ class Catalogue:
         uploads: The data sets of callers.
         schemes: Schemes of URIs that callers may name as data sets.
         endpoints: Names of the services that callers may have audited.
+        isolated: Asks about models.
     """
 
     folder: Path
@@ -82,6 +83,7 @@ class Catalogue:
     uploads: Datasets | None = None
     schemes: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
+    isolated: Isolated = field(default_factory=Isolated)
 
     def __post_init__(self) -> None:
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,18 +184,17 @@ class Catalogue:
         try:
             description = json.loads(cached.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            description = _described(path)
+            description = self._described(path)
             partial = cached.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(description), encoding="utf-8")
             partial.replace(cached)
         return dict(description)
 
-
-def _described(path: Path) -> dict[str, Any]:
-    printed = isolated.ask("ouzel.worker.catalog.describe", str(path), seconds=_SECONDS)
-    if not printed:
-        raise Unavailable(f"model: {path.stem} could not be loaded; the worker's log says why", field="model")
-    return dict(json.loads(printed))
+    def _described(self, path: Path) -> dict[str, Any]:
+        printed = self.isolated.ask("ouzel.worker.catalog.describe", str(path), seconds=_SECONDS)
+        if not printed:
+            raise Unavailable(f"model: {path.stem} could not be loaded; the worker's log says why", field="model")
+        return dict(json.loads(printed))
 
 
 def _model(content: Mapping[str, Any], field: str) -> Model:

@@ -41,18 +41,24 @@ class _Seen:
     thumbnail: np.ndarray | None = None
 
 
-def check(entries: Sequence[pb.DatasetEntry], read: Read) -> pb.DatasetReport:
+def check(
+    entries: Sequence[pb.DatasetEntry], read: Read, on_image: Callable[[int], None] = lambda _: None
+) -> pb.DatasetReport:
     """Looks at every image of a data set.
 
     Args:
         entries: The data set, sorted by path.
         read: The bytes of a file, by its digest.
+        on_image: Hears after each image how many were looked at. What it raises ends the check.
 
     Returns:
         What was found: refused images, duplicates, problems, warnings.
     """
+    seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        seen = list(threads.map(lambda entry: _look(entry, read), entries))
+        for one in threads.map(lambda entry: _look(entry, read), entries):
+            seen.append(one)
+            on_image(len(seen))
     report = pb.DatasetReport(dataset=manifest.digest(entries), images=len(entries))
     kept: list[tuple[pb.DatasetEntry, _Seen]] = []
     for entry, one in zip(entries, seen, strict=True):
@@ -78,12 +84,7 @@ def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
     try:
         image = decode(read(entry.file.sha256), smallest=4 * _EDGE)
         if entry.HasField("mask"):
-            try:
-                mask = decode(read(entry.mask.sha256))
-            except InvalidArgument as error:
-                raise InvalidArgument(f"mask: {str(error).removeprefix('image: ')}") from None
-            if original_size(mask) != original_size(image):
-                raise InvalidArgument(f"mask: {original_size(mask)} pixels, the image has {original_size(image)}")
+            _look_at_mask(read(entry.mask.sha256), original_size(image))
         for box in entry.boxes:
             width, height = original_size(image)
             if box.left >= width or box.top >= height or box.right <= 0 or box.bottom <= 0:
@@ -99,6 +100,20 @@ def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
     if length < _EDGE:  # nearly uniform: a deviation of one grey level
         return _Seen()
     return _Seen(hash=int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail=(small / length).astype(np.float16))
+
+
+def _look_at_mask(content: bytes, size: tuple[int, int]) -> None:
+    from ouzel.audit.region import mask_of_file
+    from ouzel.models.images import decode, original_size
+
+    try:
+        own, shown = original_size(decode(content)), mask_of_file(content).any()
+    except InvalidArgument as error:
+        raise InvalidArgument(f"mask: {str(error).removeprefix('image: ')}") from None
+    if own != size:
+        raise InvalidArgument(f"mask: {own} pixels, the image has {size}")
+    if not shown:
+        raise InvalidArgument("mask: is black all over; it must be white on the object")
 
 
 def _duplicates(kept: Sequence[tuple[pb.DatasetEntry, _Seen]]) -> Iterator[pb.DatasetReport.Duplicates]:

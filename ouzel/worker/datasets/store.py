@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,16 @@ from google.protobuf.message import DecodeError
 
 from ouzel.durable_files import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from ouzel.worker import isolated
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.uploads import Upload, checked
+from ouzel.worker.isolated import Isolated
 from ouzel.worker.store.job import timestamp
 from ouzel_protos import manifest
 from ouzel_protos.text import is_line
 from ouzel_protos.v1 import dataset_pb2 as pb
 
+# Looks at the images of a data set, given its entries, and the bytes of a file by its digest.
+Look = Callable[[Sequence[pb.DatasetEntry], Callable[[str], bytes]], pb.DatasetReport]
 _ID = re.compile(r"[0-9a-f]{64}")
 _LONGEST_TITLE = 128
 _CHECK_SECONDS = 3600.0
@@ -54,10 +56,11 @@ class Datasets:
     Args:
         folder: Shared by all workers of a store.
         limits: Of one owner.
+        isolated: Has images looked at.
     """
 
-    def __init__(self, folder: Path, limits: DatasetLimits | None = None) -> None:
-        self._folder, self._limits = folder, limits or DatasetLimits()
+    def __init__(self, folder: Path, limits: DatasetLimits | None = None, isolated: Isolated | None = None) -> None:
+        self._folder, self._limits, self._isolated = folder, limits or DatasetLimits(), isolated or Isolated()
         self._checking = threading.Lock()  # one at a time: it takes all cores
 
     def missing(self, owner: str, files: Sequence[pb.FileRef]) -> list[str]:
@@ -192,12 +195,13 @@ class Datasets:
         for folder in self._folder.glob("*/files"):
             self.collect(folder.parent.name)
 
-    def report(self, owner: str, dataset: str) -> pb.DatasetReport:
+    def report(self, owner: str, dataset: str, look: Look | None = None) -> pb.DatasetReport:
         """What a look at every image finds. Takes seconds to minutes the first time.
 
         Args:
             owner: Who calls.
             dataset: Id of the data set.
+            look: Does it; None leaves it to a process of its own.
 
         Raises:
             Unavailable: The check failed; the worker's log says why.
@@ -209,15 +213,19 @@ class Datasets:
         with self._checking:
             if (known := _parsed(path)) is not None:
                 return known
-            folder = self._of(owner) / "files"
-            manifest_file = self._manifests(owner) / dataset
-            printed = isolated.ask(
-                "ouzel.worker.datasets.check", str(manifest_file), str(folder), seconds=_CHECK_SECONDS
-            )
-            if not printed:
-                raise Unavailable(f"dataset: {dataset} could not be checked; the worker's log says why")
-            self._write(path, printed)
-            return pb.DatasetReport.FromString(printed)
+            if look is not None:
+                report = look(self.entries(owner, dataset), self._files(owner).get)
+            else:
+                report = self._looked_at(owner, dataset)
+            self._write(path, report.SerializeToString(deterministic=True))
+            return report
+
+    def _looked_at(self, owner: str, dataset: str) -> pb.DatasetReport:
+        places = (self._manifests(owner) / dataset, self._of(owner) / "files")
+        printed = self._isolated.ask("ouzel.worker.datasets.check", *map(str, places), seconds=_CHECK_SECONDS)
+        if not printed:
+            raise Unavailable(f"dataset: {dataset} could not be checked; the worker's log says why")
+        return pb.DatasetReport.FromString(printed)
 
     def _check_files(self, owner: str, entries: Sequence[pb.DatasetEntry]) -> None:
         held = self._files(owner)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 from ouzel.errors import InvalidArgument
@@ -20,6 +21,24 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 VARIABLE = "OUZEL_JOB_KINDS"  # names another package of kinds, for tests; read in `find` only
 NAMES = tuple(field.name for field in pb.JobSpec.DESCRIPTOR.oneofs_by_name["kind"].fields)
+# What jobs import that takes long, for the process that they are forked from.
+LIBRARIES = (
+    "timm",
+    "torchvision.models",
+    "jinja2",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "skimage.io",
+    "ouzel.maximize.report.gallery",
+    "ouzel.finetune.report",
+    "ouzel.models.photographs",
+    "ouzel.models.store",
+    "ouzel.worker.datasets.check",
+    "ouzel.worker.processes.job_process",
+    "ouzel.worker.store.sqlite",
+    *(f"{__name__}.{each}" for each in (*NAMES, "checkpoint", "publishing")),
+)
 
 
 class Kind(Protocol):
@@ -54,6 +73,12 @@ def report_of(name: str, spec: pb.JobSpec, catalogue: Catalogue) -> Mapping[str,
     """
     report = getattr(find(name), "report", None)
     return None if report is None else dict(report(getattr(spec, name), catalogue))
+
+
+def libraries() -> list[str]:
+    """Names of modules that jobs import and that take long to import, as far as they are installed."""
+    named: tuple[str, ...] = getattr(importlib.import_module(os.environ.get(VARIABLE, __name__)), "LIBRARIES", ())
+    return [each for each in named if find_spec(each.partition(".")[0]) is not None]
 
 
 def find(name: str) -> Kind:

@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.worker.catalog.catalog import Catalogue
+from ouzel.worker.kinds.context import JobInterrupted
 from ouzel_protos import folders, manifest
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.manifest import BadEntry
@@ -104,18 +105,25 @@ def examples(dataset: str, context: JobContext, *, training: bool = True) -> lis
     """
     from ouzel.finetune import Example
 
+    def look(entries: Sequence[pb.DatasetEntry], read: Callable[[str], bytes]) -> pb.DatasetReport:
+        from ouzel.worker.datasets.check import check
+
+        def seen(count: int) -> None:
+            context.progress(count, len(entries), "checking the images")
+            if context.stop_wanted():
+                raise JobInterrupted
+
+        return check(entries, read, seen)
+
     if _URI.fullmatch(dataset):
         entries, read, left_out = _remote(dataset)
         for name, reason in left_out[:MOST_TOLD]:
             context.log(f"left out: {name!r:.200}: {reason}")
-        from ouzel.worker.datasets.check import check as look
-
         dataset_report = look(entries, read)
     else:
         uploads, owner = context.uploads, context.owner
         entries = uploads.entries(owner, dataset)
-        with context.keepalive("checking the images"):
-            dataset_report = uploads.report(owner, dataset)
+        dataset_report = uploads.report(owner, dataset, look)
 
         def read(sha256: str) -> bytes:
             return uploads.path(owner, sha256).read_bytes()

@@ -65,7 +65,7 @@ class Probe:
 
 
 class Executor(Protocol):
-    """Runs `python -m ouzel.worker.processes.job_process` for a task, somewhere. Any thread may call any method."""
+    """Runs the module `ouzel.worker.processes.job_process` for a task, somewhere. Any thread may call any method."""
 
     def submit(self, task: Task) -> str:
         """Starts a job's process.

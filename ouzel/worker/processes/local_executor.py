@@ -1,7 +1,8 @@
-"""The executor of one machine: a spawned process per job, in a process group of its own.
+"""The executor of one machine: a process per job, in a process group of its own.
 
-A job's process has a pipe from the one that started it, which never writes to it: when the pipe closes, the process
-ends itself. So no process goes on computing after its worker was killed.
+It is forked from one that has imported what jobs need, or started anew where that cannot be done or is not ready.
+A job's process has a pipe from this one, which never writes to it: when the pipe closes, the process ends itself. So no
+process goes on computing after its worker was killed. One whose parent is the process that forks, and was killed, does.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from pathlib import Path
 
 import psutil
 
+from ouzel.forking.client import Forked, ForkServer, ServerLost
+from ouzel.forking.server import ended
 from ouzel.worker.processes import identity
 from ouzel.worker.processes.executor import VARIABLE, Probe, State, Task
 
+_MODULE = "ouzel.worker.processes.job_process"
 _REMEMBERED = 1000  # exit statuses
+_RUNNING = Probe(State.RUNNING)
 
 
 class LocalExecutor:
@@ -27,35 +32,34 @@ class LocalExecutor:
 
     Args:
         logs: Folder for what the processes write.
+        forks: Has them forked; None starts each anew.
     """
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-        self._own: dict[str, subprocess.Popen[bytes]] = {}
-        self._codes: dict[str, int] = {}
+    def __init__(self, logs: Path, forks: ForkServer | None = None) -> None:
+        self._logs, self._forks = logs, forks
+        self._own: dict[str, subprocess.Popen[bytes] | Forked] = {}
+        self._codes: dict[str, int | None] = {}
         self._lock = threading.Lock()
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def submit(self, task: Task) -> str:
         log = self._logs / f"{task.job}-{task.attempt}.log"
+        arguments = ("--job", task.job, "--attempt", str(task.attempt))
         environment = os.environ | dict(task.variables) | {VARIABLE: task.to_json(), "PYTHONUNBUFFERED": "1"}
+        process: subprocess.Popen[bytes] | Forked | None = None
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "ouzel.worker.processes.job_process",
-                    "--job",
-                    task.job,
-                    "--attempt",
-                    str(task.attempt),
-                ],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            if self._forks is not None:
+                file = output.fileno()
+                process = self._forks.fork(_MODULE, *arguments, environment=environment, stdout=file, stderr=file)
+            if process is None:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", _MODULE, *arguments],
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         handle = f"{identity.name(process.pid)}/{log.name}"
         with self._lock:
             self._own[handle] = process
@@ -94,17 +98,32 @@ class LocalExecutor:
         except OSError:
             return ""
 
-    def _bury(self, handle: str, process: subprocess.Popen[bytes]) -> Probe:
+    def _bury(self, handle: str, process: subprocess.Popen[bytes] | Forked) -> Probe:
         """Until a process that has ended is waited for, its id is not given away: its children can be ended."""
-        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return Probe(State.RUNNING)
+        if isinstance(process, Forked):
+            probe = _forked(process, handle.rpartition("/")[0])
+        else:
+            probe = Probe(State.ENDED, process.wait()) if ended(process.pid) else _RUNNING
+        if probe.state is State.ENDED:
+            if process.stdin:
+                process.stdin.close()
+            del self._own[handle]
+            self._codes[handle] = probe.code
+            if len(self._codes) > _REMEMBERED:
+                del self._codes[next(iter(self._codes))]
+        return probe
+
+
+def _forked(process: Forked, named: str) -> Probe:
+    if identity.find(named) is not None:  # the process that forks need not be asked
+        return _RUNNING
+    try:
+        code = process.code()
+        return _RUNNING if code is None else Probe(State.ENDED, code)
+    except ServerLost:  # another process is its parent now; how it ended is not known
+        with contextlib.suppress(psutil.Error):  # it is gone
+            if identity.name(process.pid) != named:
+                return Probe(State.ENDED)  # its id was given away, so that nobody of its group is left
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-        code = process.wait()
-        if process.stdin:
-            process.stdin.close()
-        del self._own[handle]
-        self._codes[handle] = code
-        if len(self._codes) > _REMEMBERED:
-            del self._codes[next(iter(self._codes))]
-        return Probe(State.ENDED, code)
+        return Probe(State.ENDED)

@@ -1,0 +1,1 @@
+"""What is forked in tests: modules with a function `main`."""
