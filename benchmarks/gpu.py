@@ -1,138 +1,132 @@
-"""How exact are maps on this device, in each precision? And what does each precision gain?
+"""All that is worth measuring on a GPU, in under six minutes: each benchmark with what fits its share of the time.
 
-The maps of every method are compared with those of float64 on the CPU: relative L2 deviation, over the whole batch, for
-the class that float64 predicts. Beside them stand our exact maps on the processor, and `gradient` by plain PyTorch with
-the flags that a process starts with. Nothing is downloaded or started; weights are random, from a seed.
+    exactness   maps of every method in every precision against float64
+    library     maps against captum, pytorch-grad-cam and the floor of one forward and one backward pass
+    maximize    activation maximization against Lucent
+    finetune    fine-tuning against fastai, and its throughput
+    served      TorchServe with 1 to 128 clients: share of the in-process limit, and where the time of an answer goes
+    jobs        one job of each kind on a worker of its own, from CreateJob to its end
 
-Exit status 1: exact maps of a method deviate by more than LIMIT, or BatchNorms were not folded.
+Each part is a process of its own. One that fails, takes too long, or lacks a peer's package costs the others nothing.
+Every process that was started has ended when this one has, also if it is killed. Nothing is downloaded or installed;
+weights are random, from a seed. Output is printed as it comes, and what each part came to is the table at the end.
 
-    python benchmarks/gpu.py [--device cuda] [--models resnet50 ...] [--rows 4] [--quick]
+Exit status 1: a part did not end well.
+
+    python benchmarks/gpu.py [--device cuda] [--parts exactness library ...] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from ending import all_ended
 
-from ouzel import models
-from ouzel.errors import FailedPrecondition
-from ouzel.precision_names import PRECISIONS
-from ouzel.saliency import METHODS, Explainer, Saliency
-
-LIMIT = 1e-2  # float32 stays below a third of it; TF32 and bfloat16 are beyond ten times as much
-MODELS = {"resnet50": "torchvision:resnet50", "efficientnet-lite0": "timm:tf_efficientnet_lite0"}
-QUICK = {"test_resnet": "timm:test_resnet"}
-ROUNDS = 5
-# Fewer passes than the defaults, as float64 on a processor is slow.
-PARAMETERS = {"smoothgrad": {"samples": 8}, "integrated_gradients": {"steps": 8}, "rise": {"masks": 64}}
+LIMIT = 350.0  # s for everything
 
 
-def request(method: str, classes: Sequence[int], edge: int) -> Saliency:
-    parameters = PARAMETERS.get(method, {})
-    if method == "occlusion":
-        parameters = {"window": edge // 4, "stride": edge // 4}
-    return Saliency(method, target=tuple(classes), **parameters)
+@dataclass(frozen=True)
+class Part:
+    """A benchmark, and what it is asked for.
+
+    Attributes:
+        script: Beside this one.
+        words: Its arguments, beside --device.
+        quick: Those that only show that it works, in seconds on a CPU.
+        seconds: That it may take.
+    """
+
+    script: str
+    words: Sequence[str]
+    quick: Sequence[str]
+    seconds: float
 
 
-def maps(explainer: Explainer, x: Tensor, classes: Sequence[int]) -> dict[str, Tensor]:
-    """(B, H, W) float64 on the CPU of each method that fits the network."""
-    made = {}
-    for method in METHODS:
-        try:
-            made[method] = explainer(x, [request(method, classes, x.shape[-1])]).maps[0].values.cpu().double()
-        except FailedPrecondition:
-            continue
-    return made
+PARTS: Mapping[str, Part] = {
+    "exactness": Part("exactness.py", ("--models", "resnet50"), ("--quick",), 60),
+    "library": Part("saliency.py", ("--models", "resnet50"), ("--models", "efficientnet-lite0"), 60),
+    "jobs": Part("kinds.py", (), ("--quick",), 90),
+}
 
 
-def plain(network: nn.Module, x: Tensor, classes: Sequence[int]) -> dict[str, Tensor]:
-    """The method `gradient` in a few lines of PyTorch, with the flags as they are."""
-    leaf = x.clone().requires_grad_()
-    score = network(leaf)[torch.arange(len(x)), list(classes)].sum()
-    (gradient,) = torch.autograd.grad(score, leaf)
-    return {"gradient": gradient.abs().amax(dim=1).cpu().double()}
+@dataclass(frozen=True)
+class Result:
+    """How a part ended.
+
+    Attributes:
+        code: Exit status; negative for a signal.
+        seconds: That it took.
+        last: The last line that it printed, which says what it came to.
+    """
+
+    code: int
+    seconds: float
+    last: str
+
+    def __str__(self) -> str:
+        outcome = "ended well" if self.code == 0 else "took too long" if self.code < 0 else f"failed ({self.code})"
+        return f"{outcome} | {self.seconds:.0f} | {self.last}"
 
 
-def deviations(made: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float((each - exact[name]).norm() / exact[name].norm()) for name, each in made.items()}
-
-
-def milliseconds(job: Callable[[], object], device: torch.device) -> float:
-    """The median of some rounds, after a few that warm up."""
-    times = []
-    for turn in range(2 * ROUNDS):
-        start = time.perf_counter()
-        job()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if turn >= ROUNDS:
-            times.append(1e3 * (time.perf_counter() - start))
-    return sorted(times)[len(times) // 2]
-
-
-def measure(name: str, arch: str, device: torch.device, rows: int, edge: int) -> tuple[list[str], list[str]]:
-    """The lines of the table, and what is wrong."""
-    torch.manual_seed(0)
-    network = models.build(arch)
-    x = torch.randn(rows, 3, edge, edge)
-    double = Explainer(network.double())
-    classes = double.forward(x, [[]] * rows).logits.argmax(dim=1).tolist()
-    exact = maps(double, x, classes)
-    network, told, wrong = network.float(), dict[str, dict[str, float]](), list[str]()
-    told["CPU, exact"] = deviations(maps(Explainer(network), x, classes), exact)
-    network, x = network.to(device), x.to(device)
-    told["plain PyTorch"] = deviations(plain(network, x, classes), exact)
-    speed = {"plain PyTorch": milliseconds(lambda: plain(network, x, classes), device)}
-    for precision in PRECISIONS:
-        explainer = Explainer(network, precision=precision)
-        told[precision] = deviations(maps(explainer, x, classes), exact)
-        asked = [request("gradient", classes, edge)]
-        speed[precision] = milliseconds(lambda ours=explainer, asked=asked: ours(x, asked), device)
-        if unfolded := explainer.prepare(x[0]).facts.unfolded:
-            wrong.append(f"{name}, {precision}: BatchNorms are not folded: {unfolded}")
-        if explainer.deviation is not None:
-            print(f"{name}, {precision}: stated {explainer.deviation}", flush=True)
-    for method, value in told["exact"].items():
-        if not value <= LIMIT:
-            wrong.append(f"{name}: exact maps of {method} deviate by {value:.2g}, more than {LIMIT:g}")
-    lines = []
-    for who, figures in told.items():
-        cells = [f"{figures[method]:.1e}" if method in figures else "-" for method in METHODS]
-        spent = f"{speed[who]:.1f}" if who in speed else "-"
-        lines.append(f"| {name} | {who} | {spent} | {' | '.join(cells)} |")
-    return lines, wrong
+def run(part: Part, words: Sequence[str], device: str, seconds: float, environment: Mapping[str, str]) -> Result:
+    """Run a part to its end, or to the end of its time; what it prints is printed at once."""
+    command = [sys.executable, "-u", str(Path(__file__).with_name(part.script)), "--device", device, *words]
+    start = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    late = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
+    late.start()
+    last = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+        code = process.wait()
+    finally:
+        late.cancel()
+    return Result(code, time.monotonic() - start, last)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--rows", type=int, default=4)
-    parser.add_argument("--quick", action="store_true", help="A tiny network at 64 pixels: whether this script works.")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="Tiny networks, few rounds: whether it all works.")
     chosen = parser.parse_args()
-    device = torch.device(chosen.device)
-    of = QUICK if chosen.quick else {name: MODELS[name] for name in chosen.models}
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    edge, rows = (64, 2) if chosen.quick else (224, chosen.rows)
-    lines, wrong = list[str](), list[str]()
-    for name, arch in of.items():
-        more, problems = measure(name, arch, device, rows, edge)
-        lines += more
-        wrong += problems
-    print(f"\n{date.today()}, {what}, torch {torch.__version__}, {rows} rows of {edge} px; random weights.")
-    print("Relative L2 deviation from float64 on the CPU, and milliseconds for `gradient` of the batch.\n")
-    print(f"| model | precision | ms | {' | '.join(METHODS)} |")
-    print(f"|---|---|---|{'---|' * len(METHODS)}")
-    print("\n".join(lines))
-    for problem in wrong:
-        print(problem, file=sys.stderr)
-    return 1 if wrong else 0
+    what = torch.cuda.get_device_name(chosen.device) if chosen.device.startswith("cuda") else f"{os.cpu_count()} cores"
+    begun = time.monotonic()
+    results: dict[str, Result] = {}
+    with all_ended() as environment:
+        for name in chosen.parts:
+            part = PARTS[name]
+            left = LIMIT - (time.monotonic() - begun)
+            print(f"\n## {name}\n", flush=True)
+            words = part.quick if chosen.quick else part.words
+            results[name] = run(part, words, chosen.device, min(part.seconds, left), environment)
+    print(f"\n{date.today()}, {what}, torch {torch.__version__}, {time.monotonic() - begun:.0f} s in all\n")
+    print("| part | | s | what it came to |\n|---|---|---|---|")
+    for name, result in results.items():
+        print(f"| {name} | {result} |")
+    return 1 if any(result.code for result in results.values()) else 0
 
 
 if __name__ == "__main__":
