@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from ouzel.checks import one_of, within
-from ouzel.errors import InvalidArgument, NotFound, PermissionDenied
+from ouzel.errors import InvalidArgument, NotFound, PermissionDenied, TooLarge
 from ouzel.gateway.access.certificate import Certificate
 
 ROLES = ("explain", "jobs", "audit", "admin")
@@ -79,6 +79,13 @@ class Caller:
             raise PermissionDenied(f"this needs the role {role!r}, which {self.name!r:.80} has not")
         if model is not None and not self.may_see(model):
             raise unknown_model(model)
+
+    def check_body(self, size: int) -> None:
+        """Raises TooLarge if a request of `size` bytes is more than the tenant may send."""
+        if size > self.limits.body_bytes:
+            raise TooLarge(
+                f"body: more than {self.limits.body_bytes} bytes, the limit of the tenant {self.tenant}", field="body"
+            )
 
 
 class Access(Protocol):

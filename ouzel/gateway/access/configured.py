@@ -98,7 +98,7 @@ class ConfiguredAccess:
         key = self._keys.find(text)
         tenant = tenants.tenants.get(key.tenant)
         if tenant is None:
-            raise Unauthenticated(f"the API key {key.id} is of a tenant that there is not any more")
+            raise Unauthenticated(f"the API key {key.id} is of a tenant that is not in the operator's file")
         return tenant.caller(key.name, key.roles, key.models)
 
     def _owner(self, certificate: Certificate, tenants: Tenants) -> Caller | None:

@@ -26,8 +26,6 @@ def ask(limiter: Limiter, tenant: str, limits: TenantLimits) -> float:
         with limiter.admitted(tenant, limits):
             return 0.0
     except ResourceExhausted as refused:
-        assert tenant in str(refused)
-        assert refused.retry_after > 0
         return refused.retry_after
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,7 +103,11 @@ def test_roles_and_models_are_read_from_the_claims_that_the_file_names(issuer: I
     )
     claims = {"realm_access": {"roles": ["ml-user", "admin"]}, "email": "jane@acme.example", "models": "birds birds2"}
     caller = door.caller(issuer.token("ec", **claims))
-    assert (caller.name, caller.roles, caller.models) == ("jane@acme.example", frozenset({"explain"}), ("birds", "birds2"))
+    assert (caller.name, caller.roles, caller.models) == (
+        "jane@acme.example",
+        frozenset({"explain"}),
+        ("birds", "birds2"),
+    )
     nothing = door.caller(issuer.token("ec", **(claims | {"models": None, "realm_access": 7})))
     assert (nothing.roles, nothing.models) == (frozenset(), ())
     assert not nothing.may_see("birds")
@@ -153,7 +159,9 @@ ATTACKS: dict[str, Callable[[Issuer], str]] = {
     "no audience": lambda i: i.token("rsa", aud=None),
     "another issuer": lambda i: i.token("rsa", iss="https://evil.example"),
     "issuer with a slash more": lambda i: i.token("rsa", iss=i.url + "/"),
-    "issuer as a list": lambda i: segment({"alg": "RS256", "kid": "rsa"}) + "." + segment(i.claims(iss=[i.url])) + ".AA",
+    "issuer as a list": lambda i: (
+        segment({"alg": "RS256", "kid": "rsa"}) + "." + segment(i.claims(iss=[i.url])) + ".AA"
+    ),
     "no issuer": lambda i: i.token("rsa", iss=None),
     "expired": lambda i: i.token("rsa", exp=now() - 6),
     "no expiry": lambda i: i.token("rsa", exp=None),
@@ -165,7 +173,9 @@ ATTACKS: dict[str, Callable[[Issuer], str]] = {
     "no kid among many": lambda i: jwt.encode(i.claims(), private_key("RS256"), "RS256"),
     "jku of the attacker": own_key(lambda key, i: {"jku": "https://evil.example/keys"}),
     "x5u of the attacker": own_key(lambda key, i: {"x5u": "https://evil.example/certificate"}),
-    "jwk in the header": own_key(lambda key, i: {"jwk": json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))}),
+    "jwk in the header": own_key(
+        lambda key, i: {"jwk": json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))}
+    ),
     "critical extension": lambda i: i.token("rsa", {"crit": ["http://example.com/x"], "http://example.com/x": True}),
     "signature cut off": cut,
     "claims changed": changed,
@@ -202,7 +212,7 @@ def test_clocks_may_differ_by_the_leeway(issuer: Issuer, door: Door) -> None:
     door.caller(issuer.token("ec", nbf=now() + 3, iat=now() + 3))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(st.text(), st.builds(lambda *p: ".".join(map(segment, p)), *[st.binary(max_size=40)] * 3)))
 def test_no_text_makes_anything_else_than_a_denial(door: Door, text: str) -> None:
     with pytest.raises(Unauthenticated):
@@ -216,7 +226,9 @@ def test_no_text_makes_anything_else_than_a_denial(door: Door, text: str) -> Non
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()), st.just({})),
     )
 )
-def test_no_claims_make_anything_else_than_a_denial_or_a_caller(issuer: Issuer, door: Door, claims: dict[str, Any]) -> None:
+def test_no_claims_make_anything_else_than_a_denial_or_a_caller(
+    issuer: Issuer, door: Door, claims: dict[str, Any]
+) -> None:
     body = json.dumps(issuer.claims() | claims).encode()
     token = jwt.api_jws.encode(body, issuer.keys["ed"][1], "EdDSA", headers={"kid": "ed"})
     try:
@@ -235,11 +247,9 @@ def test_a_new_key_is_fetched_when_a_token_names_it_and_strangers_cause_no_storm
         with pytest.raises(Unauthenticated):  # it has been asked only just now
             door.caller(issuer.token("new"))
         door.clock.now += issuer_keys.INTERVAL + 1
-        for _ in range(100):
-            with pytest.raises(Unavailable):  # it may be a new key, and the caller should try again
-                door.caller(issuer.token("new"))
-            door.refresh()
-            break
+        with pytest.raises(Unavailable):  # it may be a new key, and the caller should try again
+            door.caller(issuer.token("new"))
+        door.refresh()
         assert door.caller(issuer.token("new")).name == "jane"
         assert len(issuer.asked) == 4
         for number in range(200):  # names of keys that strangers invent
@@ -289,8 +299,6 @@ def test_an_issuer_that_is_down_from_the_start_is_asked_until_it_answers() -> No
 
 
 def test_a_silent_issuer_does_not_hold_up_those_who_ask(issuer: Issuer) -> None:
-    import threading
-
     go = threading.Event()
 
     def fetch(url: str, ca_file: Path | None) -> Any:
@@ -350,8 +358,6 @@ def test_a_jwks_uri_without_tls_on_another_machine_is_not_asked(monkeypatch: pyt
 
 
 def test_only_keys_for_signatures_of_the_known_kinds_are_read() -> None:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
     def jwk(key: Any, kind: Any) -> dict[str, Any]:
         return json.loads(kind.to_jwk(key.public_key()))
 
