@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
+import trustme
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,8 +22,12 @@ from starlette.routing import Route
 
 from ouzel.errors import OuzelError, Unavailable
 from ouzel.gateway.access.call import current
-from ouzel.gateway.access.caller import Access, unknown_model
+from ouzel.gateway.access.caller import Access, TenantLimits, unknown_model
+from ouzel.gateway.access.http_certificates import with_certificates
 from ouzel.gateway.access.http_middleware import AccessMiddleware, handle
+from ouzel.gateway.access.open import OpenAccess
+from ouzel.gateway.access.tls import Tls, TlsFiles
+from support import asgi
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -58,7 +63,7 @@ class Served:
 
 
 @contextmanager
-def serving(access: Access, *, handlers: bool = True) -> Iterator[Served]:
+def serving(access: Access, *, handlers: bool = True, **options: Any) -> Iterator[Served]:
     denied = Counter[tuple[str, str]]()
     app = Starlette(
         routes=[Route("/models/{model}", infer, methods=["POST"]), Route("/live", health, methods=["POST"])],
@@ -72,15 +77,8 @@ def serving(access: Access, *, handlers: bool = True) -> Iterator[Served]:
         ],
         exception_handlers={OuzelError: handle} if handlers else {},
     )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http="h11"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
-            yield Served(listener.getsockname()[1], denied)
-        finally:
-            server.should_exit = True
-            thread.join(20)
+    with asgi.serving(app, **options) as port:
+        yield Served(port, denied)
 
 
 def is_problem(answer: tuple[int, Any, Any], status: int, code: str) -> bool:
@@ -132,6 +130,26 @@ def test_a_body_is_limited_whether_its_length_is_announced_or_not(site: Site) ->
             assert "2048 bytes" in answer[2]["detail"]
 
 
+async def test_a_body_that_comes_in_small_parts_is_counted_whole() -> None:
+    sent: list[dict[str, Any]] = []
+    received: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 1024, "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        while True:
+            received.append(len((await receive())["body"]))
+
+    door = AccessMiddleware(app, OpenAccess(TenantLimits(body_bytes=2048)))
+    await door({"type": "http", "method": "POST", "path": "/", "headers": []}, receive, send)
+    assert received == [1024, 1024]
+    assert sent[0]["status"] == 413
+
+
 def test_a_stranger_is_denied_before_the_body_comes(site: Site) -> None:
     with (
         site.open() as access,
@@ -163,3 +181,38 @@ def test_what_cannot_be_told_now_is_503() -> None:
         answer = served.ask("/models/birds")
         assert is_problem(answer, 503, "UNAVAILABLE")
         assert answer[1]["retry-after"] == "1"
+
+
+def test_a_certificate_names_the_caller(site: Site, ca: trustme.CA, tmp_path: Path) -> None:
+    site.write(more='[[certificates]]\ntenant = "acme"\nname = "fleet"\nroles = ["explain"]\nsan = "DNS:fleet.example"')
+    foreign = site.key("other")
+    server, clients = ca.issue_cert("127.0.0.1"), trustme.CA()
+    files = TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "clients.crt")
+    files.certificate.write_bytes(server.cert_chain_pems[0].bytes())
+    files.key.write_bytes(server.private_key_pem.bytes())
+    assert files.client_ca is not None
+    files.client_ca.write_bytes(clients.cert_pem.bytes())
+    tls = Tls(files)
+
+    def ask(san: str, **headers: str) -> tuple[int, dict[str, Any]]:
+        context = ssl.create_default_context()
+        ca.configure_trust(context)
+        clients.issue_cert(san).configure_cert(context)
+        connection = http.client.HTTPSConnection("127.0.0.1", served.port, timeout=20, context=context)
+        try:
+            connection.request("POST", "/models/birds", b"", headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    with (
+        site.open([tls.refresh]) as access,
+        serving(access, http=with_certificates(), ssl_context_factory=lambda _config, _usual: tls.http()) as served,
+    ):
+        assert ask("fleet.example") == (200, {"caller": "fleet", "bytes": 0})
+        status, document = ask("stranger.example")
+        assert (status, document["detail"]) == (401, "the certificate is not known here")
+        assert ask("stranger.example", Authorization=f"Bearer {foreign}") == (200, {"caller": "robot", "bytes": 0})
+        status, document = ask("fleet.example", Authorization=f"Bearer {foreign}")
+        assert (status, "another tenant" in document["detail"]) == (401, True)

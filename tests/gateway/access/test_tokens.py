@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,16 @@ def test_an_attack_is_denied(issuer: Issuer, door: Door, attack: str) -> None:
     assert len(issuer.asked) == asked
 
 
+def test_an_algorithm_is_refused_that_the_file_does_not_name_though_the_issuer_has_a_key(issuer: Issuer) -> None:
+    door = Door(issuer)
+    (known,) = door.tenants.issuers.values()
+    door.tenants = replace(door.tenants, issuers={issuer.url: replace(known, algorithms=("RS256",))})
+    door.refresh()
+    door.caller(issuer.token("rsa"))
+    with pytest.raises(Unauthenticated, match="signed in a way"):
+        door.caller(issuer.token("ec"))
+
+
 def test_clocks_may_differ_by_the_leeway(issuer: Issuer, door: Door) -> None:
     door.caller(issuer.token("ec", exp=now() - 2))
     door.caller(issuer.token("ec", nbf=now() + 3, iat=now() + 3))
@@ -292,6 +303,10 @@ def test_an_issuer_that_is_down_from_the_start_is_asked_until_it_answers() -> No
         token = issuer.token("one")
         with pytest.raises(Unavailable):
             door.caller(token)
+        for _ in range(20):
+            door.clock.now += issuer_keys.INTERVAL / 25
+            door.refresh()
+        assert len(issuer.asked) == 1
         issuer.down = False
         door.clock.now += issuer_keys.INTERVAL
         door.refresh()
@@ -345,6 +360,16 @@ def test_what_is_no_description_or_no_keys_is_not_used(
         with pytest.raises(Unavailable):
             door.caller(issuer.token("one"))
         assert "issuer corp: its keys cannot be fetched" in caplog.text
+
+
+def test_a_description_of_another_issuer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with issuing(one="ES256") as issuer:
+        usual = issuer.answer
+        described = {"issuer": "https://evil.example", "jwks_uri": f"{issuer.url}/keys"}
+        monkeypatch.setattr(issuer, "answer", lambda path: usual(path) if path == "/keys" else described)
+        door = Door(issuer)
+        with pytest.raises(Unavailable):
+            door.caller(issuer.token("one"))
 
 
 def test_a_jwks_uri_without_tls_on_another_machine_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
