@@ -79,12 +79,11 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a key with a NAME for people and logs, and print it this once."""
-    from ouzel.gateway.access.api_keys import Scope
-    from ouzel.gateway.access.caller import checked_roles
-
-    scope = Scope(tenant, name, checked_roles(roles), models)
     with _opened(database) as opened:
-        text, key = opened.create(scope, valid)
+        from ouzel.gateway.access.api_keys import Scope
+        from ouzel.gateway.access.caller import checked_roles
+
+        text, key = opened.create(Scope(tenant, name, checked_roles(roles), models), valid)
     _show_new(text, key, as_json)
 
 

@@ -83,9 +83,10 @@ class ConfiguredAccess:
 
     def refresh(self) -> None:
         """Reads the file again if it has changed, and what hangs on it."""
+        before = self._tenants.value
         self._tenants.refresh()
-        tenants = self._tenants.value
-        self._limiter.forget(tenants.tenants)
+        if (tenants := self._tenants.value) is not before:
+            self._limiter.forget(tenants.tenants)
         self._tokens.refresh(tenants)
 
     def _bearer(self, authorization: str, tenants: Tenants) -> Caller:

@@ -74,9 +74,9 @@ class Tls:
         return self._watched.value.expires
 
     @property
-    def broken(self) -> bool:
-        """Whether the files hold something that is not in force."""
-        return self._watched.broken
+    def problem(self) -> str:
+        """Why the files that are there are not in force; "" if they are."""
+        return self._watched.problem
 
     def refresh(self) -> None:
         """Takes over files that have changed. Once a day, the log tells of a certificate that ends soon."""

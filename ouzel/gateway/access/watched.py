@@ -29,29 +29,24 @@ class Watched(Generic[T]):
 
     def __init__(self, paths: Sequence[Path], read: Callable[[Sequence[bytes]], T], what: str) -> None:
         self._paths, self._read, self._what = paths, read, what
-        content = self._bytes()
-        self._seen: list[bytes] | str = content  # or why they could not be read
-        self.value = read(content)
-        self.broken = False  # whether the files say something that is not in force
+        self._in_force = self._bytes()
+        self.value = read(self._in_force)
+        self.problem = ""  # why the files that are there are not in force; "" if they are
 
     def refresh(self) -> None:
-        """Reads the files if they have changed. The log says what came of it, once."""
+        """Reads the files if they are not those in force. The log says what came of it, once."""
         try:
-            found: list[bytes] | str = self._bytes()
-        except InvalidArgument as error:
-            found = str(error)
-        if found == self._seen:
+            found = self._bytes()
+            if found == self._in_force:
+                self.problem = ""
+                return
+            value = self._read(found)
+        except (OuzelError, ValueError, OSError) as error:
+            if str(error) != self.problem:
+                self.problem = str(error)
+                _log.error("%s: the change is not in force: %s", self._what, error)
             return
-        self._seen = found
-        try:
-            if isinstance(found, str):
-                raise InvalidArgument(found)
-            self.value = self._read(found)
-        except (OuzelError, ValueError) as error:
-            self.broken = True
-            _log.error("%s: the change is not in force: %s", self._what, error)
-            return
-        self.broken = False
+        self._in_force, self.value, self.problem = found, value, ""
         _log.info("%s: the change is in force", self._what)
 
     def _bytes(self) -> list[bytes]:

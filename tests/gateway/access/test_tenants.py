@@ -98,17 +98,21 @@ def test_a_change_is_in_force_and_a_broken_one_is_not(tmp_path: Path, caplog: py
         for _ in range(3):
             watched.refresh()
         assert watched.value is first
-        assert watched.broken
+        assert "tenants.a.burst" in watched.problem
         (told,) = caplog.messages  # once
         assert "not in force" in told
         assert "tenants.a.burst: 0" in told
+        path.write_text("[tenants.a]\n")  # as before
+        watched.refresh()
+        assert not watched.problem
         path.unlink()
         watched.refresh()
+        assert "cannot be read" in watched.problem
         assert watched.value is first
         path.write_text("[tenants.b]\n")
         watched.refresh()
         assert set(watched.value.tenants) == {"b"}
-        assert not watched.broken
+        assert not watched.problem
         path.write_text("[tenants.c]\n")  # as long, and perhaps within the same tick of the clock of files
         watched.refresh()
         assert set(watched.value.tenants) == {"c"}

@@ -111,7 +111,7 @@ def test_a_server_of_http_shows_new_files_without_a_restart(files: Files, ca: tr
         assert ask(port, client_context(ca), name=None)[0] == second  # of clients that name no server
         files.paths.key.write_bytes(ca.issue_cert("localhost").private_key_pem.bytes())
         tls.refresh()
-        assert tls.broken
+        assert tls.problem
         assert ask(port, client_context(ca))[0] == second
 
 
@@ -203,7 +203,7 @@ async def test_a_server_of_grpc_shows_new_files_without_a_restart(files: Files, 
         assert await asyncio.to_thread(serial) == second
         files.paths.certificate.write_bytes(b"broken")
         tls.refresh()
-        assert tls.broken
+        assert tls.problem
         assert await asyncio.to_thread(serial) == second
         assert await call(own) == b"DNS:spiffe.example"
     finally:
