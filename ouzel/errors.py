@@ -5,6 +5,8 @@ OuzelError
 │   ├── UnsupportedMedia     not a format that is read
 │   ├── NotAcceptable        no format of answer that the caller takes
 │   └── TooLarge             beyond a stated limit of size
+├── Unauthenticated          who asks is not known
+├── PermissionDenied         who asks is known, and may not
 ├── NotFound                 no such model, layer, ...
 ├── FailedPrecondition       right, but not with this model or in this state
 ├── AlreadyExists            the name is taken by something else
@@ -65,6 +67,20 @@ class TooLarge(InvalidArgument):
     """The request, or its answer, is larger than the limit."""
 
     http = 413
+
+
+class Unauthenticated(OuzelError):
+    """Nobody known is asking: the credentials are missing, wrong or over."""
+
+    code = "UNAUTHENTICATED"
+    http = 401
+
+
+class PermissionDenied(OuzelError):
+    """Who asks is known, and may not do this."""
+
+    code = "PERMISSION_DENIED"
+    http = 403
 
 
 class NotFound(OuzelError, LookupError):

@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status": ("serve", "Show the state of each part of the services."),
         "logs": ("serve", "Show the last lines of a log."),
         "token": ("serve", "Print a token of the running services."),
+        "keys": ("serve", "Make and revoke API keys of the gateway."),
         "sample": ("explain", "Write a photograph to try things on."),
         "ledger": ("audit", "Verify, prove and export what the log says."),
         "audit.sink": ("audit", "Watch the stream of another service, and raise alerts."),

@@ -20,6 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
 from ouzel.forking.client import ForkServer
+from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Recorder
 from ouzel.worker import kinds
 from ouzel.worker.api import tokens
@@ -28,7 +29,6 @@ from ouzel.worker.api.audit_service import AuditService
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
 from ouzel.worker.api.decoding import ReadableInterceptor
-from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.job_service import JobService
 from ouzel.worker.api.model_service import ModelService
 from ouzel.worker.artifacts import Artifacts

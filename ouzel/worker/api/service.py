@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OuzelError
+from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, NotRecorded, Recorder
-from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.tokens import Tokens
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Refusals that are counted, and become entries of the log a little later: one in five seconds, however many there are.
 
-Whoever has no token, or asks again and again for what is not there, must not be able to fill the log, nor to make the
-worker wait for its disk.
+Whoever has no token, or asks again and again for what is not there, must not be able to fill the log, nor to make a
+service wait for its disk.
 """
 
 from __future__ import annotations

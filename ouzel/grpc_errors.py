@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
 from ouzel.errors import OuzelError, ResourceExhausted, Unavailable
-from ouzel.worker.store.job import duration
 
 _log = logging.getLogger(__name__)
 _DOMAIN = "ouzel"
@@ -31,7 +31,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
     if not isinstance(error, OuzelError):
         error_id = uuid.uuid4().hex[:12]
         _log.error("error %s", error_id, exc_info=error)
-        error = OuzelError(f"internal error {error_id}; the worker's log says more")
+        error = OuzelError(f"internal error {error_id}; the server's log says more")
     code = grpc.StatusCode[error.code]
     status = Status(code=code.value[0], message=str(error), details=[_packed(each) for each in _details(error)])
     await context.abort(code, str(error), ((_DETAILS, status.SerializeToString()),))
@@ -47,7 +47,9 @@ def _details(error: OuzelError) -> list[Message]:
     if isinstance(error, Unavailable):
         seconds = _UNAVAILABLE_SECONDS
     if seconds:
-        messages.append(details.RetryInfo(retry_delay=duration(seconds)))
+        delay = Duration()
+        delay.FromMicroseconds(round(seconds * 1e6))
+        messages.append(details.RetryInfo(retry_delay=delay))
     return messages
 
 
