@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import encode, inputs, media, options, recording
+from ouzel.explain import encode, faithfulness, inputs, media, options, recording
 from ouzel.explain.accept import PNG
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
@@ -214,6 +214,8 @@ class ExplainService:
             envelope.skipped = skipped[number]
             if not skipped[number]:
                 try:
+                    steps = [each.faithfulness for each in row.plan.presentations]
+                    maps = faithfulness.measured(maps, steps, self.model, row.source.x, row.deadline)
                     envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
                 except OuzelError as error:
                     row.error = error

@@ -1,0 +1,35 @@
+"""The application behind the port of REST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from ouzel import statuses
+from ouzel.gateway import problems
+from ouzel.gateway.grpc_calls import WHOSE
+
+
+def make(routes: Sequence[BaseRoute]) -> Starlette:
+    """The application of these routes."""
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _fault})
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problems.of_http(error, _form(request))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    return _form(request)(statuses.public(error, WHOSE))
+
+
+def _form(request: Request) -> problems.Form:
+    return problems.oip if request.url.path.startswith("/v2") else problems.problem
