@@ -66,7 +66,10 @@ def gateway(make: Callable[[], Engine], options: GatewayOptions | None = None) -
     up, stop = threading.Event(), threading.Event()
 
     async def run() -> None:
-        async with serving(options or GatewayOptions(rest_port=0, grpc_port=0, grace=5), make()) as addresses:
+        engine = make()
+        async with serving(options or GatewayOptions(rest_port=0, grpc_port=0, grace=5), engine) as addresses:
+            while not await engine.ready():
+                await asyncio.sleep(0.01)
             started.append(addresses)
             up.set()
             await asyncio.to_thread(stop.wait)

@@ -39,9 +39,13 @@ class Catalogue:
     Args:
         folder: The store.
         seconds: For which a look holds.
+
+    Attributes:
+        folder: The store.
     """
 
     def __init__(self, folder: Path, seconds: float = 1.0) -> None:
+        self.folder = folder
         self._store, self._seconds = ModelFiles(folder), seconds
         self._models: Mapping[str, Listed] = {}
         self._until = -1.0

@@ -10,7 +10,7 @@ import numpy as np
 from ouzel.errors import InvalidArgument
 from ouzel.gateway.engine import Description
 from ouzel.gateway.oip import metadata
-from ouzel.gateway.oip.request import InferRequest, RequestedOutput
+from ouzel.gateway.oip.request import InferRequest, RequestedOutput, check_sent
 from ouzel.gateway.oip.tensors import (
     BYTES,
     NUMBERS,
@@ -90,10 +90,9 @@ def repository_index(models: Sequence[Description]) -> pb.RepositoryIndexRespons
 
 def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> InputTensor:
     name, datatype = shown(message.name, 80).strip("'"), message.datatype
-    shape = checked_shape(name, list(message.shape))
-    return InputTensor(
-        message.name, datatype, shape, _values(name, message, shape, raw), _parameters(message.parameters)
-    )
+    shape, parameters = checked_shape(name, list(message.shape)), _parameters(message.parameters)
+    check_sent(parameters, f"inputs.{name}")
+    return InputTensor(message.name, datatype, shape, _values(name, message, shape, raw), parameters)
 
 
 def _values(

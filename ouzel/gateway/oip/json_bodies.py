@@ -15,7 +15,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.explain.options import from_base64
 from ouzel.gateway.engine import Description
 from ouzel.gateway.oip import metadata
-from ouzel.gateway.oip.request import InferRequest, RequestedOutput
+from ouzel.gateway.oip.request import InferRequest, RequestedOutput, check_sent
 from ouzel.gateway.oip.tensors import (
     BYTES,
     InputTensor,
@@ -158,6 +158,7 @@ def _input(document: Mapping[str, Any], number: int, tail: _Tail) -> InputTensor
         raise InvalidArgument(f"{where}.shape: is not a list of integers", field=where)
     checked = checked_shape(name[:80], shape)
     parameters = _parameters(document, f"{where}.parameters", "parameters")
+    check_sent(parameters, where)
     size, data = parameters.get(_SIZE), document.get("data")
     if size is None and data is None:
         raise InvalidArgument(f"{where}: has neither data nor {_SIZE}", field=where)

@@ -59,6 +59,12 @@ class InferRequest:
         return value / 1e6 or None
 
 
+def check_sent(parameters: Parameters, where: str) -> None:
+    """Raises Unimplemented if a tensor is said to be in shared memory; the message then does not hold it."""
+    if any(name.startswith(_SHARED_MEMORY) for name in parameters):
+        raise Unimplemented(f"{where}: tensors in shared memory are not read; send their bytes", field=where)
+
+
 def own_parameters(parameters: Parameters, where: str, known: Mapping[str, type | tuple[type, ...]]) -> Parameters:
     """What is left of parameters without those that are known; these have their types.
 
@@ -71,11 +77,10 @@ def own_parameters(parameters: Parameters, where: str, known: Mapping[str, type 
         InvalidArgument: One that is known has another type, or is one that means nothing here.
         Unimplemented: The tensor is said to be in shared memory.
     """
+    check_sent(parameters, where)
     rest = {}
     for name, value in parameters.items():
         path = f"{where}.{name}"
-        if name.startswith(_SHARED_MEMORY):
-            raise Unimplemented(f"{where}: tensors in shared memory are not read; send their bytes", field=where)
         if name in _SEQUENCES:
             if value:
                 raise InvalidArgument(f"{path}: there are no sequences and priorities here", field=path)
