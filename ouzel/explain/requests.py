@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
+from ouzel.explain import media
 from ouzel.explain.accept import PROTOBUF
 from ouzel.explain.limits import Limits
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -52,6 +53,4 @@ class Reply:
 
     def render(self, media_type: str) -> tuple[bytes, str]:
         """(body, its media type)."""
-        from ouzel.explain import media  # drawing needs torch; requests are read without
-
         return media.render(self.envelope, self.picture, media_type, self.limit)

@@ -1,1 +1,1 @@
-"""The front door: one port for gRPC, one for REST, before everything that Ouzel serves."""
+"""The front door: one port for gRPC, one for REST."""

@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ouzel import statuses
+from ouzel import grpc_errors
 from ouzel.gateway import problems
-from ouzel.gateway.grpc_calls import WHOSE
 
 
 def make(routes: Sequence[BaseRoute]) -> Starlette:
@@ -28,7 +27,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    return _form(request)(statuses.public(error, WHOSE))
+    return _form(request)(grpc_errors.public(error))
 
 
 def _form(request: Request) -> problems.Form:

@@ -10,14 +10,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from ouzel import statuses
+from ouzel import grpc_errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
-from ouzel.gateway.access.caller import Caller, Certificate
+from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
 
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-WHOSE = "the gateway"
 Unary = Callable[[bytes, Caller, Context], Awaitable[bytes]]
 
 
@@ -59,7 +59,7 @@ class UnaryHandler(grpc.GenericRpcHandler):
                 except grpc.aio.AbortError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may
-                    await statuses.abort(context, error, whose=WHOSE)
+                    await grpc_errors.abort(context, error)
 
         return answer
 
@@ -95,7 +95,7 @@ class Refusing(grpc.GenericRpcHandler):
                 identified(self._door, context)
                 raise Unimplemented(self._words(path))
             except Exception as error:  # noqa: BLE001 - the caller hears what it may
-                await statuses.abort(context, error, whose=WHOSE)
+                await grpc_errors.abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -107,7 +107,7 @@ def identified(door: Door, context: Context) -> Caller:
         if key == "authorization" and isinstance(value, str):
             authorization = value
     shown = (context.auth_context() or {}).get("x509_pem_cert")
-    return door.access.identify(authorization, Certificate(shown[0]) if shown else None)
+    return door.access.identify(authorization, Certificate.of_pem(bytes(shown[0])) if shown else None)
 
 
 def seconds_left(context: Context) -> float | None:

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ouzel import statuses
+from ouzel import grpc_errors
 from ouzel.errors import InvalidArgument
 from ouzel.gateway import bodies
 from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.certificate import Certificate
+from ouzel.gateway.access.http_certificates import CERTIFICATE
 from ouzel.gateway.door import Door
-from ouzel.gateway.grpc_calls import WHOSE
 from ouzel.gateway.problems import Form
 
 T = TypeVar("T")
@@ -48,18 +49,23 @@ class Calls:
         async def endpoint(request: Request) -> Response:
             with self.door.call():
                 try:
-                    caller = self.door.access.identify(request.headers.get("authorization"), None)
+                    caller = self.door.access.identify(request.headers.get("authorization"), _certificate(request))
                     return await handler(request, caller)
                 except ClientDisconnect:
                     return Response(status_code=499)  # nobody reads it
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may
-                    return form(statuses.public(error, WHOSE))
+                    return form(grpc_errors.public(error))
 
         return endpoint
 
     async def body(self, request: Request, caller: Caller) -> bytes:
         """The body, within the bounds of the server and the caller. Raises as `bodies.read`."""
         return await bodies.read(request, min(self._most_bytes, caller.limits.body_bytes), self._seconds)
+
+
+def _certificate(request: Request) -> Certificate | None:
+    read = request.scope.get("state", {}).get(CERTIFICATE)
+    return None if read is None else read()
 
 
 def seconds(request: Request) -> float | None:

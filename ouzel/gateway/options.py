@@ -18,12 +18,10 @@ _MOST_BYTES = 2**31 - 1
 class Tls(Protocol):
     """Keys and certificates for both ports."""
 
-    @property
-    def grpc_credentials(self) -> Any:
+    def grpc(self) -> Any:
         """`grpc.ServerCredentials` for the port of gRPC."""
 
-    @property
-    def ssl_context(self) -> ssl.SSLContext:
+    def http(self) -> ssl.SSLContext:
         """For the port of REST."""
 
 

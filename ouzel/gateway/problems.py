@@ -11,7 +11,7 @@ from collections.abc import Callable
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from ouzel import statuses
+from ouzel import grpc_errors
 from ouzel.errors import OuzelError
 
 PROBLEM = "application/problem+json"
@@ -43,7 +43,7 @@ def of_http(error: HTTPException, form: Form) -> Response:
 
 def _headers(error: OuzelError) -> dict[str, str]:
     headers = {"WWW-Authenticate": "Bearer"} if error.http == 401 else {}
-    if seconds := statuses.retry_after(error):
+    if seconds := grpc_errors.retry_after(error):
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     if error.http in (408, 413):
         headers["Connection"] = "close"  # what is left of the body is not read

@@ -19,8 +19,10 @@ from starlette.routing import BaseRoute
 from ouzel import timed_http
 from ouzel.errors import FailedPrecondition
 from ouzel.gateway import app
+from ouzel.gateway.access.http_certificates import with_certificates
 from ouzel.gateway.door import Door
 from ouzel.gateway.engine import Engine
+from ouzel.gateway.explain import ExplainRest, PredictionsService
 from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
 from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.oip.grpc_service import OipService, refusal
@@ -85,8 +87,8 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
     """
     door = Door(engine, options.who, most_rows=options.max_rows_under_way, most_seconds=options.timeout)
     calls = Calls(door, options.max_body_bytes, options.body_timeout)
-    services: list[Service] = [OipService(door, options.max_rows)]
-    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes()]
+    services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door)]
+    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
     state = health.aio.HealthServicer()
     server = _grpc_server(options, [UnaryHandler(door, services, options.body_timeout)], state, door)
     with _listening(options.host, options.rest_port) as listener:
@@ -122,7 +124,7 @@ class _Web(uvicorn.Server):
 def _settings(options: GatewayOptions, routes: list[BaseRoute]) -> uvicorn.Config:
     settings = uvicorn.Config(
         app.make(routes),
-        http=timed_http.within(options.body_timeout),
+        http=with_certificates(timed_http.within(options.body_timeout)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -136,7 +138,7 @@ def _settings(options: GatewayOptions, routes: list[BaseRoute]) -> uvicorn.Confi
     )
     settings.load()
     if options.tls is not None:
-        settings.ssl = options.tls.ssl_context
+        settings.ssl = options.tls.http()
     return settings
 
 
@@ -170,7 +172,7 @@ def _bind(server: grpc.aio.Server, options: GatewayOptions) -> str:
         if options.tls is None:
             port = server.add_insecure_port(address)
         else:
-            port = server.add_secure_port(address, options.tls.grpc_credentials)
+            port = server.add_secure_port(address, options.tls.grpc())
     except RuntimeError as error:
         raise _not_to_be_had(options.host, options.grpc_port, "grpc_port") from error
     return f"{host}:{port}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import http.client
 import json
 import socket
 import struct
@@ -23,27 +22,14 @@ from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
 from ouzel.saliency import Explainer, Saliency
 from support import oip_bytes as wire
-from support.gateway import LABELS, gateway, pictures, png
+from support.gateway import LABELS, call, gateway, pictures, png
 
 LENGTH = "Inference-Header-Content-Length"
 INFER = "/v2/models/toy/infer"
 
 
-def call(
-    addresses: Addresses, method: str, path: str, body: bytes | None = None, **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    host, _, port = addresses.rest.removeprefix("http://").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=60)
-    try:
-        connection.request(method, path, body, {key.replace("_", "-"): value for key, value in headers.items()})
-        answer = connection.getresponse()
-        return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
-    finally:
-        connection.close()
-
-
-def infer(addresses: Addresses, document: dict[str, Any], path: str = INFER, **headers: str) -> tuple[int, Any]:
-    status, _, body = call(addresses, "POST", path, json.dumps(document).encode(), **headers)
+def infer(addresses: Addresses, document: dict[str, Any], path: str = INFER, headers: dict[str, str] = {}) -> tuple[int, Any]:
+    status, _, body = call(addresses, "POST", path, json.dumps(document).encode(), headers)
     return status, json.loads(body)
 
 
@@ -116,7 +102,7 @@ def test_the_binary_extension(addresses: Addresses, encoding: str) -> None:
         "POST",
         INFER,
         pack(head + raw),
-        **{LENGTH: str(len(head)), "Content_Encoding": encoding, "Accept_Encoding": encoding},
+        {LENGTH: str(len(head)), "Content-Encoding": encoding, "Accept-Encoding": encoding},
     )
     assert status == 200, body
     if encoding != "identity":
@@ -172,21 +158,22 @@ def test_refusals_name_what_is_wrong(addresses: Addresses, name: str) -> None:
 def test_headers_that_lie(addresses: Addresses) -> None:
     head = json.dumps({"inputs": [image(ONE)]}).encode()
     for length, words in {str(len(head) + 1): "no length within", "-1": "no length", "9" * 30: "no length"}.items():
-        status, _, body = call(addresses, "POST", INFER, head, **{LENGTH: length})
+        status, _, body = call(addresses, "POST", INFER, head, {LENGTH: length})
         assert (status, words in json.loads(body)["error"]) == (400, True)
-    status, _, body = call(addresses, "POST", INFER, head + b"xyz", **{LENGTH: str(len(head))})
+    status, _, body = call(addresses, "POST", INFER, head + b"xyz", {LENGTH: str(len(head))})
     assert "3 bytes belong to no tensor" in json.loads(body)["error"]
-    status, _, body = call(addresses, "POST", INFER, head, Content_Encoding="br")
+    status, _, body = call(addresses, "POST", INFER, head, {"Content-Encoding": "br"})
     assert status == 415
     for packed in (b"nonsense", gzip.compress(head)[:-4], gzip.compress(head) + b"x"):
-        assert call(addresses, "POST", INFER, packed, Content_Encoding="gzip")[0] == 400
-    assert call(addresses, "POST", INFER, head, X_Ouzel_Timeout="soon")[0] == 400
-    assert call(addresses, "POST", INFER, head, X_Ouzel_Timeout="-1")[0] == 400
+        assert call(addresses, "POST", INFER, packed, {"Content-Encoding": "gzip"})[0] == 400
+    assert call(addresses, "POST", INFER, head, {"X-Ouzel-Timeout": "soon"})[0] == 400
+    assert call(addresses, "POST", INFER, head, {"X-Ouzel-Timeout": "-1"})[0] == 400
 
 
 def test_a_timeout_by_header(addresses: Addresses) -> None:
     outputs = [{"name": "saliency", "parameters": {"method": "smoothgrad", "samples": 512}}]
-    status, answer = infer(addresses, {"inputs": [image(ONE)], "outputs": outputs}, X_Ouzel_Timeout="0.2")
+    document = {"inputs": [image(ONE)], "outputs": outputs}
+    status, answer = infer(addresses, document, headers={"X-Ouzel-Timeout": "0.2"})
     assert (status, list(answer)) == (504, ["error"])
     assert infer(addresses, {"inputs": [image(ONE)]})[0] == 200
 

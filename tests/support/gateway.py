@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,20 @@ def png(picture: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(picture).save(out, "PNG")
     return out.getvalue()
+
+
+def call(
+    addresses: Addresses, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers with lower-case names, body) of a request."""
+    host, _, port = addresses.rest.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    try:
+        connection.request(method, path, body, dict(headers))
+        answer = connection.getresponse()
+        return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
 
 
 @contextlib.contextmanager

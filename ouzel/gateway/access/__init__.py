@@ -1,1 +1,1 @@
-"""Who calls, and what they may do."""
+"""Who may do what at the front door: keys, tokens, certificates, roles, tenants, rates, TLS."""

@@ -1,42 +1,43 @@
-"""Who calls, and what decides it."""
+"""Who calls, what this caller may do, and who decides it."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from ouzel.checks import one_of, within
+from ouzel.errors import InvalidArgument, NotFound, PermissionDenied, TooLarge
+from ouzel.gateway.access.certificate import Certificate
+
 ROLES = ("explain", "jobs", "audit", "admin")
+ALL = ("*",)  # patterns that every name of a model fits
+_LONGEST_PATTERN = 128  # characters
 
 
 @dataclass(frozen=True)
 class TenantLimits:
-    """What one tenant may take.
+    """What the callers of a tenant may have together, in one process of the gateway.
 
     Attributes:
-        requests_per_second: In the long run.
-        burst: Requests at once.
-        concurrency: Requests at a time.
-        body_bytes: Of one request.
+        requests_per_second: 0.001 to 100,000; on average.
+        burst: 1 to 100,000 requests that may come at once.
+        concurrency: 1 to 10,000 requests under way at a time.
+        body_bytes: 1 KiB to 1 GiB of one request.
     """
 
-    requests_per_second: float = math.inf
-    burst: float = math.inf
-    concurrency: int = 2**31
-    body_bytes: int = 64 * 2**20
+    requests_per_second: float = 50.0
+    burst: int = 100
+    concurrency: int = 16
+    body_bytes: int = 32 * 2**20
 
-
-@dataclass(frozen=True)
-class Certificate:
-    """What a caller has shown over TLS.
-
-    Attributes:
-        pem: The certificate.
-    """
-
-    pem: bytes
+    def __post_init__(self) -> None:
+        within("requests_per_second", self.requests_per_second, 0.001, 100_000)
+        within("burst", self.burst, 1, 100_000)
+        within("concurrency", self.concurrency, 1, 10_000)
+        within("body_bytes", self.body_bytes, 2**10, 2**30)
 
 
 @dataclass(frozen=True)
@@ -45,47 +46,104 @@ class Caller:
 
     Attributes:
         tenant: Whose quota and models count.
-        name: Of the key or subject, for logs and the ledger.
-        roles: Some of ROLES.
-        models: Patterns of the names of models; "*" is all.
+        name: Of the key, the subject or the certificate, for logs and the ledger.
+        roles: What it may do.
+        models: Patterns of names of models (`fnmatch`, upper and lower case differ), of which one must fit.
         limits: Of the tenant.
+        tenant_models: Patterns of the tenant, of which one must fit too.
     """
 
     tenant: str
     name: str
     roles: frozenset[str]
-    models: tuple[str, ...] = ("*",)
-    limits: TenantLimits = TenantLimits()
+    models: tuple[str, ...]
+    limits: TenantLimits
+    tenant_models: tuple[str, ...] = ALL
 
     def may_see(self, model: str) -> bool:
-        """Whether a model of this name exists for the caller."""
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        """Whether a model exists for this caller."""
+        return _fits(model, self.models) and _fits(model, self.tenant_models)
+
+    def need(self, role: str, model: str | None = None) -> None:
+        """Refuses what this caller may not do.
+
+        Args:
+            role: One of `ROLES`.
+            model: The name of a model, if it is about one.
+
+        Raises:
+            PermissionDenied: The caller has not the role.
+            NotFound: The model is not for this caller; as if there was none of this name.
+        """
+        if role not in self.roles:
+            raise PermissionDenied(f"this needs the role {role!r}, which {self.name!r:.80} has not")
+        if model is not None and not self.may_see(model):
+            raise unknown_model(model)
+
+    def check_body(self, size: int) -> None:
+        """Raises TooLarge if a request of `size` bytes is more than the tenant may send."""
+        if size > self.limits.body_bytes:
+            raise TooLarge(
+                f"body: more than {self.limits.body_bytes} bytes, the limit of the tenant {self.tenant}", field="body"
+            )
 
 
 class Access(Protocol):
-    """Decides who calls, and what they may do. Both methods answer from memory."""
+    """Decides who may do what. Threads and event loops may share it; nothing in it waits for disks or networks."""
 
     def identify(self, authorization: str | None, certificate: Certificate | None) -> Caller:
-        """Who calls.
+        """Who sends this.
 
         Args:
-            authorization: The header of that name.
-            certificate: Shown over TLS.
+            authorization: The header of that name; None if there is none.
+            certificate: Of the client, which TLS has verified; None if there is none.
 
         Raises:
-            Unauthenticated: Nobody knows.
+            Unauthenticated: Nobody known.
+            Unavailable: It cannot be told at the moment.
         """
 
     def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
-        """The room for one request, as long as it is worked on.
+        """Counts a call from here to the end of the context.
 
         Args:
-            caller: Who calls.
-            role: One of ROLES, which the request needs.
-            model: That the request is about.
+            caller: Who asks.
+            role: One of `ROLES`, which is needed.
+            model: The name of a model, if the call is about one.
 
         Raises:
-            PermissionDenied: The caller has not this role.
-            NotFound: The model does not exist for the caller.
-            ResourceExhausted: Too much at a time.
+            PermissionDenied: The caller has not the role.
+            NotFound: The model is not for this caller; as if there was none of this name.
+            ResourceExhausted: The tenant has used up its rate or its concurrency; says when to try again.
         """
+
+
+def unknown_model(model: str) -> NotFound:
+    """What is said of a model that there is not, and of one that is not for the caller."""
+    return NotFound(f"model: there is no model {model!r:.80}", field="model")
+
+
+def checked_roles(roles: Iterable[str], field: str = "roles") -> frozenset[str]:
+    """Roles that exist. Raises InvalidArgument, which names the one that does not."""
+    given = list(roles)
+    for each in given:
+        one_of(field, each, ROLES)
+    if not given:
+        raise InvalidArgument(f"{field}: is empty; give some of {', '.join(ROLES)}", field=field)
+    return frozenset(given)
+
+
+def checked_patterns(patterns: Sequence[str], field: str = "models") -> tuple[str, ...]:
+    """Patterns of names. Raises InvalidArgument: there is none, or one is empty, too long or not in a line."""
+    if not patterns:
+        raise InvalidArgument(f'{field}: is empty; "*" stands for all models', field=field)
+    for each in patterns:
+        if not (0 < len(each) <= _LONGEST_PATTERN and each.isprintable()) or " " in each:
+            raise InvalidArgument(
+                f"{field}: {each!r:.80} is not 1 to {_LONGEST_PATTERN} printable characters without spaces", field=field
+            )
+    return tuple(patterns)
+
+
+def _fits(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(each == "*" or fnmatchcase(model, each) for each in patterns)

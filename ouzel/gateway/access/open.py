@@ -1,24 +1,30 @@
-"""No access control, for callers of one machine."""
+"""The door without configuration, for loopback: everybody is the local user."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
-from ouzel.gateway.access.caller import ROLES, Caller, Certificate
+from ouzel.gateway.access.caller import ALL, ROLES, Caller, TenantLimits
+from ouzel.gateway.access.certificate import Certificate
+
+LOCAL = "local"
 
 
 class OpenAccess:
-    """Everybody is the tenant "local" and may do everything. For loopback only: see `GatewayOptions`."""
+    """Everybody is the tenant "local" with all roles and models. Neither rates nor concurrency are counted.
 
-    def __init__(self) -> None:
-        self._local = Caller("local", "local", frozenset(ROLES))
+    Args:
+        limits: What callers are told; of these, `body_bytes` holds.
+    """
+
+    def __init__(self, limits: TenantLimits | None = None) -> None:
+        self._caller = Caller(LOCAL, LOCAL, frozenset(ROLES), ALL, limits or TenantLimits())
 
     def identify(self, authorization: str | None, certificate: Certificate | None) -> Caller:
-        """The tenant "local", whatever is shown."""
-        return self._local
+        """The local user, whatever is shown."""
+        return self._caller
 
-    @contextmanager
-    def admit(self, caller: Caller, role: str, model: str | None = None) -> Iterator[None]:
-        """Admits everything."""
-        yield
+    def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
+        """Lets everything pass that the caller may do."""
+        caller.need(role, model)
+        return nullcontext()

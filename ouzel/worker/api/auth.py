@@ -1,4 +1,4 @@
-"""Calls without a known token are denied, and errors become statuses."""
+"""Calls without a known token are denied, and errors become grpc_errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ouzel import statuses
+from ouzel import grpc_errors
 from ouzel.worker.api.tokens import Tokens
 
 _OPEN = "/grpc.health.v1.Health/"  # those who ask for health have no token
@@ -55,7 +55,7 @@ def unary(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller hears what it may
-            await statuses.abort(context, await self.refused(method.__name__, context, error))
+            await grpc_errors.abort(context, await self.refused(method.__name__, context, error))
 
     return answered
 
@@ -70,6 +70,6 @@ def stream(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIter
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller hears what it may
-            await statuses.abort(context, await self.refused(method.__name__, context, error))
+            await grpc_errors.abort(context, await self.refused(method.__name__, context, error))
 
     return answered

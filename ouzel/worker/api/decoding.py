@@ -16,7 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
-from ouzel import statuses
+from ouzel import grpc_errors
 from ouzel_protos.text import is_line, shown
 from ouzel_protos.v1 import dataset_pb2, job_pb2
 
@@ -132,7 +132,7 @@ def _one(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
             return await method(await read(request), context)
         except _REFUSALS as error:  # of a stream, in the middle of it
-            await statuses.abort(context, error)
+            await grpc_errors.abort(context, error)
 
     return answered
 
@@ -143,7 +143,7 @@ def _many(method: Any, read: Callable[[Any], Awaitable[Any]]) -> Any:
             async for message in method(await read(request), context):
                 yield message
         except _REFUSALS as error:
-            await statuses.abort(context, error)
+            await grpc_errors.abort(context, error)
 
     return answered
 

@@ -21,31 +21,23 @@ DETAILS = "grpc-status-details-bin"
 UNAVAILABLE_SECONDS = 1.0  # after which it may work again
 
 
-def public(error: Exception, whose: str) -> OuzelError:
-    """What a caller may know of an error.
-
-    Args:
-        error: For one that is not our own the caller gets an id; the log explains it.
-        whose: The log's owner, as "the worker".
-    """
+def public(error: Exception) -> OuzelError:
+    """What a caller may know of an error: of one that is not our own an id; the log explains it."""
     if isinstance(error, OuzelError):
         return error
     error_id = uuid.uuid4().hex[:12]
     _log.error("error %s", error_id, exc_info=error)
-    return OuzelError(f"internal error {error_id}; {whose}'s log says more")
+    return OuzelError(f"internal error {error_id}; the server's log says more")
 
 
-async def abort(
-    context: grpc.aio.ServicerContext[Any, Any], error: Exception, *, whose: str = "the worker"
-) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """Ends a call with what the caller may know of an error.
 
     Args:
         context: Of the call.
         error: See `public`.
-        whose: See `public`.
     """
-    told = public(error, whose)
+    told = public(error)
     code = grpc.StatusCode[told.code]
     status = Status(code=code.value[0], message=str(told), details=[_packed(each) for each in _details(told)])
     await context.abort(code, str(told), ((DETAILS, status.SerializeToString()),))
