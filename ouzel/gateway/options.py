@@ -11,6 +11,7 @@ from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.gateway.access.caller import Access
 from ouzel.gateway.access.open import OpenAccess
+from ouzel.gateway.worker.place import WorkerOptions
 
 _MOST_BYTES = 2**31 - 1
 
@@ -34,6 +35,7 @@ class GatewayOptions:
         rest_port: 0 selects a free one.
         grpc_port: 0 selects a free one.
         access: Who may call; None lets everybody in, on loopback only.
+        worker: Where jobs, data sets, models and audits are asked for; None offers none.
         tls: Keys and certificates; None listens in plain text.
         max_body_bytes: Of one request, whoever sends it. The tenant's own limit may be lower.
         max_rows: Of one request.
@@ -51,6 +53,7 @@ class GatewayOptions:
     rest_port: int = 8000
     grpc_port: int = 8001
     access: Access | None = None
+    worker: WorkerOptions | None = None
     tls: Tls | None = None
     max_body_bytes: int = 64 * 2**20
     max_rows: int = 64

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -19,10 +20,14 @@ Form = Callable[[OuzelError], Response]
 
 
 def problem(error: OuzelError) -> Response:
-    """An error as problem details; `code` and `field` are members of our own."""
+    """An error as problem details."""
+    return JSONResponse(members(error), error.http, _headers(error), PROBLEM)
+
+
+def members(error: OuzelError) -> dict[str, Any]:
+    """The members of problem details; `code` and `field` are our own."""
     content = {"type": "about:blank", "title": _title(error), "status": error.http, "detail": str(error)}
-    content |= {"code": error.code} | ({"field": error.field} if error.field else {})
-    return JSONResponse(content, error.http, _headers(error), PROBLEM)
+    return content | {"code": error.code} | ({"field": error.field} if error.field else {})
 
 
 def oip(error: OuzelError) -> Response:

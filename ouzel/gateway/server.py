@@ -28,6 +28,9 @@ from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.worker.grpc_proxy import WorkerProxy
+from ouzel.gateway.worker.relay import Relay
+from ouzel.gateway.worker.rest import WorkerRest
 from ouzel_protos.oip import SERVICE
 
 _log = logging.getLogger(__name__)
@@ -89,8 +92,13 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
     calls = Calls(door, options.max_body_bytes, options.body_timeout)
     services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door)]
     routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
+    handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
+    relay = None if options.worker is None else Relay(options.worker)
+    if relay is not None:
+        handlers.append(WorkerProxy(door, relay, options.body_timeout))
+        routes += WorkerRest(calls, relay).routes()
     state = health.aio.HealthServicer()
-    server = _grpc_server(options, [UnaryHandler(door, services, options.body_timeout)], state, door)
+    server = _grpc_server(options, handlers, state, door)
     with _listening(options.host, options.rest_port) as listener:
         grpc_address = _bind(server, options)
         await engine.start()
@@ -110,6 +118,8 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
                 web.should_exit = True
                 await asyncio.gather(server.stop(_LAST), running)
         finally:
+            if relay is not None:
+                await relay.close()
             await engine.close()
 
 
