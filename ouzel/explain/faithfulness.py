@@ -50,9 +50,7 @@ def measured(
     Raises:
         DeadlineExceeded: It is later than that.
     """
-    return [
-        _measured(one, count, model, x, deadline) if count else one for one, count in zip(maps, steps, strict=True)
-    ]
+    return [_measured(one, count, model, x, deadline) if count else one for one, count in zip(maps, steps, strict=True)]
 
 
 def _measured(one: SaliencyMap, steps: int, model: Model, x: torch.Tensor, deadline: float | None) -> SaliencyMap:

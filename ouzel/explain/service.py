@@ -203,9 +203,9 @@ class ExplainService:
             skipped = [self._skipped(row, *each) for row, *each in zip(rows, logits, probabilities, strict=True)]
             answers = batch.explain([not reason for reason in skipped], [row.deadline for row in rows])
         logits, probabilities = logits.cpu(), probabilities.cpu()
-        for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
-            if isinstance(maps, OuzelError):
-                row.error = maps
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            if isinstance(answer, OuzelError):
+                row.error = answer
                 continue
             assert row.plan is not None
             assert row.source is not None
@@ -215,7 +215,7 @@ class ExplainService:
             if not skipped[number]:
                 try:
                     steps = [each.faithfulness for each in row.plan.presentations]
-                    maps = faithfulness.measured(maps, steps, self.model, row.source.x, row.deadline)
+                    maps = faithfulness.measured(answer, steps, self.model, row.source.x, row.deadline)
                     envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
                 except OuzelError as error:
                     row.error = error

@@ -115,4 +115,3 @@ def _picture(image: bytes) -> Image:
     from ouzel.models import images  # drawing needs torch, which is loaded with the first picture
 
     return images.decode(image)
-

@@ -106,7 +106,7 @@ def identified(door: Door, context: Context) -> Caller:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str):
             authorization = value
-    shown = (context.auth_context() or {}).get("x509_pem_cert")
+    shown = list((context.auth_context() or {}).get("x509_pem_cert") or ())
     return door.access.identify(authorization, Certificate.of_pem(bytes(shown[0])) if shown else None)
 
 

@@ -89,21 +89,29 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: The caller has left.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    task = asyncio.current_task()
+    assert task is not None
+    left = False
+
+    def leave(_watch: asyncio.Task[None]) -> None:
+        nonlocal left
+        if not _watch.cancelled():
+            left = True
+            task.cancel()
+
+    watch = asyncio.create_task(_gone(request))
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if not left or task.uncancel():  # we were called off ourselves
+            raise
+        raise ClientDisconnect from None
     finally:
-        for each in (task, gone):
-            each.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        watch.remove_done_callback(leave)
+        watch.cancel()
 
 
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-

@@ -89,7 +89,10 @@ def _explain(*names: str) -> dict[str, Any]:
         "post": {
             "summary": "Predict, and explain",
             "parameters": [*_path(*names), options],
-            "requestBody": {"required": True, "content": {**images, "application/json": {"schema": {"type": "object"}}}},
+            "requestBody": {
+                "required": True,
+                "content": {**images, "application/json": {"schema": {"type": "object"}}},
+            },
             "responses": {"200": {"description": "Explanation", **_ANY}, "default": _TROUBLE},
         }
     }

@@ -38,8 +38,8 @@ def oip(error: OuzelError) -> Response:
 def of_http(error: HTTPException, form: Form) -> Response:
     """What Starlette itself refuses: paths and methods that are not there."""
     told = OuzelError(f"{error.detail}: there is no such resource, or it has not this method")
-    told.http = error.status_code  # type: ignore[misc]  # of this one
-    told.code = "NOT_FOUND" if error.status_code == 404 else "INVALID_ARGUMENT"  # type: ignore[misc]
+    told.http = error.status_code  # of this one
+    told.code = "NOT_FOUND" if error.status_code == 404 else "INVALID_ARGUMENT"
     response = form(told)
     if error.headers:
         response.headers.update(error.headers)

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import uvicorn
 
+from ouzel import timed_http
 from ouzel.checks import within
 from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import FailedPrecondition
-from ouzel import timed_http
 from ouzel.sink.app import Parts, make
 from ouzel.sink.asking import Auditing, Worker
 from ouzel.sink.auditor import Auditor

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from ouzel import models
-from ouzel.gateway import multipart
 from ouzel.errors import InvalidArgument
+from ouzel.gateway import multipart
 from ouzel.gateway.server import Addresses
 from ouzel.metrics.deletion import area
 from ouzel.saliency import Explainer, Saliency

@@ -36,7 +36,9 @@ def answered(response: bytes) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return found
 
 
-def refused(channel: grpc.Channel, code: grpc.StatusCode, words: str, message: bytes, method: str = "ModelInfer") -> None:
+def refused(
+    channel: grpc.Channel, code: grpc.StatusCode, words: str, message: bytes, method: str = "ModelInfer"
+) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         call(channel, method, message)
     assert caught.value.code() is code, caught.value.details()
@@ -144,17 +146,23 @@ REFUSALS = {
     "unknown version": ("NOT_FOUND", "there are 1, 2", wire.infer("toy", [IMAGE], [wire.elements(ONE)], version="7")),
     "no message": ("INVALID_ARGUMENT", "no message of the type ModelInferRequest", b"\xff\xff"),
     "no inputs": ("INVALID_ARGUMENT", "0 tensors", wire.infer("toy", [])),
-    "unknown input": ("INVALID_ARGUMENT", "'pixels' is not one of", wire.infer("toy", [wire.tensor("pixels", "FP32", (1,))], [bytes(4)])),
+    "unknown input": ("INVALID_ARGUMENT", "'pixels' is not one of",
+                 wire.infer("toy", [wire.tensor("pixels", "FP32", (1,))], [bytes(4)])),
     "raw for some": ("INVALID_ARGUMENT", "2 entries for 1 inputs", wire.infer("toy", [IMAGE], [b"", b""])),
     "wrong shape": ("INVALID_ARGUMENT", "its shape is [-1, 3, 64, 64], not [1, 3, 8, 8]",
                     wire.infer("toy", [wire.tensor("input", "FP32", (1, 3, 8, 8))], [bytes(768)])),
-    "negative": ("INVALID_ARGUMENT", "inputs.input.shape: -1", wire.infer("toy", [wire.tensor("input", "FP32", (-1, 3, 64, 64))], [b""])),
+    "negative": ("INVALID_ARGUMENT", "inputs.input.shape: -1",
+                 wire.infer("toy", [wire.tensor("input", "FP32", (-1, 3, 64, 64))], [b""])),
     "wrong size": ("INVALID_ARGUMENT", "10 bytes of data; FP32 of shape [1, 3, 64, 64] takes 49152",
                    wire.infer("toy", [wire.tensor("input", "FP32", (1, 3, 64, 64))], [bytes(10)])),
-    "overflow": ("INVALID_ARGUMENT", "more than", wire.infer("toy", [wire.tensor("input", "FP32", (2**62, 2**62, 4))], [b""])),
-    "wrong datatype": ("INVALID_ARGUMENT", "FP32, FP16, BF16, not FP64", wire.infer("toy", [wire.tensor("input", "FP64", (1,))], [bytes(8)])),
-    "no datatype": ("INVALID_ARGUMENT", "'FP7' is not one of", wire.infer("toy", [wire.tensor("input", "FP7", (1,))], [bytes(8)])),
-    "typed FP16": ("INVALID_ARGUMENT", "raw_input_contents only", wire.infer("toy", [wire.tensor("input", "FP16", (1,))])),
+    "overflow": ("INVALID_ARGUMENT", "more than",
+                 wire.infer("toy", [wire.tensor("input", "FP32", (2**62, 2**62, 4))], [b""])),
+    "wrong datatype": ("INVALID_ARGUMENT", "FP32, FP16, BF16, not FP64",
+                 wire.infer("toy", [wire.tensor("input", "FP64", (1,))], [bytes(8)])),
+    "no datatype": ("INVALID_ARGUMENT", "'FP7' is not one of",
+                 wire.infer("toy", [wire.tensor("input", "FP7", (1,))], [bytes(8)])),
+    "typed FP16": ("INVALID_ARGUMENT", "raw_input_contents only",
+                 wire.infer("toy", [wire.tensor("input", "FP16", (1,))])),
     "wrong contents": ("INVALID_ARGUMENT", "is in fp32_contents, not in bytes_contents",
                        wire.infer("toy", [wire.tensor("input", "FP32", (1,), wire.chunk(5, wire.chunk(8, b"x")))])),
     "not finite": ("INVALID_ARGUMENT", "not finite", wire.infer(
@@ -180,7 +188,8 @@ REFUSALS = {
         parameters=[wire.parameter("method", "grad_cam"), wire.parameter("layer", "__class__")],
         outputs=[wire.chunk(1, "saliency")])),
     "target": ("INVALID_ARGUMENT", "target", wire.infer(
-        "toy", [IMAGE], [wire.elements(ONE)], parameters=[wire.parameter("target", 6)], outputs=[wire.chunk(1, "saliency")])),
+        "toy", [IMAGE], [wire.elements(ONE)], parameters=[wire.parameter("target", 6)],
+        outputs=[wire.chunk(1, "saliency")])),
     "top_k": ("INVALID_ARGUMENT", "parameters.top_k", wire.infer(
         "toy", [IMAGE], [wire.elements(ONE)], parameters=[wire.parameter("top_k", 7)])),
     "sequences": ("INVALID_ARGUMENT", "no sequences", wire.infer(
@@ -197,7 +206,8 @@ def test_refusals_name_what_is_wrong(channel: grpc.Channel, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["ModelConfig", "ModelStatistics", "ModelStreamInfer", "SystemSharedMemoryStatus", "RepositoryModelLoad", "Nope"]
+    "method",
+    ["ModelConfig", "ModelStatistics", "ModelStreamInfer", "SystemSharedMemoryStatus", "RepositoryModelLoad", "Nope"],
 )
 def test_what_is_not_spoken_says_so(channel: grpc.Channel, method: str) -> None:
     refused(channel, CODES.UNIMPLEMENTED, method, b"", method)
@@ -205,9 +215,7 @@ def test_what_is_not_spoken_says_so(channel: grpc.Channel, method: str) -> None:
 
 def test_a_deadline_ends_the_work(channel: grpc.Channel) -> None:
     parameters = [wire.parameter("method", "smoothgrad"), wire.parameter("samples", 512)]
-    slow = wire.infer(
-        "toy", [IMAGE], [wire.elements(ONE)], parameters=parameters, outputs=[wire.chunk(1, "saliency")]
-    )
+    slow = wire.infer("toy", [IMAGE], [wire.elements(ONE)], parameters=parameters, outputs=[wire.chunk(1, "saliency")])
     with pytest.raises(grpc.RpcError) as caught:
         call(channel, "ModelInfer", slow, timeout=0.3)
     assert caught.value.code() is CODES.DEADLINE_EXCEEDED
@@ -240,4 +248,6 @@ def test_concurrent_callers_get_their_own_answers(addresses: Addresses) -> None:
     expected = np.frombuffer(raw, "<f4").reshape(shape)
     for number in range(16):
         assert wire.of(answers[number], 3) == [str(number).encode()]
-        np.testing.assert_allclose(np.frombuffer(answered(answers[number])["scores"][2], "<f4"), expected[number], atol=1e-5)
+        np.testing.assert_allclose(
+            np.frombuffer(answered(answers[number])["scores"][2], "<f4"), expected[number], atol=1e-5
+        )

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ LENGTH = "Inference-Header-Content-Length"
 INFER = "/v2/models/toy/infer"
 
 
-def infer(addresses: Addresses, document: dict[str, Any], path: str = INFER, headers: dict[str, str] = {}) -> tuple[int, Any]:
-    status, _, body = call(addresses, "POST", path, json.dumps(document).encode(), headers)
+def infer(
+    addresses: Addresses, document: dict[str, Any], path: str = INFER, headers: Mapping[str, str] | None = None
+) -> tuple[int, Any]:
+    status, _, body = call(addresses, "POST", path, json.dumps(document).encode(), headers or {})
     return status, json.loads(body)
 
 
@@ -110,7 +113,10 @@ def test_the_binary_extension(addresses: Addresses, encoding: str) -> None:
         body = zlib.decompress(body, zlib.MAX_WBITS | 32)
     place = int(headers[LENGTH.lower()])
     answer = json.loads(body[:place])
-    plain = infer(addresses, {"inputs": [image(*map(png, shots))], "outputs": [{"name": n} for n in ("scores", "labels", "classes")]})[1]
+    plain = infer(
+        addresses,
+        {"inputs": [image(*map(png, shots))], "outputs": [{"name": n} for n in ("scores", "labels", "classes")]},
+    )[1]
     scores, labels, classes = answer["outputs"]
     end = place + scores["parameters"]["binary_data_size"]
     np.testing.assert_allclose(np.frombuffer(body[place:end], "<f4"), plain["outputs"][0]["data"], atol=1e-5)
@@ -124,7 +130,8 @@ REFUSALS: dict[str, tuple[int, str, Any]] = {
     "no JSON": (400, "not valid JSON", b"{"),
     "no object": (400, "not a JSON object", b"[]"),
     "nothing": (400, "not valid JSON", b""),
-    "NaN": (400, "no number of JSON", b'{"inputs": [{"name": "input", "datatype": "FP32", "shape": [1], "data": [NaN]}]}'),
+    "NaN": (400, "no number of JSON",
+            b'{"inputs": [{"name": "input", "datatype": "FP32", "shape": [1], "data": [NaN]}]}'),
     "unknown key": (400, "'input': is unknown", {"input": []}),
     "id": (400, "id: 7", {"id": 7, "inputs": [image(ONE)]}),
     "model": (400, "as the path says", {"model_name": "other", "inputs": [image(ONE)]}),
@@ -135,7 +142,8 @@ REFUSALS: dict[str, tuple[int, str, Any]] = {
     "few": (400, "values of shape [2] do not fit", {"inputs": [TENSOR | {"data": [1, 2]}]}),
     "FP16 in JSON": (400, "raw bytes only", {"inputs": [TENSOR | {"datatype": "FP16", "data": [1]}]}),
     "no base64": (400, "not base64", {"inputs": [image(ONE) | {"data": ["***"]}]}),
-    "size without bytes": (400, "only 0 bytes are left", {"inputs": [TENSOR | {"parameters": {"binary_data_size": 49152}}]}),
+    "size without bytes": (400, "only 0 bytes are left",
+            {"inputs": [TENSOR | {"parameters": {"binary_data_size": 49152}}]}),
     "size of nonsense": (400, "not a number of bytes", {"inputs": [TENSOR | {"parameters": {"binary_data_size": -4}}]}),
     "shape": (400, "1.5 is not an integer", {"inputs": [TENSOR | {"shape": [1.5], "data": [1]}]}),
     "not finite": (400, "not finite", {"inputs": [TENSOR | {"data": [1e39] * 12288}]}),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,7 +26,7 @@ from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, local
-from ouzel_client import Client, InvalidArgument, NotFound, Unavailable
+from ouzel_client import Client, NotFound, Unavailable
 from ouzel_client import Unauthenticated as ClientUnauthenticated
 from ouzel_client.testing import FakeServer
 from ouzel_protos.local import read_worker
@@ -61,9 +62,11 @@ def before(store: Path, worker: WorkerOptions, access: Any = None) -> Iterator[A
 
 @pytest.fixture(scope="module")
 def fake(store: Path) -> Iterator[tuple[FakeServer, Addresses]]:
-    with FakeServer({"m": ("cat", "dog")}) as server:
-        with before(store, WorkerOptions(lambda: WorkerPlace(server.target, Path(os.devnull)))) as addresses:
-            yield server, addresses
+    with (
+        FakeServer({"m": ("cat", "dog")}) as server,
+        before(store, WorkerOptions(lambda: WorkerPlace(server.target, Path(os.devnull)))) as addresses,
+    ):
+        yield server, addresses
 
 
 def test_jobs_and_their_streams(fake: tuple[FakeServer, Addresses], tmp_path: Path) -> None:
@@ -157,9 +160,11 @@ def test_the_document_names_every_method(fake: tuple[FakeServer, Addresses]) -> 
 
 def test_no_worker_is_said_at_once(store: Path) -> None:
     with before(store, WorkerOptions(lambda: None)) as addresses:
-        with Client(addresses.grpc, worker=addresses.grpc, timeout=5) as client:
-            with pytest.raises(Unavailable, match="not running"):
-                list(client.jobs.list())
+        with (
+            Client(addresses.grpc, worker=addresses.grpc, timeout=5) as client,
+            pytest.raises(Unavailable, match="not running"),
+        ):
+            list(client.jobs.list())
         assert call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")[0] == 503
     with before(store, WorkerOptions(lambda: WorkerPlace("127.0.0.1:1", Path(os.devnull)))) as addresses:
         status, headers, body = call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")
@@ -191,7 +196,7 @@ def worker(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         process.wait(30)
 
 
-def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions) -> None:
+def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_path: Path) -> None:
     access = Named()
     with before(store, worker, access) as addresses:
         with (
@@ -204,19 +209,22 @@ def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions) -> No
                 list(eve.jobs.list())
             with pytest.raises(ClientUnauthenticated, match="jobs"):  # PERMISSION_DENIED: it has not the role
                 list(cid.jobs.list())
-            job = ann.jobs.maximize("toy", logit="goat")
-            assert [each.id for each in ann.jobs.list()] == [job.id]
-            assert list(bob.jobs.list()) == []
+            for name in ("a", "b"):
+                (tmp_path / name).mkdir()
+                for number, picture in enumerate(pictures(2)):
+                    Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+            dataset = ann.datasets.upload(tmp_path)
+            assert [each.id for each in ann.datasets.list()] == [dataset.id]
+            assert list(bob.datasets.list()) == []
             with pytest.raises(NotFound):
-                bob.jobs.get(job.id)
-            job.cancel()
+                bob.datasets.get(dataset.id)
             assert ("ann", "jobs") in access.admitted
             with pytest.raises(NotFound, match="no model 'secret'"):
                 ann.jobs.maximize("secret", logit="goat")
             with pytest.raises(NotFound, match="no model 'secret'"):
                 ann.models.describe("secret")
-            with pytest.raises(InvalidArgument):  # the worker itself says so
-                bob.jobs.maximize("toy", logit="nope")
+            with pytest.raises(NotFound, match="there is toy"):  # the worker's own words
+                bob.models.describe("secret")
         request = model_pb2.ListModelsRequest().SerializeToString()
         with grpc.insecure_channel(addresses.grpc) as channel:
             ask = channel.unary_unary("/ouzel.v1.ModelService/ListModels")
@@ -237,31 +245,28 @@ def test_models_that_are_not_for_the_caller_are_not_listed(tmp_path: Path, store
                     assert [each.name for each in client.models.list()] == expected
 
 
+def silent() -> Iterator[bytes]:
+    """Requests of a caller who sends none."""
+    threading.Event().wait(15)
+    yield b""
+
+
 def test_silent_streams_are_denied_or_ended(store: Path, worker: WorkerOptions) -> None:
     """Whoever is not known is denied at once; whoever is, but sends nothing, a little later."""
     options = GatewayOptions(rest_port=0, grpc_port=0, grace=2, worker=worker, access=Named(), body_timeout=0.3)
-    silent = threading_event()
-    with gateway(lambda: InProcessEngine(store), options) as addresses:
-        with grpc.insecure_channel(addresses.grpc) as channel:
-            for path in (
-                "/inference.GRPCInferenceService/ModelInfer",
-                "/ouzel.v1.JobService/ListJobs",
-                "/ouzel.v1.DatasetService/UploadFiles",
-            ):
-                ask = channel.stream_stream(path)
-                for bearer, code in (("eve", "UNAUTHENTICATED"), ("bob", "DEADLINE_EXCEEDED")):
-                    with pytest.raises(grpc.RpcError) as caught:
-                        list(ask(silent(), metadata=(("authorization", f"Bearer {bearer}"),), timeout=20))
-                    assert caught.value.code().name == code, (path, caught.value.details())
-                    if bearer == "bob":
-                        assert "did not come within 0.3 s" in caught.value.details()
-
-
-def threading_event() -> Any:
-    import threading
-
-    def silent() -> Iterator[bytes]:
-        threading.Event().wait(15)
-        yield b""
-
-    return silent
+    with (
+        gateway(lambda: InProcessEngine(store), options) as addresses,
+        grpc.insecure_channel(addresses.grpc) as channel,
+    ):
+        for path in (
+            "/inference.GRPCInferenceService/ModelInfer",
+            "/ouzel.v1.JobService/ListJobs",
+            "/ouzel.v1.DatasetService/UploadFiles",
+        ):
+            ask = channel.stream_stream(path)
+            for bearer, code in (("eve", "UNAUTHENTICATED"), ("bob", "DEADLINE_EXCEEDED")):
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(ask(silent(), metadata=(("authorization", f"Bearer {bearer}"),), timeout=20))
+                assert caught.value.code().name == code, (path, caught.value.details())
+                if bearer == "bob":
+                    assert "did not come within 0.3 s" in caught.value.details()

@@ -106,7 +106,9 @@ def pick(model: str, version: str, models: Mapping[str, Listed]) -> ModelFile:
         raise NotFound(f"version: {model!r} has no default version; name one of {_told(listed)}", field="version")
     file = listed.files.get(version or listed.default)
     if file is None:
-        raise NotFound(f"version: {shown(version, 40)} of {model!r} is not served; there are {_told(listed)}", field="version")
+        raise NotFound(
+            f"version: {shown(version, 40)} of {model!r} is not served; there are {_told(listed)}", field="version"
+        )
     return file
 
 

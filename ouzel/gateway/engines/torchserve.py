@@ -92,9 +92,7 @@ class TorchServeEngine:
     async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         """See `Engine`. All rows are in flight at the same time, so that TorchServe can batch them."""
         file = await self._file(model, version)
-        tasks = [
-            asyncio.ensure_future(self._calls.answer(file.name, file.version, row, deadline)) for row in rows
-        ]
+        tasks = [asyncio.ensure_future(self._calls.answer(file.name, file.version, row, deadline)) for row in rows]
         try:
             return list(await asyncio.gather(*tasks))
         finally:

@@ -122,15 +122,8 @@ class TorchServeCalls:
         code, said = error.code(), (error.details() or "").partition("\n")[0]
         if code is _Code.DEADLINE_EXCEEDED:
             return DeadlineExceeded("the time of the call was over before there was an answer")
-        if code is _Code.INTERNAL and ("Model not found" in said or "does not exist for model" in said):
-            return NotFound(f"model: {model!r} is not served in this version", field="model")
-        if code is _Code.INTERNAL and "has no worker" in said:
-            if time.monotonic() - self._died.get(model, -_RECOVERY) < _RECOVERY:
-                return Unavailable("the worker of the model died; a new one is on its way")
-            return ResourceExhausted("the queue of the model is full", retry_after=1.0)
-        if code is _Code.INTERNAL and ("Worker died" in said or "Internal error from Core" in said):
-            self._died[model] = time.monotonic()
-            return _AgainError("the worker of the model died twice; a new one is on its way")
+        if code is _Code.INTERNAL:
+            return self._internal(model, said)
         if code is _Code.UNAVAILABLE:
             if "Prediction failed" in said:
                 self._died[model] = time.monotonic()
@@ -138,6 +131,18 @@ class TorchServeCalls:
         if code in (_Code.PERMISSION_DENIED, _Code.UNAUTHENTICATED):  # it was started again, with new tokens
             return _AgainError("the service of the models is being started again")
         return OuzelError(f"the service of the models answered {code.name}")
+
+    def _internal(self, model: str, said: str) -> Exception:
+        if "Model not found" in said or "does not exist for model" in said:
+            return NotFound(f"model: {model!r} is not served in this version", field="model")
+        if "has no worker" in said:  # so TorchServe says both
+            if time.monotonic() - self._died.get(model, -_RECOVERY) < _RECOVERY:
+                return Unavailable("the worker of the model died; a new one is on its way")
+            return ResourceExhausted("the queue of the model is full", retry_after=1.0)
+        if "Worker died" in said or "Internal error from Core" in said:
+            self._died[model] = time.monotonic()
+            return _AgainError("the worker of the model died twice; a new one is on its way")
+        return OuzelError("the service of the models answered INTERNAL")
 
     async def _connected(self) -> grpc.aio.Channel:
         if self._channel is None:

@@ -60,9 +60,7 @@ def infer_request(message: pb.ModelInferRequest) -> InferRequest:
     )
 
 
-def infer_response(
-    request: InferRequest, version: str, tensors: Iterable[OutputTensor]
-) -> pb.ModelInferResponse:
+def infer_response(request: InferRequest, version: str, tensors: Iterable[OutputTensor]) -> pb.ModelInferResponse:
     """The answer, with raw contents for all outputs."""
     message = pb.ModelInferResponse(model_name=request.model, model_version=version, id=request.id)
     for tensor in tensors:

@@ -9,13 +9,12 @@ from ouzel.gateway.oip.outputs import outputs
 from ouzel.gateway.oip.request import InferRequest
 from ouzel.gateway.oip.rows import ask
 from ouzel.gateway.oip.tensors import OutputTensor
+from ouzel_protos.v1 import explain_pb2 as pb
 
 _LARGE = 2**18  # bytes that are turned into rows, or out of them, in a thread
 
 
-async def infer(
-    door: Door, request: InferRequest, deadline: float, most_rows: int
-) -> tuple[str, list[OutputTensor]]:
+async def infer(door: Door, request: InferRequest, deadline: float, most_rows: int) -> tuple[str, list[OutputTensor]]:
     """Answers a request of a caller who was admitted.
 
     Args:
@@ -43,5 +42,5 @@ async def infer(
     return version, outputs(asked, answers, model)
 
 
-def _size(answer: object) -> int:
-    return answer.ByteSize()  # type: ignore[attr-defined, no-any-return]
+def _size(answer: pb.Explanation) -> int:
+    return answer.ByteSize()

@@ -108,7 +108,9 @@ class _Tail:
     def take(self, size: int, where: str) -> memoryview:
         left = len(self._data) - self._place
         if size > left:
-            raise InvalidArgument(f"{where}: {_SIZE} is {size}, but only {left} bytes are left in the body", field=where)
+            raise InvalidArgument(
+                f"{where}: {_SIZE} is {size}, but only {left} bytes are left in the body", field=where
+            )
         self._place += size
         return self._data[self._place - size : self._place]
 
@@ -121,7 +123,9 @@ def _split(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     if length is None:
         return body, memoryview(b"")
     if not (length.isascii() and length.isdecimal() and len(length) < 16) or int(length) > len(body):
-        raise InvalidArgument(f"{LENGTH}: {length!r:.40} is no length within the body of {len(body)} bytes", field=LENGTH)
+        raise InvalidArgument(
+            f"{LENGTH}: {length!r:.40} is no length within the body of {len(body)} bytes", field=LENGTH
+        )
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
@@ -167,7 +171,9 @@ def _input(document: Mapping[str, Any], number: int, tail: _Tail) -> InputTensor
             raise InvalidArgument(f"{where}: has data and {_SIZE}; give one of them", field=where)
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise InvalidArgument(f"{where}: {_SIZE} {size!r:.40} is not a number of bytes", field=where)
-        return InputTensor(name, datatype, checked, from_raw(name, datatype, checked, tail.take(size, where)), parameters)
+        return InputTensor(
+            name, datatype, checked, from_raw(name, datatype, checked, tail.take(size, where)), parameters
+        )
     if datatype == BYTES:
         return InputTensor(name, datatype, checked, _files(data, checked, where), parameters)
     return InputTensor(name, datatype, checked, from_numbers(name, datatype, checked, data), parameters)
@@ -180,7 +186,8 @@ def _files(data: Any, shape: tuple[int, ...], where: str) -> list[bytes]:
         flat += each if isinstance(each, list) else [each]
     if len(flat) != math.prod(shape):
         raise InvalidArgument(
-            f"{where}: {len(flat)} elements in data; by its shape {list(shape)} there are {math.prod(shape)}", field=where
+            f"{where}: {len(flat)} elements in data; by its shape {list(shape)} there are {math.prod(shape)}",
+            field=where,
         )
     for each in flat:
         if not isinstance(each, str):

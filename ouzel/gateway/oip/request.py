@@ -48,7 +48,7 @@ class InferRequest:
 
     @property
     def seconds(self) -> float | None:
-        """That the caller waits; None if it does not say. Triton's clients give microseconds. Raises InvalidArgument."""
+        """That the caller waits; None if it does not say. In microseconds on the wire. Raises InvalidArgument."""
         value = self.parameters.get("timeout")
         if value is None:
             return None

@@ -67,23 +67,23 @@ def ask(request: InferRequest, model: Description, most_rows: int) -> Ask:
             raise InvalidArgument(f"outputs: {name!r} is asked for twice", field="outputs")
     classes = len(model.labels)
     rest = dict(own_parameters(request.parameters, "parameters", _REQUEST))
-    top_k = request.parameters.get("top_k", min(5, classes))
+    top_k = int(request.parameters.get("top_k", min(5, classes)))
     within("parameters.top_k", top_k, 1, classes)
     classification: dict[str, int] = {}
     for output in outputs:
         where = f"outputs.{output.name}.parameters"
         own = own_parameters(output.parameters, where, _OUTPUT)
-        if (count := output.parameters.get("classification", 0)) and output.name not in _ALL_CLASSES:
-            raise InvalidArgument(f"{where}.classification: only scores and logits have it", field=where)
-        if count:
+        if count := int(output.parameters.get("classification", 0)):
+            if output.name not in _ALL_CLASSES:
+                raise InvalidArgument(f"{where}.classification: only scores and logits have it", field=where)
             within(f"{where}.classification", count, 1, classes)
-            classification[output.name] = int(count)
+            classification[output.name] = count
         if own and output.name not in _MAPS:
             raise InvalidArgument(f"{where}: {shown(min(own), 40)} is unknown", field=where)
         for name, value in own.items():
             if rest.setdefault(name, value) != value:
                 raise InvalidArgument(f"{where}.{name}: contradicts the same parameter elsewhere", field=where)
-    options = pb.ExplainOptions(top_k=classes if any(name in _ALL_CLASSES for name in names) else int(top_k))
+    options = pb.ExplainOptions(top_k=classes if any(name in _ALL_CLASSES for name in names) else top_k)
     if any(name in _MAPS for name in names):
         options.saliency.append(_saliency(rest))
         if metadata.FAITHFULNESS in names:
@@ -94,7 +94,7 @@ def ask(request: InferRequest, model: Description, most_rows: int) -> Ask:
             field="parameters",
         )
     rows = tuple(_rows(request, model, most_rows, options))
-    return Ask(rows, names, classification, int(top_k))
+    return Ask(rows, names, classification, top_k)
 
 
 def _saliency(given: Mapping[str, Any]) -> pb.SaliencyRequest:
@@ -174,7 +174,9 @@ def _images(tensor: InputTensor, where: str, _model: Description, most: int) -> 
 
 def _tensors(tensor: InputTensor, where: str, model: Description, most: int) -> list[Row]:
     if tensor.datatype not in _FLOATS:
-        raise InvalidArgument(f"{where}: its datatype is one of {', '.join(_FLOATS)}, not {tensor.datatype}", field=where)
+        raise InvalidArgument(
+            f"{where}: its datatype is one of {', '.join(_FLOATS)}, not {tensor.datatype}", field=where
+        )
     expected = model.input_shape
     if len(tensor.shape) != 4 or tensor.shape[1:] != expected:
         raise InvalidArgument(f"{where}: its shape is {[-1, *expected]}, not {list(tensor.shape)}", field=where)

@@ -140,7 +140,8 @@ def _number_type(where: str, datatype: str) -> np.dtype[Any]:
 
 
 def _elements(where: str, raw: bytes | memoryview, count: int) -> list[bytes]:
-    elements, place, size = [], 0, len(raw)
+    elements: list[bytes] = []
+    place, size = 0, len(raw)
     while place < size and len(elements) <= count:
         if size - place < _LENGTH.size:
             raise InvalidArgument(f"{where}: {size - place} bytes are left over at its end", field=where)

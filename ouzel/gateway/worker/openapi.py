@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 import ouzel
 from ouzel.gateway.paths import PATHS, PROBLEM
@@ -72,7 +72,7 @@ def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _message(descriptor: Descriptor, schemas: dict[str, Any]) -> dict[str, Any]:
+def _message(descriptor: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     if (known := _KNOWN.get(descriptor.full_name)) is not None:
         return known
     name = descriptor.full_name

@@ -81,7 +81,8 @@ class Relay:
             OuzelError: It does not answer, or the caller may not come to it or name that model.
         """
         channel, token = await self._connected(caller.tenant)
-        call = channel.stream_stream(method.path)(timeout=seconds, metadata=(("authorization", f"Bearer {token}"),))
+        metadata = (("authorization", f"Bearer {token}"),)
+        call: Any = channel.stream_stream(method.path)(timeout=seconds, metadata=metadata)
         failed: list[Exception] = []
 
         async def send() -> None:

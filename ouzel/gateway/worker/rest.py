@@ -95,9 +95,7 @@ class WorkerRest:
 class _Lines(StreamingResponse):
     """A stream of answers. It counts as a call until its end, or until the caller leaves."""
 
-    def __init__(
-        self, method: Method, first: bytes | None, answers: AsyncGenerator[bytes], held: ExitStack
-    ) -> None:
+    def __init__(self, method: Method, first: bytes | None, answers: AsyncGenerator[bytes], held: ExitStack) -> None:
         super().__init__(_lines(method, first, answers), media_type=NDJSON)
         self._answers, self._held = answers, held
 

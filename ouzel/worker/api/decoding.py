@@ -15,8 +15,8 @@ import grpc.aio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel import grpc_errors
+from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel_protos.text import is_line, shown
 from ouzel_protos.v1 import dataset_pb2, job_pb2
 

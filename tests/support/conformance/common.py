@@ -42,7 +42,11 @@ class Checks:
                 self(f"{name}.{output}", texts.tolist() == want.ravel().tolist(), texts[:2])
             else:
                 gaps[output] = float(np.abs(np.asarray(got).reshape(want.shape) - want).max())
-        self(name, all(gap <= TOLERANCES.get(key, ATOL) for key, gap in gaps.items()), {key: f"{gap:.1e}" for key, gap in gaps.items()})
+        self(
+            name,
+            all(gap <= TOLERANCES.get(key, ATOL) for key, gap in gaps.items()),
+            {key: f"{gap:.1e}" for key, gap in gaps.items()},
+        )
 
     def refused(self, name: str, call: Callable[[], object], kind: type[Exception], words: str) -> None:
         """Something is refused, in these words."""

@@ -43,9 +43,13 @@ def triton(name: str, module: Any, client: Any, check: Checks, files: list[bytes
     check.answer(f"{name} images", answer.as_numpy)
     response = answer.get_response() if http else answer.get_response(as_json=True)
     check(f"{name} id", response["id"] == "r-7" and response["model_version"] == "1")
-    answer = client.infer(MODEL, triton_inputs(module, [], tensors), outputs=wanted, parameters=PARAMETERS, timeout=60_000_000)
+    answer = client.infer(
+        MODEL, triton_inputs(module, [], tensors), outputs=wanted, parameters=PARAMETERS, timeout=60_000_000
+    )
     check.answer(f"{name} tensors", answer.as_numpy)
-    check.answer(f"{name} usual outputs", client.infer(MODEL, triton_inputs(module, files)).as_numpy, ("scores", "labels"))
+    check.answer(
+        f"{name} usual outputs", client.infer(MODEL, triton_inputs(module, files)).as_numpy, ("scores", "labels")
+    )
     top = [module.InferRequestedOutput("scores", class_count=2)]
     texts = client.infer(MODEL, triton_inputs(module, files), outputs=top).as_numpy("scores")
     best = check.expected["classes"][:, :2]
@@ -61,9 +65,24 @@ def triton(name: str, module: Any, client: Any, check: Checks, files: list[bytes
     check(f"{name} BF16", 0 < gap < 0.2, f"{gap:.1e}")
     bad = module.InferInput("input", [1, 3, 8, 8], "FP32")
     bad.set_data_from_numpy(np.zeros((1, 3, 8, 8), np.float32))
-    check.refused(f"{name} wrong shape", lambda: client.infer(MODEL, [bad]), InferenceServerException, "inputs.input: its shape is [-1, 3, 64, 64]")
-    check.refused(f"{name} unknown model", lambda: client.infer("nope", triton_inputs(module, files)), InferenceServerException, "not served here")
-    check.refused(f"{name} no image", lambda: client.infer(MODEL, triton_inputs(module, [b"nonsense"])), InferenceServerException, "image")
+    check.refused(
+        f"{name} wrong shape",
+        lambda: client.infer(MODEL, [bad]),
+        InferenceServerException,
+        "inputs.input: its shape is [-1, 3, 64, 64]",
+    )
+    check.refused(
+        f"{name} unknown model",
+        lambda: client.infer("nope", triton_inputs(module, files)),
+        InferenceServerException,
+        "not served here",
+    )
+    check.refused(
+        f"{name} no image",
+        lambda: client.infer(MODEL, triton_inputs(module, [b"nonsense"])),
+        InferenceServerException,
+        "image",
+    )
     pending = [client.async_infer(MODEL, triton_inputs(module, files)) for _ in range(8)] if http else []
     for each in pending:
         check.answer(f"{name} async", each.get_result().as_numpy, ("scores",))
@@ -89,7 +108,9 @@ async def triton_aio(name: str, module: Any, plain: Any, client: Any, check: Che
     wanted = [plain.InferRequestedOutput(each) for each in OUTPUTS]
     async with client:
         check(f"{name} ready", await client.is_server_ready() and await client.is_model_ready(MODEL))
-        calls = [client.infer(MODEL, triton_inputs(plain, files), outputs=wanted, parameters=PARAMETERS) for _ in range(4)]
+        calls = [
+            client.infer(MODEL, triton_inputs(plain, files), outputs=wanted, parameters=PARAMETERS) for _ in range(4)
+        ]
         for answer in await asyncio.gather(*calls):
             check.answer(name, answer.as_numpy)
 
