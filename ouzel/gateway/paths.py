@@ -37,7 +37,9 @@ def _path(*names: str) -> list[dict[str, Any]]:
 
 
 def _get(summary: str, *names: str, health: bool = False) -> dict[str, Any]:
-    responses = {"200": {"description": summary, **_ANY}} | ({"503": {"description": "Not now"}} if health else {})
+    responses = {"200": {"description": summary, **_ANY}}
+    if health:  # what is not there is not ready
+        responses |= {"503": {"description": "Not now", **_ANY}, "404": {"description": "No such model", **_ANY}}
     return {"get": {"summary": summary, "parameters": _path(*names), "responses": responses | {"default": _ERROR}}}
 
 
@@ -83,7 +85,7 @@ def _infer(*names: str) -> dict[str, Any]:
 
 
 def _explain(*names: str) -> dict[str, Any]:
-    images = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/png", "image/jpeg")}
+    images = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     options = {"name": "X-Ouzel-Options", "in": "header", "schema": {"type": "string"}}
     return {
         "post": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
+_log = logging.getLogger(__name__)
 _Code = grpc.StatusCode
 _RECOVERY = 60.0  # s in which a model whose worker died may have none
 _PAUSE = (0.05, 0.15)  # s before the second attempt: those that failed together do not return together
@@ -30,7 +32,7 @@ _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # which is the time that connecting may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.keepalive_time_ms", 330_000),  # Java servers cut off those who ping more often than every five minutes
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -87,6 +89,8 @@ class TorchServeCalls:
         )
         if (size := request.ByteSize()) > self._largest:
             raise TooLarge(f"image: a row of {size} bytes is larger than {self._largest}, which the service takes")
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("the time of the call is over")
         try:
             return await self._attempt(request, deadline)
         except _AgainError:
@@ -120,6 +124,7 @@ class TorchServeCalls:
     def _translated(self, model: str, error: grpc.aio.AioRpcError) -> Exception:
         """What a status of TorchServe means; the table of the client (`ouzel_client._transport.status`) is the same."""
         code, said = error.code(), (error.details() or "").partition("\n")[0]
+        _log.info("TorchServe answered a call of %s with %s: %s", model, code.name, said)  # callers do not hear it
         if code is _Code.DEADLINE_EXCEEDED:
             return DeadlineExceeded("the time of the call was over before there was an answer")
         if code is _Code.INTERNAL:

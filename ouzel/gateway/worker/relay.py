@@ -24,7 +24,7 @@ _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # which is the time that connecting may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 
