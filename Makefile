@@ -9,7 +9,7 @@ SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 MODEL ?= efficientnet-lite0
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak endpoints lint format protos sync bench gpu lock clean
+.PHONY: help setup demo up trust test soak endpoints conformance fuzz lint format protos sync bench gpu lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +59,12 @@ soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 
 endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
 	@$(BIN)/python tests/support/oip_check.py
 
+conformance: $(STAMP) ## ask the gateway with unmodified clients, Triton's and KServe's (they get an own environment)
+	@$(BIN)/python tests/support/conformance/check.py
+
+fuzz: $(STAMP) ## let schemathesis ask the gateway's REST port by its OpenAPI document (it gets an own environment)
+	@$(BIN)/python tests/support/conformance/check.py --fuzz 200
+
 bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and quantus, the job service and the ledger
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
 	@# quantus brings a cv2 that needs libGL.so.1 (Debian: libgl1); this one, which grad-cam brings, does not.
@@ -72,6 +78,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/audit.py
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/sink.py
+	@$(BIN)/python benchmarks/gateway.py
 
 gpu: $(STAMP) ## measure how exact maps are on this machine's GPU, in each precision (without one: on the CPU)
 	@$(BIN)/python benchmarks/gpu.py

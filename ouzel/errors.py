@@ -10,6 +10,9 @@ OuzelError
 ├── NotFound                 no such model, layer, ...
 ├── FailedPrecondition       right, but not with this model or in this state
 ├── AlreadyExists            the name is taken by something else
+├── Unauthenticated          nobody knows who calls
+├── PermissionDenied         the caller may not do this
+├── Unimplemented            a part of a protocol that is not spoken here
 ├── ResourceExhausted        beyond what one caller may have at a time, or the disk is full
 ├── Unavailable              not now; whether it was done is not known
 ├── DataLoss                 what was stored is damaged
@@ -102,6 +105,27 @@ class AlreadyExists(OuzelError):
 
     code = "ALREADY_EXISTS"
     http = 409
+
+
+class Unauthenticated(OuzelError):
+    """Nobody knows who calls."""
+
+    code = "UNAUTHENTICATED"
+    http = 401
+
+
+class PermissionDenied(OuzelError):
+    """The caller is known, and may not do this."""
+
+    code = "PERMISSION_DENIED"
+    http = 403
+
+
+class Unimplemented(OuzelError):
+    """A part of a protocol that is not spoken here."""
+
+    code = "UNIMPLEMENTED"
+    http = 501
 
 
 class ResourceExhausted(OuzelError):

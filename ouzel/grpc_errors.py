@@ -1,4 +1,4 @@
-"""Errors on the wire: a status of gRPC with google.rpc's details, and never more of a bug than an id."""
+"""Errors on gRPC's wire: a status with google.rpc's details, and never more of a bug than an id."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ from ouzel.errors import OuzelError, ResourceExhausted, Unavailable
 
 _log = logging.getLogger(__name__)
 _DOMAIN = "ouzel"
-_DETAILS = "grpc-status-details-bin"
-_UNAVAILABLE_SECONDS = 1.0
+DETAILS = "grpc-status-details-bin"
+UNAVAILABLE_SECONDS = 1.0  # after which it may work again
+
+
+def public(error: Exception) -> OuzelError:
+    """What a caller may know of an error: of one that is not our own an id; the log explains it."""
+    if isinstance(error, OuzelError):
+        return error
+    error_id = uuid.uuid4().hex[:12]
+    _log.error("error %s", error_id, exc_info=error)
+    return OuzelError(f"internal error {error_id}; the server's log says more")
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
@@ -26,16 +35,20 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
 
     Args:
         context: Of the call.
-        error: For an error that is not our own the caller gets an id; the log explains it.
+        error: See `public`.
     """
-    if not isinstance(error, OuzelError):
-        error_id = uuid.uuid4().hex[:12]
-        _log.error("error %s", error_id, exc_info=error)
-        error = OuzelError(f"internal error {error_id}; the server's log says more")
-    code = grpc.StatusCode[error.code]
-    status = Status(code=code.value[0], message=str(error), details=[_packed(each) for each in _details(error)])
-    await context.abort(code, str(error), ((_DETAILS, status.SerializeToString()),))
+    told = public(error)
+    code = grpc.StatusCode[told.code]
+    status = Status(code=code.value[0], message=str(told), details=[_packed(each) for each in _details(told)])
+    await context.abort(code, str(told), ((DETAILS, status.SerializeToString()),))
     raise AssertionError
+
+
+def retry_after(error: OuzelError) -> float:
+    """Seconds after which the same request may work; 0 if time alone does not help."""
+    if isinstance(error, Unavailable):
+        return UNAVAILABLE_SECONDS
+    return error.retry_after if isinstance(error, ResourceExhausted) else 0.0
 
 
 def _details(error: OuzelError) -> list[Message]:
@@ -43,10 +56,7 @@ def _details(error: OuzelError) -> list[Message]:
     if error.field:
         violation = details.BadRequest.FieldViolation(field=error.field, description=str(error))
         messages.append(details.BadRequest(field_violations=[violation]))
-    seconds = error.retry_after if isinstance(error, ResourceExhausted) else 0.0
-    if isinstance(error, Unavailable):
-        seconds = _UNAVAILABLE_SECONDS
-    if seconds:
+    if seconds := retry_after(error):
         delay = Duration()
         delay.FromMicroseconds(round(seconds * 1e6))
         messages.append(details.RetryInfo(retry_delay=delay))

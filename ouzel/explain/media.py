@@ -12,7 +12,6 @@ from google.protobuf import json_format
 from PIL import Image
 
 from ouzel.explain.accept import JSON, PNG, PROTOBUF
-from ouzel.models.images import scaled
 from ouzel_protos import heatmap, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -97,6 +96,8 @@ def _overlay(
 ) -> Image.Image:
     if picture is None:
         return Image.fromarray(heatmap.colorize(plane))
+    from ouzel.models.images import scaled  # whoever draws loads torch; messages and JSON are written without
+
     left, top, right, bottom = scaled((view.left, view.top, view.right, view.bottom), picture)
     if one.size == pb.ORIGINAL_IMAGE:  # zeros around the part that the model saw
         plane = overlay.seen(plane, (view.left, view.top, view.right, view.bottom))

@@ -89,6 +89,7 @@ def _saliency(value: Any, path: str) -> pb.SaliencyRequest:
         "reduction": lambda v, p: setattr(request, "reduction", _choice(v, REDUCTIONS, p)),
         "dtype": lambda v, p: setattr(request, "dtype", _choice(v, DTYPES, p)),
         "size": lambda v, p: setattr(request, "size", _choice(v, SIZES, p)),
+        "faithfulness": lambda v, p: setattr(request, "faithfulness", _integer(v, p)),
     }, otherwise=lambda key, v, p: request.parameters[key].CopyFrom(_parameter(v, p)))  # fmt: skip
     return request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ouzel import models
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
-from ouzel.explain import inputs
+from ouzel.explain import faithfulness, inputs
 from ouzel.explain.limits import Limits
 from ouzel.models import Model
 from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, SaliencyPlan, Target, Top
@@ -43,6 +43,7 @@ class Presentation:
 
     dtype: np.dtype[Any]
     original_size: bool
+    faithfulness: int = 0  # steps of the curves; 0 does not measure it
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,11 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
     for presentation, depth in zip(presentations, channels, strict=True):
         pixels = view.image_height * view.image_width if presentation.original_size else height * width
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
+    saliency_plan = explainer.plan(requests, height, width)
+    measuring = sum(faithfulness.passes(each.faithfulness) for each in presentations)
     return Plan(
         top_k=top_k,
-        saliency=explainer.plan(requests, height, width),
+        saliency=replace(saliency_plan, passes=saliency_plan.passes + measuring),
         presentations=tuple(presentations),
         when=when,
         estimate_only=options.estimate_only,
@@ -222,7 +225,8 @@ def _presentation(request: pb.SaliencyRequest) -> Presentation:
         raise InvalidArgument(f"dtype: {request.dtype} is neither FLOAT32 nor FLOAT16", field="dtype")
     if request.size not in pb.MapSize.values():
         raise InvalidArgument(f"size: {request.size} is not a MapSize", field="size")
-    return Presentation(DTYPES[request.dtype], request.size == pb.ORIGINAL_IMAGE)
+    faithfulness.check(request)
+    return Presentation(DTYPES[request.dtype], request.size == pb.ORIGINAL_IMAGE, request.faithfulness)
 
 
 def _target(target: pb.Target) -> Target:

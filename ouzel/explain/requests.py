@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
 from ouzel.explain import media
 from ouzel.explain.accept import PROTOBUF
 from ouzel.explain.limits import Limits
 from ouzel_protos.v1 import explain_pb2 as pb
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)

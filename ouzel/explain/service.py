@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
-from ouzel.explain import encode, inputs, media, options, recording
+from ouzel.explain import encode, faithfulness, inputs, media, options, recording
 from ouzel.explain.accept import PNG
 from ouzel.explain.conditions import skipped
 from ouzel.explain.faults import internal, raise_if_fatal
@@ -232,9 +232,9 @@ class ExplainService:
             answers = batch.explain([not reason for reason in reasons], [row.deadline for row in rows], transfer)
         stages.lap("compute")
         stages.move("compute", "copy", transfer.seconds)
-        for number, (row, maps) in enumerate(zip(rows, answers, strict=True)):
-            if isinstance(maps, OuzelError):
-                row.error = maps
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            if isinstance(answer, OuzelError):
+                row.error = answer
                 continue
             assert row.plan is not None
             assert row.source is not None
@@ -243,6 +243,8 @@ class ExplainService:
             envelope.skipped = reasons[number]
             if not reasons[number]:
                 try:
+                    steps = [each.faithfulness for each in row.plan.presentations]
+                    maps = faithfulness.measured(answer, steps, self.model, x[number], row.deadline)
                     envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
                 except OuzelError as error:
                     row.error = error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-import torch
+from typing import TYPE_CHECKING
 
 from ouzel_protos.v1 import explain_pb2 as pb
+
+if TYPE_CHECKING:
+    import torch
 
 STAGES = ("decode", "preprocess", "copy", "compute", "encode")
 
@@ -34,6 +36,8 @@ class Stages:
             device: Is waited for first if it computes on its own, as a GPU does; the next step would wait for it.
         """
         if device is not None and device.type == "cuda":
+            import torch  # not at the top: who only reads requests does without
+
             torch.cuda.synchronize(device)
         now = time.perf_counter()
         self.seconds[stage] += now - self._since

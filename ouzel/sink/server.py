@@ -13,10 +13,10 @@ from typing import Protocol
 
 import uvicorn
 
+from ouzel import timed_http
 from ouzel.checks import within
 from ouzel.databases.sqlite import SqliteDatabase
 from ouzel.errors import FailedPrecondition
-from ouzel.sink import connections
 from ouzel.sink.app import Parts, make
 from ouzel.sink.asking import Auditing, Worker
 from ouzel.sink.auditor import Auditor
@@ -95,14 +95,14 @@ def _serve(
     app = make(Parts(config, database, clock, Recorder(database, clock, config.limits), auditor))
     settings = uvicorn.Config(
         app,
-        http=connections.within(config.limits.body_s),
+        http=timed_http.within(config.limits.body_s),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=connections.LONGEST_HEADERS,
+        h11_max_incomplete_event_size=timed_http.LONGEST_HEADERS,
         limit_concurrency=config.limits.connections,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,

@@ -1,4 +1,4 @@
-"""Calls without a known token are denied, and errors become statuses."""
+"""Calls without a known token are denied, and errors become grpc_errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The part of the Open Inference Protocol that Ouzel uses: a model's description, and its predictions."""
+"""The Open Inference Protocol, version 2: messages, and where its methods are."""
 
-MODEL_METADATA = "/inference.GRPCInferenceService/ModelMetadata"
-MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+SERVICE = "inference.GRPCInferenceService"
+MODEL_METADATA = f"/{SERVICE}/ModelMetadata"
+MODEL_INFER = f"/{SERVICE}/ModelInfer"

@@ -24,29 +24,73 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ouzel_protos/oip/inference.proto\x12\touzel.oip\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xfb\x01\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12?\n\x06inputs\x18\x04 \x03(\x0b\x32/.ouzel.oip.ModelMetadataResponse.TensorMetadata\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.ouzel.oip.ModelMetadataResponse.TensorMetadata\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"C\n\x13InferTensorContents\x12\x15\n\rfp32_contents\x18\x06 \x03(\x02\x12\x15\n\rfp64_contents\x18\x07 \x03(\x01\"\xde\x02\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12=\n\x06inputs\x18\x05 \x03(\x0b\x32-.ouzel.oip.ModelInferRequest.InferInputTensor\x12H\n\x07outputs\x18\x06 \x03(\x0b\x32\x37.ouzel.oip.ModelInferRequest.InferRequestedOutputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\x41\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x1a*\n\x1aInferRequestedOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa0\x02\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.ouzel.oip.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1at\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x30\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.ouzel.oip.InferTensorContentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ouzel_protos/oip/inference.proto\x12\touzel.oip\"\x13\n\x11ServerLiveRequest\"\"\n\x12ServerLiveResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x14\n\x12ServerReadyRequest\"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"\x17\n\x15ServerMetadataRequest\"K\n\x16ServerMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nextensions\x18\x03 \x03(\t\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x8d\x02\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12?\n\x06inputs\x18\x04 \x03(\x0b\x32/.ouzel.oip.ModelMetadataResponse.TensorMetadata\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.ouzel.oip.ModelMetadataResponse.TensorMetadata\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice\"\xd0\x01\n\x13InferTensorContents\x12\x15\n\rbool_contents\x18\x01 \x03(\x08\x12\x14\n\x0cint_contents\x18\x02 \x03(\x05\x12\x16\n\x0eint64_contents\x18\x03 \x03(\x03\x12\x15\n\ruint_contents\x18\x04 \x03(\r\x12\x17\n\x0fuint64_contents\x18\x05 \x03(\x04\x12\x15\n\rfp32_contents\x18\x06 \x03(\x02\x12\x15\n\rfp64_contents\x18\x07 \x03(\x01\x12\x16\n\x0e\x62ytes_contents\x18\x08 \x03(\x0c\"\xee\x06\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12@\n\nparameters\x18\x04 \x03(\x0b\x32,.ouzel.oip.ModelInferRequest.ParametersEntry\x12=\n\x06inputs\x18\x05 \x03(\x0b\x32-.ouzel.oip.ModelInferRequest.InferInputTensor\x12H\n\x07outputs\x18\x06 \x03(\x0b\x32\x37.ouzel.oip.ModelInferRequest.InferRequestedOutputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\x94\x02\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12Q\n\nparameters\x18\x04 \x03(\x0b\x32=.ouzel.oip.ModelInferRequest.InferInputTensor.ParametersEntry\x12\x30\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.ouzel.oip.InferTensorContents\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.ouzel.oip.InferParameter:\x02\x38\x01\x1a\xd5\x01\n\x1aInferRequestedOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12[\n\nparameters\x18\x02 \x03(\x0b\x32G.ouzel.oip.ModelInferRequest.InferRequestedOutputTensor.ParametersEntry\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.ouzel.oip.InferParameter:\x02\x38\x01\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.ouzel.oip.InferParameter:\x02\x38\x01\"\xd5\x04\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x41\n\nparameters\x18\x04 \x03(\x0b\x32-.ouzel.oip.ModelInferResponse.ParametersEntry\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.ouzel.oip.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\x97\x02\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12S\n\nparameters\x18\x04 \x03(\x0b\x32?.ouzel.oip.ModelInferResponse.InferOutputTensor.ParametersEntry\x12\x30\n\x08\x63ontents\x18\x05 \x01(\x0b\x32\x1e.ouzel.oip.InferTensorContents\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.ouzel.oip.InferParameter:\x02\x38\x01\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.ouzel.oip.InferParameter:\x02\x38\x01\"@\n\x16RepositoryIndexRequest\x12\x17\n\x0frepository_name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\xa4\x01\n\x17RepositoryIndexResponse\x12=\n\x06models\x18\x01 \x03(\x0b\x32-.ouzel.oip.RepositoryIndexResponse.ModelIndex\x1aJ\n\nModelIndex\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouzel_protos.oip.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELMETADATAREQUEST']._serialized_start=47
-  _globals['_MODELMETADATAREQUEST']._serialized_end=100
-  _globals['_MODELMETADATARESPONSE']._serialized_start=103
-  _globals['_MODELMETADATARESPONSE']._serialized_end=354
-  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_start=291
-  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=354
-  _globals['_INFERTENSORCONTENTS']._serialized_start=356
-  _globals['_INFERTENSORCONTENTS']._serialized_end=423
-  _globals['_MODELINFERREQUEST']._serialized_start=426
-  _globals['_MODELINFERREQUEST']._serialized_end=776
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=667
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=732
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=734
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=776
-  _globals['_MODELINFERRESPONSE']._serialized_start=779
-  _globals['_MODELINFERRESPONSE']._serialized_end=1067
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=951
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=1067
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_SERVERLIVEREQUEST']._serialized_start=47
+  _globals['_SERVERLIVEREQUEST']._serialized_end=66
+  _globals['_SERVERLIVERESPONSE']._serialized_start=68
+  _globals['_SERVERLIVERESPONSE']._serialized_end=102
+  _globals['_SERVERREADYREQUEST']._serialized_start=104
+  _globals['_SERVERREADYREQUEST']._serialized_end=124
+  _globals['_SERVERREADYRESPONSE']._serialized_start=126
+  _globals['_SERVERREADYRESPONSE']._serialized_end=162
+  _globals['_MODELREADYREQUEST']._serialized_start=164
+  _globals['_MODELREADYREQUEST']._serialized_end=214
+  _globals['_MODELREADYRESPONSE']._serialized_start=216
+  _globals['_MODELREADYRESPONSE']._serialized_end=251
+  _globals['_SERVERMETADATAREQUEST']._serialized_start=253
+  _globals['_SERVERMETADATAREQUEST']._serialized_end=276
+  _globals['_SERVERMETADATARESPONSE']._serialized_start=278
+  _globals['_SERVERMETADATARESPONSE']._serialized_end=353
+  _globals['_MODELMETADATAREQUEST']._serialized_start=355
+  _globals['_MODELMETADATAREQUEST']._serialized_end=408
+  _globals['_MODELMETADATARESPONSE']._serialized_start=411
+  _globals['_MODELMETADATARESPONSE']._serialized_end=680
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_start=617
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=680
+  _globals['_INFERPARAMETER']._serialized_start=683
+  _globals['_INFERPARAMETER']._serialized_end=836
+  _globals['_INFERTENSORCONTENTS']._serialized_start=839
+  _globals['_INFERTENSORCONTENTS']._serialized_end=1047
+  _globals['_MODELINFERREQUEST']._serialized_start=1050
+  _globals['_MODELINFERREQUEST']._serialized_end=1928
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=1358
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=1634
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_start=1558
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_end=1634
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=1637
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=1850
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=1558
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=1634
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=1558
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=1634
+  _globals['_MODELINFERRESPONSE']._serialized_start=1931
+  _globals['_MODELINFERRESPONSE']._serialized_end=2528
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=2171
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=2450
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=1558
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=1634
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_start=1558
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_end=1634
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_start=2530
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_end=2594
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_start=2597
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_end=2761
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_start=2687
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_end=2761
 # @@protoc_insertion_point(module_scope)

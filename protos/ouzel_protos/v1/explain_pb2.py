@@ -26,7 +26,7 @@ from ouzel_protos.v1 import ledger_pb2 as ouzel__protos_dot_v1_dot_ledger__pb2
 from ouzel_protos.v1 import tensor_pb2 as ouzel__protos_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1douzel_protos/v1/explain.proto\x12\x08ouzel.v1\x1a\x1couzel_protos/v1/ledger.proto\x1a\x1couzel_protos/v1/tensor.proto\"\xbb\x01\n\x0e\x45xplainOptions\x12\r\n\x05top_k\x18\x01 \x01(\x05\x12+\n\x08saliency\x18\x02 \x03(\x0b\x32\x19.ouzel.v1.SaliencyRequest\x12!\n\x04when\x18\x03 \x01(\x0b\x32\x13.ouzel.v1.Condition\x12\x15\n\restimate_only\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07timeout\x18\x06 \x01(\x01\x12\x0e\n\x06record\x18\x07 \x01(\x08\"\xc1\x02\n\x0fSaliencyRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12 \n\x06target\x18\x02 \x01(\x0b\x32\x10.ouzel.v1.Target\x12-\n\treduction\x18\x03 \x01(\x0e\x32\x1a.ouzel.v1.ChannelReduction\x12=\n\nparameters\x18\x04 \x03(\x0b\x32).ouzel.v1.SaliencyRequest.ParametersEntry\x12%\n\x05\x64type\x18\x05 \x01(\x0e\x32\x16.ouzel.v1.Tensor.DType\x12\x1f\n\x04size\x18\x06 \x01(\x0e\x32\x11.ouzel.v1.MapSize\x1a\x46\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.ouzel.v1.Parameter:\x02\x38\x01\"}\n\tParameter\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x12\"\n\x06tensor\x18\x05 \x01(\x0b\x32\x10.ouzel.v1.TensorH\x00\x42\x07\n\x05value\"y\n\x06Target\x12\x0e\n\x04rank\x18\x01 \x01(\x05H\x00\x12\x0f\n\x05index\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x12&\n\x08\x63ontrast\x18\x04 \x01(\x0b\x32\x12.ouzel.v1.ContrastH\x00\x12\r\n\x03top\x18\x05 \x01(\x05H\x00\x42\x06\n\x04kind\"4\n\x08\x43lassRef\x12\x0f\n\x05index\x18\x01 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\"H\n\x08\x43ontrast\x12\x1d\n\x01\x61\x18\x01 \x01(\x0b\x32\x12.ouzel.v1.ClassRef\x12\x1d\n\x01\x62\x18\x02 \x01(\x0b\x32\x12.ouzel.v1.ClassRef\"s\n\tCondition\x12\x18\n\x0bscore_below\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rentropy_above\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06labels\x18\x03 \x03(\tB\x0e\n\x0c_score_belowB\x10\n\x0e_entropy_above\"\xcd\x02\n\x0b\x45xplanation\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.ouzel.v1.ModelInfo\x12\x1f\n\x06scores\x18\x02 \x03(\x0b\x32\x0f.ouzel.v1.Score\x12\'\n\x08saliency\x18\x03 \x03(\x0b\x32\x15.ouzel.v1.SaliencyMap\x12 \n\x06timing\x18\x04 \x01(\x0b\x32\x10.ouzel.v1.Timing\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x1e\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x0f.ouzel.v1.Error\x12$\n\x08\x65stimate\x18\x07 \x01(\x0b\x32\x12.ouzel.v1.Estimate\x12\x0f\n\x07skipped\x18\x08 \x01(\t\x12\x1c\n\x04view\x18\t \x01(\x0b\x32\x0e.ouzel.v1.View\x12%\n\x06ledger\x18\n \x01(\x0b\x32\x15.ouzel.v1.LedgerEntry\"}\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_digest\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12&\n\tdeviation\x18\x05 \x01(\x0b\x32\x13.ouzel.v1.Deviation\"_\n\tDeviation\x12\x13\n\x06logits\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08gradient\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06inputs\x18\x03 \x01(\x05\x42\t\n\x07_logitsB\x0b\n\t_gradient\"I\n\x05Score\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"\xea\x03\n\x0bSaliencyMap\x12\x0e\n\x06method\x18\x01 \x01(\t\x12(\n\x06target\x18\x02 \x01(\x0b\x32\x18.ouzel.v1.ResolvedTarget\x12 \n\x06values\x18\x03 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12\x0f\n\x07minimum\x18\x04 \x01(\x02\x12\x0f\n\x07maximum\x18\x05 \x01(\x02\x12-\n\treduction\x18\x06 \x01(\x0e\x32\x1a.ouzel.v1.ChannelReduction\x12\x1f\n\x04size\x18\x07 \x01(\x0e\x32\x11.ouzel.v1.MapSize\x12\x11\n\trectified\x18\x08 \x01(\x05\x12\x0f\n\x07\x63\x61veats\x18\t \x03(\t\x12\x39\n\nparameters\x18\n \x03(\x0b\x32%.ouzel.v1.SaliencyMap.ParametersEntry\x12\x35\n\x08measures\x18\x0b \x03(\x0b\x32#.ouzel.v1.SaliencyMap.MeasuresEntry\x1a\x46\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.ouzel.v1.Parameter:\x02\x38\x01\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"m\n\x0eResolvedTarget\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x18\n\x0bminus_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bminus_label\x18\x04 \x01(\tB\x0e\n\x0c_minus_index\"\x90\x01\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x12\n\ncompute_ms\x18\x02 \x01(\x02\x12\x10\n\x08total_ms\x18\x03 \x01(\x02\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x15\n\rpreprocess_ms\x18\x05 \x01(\x02\x12\x0f\n\x07\x63opy_ms\x18\x06 \x01(\x02\x12\x11\n\tencode_ms\x18\x07 \x01(\x02\"\x84\x02\n\x05\x45rror\x12\"\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x14.ouzel.v1.Error.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\xb6\x01\n\x04\x43ode\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x14\n\x10INVALID_ARGUMENT\x10\x03\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x04\x12\r\n\tNOT_FOUND\x10\x05\x12\x16\n\x12RESOURCE_EXHAUSTED\x10\x08\x12\x17\n\x13\x46\x41ILED_PRECONDITION\x10\t\x12\x11\n\rUNIMPLEMENTED\x10\x0c\x12\x0c\n\x08INTERNAL\x10\r\x12\x0f\n\x0bUNAVAILABLE\x10\x0e\"P\n\x08\x45stimate\x12\x0e\n\x06passes\x18\x01 \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\x02 \x01(\x03\x12\x1c\n\x14response_limit_bytes\x18\x03 \x01(\x03\"k\n\x04View\x12\x13\n\x0bimage_width\x18\x01 \x01(\x05\x12\x14\n\x0cimage_height\x18\x02 \x01(\x05\x12\x0c\n\x04left\x18\x03 \x01(\x02\x12\x0b\n\x03top\x18\x04 \x01(\x02\x12\r\n\x05right\x18\x05 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x06 \x01(\x02*i\n\x10\x43hannelReduction\x12!\n\x1d\x43HANNEL_REDUCTION_UNSPECIFIED\x10\x00\x12\x0b\n\x07MAX_ABS\x10\x01\x12\x0b\n\x07SUM_ABS\x10\x02\x12\x0e\n\nSIGNED_SUM\x10\x03\x12\x08\n\x04NONE\x10\x04*H\n\x07MapSize\x12\x18\n\x14MAP_SIZE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODEL_INPUT\x10\x01\x12\x12\n\x0eORIGINAL_IMAGE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1douzel_protos/v1/explain.proto\x12\x08ouzel.v1\x1a\x1couzel_protos/v1/ledger.proto\x1a\x1couzel_protos/v1/tensor.proto\"\xbb\x01\n\x0e\x45xplainOptions\x12\r\n\x05top_k\x18\x01 \x01(\x05\x12+\n\x08saliency\x18\x02 \x03(\x0b\x32\x19.ouzel.v1.SaliencyRequest\x12!\n\x04when\x18\x03 \x01(\x0b\x32\x13.ouzel.v1.Condition\x12\x15\n\restimate_only\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07timeout\x18\x06 \x01(\x01\x12\x0e\n\x06record\x18\x07 \x01(\x08\"\xd7\x02\n\x0fSaliencyRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12 \n\x06target\x18\x02 \x01(\x0b\x32\x10.ouzel.v1.Target\x12-\n\treduction\x18\x03 \x01(\x0e\x32\x1a.ouzel.v1.ChannelReduction\x12=\n\nparameters\x18\x04 \x03(\x0b\x32).ouzel.v1.SaliencyRequest.ParametersEntry\x12%\n\x05\x64type\x18\x05 \x01(\x0e\x32\x16.ouzel.v1.Tensor.DType\x12\x1f\n\x04size\x18\x06 \x01(\x0e\x32\x11.ouzel.v1.MapSize\x12\x14\n\x0c\x66\x61ithfulness\x18\x07 \x01(\x05\x1a\x46\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.ouzel.v1.Parameter:\x02\x38\x01\"}\n\tParameter\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x04 \x01(\x08H\x00\x12\"\n\x06tensor\x18\x05 \x01(\x0b\x32\x10.ouzel.v1.TensorH\x00\x42\x07\n\x05value\"y\n\x06Target\x12\x0e\n\x04rank\x18\x01 \x01(\x05H\x00\x12\x0f\n\x05index\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x12&\n\x08\x63ontrast\x18\x04 \x01(\x0b\x32\x12.ouzel.v1.ContrastH\x00\x12\r\n\x03top\x18\x05 \x01(\x05H\x00\x42\x06\n\x04kind\"4\n\x08\x43lassRef\x12\x0f\n\x05index\x18\x01 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\"H\n\x08\x43ontrast\x12\x1d\n\x01\x61\x18\x01 \x01(\x0b\x32\x12.ouzel.v1.ClassRef\x12\x1d\n\x01\x62\x18\x02 \x01(\x0b\x32\x12.ouzel.v1.ClassRef\"s\n\tCondition\x12\x18\n\x0bscore_below\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rentropy_above\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06labels\x18\x03 \x03(\tB\x0e\n\x0c_score_belowB\x10\n\x0e_entropy_above\"\xcd\x02\n\x0b\x45xplanation\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.ouzel.v1.ModelInfo\x12\x1f\n\x06scores\x18\x02 \x03(\x0b\x32\x0f.ouzel.v1.Score\x12\'\n\x08saliency\x18\x03 \x03(\x0b\x32\x15.ouzel.v1.SaliencyMap\x12 \n\x06timing\x18\x04 \x01(\x0b\x32\x10.ouzel.v1.Timing\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x1e\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x0f.ouzel.v1.Error\x12$\n\x08\x65stimate\x18\x07 \x01(\x0b\x32\x12.ouzel.v1.Estimate\x12\x0f\n\x07skipped\x18\x08 \x01(\t\x12\x1c\n\x04view\x18\t \x01(\x0b\x32\x0e.ouzel.v1.View\x12%\n\x06ledger\x18\n \x01(\x0b\x32\x15.ouzel.v1.LedgerEntry\"}\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_digest\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12&\n\tdeviation\x18\x05 \x01(\x0b\x32\x13.ouzel.v1.Deviation\"_\n\tDeviation\x12\x13\n\x06logits\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08gradient\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06inputs\x18\x03 \x01(\x05\x42\t\n\x07_logitsB\x0b\n\t_gradient\"I\n\x05Score\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"\xea\x03\n\x0bSaliencyMap\x12\x0e\n\x06method\x18\x01 \x01(\t\x12(\n\x06target\x18\x02 \x01(\x0b\x32\x18.ouzel.v1.ResolvedTarget\x12 \n\x06values\x18\x03 \x01(\x0b\x32\x10.ouzel.v1.Tensor\x12\x0f\n\x07minimum\x18\x04 \x01(\x02\x12\x0f\n\x07maximum\x18\x05 \x01(\x02\x12-\n\treduction\x18\x06 \x01(\x0e\x32\x1a.ouzel.v1.ChannelReduction\x12\x1f\n\x04size\x18\x07 \x01(\x0e\x32\x11.ouzel.v1.MapSize\x12\x11\n\trectified\x18\x08 \x01(\x05\x12\x0f\n\x07\x63\x61veats\x18\t \x03(\t\x12\x39\n\nparameters\x18\n \x03(\x0b\x32%.ouzel.v1.SaliencyMap.ParametersEntry\x12\x35\n\x08measures\x18\x0b \x03(\x0b\x32#.ouzel.v1.SaliencyMap.MeasuresEntry\x1a\x46\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.ouzel.v1.Parameter:\x02\x38\x01\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"m\n\x0eResolvedTarget\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x18\n\x0bminus_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0bminus_label\x18\x04 \x01(\tB\x0e\n\x0c_minus_index\"\x90\x01\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x12\n\ncompute_ms\x18\x02 \x01(\x02\x12\x10\n\x08total_ms\x18\x03 \x01(\x02\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x15\n\rpreprocess_ms\x18\x05 \x01(\x02\x12\x0f\n\x07\x63opy_ms\x18\x06 \x01(\x02\x12\x11\n\tencode_ms\x18\x07 \x01(\x02\"\x84\x02\n\x05\x45rror\x12\"\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x14.ouzel.v1.Error.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\xb6\x01\n\x04\x43ode\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x14\n\x10INVALID_ARGUMENT\x10\x03\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x04\x12\r\n\tNOT_FOUND\x10\x05\x12\x16\n\x12RESOURCE_EXHAUSTED\x10\x08\x12\x17\n\x13\x46\x41ILED_PRECONDITION\x10\t\x12\x11\n\rUNIMPLEMENTED\x10\x0c\x12\x0c\n\x08INTERNAL\x10\r\x12\x0f\n\x0bUNAVAILABLE\x10\x0e\"P\n\x08\x45stimate\x12\x0e\n\x06passes\x18\x01 \x01(\x03\x12\x16\n\x0eresponse_bytes\x18\x02 \x01(\x03\x12\x1c\n\x14response_limit_bytes\x18\x03 \x01(\x03\"k\n\x04View\x12\x13\n\x0bimage_width\x18\x01 \x01(\x05\x12\x14\n\x0cimage_height\x18\x02 \x01(\x05\x12\x0c\n\x04left\x18\x03 \x01(\x02\x12\x0b\n\x03top\x18\x04 \x01(\x02\x12\r\n\x05right\x18\x05 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x06 \x01(\x02*i\n\x10\x43hannelReduction\x12!\n\x1d\x43HANNEL_REDUCTION_UNSPECIFIED\x10\x00\x12\x0b\n\x07MAX_ABS\x10\x01\x12\x0b\n\x07SUM_ABS\x10\x02\x12\x0e\n\nSIGNED_SUM\x10\x03\x12\x08\n\x04NONE\x10\x04*H\n\x07MapSize\x12\x18\n\x14MAP_SIZE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODEL_INPUT\x10\x01\x12\x12\n\x0eORIGINAL_IMAGE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,50 +39,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SALIENCYMAP_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_SALIENCYMAP_MEASURESENTRY']._loaded_options = None
   _globals['_SALIENCYMAP_MEASURESENTRY']._serialized_options = b'8\001'
-  _globals['_CHANNELREDUCTION']._serialized_start=2952
-  _globals['_CHANNELREDUCTION']._serialized_end=3057
-  _globals['_MAPSIZE']._serialized_start=3059
-  _globals['_MAPSIZE']._serialized_end=3131
+  _globals['_CHANNELREDUCTION']._serialized_start=2974
+  _globals['_CHANNELREDUCTION']._serialized_end=3079
+  _globals['_MAPSIZE']._serialized_start=3081
+  _globals['_MAPSIZE']._serialized_end=3153
   _globals['_EXPLAINOPTIONS']._serialized_start=104
   _globals['_EXPLAINOPTIONS']._serialized_end=291
   _globals['_SALIENCYREQUEST']._serialized_start=294
-  _globals['_SALIENCYREQUEST']._serialized_end=615
-  _globals['_SALIENCYREQUEST_PARAMETERSENTRY']._serialized_start=545
-  _globals['_SALIENCYREQUEST_PARAMETERSENTRY']._serialized_end=615
-  _globals['_PARAMETER']._serialized_start=617
-  _globals['_PARAMETER']._serialized_end=742
-  _globals['_TARGET']._serialized_start=744
-  _globals['_TARGET']._serialized_end=865
-  _globals['_CLASSREF']._serialized_start=867
-  _globals['_CLASSREF']._serialized_end=919
-  _globals['_CONTRAST']._serialized_start=921
-  _globals['_CONTRAST']._serialized_end=993
-  _globals['_CONDITION']._serialized_start=995
-  _globals['_CONDITION']._serialized_end=1110
-  _globals['_EXPLANATION']._serialized_start=1113
-  _globals['_EXPLANATION']._serialized_end=1446
-  _globals['_MODELINFO']._serialized_start=1448
-  _globals['_MODELINFO']._serialized_end=1573
-  _globals['_DEVIATION']._serialized_start=1575
-  _globals['_DEVIATION']._serialized_end=1670
-  _globals['_SCORE']._serialized_start=1672
-  _globals['_SCORE']._serialized_end=1745
-  _globals['_SALIENCYMAP']._serialized_start=1748
-  _globals['_SALIENCYMAP']._serialized_end=2238
-  _globals['_SALIENCYMAP_PARAMETERSENTRY']._serialized_start=545
-  _globals['_SALIENCYMAP_PARAMETERSENTRY']._serialized_end=615
-  _globals['_SALIENCYMAP_MEASURESENTRY']._serialized_start=2191
-  _globals['_SALIENCYMAP_MEASURESENTRY']._serialized_end=2238
-  _globals['_RESOLVEDTARGET']._serialized_start=2240
-  _globals['_RESOLVEDTARGET']._serialized_end=2349
-  _globals['_TIMING']._serialized_start=2352
-  _globals['_TIMING']._serialized_end=2496
-  _globals['_ERROR']._serialized_start=2499
-  _globals['_ERROR']._serialized_end=2759
-  _globals['_ERROR_CODE']._serialized_start=2577
-  _globals['_ERROR_CODE']._serialized_end=2759
-  _globals['_ESTIMATE']._serialized_start=2761
-  _globals['_ESTIMATE']._serialized_end=2841
-  _globals['_VIEW']._serialized_start=2843
-  _globals['_VIEW']._serialized_end=2950
+  _globals['_SALIENCYREQUEST']._serialized_end=637
+  _globals['_SALIENCYREQUEST_PARAMETERSENTRY']._serialized_start=567
+  _globals['_SALIENCYREQUEST_PARAMETERSENTRY']._serialized_end=637
+  _globals['_PARAMETER']._serialized_start=639
+  _globals['_PARAMETER']._serialized_end=764
+  _globals['_TARGET']._serialized_start=766
+  _globals['_TARGET']._serialized_end=887
+  _globals['_CLASSREF']._serialized_start=889
+  _globals['_CLASSREF']._serialized_end=941
+  _globals['_CONTRAST']._serialized_start=943
+  _globals['_CONTRAST']._serialized_end=1015
+  _globals['_CONDITION']._serialized_start=1017
+  _globals['_CONDITION']._serialized_end=1132
+  _globals['_EXPLANATION']._serialized_start=1135
+  _globals['_EXPLANATION']._serialized_end=1468
+  _globals['_MODELINFO']._serialized_start=1470
+  _globals['_MODELINFO']._serialized_end=1595
+  _globals['_DEVIATION']._serialized_start=1597
+  _globals['_DEVIATION']._serialized_end=1692
+  _globals['_SCORE']._serialized_start=1694
+  _globals['_SCORE']._serialized_end=1767
+  _globals['_SALIENCYMAP']._serialized_start=1770
+  _globals['_SALIENCYMAP']._serialized_end=2260
+  _globals['_SALIENCYMAP_PARAMETERSENTRY']._serialized_start=567
+  _globals['_SALIENCYMAP_PARAMETERSENTRY']._serialized_end=637
+  _globals['_SALIENCYMAP_MEASURESENTRY']._serialized_start=2213
+  _globals['_SALIENCYMAP_MEASURESENTRY']._serialized_end=2260
+  _globals['_RESOLVEDTARGET']._serialized_start=2262
+  _globals['_RESOLVEDTARGET']._serialized_end=2371
+  _globals['_TIMING']._serialized_start=2374
+  _globals['_TIMING']._serialized_end=2518
+  _globals['_ERROR']._serialized_start=2521
+  _globals['_ERROR']._serialized_end=2781
+  _globals['_ERROR_CODE']._serialized_start=2599
+  _globals['_ERROR_CODE']._serialized_end=2781
+  _globals['_ESTIMATE']._serialized_start=2783
+  _globals['_ESTIMATE']._serialized_end=2863
+  _globals['_VIEW']._serialized_start=2865
+  _globals['_VIEW']._serialized_end=2972
 # @@protoc_insertion_point(module_scope)

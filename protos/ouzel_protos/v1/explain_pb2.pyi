@@ -50,7 +50,7 @@ class ExplainOptions(_message.Message):
     def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ..., record: bool = ...) -> None: ...
 
 class SaliencyRequest(_message.Message):
-    __slots__ = ("method", "target", "reduction", "parameters", "dtype", "size")
+    __slots__ = ("method", "target", "reduction", "parameters", "dtype", "size", "faithfulness")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -64,13 +64,15 @@ class SaliencyRequest(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    FAITHFULNESS_FIELD_NUMBER: _ClassVar[int]
     method: str
     target: Target
     reduction: ChannelReduction
     parameters: _containers.MessageMap[str, Parameter]
     dtype: _tensor_pb2.Tensor.DType
     size: MapSize
-    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., parameters: _Optional[_Mapping[str, Parameter]] = ..., dtype: _Optional[_Union[_tensor_pb2.Tensor.DType, str]] = ..., size: _Optional[_Union[MapSize, str]] = ...) -> None: ...
+    faithfulness: int
+    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., parameters: _Optional[_Mapping[str, Parameter]] = ..., dtype: _Optional[_Union[_tensor_pb2.Tensor.DType, str]] = ..., size: _Optional[_Union[MapSize, str]] = ..., faithfulness: _Optional[int] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("number", "integer", "text", "flag", "tensor")

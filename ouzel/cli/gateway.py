@@ -1,0 +1,135 @@
+"""`ouzel-gateway`: the front door."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ouzel.cli._common import store as store_option
+from ouzel.cli._errors import Command
+from ouzel_protos.local import state_dir
+
+if TYPE_CHECKING:
+    from ouzel.gateway.engine import Engine
+    from ouzel.gateway.engines.torchserve import Found
+    from ouzel.gateway.worker.place import WorkerOptions
+
+
+def _option(flag: str, help_: str, **more: Any) -> Any:
+    variable = "OUZEL_GATEWAY_" + flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, help=help_, envvar=variable, show_envvar=True, show_default=True, **more)
+
+
+def _file(flag: str, help_: str) -> Any:
+    return _option(flag, help_, type=click.Path(dir_okay=False, path_type=Path))
+
+
+@click.command(cls=Command)
+@click.option(
+    "--state",
+    envvar="OUZEL_STATE",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="State folder of the services behind the door. [default: ~/.local/state/ouzel on Linux]",
+)
+@_option(
+    "--engine",
+    "What answers predictions: the TorchServe that runs, or this process itself.",
+    type=click.Choice(["torchserve", "in-process"]),
+    default="torchserve",
+)
+@store_option
+@_option("--host", "Address to listen on. Another one than loopback needs access control.", default="127.0.0.1")
+@_option("--rest-port", "Port for REST; 0 selects a free one.", type=click.IntRange(0, 65535), default=8000)
+@_option("--grpc-port", "Port for gRPC; 0 selects a free one.", type=click.IntRange(0, 65535), default=8001)
+@_option("--device", "Where the engine in this process computes: cpu, cuda, cuda:1.", default="cpu")
+@_option("--batch-size", "Rows that it computes together at most.", type=click.IntRange(1, 1024), default=8)
+@_option("--torchserve-grpc", "host:port of a TorchServe elsewhere, with the same model store.", default="")
+@_option("--torchserve-management", "URL of its management API.", default="")
+@_file("--torchserve-key-file", "Its file of tokens.")
+@_option("--worker", "host:port of a worker elsewhere. [default: the one with the state folder]", default="")
+@_file("--worker-tokens", "The worker's file of tokens: a line OWNER TOKEN for each tenant.")
+@_option("--no-worker", "Offer no jobs, data sets and audits.", is_flag=True)
+@_option("--timeout", "Seconds that a call may take.", type=click.FloatRange(min=0.001), default=120.0)
+@_option("--body-timeout", "Seconds in which a request must have come.", type=click.FloatRange(min=0.001), default=30.0)
+@_option("--grace", "Seconds for calls under way when told to stop.", type=click.FloatRange(min=0), default=30.0)
+@_option("--max-body-bytes", "Of one request.", type=click.IntRange(min=1024), default=64 * 2**20)
+@_option("--max-rows", "Images of one request.", type=click.IntRange(min=1), default=64)
+@_option("--max-rows-under-way", "Images of one model at a time.", type=click.IntRange(min=1), default=512)
+def gateway(
+    *,
+    state: Path | None,
+    engine: str,
+    store: Path,
+    device: str,
+    batch_size: int,
+    torchserve_grpc: str,
+    torchserve_management: str,
+    torchserve_key_file: Path | None,
+    worker: str,
+    worker_tokens: Path | None,
+    no_worker: bool,
+    **chosen: Any,
+) -> None:
+    """Serve predictions, explanations, jobs and audits through one port for gRPC and one for REST, until Ctrl-C.
+
+    It speaks the Open Inference Protocol and Ouzel's own requests. On SIGTERM and Ctrl-C, calls under way are finished.
+    """
+    try:
+        from ouzel.gateway import server
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
+    from ouzel.gateway.options import GatewayOptions
+
+    folder = state or state_dir()
+    elsewhere = (torchserve_grpc, torchserve_management, torchserve_key_file)
+    if any(elsewhere) and not all(elsewhere):
+        raise click.UsageError("--torchserve-grpc, --torchserve-management and --torchserve-key-file go together")
+    options = GatewayOptions(worker=None if no_worker else _worker(folder, worker, worker_tokens), **chosen)
+    if engine == "in-process":
+        from ouzel.gateway.engines.in_process import InProcessEngine
+
+        answering: Engine = InProcessEngine(store, device=device, batch_size=batch_size)
+    else:
+        answering = _torchserve(folder, store, *elsewhere)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
+    server.run(
+        options,
+        answering,
+        lambda at: click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."),
+    )
+    sys.stdout.flush()
+    logging.shutdown()
+    os._exit(0)  # threads that still compute for callers who were cut off would hold the process up
+
+
+def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:
+    from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, local
+
+    if not target:
+        return WorkerOptions(local(state), tokens)
+    place = WorkerPlace(target)
+    return WorkerOptions(lambda: place, tokens)
+
+
+def _torchserve(state: Path, store: Path, grpc: str, management: str, key_file: Path | None) -> Engine:
+    from ouzel.gateway.engines.torchserve import Found, TorchServeEngine, local
+    from ouzel.gateway.engines.torchserve_calls import Place
+    from ouzel.torchserve.server import Server
+
+    if key_file is None:
+        return TorchServeEngine(local(state))
+    found = Found(Place(grpc, key_file), Server("", management.rstrip("/"), key_file), store)
+    find: Callable[[], Found | None] = lambda: found  # noqa: E731
+    return TorchServeEngine(find)
+
+
+if __name__ == "__main__":
+    gateway(prog_name="ouzel-gateway")

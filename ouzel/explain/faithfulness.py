@@ -1,0 +1,67 @@
+"""How faithful a map is: the areas under its deletion and insertion curves, as measures that go with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from ouzel import models
+from ouzel.checks import within
+from ouzel.errors import DeadlineExceeded, InvalidArgument
+from ouzel.metrics.deletion import areas_of
+from ouzel.models import Model
+from ouzel.saliency import ResolvedTarget, SaliencyMap
+from ouzel_protos.v1 import explain_pb2 as pb
+
+_LEAST, _MOST = 2, 64  # steps
+
+
+def check(request: pb.SaliencyRequest) -> None:
+    """Raises InvalidArgument where the faithfulness that is asked for is none, or has another meaning."""
+    if not request.faithfulness:
+        return
+    within("faithfulness", request.faithfulness, _LEAST, _MOST)
+    if request.reduction == pb.NONE:
+        raise InvalidArgument("faithfulness: is of maps of one channel, not with reduction none", field="faithfulness")
+    if request.target.HasField("contrast"):
+        raise InvalidArgument("faithfulness: is of the probability of a class, not of a contrast", field="faithfulness")
+
+
+def passes(steps: int) -> int:
+    """Forward passes that measuring one map takes."""
+    return 2 * (steps - 1) + 3 if steps else 0
+
+
+def measured(
+    maps: Sequence[SaliencyMap], steps: Sequence[int], model: Model, x: torch.Tensor, deadline: float | None
+) -> list[SaliencyMap]:
+    """The maps, those with steps with two more measures: "deletion" and "insertion".
+
+    Args:
+        maps: Of one row.
+        steps: Of the curves of each; 0 leaves a map as it is.
+        model: That the maps explain.
+        x: (C, H, W), the row's input, on the model's device.
+        deadline: When the caller stops waiting, on the clock of `time.monotonic`.
+
+    Raises:
+        DeadlineExceeded: It is later than that.
+    """
+    return [_measured(one, count, model, x, deadline) if count else one for one, count in zip(maps, steps, strict=True)]
+
+
+def _measured(one: SaliencyMap, steps: int, model: Model, x: torch.Tensor, deadline: float | None) -> SaliencyMap:
+    target = one.target
+    assert isinstance(target, ResolvedTarget)  # a map of one row has one target
+
+    def probability(images: torch.Tensor) -> torch.Tensor:
+        if deadline is not None and time.monotonic() > deadline:
+            raise DeadlineExceeded("faithfulness: the time was over before it was measured", field="faithfulness")
+        with models.computing(), torch.no_grad():
+            return models.probabilities(model.network(images).double())[:, target.index]
+
+    ((deletion, insertion),) = areas_of(probability, x, [one.values.to(x.device).float()], steps=steps)
+    return replace(one, measures={**one.measures, "deletion": deletion, "insertion": insertion})

@@ -1,0 +1,117 @@
+"""Calls over HTTP: who calls, deadlines, and what a caller who leaves takes along."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ouzel import grpc_errors
+from ouzel.errors import InvalidArgument
+from ouzel.gateway import bodies
+from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.certificate import Certificate
+from ouzel.gateway.access.http_certificates import CERTIFICATE
+from ouzel.gateway.door import Door
+from ouzel.gateway.problems import Form
+
+T = TypeVar("T")
+TIMEOUT = "x-ouzel-timeout"  # s
+Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+
+class Calls:
+    """What all routes share.
+
+    Args:
+        door: Who may call.
+        most_bytes: Of a body, whoever sends it.
+        body_seconds: In which a body must have come.
+    """
+
+    def __init__(self, door: Door, most_bytes: int, body_seconds: float) -> None:
+        self.door = door
+        self._most_bytes, self._seconds = most_bytes, body_seconds
+
+    def route(self, handler: Handler, form: Form) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint of a handler: errors become answers, and the call counts as under way.
+
+        Args:
+            handler: Given the request and who calls.
+            form: Of errors.
+        """
+
+        @functools.wraps(handler)
+        async def endpoint(request: Request) -> Response:
+            with self.door.call():
+                try:
+                    caller = self.door.access.identify(request.headers.get("authorization"), _certificate(request))
+                    return await handler(request, caller)
+                except ClientDisconnect:
+                    return Response(status_code=499)  # nobody reads it
+                except Exception as error:  # noqa: BLE001 - the caller hears what it may
+                    return form(grpc_errors.public(error))
+
+        return endpoint
+
+    async def body(self, request: Request, caller: Caller) -> bytes:
+        """The body, within the bounds of the server and the caller. Raises as `bodies.read`."""
+        return await bodies.read(request, min(self._most_bytes, caller.limits.body_bytes), self._seconds)
+
+
+def _certificate(request: Request) -> Certificate | None:
+    read = request.scope.get("state", {}).get(CERTIFICATE)
+    return None if read is None else read()
+
+
+def seconds(request: Request) -> float | None:
+    """Seconds that the caller waits, by the header X-Ouzel-Timeout; None without one. Raises InvalidArgument."""
+    text = request.headers.get(TIMEOUT)
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidArgument(f"{TIMEOUT}: {text!r:.40} is not a number of seconds", field=TIMEOUT) from None
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work, which is called off when the caller leaves.
+
+    Args:
+        request: Whose body has been read.
+        work: To do.
+
+    Raises:
+        ClientDisconnect: The caller has left.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    left = False
+
+    def leave(_watch: asyncio.Task[None]) -> None:
+        nonlocal left
+        if not _watch.cancelled():
+            left = True
+            task.cancel()
+
+    watch = asyncio.create_task(_gone(request))
+    watch.add_done_callback(leave)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not left or task.uncancel():  # we were called off ourselves
+            raise
+        raise ClientDisconnect from None
+    finally:
+        watch.remove_done_callback(leave)
+        watch.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,105 @@
+"""The protocol's service over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from google.protobuf.message import Message
+
+from ouzel.errors import NotFound
+from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.door import Door
+from ouzel.gateway.grpc_calls import Context, Unary, parsed, seconds_left
+from ouzel.gateway.oip import grpc_messages, metadata
+from ouzel.gateway.oip.infer import infer
+from ouzel_protos.oip import SERVICE
+from ouzel_protos.oip import inference_pb2 as pb
+
+_LARGE = 2**18  # bytes of a message that are read in a thread
+_Method = Callable[[bytes, Caller, Context], Awaitable[Message]]
+
+
+class OipService:
+    """See `ouzel.gateway.grpc_calls.Service`.
+
+    Args:
+        door: To the engine.
+        most_rows: Of one request.
+    """
+
+    def __init__(self, door: Door, most_rows: int) -> None:
+        self._door, self._most_rows = door, most_rows
+        methods: Mapping[str, _Method] = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+            "RepositoryIndex": self._repository_index,
+        }
+        self._methods = {f"/{SERVICE}/{name}": _serialized(method) for name, method in methods.items()}
+
+    def method(self, path: str) -> Unary | None:
+        """See `Service`."""
+        return self._methods.get(path)
+
+    async def _server_live(self, _content: bytes, _caller: Caller, _context: Context) -> Message:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, _content: bytes, _caller: Caller, _context: Context) -> Message:
+        return pb.ServerReadyResponse(ready=await self._door.ready())
+
+    async def _server_metadata(self, _content: bytes, _caller: Caller, _context: Context) -> Message:
+        return pb.ServerMetadataResponse(
+            name=metadata.SERVER, version=metadata.version(), extensions=metadata.EXTENSIONS
+        )
+
+    async def _model_ready(self, content: bytes, caller: Caller, _context: Context) -> Message:
+        asked = parsed(pb.ModelReadyRequest, content)
+        try:
+            await self._door.describe(caller, asked.name, asked.version)
+        except NotFound:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=await self._door.ready())
+
+    async def _model_metadata(self, content: bytes, caller: Caller, _context: Context) -> Message:
+        asked = parsed(pb.ModelMetadataRequest, content)
+        return grpc_messages.model_metadata(await self._door.describe(caller, asked.name, asked.version))
+
+    async def _repository_index(self, content: bytes, caller: Caller, _context: Context) -> Message:
+        parsed(pb.RepositoryIndexRequest, content)
+        return grpc_messages.repository_index(await self._door.models(caller))
+
+    async def _model_infer(self, content: bytes, caller: Caller, context: Context) -> Message:
+        message = parsed(pb.ModelInferRequest, content)
+        with self._door.admit(caller, "explain", message.model_name):
+            read = grpc_messages.infer_request
+            request = await asyncio.to_thread(read, message) if len(content) > _LARGE else read(message)
+            waits = [each for each in (seconds_left(context), request.seconds) if each is not None]
+            deadline = self._door.deadline(min(waits, default=None))
+            version, tensors = await infer(self._door, request, deadline, self._most_rows)
+            return grpc_messages.infer_response(request, version, tensors)
+
+
+def refusal(path: str) -> str:
+    """Why a method is not spoken here."""
+    method = path.rpartition("/")[2][:60]
+    if path.startswith(f"/{SERVICE}/"):
+        if method == "ModelStreamInfer":
+            return "ModelStreamInfer: answers do not come in parts; ask ModelInfer"
+        if method in ("ModelConfig", "ModelStatistics"):
+            return f"{method}: Triton's configuration and statistics are not kept; ModelMetadata has the tensors"
+        if "SharedMemory" in method:
+            return f"{method}: tensors in shared memory are not read; send their bytes"
+        if method.startswith("RepositoryModel"):
+            return f"{method}: models are loaded and unloaded by the operator"
+    return f"{path[:120]}: there is no such method here"
+
+
+def _serialized(method: _Method) -> Unary:
+    async def answer(content: bytes, caller: Caller, context: Context) -> bytes:
+        return (await method(content, caller, context)).SerializeToString()
+
+    return answer

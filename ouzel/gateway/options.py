@@ -1,0 +1,96 @@
+"""How the gateway listens, and what it bounds."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ouzel.checks import within
+from ouzel.errors import InvalidArgument
+from ouzel.gateway.access.caller import Access
+from ouzel.gateway.access.open import OpenAccess
+from ouzel.gateway.worker.place import WorkerOptions
+
+_MOST_BYTES = 2**31 - 1
+
+
+class Tls(Protocol):
+    """Keys and certificates for both ports."""
+
+    def grpc(self) -> Any:
+        """`grpc.ServerCredentials` for the port of gRPC."""
+
+    def http(self) -> ssl.SSLContext:
+        """For the port of REST."""
+
+
+@dataclass(frozen=True)
+class GatewayOptions:
+    """Options of the gateway.
+
+    Attributes:
+        host: Address to listen on.
+        rest_port: 0 selects a free one.
+        grpc_port: 0 selects a free one.
+        access: Who may call; None lets everybody in, on loopback only.
+        worker: Where jobs, data sets, models and audits are asked for; None offers none.
+        tls: Keys and certificates; None listens in plain text.
+        max_body_bytes: Of one request, whoever sends it. The tenant's own limit may be lower.
+        max_rows: Of one request.
+        max_rows_under_way: Of one model, at a time.
+        timeout: Seconds that a call may take.
+        body_timeout: Seconds in which a request must have come.
+        grace: Seconds that calls under way have when the gateway is told to stop.
+        max_calls: At a time, of each protocol.
+
+    Raises:
+        InvalidArgument: A value is out of its range, or strangers could come in.
+    """
+
+    host: str = "127.0.0.1"
+    rest_port: int = 8000
+    grpc_port: int = 8001
+    access: Access | None = None
+    worker: WorkerOptions | None = None
+    tls: Tls | None = None
+    max_body_bytes: int = 64 * 2**20
+    max_rows: int = 64
+    max_rows_under_way: int = 512
+    timeout: float = 120.0
+    body_timeout: float = 30.0
+    grace: float = 30.0
+    max_calls: int = 2000
+
+    def __post_init__(self) -> None:
+        within("rest_port", self.rest_port, 0, 65535)
+        within("grpc_port", self.grpc_port, 0, 65535)
+        within("max_body_bytes", self.max_body_bytes, 1024, _MOST_BYTES)
+        within("max_rows", self.max_rows, 1, 4096)
+        within("max_rows_under_way", self.max_rows_under_way, 1, 2**20)
+        within("max_calls", self.max_calls, 1, 2**20)
+        within("timeout", self.timeout, 0.001, 86_400, unit="s")
+        within("body_timeout", self.body_timeout, 0.001, 86_400, unit="s")
+        within("grace", self.grace, 0, 86_400, unit="s")
+        if self.rest_port == self.grpc_port != 0:
+            raise InvalidArgument(f"grpc_port: {self.grpc_port} is the port of REST, too", field="grpc_port")
+        if self.access is None and not is_loopback(self.host):
+            raise InvalidArgument(
+                f"host: {self.host!r} is not loopback, and nothing says who may call; configure access, or listen on "
+                "127.0.0.1",
+                field="host",
+            )
+
+    @property
+    def who(self) -> Access:
+        """What decides who may call."""
+        return OpenAccess() if self.access is None else self.access
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can call that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,211 @@
+"""The gateway as a process: both ports in one event loop, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc.aio
+import uvicorn
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from starlette.routing import BaseRoute
+
+from ouzel import timed_http
+from ouzel.errors import FailedPrecondition
+from ouzel.gateway import app
+from ouzel.gateway.access.http_certificates import with_certificates
+from ouzel.gateway.door import Door
+from ouzel.gateway.engine import Engine
+from ouzel.gateway.explain import ExplainRest, PredictionsService
+from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
+from ouzel.gateway.http_calls import Calls
+from ouzel.gateway.oip.grpc_service import OipService, refusal
+from ouzel.gateway.oip.rest import OipRest
+from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.worker.grpc_proxy import WorkerProxy
+from ouzel.gateway.worker.relay import Relay
+from ouzel.gateway.worker.rest import WorkerRest
+from ouzel_protos.oip import SERVICE
+
+_log = logging.getLogger(__name__)
+_LARGEST_ANSWER = 2**31 - 1
+_KEEP_ALIVE = 75  # s: clients reuse connections
+_BACKLOG = 1024
+_LAST = 1.0  # s for answers that are on their way when all calls have ended
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the gateway listens.
+
+    Attributes:
+        rest: A URL without a final slash.
+        grpc: "host:port".
+    """
+
+    rest: str
+    grpc: str
+
+
+def run(options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None] = lambda _: None) -> None:
+    """Serves until SIGTERM or SIGINT; then it finishes what is under way, and returns.
+
+    Args:
+        options: Of the gateway.
+        engine: What answers.
+        ready: Called with the addresses once it listens.
+
+    Raises:
+        FailedPrecondition: A port cannot be had.
+    """
+    asyncio.run(_until_stopped(options, engine, ready))
+
+
+async def _until_stopped(options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None]) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with serving(options, engine) as addresses:
+        ready(addresses)
+        await stopping.wait()
+        _log.info("stopping: calls under way are finished")
+
+
+@asynccontextmanager
+async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addresses]:
+    """Serves in this event loop as long as the context is open. Leaving it finishes what is under way.
+
+    Args:
+        options: Of the gateway.
+        engine: What answers. It is started and closed here.
+
+    Raises:
+        FailedPrecondition: A port cannot be had.
+    """
+    door = Door(engine, options.who, most_rows=options.max_rows_under_way, most_seconds=options.timeout)
+    calls = Calls(door, options.max_body_bytes, options.body_timeout)
+    services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door)]
+    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
+    handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
+    relay = None if options.worker is None else Relay(options.worker)
+    if relay is not None:
+        handlers.append(WorkerProxy(door, relay, options.body_timeout))
+        routes += WorkerRest(calls, relay).routes()
+    state = health.aio.HealthServicer()
+    server = _grpc_server(options, handlers, state, door)
+    with _listening(options.host, options.rest_port) as listener:
+        grpc_address = _bind(server, options)
+        await engine.start()
+        try:
+            await server.start()
+            for name in ("", SERVICE):
+                await state.set(name, health_pb2.HealthCheckResponse.SERVING)
+            web = _Web(_settings(options, routes))
+            running = asyncio.create_task(web.serve(sockets=[listener]))
+            try:
+                yield Addresses(_url(listener, options), grpc_address)
+            finally:
+                door.draining = True
+                await state.enter_graceful_shutdown()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(door.drained(), options.grace)
+                web.should_exit = True
+                await asyncio.gather(server.stop(_LAST), running)
+        finally:
+            if relay is not None:
+                await relay.close()
+            await engine.close()
+
+
+class _Web(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _settings(options: GatewayOptions, routes: list[BaseRoute]) -> uvicorn.Config:
+    settings = uvicorn.Config(
+        app.make(routes),
+        http=with_certificates(timed_http.within(options.body_timeout)),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=timed_http.LONGEST_HEADERS,
+        limit_concurrency=options.max_calls,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=round(_LAST),
+    )
+    settings.load()
+    if options.tls is not None:
+        settings.ssl = options.tls.http()
+    return settings
+
+
+def _grpc_server(
+    options: GatewayOptions, handlers: list[grpc.GenericRpcHandler], state: health.aio.HealthServicer, door: Door
+) -> grpc.aio.Server:
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
+            ("grpc.max_receive_message_length", options.max_body_bytes),
+            ("grpc.max_send_message_length", _LARGEST_ANSWER),
+            ("grpc.max_metadata_size", 16 * 2**10),
+            ("grpc.absolute_max_metadata_size", 32 * 2**10),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.max_connection_age_ms", 3_600_000),
+            ("grpc.max_connection_age_grace_ms", 60_000),
+        ],
+        maximum_concurrent_rpcs=options.max_calls,
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    server.add_generic_rpc_handlers((*handlers, Refusing(door, refusal)))
+    return server
+
+
+def _bind(server: grpc.aio.Server, options: GatewayOptions) -> str:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"{host}:{options.grpc_port}"
+    try:
+        if options.tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, options.tls.grpc())
+    except RuntimeError as error:
+        raise _not_to_be_had(options.host, options.grpc_port, "grpc_port") from error
+    return f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise _not_to_be_had(host, port, "rest_port") from error
+    with listener:
+        # Accepted sockets inherit it. Else an answer's body waits 40 ms for the caller to acknowledge its headers.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield listener
+
+
+def _not_to_be_had(host: str, port: int, field: str) -> FailedPrecondition:
+    return FailedPrecondition(f"{field}: {port} of {host} is in use or cannot be used; choose another", field=field)
+
+
+def _url(listener: socket.socket, options: GatewayOptions) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if options.tls is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

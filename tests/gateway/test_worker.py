@@ -1,0 +1,272 @@
+"""The worker behind the front door: the client unchanged, tenants, and JSON over REST."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from ouzel.errors import Unauthenticated
+from ouzel.gateway.access.caller import ROLES, Caller, TenantLimits
+from ouzel.gateway.engines.in_process import InProcessEngine
+from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.server import Addresses
+from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, local
+from ouzel_client import Client, NotFound, Unavailable
+from ouzel_client import Unauthenticated as ClientUnauthenticated
+from ouzel_client.testing import FakeServer
+from ouzel_protos.local import read_worker
+from ouzel_protos.v1 import job_pb2, model_pb2
+from support.gateway import call, gateway, pictures
+
+
+@dataclass
+class Named:
+    """Access by the name of a tenant as the token; `ann` sees models that begin with "t" only."""
+
+    admitted: list[tuple[str, str]] = field(default_factory=list)
+
+    def identify(self, authorization: str | None, _certificate: object) -> Caller:
+        name = (authorization or "").removeprefix("Bearer ")
+        if name not in ("ann", "bob", "cid"):
+            raise Unauthenticated("who is that?")
+        roles = frozenset(ROLES) if name != "cid" else frozenset({"explain"})
+        return Caller(name, name, roles, ("t*",) if name == "ann" else ("*",), TenantLimits())
+
+    def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
+        caller.need(role, model)
+        self.admitted.append((caller.tenant, role))
+        return nullcontext()
+
+
+@contextmanager
+def before(store: Path, worker: WorkerOptions, access: Any = None) -> Iterator[Addresses]:
+    options = GatewayOptions(rest_port=0, grpc_port=0, grace=3, worker=worker, access=access)
+    with gateway(lambda: InProcessEngine(store), options) as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def fake(store: Path) -> Iterator[tuple[FakeServer, Addresses]]:
+    with (
+        FakeServer({"m": ("cat", "dog")}) as server,
+        before(store, WorkerOptions(lambda: WorkerPlace(server.target, Path(os.devnull)))) as addresses,
+    ):
+        yield server, addresses
+
+
+def test_jobs_and_their_streams(fake: tuple[FakeServer, Addresses], tmp_path: Path) -> None:
+    _, addresses = fake
+    with Client(addresses.grpc, worker=addresses.grpc) as client:
+        job = client.jobs.maximize("m", logit="cat")
+        assert len(list(job.events())) > 1
+        assert job.result().images
+        assert client.jobs.get(job.id).state == "SUCCEEDED"
+        assert job.id in [each.id for each in client.jobs.list()]
+        with pytest.raises(NotFound):
+            client.jobs.get("nope")
+        folder = tmp_path / "set"
+        for name in ("a", "b"):
+            (folder / name).mkdir(parents=True)
+            for number, picture in enumerate(pictures(3)):
+                Image.fromarray(picture).save(folder / name / f"{number}.png")
+        dataset = client.datasets.upload(folder)
+        assert client.datasets.get(dataset.id).id == dataset.id
+        assert client.models.list()
+
+
+def test_conversations(fake: tuple[FakeServer, Addresses]) -> None:
+    _, addresses = fake
+    with Client(addresses.grpc, worker=addresses.grpc) as client:
+        mask = np.zeros((80, 72), np.uint8)
+        mask[20:50, 20:50] = 255
+
+        def predictor(shots: np.ndarray) -> np.ndarray:
+            return np.tile([0.8, 0.2], (len(shots), 1))
+
+        audit = client.audit(pictures(1)[0], claimed="cat", mask=mask, predict=predictor, labels=("cat", "dog"))
+        assert audit.verdict
+
+
+def ndjson(body: bytes) -> list[Any]:
+    return [json.loads(line) for line in body.splitlines()]
+
+
+def test_json_over_rest(fake: tuple[FakeServer, Addresses]) -> None:
+    _, addresses = fake
+    status, headers, body = call(addresses, "POST", "/v1/ModelService/ListModels", b"{}")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body)["models"][0]["name"] == "m"
+    request = {"spec": {"maximize": {"model": "m"}}, "request_id": "r-1"}
+    status, _, body = call(addresses, "POST", "/v1/JobService/CreateJob", json.dumps(request).encode())
+    assert status == 200, body
+    job = json.loads(body)
+    status, headers, body = call(addresses, "POST", "/v1/JobService/WatchJob", json.dumps({"id": job["id"]}).encode())
+    assert (status, headers["content-type"]) == (200, "application/x-ndjson")
+    assert len(ndjson(body)) > 1
+    assert ndjson(body)[-1]["state_change"]["state"] == "SUCCEEDED"
+    for path, content, expected, words in (
+        ("/v1/JobService/GetJob", b'{"id": "nope"}', 404, "nope"),
+        ("/v1/JobService/WatchJob", b'{"id": "nope"}', 404, "nope"),
+        ("/v1/JobService/GetJob", b"{", 400, "not valid JSON"),
+        ("/v1/JobService/GetJob", b"[]", 400, "not a JSON object"),
+        ("/v1/JobService/GetJob", b'{"identity": 1}', 400, "GetJobRequest"),
+        ("/v1/JobService/Nope", b"{}", 404, "no method"),
+        ("/v1/NopeService/GetJob", b"{}", 404, "no method"),
+        ("/v1/AuditService/AuditReported", b"{}", 501, "over gRPC"),
+    ):
+        status, headers, body = call(addresses, "POST", path, content)
+        assert (status, headers["content-type"]) == (expected, "application/problem+json"), (path, body)
+        assert words in json.loads(body)["detail"]
+
+
+def test_the_document_names_every_method(fake: tuple[FakeServer, Addresses]) -> None:
+    status, _, body = call(fake[1], "GET", "/openapi.json")
+    assert status == 200
+    document = json.loads(body)
+    assert document["openapi"] == "3.1.0"
+    services = [*job_pb2.DESCRIPTOR.services_by_name.values(), *model_pb2.DESCRIPTOR.services_by_name.values()]
+    for service in services:
+        for method in service.methods:
+            assert f"/v1/{service.name}/{method.name}" in document["paths"]
+    schemas = document["components"]["schemas"]
+    assert set(schemas["ouzel.v1.Job"]["properties"]) == {each.name for each in job_pb2.Job.DESCRIPTOR.fields}
+
+    def references(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from [value["$ref"]] if "$ref" in value else []
+            for each in value.values():
+                yield from references(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from references(each)
+
+    assert {name.removeprefix("#/components/schemas/") for name in references(document)} <= set(schemas)
+
+
+def test_no_worker_is_said_at_once(store: Path) -> None:
+    with before(store, WorkerOptions(lambda: None)) as addresses:
+        with (
+            Client(addresses.grpc, worker=addresses.grpc, timeout=5) as client,
+            pytest.raises(Unavailable, match="not running"),
+        ):
+            list(client.jobs.list())
+        assert call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")[0] == 503
+    with before(store, WorkerOptions(lambda: WorkerPlace("127.0.0.1:1", Path(os.devnull)))) as addresses:
+        status, headers, body = call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"127.0.0.1" not in body
+
+
+@pytest.fixture(scope="module")
+def worker(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerOptions]:
+    """A real worker that knows two tenants."""
+    state = tmp_path_factory.mktemp("worker")
+    tokens = state / "tokens"
+    tokens.write_text("ann token-of-ann-0123456789\nbob token-of-bob-0123456789\n")
+    command = [
+        sys.executable, "-m", "ouzel.cli.worker", "--state", str(state), "--store", str(store), "--port", "0",
+        "--tokens", str(tokens), "--no-ledger",
+    ]  # fmt: skip
+    with (state / "out").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 60
+        while read_worker(state) is None:
+            assert process.poll() is None, (state / "out").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield WorkerOptions(local(state), tokens)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_path: Path) -> None:
+    access = Named()
+    with before(store, worker, access) as addresses:
+        with (
+            Client(addresses.grpc, token="ann", worker=addresses.grpc, worker_token="ann") as ann,
+            Client(addresses.grpc, token="bob", worker=addresses.grpc, worker_token="bob") as bob,
+            Client(addresses.grpc, worker=addresses.grpc, worker_token="cid") as cid,
+            Client(addresses.grpc, worker=addresses.grpc, worker_token="eve") as eve,
+        ):
+            with pytest.raises(ClientUnauthenticated):
+                list(eve.jobs.list())
+            with pytest.raises(ClientUnauthenticated, match="jobs"):  # PERMISSION_DENIED: it has not the role
+                list(cid.jobs.list())
+            for name in ("a", "b"):
+                (tmp_path / name).mkdir()
+                for number, picture in enumerate(pictures(2)):
+                    Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+            dataset = ann.datasets.upload(tmp_path)
+            assert [each.id for each in ann.datasets.list()] == [dataset.id]
+            assert list(bob.datasets.list()) == []
+            with pytest.raises(NotFound):
+                bob.datasets.get(dataset.id)
+            assert ("ann", "jobs") in access.admitted
+            with pytest.raises(NotFound, match="no model 'secret'"):
+                ann.jobs.maximize("secret", logit="goat")
+            with pytest.raises(NotFound, match="no model 'secret'"):
+                ann.models.describe("secret")
+            with pytest.raises(NotFound, match="there is toy"):  # the worker's own words
+                bob.models.describe("secret")
+        request = model_pb2.ListModelsRequest().SerializeToString()
+        with grpc.insecure_channel(addresses.grpc) as channel:
+            ask = channel.unary_unary("/ouzel.v1.ModelService/ListModels")
+            for name, bearer in (("", None), ("eve", "eve")):
+                with pytest.raises(grpc.RpcError) as caught:
+                    ask(request, metadata=(("authorization", f"Bearer {bearer}"),) if name else ())
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_models_that_are_not_for_the_caller_are_not_listed(tmp_path: Path, store: Path) -> None:
+    with FakeServer({"m": ("cat",), "t": ("dog",)}) as server:
+        tokens = tmp_path / "tokens"
+        tokens.write_text("ann x\nbob y\n")
+        options = WorkerOptions(lambda: WorkerPlace(server.target), tokens)
+        with before(store, options, Named()) as addresses:
+            for name, expected in {"ann": ["t"], "bob": ["m", "t"]}.items():
+                with Client(addresses.grpc, worker=addresses.grpc, worker_token=name) as client:
+                    assert [each.name for each in client.models.list()] == expected
+
+
+def silent() -> Iterator[bytes]:
+    """Requests of a caller who sends none."""
+    threading.Event().wait(15)
+    yield b""
+
+
+def test_silent_streams_are_denied_or_ended(store: Path, worker: WorkerOptions) -> None:
+    """Whoever is not known is denied at once; whoever is, but sends nothing, a little later."""
+    options = GatewayOptions(rest_port=0, grpc_port=0, grace=2, worker=worker, access=Named(), body_timeout=0.3)
+    with (
+        gateway(lambda: InProcessEngine(store), options) as addresses,
+        grpc.insecure_channel(addresses.grpc) as channel,
+    ):
+        for path in (
+            "/inference.GRPCInferenceService/ModelInfer",
+            "/ouzel.v1.JobService/ListJobs",
+            "/ouzel.v1.DatasetService/UploadFiles",
+        ):
+            ask = channel.stream_stream(path)
+            for bearer, code in (("eve", "UNAUTHENTICATED"), ("bob", "DEADLINE_EXCEEDED")):
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(ask(silent(), metadata=(("authorization", f"Bearer {bearer}"),), timeout=20))
+                assert caught.value.code().name == code, (path, caught.value.details())
+                if bearer == "bob":
+                    assert "did not come within 0.3 s" in caught.value.details()
