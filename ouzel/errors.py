@@ -107,20 +107,6 @@ class AlreadyExists(OuzelError):
     http = 409
 
 
-class Unauthenticated(OuzelError):
-    """Nobody knows who calls."""
-
-    code = "UNAUTHENTICATED"
-    http = 401
-
-
-class PermissionDenied(OuzelError):
-    """The caller is known, and may not do this."""
-
-    code = "PERMISSION_DENIED"
-    http = 403
-
-
 class Unimplemented(OuzelError):
     """A part of a protocol that is not spoken here."""
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
+from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Recorder
 from ouzel.worker.api import audit_entries
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, checked_start, task_of
 from ouzel.worker.api.auth import stream, unary
-from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.auditing.frames import Frame

@@ -10,9 +10,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel.checks import within
 from ouzel.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker.api.auth import unary
-from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.datasets.store import Datasets

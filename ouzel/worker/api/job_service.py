@@ -10,11 +10,11 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.api.auth import stream, unary
-from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.event_stream import Watches
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens

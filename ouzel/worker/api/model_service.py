@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.model_files import ModelFile, ModelFiles, card
 from ouzel.torchserve import publication
 from ouzel.torchserve.publication import PublicationFailed, Server
 from ouzel.worker.api.auth import unary
-from ouzel.worker.api.denials import Denials
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.catalog.catalog import Catalogue
