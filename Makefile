@@ -71,6 +71,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt --force-reinstall --no-deps \
 	  opencv-python-headless
 	@$(BIN)/python benchmarks/explain.py
+	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/saliency.py
 	@$(BIN)/python benchmarks/maximize.py
 	@$(BIN)/python benchmarks/jobs.py
@@ -80,7 +81,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/sink.py
 	@$(BIN)/python benchmarks/gateway.py
 
-gpu: $(STAMP) ## measure how exact maps are on this machine's GPU, in each precision (without one: on the CPU)
+gpu: $(STAMP) ## measure what matters on this machine's GPU in six minutes: exactness, speed, training, serving, jobs
 	@$(BIN)/python benchmarks/gpu.py
 
 lock: $(STAMP) ## write the versions in .venv to constraints.txt

@@ -3,7 +3,8 @@
     exactness   maps of every method in every precision against float64
     library     maps against captum, pytorch-grad-cam and the floor of one forward and one backward pass
     maximize    activation maximization against Lucent
-    finetune    fine-tuning against fastai, and its throughput
+    finetune    fine-tuning against fastai, by phase
+    throughput  images per second that are trained on, in every precision
     served      TorchServe with 1 to 128 clients: share of the in-process limit, and where the time of an answer goes
     jobs        one job of each kind on a worker of its own, from CreateJob to its end
 
@@ -54,9 +55,28 @@ class Part:
 
 
 PARTS: Mapping[str, Part] = {
-    "exactness": Part("exactness.py", ("--models", "resnet50"), ("--quick",), 60),
-    "library": Part("saliency.py", ("--models", "resnet50"), ("--models", "efficientnet-lite0"), 60),
-    "jobs": Part("kinds.py", (), ("--quick",), 90),
+    "exactness": Part("exactness.py", ("--models", "resnet50"), ("--quick",), 40),
+    "library": Part(
+        "saliency.py",
+        ("--models", "resnet50", "--rounds", "9"),
+        ("--models", "efficientnet-lite0", "--batches", "1", "--rounds", "1"),
+        60,
+    ),
+    "maximize": Part(
+        "maximize.py",
+        ("--models", "resnet18", "--steps", "32"),
+        ("--models", "resnet18", "--steps", "2", "--rounds", "1", "--size", "64"),
+        40,
+    ),
+    "finetune": Part("finetune.py", ("--rounds", "1"), ("--rounds", "1", "--alone"), 60),
+    "throughput": Part("finetune.py", ("--throughput",), ("--throughput", "--size", "32", "--batch", "4"), 30),
+    "served": Part(
+        "explain.py",
+        "--models resnet50 --clients 1 8 32 128 --seconds 2 --rounds 2 --workers auto --warm-up 4000".split(),
+        ("--models", "efficientnet-lite0", "--clients", "1", "--seconds", "1", "--rounds", "1", "--warm-up", "50"),
+        90,
+    ),
+    "jobs": Part("kinds.py", (), ("--quick",), 50),
 }
 
 
@@ -76,7 +96,7 @@ class Result:
 
     def __str__(self) -> str:
         outcome = "ended well" if self.code == 0 else "took too long" if self.code < 0 else f"failed ({self.code})"
-        return f"{outcome} | {self.seconds:.0f} | {self.last}"
+        return f"{outcome} | {self.seconds:.0f} | {self.last.strip('| ').replace(' | ', ', ')}"
 
 
 def run(part: Part, words: Sequence[str], device: str, seconds: float, environment: Mapping[str, str]) -> Result:
