@@ -26,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -49,34 +49,28 @@ class Part:
     """
 
     script: str
-    words: Sequence[str]
-    quick: Sequence[str]
+    words: str
+    quick: str
     seconds: float
 
 
 PARTS: Mapping[str, Part] = {
-    "exactness": Part("exactness.py", ("--models", "resnet50"), ("--quick",), 40),
+    "exactness": Part("exactness.py", "--models resnet50", "--quick", 40),
     "library": Part(
-        "saliency.py",
-        ("--models", "resnet50", "--rounds", "9"),
-        ("--models", "efficientnet-lite0", "--batches", "1", "--rounds", "1"),
-        60,
+        "saliency.py", "--models resnet50 --rounds 9", "--models efficientnet-lite0 --batches 1 --rounds 1", 60
     ),
     "maximize": Part(
-        "maximize.py",
-        ("--models", "resnet18", "--steps", "32"),
-        ("--models", "resnet18", "--steps", "2", "--rounds", "1", "--size", "64"),
-        40,
+        "maximize.py", "--models resnet18 --steps 32", "--models resnet18 --steps 2 --rounds 1 --size 64", 40
     ),
-    "finetune": Part("finetune.py", ("--rounds", "1"), ("--rounds", "1", "--alone"), 60),
-    "throughput": Part("finetune.py", ("--throughput",), ("--throughput", "--size", "32", "--batch", "4"), 30),
+    "finetune": Part("finetune.py", "--rounds 1", "--rounds 1 --alone", 60),
+    "throughput": Part("finetune.py", "--throughput", "--throughput --size 32 --batch 4", 30),
     "served": Part(
         "explain.py",
-        "--models resnet50 --clients 1 8 32 128 --seconds 2 --rounds 2 --workers auto --warm-up 4000".split(),
-        ("--models", "efficientnet-lite0", "--clients", "1", "--seconds", "1", "--rounds", "1", "--warm-up", "50"),
+        "--models resnet50 --clients 1 8 32 128 --seconds 2 --rounds 2 --workers auto --warm-up 4000",
+        "--models efficientnet-lite0 --clients 1 --seconds 1 --rounds 1 --warm-up 50",
         90,
     ),
-    "jobs": Part("kinds.py", (), ("--quick",), 50),
+    "jobs": Part("kinds.py", "", "--quick", 50),
 }
 
 
@@ -99,9 +93,9 @@ class Result:
         return f"{outcome} | {self.seconds:.0f} | {self.last.strip('| ').replace(' | ', ', ')}"
 
 
-def run(part: Part, words: Sequence[str], device: str, seconds: float, environment: Mapping[str, str]) -> Result:
+def run(part: Part, words: str, device: str, seconds: float, environment: Mapping[str, str]) -> Result:
     """Run a part to its end, or to the end of its time; what it prints is printed at once."""
-    command = [sys.executable, "-u", str(Path(__file__).with_name(part.script)), "--device", device, *words]
+    command = [sys.executable, "-u", str(Path(__file__).with_name(part.script)), "--device", device, *words.split()]
     start = time.monotonic()
     process = subprocess.Popen(
         command,
