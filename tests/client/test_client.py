@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 import time
 
@@ -117,6 +119,32 @@ def test_no_pause_outlasts_the_deadline(twin, server, pixels):
     with pytest.raises(oc.Unavailable):
         twin(server.target, retry=Retry(attempts=50, initial=100, maximum=100))("explain", pixels, timeout=5)
     assert len(server.requests) == 1
+
+
+def test_a_server_far_away_is_reached(twin, server, pixels):
+    """Through a relay that takes its time, as the first packets of a TLS handshake across an ocean do."""
+    host, _, port = server.target.partition(":")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def pump(source: socket.socket, sink: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while data := source.recv(65_536):
+                    sink.sendall(data)
+            sink.close()
+
+        def relay() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listener.accept()
+                    time.sleep(0.4)
+                    far = socket.create_connection((host, int(port)))
+                    for ends in ((near, far), (far, near)):
+                        threading.Thread(target=pump, args=ends, daemon=True).start()
+
+        threading.Thread(target=relay, daemon=True).start()
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert twin(target, retry=Retry(attempts=1))("explain", pixels, timeout=20).labels
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_nobody_listens(twin, pixels):

@@ -123,7 +123,7 @@ def channel_options(target: str, max_response_bytes: int) -> list[tuple[str, int
         ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),
         # After a refused connection gRPC answers UNAVAILABLE for a second without trying: longer than our pauses.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name, the time that connecting may take
         ("grpc.max_reconnect_backoff_ms", 2_000),
         # Java servers cut off clients that ping more often than every five minutes.
         ("grpc.keepalive_time_ms", 330_000),
