@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from ouzel.cli._errors import Command
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
+    from ouzel.gateway.access.configured import ConfiguredAccess
+    from ouzel.gateway.access.tls import Tls
     from ouzel.gateway.engine import Engine
     from ouzel.gateway.engines.torchserve import Found
     from ouzel.gateway.worker.place import WorkerOptions
@@ -55,6 +58,11 @@ def _file(flag: str, help_: str) -> Any:
 @_file("--torchserve-key-file", "Its file of tokens.")
 @_option("--worker", "host:port of a worker elsewhere. [default: the one with the state folder]", default="")
 @_file("--worker-tokens", "The worker's file of tokens: a line OWNER TOKEN for each tenant.")
+@_file("--tenants", "tenants.toml: who may call, and how much. [default: everybody on this machine, everything]")
+@_option("--keys", "Database of API keys: a SQLite file, or postgresql://... [default: keys.db, in the state folder]")
+@_file("--tls-certificate", "The server's certificate in PEM, with those between it and its root.")
+@_file("--tls-key", "Its private key.")
+@_file("--tls-client-ca", "Who may sign certificates of clients; then every client must show one.")
 @_option("--no-worker", "Offer no jobs, data sets and audits.", is_flag=True)
 @_option("--timeout", "Seconds that a call may take.", type=click.FloatRange(min=0.001), default=120.0)
 @_option("--body-timeout", "Seconds in which a request must have come.", type=click.FloatRange(min=0.001), default=30.0)
@@ -74,6 +82,11 @@ def gateway(
     torchserve_key_file: Path | None,
     worker: str,
     worker_tokens: Path | None,
+    tenants: Path | None,
+    keys: str | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     no_worker: bool,
     **chosen: Any,
 ) -> None:
@@ -91,7 +104,9 @@ def gateway(
     elsewhere = (torchserve_grpc, torchserve_management, torchserve_key_file)
     if any(elsewhere) and not all(elsewhere):
         raise click.UsageError("--torchserve-grpc, --torchserve-management and --torchserve-key-file go together")
-    options = GatewayOptions(worker=None if no_worker else _worker(folder, worker, worker_tokens), **chosen)
+    tls = _tls(tls_certificate, tls_key, tls_client_ca)
+    if keys is not None and tenants is None:
+        raise click.UsageError("--keys needs --tenants: each key belongs to a tenant")
     if engine == "in-process":
         from ouzel.gateway.engines.in_process import InProcessEngine
 
@@ -100,14 +115,46 @@ def gateway(
         answering = _torchserve(folder, store, *elsewhere)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
-    server.run(
-        options,
-        answering,
-        lambda at: click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."),
-    )
+    with _access(tenants, folder / "keys.db" if keys is None else keys, tls) as access:
+        server.run(
+            GatewayOptions(
+                worker=None if no_worker else _worker(folder, worker, worker_tokens), access=access, tls=tls, **chosen
+            ),
+            answering,
+            lambda at: click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."),
+        )
     sys.stdout.flush()
     logging.shutdown()
     os._exit(0)  # threads that still compute for callers who were cut off would hold the process up
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    from ouzel.gateway.access.tls import Tls, TlsFiles
+
+    if certificate is None or key is None:
+        if certificate or key or client_ca:
+            raise click.UsageError("--tls-certificate and --tls-key go together, --tls-client-ca with both")
+        return None
+    return Tls(TlsFiles(certificate, key, client_ca))
+
+
+@contextmanager
+def _access(tenants: Path | None, keys: Path | str, tls: Tls | None) -> Iterator[ConfiguredAccess | None]:
+    """Who may call; None is everybody on this machine. Files are read again when they change."""
+    from ouzel.gateway.access.configured import AccessOptions, opened
+    from ouzel.gateway.access.polling import Polling
+
+    also = [] if tls is None else [tls.refresh]
+    if tenants is not None:
+        with opened(AccessOptions(tenants, keys), also) as access:
+            yield access
+        return
+    polling = Polling(also)
+    polling.start()
+    try:
+        yield None
+    finally:
+        polling.close()
 
 
 def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,13 +19,16 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ouzel.errors import InvalidArgument
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
+from ouzel_client import Client, NotFound, Unauthenticated
 from support import oip_bytes as wire
 from support.gateway import call, pictures, png
+from support.jobs import until
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 ONE = wire.infer("toy", [wire.tensor("image", "BYTES", (1,))], [wire.elements(png(pictures(1)[0]))])
@@ -122,3 +129,69 @@ def test_the_process_before_torchserve_loads_no_torch(tmp_path: Path) -> None:
     program = "import sys; import ouzel.gateway.server, ouzel.gateway.engines.torchserve; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout == "False\n"
+
+
+def test_with_tenants_and_tls_only_holders_of_a_key_come_in(store: Path, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    own = ca.issue_cert("localhost", "127.0.0.1")
+    certificate, key, root = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    certificate.write_bytes(b"".join(each.bytes() for each in own.cert_chain_pems))
+    own.private_key_pem.write_to_path(key)
+    ca.cert_pem.write_to_path(root)
+    tenants = tmp_path / "tenants.toml"
+    tenants.write_text('[tenants.acme]\nmodels = ["t*"]\n')
+    environment = os.environ | {"OUZEL_KEYS": str(tmp_path / "keys.db")}
+    keys = [sys.executable, "-c", "from ouzel_client._cli.main import main; main()", "keys"]
+    made = subprocess.run(
+        [*keys, "create", "robot", "--tenant", "acme", "--json"], env=environment, capture_output=True, check=True
+    )
+    named = json.loads(made.stdout)
+    flags = ["--tenants", str(tenants), "--keys", environment["OUZEL_KEYS"], "--no-worker"]
+    tls = ["--tls-certificate", str(certificate), "--tls-key", str(key), "--host", "0.0.0.0"]
+    with started(store, tmp_path, *flags, *tls) as (process, addresses):
+        port = addresses.grpc.rpartition(":")[2]
+        credentials = grpc.ssl_channel_credentials(root.read_bytes())
+        with Client(f"localhost:{port}", token=named["key"], credentials=credentials) as client:
+            assert client.models["toy"].explain(png(pictures(1)[0]), saliency="gradient").saliency["gradient"]
+            with pytest.raises(NotFound):
+                client.models["other"].explain(png(pictures(1)[0]))
+            with (
+                Client(f"localhost:{port}", token="guessed", credentials=credentials) as stranger,
+                pytest.raises(Unauthenticated),
+            ):
+                stranger.models["toy"].explain(png(pictures(1)[0]))
+            context = ssl.create_default_context(cafile=str(root))
+            url = f"https://localhost:{addresses.rest.rpartition(':')[2]}/v2/models/toy"
+            asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {named['key']}"})
+            assert json.load(urllib.request.urlopen(asked, context=context, timeout=30))["name"] == "toy"
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(url, context=context, timeout=30)
+            subprocess.run([*keys, "revoke", named["id"]], env=environment, check=True, capture_output=True)
+
+            def refused() -> bool:
+                try:
+                    client.models["toy"].explain(png(pictures(1)[0]))
+                except Unauthenticated:
+                    return True
+                return False
+
+            until(refused, 10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--keys", "k.db"], "--keys needs --tenants"),
+        (["--tls-key", "key.pem"], "--tls-certificate and --tls-key go together"),
+        (["--tenants", "nowhere.toml"], "nowhere.toml"),
+        (["--host", "0.0.0.0"], "not loopback"),
+    ],
+)
+def test_half_an_access_is_refused(store: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    flags = ["--engine", "in-process", "--store", str(store), "--state", str(tmp_path), *words]
+    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
