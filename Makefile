@@ -63,6 +63,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt --force-reinstall --no-deps \
 	  opencv-python-headless
 	@$(BIN)/python benchmarks/explain.py
+	@$(BIN)/python benchmarks/overhead.py
 	@$(BIN)/python benchmarks/saliency.py
 	@$(BIN)/python benchmarks/maximize.py
 	@$(BIN)/python benchmarks/jobs.py
