@@ -19,7 +19,7 @@ from ouzel import serving
 from ouzel.serving import RunningServing, ServingOptions
 
 _PROCESSES = 16
-_STEADY = 0.05  # of Java's cost, from one round to the next two
+_STEADY = 0.1  # of Java's cost, from one round to the next two
 Call = Callable[[], "Answer"]
 _GUARD = (
     "import sys; sys.stdin.read(); from pathlib import Path; from ouzel import serving; serving.stop(Path(sys.argv[1]))"
