@@ -35,12 +35,7 @@ class SaliencyHandler:
         logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
         logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
         properties = context.system_properties
-        device = "cpu"
-        if gpu := gpus.claim_shared():
-            if torch.cuda.is_available():
-                device = "cuda"
-            else:
-                logger.warning("GPU %s cannot be used by this torch, %s", gpu, torch.__version__)
+        device, gpu = _device(properties.get("gpu_id"))
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(
             model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
@@ -97,3 +92,15 @@ class SaliencyHandler:
             return read_row(row, headers.get("x-ouzel-options"), media_type)
         except OuzelError as error:
             return RawRequest(media_type=media_type, refusal=error)
+
+
+def _device(number: int | None) -> tuple[str, str]:
+    """What to compute on, and the GPU's id: `ouzel up` shares GPUs out by claims, another TorchServe by a number."""
+    claimed = gpus.claim_shared()
+    gpu = claimed or ("" if number is None else str(number))
+    if not gpu:
+        return "cpu", ""
+    if not torch.cuda.is_available():
+        logger.warning("GPU %s cannot be used by this torch, %s", gpu, torch.__version__)
+        return "cpu", gpu
+    return ("cuda" if claimed else f"cuda:{gpu}"), gpu

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ouzel import models
+from ouzel import gpus, models
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
 from ouzel.explain import encode, faithfulness, inputs, media, options, recording
 from ouzel.explain.accept import PNG
@@ -91,6 +91,8 @@ class ExplainService:
             precision=precision,
         )
         self._info = encode.model_info(model, self.explainer)
+        if self.explainer.device.type == "cpu" and os.environ.get(gpus.SHARED) and torch.cuda.is_available():
+            logger.warning("computes on the processor although there are GPUs: add this model to the store again")
         if (deviation := self.explainer.deviation) is not None:
             logger.info("computes in %s; measured against exact: %s", self.explainer.precision, deviation)
         self._warm: set[int] = set()  # sizes of batches
