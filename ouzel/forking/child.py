@@ -86,6 +86,8 @@ def become(request: Request, short: str) -> None:
     sys.path[:0] = [each for each in request.environment.get("PYTHONPATH", "").split(os.pathsep) if each]
     sys.argv = list(request.words)
     _set_threads(request.environment)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed()  # else all children would draw the same numbers
     atexit.register(gc.unfreeze)  # else libraries report at the end what was not collected
 
 

@@ -35,7 +35,7 @@ class _Server:
     def __init__(self, modules: Sequence[str]) -> None:
         self._lock = threading.Lock()
         self.warm, self.refusal = False, ""
-        self._socket, other = socket.socketpair()
+        self._socket, other = socket.socketpair()  # closed with this object, should it come to nothing
         self._socket.settimeout(_PATIENCE)
         with other:
             self._process = subprocess.Popen(
@@ -223,15 +223,21 @@ class ForkServer:
             if server.alive and not server.refusal:
                 return server if server.warm else None
             server.end()
-            self._failed = 0 if server.warm else self._failed + 1
+            self._server, self._failed = None, 0 if server.warm else self._failed + 1
             if server.refusal or self._failed == _ATTEMPTS:
-                self._over = True
-                _log.warning(
-                    "processes are started one by one, which takes seconds each, and not forked: the process that "
-                    "would fork them %s",
-                    server.refusal or f"has ended {_ATTEMPTS} times before it was ready",
-                )
+                self._give_up(server.refusal or f"has ended {_ATTEMPTS} times before it was ready")
                 return None
             _log.warning("the process that forks was lost; another is started")
-        self._server = _Server(self._modules)
+        try:
+            self._server = _Server(self._modules)
+        except OSError as error:
+            self._give_up(f"cannot be started ({error})")
         return None
+
+    def _give_up(self, reason: str) -> None:
+        self._over = True
+        _log.warning(
+            "processes are started one by one, which takes seconds each, and not forked: the process that would fork "
+            "them %s",
+            reason,
+        )

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -21,7 +20,7 @@ from ouzel.serving import Ports
 from ouzel_client import Client, OuzelError
 from ouzel_client._sync._job import Job
 from support.digits import digits as mnist
-from support.jobs import until
+from support.jobs import processes_of, until
 
 pytestmark = pytest.mark.e2e
 BASE = "efficientnet-lite0"
@@ -60,14 +59,6 @@ def digits(folder: Path, images: int) -> dict[int, list[bytes]]:
     return others
 
 
-def kill_process_of(job: Job) -> None:
-    """The one that works on it."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "ouzel.worker.processes.job_process" in words and job.id in words:
-            process.kill()
-
-
 def right(client: Client, model: str, others: dict[int, list[bytes]]) -> float:
     predicted = [
         client.models[model].explain(image).labels[0] == f"digit {label}"
@@ -91,7 +82,8 @@ def test_from_a_folder_to_production(
             BASE, dataset, name="digits", recipe="feature_extractor", image_size=96, promote="if_better"
         )
         until(lambda: job.refresh().progress.phase in ("computing features", "head", "reporting"), 90)
-        kill_process_of(job)
+        for process in processes_of(job.id):
+            process.kill()
         summary = job.result(180).summary
         assert job.refresh().attempt == 2
         assert (summary["model"], summary["version"], summary["served"], summary["promoted"]) == (
@@ -121,7 +113,8 @@ def _second_version(client: Client, first: Job, others: dict[int, list[bytes]]) 
     dataset = first._message.spec.finetune.dataset
     job = client.jobs.finetune("digits", dataset, name="digits", recipe="feature_extractor", promote="never")
     until(lambda: job.refresh().progress.phase == "publishing" or job.state == "SUCCEEDED", 120)
-    kill_process_of(job)
+    for process in processes_of(job.id):
+        process.kill()
     job.result(180)
     assert [each.version for each in client.models.list("digits")] == ["1", "2"]
     assert all(each.served for each in client.models.list("digits"))

@@ -178,6 +178,16 @@ def test_where_nothing_can_be_forked_this_is_said_once(
     assert caplog.text.count("started one by one") == 1
 
 
+def test_what_cannot_be_started_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    forks = ForkServer([])
+    assert not forks.warm()
+    assert "cannot be started" in caplog.text
+    assert not forks.wait(60)
+
+
 def test_nothing_is_forked_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     forks = ForkServer([])
@@ -216,6 +226,9 @@ def test_what_jobs_are_forked_from_has_one_thread_and_no_gpu_nor_grpc(tmp_path: 
         answer = told(tmp_path / "log")
         psutil.Process(forked.pid).kill()
         assert code(forked) == -signal.SIGKILL
+        assert code(fork(forks, tmp_path / "second")) == 0
+        assert told(tmp_path / "second")["drawn"] != answer["drawn"]
+        assert (tmp_path / "second").read_text().splitlines()[1:] == ["said"]  # also at the end of torch
     assert {"torch", "timm", "ouzel.maximize", "ouzel.finetune", "ouzel.saliency"} <= set(answer["loaded"])
     assert "grpc" not in answer["loaded"]
     assert answer["cuda"] == [False, False]

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -28,7 +27,7 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.store.job import State
 from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import Worker, count, until, worker
+from support.jobs import Worker, count, processes_of, until, worker
 
 _WORKERS = 2
 _PATIENCE = 240.0  # s in which none of the jobs that are left ends; on a busy machine many still wait in the queue
@@ -108,7 +107,7 @@ class Rampage:
     def _harm(self) -> None:
         number = self._random.randrange(_WORKERS)
         victim = self._workers[number]
-        jobs = list(_jobs(self._acknowledged.values()))
+        jobs = processes_of(*self._acknowledged.values())
         what = self._random.choice(["worker", "job", "job", "job stopped", "worker stopped", "forks"])
         if what == "worker":
             victim.stop(kill=True)
@@ -145,7 +144,7 @@ class Rampage:
                     deadline = time.monotonic() + _PATIENCE
                 waiting = left
                 time.sleep(0.1)
-        jobs = list(_jobs(self._acknowledged.values()))
+        jobs = processes_of(*self._acknowledged.values())
         jobs += [forks for each in self._workers for forks in _forks_of(each.process.pid)]
         for each in self._workers:
             if each.stop() != 0:
@@ -174,16 +173,6 @@ class Rampage:
                 (artifact,) = store.artifacts("local", job)
                 if artifacts.get(artifact.sha256) != f"m counted to {stored.progress.steps}".encode():
                     self.report.broken.append(f"{job}: another's artifact")
-
-
-def _jobs(ids: Iterable[str]) -> Iterator[psutil.Process]:
-    """The processes of jobs, whoever has started them."""
-    known = set(ids)
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            words = process.cmdline()
-            if "ouzel.worker.processes.job_process" in words and known.intersection(words):
-                yield process
 
 
 def _forks_of(worker: int) -> list[psutil.Process]:

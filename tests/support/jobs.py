@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 
 from ouzel.worker import kinds
@@ -86,6 +87,17 @@ def states(store: Store, job: Job) -> list[str]:
     """The names of the states that it has gone through."""
     events = store.events(job.owner, job.id, limit=10_000)
     return [State(each.state_change.state).name for each in events if each.HasField("state_change")]
+
+
+def processes_of(*ids: str) -> list[psutil.Process]:
+    """The processes of jobs, whoever has started them."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if "ouzel.worker.processes.job_process" in words and not set(ids).isdisjoint(words):
+                found.append(process)
+    return found
 
 
 def submit(store: Store, spec: pb.JobSpec, **more: object) -> Job:

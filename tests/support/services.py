@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 
-from ouzel.forking import server
 from ouzel.serving import Ports, processes
 from ouzel.serving.forking import shim, zygote
 from ouzel.serving.supervision import journal
@@ -60,18 +59,13 @@ click.Group(commands={"up": up, "down": down, "status": status})(prog_name="ouze
 """
 
 
+_HELPING = {shim.__file__, "ouzel.forking.server", "ouzel.worker.catalog.describe"}
+
+
 def lasting(state: Path) -> list[psutil.Process]:
-    """The processes of the services of `state`, without those that only help to start workers, or look at a model."""
-    started = []
-    for process in processes.belonging_to(state):
-        words = process.cmdline()
-        if (
-            process.name() not in (zygote.NAME, server.NAME)
-            and shim.__file__ not in words
-            and "ouzel.worker.catalog.describe" not in words
-        ):
-            started.append(process)
-    return started
+    """The processes of the services of `state`, without those that only help to start others, or look at a model."""
+    found = processes.belonging_to(state)
+    return [each for each in found if each.name() != zygote.NAME and _HELPING.isdisjoint(each.cmdline())]
 
 
 class Ouzel:

@@ -51,7 +51,9 @@ def test_late_commit_of_a_machine_that_stood_still(
         first = stack.enter_context(worker(url, tmp_path / "state", artifacts=tmp_path / "artifacts"))
         created = first.create(count(10, 0.3))
         until(lambda: store.get("local", created.id).progress.step > 2)
-        stopped = [psutil.Process(first.process.pid), *psutil.Process(first.process.pid).children()]
+        job = psutil.Process(int(store.leases()[0].handle.split("/")[1]))
+        stopped = [psutil.Process(first.process.pid), *psutil.Process(first.process.pid).children(recursive=True)]
+        assert job in stopped
         halt(stopped, url)
         try:
             monkeypatch.setattr(identity, "host", lambda: "elsewhere")
@@ -61,7 +63,7 @@ def test_late_commit_of_a_machine_that_stood_still(
             for process in stopped:
                 process.resume()
         assert (done.state, done.attempt) == (State.SUCCEEDED, 2)
-        until(lambda: not psutil.pid_exists(stopped[1].pid))
+        until(lambda: not psutil.pid_exists(job.pid))
         time.sleep(0.5)  # in which the first worker could do harm
         assert store.get("local", created.id) == done
         assert states(store, done).count("SUCCEEDED") == 1
