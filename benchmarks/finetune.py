@@ -6,7 +6,8 @@ reached it on the held-out images; Ouzel's lp_ft. Clocks start before the images
 with fastai as it is, and once with its BatchNorms kept as they come, which is what Ouzel does.
 
 Before the rounds, each has run once, which is told, too: the first run of a process loads libraries, and on a GPU it
-plans the convolutions of each size of batch. A second table has Ouzel's seconds by phase.
+plans the convolutions of each size of batch. A second table has Ouzel's seconds by phase, and beside them those that
+its threads have spent on decoding meanwhile.
 
     python benchmarks/finetune.py [--device cuda] [--rounds 2] [--size 96] [--batch 16] [--alone]
 
@@ -24,7 +25,8 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -78,8 +80,8 @@ def main() -> None:
                 (path := root / each.name).parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(each.read())
             phases += _compare(name, root, finetune_data.read(root), base, options)
-    print(f"\n| data | recipe | {' | '.join((*PHASES, 'all'))} | training images/s |")
-    print("|---|---|" + "---|" * (len(PHASES) + 2))
+    print(f"\n| data | recipe | {' | '.join((*PHASES, 'all', 'threads decoding'))} | training images/s |")
+    print("|---|---|" + "---|" * (len(PHASES) + 3))
     print("\n".join(phases))
 
 
@@ -119,16 +121,21 @@ def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, op
 
 @dataclass(frozen=True)
 class Run:
-    """One training. course: (seconds, accuracy on the held-out images), as it goes. seconds: of each phase."""
+    """One training.
+
+    course: (seconds, accuracy on the held-out images), as it goes. seconds: of each phase. decoding: seconds, of all
+    threads together. speed: images per second of the epochs after the first.
+    """
 
     course: list[tuple[float, float]]
     seconds: dict[str, float]
+    decoding: float
     speed: float | None
 
     def row(self, data: str, recipe: str) -> str:
         figures = " | ".join(f"{self.seconds.get(phase, 0):.2f}" for phase in PHASES)
         speed = "-" if self.speed is None else f"{self.speed:.0f}"
-        return f"| {data} | {recipe} | {figures} | {sum(self.seconds.values()):.2f} | {speed} |"
+        return f"| {data} | {recipe} | {figures} | {sum(self.seconds.values()):.2f} | {self.decoding:.2f} | {speed} |"
 
 
 def _first(course: Sequence[tuple[float, float]], wanted: float) -> tuple[float, float]:
@@ -164,14 +171,34 @@ def _ouzel(examples: Sequence[Example], base: Model, options: argparse.Namespace
         elif validated:
             phase = "refit and test" if event.step == event.steps else "later epochs"
 
-    tuned = finetune(base, examples, make_recipe(recipe, parameters), on_event=watch)
+    with timed(models, "decode") as decoding:
+        tuned = finetune(base, examples, make_recipe(recipe, parameters), on_event=watch)
     assert tuned.test.images
     now = time.perf_counter()
     seconds["refit and test"] = seconds.get("refit and test", 0) + now - before
     course.append((now - start, course[-1][1]))
     train = len(tuned.split.train)
     later = seconds.get("later epochs", 0)
-    return Run(course, seconds, train * (len(tuned.history) - 1) / later if later else None)
+    return Run(course, seconds, sum(decoding), train * (len(tuned.history) - 1) / later if later else None)
+
+
+@contextmanager
+def timed(module: Any, name: str) -> Iterator[list[float]]:
+    """Seconds of each call of a function, by whatever thread."""
+    function, seconds = getattr(module, name), list[float]()
+
+    def measured(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*arguments, **options)
+        finally:
+            seconds.append(time.perf_counter() - start)
+
+    setattr(module, name, measured)
+    try:
+        yield seconds
+    finally:
+        setattr(module, name, function)
 
 
 def _fastai(

@@ -99,9 +99,9 @@ def choose_head(
         grid: Values of `c` that are tried, see `fit_head`.
     """
     best, best_key = None, (-1.0, 0.0)
-    start = None
+    start, problem = None, _Problem(*train, weights)
     for c in grid:
-        head = fit_head(*train, weights, c, start)
+        head = problem.solved(c, start)
         start = head
         logits = head.logits(validation[0])
         accuracy = float((logits.argmax(1) == validation[1]).double().mean())
@@ -145,27 +145,47 @@ def fit_head(
     Returns:
         The head, on the CPU; it is computed where the features are.
     """
-    x, mean, deviation = standardised(features)
-    weights = weights.to(x)
-    weight, bias = x.new_zeros(len(weights), x.shape[1]), x.new_zeros(len(weights))
-    if start is not None:  # in the same units
-        weight = start.weight.to(x) * deviation
-        bias = start.bias.to(x) + start.weight.to(x) @ mean
-    weight.requires_grad_()
-    bias.requires_grad_()
-    scale = 1 / (c * len(x))
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=_STEPS, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe"
-    )
+    return _Problem(features, classes, weights).solved(c, start)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        losses = F.cross_entropy(F.linear(x, weight, bias), classes, weights, reduction="sum")
-        loss = losses / len(x) + 0.5 * scale * weight.square().sum()
-        loss.backward()
-        return loss
 
-    with torch.enable_grad():
-        optimizer.step(closure)
-    unscaled = weight.detach() / deviation
-    return LinearHead(unscaled.float().cpu(), (bias.detach() - unscaled @ mean).float().cpu(), c)
+class _Problem:
+    """Fits of one set of features: what all strengths have in common is computed once.
+
+    With fewer images than features, the solution is a combination of the images, and the penalty is the same in any
+    orthonormal basis: so the weights are sought in one of the images' own space, which has fewer dimensions.
+    """
+
+    def __init__(self, features: Tensor, classes: Tensor, weights: Tensor) -> None:
+        x, self._mean, self._deviation = standardised(features)
+        self._basis: Tensor | None = None  # (F, N)
+        if len(x) < x.shape[1]:
+            self._basis, coordinates = torch.linalg.qr(x.T)
+            x = coordinates.T.contiguous()
+        self._x, self._classes, self._weights = x, classes, weights.to(x)
+
+    def solved(self, c: float, start: LinearHead | None) -> LinearHead:
+        x = self._x
+        weight, bias = x.new_zeros(len(self._weights), x.shape[1]), x.new_zeros(len(self._weights))
+        if start is not None:  # in the same units
+            weight = start.weight.to(x) * self._deviation
+            weight = weight if self._basis is None else weight @ self._basis
+            bias = start.bias.to(x) + start.weight.to(x) @ self._mean
+        weight.requires_grad_()
+        bias.requires_grad_()
+        scale = 1 / (c * len(x))
+        optimizer = torch.optim.LBFGS(
+            [weight, bias], max_iter=_STEPS, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            losses = F.cross_entropy(F.linear(x, weight, bias), self._classes, self._weights, reduction="sum")
+            loss = losses / len(x) + 0.5 * scale * weight.square().sum()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        found = weight.detach() if self._basis is None else weight.detach() @ self._basis.T
+        unscaled = found / self._deviation
+        return LinearHead(unscaled.float().cpu(), (bias.detach() - unscaled @ self._mean).float().cpu(), c)

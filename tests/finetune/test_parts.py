@@ -39,6 +39,20 @@ def test_the_head_is_scikit_learns_logistic_regression(c):
     torch.testing.assert_close(head.logits(x).softmax(1), expected, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("c", [0.01, 10.0])
+def test_with_fewer_images_than_features_too(c):
+    """Some of them are multiples of others, so that the images span even fewer dimensions."""
+    x, y = blobs(0, 24)
+    x = torch.cat([x @ torch.randn(8, 70, generator=torch.Generator().manual_seed(5)), 3 * x], 1)
+    weights = class_weights(y[:20], 3)
+    head = fit_head(x[:20], y[:20], weights, c, fit_head(x, y, torch.ones(3), c))  # and from another start
+    mean, deviation = x[:20].mean(0), x[:20].std(0)
+    model = LogisticRegression(C=c, tol=1e-10, max_iter=100_000, class_weight="balanced")
+    theirs = model.fit(((x[:20] - mean) / deviation).numpy(), y[:20].numpy())
+    expected = theirs.predict_proba(((x - mean) / deviation).numpy())  # four of them are new
+    torch.testing.assert_close(head.logits(x).softmax(1), torch.tensor(expected).float(), atol=1e-4, rtol=1e-3)
+
+
 def test_class_weights_are_scikit_learns():
     x, y = blobs(1)
     keep = (y != 2) | (torch.arange(len(y)) < 15)

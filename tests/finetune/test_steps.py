@@ -263,6 +263,7 @@ def test_a_loaded_state_lies_in_memory_as_its_parameters_do(tiny):
 
 
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA")
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
 @pytest.mark.parametrize("precision", ["exact", "bf16"])
 def test_a_step_on_a_gpu_mixes_no_devices_and_reads_no_value(tiny, monkeypatch, precision):
     """On fake tensors, which know their device and have no values: to read one raises, and so does mixing devices.
