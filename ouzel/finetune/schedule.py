@@ -36,9 +36,11 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Loads what `optimizer.state_dict` gave, from a file perhaps.
 
     The fused AdamW goes through memory without looking at strides, and files know no channels last: what belongs to a
-    parameter must lie in memory as that does.
+    parameter must lie in memory as that does. The state may be of an optimizer that was not fused.
     """
-    optimizer.load_state_dict(state)
+    ways = [{key: group[key] for key in ("fused", "foreach")} for group in optimizer.param_groups]
+    groups = [group | way for group, way in zip(state["param_groups"], ways, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.test_finetune import kill_process_of
 from e2e.test_jobs import ouzel
 from ouzel import models
 from ouzel.audit import AnswerMaps, Claim, Pool, PredictionOptions, Scene, audit_prediction
@@ -29,7 +28,7 @@ from ouzel.serving import Ports
 from ouzel_client import Client, DatasetAuditResult, FinetuneResult, RecordedPrediction
 from ouzel_protos.local import read_serving, token
 from support import flock
-from support.jobs import until
+from support.jobs import processes_of, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 BASE = "efficientnet-lite0"
@@ -114,7 +113,8 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
         parameters={"cluster_pairs": 12, "suspects": 3},
     )
     until(lambda: job.refresh().progress.phase == "auditing" and job.progress.step >= 5, 300)
-    kill_process_of(job)
+    for process in processes_of(job.id):
+        process.kill()
     result = job.result(600)
     assert isinstance(result, DatasetAuditResult)
     assert job.refresh().attempt == 2

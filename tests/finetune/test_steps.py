@@ -232,7 +232,8 @@ def test_filling_up():
     assert filled(x, 2) is x
 
 
-def test_a_loaded_state_lies_in_memory_as_its_parameters_do(tiny):
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_loaded_state_lies_in_memory_as_its_parameters_do(tiny, fused):
     """torch's fused optimisers take both for arrays of the same order, whatever their strides are."""
     recipe = make_recipe("fine_tune", {})
     network = copy.deepcopy(tiny.network).requires_grad_(True).to(memory_format=torch.channels_last)
@@ -251,6 +252,9 @@ def test_a_loaded_state_lies_in_memory_as_its_parameters_do(tiny):
     for values in state["state"].values():
         for name, value in values.items():
             values[name] = value.contiguous()  # as a file gives it
+    if not fused:
+        for group in state["param_groups"]:
+            group["fused"] = None  # as AdamW gives it by default
     weights, drawn = copy.deepcopy(network.state_dict()), chance.get_state()
     step(first)
     expected = copy.deepcopy(network.state_dict())
@@ -258,6 +262,7 @@ def test_a_loaded_state_lies_in_memory_as_its_parameters_do(tiny):
     chance.set_state(drawn)
     second = make_optimizer(network, {"fc.weight", "fc.bias"}, recipe, all_layers=True)
     restore(second, state)
+    assert all(group["fused"] for group in second.param_groups)
     step(second)
     assert all(torch.equal(expected[name], each) for name, each in network.state_dict().items())
 
