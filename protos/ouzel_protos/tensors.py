@@ -47,7 +47,7 @@ def decode(tensor: Tensor) -> npt.NDArray[Any]:
         tensor: The message.
 
     Returns:
-        A read-only array that shares the message's bytes.
+        A read-only array.
 
     Raises:
         ValueError: Dtype, shape and data do not fit each other.
@@ -58,7 +58,7 @@ def decode(tensor: Tensor) -> npt.NDArray[Any]:
     shape = tuple(tensor.shape)
     if any(extent < 0 for extent in shape):
         raise ValueError(f"shape {shape} has a negative extent")
-    expected = math.prod(shape) * dtype.itemsize
-    if expected != len(tensor.data):
-        raise ValueError(f"shape {shape} of {dtype.name} needs {expected} bytes, data has {len(tensor.data)}")
-    return np.frombuffer(tensor.data, dtype=dtype).reshape(shape)
+    expected, data = math.prod(shape) * dtype.itemsize, tensor.data  # once: each look at it makes a copy
+    if expected != len(data):
+        raise ValueError(f"shape {shape} of {dtype.name} needs {expected} bytes, data has {len(data)}")
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
