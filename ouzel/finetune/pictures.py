@@ -43,7 +43,7 @@ class Pictures:
     _bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._threads = ThreadPoolExecutor(thread_name_prefix="ouzel-decode")
+        self._threads = ThreadPoolExecutor(thread_name_prefix="ouzel-pictures")
 
     def close(self) -> None:
         """End its threads."""

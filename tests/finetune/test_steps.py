@@ -82,14 +82,14 @@ def test_decoding_ahead_is_bounded_and_ends(tiny, colours):
         pictures._threads.submit(lambda: None).result()
     pictures.close()
     assert len(asked) <= 1 + 3
-    assert not [each for each in threading.enumerate() if each.name.startswith("ouzel-decode") and each.is_alive()]
+    assert not [each for each in threading.enumerate() if each.name.startswith("ouzel-pictures")]
 
 
 def test_a_broken_image_ends_the_training_and_its_threads(tiny, colours):
     broken = Example("red/broken.png", "red", "0" * 64, lambda: b"\x89PNG\r\n\x1a\nnothing", "train")
     with pytest.raises(InvalidArgument, match=r"data: red/broken\.png: image: is broken"):
         finetune(tiny, [*colours, broken], make_recipe("fine_tune", FAST))
-    assert not [each for each in threading.enumerate() if each.name.startswith("ouzel-decode")]
+    assert not [each for each in threading.enumerate() if each.name.startswith("ouzel-pictures")]
 
 
 def test_an_image_twice_among_those_that_do_not_fit(tiny, colours):

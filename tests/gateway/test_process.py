@@ -32,11 +32,14 @@ from support.jobs import until
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 ONE = wire.infer("toy", [wire.tensor("image", "BYTES", (1,))], [wire.elements(png(pictures(1)[0]))])
-SLOW = wire.infer(
-    "toy", [wire.tensor("image", "BYTES", (8,))], [wire.elements(*map(png, pictures(8)))],
-    parameters=[wire.parameter("method", "smoothgrad"), wire.parameter("samples", 48)],
-    outputs=[wire.chunk(1, "saliency")],
-)  # fmt: skip
+
+
+def lasting(samples: int) -> bytes:
+    """A request that takes time."""
+    parameters = [wire.parameter("method", "smoothgrad"), wire.parameter("samples", samples)]
+    images = [wire.elements(*map(png, pictures(8)))]
+    outputs = [wire.chunk(1, "saliency")]
+    return wire.infer("toy", [wire.tensor("image", "BYTES", (8,))], images, parameters=parameters, outputs=outputs)
 
 
 def command(*words: str) -> list[str]:
@@ -66,7 +69,7 @@ def test_on_sigterm_calls_under_way_are_finished(store: Path, tmp_path: Path) ->
         assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
         assert call(addresses, "GET", "/v2/health/ready")[0] == 200
         with ThreadPoolExecutor(1) as threads:
-            slow = threads.submit(ask, SLOW, timeout=120)
+            slow = threads.submit(ask, lasting(96), timeout=120)
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + 20
@@ -93,7 +96,7 @@ def test_what_is_under_way_too_long_is_cut_off(store: Path, tmp_path: Path) -> N
     ):
         ask = channel.unary_unary(INFER)
         ask(ONE, timeout=60, wait_for_ready=True)
-        slow = threads.submit(ask, SLOW, timeout=120)
+        slow = threads.submit(ask, lasting(512), timeout=120)
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         with pytest.raises(grpc.RpcError) as caught:
