@@ -65,7 +65,8 @@ def main() -> None:
     if options.throughput:
         finetune_throughput.measure(options.device, options.size, options.batch)
         return
-    print(f", fastai {version('fastai')}" * (not options.alone), end="")
+    if not options.alone:
+        print(f", fastai {version('fastai')}", end="")
     print(f"; EfficientNet-Lite0, {options.size} px, batches of {options.batch}\n")
     if not options.alone:
         print("| data | images | measure | fastai s | accuracy | ouzel s | accuracy | fastai / ouzel |")
