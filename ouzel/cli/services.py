@@ -36,7 +36,12 @@ class _CountOrAuto(click.ParamType):
     name = "integer or auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return AUTO if value == AUTO else _COUNT.convert(value, param, ctx)
+        if value == AUTO:
+            return AUTO
+        try:
+            return _COUNT.convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither {AUTO} nor a number from 1 on", param, ctx)
 
 
 def _option(flag: str, help_: str, *names: str, variable: str = "", **settings: Any) -> _Decorator:
