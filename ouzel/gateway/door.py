@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ouzel import errors
-from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unavailable
+from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
 from ouzel.gateway.access.caller import Access, Caller
+from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
 from ouzel.gateway.shedding import Load
 from ouzel.model_names import check_name, check_version
@@ -62,6 +63,12 @@ class Door:
         if seconds is not None and not 0 < seconds < math.inf:
             raise InvalidArgument(f"timeout: {seconds:g} is not a positive number of seconds", field="timeout")
         return time.monotonic() + min(self._most_seconds, seconds or self._most_seconds)
+
+    def identify(self, authorizations: Sequence[str], certificate: Certificate | None) -> Caller:
+        """Who calls. Raises as `Access.identify`, and Unauthenticated where there is more than one authorization."""
+        if len(authorizations) > 1:
+            raise Unauthenticated("authorization: comes more than once")
+        return self.access.identify(authorizations[0] if authorizations else None, certificate)
 
     @contextmanager
     def call(self) -> Iterator[None]:

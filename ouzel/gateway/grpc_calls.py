@@ -102,12 +102,9 @@ class Refusing(grpc.GenericRpcHandler):
 
 def identified(door: Door, context: Context) -> Caller:
     """Who calls. Raises Unauthenticated."""
-    authorization = None
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization" and isinstance(value, str):
-            authorization = value
+    given = [str(value) for key, value in context.invocation_metadata() or () if key == "authorization"]
     shown = list((context.auth_context() or {}).get("x509_pem_cert") or ())
-    return door.access.identify(authorization, Certificate.of_pem(bytes(shown[0])) if shown else None)
+    return door.identify(given, Certificate.of_pem(bytes(shown[0])) if shown else None)
 
 
 def seconds_left(context: Context) -> float | None:

@@ -49,7 +49,7 @@ class Calls:
         async def endpoint(request: Request) -> Response:
             with self.door.call():
                 try:
-                    caller = self.door.access.identify(request.headers.get("authorization"), _certificate(request))
+                    caller = self.door.identify(request.headers.getlist("authorization"), _certificate(request))
                     return await handler(request, caller)
                 except ClientDisconnect:
                     return Response(status_code=499)  # nobody reads it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -167,8 +168,23 @@ def test_with_tenants_and_tls_only_holders_of_a_key_come_in(store: Path, tmp_pat
             url = f"https://localhost:{addresses.rest.rpartition(':')[2]}/v2/models/toy"
             asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {named['key']}"})
             assert json.load(urllib.request.urlopen(asked, context=context, timeout=30))["name"] == "toy"
-            with pytest.raises(urllib.error.HTTPError, match="401"):
+            with pytest.raises(urllib.error.HTTPError, match="401") as stopped:
                 urllib.request.urlopen(url, context=context, timeout=30)
+            assert stopped.value.headers["WWW-Authenticate"].startswith("Bearer")
+            bearer = f"Bearer {named['key']}"
+            twice = http.client.HTTPSConnection("localhost", int(addresses.rest.rpartition(":")[2]), context=context)
+            twice.putrequest("GET", "/v2/models/toy")
+            for text in (bearer, "Bearer guessed"):
+                twice.putheader("Authorization", text)
+            twice.endheaders()
+            assert twice.getresponse().status == 401
+            twice.close()
+            both = (("authorization", "Bearer guessed"), ("authorization", bearer))
+            with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+                ask = channel.unary_unary(INFER)
+                with pytest.raises(grpc.RpcError, match="more than once") as denied:
+                    ask(ONE, timeout=30, metadata=both)
+            assert denied.value.code() is grpc.StatusCode.UNAUTHENTICATED
             subprocess.run([*keys, "revoke", named["id"]], env=environment, check=True, capture_output=True)
 
             def refused() -> bool:
