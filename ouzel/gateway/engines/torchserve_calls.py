@@ -15,6 +15,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
+from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.engine import Row
 from ouzel_protos.local import token
 from ouzel_protos.torchserve import PREDICTIONS
@@ -26,14 +27,7 @@ _Code = grpc.StatusCode
 _RECOVERY = 60.0  # s in which a model whose worker died may have none
 _PAUSE = (0.05, 0.15)  # s before the second attempt: those that failed together do not return together
 _OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.service_config_disable_resolution", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # which is the time that connecting may take
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    *OPTIONS,
     ("grpc.keepalive_time_ms", 330_000),  # Java servers cut off those who ping more often than every five minutes
     ("grpc.keepalive_timeout_ms", 20_000),
 ]

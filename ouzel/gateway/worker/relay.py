@@ -11,22 +11,13 @@ import grpc.aio
 
 from ouzel.errors import PermissionDenied, Unavailable
 from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.worker.methods import Method
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, token_of
 from ouzel.gateway.worker.visible import check_request, filtered_answer
 from ouzel.grpc_errors import DETAILS
 
 _Code = grpc.StatusCode
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.service_config_disable_resolution", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # which is the time that connecting may take
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-]
 
 
 class WorkerError(Exception):
@@ -136,7 +127,7 @@ class Relay:
         if self._channel is None or self._target != place.grpc:
             if self._channel is not None:
                 self._replaced.append(self._channel)
-            self._channel, self._target = grpc.aio.insecure_channel(place.grpc, _OPTIONS), place.grpc
+            self._channel, self._target = grpc.aio.insecure_channel(place.grpc, OPTIONS), place.grpc
         return self._channel, token
 
     def _look(self, tenant: str) -> tuple[WorkerPlace, str]:
