@@ -77,7 +77,7 @@ def choose(rate: Callable[[int], float], most: int) -> Measured:
         except OuzelError as error:
             logger.warning("%d processes per GPU cannot be had: %s", len(rates) + 1, error)
             return Measured(len(rates), tuple(rates))
-        if rates[-1] < GAIN * rates[-2]:
+        if not rates[-1] or rates[-1] < GAIN * rates[-2]:  # nothing answered is no gain over nothing
             return Measured(len(rates) - 1, tuple(rates))
     return Measured(len(rates), tuple(rates))
 

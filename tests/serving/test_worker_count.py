@@ -45,3 +45,8 @@ def test_what_cannot_be_had_ends_the_search() -> None:
         return 100.0 * count
 
     assert choose(rate, 4) == Measured(2, (100.0, 200.0))
+
+
+def test_a_model_that_answers_nothing_gets_one() -> None:
+    """As one that takes tensors and no images does."""
+    assert choose(lambda _count: 0.0, 4) == Measured(1, (0.0, 0.0))
