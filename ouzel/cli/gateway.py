@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def gateway(
         answering = _torchserve(folder, store, *elsewhere)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
-    with _access(tenants, folder / "keys.db" if keys is None else keys, tls) as access:
+    with _access(tenants, keys, folder, tls) as access:
         server.run(
             GatewayOptions(
                 worker=None if no_worker else _worker(folder, worker, worker_tokens), access=access, tls=tls, **chosen
@@ -139,22 +139,20 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
 
 
 @contextmanager
-def _access(tenants: Path | None, keys: Path | str, tls: Tls | None) -> Iterator[ConfiguredAccess | None]:
+def _access(tenants: Path | None, keys: str | None, state: Path, tls: Tls | None) -> Iterator[ConfiguredAccess | None]:
     """Who may call; None is everybody on this machine. Files are read again when they change."""
     from ouzel.gateway.access.configured import AccessOptions, opened
+    from ouzel.gateway.access.key_schema import FILE
     from ouzel.gateway.access.polling import Polling
 
     also = [] if tls is None else [tls.refresh]
     if tenants is not None:
-        with opened(AccessOptions(tenants, keys), also) as access:
+        with opened(AccessOptions(tenants, keys or state / FILE), also) as access:
             yield access
         return
-    polling = Polling(also)
-    polling.start()
-    try:
+    with closing(Polling(also)) as polling:
+        polling.start()
         yield None
-    finally:
-        polling.close()
 
 
 def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:

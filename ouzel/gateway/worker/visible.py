@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from ouzel.errors import InvalidArgument
 from ouzel.gateway.access.caller import Caller, unknown_model
+from ouzel.gateway.grpc_calls import parsed
 from ouzel.gateway.worker.methods import Method
 from ouzel_protos.v1 import audit_pb2, job_pb2, model_pb2
 
@@ -29,7 +29,7 @@ def check_request(method: Method, content: bytes, caller: Caller) -> None:
     """Raises NotFound if a request names a model that the caller may not see, InvalidArgument if it is no message."""
     if sees_all(caller):
         return
-    for name in _named(_read(method.request, content)):
+    for name in _named(parsed(method.request, content)):
         if not caller.may_see(name.partition("@")[0]):
             raise unknown_model(name)
 
@@ -41,13 +41,6 @@ def filtered_answer(method: Method, content: bytes, caller: Caller) -> bytes:
     answer = model_pb2.ListModelsResponse.FromString(content)
     kept = [each for each in answer.models if caller.may_see(each.name)]
     return model_pb2.ListModelsResponse(models=kept).SerializeToString()
-
-
-def _read(kind: type[Message], content: bytes) -> Message:
-    try:
-        return kind.FromString(content)
-    except DecodeError:
-        raise InvalidArgument(f"request: {len(content)} bytes are no {kind.DESCRIPTOR.name}", field="request") from None
 
 
 def _named(message: Message) -> list[str]:
