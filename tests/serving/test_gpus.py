@@ -24,7 +24,12 @@ def seen(running: RunningServing, model: str) -> dict[int, str]:
     found: dict[int, str] = {}
     deadline = time.monotonic() + 60
     while len(found) < len(IDS) and time.monotonic() < deadline:
-        status, body = rest.call("POST", f"{running.rest}/predictions/{model}", running.inference_token, body=b"x")
+        try:
+            status, body = rest.call(
+                "POST", f"{running.rest}/predictions/{model}", running.inference_token, body=b"x", timeout=3
+            )
+        except rest.Unreachable:  # TorchServe may give a request to the process that was killed, and then waits for it
+            continue
         if status == 200:
             answer = json.loads(body)
             found[answer["pid"]] = answer["environment"]["OUZEL_SEEN"]
