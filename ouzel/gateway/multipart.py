@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from ouzel.errors import InvalidArgument
+from ouzel_protos.text import shown
 
-_BOUNDARY = re.compile(r'boundary=(?:"([^"\r\n]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
-_NAME = re.compile(rb'[;\s]name="([^"\r\n]{0,100})"', re.IGNORECASE)
-_ENCODING = re.compile(rb"^content-transfer-encoding:\s*(?!binary|8bit|7bit)", re.IGNORECASE | re.MULTILINE)
 _MOST = 8
+_PLAIN = ("", "binary", "8bit", "7bit")  # transfer encodings that change no byte
 
 
 def parts(content_type: str, body: bytes) -> dict[str, bytes]:
@@ -22,37 +21,29 @@ def parts(content_type: str, body: bytes) -> dict[str, bytes]:
     Raises:
         InvalidArgument: It is not such a form, has more than 8 parts, or two of one name.
     """
-    match = _BOUNDARY.search(content_type)
-    if match is None:
+    boundary = parse_options_header(content_type)[1].get("boundary")
+    if not boundary:
         raise InvalidArgument("content-type: multipart without a boundary", field="content-type")
-    delimiter = b"--" + (match[1] or match[2]).encode("latin-1", "replace")
-    found: dict[str, bytes] = {}
-    if not body.startswith(delimiter):
-        start = body.find(b"\r\n" + delimiter)
-        if start < 0:
-            raise InvalidArgument("body: does not hold the boundary of its content type", field="body")
-        body = body[start + 2 :]
-    place = len(delimiter)
-    while not body.startswith(b"--", place):
-        place = body.find(b"\r\n", place) + 2
-        end = body.find(b"\r\n" + delimiter, place - 2)
-        if place < 2 or end < 0:
-            raise InvalidArgument("body: ends before the last boundary of the form", field="body")
-        name, content = _part(body[place:end] if end >= place else b"")
-        if name in found:
-            raise InvalidArgument(f"body: the form has two parts {name!r}", field="body")
-        found[name] = content
-        if len(found) > _MOST:
-            raise InvalidArgument(f"body: the form has more than {_MOST} parts", field="body")
-        place = end + 2 + len(delimiter)
-    return found
+    found: dict[str, bytearray] = {}
+    name = ""
+    try:
+        with PushMultipartParser(boundary, max_segment_count=_MOST, strict=True) as parser:
+            for event in parser.parse(body):
+                if isinstance(event, MultipartSegment):
+                    name = _name(event)
+                    if name in found:
+                        raise InvalidArgument(f"body: the form has two parts {shown(name, 40)}", field="body")
+                    found[name] = bytearray()
+                elif event:
+                    found[name] += event
+    except MultipartError as error:
+        raise InvalidArgument(f"body: is no form ({error!s:.100}; at most {_MOST} parts)", field="body") from None
+    return {each: bytes(content) for each, content in found.items()}
 
 
-def _part(part: bytes) -> tuple[str, bytes]:
-    head, separator, content = part.partition(b"\r\n\r\n")
-    match = _NAME.search(head)
-    if not separator or match is None:
-        raise InvalidArgument("body: a part of the form has no name", field="body")
-    if _ENCODING.search(head):
+def _name(part: MultipartSegment) -> str:
+    if part.header("Content-Transfer-Encoding", "").strip().lower() not in _PLAIN:
         raise InvalidArgument("body: a part of the form is encoded; send its bytes as they are", field="body")
-    return match[1].decode("utf-8", "replace"), content
+    if not part.name:
+        raise InvalidArgument("body: a part of the form has no name", field="body")
+    return part.name

@@ -119,7 +119,7 @@ REFUSALS: dict[str, tuple[int, bytes, dict[str, str], str, str]] = {
     "model": (404, ONE, {}, "/v1/models/nope/explain", "not served here"),
     "version": (404, ONE, {}, "/v1/models/toy/versions/9/explain", "there are 1, 2"),
     "boundary": (400, b"x", {"Content-Type": "multipart/form-data"}, PATH, "without a boundary"),
-    "cut form": (400, b"--b\r\nx", {"Content-Type": "multipart/form-data; boundary=b"}, PATH, "ends before"),
+    "cut form": (400, b"--b\r\nx", {"Content-Type": "multipart/form-data; boundary=b"}, PATH, "Unexpected end"),
     "timeout": (400, ONE, {"X-Ouzel-Timeout": "nan"}, PATH, "timeout"),
 }
 
