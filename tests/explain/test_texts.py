@@ -120,7 +120,7 @@ def test_conditions_on_labels_name_classes_alike(
     best = ask(numbered).scores[0].index
     assert bool(ask(numbered, {"saliency": ["gradient"], "when": {"labels": labels}}).saliency) == (best in classes)
     wishes = parse(options)
-    plan = make_plan(wishes, numbered.explainer, numbered.model, pb.View(image_width=9, image_height=9), Limits())
+    plan = make_plan(wishes, numbered._served, pb.View(image_width=9, image_height=9), Limits())
     assert plan.when is not None
     assert plan.when.classes == classes
     assert ask(numbered, {"when": {"labels": ["1"]}}).error.field == "when.labels"
