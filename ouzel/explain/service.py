@@ -80,7 +80,7 @@ class ExplainService:
 
 
 def explainer_of(model: Model, limits: Limits, precision: Precision | None = None, *, graphs: bool = True) -> Explainer:
-    """What explains a model that is served. Arguments and environment: as of `ExplainService`; graphs: of `Explainer`."""
+    """What explains a model that is served: by the environment, as `ExplainService`. graphs: as of `Explainer`."""
     if precision is None:
         precision = precision_of(model.precision)
     known = os.environ.get(FORMATS)

@@ -164,6 +164,17 @@ def read(path: str | Path) -> tuple[Card, dict[str, Any], dict[str, Tensor]]:
             raise FailedPrecondition(f"{WEIGHTS} is not a safetensors file ({error})") from error
 
 
+def weights_in(path: Path) -> tuple[int, int]:
+    """Where the header of the weights begins in an archive, and how many bytes the weights have.
+
+    Raises FailedPrecondition if the archive does not hold exactly what it should, and BadZipFile.
+    """
+    with zipfile.ZipFile(path) as file:
+        _check_entries(file)
+        info = file.getinfo(WEIGHTS)
+        return info.header_offset, info.file_size
+
+
 def digest_of(packed: bytes) -> str:
     """The digest of packed weights, "sha256:<hex>"."""
     return f"sha256:{hashlib.sha256(packed).hexdigest()}"
