@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from ouzel.handler_files import handler_file
 from ouzel.model_files import CARD, MANIFEST
 from ouzel.model_names import check_name, check_version
 from ouzel.models import weights as weights_module
@@ -121,7 +122,7 @@ def _write(card: Card, state: Mapping[str, Tensor], path: Path, *, replace: bool
     entries = {
         MANIFEST: _manifest(card),
         CARD: card.to_json(),
-        HANDLER: handler_file().read_bytes(),
+        HANDLER: handler_file(HANDLER).read_bytes(),
         WEIGHTS: packed,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,15 +179,6 @@ def weights_in(path: Path) -> tuple[int, int]:
 def digest_of(packed: bytes) -> str:
     """The digest of packed weights, "sha256:<hex>"."""
     return f"sha256:{hashlib.sha256(packed).hexdigest()}"
-
-
-def handler_file() -> Path:
-    """The adapter that goes into every archive: of the checkout, or of the wheel. It is read, never imported."""
-    package = Path(__file__).parent.parent
-    for path in (package / "_handlers" / HANDLER, package.parent / "handlers" / HANDLER):
-        if path.is_file():
-            return path
-    raise NotFound(f"{HANDLER} is not part of this installation of ouzel")
 
 
 def _manifest(card: Card) -> bytes:

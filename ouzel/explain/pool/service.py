@@ -70,7 +70,7 @@ class PoolService:
         threads: How many images are decoded at a time; None is one per processor.
         record: Makes entries of a log; None keeps none.
         precision: What to compute in; None is that of $OUZEL_PRECISION, else that of each model.
-        memory_bytes: That networks and heads may take; None is a quarter of the machine's memory.
+        memory_bytes: That networks and heads may take; None is a quarter of the memory of the machine, or of the GPU.
         warm_rows: Sizes of the made-up batches that each network answers once it is loaded.
     """
 
@@ -88,7 +88,7 @@ class PoolService:
         self.limits = limits or Limits()
         self._device, self._precision, self._warm_rows = device, precision, tuple(warm_rows)
         self._answering = Answering(self.limits, threads, record)
-        self._cache = Cache(memory_bytes or _quarter())
+        self._cache = Cache(memory_bytes or default_memory(device))
         self._contents: OrderedDict[_Stamp, Content] = OrderedDict()
         self._paths: dict[Path, _Stamp] = {}
         self._lock = threading.Lock()
@@ -244,5 +244,9 @@ def _unloaded(file: ModelFile, error: OuzelError) -> Reply:
     return refused(pb.Explanation(model=pb.ModelInfo(name=file.name, version=file.version)), error)
 
 
-def _quarter() -> int:
+def default_memory(device: str | torch.device) -> int:
+    """A quarter of the memory of the machine, or of the GPU: methods of many passes need some, too."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory) // 4
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
