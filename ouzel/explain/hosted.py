@@ -1,4 +1,4 @@
-"""What TorchServe's handlers have in common: devices, headers, requests, and the lines that its metrics are read from."""
+"""What handlers of TorchServe have in common: devices, headers, requests, and lines that its metrics are read from."""
 
 from __future__ import annotations
 
