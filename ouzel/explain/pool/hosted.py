@@ -21,7 +21,7 @@ from ouzel.explain.reading import refused
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.model_file import ModelFile
 from ouzel.model_files import ModelFiles
-from ouzel.model_names import POOL, POOL_VERSION
+from ouzel.model_names import POOL, POOL_VERSION, check_name
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class StorePool:
             if self._any is not None and request.refusal is None and options.parse(request.options).estimate_only:
                 return self._any
             raise InvalidArgument("model: missing; name a model of the store", field="model")
+        check_name(name)  # no reference that carries a version
         version = address.get("version", "")
         try:
             file = self._files.version(name, version) if version else self._files.file(name)
