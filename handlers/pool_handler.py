@@ -42,8 +42,8 @@ class PoolHandler:
         bodies = []
         rows = [(row, hosted.headers_of(context, index)) for index, row in enumerate(data)]
         for index, (media_type, reply) in enumerate(self.pool.answer(rows)):
-            body, media_type = reply.render(media_type)
-            context.set_response_content_type(index, media_type)
+            body, rendered = reply.render(media_type)
+            context.set_response_content_type(index, rendered)
             context.set_response_status(code=reply.http, idx=index)
             bodies.append(body)
         return bodies
