@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -196,6 +197,15 @@ def test_the_pool_says_what_it_holds(served: Path) -> None:
     body = b'{"model": "../toy", "image": "AAAA"}'
     status, answer = rest.call("POST", f"{record['rest']}/predictions/{POOL}", key, body=body, kind="application/json")
     assert (status, b"INVALID_ARGUMENT" in answer) == (400, True)
+    form = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (name, more, value)
+        for name, more, value in (
+            (b"model", b"", b"tuned"), (b"version", b"", b"2"), (b"image", b'; filename="cat.png"', png(SHOT))
+        )
+    ) + b"--x--\r\n"  # fmt: skip
+    kind = "multipart/form-data; boundary=x"
+    status, answer = rest.call("POST", f"{record['rest']}/predictions/{POOL}", key, body=form, kind=kind)
+    assert (status, json.loads(answer)["model"]["version"]) == (200, "2")
     _, metrics = rest.call("GET", f"{record['metrics']}/metrics", key)
     for name in ("networks", "heads", "bytes", "hits_total", "misses_total"):
         assert f'\nouzel_pool_{name}{{ModelName="{POOL}"'.encode() in metrics
