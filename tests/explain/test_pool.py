@@ -254,7 +254,8 @@ def test_an_archive_that_is_replaced_is_read_again(tmp_path: Path) -> None:
     after = envelope(pool.answer([(file, request(top_k=1))])[0])
     assert after.model.weights_digest == card.digest != before.model.weights_digest
     assert after.scores[0].label in card.labels
-    assert (pool.statistics().networks, pool.statistics().heads) == (1, 1)
+    statistics = pool.statistics()
+    assert (statistics.networks, statistics.heads, statistics.evictions) == (1, 1, 0)
 
 
 def test_what_makes_room_still_answers_those_who_wait_for_it(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ class Cache:
         with self._lock:
             if (False, key) in self._used:
                 self._evict(False, key)
+                self._evictions -= 1  # it has made room for nobody
 
     def keep(self, key: Hashable, served: Served, network_key: Hashable, network: Network, seconds: float) -> bool:
         """Take in a model with its network, which others may have too; what was used the longest ago makes room.

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +69,11 @@ class StorePool:
         Raises:
             FailedPrecondition: No model of the store can be loaded.
         """
-        files = list(islice(self._files.defaults().values(), _BEFORE))
+        files = list(self._files.defaults().values())
         for number, file in enumerate(files):
             if self._load(file):
                 self._any = file
-                rest = files[number + 1 :]
+                rest = files[number + 1 :][:_BEFORE]
                 threading.Thread(target=self._load_all, args=(rest,), name="ouzel-pool", daemon=True).start()
                 return
         raise FailedPrecondition(f"no model of {self.folder} can be loaded")
