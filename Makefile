@@ -80,6 +80,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/sink.py
 	@$(BIN)/python benchmarks/gateway.py
+	@$(BIN)/python benchmarks/pool.py
 
 gpu: $(STAMP) ## measure what matters on this machine's GPU in six minutes: exactness, speed, training, serving, jobs
 	@$(BIN)/python benchmarks/gpu.py

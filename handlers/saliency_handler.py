@@ -7,23 +7,14 @@ answered on its own, with an envelope that holds a result or an error.
 from __future__ import annotations
 
 import logging
-import socket
-import sys
-import time
 from typing import Any
 
 import torch
 
-from ouzel import gpus, models
-from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import JSON, PROTOBUF, STAGES, ExplainService, Limits, RawRequest, negotiate, read_row, recorder
+from ouzel import models
+from ouzel.explain import ExplainService, Limits, hosted, recorder
 
 logger = logging.getLogger(__name__)
-_HOST = socket.gethostname()
-_PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
-
-# Headers that every REST request has and no gRPC request can have: gRPC metadata does not reach the worker.
-_REST_MARKS = ("host", "user-agent", "accept", "content-length")
 
 
 class SaliencyHandler:
@@ -31,11 +22,9 @@ class SaliencyHandler:
 
     def initialize(self, context: Any) -> None:
         """Load the model of this process and warm it up. context: TorchServe's."""
-        # Java would have to read these lines of each batch, and drops them: the arrival, and the metric PredictionTime.
-        logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
-        logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
+        hosted.hush()
         properties = context.system_properties
-        device, gpu = _device(properties.get("gpu_id"))
+        device, gpu = hosted.device_of(properties.get("gpu_id"))
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(
             model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
@@ -47,8 +36,7 @@ class SaliencyHandler:
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body per row of `data`. Status and media type of each go into `context`."""
-        headers = [self._headers(context, index) for index in range(len(data))]
-        requests = [self._request(row, header) for row, header in zip(data, headers, strict=True)]
+        requests = [hosted.request_of(row, hosted.headers_of(context, index)) for index, row in enumerate(data)]
         bodies = []
         replies = self.service.answer(requests)
         for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
@@ -56,51 +44,5 @@ class SaliencyHandler:
             context.set_response_content_type(index, media_type)
             context.set_response_status(code=reply.http, idx=index)
             bodies.append(body)
-        if (timing := replies[0].envelope.timing).batch_size:  # else nothing was computed
-            self._observe({stage: getattr(timing, f"{stage}_ms") / 1e3 for stage in STAGES})
+        hosted.tell_stages(replies[0].envelope.timing, self.service.model.name, self.service.model.version)
         return bodies
-
-    def _observe(self, seconds: dict[str, float]) -> None:
-        """Tell TorchServe's metrics where the time of the batch went; `metrics.yaml` of `ouzel.serving` declares them.
-
-        As its Java process reads them from the output of its Python processes, and all at once: `context.metrics`
-        writes them one by one.
-        """
-        model, now = self.service.model, int(time.time())
-        told = f"|#ModelName:{model.name},ModelVersion:{model.version}|#type:HISTOGRAM|#hostname:{_HOST},{now}"
-        lines = (f"[METRICS]ouzel_{stage}_seconds.s:{value:.6f}{told}" for stage, value in seconds.items())
-        sys.stdout.write("\n".join(lines) + "\n")
-
-    @staticmethod
-    def _headers(context: Any, index: int) -> dict[str, str]:
-        return {
-            key.lower(): value
-            for key, value in (context.get_all_request_header(index) or {}).items()
-            if isinstance(value, str)
-        }
-
-    def _request(self, row: dict[str, Any], headers: dict[str, str]) -> RawRequest:
-        media_type = PROTOBUF
-        try:
-            if any(mark in headers for mark in _REST_MARKS):
-                media_type = JSON  # also of the refusal of an Accept that nothing satisfies
-                media_type = negotiate(headers.get("accept"))
-            if headers.get("explain", "").lower() == "true":
-                raise InvalidArgument(
-                    "explanations: not served here; ask /predictions and name saliency in its options"
-                )
-            return read_row(row, headers.get("x-ouzel-options"), media_type)
-        except OuzelError as error:
-            return RawRequest(media_type=media_type, refusal=error)
-
-
-def _device(number: int | None) -> tuple[str, str]:
-    """What to compute on, and the GPU's id: `ouzel up` shares GPUs out by claims, another TorchServe by a number."""
-    claimed = gpus.claim_shared()
-    gpu = claimed or ("" if number is None else str(number))
-    if not gpu:
-        return "cpu", ""
-    if not torch.cuda.is_available():
-        logger.warning("GPU %s cannot be used by this torch, %s", gpu, torch.__version__)
-        return "cpu", gpu
-    return ("cuda" if claimed else f"cuda:{gpu}"), gpu

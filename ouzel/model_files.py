@@ -61,6 +61,12 @@ class ModelFiles:
             return default
         return self._version(files, check_version(version))
 
+    def version(self, name: str, version: str) -> ModelFile:
+        """A version, without a look at all others. Raises NotFound, which says what there is."""
+        near = [self.folder / f"{check_name(name)}@{check_version(version)}.mar", self.folder / f"{name}.mar"]
+        found = next((file for file in archives(near) if file.version == version), None)
+        return found or self.file(f"{name}@{version}")
+
     def find(self, reference: str) -> Path:
         """The archive of "name" or "name@version". Raises NotFound."""
         return self.file(reference).path

@@ -6,6 +6,9 @@ import re
 
 from ouzel.errors import InvalidArgument
 
+# What a pool is called in TorchServe, beside models: no model may have such a name.
+POOL, POOL_VERSION = "OUZEL-POOL", "1"
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.]{0,30}")
 

@@ -53,6 +53,11 @@ def _file(flag: str, help_: str) -> Any:
 @_option("--grpc-port", "Port for gRPC; 0 selects a free one.", type=click.IntRange(0, 65535), default=8001)
 @_option("--device", "Where the engine in this process computes: cpu, cuda, cuda:1.", default="cpu")
 @_option("--batch-size", "Rows that it computes together at most.", type=click.IntRange(1, 1024), default=8)
+@_option(
+    "--memory-mb",
+    "Memory in MiB that its models may take. [default: a quarter of the machine's]",
+    type=click.IntRange(1),
+)
 @_option("--torchserve-grpc", "host:port of a TorchServe elsewhere, with the same model store.", default="")
 @_option("--torchserve-management", "URL of its management API.", default="")
 @_file("--torchserve-key-file", "Its file of tokens.")
@@ -77,6 +82,7 @@ def gateway(
     store: Path,
     device: str,
     batch_size: int,
+    memory_mb: int | None,
     torchserve_grpc: str,
     torchserve_management: str,
     torchserve_key_file: Path | None,
@@ -110,7 +116,9 @@ def gateway(
     if engine == "in-process":
         from ouzel.gateway.engines.in_process import InProcessEngine
 
-        answering: Engine = InProcessEngine(store, device=device, batch_size=batch_size)
+        answering: Engine = InProcessEngine(
+            store, device=device, batch_size=batch_size, memory_bytes=memory_mb and memory_mb * 2**20
+        )
     else:
         answering = _torchserve(folder, store, *elsewhere)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -16,6 +16,7 @@ from ouzel.cli._errors import Command
 from ouzel.cli._status import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
+from ouzel.model_names import POOL
 from ouzel.precision_names import PRECISIONS
 from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.serving.options import AUTO
@@ -135,6 +136,25 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     default=_OPTIONS["loaded_versions"],
 )
 @_option(
+    "--pool",
+    "Serve all models of the store from a pool: few processes, which hold what is asked for in memory. Callers ask the "
+    "gateway.",
+    is_flag=True,
+)
+@_option(
+    "--pin",
+    "Model that gets processes of its own beside the pool; may be repeated.",
+    "pins",
+    variable="OUZEL_PINS",
+    multiple=True,
+)
+@_option(
+    "--pool-memory-mb",
+    "Memory in MiB that each process of the pool may hold models in. [default: a quarter of the machine's, or of its "
+    "GPU's, for all together]",
+    type=_COUNT,
+)
+@_option(
     "--timeout",
     "Seconds that TorchServe, each model and the worker each have to become ready.",
     type=click.FloatRange(min=0, min_open=True),
@@ -189,7 +209,8 @@ def _announce(services: RunningServing, ending: str) -> None:
     }
     if services.kept:
         click.echo(f"Kept what was running, with its options: {', '.join(services.kept)}.")
-    click.echo(f"Serving {', '.join(services.models)}. {ending}")
+    names = ["all models of the store from a pool" if name == POOL else name for name in services.models]
+    click.echo(f"Serving {', '.join(names)}. {ending}")
     if services.unloaded:
         click.echo(f"  {unloaded_said(services.unloaded)}")
     for name, value in rows.items():

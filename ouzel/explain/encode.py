@@ -12,7 +12,7 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.plan import Plan, Presentation
 from ouzel.models import Model
-from ouzel.saliency import Explainer, GivenImage, ResolvedTarget, SaliencyMap
+from ouzel.saliency import Deviation, Explainer, GivenImage, ResolvedTarget, SaliencyMap
 from ouzel_protos import parameters, tensors
 from ouzel_protos.parameters import REDUCTIONS, BadParameter
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -20,16 +20,19 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 def model_info(model: Model, explainer: Explainer) -> pb.ModelInfo:
     """Who answers, and how it computes."""
-    deviation = explainer.deviation
+    measured = explainer.deviation
     return pb.ModelInfo(
         name=model.name,
         version=model.version,
         weights_digest=model.digest,
         precision=explainer.precision,
-        deviation=None
-        if deviation is None
-        else pb.Deviation(logits=deviation.logits, gradient=deviation.gradient, inputs=deviation.inputs),
+        deviation=None if measured is None else deviation(measured),
     )
+
+
+def deviation(measured: Deviation) -> pb.Deviation:
+    """A deviation as the wire has it."""
+    return pb.Deviation(logits=measured.logits, gradient=measured.gradient, inputs=measured.inputs)
 
 
 def error(error: OuzelError) -> pb.Error:

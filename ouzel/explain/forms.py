@@ -10,7 +10,7 @@ TorchServe hands over text and JSON decoded where a content type says so: then a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ouzel.checks import one_of
@@ -49,7 +49,37 @@ def read(row: Mapping[str, Any], header_options: str | None = None, media_type: 
     )
 
 
-def _document(body: object) -> dict[str, Any] | None:
+def addressed(row: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A row whose parts say as well which model is asked.
+
+    Args:
+        row: Parts by name, as TorchServe hands them over.
+        names: Of the parts that say so.
+
+    Returns:
+        The row without them, and them as texts.
+
+    Raises:
+        InvalidArgument: Names the part at fault.
+    """
+    body = next((row[name] for name in ("body", "data") if row.get(name) is not None), None)
+    document = None if row.get("image") is not None else _document(body, (*_FIELDS, *names))
+    if document is not None:
+        row = {**{name: part for name, part in row.items() if name not in ("body", "data")}, **document}
+    texts = {}
+    for name in names:
+        if (part := row.get(name)) is None:
+            continue
+        try:
+            texts[name] = bytes(part).decode() if isinstance(part, (bytes, bytearray)) else part
+        except UnicodeDecodeError:
+            raise InvalidArgument(f"{name}: no text in UTF-8", field=name) from None
+        if not isinstance(texts[name], str):
+            raise InvalidArgument(f"{name}: a JSON {_kind(part)} is no text", field=name)
+    return {name: part for name, part in row.items() if name not in names}, texts
+
+
+def _document(body: object, allowed: Sequence[str] = _FIELDS) -> dict[str, Any] | None:
     """The JSON document that a body is, or None. TorchServe decodes one only under the bare content type."""
     if isinstance(body, (bytes, bytearray, str)):
         raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
@@ -66,8 +96,8 @@ def _document(body: object) -> dict[str, Any] | None:
             f'body: a JSON {_kind(body)} is no request; send {{"image": "...", "options": {{...}}}}', field="body"
         )
     for key in body:
-        if key not in _FIELDS:
-            raise InvalidArgument(f"body: {shown(key)} is unknown; allowed are {', '.join(_FIELDS)}", field="body")
+        if key not in allowed:
+            raise InvalidArgument(f"body: {shown(key)} is unknown; allowed are {', '.join(allowed)}", field="body")
     return body
 
 

@@ -15,8 +15,9 @@ from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
 from ouzel.explain import faithfulness, inputs
 from ouzel.explain.limits import Limits
+from ouzel.explain.served import Served
 from ouzel.models import Model
-from ouzel.saliency import Contrast, Explainer, Method, Rank, Saliency, SaliencyPlan, Target, Top
+from ouzel.saliency import Contrast, Method, Rank, Saliency, SaliencyPlan, Target, Top
 from ouzel.saliency.engine.answer import located
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel_protos import parameters
@@ -84,13 +85,12 @@ class Plan:
     response_bytes: int
 
 
-def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, view: pb.View, limits: Limits) -> Plan:
+def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits: Limits) -> Plan:
     """Check options against the model and the limits.
 
     Args:
         options: Of one request.
-        explainer: Of the model, prepared.
-        model: That answers.
+        served: The model that answers.
         view: What the model sees of the uploaded image.
         limits: Of requests.
 
@@ -99,6 +99,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
         NotFound: There is no such layer.
         FailedPrecondition: A method does not fit the model.
     """
+    model = served.model
     classes = len(model.labels)
     within("top_k", options.top_k, 0, classes)
     if len(options.request_id) > limits.request_id:
@@ -135,7 +136,7 @@ def make_plan(options: pb.ExplainOptions, explainer: Explainer, model: Model, vi
     for presentation, depth in zip(presentations, channels, strict=True):
         pixels = view.image_height * view.image_width if presentation.original_size else height * width
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
-    saliency_plan = explainer.plan(requests, height, width)
+    saliency_plan = served.explainer.plan(requests, height, width, served.head)
     measuring = sum(faithfulness.passes(each.faithfulness) for each in presentations)
     return Plan(
         top_k=top_k,

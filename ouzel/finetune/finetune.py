@@ -26,6 +26,7 @@ from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, Preprocessing, computing, freeze
+from ouzel.models.heads import head_tensors
 from ouzel.precision_names import EXACT, Precision, check_precision
 from ouzel_protos.recipes import FINETUNE_DEFAULT
 
@@ -191,7 +192,7 @@ class _Run:
 
     def _training(self, network: nn.Module) -> Training:
         deadline = self.begun + self.max_training_seconds if self.max_training_seconds else math.inf
-        head = networks.head_tensors(self.base.arch, self.base.preprocessing.channels)
+        head = head_tensors(self.base.arch, self.base.preprocessing.channels)
         micro = max(1, int(self.recipe.batch_size * self.batch_scale))
         return Training(
             network,

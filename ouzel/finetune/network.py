@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +10,13 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.models import Model, Preprocessing, build, default_preprocessing
-
-
-@cache
-def head_tensors(arch: str, channels: int) -> frozenset[str]:
-    """Names in the state dict that depend on the number of classes."""
-    with torch.device("meta"):
-        few, many = (build(arch, num_classes=count, in_channels=channels).state_dict() for count in (7, 11))
-    return frozenset(name for name in few if few[name].shape != many[name].shape)
+from ouzel.models.heads import head_tensors, linear_layer
 
 
 def linear_head(network: nn.Module, arch: str, channels: int) -> str:
     """Name of the linear layer that the network ends in. Raises FailedPrecondition if it ends in something else."""
-    owners = {name.rpartition(".")[0] for name in head_tensors(arch, channels)}
-    if len(owners) == 1:
-        (name,) = owners
-        module = network.get_submodule(name)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            return name
+    if name := linear_layer(network, arch, channels):
+        return name
     raise FailedPrecondition(
         f"recipe: {arch} does not end in one linear layer, as this recipe needs; fine_tune takes any network",
         field="recipe",

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from ouzel.handler_files import handler_file
 from ouzel.model_files import CARD, MANIFEST
 from ouzel.model_names import check_name, check_version
 from ouzel.models import weights as weights_module
@@ -121,7 +122,7 @@ def _write(card: Card, state: Mapping[str, Tensor], path: Path, *, replace: bool
     entries = {
         MANIFEST: _manifest(card),
         CARD: card.to_json(),
-        HANDLER: handler_file().read_bytes(),
+        HANDLER: handler_file(HANDLER).read_bytes(),
         WEIGHTS: packed,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,18 +165,20 @@ def read(path: str | Path) -> tuple[Card, dict[str, Any], dict[str, Tensor]]:
             raise FailedPrecondition(f"{WEIGHTS} is not a safetensors file ({error})") from error
 
 
+def weights_in(path: Path) -> tuple[int, int]:
+    """Where the header of the weights begins in an archive, and how many bytes the weights have.
+
+    Raises FailedPrecondition if the archive does not hold exactly what it should, and BadZipFile.
+    """
+    with zipfile.ZipFile(path) as file:
+        _check_entries(file)
+        info = file.getinfo(WEIGHTS)
+        return info.header_offset, info.file_size
+
+
 def digest_of(packed: bytes) -> str:
     """The digest of packed weights, "sha256:<hex>"."""
     return f"sha256:{hashlib.sha256(packed).hexdigest()}"
-
-
-def handler_file() -> Path:
-    """The adapter that goes into every archive: of the checkout, or of the wheel. It is read, never imported."""
-    package = Path(__file__).parent.parent
-    for path in (package / "_handlers" / HANDLER, package.parent / "handlers" / HANDLER):
-        if path.is_file():
-            return path
-    raise NotFound(f"{HANDLER} is not part of this installation of ouzel")
 
 
 def _manifest(card: Card) -> bytes:

@@ -59,7 +59,7 @@ def match(state: Mapping[str, Tensor], network: nn.Module, by: str = "name") -> 
     one_of("match", by, MATCHES)
     wanted = network.state_dict()
     paired = _by_name(named_for(state, network), wanted) if by == "name" else _by_order(state, wanted)
-    return {name: _checked(name, paired.get(name, tensor), tensor) for name, tensor in wanted.items()}
+    return {name: checked(name, paired.get(name, tensor), tensor) for name, tensor in wanted.items()}
 
 
 def named_for(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
@@ -99,7 +99,8 @@ def _by_order(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     return {our: state[their] for our, their in zip(ours, theirs, strict=True)}
 
 
-def _checked(name: str, tensor: Tensor, wanted: Tensor) -> Tensor:
+def checked(name: str, tensor: Tensor, wanted: Tensor) -> Tensor:
+    """A copy in the type of `wanted`. Raises InvalidArgument if shape or kind differ, or values are not finite."""
     if tensor.shape != wanted.shape:
         raise InvalidArgument(
             f"weights: {name} is {tuple(tensor.shape)} where the architecture has {tuple(wanted.shape)}",

@@ -19,6 +19,7 @@ from ouzel.saliency.engine.batch import Batch
 from ouzel.saliency.engine.deviation import Deviation, measure
 from ouzel.saliency.engine.forward import Forward
 from ouzel.saliency.engine.graphs import Capturer, CudaCapturer, Graphs
+from ouzel.saliency.engine.heads import Head, Heads
 from ouzel.saliency.engine.prepare import Colours, Prepared, prepare
 from ouzel.saliency.engine.work import MapRequest, SaliencyPlan, Work, mixes
 from ouzel.saliency.method import Method
@@ -159,13 +160,21 @@ class Explainer:
             transfer.wait()
             _check_finite(finite)
 
-    def forward(self, x: Tensor, rows: Sequence[SaliencyPlan | Sequence[Saliency]], *, certain: bool = True) -> Batch:
+    def forward(
+        self,
+        x: Tensor,
+        rows: Sequence[SaliencyPlan | Sequence[Saliency]],
+        *,
+        certain: bool = True,
+        heads: Sequence[Head] | None = None,
+    ) -> Batch:
         """Run the network on a batch whose rows may each ask for different maps; `Batch.explain` computes them.
 
         Args:
             x: (B, C, H, W) as the model takes it.
             rows: For each of the B rows its requests, or what `plan` made of them for inputs of this size.
             certain: Whether all maps will be asked for, so that they may be computed together with the prediction.
+            heads: That answer the rows, of a network with a `SharedHead`; the plans are then made with them.
 
         Returns:
             The batch with its logits, ready to be explained.
@@ -180,24 +189,27 @@ class Explainer:
         with self._sizes_told(x):
             prepared = self.prepare(x[0])
         height, width = x.shape[2:]
-        made: dict[int, SaliencyPlan] = {}  # rows may share their requests
-        for row in rows:
-            if id(row) not in made:
-                made[id(row)] = row if isinstance(row, SaliencyPlan) else self.plan(row, height, width)
-        plans = [made[id(row)] for row in rows]
+        made: dict[tuple[int, int], SaliencyPlan] = {}  # rows may share their requests
+        plans = []
+        for row, head in zip(rows, [None] * len(rows) if heads is None else heads, strict=True):
+            key = id(row), id(head)
+            if key not in made:
+                made[key] = row if isinstance(row, SaliencyPlan) else self.plan(row, height, width, head)
+            plans.append(made[key])
         for plan in plans:
             if (plan.height, plan.width) != (height, width):
                 raise InvalidArgument(
                     f"rows: a plan for {plan.height} x {plan.width} pixels, x has {height} x {width}", field="rows"
                 )
-        if certain and self._graphs is not None and x.shape[1:] in self._taken:
+        if certain and self._graphs is not None and heads is None and x.shape[1:] in self._taken:
             asked = [plan.maps for plan in plans]
             computed = None if mixes(asked) else self._graphs.compute(x.to(self.device, self.dtype), Work.of(asked))
             if computed is not None:
                 return Batch(computed, plans)
         specs = {spec for maps in {plan.maps for plan in plans} for one in maps for spec in one.method.gradient_specs()}
         with self._sizes_told(x):
-            forward = Forward(prepared, x.to(self.device, self.dtype), specs)
+            shared = None if heads is None else Heads.of(heads)
+            forward = Forward(prepared, x.to(self.device, self.dtype), specs, shared)
         self._taken.add(x.shape[1:])
         return Batch(forward, plans)
 
@@ -214,13 +226,14 @@ class Explainer:
             shape = (x.shape[1], x.shape[2], x.shape[3])
             raise models.wrong_size(error, network, shape, "x", own=own) from error
 
-    def plan(self, requests: Sequence[Saliency], height: int, width: int) -> SaliencyPlan:
+    def plan(self, requests: Sequence[Saliency], height: int, width: int, head: Head | None = None) -> SaliencyPlan:
         """Check one row's requests against the model; `forward` takes the plan as it is.
 
         Args:
             requests: What the row asks for.
             height: Of the input, in pixels.
             width: Of the input, in pixels.
+            head: That answers, of a network that is shared.
 
         Returns:
             The maps with all defaults filled in, and the passes through the network that they cost.
@@ -229,11 +242,12 @@ class Explainer:
             OuzelError: InvalidArgument, NotFound or FailedPrecondition, whose field names the request.
         """
         assert self._prepared is not None, "prepare() comes first"
+        classes, labels = (self._prepared.classes, self.labels) if head is None else (head.classes, head.labels)
         maps: list[MapRequest] = []
         for number, request in enumerate(requests):
             try:
                 method = _bind(request.method, self._prepared)
-                targets = expand(request.target, self._prepared.classes, self.labels)  # type: ignore[arg-type]
+                targets = expand(request.target, classes, labels)  # type: ignore[arg-type]
                 method = method.sized(height, width)
             except OuzelError as error:
                 raise located(error, number) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from ouzel import gpus, ledger_folder
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.precision_names import VARIABLE
+from ouzel.serving import pool
 from ouzel.serving.forking import launcher
 from ouzel.serving.options import HOST, Resources, ServingOptions
 
@@ -92,22 +93,26 @@ def environment(options: ServingOptions, granted: Resources, run: Path, processe
         kept[VARIABLE] = options.precision
     if processes > MANY:
         kept["OUZEL_WARM_UP_ROWS"] = "1"
-    return kept | {
-        RUN: str(run),
-        "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
-        "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
-        "OUZEL_MAX_PASSES": str(options.max_passes),
-        ledger_folder.VARIABLE: str(ledger_folder.folder_of(options.state)),
-        "OUZEL_MEMORY_FORMATS": str(options.state / FORMATS),
-        gpus.SHARED: ",".join(granted.gpus),
-        gpus.CLAIMS: str(run / "gpus"),
-        gpus.VISIBLE: "",  # until a worker has taken one; Java would fail at ids that are no numbers
-        "OUZEL_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "LOG_LOCATION": str(run),
-        "METRICS_LOCATION": str(run),
-    }
+    return (
+        kept
+        | pool.environment(options, granted)
+        | {
+            RUN: str(run),
+            "OUZEL_MAX_REQUEST_BYTES": str(options.max_request_bytes),
+            "OUZEL_MAX_RESPONSE_BYTES": str(options.max_response_bytes),
+            "OUZEL_MAX_PASSES": str(options.max_passes),
+            ledger_folder.VARIABLE: str(ledger_folder.folder_of(options.state)),
+            "OUZEL_MEMORY_FORMATS": str(options.state / FORMATS),
+            gpus.SHARED: ",".join(granted.gpus),
+            gpus.CLAIMS: str(run / "gpus"),
+            gpus.VISIBLE: "",  # until a worker has taken one; Java would fail at ids that are no numbers
+            "OUZEL_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "LOG_LOCATION": str(run),
+            "METRICS_LOCATION": str(run),
+        }
+    )
 
 
 def command(options: ServingOptions, granted: Resources, run: Path, log: Path) -> list[str]:

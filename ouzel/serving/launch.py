@@ -8,7 +8,6 @@ import logging
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import fields
 
 import psutil
@@ -18,10 +17,11 @@ from ouzel.serving import config, loading, processes, state_folder
 from ouzel.serving.forking import launcher
 from ouzel.serving.loading import Tell
 from ouzel.serving.options import AUTO, HOST, Ports, Resources, ServingOptions, resources
+from ouzel.serving.pool import pool_archive
 from ouzel.serving.running import RunningServing
 from ouzel.serving.worker_count import scaler
 from ouzel.torchserve import retention
-from ouzel.torchserve.archives import Archive, archives, unloaded
+from ouzel.torchserve.archives import Archive, archives, check_store, unloaded
 from ouzel.torchserve.management import Settings
 from ouzel_protos.local import Serving
 
@@ -57,10 +57,10 @@ def start_torchserve(options: ServingOptions, tell: Tell | None = None, *, lenie
         OuzelError: It does not start; nothing is left running.
     """
     ran = state_folder.clear_torchserve(options.state)
-    models = archives(options.store, options.models, options.loaded_versions)
+    models = _archives(options)
     granted = resources(options)
     _check_ports(options, _PORTS_FREE if ran else 0)
-    serving = _launch(options, models, granted)
+    serving, models = _launch(options, models, granted)
     how = Settings(
         granted.workers,
         granted.batch_size,
@@ -77,6 +77,14 @@ def start_torchserve(options: ServingOptions, tell: Tell | None = None, *, lenie
         serving.poll()
         raise
     return serving
+
+
+def _archives(options: ServingOptions) -> tuple[Archive, ...]:
+    """What gets processes of its own."""
+    if not options.pool:
+        return archives(options.store, options.models, options.loaded_versions)
+    check_store(options.store)
+    return archives(options.store, options.pins, options.loaded_versions) if options.pins else ()
 
 
 def _check_ports(options: ServingOptions, patience: float) -> None:
@@ -112,8 +120,13 @@ def _try_ports(ports: Ports, unused: set[str]) -> None:
                 ) from None
 
 
-def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resources) -> RunningServing:
+def _launch(
+    options: ServingOptions, models: tuple[Archive, ...], granted: Resources
+) -> tuple[RunningServing, tuple[Archive, ...]]:
+    """What was started, and what it is to load."""
     run = state_folder.new_run(options.state)
+    if options.pool:
+        models = (pool_archive(run), *models)
     log = options.state / state_folder.LOG
     with contextlib.suppress(FileNotFoundError):  # what it says from here on is about this run
         log.replace(log.with_name(f"{log.name}.1"))
@@ -135,7 +148,7 @@ def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resourc
         )
     logger.info("started TorchServe, process %d, in %s", process.pid, run)
     ports = options.ports
-    return RunningServing(
+    serving = RunningServing(
         pid=process.pid,
         grpc=f"{HOST}:{ports.grpc}",
         rest=f"http://{HOST}:{ports.rest}",
@@ -144,11 +157,12 @@ def _launch(options: ServingOptions, models: Sequence[Archive], granted: Resourc
         key_file=run / config.KEY_FILE,
         models=tuple(dict.fromkeys(archive.name for archive in models)),
         versions=tuple((archive.name, archive.version) for archive in models),
-        unloaded=unloaded(options.store, options.models, models),
+        unloaded=() if options.pool else unloaded(options.store, options.models, models),
         log=log,
         worker="",
         _process=process,
     )
+    return serving, models
 
 
 def record(serving: RunningServing, options: ServingOptions) -> None:

@@ -97,6 +97,6 @@ def load(
 
 def _begin(serving: RunningServing, archive: Archive, settings: Settings) -> None:
     try:
-        begin(serving.server, archive.name, archive.version, archive.path.name, settings)
+        begin(serving.server, archive.name, archive.version, archive.url, settings)
     except PublicationFailed as error:
         raise StartFailed(str(error)) from error

@@ -93,6 +93,11 @@ class ServingOptions:
             default one and the newest of the others. Each takes processes of its own.
         timeout: Time in which TorchServe, then each model, then the worker must become ready, in seconds.
         worker: Whether to start a worker that runs jobs as well.
+        pool: Whether all models of the store are served from a pool, which holds networks and heads in memory as they
+            are asked for: one model of TorchServe, with as many processes as a model has.
+        pins: Models that have processes of their own beside the pool.
+        pool_memory_mb: MiB that networks and heads may take in each process of the pool; None is a quarter of the
+            machine's memory, or of its GPU's, for all together.
         hung_after: Time without an answer after which the supervisor starts a part again, in seconds.
         precision: What all models compute in, one of PRECISIONS; None is what their archives say.
         host: Address on which inference listens, an IPv4 address. Another one than loopback is for containers whose
@@ -121,6 +126,9 @@ class ServingOptions:
     timeout: float = 120.0
     worker: bool = False
     hung_after: float = 60.0
+    pool: bool = False
+    pins: tuple[str, ...] = ()
+    pool_memory_mb: int | None = None
     precision: Precision | None = None
     host: str = HOST
 
@@ -135,6 +143,11 @@ class ServingOptions:
             check_precision("precision", self.precision)
         if isinstance(self.workers, str) and self.workers != AUTO:
             raise InvalidArgument(f"workers is {self.workers!r:.80}; give a number, or auto", field="workers")
+        if self.pool and self.models:
+            raise InvalidArgument("models: a pool serves all of the store; name pins instead", field="models")
+        if not self.pool and (self.pins or self.pool_memory_mb is not None):
+            field = "pins" if self.pins else "pool_memory_mb"
+            raise InvalidArgument(f"{field}: is for a pool, which was not asked for", field=field)
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value != AUTO and value <= 0:
@@ -153,6 +166,7 @@ _POSITIVE = (
     "max_passes",
     "memory_mb",
     "heap_mb",
+    "pool_memory_mb",
     "loaded_versions",
     "timeout",
     "hung_after",

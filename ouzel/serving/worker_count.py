@@ -95,6 +95,8 @@ def scaler(serving: RunningServing, options: ServingOptions, granted: Resources)
 
     def scaled(archive: Archive) -> None:
         nonlocal before
+        if archive.path.is_dir():  # the pool: what it computes is not known yet
+            return
         after = _free_mb(ids)
         used = None if before is None or after is None else before - after
         limit = most(used, after, core_count(), len(ids))

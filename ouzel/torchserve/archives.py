@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.model_files import MANIFEST, ModelFile, ModelFiles
+from ouzel.model_names import POOL
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # goes into a URL and into TorchServe's list of NAME=FILE
 _STEM = re.compile(r"[^@]*(@[0-9A-Za-z.]+)?")
@@ -27,12 +28,17 @@ class Archive:
     Attributes:
         name: The model's name.
         version: As its manifest says.
-        path: The archive.
+        path: The archive, or a folder as it would be unpacked.
     """
 
     name: str
     version: str
     path: Path
+
+    @property
+    def url(self) -> str:
+        """By which TorchServe takes it: an archive of its model store goes by its file name."""
+        return str(self.path) if self.path.is_dir() else self.path.name
 
 
 def archives(store: Path, names: Sequence[str] = (), most: int | None = None) -> tuple[Archive, ...]:
@@ -74,6 +80,11 @@ def unloaded(store: Path, names: Sequence[str], loaded: Sequence[Archive]) -> tu
     return tuple((f.name, f.version) for f in files if f.path not in known and (not names or f.name in names))
 
 
+def check_store(store: Path) -> None:
+    """Raises NotFound if the model store is missing or empty."""
+    _files(store, ())
+
+
 def _files(store: Path, names: Sequence[str]) -> ModelFiles:
     """Of the store, which holds models, those named among them."""
     if not store.is_dir():
@@ -110,6 +121,8 @@ def check(name: str, path: Path) -> Archive:
     Raises:
         InvalidArgument: It is damaged, or its name or one of its members is not allowed.
     """
+    if name == POOL:
+        raise InvalidArgument(f"{path} cannot be served: {POOL} is the name of the pool", field="models")
     if not _NAME.fullmatch(name) or not _STEM.fullmatch(path.stem):
         raise InvalidArgument(
             f"{path} cannot be served: a model's name has only letters, digits, '.', '_', '-'", field="models"

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.model_files import ModelFile, ModelFiles
-from ouzel.torchserve import retention
+from ouzel.torchserve import pool, retention
 from ouzel.torchserve.archives import check
 from ouzel.torchserve.changes import Record, facts_of, nothing, recorded, undone_on_failure
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
@@ -71,8 +71,9 @@ def publish_model(
 ) -> bool:
     """Serves a version of the store once it has answered a trial, and makes it the default if asked to.
 
-    It gets as many processes as its base model has. Older versions beyond those that stay loaded are unloaded. The call
-    may be repeated. If it fails, the version is not served and the default is the one from before.
+    It gets as many processes as its base model has. Older versions beyond those that stay loaded are unloaded. Where a
+    pool answers, and the model has no processes of its own, the pool answers for it. The call may be repeated. If it
+    fails, the version is not served and the default is the one from before.
 
     Args:
         server: TorchServe; None changes the store alone.
@@ -102,6 +103,9 @@ def publish_model(
                 recorded(undo, record, "promotion", facts_of(file))
                 store.promote(name, version)
         return False
+    if pool.answers_for(server, name):
+        _publish_pooled(server, store, file, promote=promote, withdraw_failed=withdraw_failed, record=record)
+        return True
     if not promote and store.default_of(store.of(name)) is None:
         return False
     before = ""
@@ -114,6 +118,19 @@ def publish_model(
             before = _promote(server, store, file, undo, record)
     retention.trim(server, store, name, spare=[before] if promote else [version])
     return True
+
+
+def _publish_pooled(
+    server: Server, store: ModelFiles, file: ModelFile, *, promote: bool, withdraw_failed: bool, record: Record
+) -> None:
+    with undone_on_failure() as undo:
+        if withdraw_failed:
+            undo.push(_withdrawal(server, store, file))
+        pool.try_out(server, file)
+        recorded(undo, record, "publication", {**facts_of(file), "served": True})
+        if promote:
+            recorded(undo, record, "promotion", facts_of(file))
+            store.promote(file.name, file.version)
 
 
 def load_served(
@@ -163,6 +180,9 @@ def promote_served(
         NotFound, FailedPrecondition, InvalidArgument, PublicationFailed: One line that says why.
     """
     file = store.file(f"{name}@{version}")
+    if server is not None and pool.answers_for(server, name):
+        pool.try_out(server, file)
+        server = None
     first = server is not None and store.default_of(store.of(name)) is None  # of its name that is served
     if server is None or not (first or default_of(server, name)):
         with undone_on_failure() as undo:

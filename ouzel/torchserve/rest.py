@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,7 +95,15 @@ def probe(rest: str, token: str, model: str, timeout: float) -> tuple[int, str]:
     return status, "" if status == 200 else message(answer)
 
 
-def explain(rest: str, token: str, model: str, options: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
+def explain(
+    rest: str,
+    token: str,
+    model: str,
+    options: Mapping[str, Any],
+    timeout: float,
+    *,
+    address: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[int, bytes]:
     """Makes a real request with a tiny picture.
 
     Args:
@@ -103,17 +112,19 @@ def explain(rest: str, token: str, model: str, options: Mapping[str, Any], timeo
         model: "NAME", or "NAME/VERSION".
         options: What to explain, as JSON has it.
         timeout: In seconds.
+        address: Further parts, by which a pool knows whom it is asked for.
 
     Returns:
         Status and body of the answer.
     """
     trial: dict[str, Any] = {"image": base64.b64encode(picture()).decode()}
-    status, answer = _predict(rest, token, model, trial | {"options": options}, timeout)
+    more = {"options": options, **address}
+    status, answer = _predict(rest, token, model, trial | more, timeout)
     if status == 400 and (match := _TENSORS_ALONE.search(message(answer))):
         shape = [int(size) for size in match.groups()]
         zeros = base64.b64encode(bytes(4 * math.prod(shape))).decode()
         trial = {"tensor": {"dtype": "FLOAT32", "shape": shape, "data": zeros}}
-        status, answer = _predict(rest, token, model, trial | {"options": options}, timeout)
+        status, answer = _predict(rest, token, model, trial | more, timeout)
     return status, answer
 
 

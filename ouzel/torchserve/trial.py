@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from ouzel.model_names import POOL, POOL_VERSION
 from ouzel.torchserve import rest
 from ouzel.torchserve.errors import PublicationFailed
 from ouzel.torchserve.management import check_answer
@@ -14,13 +15,14 @@ from ouzel_protos.local import token
 _SMOKE = 120.0  # s for an explanation
 
 
-def smoke(server: Server, name: str, version: str) -> str:
+def smoke(server: Server, name: str, version: str, *, pooled: bool = False) -> str:
     """Has a made-up picture predicted and explained.
 
     Args:
         server: TorchServe.
         name: The model's name.
         version: The version.
+        pooled: Whether the pool is asked for it, and not processes of its own.
 
     Returns:
         Digest of the weights that answered.
@@ -29,10 +31,11 @@ def smoke(server: Server, name: str, version: str) -> str:
         PublicationFailed: There is no answer, or one that is not sound.
     """
     what = f"{name} {version} fails on a trial picture"
+    model = f"{POOL}/{POOL_VERSION}" if pooled else f"{name}/{version}"
+    address = {"model": name, "version": version} if pooled else {}
     with reached(server.rest):
-        status, body = rest.explain(
-            server.rest, token(server.key_file, "inference"), f"{name}/{version}", {"saliency": ["gradient"]}, _SMOKE
-        )
+        key = token(server.key_file, "inference")
+        status, body = rest.explain(server.rest, key, model, {"saliency": ["gradient"]}, _SMOKE, address=address)
     check_answer(server, status, body, what)
     try:
         answer = json.loads(body)

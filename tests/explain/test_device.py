@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from handlers import saliency_handler
 from ouzel import gpus
-from ouzel.explain import ExplainService
+from ouzel.explain import ExplainService, hosted
 from ouzel.models import Model
 
 
@@ -23,23 +22,23 @@ def _shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_gpus_it_is_the_processor() -> None:
-    assert saliency_handler._device(None) == ("cpu", "")
+    assert hosted.device_of(None) == ("cpu", "")
 
 
 def test_under_ouzel_up_it_is_the_one_gpu_that_was_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(gpus.SHARED, "3")
-    assert saliency_handler._device(None) == ("cuda", "3")
+    assert hosted.device_of(None) == ("cuda", "3")
     assert gpus.os.environ[gpus.VISIBLE] == "3"
 
 
 def test_under_another_torchserve_it_is_the_one_with_its_number() -> None:
-    assert saliency_handler._device(0) == ("cuda:0", "0")
-    assert saliency_handler._device(2) == ("cuda:2", "2")
+    assert hosted.device_of(0) == ("cuda:0", "0")
+    assert hosted.device_of(2) == ("cuda:2", "2")
 
 
 def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert saliency_handler._device(2) == ("cpu", "2")
+    assert hosted.device_of(2) == ("cpu", "2")
     assert "GPU 2 cannot be used" in caplog.text
 
 

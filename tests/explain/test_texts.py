@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from handlers.saliency_handler import SaliencyHandler
-from ouzel.explain import JSON, PNG, ExplainService, Limits, RawRequest
+from ouzel.explain import JSON, PNG, ExplainService, Limits, RawRequest, hosted
 from ouzel.explain.options import parse
 from ouzel.explain.plan import make_plan
 from ouzel.models import Model
@@ -52,7 +51,7 @@ def test_halves_of_characters_are_the_callers_error(service: ExplainService, opt
 
 def test_a_body_of_json_that_is_no_text(service: ExplainService) -> None:
     """TorchServe hands it over decoded: it fails alone, not with all of its batch."""
-    request = SaliencyHandler()._request({"body": "\ud800"}, {"host": "here"})
+    request = hosted.request_of({"body": "\ud800"}, {"host": "here"})
     assert service.answer([request])[0].http in (400, 415)
 
 
@@ -120,7 +119,7 @@ def test_conditions_on_labels_name_classes_alike(
     best = ask(numbered).scores[0].index
     assert bool(ask(numbered, {"saliency": ["gradient"], "when": {"labels": labels}}).saliency) == (best in classes)
     wishes = parse(options)
-    plan = make_plan(wishes, numbered.explainer, numbered.model, pb.View(image_width=9, image_height=9), Limits())
+    plan = make_plan(wishes, numbered._served, pb.View(image_width=9, image_height=9), Limits())
     assert plan.when is not None
     assert plan.when.classes == classes
     assert ask(numbered, {"when": {"labels": ["1"]}}).error.field == "when.labels"

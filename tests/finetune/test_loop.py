@@ -14,7 +14,8 @@ import torch
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.finetune import Diverged, Event, finetune, make_recipe
-from ouzel.finetune.network import head_tensors, logits_of
+from ouzel.finetune.network import logits_of
+from ouzel.models.heads import head_tensors
 from ouzel.precision_names import PRECISIONS
 from ouzel.worker.kinds import checkpoint
 from support.arithmetic import expected, seen, set_by_user

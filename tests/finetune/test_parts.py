@@ -16,9 +16,10 @@ from ouzel.errors import FailedPrecondition
 from ouzel.finetune.features import Features, FileCache, file_cache, trim
 from ouzel.finetune.head import choose_head, fit_head
 from ouzel.finetune.metrics import class_weights, score, wilson
-from ouzel.finetune.network import backbone, head_tensors, install_head, linear_head, renewed
+from ouzel.finetune.network import backbone, install_head, linear_head, renewed
 from ouzel.finetune.pictures import Pictures
 from ouzel.models import Model, Preprocessing
+from ouzel.models.heads import head_tensors
 
 
 def blobs(seed: int, count: int = 60, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -235,12 +235,13 @@ def test_who_leaves_takes_the_rows_along(store: Any) -> None:
         stream = socket.create_connection((host, int(port)))
         stream.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), len(document)))
         stream.sendall(document)
-        (task,) = (each for key, each in engine[0]._models.items() if "@" not in key)
-        batcher = task.result().batcher
+        deadline = time.monotonic() + 20
+        while not engine[0]._batchers and time.monotonic() < deadline:
+            time.sleep(0.001)
+        (batcher,) = engine[0]._batchers.values()
         batches: list[int] = []
         answer = batcher._answer
         batcher._answer = lambda questions: (batches.append(len(questions)), answer(questions))[1]
-        deadline = time.monotonic() + 20
         while not batcher._waiting and time.monotonic() < deadline:
             time.sleep(0.001)
         assert batcher._waiting

@@ -18,6 +18,7 @@ from skimage import data
 import ouzel
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
+from ouzel.handler_files import handler_file
 from ouzel.models import archive
 from ouzel.models.card import parse
 
@@ -87,7 +88,7 @@ def test_entries_and_manifest(tiny_archive, tiny_weights):
             "serializedFile": "weights.safetensors",
         },
     }
-    assert entries["saliency_handler.py"] == archive.handler_file().read_bytes()
+    assert entries["saliency_handler.py"] == handler_file(archive.HANDLER).read_bytes()
     assert json.loads(entries["model.json"])["ouzel"] == ouzel.__version__
 
 

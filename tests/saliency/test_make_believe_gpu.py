@@ -20,6 +20,7 @@ from ouzel.saliency import METHODS, Contrast, Explainer, GivenImage, Rank, Salie
 from ouzel.saliency.draws import Draws
 from ouzel.saliency.engine.compute import Computed, GroupMaps, classes_of, compute
 from ouzel.saliency.engine.forward import Chosen, Forward
+from ouzel.saliency.engine.heads import Head, Heads, SharedHead
 from ouzel.saliency.engine.layouts import Layouts
 from ouzel.saliency.engine.taps import Taps
 from ouzel.saliency.engine.work import MapRequest, Work, specs_of
@@ -65,9 +66,16 @@ def gpu() -> Iterator[None]:
         cache.cache_clear()
 
 
-def computed(explainer: Explainer, rows: Sequence[Sequence[MapRequest]]) -> tuple[Work, Computed]:
+def computed(
+    explainer: Explainer, rows: Sequence[Sequence[MapRequest]], classes: Sequence[int] = ()
+) -> tuple[Work, Computed]:
+    """classes: of the heads that answer the rows, if the network is shared."""
     with torch.device("cuda"):
         there = network()
+        made = {count: Head(torch.rand(count, 8), torch.rand(count)) for count in classes}
+        heads = Heads.of([made[count] for count in classes]) if classes else None
+        if heads is not None:
+            there[-1] = SharedHead.of(there[-1])
         x = torch.rand(len(rows), 3, EDGE, EDGE)
     taps = Taps(there, {})
     prepared = explainer.prepare(torch.rand(3, EDGE, EDGE))
@@ -75,7 +83,7 @@ def computed(explainer: Explainer, rows: Sequence[Sequence[MapRequest]]) -> tupl
         prepared, network=there, taps=taps, layouts=Layouts(there, taps, prepared.memory_format)
     )
     work = Work.of(rows)
-    forward = Forward(prepared, x, specs_of(work.groups))
+    forward = Forward(prepared, x, specs_of(work.groups), heads)
     return work, compute(forward, work, sent(classes_of(work), x.device), Chosen(x.device))
 
 
@@ -91,6 +99,17 @@ def test_every_method_stays_on_the_device(explainer: Explainer, method: str) -> 
         assert isinstance(one, GroupMaps)
         assert one.values.device.type == "cuda"
         assert one.values.shape == (len(group.pairs), EDGE, EDGE)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_of_several_heads_stay_on_the_device(explainer: Explainer, method: str) -> None:
+    requests = [Saliency(method, None, **FEW.get(method, {})), Saliency(method, 0, **FEW.get(method, {}))]
+    maps = explainer.plan(requests, EDGE, EDGE).maps
+    _, result = computed(explainer, [maps] * 4, classes=(3, 1, 7, 3))
+    assert result.logits.shape == (4, 7)
+    assert {result.logits.device.type, result.figures.device.type} == {"cuda"}
+    assert all(isinstance(one, GroupMaps) and one.values.device.type == "cuda" for one in result.groups)
 
 
 @pytest.mark.usefixtures("gpu")

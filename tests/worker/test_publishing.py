@@ -102,6 +102,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(publication, "_load", load)
     monkeypatch.setattr(publication, "versions", lambda *args: [])
+    monkeypatch.setattr(publication.pool, "answers_for", lambda *args: False)
     return planned
 
 

@@ -61,6 +61,12 @@ class Catalogue:
                 await asyncio.shield(self._looking)
         return self._models
 
+    async def look(self) -> None:
+        """Looks again, and returns when that is done."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        await asyncio.shield(self._looking)
+
     async def file(self, model: str, version: str) -> ModelFile:
         """The archive of a version; "" is the default. Raises NotFound, which tells nothing of other models."""
         return pick(model, version, await self.models())

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from ouzel.errors import Unavailable
+from ouzel.errors import OuzelError, Unavailable
 from ouzel.explain import Limits, RawRequest
 from ouzel.gateway.batcher import Batcher
 from ouzel.gateway.engine import Description, Row
@@ -19,33 +19,25 @@ from ouzel.model_file import ModelFile
 from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.explain import ExplainService
+    from ouzel.explain.pool import PoolService, PoolStatistics
+    from ouzel.explain.served import Served
 
 _log = logging.getLogger(__name__)
 _PLATFORM = "ouzel_pytorch"
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A model that answers. It has a thread of its own: its batches are computed one after another."""
-
-    batcher: Batcher[RawRequest, pb.Explanation]
-    thread: ThreadPoolExecutor
-
-    def close(self) -> None:
-        self.batcher.close()
-        self.thread.shutdown(wait=False, cancel_futures=True)
+_STARTED = 16  # models that are loaded before they are asked
+_THREADS = 16  # networks that compute at the same time; each computes one batch after another
 
 
 class InProcessEngine:
-    """See `ouzel.gateway.engine.Engine`. A model is loaded when it is first asked.
+    """See `ouzel.gateway.engine.Engine`. A model is loaded when it is first asked; models of one backbone share it.
 
     Args:
         store: The model store.
         device: Where the networks go, as torch names it.
-        batch_size: Rows that are computed together at most.
+        batch_size: Rows that are computed together at most; they may be of several models that share a network.
         limits: Of requests.
-        loaded: Models that are kept in memory; the one that was asked the longest ago makes room.
+        memory_bytes: That models may take; those that were asked the longest ago make room. None is a quarter of the
+            machine's memory.
     """
 
     def __init__(
@@ -55,36 +47,45 @@ class InProcessEngine:
         device: str = "cpu",
         batch_size: int = 8,
         limits: Limits | None = None,
-        loaded: int = 16,
+        memory_bytes: int | None = None,
     ) -> None:
         self._catalogue = Catalogue(store)
-        self._device, self._batch_size, self._limits, self._most = device, batch_size, limits, loaded
-        self._models: dict[str, asyncio.Task[_Loaded]] = {}  # by digest and path, the least recently asked first
+        self._device, self._batch_size, self._limits, self._most = device, batch_size, limits, memory_bytes
+        self._pool: PoolService | None = None
+        self._opening: asyncio.Task[PoolService] | None = None
+        self._starting: asyncio.Task[None] | None = None
+        # By explainer, until its network has made room and whoever waits for it has an answer.
+        self._batchers: WeakKeyDictionary[Any, Batcher[tuple[Served, RawRequest], pb.Explanation]] = WeakKeyDictionary()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ouzel-compute")
         self._closed = False
 
     async def start(self) -> None:
         """Loads the default version of each model, as far as there is room, in the background."""
-        models = await self._catalogue.models()
-        for name, listed in list(models.items())[: self._most]:
-            if listed.default:
-                self._model(await self._catalogue.file(name, ""))
+        self._starting = asyncio.create_task(self._load_defaults())
 
     async def close(self) -> None:
         """See `Engine`."""
         self._closed = True
-        for task in self._models.values():
-            _close(task)
-        self._models.clear()
+        for batcher in list(self._batchers.values()):
+            batcher.close()
+        if self._starting is not None:
+            self._starting.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.close()
 
     async def ready(self) -> bool:
         """Whether the models that are being loaded have come to an end with it."""
-        return not self._closed and all(task.done() for task in self._models.values())
+        return not self._closed and (self._starting is None or self._starting.done())
 
     async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         """See `Engine`."""
-        loaded = await asyncio.shield(self._model(await self._catalogue.file(model, version)))
-        questions = [RawRequest(row.image, row.tensor, row.options.SerializeToString()) for row in rows]
-        return await loaded.batcher.ask(questions)
+        served = await self._served(await self._catalogue.file(model, version))
+        batcher = self._batchers.get(served.explainer)
+        if batcher is None:
+            batcher = self._batchers[served.explainer] = Batcher(self._answer, self._batch_size, self._threads)
+        requests = (RawRequest(row.image, row.tensor, row.options.SerializeToString()) for row in rows)
+        return await batcher.ask([(served, request) for request in requests])
 
     async def describe(self, model: str, version: str) -> Description:
         """See `Engine`."""
@@ -98,41 +99,43 @@ class InProcessEngine:
             for version in listed.files
         ]
 
-    def _model(self, file: ModelFile) -> asyncio.Task[_Loaded]:
+    def statistics(self) -> PoolStatistics | None:
+        """What is in memory; None before the first model."""
+        return None if self._pool is None else self._pool.statistics()
+
+    async def _served(self, file: ModelFile) -> Served:
         if self._closed:
             raise Unavailable("the service is stopping")
-        key = f"{file.digest} {file.path}"
-        task = self._models.pop(key, None)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(self._load(file))
-        self._models[key] = task
-        while len(self._models) > self._most:
-            _close(self._models.pop(next(iter(self._models))))
-        return task
+        pool = await self._opened()
+        served = pool.find(file)
+        if served is None:
+            served = await asyncio.shield(asyncio.to_thread(pool.load, file))
+        return served
 
-    async def _load(self, file: ModelFile) -> _Loaded:
-        service = await asyncio.to_thread(self._service, file)
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"ouzel-{file.name}")
+    async def _opened(self) -> PoolService:
+        if self._pool is None:
+            if self._opening is None:
+                self._opening = asyncio.create_task(asyncio.to_thread(self._open))
+            self._pool = await asyncio.shield(self._opening)
+        return self._pool
 
-        def answer(questions: list[RawRequest]) -> list[pb.Explanation]:
-            return [reply.envelope for reply in service.answer(questions)]
+    def _open(self) -> PoolService:
+        from ouzel.explain.pool import PoolService
 
-        return _Loaded(Batcher(answer, self._batch_size, thread), thread)
+        return PoolService(device=self._device, limits=self._limits, memory_bytes=self._most)
 
-    def _service(self, file: ModelFile) -> ExplainService:
-        from ouzel import models
-        from ouzel.explain import ExplainService
+    def _answer(self, questions: list[tuple[Served, RawRequest]]) -> list[pb.Explanation]:
+        assert self._pool is not None  # who is served was loaded by it
+        return [reply.envelope for reply in self._pool.answer_loaded(questions)]
 
-        model = models.load(file.path, device=self._device)
-        service = ExplainService(model, self._limits)
-        service.warm_up(1)
-        _log.info("%s version %s is loaded, weights %s", model.name, model.version, model.digest)
-        return service
-
-
-def _close(task: asyncio.Task[_Loaded]) -> None:
-    """Rows that wait in a model which makes room are answered with Unavailable; those that are computed, as usual."""
-    if not task.done():
-        task.cancel()
-    elif not task.cancelled() and task.exception() is None:
-        task.result().close()
+    async def _load_defaults(self) -> None:
+        for name, listed in list((await self._catalogue.models()).items())[:_STARTED]:
+            if not listed.default:
+                continue
+            try:
+                await self._served(await self._catalogue.file(name, ""))
+            except OuzelError as error:
+                _log.warning("%s is not loaded: %s", name, error)
+            statistics = self.statistics()
+            if self._closed or (statistics is not None and statistics.evictions):  # there is no more room
+                return

@@ -14,7 +14,8 @@ from ouzel.gateway.engine import Description, Row
 from ouzel.gateway.engines.catalogue import Catalogue, Listed, pick
 from ouzel.gateway.engines.torchserve_calls import Place, TorchServeCalls
 from ouzel.model_file import ModelFile
-from ouzel.torchserve import management
+from ouzel.model_names import POOL, POOL_VERSION
+from ouzel.torchserve import management, pool
 from ouzel.torchserve.server import Server
 from ouzel_protos.local import read_serving
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -55,7 +56,7 @@ def local(state: Path) -> Callable[[], Found | None]:
 
 
 class TorchServeEngine:
-    """See `ouzel.gateway.engine.Engine`.
+    """See `ouzel.gateway.engine.Engine`. Versions without processes of their own are the pool's, where there is one.
 
     Args:
         find: Where TorchServe is now; None if it is not running.
@@ -92,7 +93,9 @@ class TorchServeEngine:
     async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         """See `Engine`. All rows are in flight at the same time, so that TorchServe can batch them."""
         file = await self._file(model, version)
-        tasks = [asyncio.ensure_future(self._calls.answer(file.name, file.version, row, deadline)) for row in rows]
+        own = (file.name, file.version) in self._served
+        name, of, pooled = (file.name, file.version, None) if own else (POOL, POOL_VERSION, file)
+        tasks = [asyncio.ensure_future(self._calls.answer(name, of, row, deadline, pooled)) for row in rows]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -112,7 +115,8 @@ class TorchServeEngine:
     async def _described(self, file: ModelFile) -> Description:
         assert self._catalogue is not None  # the file is of it
         described = await self._catalogue.describe(file.name, file.version, _PLATFORM)
-        served = tuple(each for each in described.versions if (file.name, each) in self._served)
+        pooled = pool.is_among(self._served)
+        served = tuple(each for each in described.versions if pooled or (file.name, each) in self._served)
         return Description(
             described.name, described.version, served, described.labels, described.input_shape, described.platform
         )
@@ -124,13 +128,17 @@ class TorchServeEngine:
             if time.monotonic() - self._asked < _AGAIN:
                 raise
         await self._ask()  # it may have been published a moment ago
+        if self._catalogue is not None:
+            await self._catalogue.look()
         return pick(model, version, await self._models())
 
     async def _models(self) -> Mapping[str, Listed]:
-        """The models of the store, with the versions that are served."""
+        """The models of the store, with the versions that are served: where there is a pool, all."""
         await self._known()
         if self._catalogue is None:
             raise Unavailable("the service of the models is not running")
+        if pool.is_among(self._served):
+            return await self._catalogue.models()
         models = {}
         for name, listed in (await self._catalogue.models()).items():
             files = {version: file for version, file in listed.files.items() if (name, version) in self._served}

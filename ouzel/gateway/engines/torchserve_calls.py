@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
 from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.engine import Row
+from ouzel.model_file import ModelFile
 from ouzel_protos.local import token
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
@@ -68,16 +69,28 @@ class TorchServeCalls:
             if channel is not None:
                 await channel.close()
 
-    async def answer(self, model: str, version: str, row: Row, deadline: float) -> pb.Explanation:
+    async def answer(
+        self, model: str, version: str, row: Row, deadline: float, pooled: ModelFile | None = None
+    ) -> pb.Explanation:
         """The envelope of one row.
 
         A call whose worker died is made once more: repeating it changes nothing. If that fails, too, the error says so
         at once.
 
+        Args:
+            model: Its name in TorchServe.
+            version: Its version there.
+            row: What is asked.
+            deadline: On the clock of `time.monotonic`.
+            pooled: Whose answer is wanted, if the model is the pool.
+
         Raises:
             OuzelError: See `Engine.predict`.
         """
         parts = {"image": row.image, "tensor": row.tensor, "options": row.options.SerializeToString()}
+        if pooled is not None:  # nothing of a row comes here under these names
+            address = {"model": pooled.name, "version": pooled.version, "digest": pooled.digest}
+            parts |= {key: value.encode() for key, value in address.items()}
         request = PredictionsRequest(
             model_name=model, model_version=version, input={key: part for key, part in parts.items() if part}
         )

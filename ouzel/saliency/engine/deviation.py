@@ -11,6 +11,7 @@ from torch import Tensor
 from ouzel.errors import FailedPrecondition
 from ouzel.precision_names import EXACT
 from ouzel.saliency.engine.forward import Forward
+from ouzel.saliency.engine.heads import Head, Heads
 from ouzel.saliency.engine.prepare import Prepared
 from ouzel.saliency.method import GradientSpec
 from ouzel.saliency.reductions import REDUCTIONS
@@ -50,27 +51,31 @@ def inputs(prepared: Prepared, shape: Sequence[int]) -> Tensor:
     return black + (white - black) * drawn
 
 
-def measure(prepared: Prepared, like: Tensor) -> Deviation:
+def measure(prepared: Prepared, like: Tensor, head: Head | None = None) -> Deviation:
     """Compare what a network answers in its precision with what it answers exactly.
 
     Args:
         prepared: The network, with its precision.
         like: (C, H, W), an input: its size, device and dtype.
+        head: That answers, of a network that is shared.
     """
     exactly = replace(prepared, precision=EXACT)
     rows = max(1, min(INPUTS, prepared.rows_per_pass([_SPEC.rule])))
     pairs = []
     for x in inputs(prepared, like.shape).to(like).split(rows):
-        exact = _answers(exactly, x, None)
-        pairs.append((_answers(prepared, x, exact[0].argmax(dim=1)), exact))
+        heads = None if head is None else Heads.of([head] * len(x))
+        exact = _answers(exactly, x, None, heads)
+        pairs.append((_answers(prepared, x, exact[0].argmax(dim=1), heads), exact))
     logits = _relative([(ours[0], exact[0]) for ours, exact in pairs])
     maps = [(ours[1], exact[1]) for ours, exact in pairs if ours[1] is not None and exact[1] is not None]
     return Deviation(logits, _relative(maps))
 
 
-def _answers(prepared: Prepared, x: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _answers(
+    prepared: Prepared, x: Tensor, classes: Tensor | None, heads: Heads | None
+) -> tuple[Tensor, Tensor | None]:
     """(B, K) logits and (B, H, W) maps; of the predicted classes, or of `classes`, (B,)."""
-    forward = Forward(prepared, x, (_SPEC,))
+    forward = Forward(prepared, x, (_SPEC,), heads)
     chosen = forward.logits.argmax(dim=1) if classes is None else classes
     weights = torch.zeros_like(forward.logits).scatter_(1, chosen[:, None], 1)
     try:

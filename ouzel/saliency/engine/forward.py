@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import DeadlineExceeded, FailedPrecondition
+from ouzel.saliency.engine.heads import Heads, answering
 from ouzel.saliency.engine.prepare import Prepared
 from ouzel.saliency.engine.rectifiers import Rectifiers
 from ouzel.saliency.method import GradientSpec, ModelFacts, Rule
@@ -23,12 +24,14 @@ from ouzel.saliency.transfer import sent
 class Forward:
     """A forward pass whose graph is kept until `release`, or no graph without `specs`.
 
-    x: (B, C, H, W); after construction in the network's memory format, and `logits` is (B, K), both detached.
+    x: (B, C, H, W); after construction in the network's memory format, and `logits` is (B, K), both detached. heads: of
+    a network that is shared, one per row.
     """
 
     prepared: Prepared
     x: Tensor
     specs: Iterable[GradientSpec]
+    heads: Heads | None = None
     logits: Tensor = field(init=False)
     rectifiers: Rectifiers = field(init=False)
 
@@ -51,6 +54,7 @@ class Forward:
             with (
                 models.forward_pass(self.prepared.precision, x.device),
                 taps.recording(layers, begin=begin) as record,
+                answering(self.heads),
                 self.rectifiers if rules - {"plain"} else nullcontext(),
             ):
                 self._output = self.prepared.network(entry)
@@ -73,7 +77,7 @@ class Forward:
 
     def layout(self, layer: str) -> models.Layout:
         """Raises InvalidArgument for a layer without maps of the image."""
-        return self.prepared.layouts.of(layer, self.x)
+        return self.prepared.layouts.of(layer, self.x, None if self.heads is None else self.heads.chosen([0]))
 
     def activation(self, layer: str) -> Tensor:
         """(B, c, h, w) output of a layer as maps, detached."""
@@ -217,7 +221,13 @@ class ForwardRows:
 
     def probability(self) -> Tensor:
         """(n,) the same of the probabilities."""
-        return (models.probabilities(self.logits) * self.weights).sum(dim=1)
+        heads = self._heads
+        probabilities = models.probabilities(self.logits) if heads is None else heads.probabilities(self.logits)
+        return (probabilities * self.weights).sum(dim=1)
+
+    @property
+    def _heads(self) -> Heads | None:
+        return None if self.forward.heads is None else self.forward.heads.chosen(self.numbers)
 
     def evaluate_at(self, x: Tensor, specs: tuple[GradientSpec, ...] | None = None) -> ForwardRows:
         """The same targets at other inputs, see `method.Rows.evaluate_at`."""
@@ -226,7 +236,12 @@ class ForwardRows:
         specs = self.specs if specs is None else specs
         blocks = max(1, len(x) // len(self.weights))
         weights = self.weights if blocks == 1 else self.weights.repeat(blocks, 1)
-        forward = Forward(self.forward.prepared, x, specs)
+        heads = self._heads
+        if heads is not None and len(x) < len(weights) and not heads.alike:  # one image, which each head sees
+            x = x.expand(len(weights), -1, -1, -1)
+        if heads is not None:
+            heads = heads.chosen([number % len(self.weights) for number in range(len(x))])
+        forward = Forward(self.forward.prepared, x, specs, heads)
         gradients: dict[GradientSpec, Tensor | None] = {}
         rules = list(dict.fromkeys(spec.rule for spec in specs))
         for number, rule in enumerate(rules, 1):

@@ -21,7 +21,7 @@ _SOCKET = "zygote.sock"
 _INTERPRETER = "python"
 _WAITING = 128
 # What the handler needs and what takes long: torch and the libraries of architectures, 400 MiB of each process.
-_MODULES = ("torch", "torchvision.models", "timm", "ouzel.models", "ouzel.explain")
+_MODULES = ("torch", "torchvision.models", "timm", "ouzel.models", "ouzel.explain.pool")
 
 
 def interpreter(run: Path) -> Path:

@@ -15,7 +15,7 @@ from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.model_files import ModelFile, ModelFiles, card
-from ouzel.torchserve import publication
+from ouzel.torchserve import pool, publication
 from ouzel.torchserve.publication import PublicationFailed, Server
 from ouzel.worker.api.auth import unary
 from ouzel.worker.api.service import Context, Service
@@ -122,7 +122,8 @@ class ModelService(Service, ModelServiceServicer):
     def _messages(self, files: list[ModelFile]) -> list[pb.Model]:
         defaults = {file.path for file in self._files.defaults().values()}
         served = self._served()
-        return [_message(file, file.path in defaults, (file.name, file.version) in served) for file in files]
+        pooled = pool.is_among(served)
+        return [_message(file, file.path in defaults, pooled or (file.name, file.version) in served) for file in files]
 
     def _served(self) -> frozenset[tuple[str, str]]:
         """Nothing if TorchServe does not say: what the store holds can be told all the same."""

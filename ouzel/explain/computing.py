@@ -1,0 +1,127 @@
+"""Computes rows together that have been read: of one model, or of several that share a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ouzel import models
+from ouzel.errors import OuzelError, ResourceExhausted
+from ouzel.explain import encode, faithfulness, inputs
+from ouzel.explain.conditions import skipped
+from ouzel.explain.faults import internal, raise_if_fatal
+from ouzel.explain.memory import give_back
+from ouzel.explain.reading import Row
+from ouzel.explain.served import Served
+from ouzel.explain.stages import Stages
+from ouzel.saliency.transfer import Transfer, sent
+
+logger = logging.getLogger(__name__)
+
+
+def compute_rows(rows: Sequence[Row], stages: Stages) -> None:
+    """Computes rows, in halves if the device's memory does not suffice. Each is answered in any case.
+
+    Args:
+        rows: One or more, read without error. Their models share an explainer.
+        stages: Are told the time.
+    """
+    for part in _parts(rows):
+        _answer(part, stages)
+
+
+def _parts(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that can be computed together: all, but for those that look at what depends on their model's head."""
+    together: dict[int, list[Row]] = {}
+    for row in rows:
+        assert row.plan is not None
+        layers = {spec.layer for one in row.plan.saliency.maps for spec in one.method.gradient_specs()}
+        together.setdefault(id(row.served) if layers & row.served.apart else 0, []).append(row)
+    return list(together.values())
+
+
+def _answer(rows: Sequence[Row], stages: Stages) -> None:
+    halves: list[Sequence[Row]] = []
+    try:
+        _compute(rows, stages)
+    except torch.OutOfMemoryError as error:
+        raise_if_fatal(error)
+        logger.warning("the device's memory does not suffice for %d rows: %s", len(rows), error)
+        halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    except Exception as error:  # noqa: BLE001
+        raise_if_fatal(error)
+        for row in rows:
+            row.error = internal(error)
+        stages.lap("compute")
+    stages.lap("encode")
+    if not halves:
+        return
+    give_back()  # what the traceback held is gone by now
+    if len(rows) == 1:
+        rows[0].error = ResourceExhausted("the device's memory does not suffice for this request; try it later")
+        return
+    for half in halves:
+        for row in half:  # part of it may be there already
+            for part in ("scores", "saliency", "skipped"):
+                row.reply.envelope.ClearField(part)
+        _answer(half, stages)
+
+
+def _compute(rows: Sequence[Row], stages: Stages) -> None:
+    explainer, preprocessing = rows[0].served.explainer, rows[0].served.model.preprocessing
+    pixels = [row.pixels for row in rows if row.pixels is not None]
+    x = inputs.batched(pixels, preprocessing, explainer.device, stages)  # who shares an explainer normalises alike
+    plans = [row.plan for row in rows if row.plan]
+    certain, transfer = all(plan.when is None for plan in plans), Transfer()
+    heads = [row.served.head for row in rows if row.served.head is not None]
+    with models.computing(explainer.precision):  # once for all passes
+        batch = explainer.forward(x, [plan.saliency for plan in plans], certain=certain, heads=heads or None)
+        reasons = [""] * len(rows)
+        predicted: list[tuple[Tensor, Tensor]] = [(x, x)] * len(rows)
+        for served, numbers in _by_model(rows):
+            logits = _own(batch.logits, len(served.model.labels), numbers).float()
+            probabilities = models.probabilities(logits)
+            if not certain:
+                told = skipped([plans[number] for number in numbers], served.model.labels, logits, probabilities)
+                for number, reason in zip(numbers, told, strict=True):
+                    reasons[number] = reason
+            logits, probabilities = transfer.take(logits), transfer.take(probabilities)
+            for place, number in enumerate(numbers):
+                predicted[number] = logits[place], probabilities[place]
+        answers = batch.explain([not reason for reason in reasons], [row.deadline for row in rows], transfer)
+    stages.lap("compute")
+    stages.move("compute", "copy", transfer.seconds)
+    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        if isinstance(answer, OuzelError):
+            row.error = answer
+            continue
+        assert row.plan is not None
+        assert row.source is not None
+        envelope, model = row.reply.envelope, row.served.model
+        envelope.scores.extend(encode.scores(*predicted[number], model.labels, row.plan.top_k))
+        envelope.skipped = reasons[number]
+        if not reasons[number]:
+            try:
+                steps = [each.faithfulness for each in row.plan.presentations]
+                maps = faithfulness.measured(answer, steps, model, x[number], row.deadline)
+                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, model.labels))
+            except OuzelError as error:
+                row.error = error
+
+
+def _by_model(rows: Sequence[Row]) -> list[tuple[Served, list[int]]]:
+    """The numbers of each model's rows."""
+    numbers: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        numbers.setdefault(id(row.served), []).append(number)
+    return [(rows[mine[0]].served, mine) for mine in numbers.values()]
+
+
+def _own(logits: Tensor, classes: int, numbers: Sequence[int]) -> Tensor:
+    """(n, K) of these rows, without the padding of models with fewer classes than others."""
+    if len(numbers) < len(logits):
+        logits = logits.index_select(0, sent(numbers, logits.device, torch.int64))
+    return logits if logits.shape[1] == classes else logits[:, :classes]

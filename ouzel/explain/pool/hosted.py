@@ -1,0 +1,165 @@
+"""A pool over a model store, as TorchServe's handler needs it: rows name their models."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, Unavailable
+from ouzel.explain import hosted, options, recording
+from ouzel.explain.faults import internal
+from ouzel.explain.forms import addressed
+from ouzel.explain.limits import Limits
+from ouzel.explain.pool.service import PoolService, default_memory
+from ouzel.explain.pool.statistics import PoolStatistics
+from ouzel.explain.reading import refused
+from ouzel.explain.requests import RawRequest, Reply
+from ouzel.model_file import ModelFile
+from ouzel.model_files import ModelFiles
+from ouzel.model_names import POOL, POOL_VERSION, check_name
+from ouzel_protos.v1 import explain_pb2 as pb
+
+logger = logging.getLogger(__name__)
+STORE, MEMORY, PROCESSES = "OUZEL_POOL_STORE", "OUZEL_POOL_MB", "OUZEL_POOL_PROCESSES"
+_ADDRESS = ("model", "version", "digest")
+_BEFORE = 16  # models that are loaded before they are asked
+
+
+class StorePool:
+    """Answers rows for the models of a store.
+
+    Args:
+        store: The folder.
+        pool: That computes.
+
+    Attributes:
+        folder: The folder.
+        pool: That computes.
+    """
+
+    def __init__(self, store: Path, pool: PoolService) -> None:
+        self.folder, self.pool = store, pool
+        self._files = ModelFiles(store)
+        self._any: ModelFile | None = None
+        self._told = PoolStatistics()
+
+    @classmethod
+    def from_environment(
+        cls, *, device: str, threads: int, record: recording.Record | None, warm_rows: Sequence[int]
+    ) -> StorePool:
+        """As `ouzel up` has set it: $OUZEL_POOL_STORE; $OUZEL_POOL_MB for each process, or of $OUZEL_POOL_PROCESSES."""
+        memory = int(os.environ.get(MEMORY) or 0) * 2**20
+        pool = PoolService(
+            device=device,
+            limits=Limits.from_environment(),
+            threads=threads,
+            record=record,
+            memory_bytes=memory or default_memory(device) // int(os.environ.get(PROCESSES) or 1),
+            warm_rows=warm_rows,
+        )
+        return cls(Path(os.environ[STORE]), pool)
+
+    def begin(self) -> None:
+        """Load a first model, and default versions of others beside the first requests.
+
+        Raises:
+            FailedPrecondition: No model of the store can be loaded.
+        """
+        files = list(self._files.defaults().values())
+        for number, file in enumerate(files):
+            if self._load(file):
+                self._any = file
+                rest = files[number + 1 :][:_BEFORE]
+                threading.Thread(target=self._load_all, args=(rest,), name="ouzel-pool", daemon=True).start()
+                return
+        raise FailedPrecondition(f"no model of {self.folder} can be loaded")
+
+    def answer(self, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]]) -> list[tuple[str, Reply]]:
+        """Answer a batch.
+
+        Args:
+            rows: Parts and headers of each.
+
+        Returns:
+            For each its media type and its reply.
+        """
+        requests: list[RawRequest] = []
+        replies: dict[int, Reply] = {}
+        asked: dict[int, tuple[ModelFile, RawRequest]] = {}
+        for number, (row, headers) in enumerate(rows):
+            try:
+                parts, address = addressed(row, _ADDRESS)
+                requests.append(hosted.request_of(parts, headers))
+                asked[number] = self._file(address, requests[number]), requests[number]
+            except OuzelError as error:
+                if len(requests) == number:
+                    requests.append(hosted.request_of({}, headers))
+                replies[number] = refused(pb.Explanation(), error)
+            except Exception as error:  # noqa: BLE001 - one row is no reason to fail the others
+                if len(requests) == number:
+                    requests.append(RawRequest())
+                replies[number] = refused(pb.Explanation(), internal(error))
+        if asked:
+            replies |= zip(asked, self.pool.answer(list(asked.values())), strict=True)
+        self._tell(replies[number].envelope.timing for number in asked)
+        return [(requests[number].media_type, replies[number]) for number in range(len(rows))]
+
+    def _file(self, address: Mapping[str, str], request: RawRequest) -> ModelFile:
+        name = address.get("model")
+        if not name:
+            if self._any is not None and request.refusal is None and options.parse(request.options).estimate_only:
+                return self._any
+            raise InvalidArgument("model: missing; name a model of the store", field="model")
+        check_name(name)  # no reference that carries a version
+        version = address.get("version", "")
+        try:
+            file = self._files.version(name, version) if version else self._files.file(name)
+        except NotFound:  # it would tell the names of others
+            what = f"version {version!r:.40} of {name!r:.80}" if version else f"{name!r:.80}"
+            raise NotFound(f"model: {what} is not served here", field="model") from None
+        if file.error:
+            raise FailedPrecondition(f"model: the archive of {name!r} {file.version} is damaged", field="model")
+        if address.get("digest", file.digest) != file.digest:
+            raise Unavailable(
+                f"model: {name!r} {file.version} has been replaced a moment ago; try again", field="model"
+            )
+        return file
+
+    def _load(self, file: ModelFile) -> bool:
+        try:
+            self.pool.load(file)
+        except OuzelError as error:
+            logger.warning("%s %s is not loaded: %s", file.name, file.version, error)
+            return False
+        return True
+
+    def _load_all(self, files: Sequence[ModelFile]) -> None:
+        for file in files:
+            if self.pool.statistics().evictions:  # there is no more room
+                return
+            try:
+                self._load(file)
+            except Exception:
+                logger.exception("%s %s is not loaded", file.name, file.version)
+
+    def _tell(self, timings: Any) -> None:
+        """Metrics of a batch: its stages once, and what has become of the pool."""
+        if (timing := next((each for each in timings if each.batch_size), None)) is not None:
+            hosted.tell_stages(timing, POOL, POOL_VERSION)
+        now, before = self.pool.statistics(), self._told
+        if now == before:
+            return
+        self._told = now
+        gauges = (("networks.count", now.networks), ("heads.count", now.heads), ("bytes.bytes", now.bytes))
+        counters = (
+            ("hits_total.count", now.hits - before.hits),
+            ("misses_total.count", now.misses - before.misses),
+            ("evictions_total.count", now.evictions - before.evictions),
+        )
+        values = [(f"ouzel_pool_{name}", str(value), "GAUGE") for name, value in gauges]
+        values += [(f"ouzel_pool_{name}", str(value), "COUNTER") for name, value in counters if value]
+        hosted.tell_metrics(values, POOL, POOL_VERSION)
