@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from ouzel.checks import within
@@ -37,6 +38,7 @@ class GatewayOptions:
         access: Who may call; None lets everybody in, on loopback only.
         worker: Where jobs, data sets, models and audits are asked for; None offers none.
         tls: Keys and certificates; None listens in plain text.
+        health: Socket of the file system at which health is told, too, whatever callers of the ports must show.
         max_body_bytes: Of one request, whoever sends it. The tenant's own limit may be lower.
         max_rows: Of one request.
         max_rows_under_way: Of one model, at a time.
@@ -55,6 +57,7 @@ class GatewayOptions:
     access: Access | None = None
     worker: WorkerOptions | None = None
     tls: Tls | None = None
+    health: Path | None = None
     max_body_bytes: int = 64 * 2**20
     max_rows: int = 64
     max_rows_under_way: int = 512

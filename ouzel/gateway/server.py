@@ -99,11 +99,13 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
         routes += WorkerRest(calls, relay).routes()
     state = health.aio.HealthServicer()
     server = _grpc_server(options, handlers, state, door)
+    beside = _health_server(options, state)
     with _listening(options.host, options.rest_port) as listener:
         grpc_address = _bind(server, options)
         await engine.start()
         try:
             await server.start()
+            await beside.start()
             for name in ("", SERVICE):
                 await state.set(name, health_pb2.HealthCheckResponse.SERVING)
             web = _Web(_settings(options, routes))
@@ -116,7 +118,7 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(door.drained(), options.grace)
                 web.should_exit = True
-                await asyncio.gather(server.stop(_LAST), running)
+                await asyncio.gather(server.stop(_LAST), beside.stop(_LAST), running)
         finally:
             if relay is not None:
                 await relay.close()
@@ -172,6 +174,15 @@ def _grpc_server(
     )
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     server.add_generic_rpc_handlers((*handlers, Refusing(door, refusal)))
+    return server
+
+
+def _health_server(options: GatewayOptions, state: health.aio.HealthServicer) -> grpc.aio.Server:
+    """For who keeps the gateway up, and has no certificate to show at its ports."""
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    if options.health is not None:
+        server.add_insecure_port(f"unix:{options.health}")
     return server
 
 
