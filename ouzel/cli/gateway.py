@@ -14,6 +14,7 @@ import click
 
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel.ledger_folder import folder_of, known
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def gateway(
             worker=None if no_worker else _worker(folder, worker, worker_tokens),
             access=access,
             tls=tls,
+            ledger=lambda: _ledger(folder),
             health=None if record is None else record.health,
             **chosen,
         )
@@ -165,6 +167,11 @@ def _access(tenants: Path | None, keys: str | None, state: Path, tls: Tls | None
     with closing(Polling(also)) as polling:
         polling.start()
         yield None
+
+
+def _ledger(state: Path) -> Path | None:
+    folder = folder_of(state)
+    return folder if known(folder) else None
 
 
 def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:

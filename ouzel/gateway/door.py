@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 from ouzel import errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
@@ -18,6 +19,7 @@ from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
 
 _MOST_LOADS = 4096
+_called: ContextVar[str] = ContextVar("called", default="")
 _ERRORS: dict[str, type[OuzelError]] = {
     kind.code: kind
     for kind in (
@@ -38,12 +40,21 @@ class Door:
     Args:
         engine: What answers.
         access: Who may.
+        denied: Hears of each refusal by `access`: what was called, and the code of the error.
         most_rows: Rows of one model that may be under way.
         most_seconds: That a call may take; callers who name no time get this one.
     """
 
-    def __init__(self, engine: Engine, access: Access, *, most_rows: int = 512, most_seconds: float = 120.0) -> None:
-        self.engine, self.access = engine, access
+    def __init__(
+        self,
+        engine: Engine,
+        access: Access,
+        *,
+        denied: Callable[[str, str], None] = lambda _called, _code: None,
+        most_rows: int = 512,
+        most_seconds: float = 120.0,
+    ) -> None:
+        self.engine, self.access, self._denied = engine, access, denied
         self._most_rows, self._most_seconds = most_rows, most_seconds
         self._loads: dict[tuple[str, str], Load] = {}
         self._under_way = 0
@@ -66,13 +77,20 @@ class Door:
 
     def identify(self, authorizations: Sequence[str], certificate: Certificate | None) -> Caller:
         """Who calls. Raises as `Access.identify`, and Unauthenticated where there is more than one authorization."""
-        if len(authorizations) > 1:
-            raise Unauthenticated("authorization: comes more than once")
-        return self.access.identify(authorizations[0] if authorizations else None, certificate)
+        with self.refusals():
+            if len(authorizations) > 1:
+                raise Unauthenticated("authorization: comes more than once")
+            return self.access.identify(authorizations[0] if authorizations else None, certificate)
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Counts a call, so that stopping can wait for it."""
+    def call(self, called: str | None = None) -> Iterator[None]:
+        """Counts a call, so that stopping can wait for it.
+
+        Args:
+            called: What the task of the call calls: a path of gRPC, or "POST /path"; None has been said already.
+        """
+        if called is not None:
+            _called.set(called)
         self._under_way += 1
         self._idle.clear()
         try:
@@ -87,7 +105,9 @@ class Door:
         """The room for one request. Raises as `Access.admit`, and Unavailable once the gateway is stopping."""
         if self.draining:
             raise Unavailable("the gateway is stopping; another one, or the next one, will answer")
-        with self.access.admit(caller, role, model):
+        with ExitStack() as held:
+            with self.refusals():
+                held.enter_context(self.access.admit(caller, role, model))
             yield
 
     async def drained(self) -> None:
@@ -145,6 +165,15 @@ class Door:
                 if not load.rows - len(rows):
                     self._loads.pop((model, version), None)  # names that callers invent take no room
                 raise
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Counts it if this refuses the call."""
+        try:
+            yield
+        except OuzelError as error:
+            self._denied(_called.get(), error.code)
+            raise
 
     def _load(self, model: str, version: str) -> Load:
         if len(self._loads) >= _MOST_LOADS and (model, version) not in self._loads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -39,6 +40,10 @@ class PredictionsService:
 
     def __init__(self, door: Door) -> None:
         self._door = door
+
+    def paths(self) -> Iterable[str]:
+        """See `Service`."""
+        return (PREDICTIONS,)
 
     def method(self, path: str) -> Unary | None:
         """See `Service`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ class GatewayOptions:
         rest_port: 0 selects a free one.
         grpc_port: 0 selects a free one.
         access: Who may call; None lets everybody in, on loopback only.
+        ledger: Finds the folder of the log that refusals come into; None while there is none.
         worker: Where jobs, data sets, models and audits are asked for; None offers none.
         tls: Keys and certificates; None listens in plain text.
         health: Socket of the file system at which health is told, too, whatever callers of the ports must show.
@@ -55,6 +57,7 @@ class GatewayOptions:
     rest_port: int = 8000
     grpc_port: int = 8001
     access: Access | None = None
+    ledger: Callable[[], Path | None] = lambda: None
     worker: WorkerOptions | None = None
     tls: Tls | None = None
     health: Path | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import grpc.aio
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from ouzel import timed_http
 from ouzel.errors import FailedPrecondition
@@ -28,7 +28,9 @@ from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.refusals import Refusals
 from ouzel.gateway.worker.grpc_proxy import WorkerProxy
+from ouzel.gateway.worker.methods import METHODS
 from ouzel.gateway.worker.relay import Relay
 from ouzel.gateway.worker.rest import WorkerRest
 from ouzel_protos.oip import SERVICE
@@ -88,15 +90,24 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
     Raises:
         FailedPrecondition: A port cannot be had.
     """
-    door = Door(engine, options.who, most_rows=options.max_rows_under_way, most_seconds=options.timeout)
+    named: set[str] = set()
+    refusals = Refusals(options.ledger, named)
+    door = Door(
+        engine,
+        options.who,
+        denied=refusals.count,
+        most_rows=options.max_rows_under_way,
+        most_seconds=options.timeout,
+    )
     calls = Calls(door, options.max_body_bytes, options.body_timeout)
     services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door)]
     routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
     handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
-    relay = None if options.worker is None else Relay(options.worker)
+    relay = None if options.worker is None else Relay(options.worker, door.refusals)
     if relay is not None:
         handlers.append(WorkerProxy(door, relay, options.body_timeout))
         routes += WorkerRest(calls, relay).routes()
+    named |= _names(services, routes)
     state = health.aio.HealthServicer()
     server = _grpc_server(options, handlers, state, door)
     beside = _health_server(options, state)
@@ -110,6 +121,7 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
                 await state.set(name, health_pb2.HealthCheckResponse.SERVING)
             web = _Web(_settings(options, routes))
             running = asyncio.create_task(web.serve(sockets=[listener]))
+            recording = asyncio.create_task(refusals.keep_recording())
             try:
                 yield Addresses(_url(listener, options), grpc_address)
             finally:
@@ -119,10 +131,19 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
                     await asyncio.wait_for(door.drained(), options.grace)
                 web.should_exit = True
                 await asyncio.gather(server.stop(_LAST), beside.stop(_LAST), running)
+                recording.cancel()
+                await asyncio.to_thread(refusals.close)
         finally:
             if relay is not None:
                 await relay.close()
             await engine.close()
+
+
+def _names(services: list[Service], routes: list[BaseRoute]) -> set[str]:
+    """What entries of refusals may name."""
+    named = {path for each in services for path in each.paths()} | set(METHODS)
+    named |= {f"POST /v1/{method.service}/{method.name}" for method in METHODS.values()}
+    return named | {f"{verb} {each.path}" for each in routes if isinstance(each, Route) for verb in each.methods or ()}
 
 
 class _Web(uvicorn.Server):

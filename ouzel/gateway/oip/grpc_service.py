@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from google.protobuf.message import Message
 
@@ -40,6 +40,10 @@ class OipService:
             "RepositoryIndex": self._repository_index,
         }
         self._methods = {f"/{SERVICE}/{name}": _serialized(method) for name, method in methods.items()}
+
+    def paths(self) -> Iterable[str]:
+        """See `Service`."""
+        return self._methods
 
     def method(self, path: str) -> Unary | None:
         """See `Service`."""
