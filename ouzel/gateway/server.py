@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,12 +25,15 @@ from ouzel.gateway.engine import Engine
 from ouzel.gateway.explain import ExplainRest, PredictionsService
 from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
 from ouzel.gateway.http_calls import Calls
+from ouzel.gateway.ledger_log import Log
+from ouzel.gateway.ledger_service import LedgerService
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.refusals import Refusals
 from ouzel.gateway.worker.grpc_proxy import WorkerProxy
-from ouzel.gateway.worker.methods import METHODS
+from ouzel.gateway.worker.methods import LEDGER, METHODS
+from ouzel.gateway.worker.openapi import described
 from ouzel.gateway.worker.relay import Relay
 from ouzel.gateway.worker.rest import WorkerRest
 from ouzel_protos.oip import SERVICE
@@ -99,17 +102,10 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
         most_rows=options.max_rows_under_way,
         most_seconds=options.timeout,
     )
-    calls = Calls(door, options.max_body_bytes, options.body_timeout)
-    services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door)]
-    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
-    handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
-    relay = None if options.worker is None else Relay(options.worker, door.refusals)
-    if relay is not None:
-        handlers.append(WorkerProxy(door, relay, options.body_timeout))
-        routes += WorkerRest(calls, relay).routes()
-    named |= _names(services, routes)
+    parts = _parts(options, door)
+    named |= parts.names
     state = health.aio.HealthServicer()
-    server = _grpc_server(options, handlers, state, door)
+    server = _grpc_server(options, parts.handlers, state, door)
     beside = _health_server(options, state)
     with _listening(options.host, options.rest_port) as listener:
         grpc_address = _bind(server, options)
@@ -119,7 +115,7 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
             await beside.start()
             for name in ("", SERVICE):
                 await state.set(name, health_pb2.HealthCheckResponse.SERVING)
-            web = _Web(_settings(options, routes))
+            web = _Web(_settings(options, parts.routes))
             running = asyncio.create_task(web.serve(sockets=[listener]))
             recording = asyncio.create_task(refusals.keep_recording())
             try:
@@ -134,16 +130,41 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
                 recording.cancel()
                 await asyncio.to_thread(refusals.close)
         finally:
-            if relay is not None:
-                await relay.close()
+            for close in parts.closing:
+                await close()
             await engine.close()
 
 
-def _names(services: list[Service], routes: list[BaseRoute]) -> set[str]:
-    """What entries of refusals may name."""
-    named = {path for each in services for path in each.paths()} | set(METHODS)
-    named |= {f"POST /v1/{method.service}/{method.name}" for method in METHODS.values()}
-    return named | {f"{verb} {each.path}" for each in routes if isinstance(each, Route) for verb in each.methods or ()}
+@dataclass(frozen=True)
+class _Parts:
+    """What answers at the two ports, what entries of refusals may name of it, and what is to be closed."""
+
+    handlers: list[grpc.GenericRpcHandler]
+    routes: list[BaseRoute]
+    names: set[str]
+    closing: list[Callable[[], Awaitable[None]]]
+
+
+def _parts(options: GatewayOptions, door: Door) -> _Parts:
+    calls = Calls(door, options.max_body_bytes, options.body_timeout)
+    log = Log(options.ledger)
+    ledger = LedgerService(calls, log)
+    services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door), ledger]
+    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
+    routes += [*ledger.routes(), described(worker=options.worker is not None)]
+    handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
+    names = {path for each in services for path in each.paths()}
+    names |= {f"POST /v1/{method.service}/{method.name}" for method in LEDGER.values()}
+    closing: list[Callable[[], Awaitable[None]]] = [log.close]
+    if options.worker is not None:
+        relay = Relay(options.worker, door.refusals)
+        rest = WorkerRest(calls, relay)
+        handlers.append(WorkerProxy(door, relay, options.body_timeout))
+        routes += rest.routes()
+        names |= {*METHODS, *(f"POST /v1/{method.service}/{method.name}" for method in METHODS.values())}
+        closing += [rest.close, relay.close]
+    names |= {f"{verb} {each.path}" for each in routes if isinstance(each, Route) for verb in each.methods or ()}
+    return _Parts(handlers, routes, names, closing)
 
 
 class _Web(uvicorn.Server):
