@@ -22,6 +22,7 @@ from ouzel.metrics.deletion import area
 from ouzel.saliency import Explainer, Saliency
 from ouzel_client import AsyncClient, Client, NotFound
 from ouzel_client import InvalidArgument as ClientInvalidArgument
+from ouzel_client import Saliency as ClientSaliency
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from support.gateway import call, pictures, png
@@ -102,6 +103,11 @@ def test_faithfulness_is_the_area_under_the_curves(addresses: Addresses, model: 
     x = model.preprocessing(Image.fromarray(SHOT))
     for mode in ("deletion", "insertion"):
         assert one.measures[mode] == pytest.approx(area(model.network, x, values, 3, mode, steps=8), abs=1e-5)
+    with Client(addresses.grpc) as client:
+        asked = ClientSaliency("gradient", target=3, faithfulness=8)
+        assert client.models["toy"].explain(ONE, saliency=asked).saliency[0].measures == pytest.approx(one.measures)
+        with pytest.raises(ClientInvalidArgument, match="faithfulness"):
+            client.models["toy"].explain(ONE, saliency=ClientSaliency("gradient", faithfulness=65))
     for wrong in ({"faithfulness": 1}, {"faithfulness": 65}, {"faithfulness": 8, "reduction": "none"},
                   {"faithfulness": 8, "target": {"contrast": [1, 2]}}):  # fmt: skip
         headers["X-Ouzel-Options"] = json.dumps({"saliency": [{"method": "gradient"} | wrong]})
