@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 
 from ouzel import errors
@@ -15,6 +15,7 @@ from ouzel.gateway.access.caller import Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
 from ouzel.gateway.shedding import Load
+from ouzel.gateway.statistics import Counts, Statistics
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -57,6 +58,7 @@ class Door:
         self.engine, self.access, self._denied = engine, access, denied
         self._most_rows, self._most_seconds = most_rows, most_seconds
         self._loads: dict[tuple[str, str], Load] = {}
+        self._statistics = Statistics()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -129,10 +131,30 @@ class Door:
         """Whether predictions are answered."""
         return not self.draining and await self.engine.ready()
 
-    async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
-        """The answers to rows of a caller who was admitted.
+    async def statistics(self, caller: Caller, model: str, version: str) -> list[tuple[Description, Counts]]:
+        """What was answered to the caller's tenant. Raises as `describe`.
 
         Args:
+            caller: Who asks.
+            model: Its name; "" is all that exist for the caller.
+            version: "" is all versions.
+        """
+        if not model:
+            found = await self.models(caller)
+        elif version:
+            found = [await self.describe(caller, model, version)]
+        else:
+            versions = (await self.describe(caller, model, "")).versions
+            found = [await self.engine.describe(model, each) for each in versions]
+        return [(each, self._statistics.of(caller.tenant, each.name, each.version)) for each in found]
+
+    async def predict(
+        self, caller: Caller, model: str, version: str, rows: Sequence[Row], deadline: float
+    ) -> list[pb.Explanation]:
+        """The answers to rows of a caller who was admitted. They are counted.
+
+        Args:
+            caller: Who asks.
             model: Its name.
             version: "" is the default one.
             rows: One or more. Those without a limit of time of their own get what is left.
@@ -145,6 +167,21 @@ class Door:
             OuzelError: As `Engine.predict`; ResourceExhausted also if the answer would come too late.
         """
         _check(model, version)
+        begun = time.monotonic()
+        try:
+            answers = await self._answers(model, version, rows, deadline)
+        except NotFound:
+            raise
+        except OuzelError:
+            seconds = time.monotonic() - begun
+            with suppress(OuzelError):  # what is not served is not counted
+                served = await self.engine.describe(model, version)
+                self._statistics.failed(caller.tenant, served.name, served.version, seconds)
+            raise
+        self._statistics.answered(caller.tenant, model, version, answers, time.monotonic() - begun)
+        return answers
+
+    async def _answers(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         load = self._load(model, version)
         with load.room(len(rows), deadline):
             left = deadline - time.monotonic()

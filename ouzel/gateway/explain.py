@@ -54,7 +54,7 @@ class PredictionsService:
         with self._door.admit(caller, "explain", asked.model_name):
             deadline = self._door.deadline(seconds_left(context))
             row = _row(read_row(dict(asked.input)))
-            (answer,) = await self._door.predict(asked.model_name, asked.model_version, [row], deadline)
+            (answer,) = await self._door.predict(caller, asked.model_name, asked.model_version, [row], deadline)
             return PredictionResponse(prediction=answer.SerializeToString()).SerializeToString()
 
 
@@ -86,7 +86,7 @@ class ExplainRest:
             if media_type == PNG and not row.options.saliency:
                 raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
             deadline = self._door.deadline(seconds(request))
-            work = self._door.predict(model, version, [row], deadline)
+            work = self._door.predict(caller, model, version, [row], deadline)
             answers = await while_connected(request, work)
             check_answers(answers)
             (answer,) = answers

@@ -31,7 +31,8 @@ class StillEngine:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return [pb.Explanation(scores=[pb.Score(index=0, label="a", probability=1)]) for _ in rows]
+        told = pb.ModelInfo(name=model, version="1")
+        return [pb.Explanation(model=told, scores=[pb.Score(index=0, label="a", probability=1)]) for _ in rows]
 
     async def describe(self, model: str, version: str) -> Description:
         if model not in self.names:
