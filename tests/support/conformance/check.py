@@ -3,7 +3,8 @@
 tritonclient (gRPC and HTTP, blocking and asynchronous) and KServe's SDK (gRPC and REST) predict and get explanations
 from both engines. They pin versions that do not go with ours, and cannot be loaded into one process: they get a virtual
 environment of their own, in the system's folder for temporary files, and a process each. What they get is compared with
-what our library computes here. perf_analyzer measures, too. With --fuzz, schemathesis asks all of the REST port by its OpenAPI document.
+what our library computes here. perf_analyzer measures, too. With --fuzz, schemathesis asks all of the REST port by its
+OpenAPI document.
 """
 
 from __future__ import annotations
