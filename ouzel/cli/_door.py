@@ -15,7 +15,7 @@ _FILES = {
     "tls_certificate": "The gateway's certificate in PEM, with those between it and its root.",
     "tls_key": "Its private key.",
     "tls_client_ca": "Who may sign certificates of the gateway's clients; then every client must show one.",
-    "worker_tokens": "The worker's file of tokens: a line OWNER TOKEN for each tenant.",
+    "worker_tokens": "A line TENANT TOKEN for each tenant that may have jobs; the worker knows its owners by them.",
 }
 DOOR = ("keys", *_FILES)
 

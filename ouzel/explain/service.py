@@ -246,7 +246,9 @@ class ExplainService:
             if not reasons[number]:
                 try:
                     steps = [each.faithfulness for each in row.plan.presentations]
+                    stages.lap("encode")
                     maps = faithfulness.measured(answer, steps, self.model, x[number], row.deadline)
+                    stages.lap("compute")
                     envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, labels))
                 except OuzelError as error:
                     row.error = error

@@ -23,7 +23,7 @@ class DoorOptions:
         tls_certificate: In PEM; None listens in plain text.
         tls_key: Its private key.
         tls_client_ca: Who may sign certificates of clients; None asks for none.
-        worker_tokens: The worker's file of tokens, one for each tenant.
+        worker_tokens: File with a token of the worker for each tenant, which the worker reads, too.
 
     Raises:
         InvalidArgument: The options do not go together. What is in the files is not looked at.

@@ -116,6 +116,26 @@ def test_faithfulness_is_the_area_under_the_curves(addresses: Addresses, model: 
         assert "faithfulness" in json.loads(answer)["field"]
 
 
+def test_measuring_counts_as_computing(addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            self.now += 1e-6
+            return self.now
+
+    def measured(maps: Any, *_rest: Any) -> Any:
+        clock.now += 7.0
+        return maps
+
+    clock = Clock()
+    monkeypatch.setattr("ouzel.explain.stages.time", clock)
+    monkeypatch.setattr("ouzel.explain.faithfulness.measured", measured)
+    headers = {"X-Ouzel-Options": '{"saliency": [{"method": "gradient", "faithfulness": 8}]}'}
+    timing = json.loads(call(addresses, "POST", PATH, ONE, headers)[2])["timing"]
+    assert (timing["compute_ms"], timing["encode_ms"]) == pytest.approx((7000, 0), abs=1)
+
+
 REFUSALS: dict[str, tuple[int, bytes, dict[str, str], str, str]] = {
     "nothing": (400, b"", {}, PATH, "image: missing"),
     "random bytes": (400, b"\x01\x02\x03", {}, PATH, "image"),

@@ -16,7 +16,17 @@ import trustme
 
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.gateway.record import Record
-from ouzel.serving import Ports, ServingOptions, StartFailed, config, front_door, processes, saved_options, state_folder
+from ouzel.serving import (
+    Ports,
+    ServingOptions,
+    StartFailed,
+    config,
+    front_door,
+    job_worker,
+    processes,
+    saved_options,
+    state_folder,
+)
 from ouzel.serving.door_options import DoorOptions
 from ouzel.serving.supervision import health
 from ouzel_protos.local import Gateway, read_gateway
@@ -93,6 +103,20 @@ def test_it_says_why_it_does_not_start(options: ServingOptions, tmp_path: Path) 
     state_folder.prepare(again.state)
     with pytest.raises(FailedPrecondition, match=f"port {options.ports.gateway_rest} is in use.*--gateway-rest-port"):
         front_door.begin(again)
+
+
+def test_the_worker_knows_the_tenants_of_the_gateway(options: ServingOptions, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("acme token-of-acme-0123456789\n")
+    tokens.chmod(0o600)
+    record = job_worker.start(replace(options, door=DoorOptions(worker_tokens=tokens)))
+    assert record is not None
+    with grpc.insecure_channel(record["grpc"]) as channel:
+        ask = channel.unary_unary("/ouzel.v1.JobService/ListJobs")
+        assert ask(b"", metadata=(("authorization", "Bearer token-of-acme-0123456789"),), timeout=20) == b""
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(b"", metadata=(("authorization", "Bearer token-of-other-0123456789"),), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(
