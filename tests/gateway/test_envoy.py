@@ -95,19 +95,10 @@ def edge(folder: Path, behind: Addresses, interval: str = "5s") -> Iterator[Edge
     config = changed(yaml.safe_load(CONFIG.read_text()), folder, port, behind, interval)
     (folder / "envoy.yaml").write_text(yaml.safe_dump(config))
     log = folder / "log"
-    words: list[str | Path] = [
-        ENVOY,
-        "--config-path",
-        folder / "envoy.yaml",
-        "--use-dynamic-base-id",
-        "--concurrency",
-        "1",
-    ]
-    words += ["--log-level", "warn", "--file-flush-interval-msec", "50"]
+    words: list[str | Path] = [ENVOY, "--config-path", folder / "envoy.yaml", "--use-dynamic-base-id"]
+    words += ["--concurrency", "1", "--log-level", "warn", "--file-flush-interval-msec", "50"]
     with log.open("wb") as out, (folder / "errors").open("wb") as errors:
-        process = subprocess.Popen(
-            [*words, "--log-level", "warn", "--file-flush-interval-msec", "50"], stdout=out, stderr=errors
-        )
+        process = subprocess.Popen(words, stdout=out, stderr=errors)
     try:
         started = Edge(port, ca, log, process)
 
