@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,16 @@ def recording(state: Path | None) -> Iterator[Record]:
     Args:
         state: The state folder; None is the usual one.
     """
+    with appending(state) as append:
+        yield append
+
+
+@contextmanager
+def appending(state: Path | None) -> Iterator[Callable[..., object]]:
+    """The same for events of all forms: what it gives takes the arguments of `ouzel.ledger.recorder.Event`."""
     folder = folder_of(state)
     if not known(folder):
-        yield lambda _kind, _facts: None
+        yield lambda _kind, _facts, **_rest: None
         return
     try:
         from ouzel.ledger.recorder import Event, Recorder
@@ -35,6 +42,6 @@ def recording(state: Path | None) -> Iterator[Record]:
         ) from error
     recorder = Recorder(folder)
     try:
-        yield lambda kind, facts: recorder.append(Event(kind, facts, owner=OPERATOR))
+        yield lambda kind, facts, **rest: recorder.append(Event(kind, facts, owner=OPERATOR, **rest))
     finally:
         recorder.close()

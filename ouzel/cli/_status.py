@@ -47,5 +47,6 @@ def as_values(status: Status | None) -> dict[str, Any]:
         **(status.serving or {}),
         "models": [dataclasses.asdict(model) for model in status.models],
         "worker": status.worker,
+        "gateway": status.gateway,
         "parts": [{**dataclasses.asdict(part), "state": str(part.state), "well": part.well} for part in status.parts],
     }

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel.ledger_folder import folder_of, known
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ouzel.gateway.access.tls import Tls
     from ouzel.gateway.engine import Engine
     from ouzel.gateway.engines.torchserve import Found
+    from ouzel.gateway.server import Addresses
     from ouzel.gateway.worker.place import WorkerOptions
 
 
@@ -74,6 +76,8 @@ def _file(flag: str, help_: str) -> Any:
 @_option("--grace", "Seconds for calls under way when told to stop.", type=click.FloatRange(min=0), default=30.0)
 @_option("--max-body-bytes", "Of one request.", type=click.IntRange(min=1024), default=64 * 2**20)
 @_option("--max-rows", "Images of one request.", type=click.IntRange(min=1), default=64)
+@click.option("--recorded", is_flag=True, hidden=True)  # for `ouzel up`
+@click.option("--pool", is_flag=True, hidden=True)  # likewise: TorchServe alone does not answer for all models
 @_option("--max-rows-under-way", "Images of one model at a time.", type=click.IntRange(min=1), default=512)
 def gateway(
     *,
@@ -94,6 +98,8 @@ def gateway(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     no_worker: bool,
+    recorded: bool,
+    pool: bool,
     **chosen: Any,
 ) -> None:
     """Serve predictions, explanations, jobs and audits through one port for gRPC and one for REST, until Ctrl-C.
@@ -105,6 +111,7 @@ def gateway(
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
     from ouzel.gateway.options import GatewayOptions
+    from ouzel.gateway.record import Record
 
     folder = state or state_dir()
     elsewhere = (torchserve_grpc, torchserve_management, torchserve_key_file)
@@ -123,14 +130,23 @@ def gateway(
         answering = _torchserve(folder, store, *elsewhere)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
-    with _access(tenants, keys, folder, tls) as access:
-        server.run(
-            GatewayOptions(
-                worker=None if no_worker else _worker(folder, worker, worker_tokens), access=access, tls=tls, **chosen
-            ),
-            answering,
-            lambda at: click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."),
+    record = Record(folder) if recorded else None
+
+    def ready(at: Addresses) -> None:
+        if record is not None:
+            record.write(at.rest, at.grpc, tls=tls is not None, pool=pool)
+        click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway.")
+
+    with _access(tenants, keys, folder, tls) as access, closing(record) if record else nullcontext():
+        options = GatewayOptions(
+            worker=None if no_worker else _worker(folder, worker, worker_tokens),
+            access=access,
+            tls=tls,
+            ledger=lambda: _ledger(folder),
+            health=None if record is None else record.health,
+            **chosen,
         )
+        server.run(options, answering, ready)
     sys.stdout.flush()
     logging.shutdown()
     os._exit(0)  # threads that still compute for callers who were cut off would hold the process up
@@ -161,6 +177,11 @@ def _access(tenants: Path | None, keys: str | None, state: Path, tls: Tls | None
     with closing(Polling(also)) as polling:
         polling.start()
         yield None
+
+
+def _ledger(state: Path) -> Path | None:
+    folder = folder_of(state)
+    return folder if known(folder) else None
 
 
 def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:

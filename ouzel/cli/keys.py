@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ouzel.cli._errors import Group
+from ouzel.cli._recording import appending
 from ouzel_client.terminal import Column, age, json_option, local_time, print_json, print_table
 from ouzel_protos.local import state_dir
 
@@ -147,9 +148,16 @@ def _opened(url: str | None) -> Iterator[ApiKeys]:
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
     try:
-        yield ApiKeys(database)
+        with appending(None) as append:
+            yield ApiKeys(database, lambda change, key, replaced: _record(append, change, key, replaced))
     finally:
         database.close()
+
+
+def _record(append: Callable[..., object], change: str, key: ApiKey, replaced: str) -> None:
+    facts = {"change": change, "key": key.id, "roles": sorted(key.roles), "models": list(key.models)}
+    facts |= {"replaces": replaced} if replaced else {}
+    append("key", facts, salted={"tenant": key.tenant, "name": key.name}, key=f"key:{change}:{key.id}")
 
 
 def _show_new(text: str, key: ApiKey, as_json: bool, old: ApiKey | None = None) -> None:

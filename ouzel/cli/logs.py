@@ -14,12 +14,13 @@ import click
 from ouzel.cli._errors import Command
 from ouzel.cli.services import state_option
 from ouzel.errors import NotFound
-from ouzel.serving import job_worker, processes, state_folder
+from ouzel.serving import front_door, job_worker, processes, state_folder
 from ouzel.serving.supervision import journal
 
 _PARTS = {
     processes.TORCHSERVE: state_folder.LOG,
     processes.WORKER: job_worker.LOG,
+    processes.GATEWAY: front_door.LOG,
     processes.SUPERVISOR: journal.LOG,
 }
 _POLL = 0.3  # s between two looks at the files
@@ -34,8 +35,8 @@ _BLOCK = 2**16
 def logs(part: str, state: Path, lines: int, follow: bool) -> None:
     """Show the last lines of a log.
 
-    PART is torchserve, worker, supervisor, or the id of a job that ran on this machine. Without PART, the logs of all
-    three parts are shown.
+    PART is torchserve, worker, gateway, supervisor, or the id of a job that ran on this machine. Without PART, the logs
+    of all parts are shown.
     """
     files = _files(state, part)
     titled = len(files) > 1

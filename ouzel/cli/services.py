@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from ouzel import serving
+from ouzel.cli._door import DOOR, door_options
 from ouzel.cli._errors import Command
 from ouzel.cli._status import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
@@ -19,6 +20,7 @@ from ouzel.cli.supervisor import stay
 from ouzel.model_names import POOL
 from ouzel.precision_names import PRECISIONS
 from ouzel.serving import Ports, RunningServing, ServingOptions
+from ouzel.serving.door_options import DoorOptions
 from ouzel.serving.options import AUTO
 from ouzel.serving.supervision.mend import mend
 from ouzel_protos.local import read_serving, read_worker, state_dir
@@ -82,6 +84,8 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @_option("--grpc-port", "Port for gRPC inference.", type=_PORT, default=Ports.grpc)
 @_option("--grpc-management-port", "Port for gRPC management.", type=_PORT, default=Ports.grpc_management)
 @_option("--worker-port", "Port of the job worker (gRPC).", type=_PORT, default=Ports.worker)
+@_option("--gateway-rest-port", "Port of the gateway for REST.", type=_PORT, default=Ports.gateway_rest)
+@_option("--gateway-grpc-port", "Port of the gateway for gRPC.", type=_PORT, default=Ports.gateway_grpc)
 @_option(
     "--host",
     "IPv4 address that inference listens on. Use another address than loopback only in containers that publish their "
@@ -89,6 +93,8 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     default=_OPTIONS["host"],
 )
 @_option("--no-worker", "Do not start the job worker.", is_flag=True)
+@_option("--no-gateway", "Do not start the gateway.", is_flag=True)
+@door_options
 @_option(
     "--workers",
     "Processes per model. auto: several per GPU if that answers more requests and memory permits, measured when a "
@@ -168,14 +174,18 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @state_option
 @_option("--detach", "Return when the services are ready, and leave them running.", is_flag=True)
-def up(model: tuple[str, ...], detach: bool, no_worker: bool, **chosen: Any) -> None:
+def up(model: tuple[str, ...], detach: bool, no_worker: bool, no_gateway: bool, **chosen: Any) -> None:
     """Start the services, or the missing ones, and run until Ctrl-C.
 
     The services listen on 127.0.0.1 only and need a token. `ouzel explain` and the Python client find it automatically.
+    The gateway before them speaks the Open Inference Protocol; without --tenants it lets everybody on this machine in.
     A part that dies or hangs is restarted with the same options. Detached services have a supervisor process for this.
     """
     ports = Ports(**{each.name: chosen.pop(f"{each.name}_port") for each in dataclasses.fields(Ports)})
-    options = ServingOptions(models=model, ports=ports, worker=not no_worker, **chosen)
+    door = DoorOptions(host=chosen.pop("gateway_host"), **{name: chosen.pop(name) for name in DOOR})
+    options = ServingOptions(
+        models=model, ports=ports, worker=not no_worker, gateway=not no_gateway, door=door, **chosen
+    )
     ready = False
     try:
         with serving.stop_on_signals(), loading_shown() as tell:
@@ -202,6 +212,7 @@ def _announce(services: RunningServing, ending: str) -> None:
         "gRPC": services.grpc,
         **({"Jobs": services.worker} if services.worker else {}),
         "REST": services.rest,
+        **({"Gateway": " and ".join(services.gateway)} if services.gateway else {}),
         "Management": services.management,
         "Metrics": f"{services.metrics}/metrics",
         "Tokens": str(services.key_file),

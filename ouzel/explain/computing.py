@@ -106,7 +106,9 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
         if not reasons[number]:
             try:
                 steps = [each.faithfulness for each in row.plan.presentations]
+                stages.lap("encode")
                 maps = faithfulness.measured(answer, steps, model, x[number], row.deadline)
+                stages.lap("compute")
                 envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, model.labels))
             except OuzelError as error:
                 row.error = error

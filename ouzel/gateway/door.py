@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 
 from ouzel import errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
@@ -14,10 +15,12 @@ from ouzel.gateway.access.caller import Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
 from ouzel.gateway.shedding import Load
+from ouzel.gateway.statistics import Counts, Statistics
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
 
 _MOST_LOADS = 4096
+_called: ContextVar[str] = ContextVar("called", default="")
 _ERRORS: dict[str, type[OuzelError]] = {
     kind.code: kind
     for kind in (
@@ -38,14 +41,24 @@ class Door:
     Args:
         engine: What answers.
         access: Who may.
+        denied: Hears of each refusal by `access`: what was called, and the code of the error.
         most_rows: Rows of one model that may be under way.
         most_seconds: That a call may take; callers who name no time get this one.
     """
 
-    def __init__(self, engine: Engine, access: Access, *, most_rows: int = 512, most_seconds: float = 120.0) -> None:
-        self.engine, self.access = engine, access
+    def __init__(
+        self,
+        engine: Engine,
+        access: Access,
+        *,
+        denied: Callable[[str, str], None] = lambda _called, _code: None,
+        most_rows: int = 512,
+        most_seconds: float = 120.0,
+    ) -> None:
+        self.engine, self.access, self._denied = engine, access, denied
         self._most_rows, self._most_seconds = most_rows, most_seconds
         self._loads: dict[tuple[str, str], Load] = {}
+        self._statistics = Statistics()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,13 +79,20 @@ class Door:
 
     def identify(self, authorizations: Sequence[str], certificate: Certificate | None) -> Caller:
         """Who calls. Raises as `Access.identify`, and Unauthenticated where there is more than one authorization."""
-        if len(authorizations) > 1:
-            raise Unauthenticated("authorization: comes more than once")
-        return self.access.identify(authorizations[0] if authorizations else None, certificate)
+        with self.refusals():
+            if len(authorizations) > 1:
+                raise Unauthenticated("authorization: comes more than once")
+            return self.access.identify(authorizations[0] if authorizations else None, certificate)
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Counts a call, so that stopping can wait for it."""
+    def call(self, called: str | None = None) -> Iterator[None]:
+        """Counts a call, so that stopping can wait for it.
+
+        Args:
+            called: What the task of the call calls: a path of gRPC, or "POST /path"; None has been said already.
+        """
+        if called is not None:
+            _called.set(called)
         self._under_way += 1
         self._idle.clear()
         try:
@@ -87,7 +107,9 @@ class Door:
         """The room for one request. Raises as `Access.admit`, and Unavailable once the gateway is stopping."""
         if self.draining:
             raise Unavailable("the gateway is stopping; another one, or the next one, will answer")
-        with self.access.admit(caller, role, model):
+        with ExitStack() as held:
+            with self.refusals():
+                held.enter_context(self.access.admit(caller, role, model))
             yield
 
     async def drained(self) -> None:
@@ -109,10 +131,30 @@ class Door:
         """Whether predictions are answered."""
         return not self.draining and await self.engine.ready()
 
-    async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
-        """The answers to rows of a caller who was admitted.
+    async def statistics(self, caller: Caller, model: str, version: str) -> list[tuple[Description, Counts]]:
+        """What was answered to the caller's tenant. Raises as `describe`.
 
         Args:
+            caller: Who asks.
+            model: Its name; "" is all that exist for the caller.
+            version: "" is all versions.
+        """
+        if not model:
+            found = await self.models(caller)
+        elif version:
+            found = [await self.describe(caller, model, version)]
+        else:
+            versions = (await self.describe(caller, model, "")).versions
+            found = [await self.engine.describe(model, each) for each in versions]
+        return [(each, self._statistics.of(caller.tenant, each.name, each.version)) for each in found]
+
+    async def predict(
+        self, caller: Caller, model: str, version: str, rows: Sequence[Row], deadline: float
+    ) -> list[pb.Explanation]:
+        """The answers to rows of a caller who was admitted. They are counted.
+
+        Args:
+            caller: Who asks.
             model: Its name.
             version: "" is the default one.
             rows: One or more. Those without a limit of time of their own get what is left.
@@ -125,6 +167,21 @@ class Door:
             OuzelError: As `Engine.predict`; ResourceExhausted also if the answer would come too late.
         """
         _check(model, version)
+        begun = time.monotonic()
+        try:
+            answers = await self._answers(model, version, rows, deadline)
+        except NotFound:
+            raise
+        except OuzelError:
+            seconds = time.monotonic() - begun
+            with suppress(OuzelError):  # what is not served is not counted
+                served = await self.engine.describe(model, version)
+                self._statistics.failed(caller.tenant, served.name, served.version, seconds)
+            raise
+        self._statistics.answered(caller.tenant, model, version, answers, time.monotonic() - begun)
+        return answers
+
+    async def _answers(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         load = self._load(model, version)
         with load.room(len(rows), deadline):
             left = deadline - time.monotonic()
@@ -145,6 +202,15 @@ class Door:
                 if not load.rows - len(rows):
                     self._loads.pop((model, version), None)  # names that callers invent take no room
                 raise
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Counts it if this refuses the call."""
+        try:
+            yield
+        except OuzelError as error:
+            self._denied(_called.get(), error.code)
+            raise
 
     def _load(self, model: str, version: str) -> Load:
         if len(self._loads) >= _MOST_LOADS and (model, version) not in self._loads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -40,6 +41,10 @@ class PredictionsService:
     def __init__(self, door: Door) -> None:
         self._door = door
 
+    def paths(self) -> Iterable[str]:
+        """See `Service`."""
+        return (PREDICTIONS,)
+
     def method(self, path: str) -> Unary | None:
         """See `Service`."""
         return self._predictions if path == PREDICTIONS else None
@@ -49,7 +54,7 @@ class PredictionsService:
         with self._door.admit(caller, "explain", asked.model_name):
             deadline = self._door.deadline(seconds_left(context))
             row = _row(read_row(dict(asked.input)))
-            (answer,) = await self._door.predict(asked.model_name, asked.model_version, [row], deadline)
+            (answer,) = await self._door.predict(caller, asked.model_name, asked.model_version, [row], deadline)
             return PredictionResponse(prediction=answer.SerializeToString()).SerializeToString()
 
 
@@ -81,7 +86,7 @@ class ExplainRest:
             if media_type == PNG and not row.options.saliency:
                 raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
             deadline = self._door.deadline(seconds(request))
-            work = self._door.predict(model, version, [row], deadline)
+            work = self._door.predict(caller, model, version, [row], deadline)
             answers = await while_connected(request, work)
             check_answers(answers)
             (answer,) = answers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -23,6 +23,9 @@ Unary = Callable[[bytes, Caller, Context], Awaitable[bytes]]
 
 class Service(Protocol):
     """Answers the methods of some paths."""
+
+    def paths(self) -> Iterable[str]:
+        """These paths."""
 
     def method(self, path: str) -> Unary | None:
         """What answers the calls of a path; None if it is not this service's."""
@@ -47,12 +50,12 @@ class UnaryHandler(grpc.GenericRpcHandler):
         """The handler of a call; None for methods of other handlers."""
         for each in self._services:
             if (method := each.method(handler_call_details.method)) is not None:
-                return grpc.stream_unary_rpc_method_handler(self._answering(method))
+                return grpc.stream_unary_rpc_method_handler(self._answering(handler_call_details.method, method))
         return None
 
-    def _answering(self, method: Unary) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+    def _answering(self, path: str, method: Unary) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
         async def answer(requests: AsyncIterator[bytes], context: Context) -> bytes:
-            with self._door.call():
+            with self._door.call(path):
                 try:
                     caller = identified(self._door, context)
                     return await method(await self._message(requests, caller), caller, context)
@@ -91,11 +94,12 @@ class Refusing(grpc.GenericRpcHandler):
         path = handler_call_details.method
 
         async def refuse(_requests: Any, context: Context) -> None:
-            try:
-                identified(self._door, context)
-                raise Unimplemented(self._words(path))
-            except Exception as error:  # noqa: BLE001 - the caller hears what it may
-                await grpc_errors.abort(context, error)
+            with self._door.call(path):
+                try:
+                    identified(self._door, context)
+                    raise Unimplemented(self._words(path))
+                except Exception as error:  # noqa: BLE001 - the caller hears what it may
+                    await grpc_errors.abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 

@@ -47,7 +47,7 @@ class Calls:
 
         @functools.wraps(handler)
         async def endpoint(request: Request) -> Response:
-            with self.door.call():
+            with self.door.call(called(request)):
                 try:
                     caller = self.door.identify(request.headers.getlist("authorization"), _certificate(request))
                     return await handler(request, caller)
@@ -61,6 +61,14 @@ class Calls:
     async def body(self, request: Request, caller: Caller) -> bytes:
         """The body, within the bounds of the server and the caller. Raises as `bodies.read`."""
         return await bodies.read(request, min(self._most_bytes, caller.limits.body_bytes), self._seconds)
+
+
+def called(request: Request) -> str:
+    """What a request calls, with the path as its route has it: names of models say nothing of what was called."""
+    path = str(getattr(request.scope.get("route"), "path", ""))
+    for name in ("service", "method"):  # these are few
+        path = path.replace(f"{{{name}}}", str(request.path_params.get(name, "")))
+    return f"{request.method} {path}"
 
 
 def _certificate(request: Request) -> Certificate | None:

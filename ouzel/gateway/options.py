@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from ouzel.checks import within
@@ -35,8 +37,10 @@ class GatewayOptions:
         rest_port: 0 selects a free one.
         grpc_port: 0 selects a free one.
         access: Who may call; None lets everybody in, on loopback only.
+        ledger: Finds the folder of the log that refusals come into; None while there is none.
         worker: Where jobs, data sets, models and audits are asked for; None offers none.
         tls: Keys and certificates; None listens in plain text.
+        health: Socket of the file system at which health is told, too, whatever callers of the ports must show.
         max_body_bytes: Of one request, whoever sends it. The tenant's own limit may be lower.
         max_rows: Of one request.
         max_rows_under_way: Of one model, at a time.
@@ -53,8 +57,10 @@ class GatewayOptions:
     rest_port: int = 8000
     grpc_port: int = 8001
     access: Access | None = None
+    ledger: Callable[[], Path | None] = lambda: None
     worker: WorkerOptions | None = None
     tls: Tls | None = None
+    health: Path | None = None
     max_body_bytes: int = 64 * 2**20
     max_rows: int = 64
     max_rows_under_way: int = 512

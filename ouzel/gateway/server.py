@@ -7,14 +7,14 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc.aio
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from ouzel import timed_http
 from ouzel.errors import FailedPrecondition
@@ -25,10 +25,15 @@ from ouzel.gateway.engine import Engine
 from ouzel.gateway.explain import ExplainRest, PredictionsService
 from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
 from ouzel.gateway.http_calls import Calls
+from ouzel.gateway.ledger_log import Log
+from ouzel.gateway.ledger_service import LedgerService
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.refusals import Refusals
 from ouzel.gateway.worker.grpc_proxy import WorkerProxy
+from ouzel.gateway.worker.methods import LEDGER, METHODS
+from ouzel.gateway.worker.openapi import described
 from ouzel.gateway.worker.relay import Relay
 from ouzel.gateway.worker.rest import WorkerRest
 from ouzel_protos.oip import SERVICE
@@ -88,26 +93,31 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
     Raises:
         FailedPrecondition: A port cannot be had.
     """
-    door = Door(engine, options.who, most_rows=options.max_rows_under_way, most_seconds=options.timeout)
-    calls = Calls(door, options.max_body_bytes, options.body_timeout)
-    services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door)]
-    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
-    handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
-    relay = None if options.worker is None else Relay(options.worker)
-    if relay is not None:
-        handlers.append(WorkerProxy(door, relay, options.body_timeout))
-        routes += WorkerRest(calls, relay).routes()
+    named: set[str] = set()
+    refusals = Refusals(options.ledger, named)
+    door = Door(
+        engine,
+        options.who,
+        denied=refusals.count,
+        most_rows=options.max_rows_under_way,
+        most_seconds=options.timeout,
+    )
+    parts = _parts(options, door)
+    named |= parts.names
     state = health.aio.HealthServicer()
-    server = _grpc_server(options, handlers, state, door)
+    server = _grpc_server(options, parts.handlers, state, door)
+    beside = _health_server(options, state)
     with _listening(options.host, options.rest_port) as listener:
         grpc_address = _bind(server, options)
         await engine.start()
         try:
             await server.start()
+            await beside.start()
             for name in ("", SERVICE):
                 await state.set(name, health_pb2.HealthCheckResponse.SERVING)
-            web = _Web(_settings(options, routes))
+            web = _Web(_settings(options, parts.routes))
             running = asyncio.create_task(web.serve(sockets=[listener]))
+            recording = asyncio.create_task(refusals.keep_recording())
             try:
                 yield Addresses(_url(listener, options), grpc_address)
             finally:
@@ -116,11 +126,45 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(door.drained(), options.grace)
                 web.should_exit = True
-                await asyncio.gather(server.stop(_LAST), running)
+                await asyncio.gather(server.stop(_LAST), beside.stop(_LAST), running)
+                recording.cancel()
+                await asyncio.to_thread(refusals.close)
         finally:
-            if relay is not None:
-                await relay.close()
+            for close in parts.closing:
+                await close()
             await engine.close()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What answers at the two ports, what entries of refusals may name of it, and what is to be closed."""
+
+    handlers: list[grpc.GenericRpcHandler]
+    routes: list[BaseRoute]
+    names: set[str]
+    closing: list[Callable[[], Awaitable[None]]]
+
+
+def _parts(options: GatewayOptions, door: Door) -> _Parts:
+    calls = Calls(door, options.max_body_bytes, options.body_timeout)
+    log = Log(options.ledger)
+    ledger = LedgerService(calls, log)
+    services: list[Service] = [OipService(door, options.max_rows), PredictionsService(door), ledger]
+    routes: list[BaseRoute] = [*OipRest(calls, options.max_rows).routes(), *ExplainRest(calls).routes()]
+    routes += [*ledger.routes(), described(worker=options.worker is not None)]
+    handlers: list[grpc.GenericRpcHandler] = [UnaryHandler(door, services, options.body_timeout)]
+    names = {path for each in services for path in each.paths()}
+    names |= {f"POST /v1/{method.service}/{method.name}" for method in LEDGER.values()}
+    closing: list[Callable[[], Awaitable[None]]] = [log.close]
+    if options.worker is not None:
+        relay = Relay(options.worker, door.refusals)
+        rest = WorkerRest(calls, relay)
+        handlers.append(WorkerProxy(door, relay, options.body_timeout))
+        routes += rest.routes()
+        names |= {*METHODS, *(f"POST /v1/{method.service}/{method.name}" for method in METHODS.values())}
+        closing += [rest.close, relay.close]
+    names |= {f"{verb} {each.path}" for each in routes if isinstance(each, Route) for verb in each.methods or ()}
+    return _Parts(handlers, routes, names, closing)
 
 
 class _Web(uvicorn.Server):
@@ -172,6 +216,15 @@ def _grpc_server(
     )
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     server.add_generic_rpc_handlers((*handlers, Refusing(door, refusal)))
+    return server
+
+
+def _health_server(options: GatewayOptions, state: health.aio.HealthServicer) -> grpc.aio.Server:
+    """For who keeps the gateway up, and has no certificate to show at its ports."""
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    if options.health is not None:
+        server.add_insecure_port(f"unix:{options.health}")
     return server
 
 

@@ -12,12 +12,20 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Collection
+from typing import Protocol
 
 from ouzel.errors import OuzelError
-from ouzel.ledger.recorder import Event, Recorder
+from ouzel.ledger.recorder import Event
 
 _log = logging.getLogger(__name__)
 _PAUSE = 5.0  # s between two entries
+
+
+class Appends(Protocol):
+    """Records events: `Recorder` does."""
+
+    def append(self, event: Event) -> object:
+        """Records an event durably. Raises OuzelError."""
 
 
 class Denials:
@@ -28,7 +36,7 @@ class Denials:
         methods: "/package.Service/Method", those that an entry names; what else callers invent is "others".
     """
 
-    def __init__(self, recorder: Recorder, methods: Collection[str]) -> None:
+    def __init__(self, recorder: Appends, methods: Collection[str]) -> None:
         self._recorder, self._methods = recorder, methods
         self._counts = Counter[tuple[str, str]]()
         self._pending: Event | None = None  # whose entry is not known to be there

@@ -33,6 +33,7 @@ KINDS = (
     "publication",  # a version of a model is served
     "promotion",  # a version has become the default
     "deletion",  # a model, a data set or a job was deleted
+    "key",  # an API key was made, replaced or revoked
     "refusal",  # a request was refused
     "explanation",  # a prediction was explained, on record
     "checkpoint",  # the state of another log, or of this one under its former key

@@ -46,6 +46,8 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
         return None
     processes.stop(options.state, _LEFT, processes.WORKER)
     command = [sys.executable, "-m", "ouzel.cli.worker", "--state", str(options.state), "--store", str(options.store)]
+    if options.door.worker_tokens is not None:  # by which the gateway brings its tenants
+        command += ["--tokens", str(options.door.worker_tokens)]
     log = options.state / LOG
     with log.open("ab" if again else "wb") as output:
         process = subprocess.Popen(

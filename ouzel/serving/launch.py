@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import socket
 import subprocess
-import time
 from dataclasses import fields
 
 import psutil
 
-from ouzel.errors import FailedPrecondition
-from ouzel.serving import config, loading, processes, state_folder
+from ouzel.serving import config, front_door, loading, ports, processes, state_folder
 from ouzel.serving.forking import launcher
 from ouzel.serving.loading import Tell
 from ouzel.serving.options import AUTO, HOST, Ports, Resources, ServingOptions, resources
@@ -26,7 +22,6 @@ from ouzel.torchserve.management import Settings
 from ouzel_protos.local import Serving
 
 logger = logging.getLogger(__name__)
-_PORTS_FREE = 5.0  # s in which the kernel takes the ports back from a process that was killed
 
 
 def restart_torchserve(options: ServingOptions, tell: Tell | None = None) -> None:
@@ -59,7 +54,7 @@ def start_torchserve(options: ServingOptions, tell: Tell | None = None, *, lenie
     ran = state_folder.clear_torchserve(options.state)
     models = _archives(options)
     granted = resources(options)
-    _check_ports(options, _PORTS_FREE if ran else 0)
+    _check_ports(options, ports.FREED if ran else 0)
     serving, models = _launch(options, models, granted)
     how = Settings(
         granted.workers,
@@ -90,34 +85,8 @@ def _archives(options: ServingOptions) -> tuple[Archive, ...]:
 def _check_ports(options: ServingOptions, patience: float) -> None:
     """Raises FailedPrecondition if one is still in use after `patience` seconds."""
     starts_worker = options.worker and state_folder.running_worker(options.state) is None
-    unused = set() if starts_worker else {"worker"}
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return _try_ports(options.ports, unused)
-        except FailedPrecondition:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(0.2)
-
-
-def _try_ports(ports: Ports, unused: set[str]) -> None:
-    for each in fields(ports):
-        if each.name in unused:
-            continue
-        port = getattr(ports, each.name)
-        with socket.socket() as trial:
-            # As the server does, which takes a port whose old connections have not quite ended.
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind((HOST, port))
-            except OSError as error:
-                trouble = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-                option = each.name.replace("_", "-")
-                raise FailedPrecondition(
-                    f"port {port} {trouble}; choose another with --{option}-port or OUZEL_{each.name.upper()}_PORT",
-                    field=f"ports.{each.name}",
-                ) from None
+    others = front_door.PORTS if starts_worker else ("worker", *front_door.PORTS)
+    ports.check(options.ports, [each.name for each in fields(Ports) if each.name not in others], HOST, patience)
 
 
 def _launch(
@@ -147,13 +116,13 @@ def _launch(
             pass_fds=zygote,
         )
     logger.info("started TorchServe, process %d, in %s", process.pid, run)
-    ports = options.ports
+    chosen = options.ports
     serving = RunningServing(
         pid=process.pid,
-        grpc=f"{HOST}:{ports.grpc}",
-        rest=f"http://{HOST}:{ports.rest}",
-        management=f"http://{HOST}:{ports.management}",
-        metrics=f"http://{HOST}:{ports.metrics}",
+        grpc=f"{HOST}:{chosen.grpc}",
+        rest=f"http://{HOST}:{chosen.rest}",
+        management=f"http://{HOST}:{chosen.management}",
+        metrics=f"http://{HOST}:{chosen.metrics}",
         key_file=run / config.KEY_FILE,
         models=tuple(dict.fromkeys(archive.name for archive in models)),
         versions=tuple((archive.name, archive.version) for archive in models),

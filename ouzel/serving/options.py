@@ -15,16 +15,17 @@ from typing import Final, Literal
 from ouzel import gpus
 from ouzel.errors import InvalidArgument
 from ouzel.precision_names import Precision, check_precision
+from ouzel.serving.door_options import LOOPBACK, DoorOptions
 from ouzel_protos.local import state_dir
 
 _ROOMY_MB = 24 * 1024  # for a process; the graph of 64 rows of VGG-16 takes 8 GiB
 AUTO: Final = "auto"
-HOST = "127.0.0.1"  # what is bound, unless it is asked otherwise: the edge towards a network is a proxy
+HOST = LOOPBACK  # what is bound, unless it is asked otherwise: the edge towards a network is the gateway
 
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports of TorchServe, and of the worker that runs jobs.
+    """TCP ports of TorchServe, of the worker that runs jobs, and of the gateway.
 
     Attributes:
         rest: Inference over REST.
@@ -33,6 +34,8 @@ class Ports:
         grpc: Inference over gRPC.
         grpc_management: Management over gRPC.
         worker: Jobs, data sets and models over gRPC.
+        gateway_rest: The gateway over REST.
+        gateway_grpc: The gateway over gRPC.
 
     Raises:
         InvalidArgument: A port is out of range, or used twice.
@@ -44,6 +47,8 @@ class Ports:
     grpc: int = 7070
     grpc_management: int = 7071
     worker: int = 7090
+    gateway_rest: int = 8000
+    gateway_grpc: int = 8001
 
     def __post_init__(self) -> None:
         for name, port in vars(self).items():
@@ -98,6 +103,8 @@ class ServingOptions:
         pins: Models that have processes of their own beside the pool.
         pool_memory_mb: MiB that networks and heads may take in each process of the pool; None is a quarter of the
             machine's memory, or of its GPU's, for all together.
+        gateway: Whether to start a gateway as well.
+        door: Who may come in by it.
         hung_after: Time without an answer after which the supervisor starts a part again, in seconds.
         precision: What all models compute in, one of PRECISIONS; None is what their archives say.
         host: Address on which inference listens, an IPv4 address. Another one than loopback is for containers whose
@@ -125,6 +132,8 @@ class ServingOptions:
     loaded_versions: int = 2
     timeout: float = 120.0
     worker: bool = False
+    gateway: bool = False
+    door: DoorOptions = field(default_factory=DoorOptions)
     hung_after: float = 60.0
     pool: bool = False
     pins: tuple[str, ...] = ()

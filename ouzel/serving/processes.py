@@ -16,7 +16,7 @@ import psutil
 from ouzel.serving.config import RUN
 
 PART = "OUZEL_PART"  # marks each process with the part that it belongs to, which is one of these
-TORCHSERVE, WORKER, SUPERVISOR = "torchserve", "worker", "supervisor"
+TORCHSERVE, WORKER, GATEWAY, SUPERVISOR = "torchserve", "worker", "gateway", "supervisor"
 
 GRACE = 10.0  # seconds; TorchServe takes three to four to stop by itself
 _KILLED = 5.0  # seconds until a killed process is gone; more means that the kernel holds it

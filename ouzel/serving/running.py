@@ -28,6 +28,7 @@ class RunningServing:
         unloaded: (name, version) of the same models that were not loaded.
         log: TorchServe's log.
         worker: "host:port" where jobs are accepted, or "".
+        gateway: (URL of REST, "host:port" of gRPC) of the gateway; None without one.
         kept: Parts that ran already and were left as they are.
     """
 
@@ -43,6 +44,7 @@ class RunningServing:
     log: Path
     worker: str  # "host:port" where jobs are accepted, or ""
     _process: subprocess.Popen[bytes] | None  # None for one that another command started
+    gateway: tuple[str, str] | None = None
     kept: tuple[str, ...] = ()  # parts that ran already, and were left as they are
 
     @classmethod

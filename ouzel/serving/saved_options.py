@@ -8,6 +8,7 @@ from typing import Any
 
 from ouzel.errors import OuzelError
 from ouzel.serving import state_folder
+from ouzel.serving.door_options import DoorOptions
 from ouzel.serving.options import Ports, ServingOptions
 from ouzel_protos.local import OPTIONS
 
@@ -35,10 +36,13 @@ def read(state: Path) -> ServingOptions | None:
         key: tuple(value) if isinstance(value, list) else value for key, value in saved.items() if key in known
     }
     try:
-        return ServingOptions(**(values | {"state": state, "ports": Ports(**saved["ports"])}))
+        door = DoorOptions(**(saved.get("door") or {}))
+        return ServingOptions(**(values | {"state": state, "ports": Ports(**saved["ports"]), "door": door}))
     except (OuzelError, KeyError, TypeError):
         return None
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
     return str(value) if isinstance(value, Path) else value

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ouzel.serving import job_worker, launch, processes, saved_options, state_folder
+from ouzel.serving import front_door, job_worker, launch, processes, saved_options, state_folder
 from ouzel.serving.loading import Tell
 from ouzel.serving.options import ServingOptions
 from ouzel.serving.running import RunningServing
@@ -106,25 +106,38 @@ def _exclusive(options: ServingOptions, *, take_over: bool) -> Iterator[tuple[in
 def _left(state: Path) -> bool:
     worker = state_folder.running_worker(state)
     ours = worker and worker["pid"] in {each.pid for each in processes.belonging_to(state, processes.WORKER)}
-    return state_folder.running(state) is not None or bool(ours)
+    return state_folder.running(state) is not None or bool(ours) or state_folder.running_gateway(state) is not None
 
 
 def _start(options: ServingOptions, tell: Tell | None) -> RunningServing:
     """Starts what does not run yet."""
     state, recorded = options.state, state_folder.running(options.state)
     kept: tuple[str, ...] = (processes.TORCHSERVE,) if recorded else ()
-    serving = (
-        RunningServing.found(recorded, state / state_folder.LOG) if recorded else launch.start_torchserve(options, tell)
-    )
+    door = state_folder.running_gateway(state) if options.gateway else None
+    # It comes up beside TorchServe, which takes longer.
+    opening = front_door.begin(options) if options.gateway and door is None else None
     try:
+        serving = (
+            RunningServing.found(recorded, state / state_folder.LOG)
+            if recorded
+            else launch.start_torchserve(options, tell)
+        )
         if options.worker:
             kept += (processes.WORKER,) if state_folder.running_worker(state) else ()
             worker = job_worker.start(options)
             serving = replace(serving, worker=worker["grpc"] if worker else "")
-        saved_options.write(replace(options, worker=bool(serving.worker)))
+        if opening is not None:
+            door = opening.wait()
+        elif door is not None:
+            kept += (processes.GATEWAY,)
+        serving = replace(serving, gateway=None if door is None else (door["rest"], door["grpc"]))
+        saved_options.write(replace(options, worker=bool(serving.worker), gateway=door is not None))
         if not recorded:
             launch.record(serving, options)
     except BaseException:
+        if opening is not None:
+            processes.stop(state, 0, processes.GATEWAY)
+            opening.process.wait()
         if not recorded:
             state_folder.clear_torchserve(state)
         raise

@@ -17,7 +17,19 @@ from ouzel.errors import FailedPrecondition
 from ouzel.serving import processes
 from ouzel.serving.errors import AlreadyRunning
 from ouzel.torchserve import log
-from ouzel_protos.local import OPTIONS, SERVING, SUPERVISOR, WORKER, Serving, Worker, read_serving, read_worker
+from ouzel_protos.local import (
+    GATEWAY,
+    OPTIONS,
+    SERVING,
+    SUPERVISOR,
+    WORKER,
+    Gateway,
+    Serving,
+    Worker,
+    read_gateway,
+    read_serving,
+    read_worker,
+)
 
 LOG = log.FILE  # stays when the services stop; of the present or else the last run
 CONSOLE = "console.log"  # of the Java runtime itself, in the run's folder
@@ -86,6 +98,12 @@ def running_worker(state: Path) -> Worker | None:
     return worker if worker is not None and processes.find(worker["pid"], worker["create_time"]) else None
 
 
+def running_gateway(state: Path) -> Gateway | None:
+    """The gateway that `ouzel up` started with a state folder, or None."""
+    gateway = read_gateway(state)
+    return gateway if gateway is not None and processes.find(gateway["pid"], gateway["create_time"]) else None
+
+
 def new_run(state: Path) -> Path:
     """Makes a private folder for one run. Raises FailedPrecondition if its path is too long."""
     if len(os.fsencode(state / f"{_RUNS}12345678" / _SOCKET)) > _LONGEST_SOCKET:
@@ -133,23 +151,24 @@ def clear_torchserve(state: Path) -> bool:
 
 
 def clear(state: Path, *, grace: float = processes.GRACE) -> bool:
-    """Stops all that runs in a state folder and removes what it left, except the logs.
+    """Stops all that runs in a state folder, the gateway first, and removes what it left, except the logs.
 
     Args:
         state: The state folder.
-        grace: Time until processes are killed, in seconds.
+        grace: Time until processes are killed, in seconds: the gateway, then the others.
 
     Returns:
         Whether anything ran.
     """
+    drained = processes.stop(state, grace, processes.GATEWAY)  # first, while what its calls ask is still there
     (state / SERVING).unlink(missing_ok=True)
-    stopped = processes.stop(state, grace)
+    stopped = drained + processes.stop(state, grace)
     for left in state.glob(f"{_RUNS}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
-    for name in (SUPERVISOR, OPTIONS):
+    for name in (SUPERVISOR, OPTIONS, GATEWAY):
         (state / name).unlink(missing_ok=True)
     if running_worker(state) is None:  # one that `ouzel-worker` started goes on
         (state / WORKER).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Where services on this machine are found: the convention that server and client share.
 
 `ouzel up` writes `serving.json` into the state folder once the services are ready and removes it when they stop; the
-worker does the same with `worker.json`.
+worker does the same with `worker.json`, and the gateway of `ouzel up` with `gateway.json`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from platformdirs import user_state_path
 
 SERVING = "serving.json"
 WORKER = "worker.json"
+GATEWAY = "gateway.json"
 OPTIONS = "options.json"  # how the services were started; there as long as they are meant to run
 SUPERVISOR = "supervisor.json"  # the process that restarts what died; more of its form is known to `ouzel.serving`
 
@@ -54,6 +55,28 @@ class Worker(_Worker, total=False):
     ledger: str
 
 
+class Gateway(TypedDict):
+    """What `gateway.json` holds.
+
+    Attributes:
+        pid: Of the gateway.
+        create_time: When it began, in seconds since the epoch, as psutil gives it.
+        grpc: "host:port" where clients on this machine find it.
+        rest: Its URL, without a final slash.
+        health: Socket of the file system at which it tells its health by gRPC, to the user that runs it alone.
+        tls: Whether both ports speak TLS.
+        pool: Whether models are served from a pool, for which clients are to ask it and not TorchServe.
+    """
+
+    pid: int
+    create_time: float
+    grpc: str
+    rest: str
+    health: str
+    tls: bool
+    pool: bool
+
+
 class _Supervisor(TypedDict):
     pid: int
     parts: dict[str, Any]
@@ -87,7 +110,12 @@ def read_worker(state: Path | None = None) -> Worker | None:
     return cast(Worker | None, _read(state, WORKER, Worker))
 
 
-def supervisor(part: Literal["torchserve", "worker"], state: Path | None = None) -> int | None:
+def read_gateway(state: Path | None = None) -> Gateway | None:
+    """The gateway that a state folder records, as `read_serving`."""
+    return cast(Gateway | None, _read(state, GATEWAY, Gateway))
+
+
+def supervisor(part: Literal["torchserve", "worker", "gateway"], state: Path | None = None) -> int | None:
     """Id of the process that starts `part` again when it dies; None if there is no such process."""
     record = _read(state, SUPERVISOR, _Supervisor)
     if record is None:

@@ -65,6 +65,17 @@ def test_options_arrive_as_they_were_meant(twin, server, pixels):
     assert request.options["top_k"] == 1
 
 
+def test_faithfulness_is_measured_where_it_is_asked_for(twin, server, pixels):
+    asked = [Saliency("guided", faithfulness=16), Saliency("gradient")]
+    e = twin(server.target)("explain", pixels, saliency=asked)
+    measured, other = server.requests[-1].options["saliency"]
+    assert (measured["faithfulness"], "faithfulness" in other) == (16, False)
+    assert (set(e.saliency[0].measures), set(e.saliency[1].measures)) == ({"deletion", "insertion"}, set())
+    for wrong in (Saliency("guided", faithfulness=1), Saliency("guided", faithfulness=4, reduction="none")):
+        with pytest.raises(oc.InvalidArgument, match="faithfulness"):
+            twin(server.target)("explain", pixels, saliency=wrong)
+
+
 def test_several_targets_of_one_method(twin, server, pixels):
     e = twin(server.target)("explain", pixels, saliency=Saliency("guided", target=Top(2), dtype="float16"))
     assert [str(one.target) for one in e.saliency.all("guided")] == ["cat", "dog"]

@@ -69,6 +69,7 @@ def test_index_zero_is_a_target():
         (lambda: encode("a", target=2**63), "saliency[0].target"),
         (lambda: encode("a", target=Top(0)), "saliency[0].target"),
         (lambda: encode("a", target=Contrast("a", None)), "saliency[0].target.b"),
+        (lambda: encode(Saliency("a", faithfulness=1.5)), "saliency[0].faithfulness"),
         (lambda: encode(Saliency("a", layer=object())), "saliency[0].layer"),
         (lambda: encode(Saliency("a", base=np.array(["x"]))), "saliency[0].base"),
         (lambda: encode(Saliency("a", base=Path("no.png"))), "saliency[0].base"),

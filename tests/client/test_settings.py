@@ -154,3 +154,18 @@ def test_a_token_that_has_changed_is_read_again(serving):
             (serving / local.SERVING).write_bytes(record)
             serve(serving, server, "new")
             assert client.models["m"].explain(pixels).labels[0] == "cat"
+
+
+def test_a_gateway_is_asked_where_it_computes_itself(serving):
+    def recorded(**changes: bool) -> None:
+        record = {"pid": os.getpid(), "create_time": 1.0, "grpc": "127.0.0.1:8001", "rest": "", "health": ""}
+        (serving / local.GATEWAY).write_text(json.dumps({**record, "tls": False, "pool": False, **changes}))
+
+    recorded()
+    assert find() == Address(HERE, "local-token")  # TorchServe is one hop nearer
+    recorded(pool=True)
+    assert find() == Address("127.0.0.1:8001", "")
+    assert find(HERE) == Address(HERE, "local-token")
+    recorded(pool=True, tls=True)
+    with pytest.raises(ConfigurationError, match="speaks TLS: give target, token and credentials"):
+        find()

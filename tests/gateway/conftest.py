@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,8 @@ import pytest
 from ouzel import models
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.server import Addresses
+from ouzel.gateway.worker.place import WorkerOptions, local
+from ouzel_protos.local import read_worker
 from support.gateway import gateway, write_store
 
 
@@ -34,3 +40,27 @@ def addresses(store: Path) -> Iterator[Addresses]:
 def channel(addresses: Addresses) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(addresses.grpc) as channel:
         yield channel
+
+
+@pytest.fixture(scope="session")
+def worker(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerOptions]:
+    """A real worker that knows two tenants."""
+    state = tmp_path_factory.mktemp("worker")
+    tokens = state / "tokens"
+    tokens.write_text("ann token-of-ann-0123456789\nbob token-of-bob-0123456789\n")
+    command = [
+        sys.executable, "-m", "ouzel.cli.worker", "--state", str(state), "--store", str(store), "--port", "0",
+        "--tokens", str(tokens), "--no-ledger",
+    ]  # fmt: skip
+    with (state / "out").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 60
+        while read_worker(state) is None:
+            assert process.poll() is None, (state / "out").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield WorkerOptions(local(state), tokens)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)

@@ -22,6 +22,7 @@ from ouzel.metrics.deletion import area
 from ouzel.saliency import Explainer, Saliency
 from ouzel_client import AsyncClient, Client, NotFound
 from ouzel_client import InvalidArgument as ClientInvalidArgument
+from ouzel_client import Saliency as ClientSaliency
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from support.gateway import call, pictures, png
@@ -102,12 +103,37 @@ def test_faithfulness_is_the_area_under_the_curves(addresses: Addresses, model: 
     x = model.preprocessing(Image.fromarray(SHOT))
     for mode in ("deletion", "insertion"):
         assert one.measures[mode] == pytest.approx(area(model.network, x, values, 3, mode, steps=8), abs=1e-5)
+    with Client(addresses.grpc) as client:
+        asked = ClientSaliency("gradient", target=3, faithfulness=8)
+        assert client.models["toy"].explain(ONE, saliency=asked).saliency[0].measures == pytest.approx(one.measures)
+        with pytest.raises(ClientInvalidArgument, match="faithfulness"):
+            client.models["toy"].explain(ONE, saliency=ClientSaliency("gradient", faithfulness=65))
     for wrong in ({"faithfulness": 1}, {"faithfulness": 65}, {"faithfulness": 8, "reduction": "none"},
                   {"faithfulness": 8, "target": {"contrast": [1, 2]}}):  # fmt: skip
         headers["X-Ouzel-Options"] = json.dumps({"saliency": [{"method": "gradient"} | wrong]})
         status, _, answer = call(addresses, "POST", PATH, ONE, headers)
         assert status == 400
         assert "faithfulness" in json.loads(answer)["field"]
+
+
+def test_measuring_counts_as_computing(addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            self.now += 1e-6
+            return self.now
+
+    def measured(maps: Any, *_rest: Any) -> Any:
+        clock.now += 7.0
+        return maps
+
+    clock = Clock()
+    monkeypatch.setattr("ouzel.explain.stages.time", clock)
+    monkeypatch.setattr("ouzel.explain.faithfulness.measured", measured)
+    headers = {"X-Ouzel-Options": '{"saliency": [{"method": "gradient", "faithfulness": 8}]}'}
+    timing = json.loads(call(addresses, "POST", PATH, ONE, headers)[2])["timing"]
+    assert (timing["compute_ms"], timing["encode_ms"]) == pytest.approx((7000, 0), abs=1)
 
 
 REFUSALS: dict[str, tuple[int, bytes, dict[str, str], str, str]] = {

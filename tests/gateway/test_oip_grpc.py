@@ -207,7 +207,7 @@ def test_refusals_name_what_is_wrong(channel: grpc.Channel, name: str) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["ModelConfig", "ModelStatistics", "ModelStreamInfer", "SystemSharedMemoryStatus", "RepositoryModelLoad", "Nope"],
+    ["ModelStreamInfer", "SystemSharedMemoryStatus", "RepositoryModelLoad", "Nope"],
 )
 def test_what_is_not_spoken_says_so(channel: grpc.Channel, method: str) -> None:
     refused(channel, CODES.UNIMPLEMENTED, method, b"", method)

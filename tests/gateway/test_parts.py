@@ -10,7 +10,7 @@ import math
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
 from ouzel.gateway.batcher import Batcher
-from ouzel.gateway.engine import Description, Row
+from ouzel.gateway.engine import Row
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.engines.torchserve_calls import Place, TorchServeCalls
 from ouzel.gateway.options import GatewayOptions
@@ -39,6 +39,7 @@ from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, Prediction
 from ouzel_protos.v1 import explain_pb2 as pb
 from support import oip_bytes as wire
 from support.gateway import call, gateway, pictures, png
+from support.still_engine import StillEngine
 
 
 async def test_what_queues_becomes_the_next_batch() -> None:
@@ -132,42 +133,8 @@ def test_load_equals_busy_time_over_rows(calls: list[tuple[int, float, bool]]) -
         assert load.seconds_per_row == pytest.approx(busy / done if done >= 4 else 0)
 
 
-class SlowEngine:
-    """Takes its time with each call, and answers with scores that are made up."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.asked = self.cancelled = 0
-
-    async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
-        self.asked += 1
-        try:
-            await asyncio.sleep(self._seconds)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return [pb.Explanation(scores=[pb.Score(index=0, label="a", probability=1)]) for _ in rows]
-
-    async def describe(self, model: str, version: str) -> Description:
-        if model != "m":
-            raise NotFound("model: no")
-        return Description("m", "1", ("1",), ("a",), (3, 4, 4))
-
-    async def models(self) -> list[Description]:
-        return [await self.describe("m", "")]
-
-    async def ready(self) -> bool:
-        return True
-
-    async def start(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-
 def test_what_would_be_late_is_refused_at_once() -> None:
-    engine = SlowEngine(0.3)
+    engine = StillEngine(seconds=0.3)
     with gateway(lambda: engine, GatewayOptions(rest_port=0, grpc_port=0, max_rows_under_way=8)) as addresses:
         message = wire.infer("m", [wire.tensor("image", "BYTES", (1,))], [wire.elements(b"x")])
         with grpc.insecure_channel(addresses.grpc) as channel:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -25,11 +21,10 @@ from ouzel.gateway.access.caller import ROLES, Caller, TenantLimits
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
-from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, local
+from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
 from ouzel_client import Client, NotFound, Unavailable
 from ouzel_client import Unauthenticated as ClientUnauthenticated
 from ouzel_client.testing import FakeServer
-from ouzel_protos.local import read_worker
 from ouzel_protos.v1 import job_pb2, model_pb2
 from support.gateway import call, gateway, pictures
 
@@ -127,7 +122,7 @@ def test_json_over_rest(fake: tuple[FakeServer, Addresses]) -> None:
         ("/v1/JobService/GetJob", b'{"identity": 1}', 400, "GetJobRequest"),
         ("/v1/JobService/Nope", b"{}", 404, "no method"),
         ("/v1/NopeService/GetJob", b"{}", 404, "no method"),
-        ("/v1/AuditService/AuditReported", b"{}", 501, "over gRPC"),
+        ("/v1/AuditService/AuditReported", b"{}", 400, "'start'"),
     ):
         status, headers, body = call(addresses, "POST", path, content)
         assert (status, headers["content-type"]) == (expected, "application/problem+json"), (path, body)
@@ -170,30 +165,6 @@ def test_no_worker_is_said_at_once(store: Path) -> None:
         status, headers, body = call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")
         assert (status, headers["retry-after"]) == (503, "1")
         assert b"127.0.0.1" not in body
-
-
-@pytest.fixture(scope="module")
-def worker(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerOptions]:
-    """A real worker that knows two tenants."""
-    state = tmp_path_factory.mktemp("worker")
-    tokens = state / "tokens"
-    tokens.write_text("ann token-of-ann-0123456789\nbob token-of-bob-0123456789\n")
-    command = [
-        sys.executable, "-m", "ouzel.cli.worker", "--state", str(state), "--store", str(store), "--port", "0",
-        "--tokens", str(tokens), "--no-ledger",
-    ]  # fmt: skip
-    with (state / "out").open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 60
-        while read_worker(state) is None:
-            assert process.poll() is None, (state / "out").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield WorkerOptions(local(state), tokens)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from ouzel.serving import Ports, processes
 from ouzel.serving.options import HOST
 from ouzel.serving.supervision import journal
-from ouzel_protos.local import read_serving, read_worker, token
+from ouzel_protos.local import read_gateway, read_serving, read_worker, token
 from support.services import Ouzel, arguments, lasting, write_archive
 
 e2e = pytest.mark.e2e
@@ -61,7 +61,8 @@ def test_what_cannot_be_served(ouzel: Ouzel, store: Path, tmp_path: Path) -> Non
 def test_options_from_the_environment(ouzel: Ouzel, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     help_text = ouzel("up", "--help").stdout
     variables = {word.strip(";,]") for word in help_text.split() if word.startswith("OUZEL_")}
-    assert help_text.count("--") - help_text.count("--help") == len(variables)
+    options = {line.split()[0] for line in help_text.splitlines() if line.startswith("  --")}
+    assert len(options - {"--help"}) == len(variables)
     monkeypatch.setenv("OUZEL_MODEL_STORE", str(store))
     monkeypatch.setenv("OUZEL_MODELS", "first second")
     assert "no model 'first'" in refused(Ouzel(ouzel.state)("up"))
@@ -71,7 +72,9 @@ def recorded(ouzel: Ouzel) -> dict[str, int]:
     """Process ids of the parts, by name, as far as they are recorded."""
     watch, serving, worker = journal.read(ouzel.state), read_serving(ouzel.state), read_worker(ouzel.state)
     pids = {"supervisor": watch and watch.pid, "torchserve": serving and serving["pid"]}
-    return {name: pid for name, pid in {**pids, "worker": worker and worker["pid"]}.items() if pid}
+    gateway = read_gateway(ouzel.state)
+    pids |= {"worker": worker and worker["pid"], "gateway": gateway and gateway["pid"]}
+    return {name: pid for name, pid in pids.items() if pid}
 
 
 def states(ouzel: Ouzel, code: int) -> dict[str, str]:
@@ -93,14 +96,15 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-WELL = {"supervisor": "up", "torchserve": "up", "worker": "up", "toy 1": "up"}
+WELL = {"supervisor": "up", "torchserve": "up", "worker": "up", "gateway": "up", "toy 1": "up"}
 
 
 @e2e
-def test_without_a_worker(ouzel: Ouzel, store: Path) -> None:
-    up = ouzel(*arguments(store), "--detach", "--no-worker")
-    assert (up.returncode, "Jobs" in up.stdout) == (0, False)
+def test_without_worker_and_gateway(ouzel: Ouzel, store: Path) -> None:
+    up = ouzel(*arguments(store), "--detach", "--no-worker", "--no-gateway")
+    assert (up.returncode, "Jobs" in up.stdout, "Gateway" in up.stdout) == (0, False, False)
     assert read_worker(ouzel.state) is None
+    assert read_gateway(ouzel.state) is None
     assert ouzel("down").returncode == 0
 
 
@@ -117,7 +121,9 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
     shown = ouzel("status", "--json")
     status = json.loads(shown.stdout)
     assert shown.returncode == 0
-    jobs = status.pop("worker")
+    jobs, gateway = status.pop("worker"), status.pop("gateway")
+    assert gateway == read_gateway(ouzel.state)
+    assert f"{gateway['rest']} and {gateway['grpc']}" in up.stdout
     assert _states(status.pop("parts")) == WELL
     assert status.pop("well")
     assert f"Jobs        {jobs}" in up.stdout
@@ -132,7 +138,7 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
     jobs_worker = read_worker(ouzel.state)
     assert jobs_worker is not None
     assert {process.pid for process in lasting(ouzel.state)} == {worker["pid"], *recorded(ouzel).values()}
-    assert len(recorded(ouzel)) == 3
+    assert len(recorded(ouzel)) == 4
     down = ouzel("down")
     assert (down.returncode, down.stdout) == (0, "Stopped.\n")
     assert not any(map(processes.alive, started))
@@ -144,7 +150,7 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
 def test_foreground_ends_in_order(ending: signal.Signals | str, ouzel: Ouzel, store: Path) -> None:
     with ouzel.running(*arguments(store), until=ouzel.watched) as up:
         started = processes.belonging_to(ouzel.state)
-        assert len(lasting(ouzel.state)) == 3  # Java, one worker of the model, one of jobs
+        assert len(lasting(ouzel.state)) == 4  # Java, one worker of the model, one of jobs, the gateway
         if isinstance(ending, str):
             assert ouzel(ending).stdout == "Stopped.\n"
         else:
@@ -226,6 +232,7 @@ def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
     assert ouzel("down").stdout == "Stopped.\n"
     assert not any(map(processes.alive, started))
     assert sorted(path.name for path in ouzel.state.iterdir()) == [
+        "gateway.log",
         "jobs",
         "ledger",
         "lock",
@@ -240,12 +247,15 @@ def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
 def test_foreground_starts_again_what_dies(ouzel: Ouzel, store: Path) -> None:
     with ouzel.running(*arguments(store), until=ouzel.watched) as up:
         first = recorded(ouzel)
-        psutil.Process(first["worker"]).kill()
-        until(lambda: recorded(ouzel)["worker"] != first["worker"])
-        assert recorded(ouzel) == first | {"worker": recorded(ouzel)["worker"], "supervisor": up.pid}
+        for part in ("worker", "gateway"):
+            psutil.Process(first[part]).kill()
+            until(lambda part=part: recorded(ouzel).get(part) not in (None, first[part]))
+        again = {part: recorded(ouzel)[part] for part in ("worker", "gateway")}
+        assert recorded(ouzel) == first | again | {"supervisor": up.pid}
         started = processes.belonging_to(ouzel.state)
         assert ouzel("down").stdout == "Stopped.\n"
         _, complaints = up.communicate(timeout=30)
     assert up.returncode == 0
     assert "worker was not running; it is started again" in complaints
+    assert "gateway was not running; it is started again" in complaints
     assert not any(map(processes.alive, started))

@@ -75,8 +75,10 @@ def test_listens_on_loopback_only(services: Shared) -> None:
     ]
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {HOST}
     assert {address.port for address in listening} == set(astuple(options.ports)) - {
-        options.ports.worker
-    }  # none was asked for
+        options.ports.worker,
+        options.ports.gateway_rest,
+        options.ports.gateway_grpc,
+    }  # neither was asked for
 
 
 def test_metrics_are_those_of_prometheus(services: Shared) -> None:

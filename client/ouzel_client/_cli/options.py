@@ -26,7 +26,8 @@ def target(one: str | None, contrast: tuple[str, str] | None, top: int | None) -
 def saliency(methods: Sequence[str], common: Mapping[str, Any]) -> list[Saliency]:
     """One request per method, written as NAME or NAME:KEY=VALUE,KEY=VALUE. Raises click.BadParameter.
 
-    Keys are parameters of the method, or replace one of `common`: target, reduction, size, dtype.
+    Keys are parameters of the method, or replace one of `common`: target, reduction, size, dtype; or
+    faithfulness.
     """
     return [_request(text, common) for text in methods]
 

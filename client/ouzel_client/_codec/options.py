@@ -53,6 +53,7 @@ def _request(one: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
         reduction=REDUCTIONS[one.reduction] if one.reduction else None,
         dtype=DTYPES[one.dtype],
         size=SIZES[one.size],
+        faithfulness=_integer(one.faithfulness, f"{path}.faithfulness", bits=32),
         parameters={text(name, path): _parameter(value, f"{path}.{name}") for name, value in one.parameters.items()},
     )
     target = default if one.target is None else one.target

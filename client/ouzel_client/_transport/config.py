@@ -33,13 +33,19 @@ class Address:
 def find(target: str | None = None, token: str | None = None) -> Address:
     """Finds the services: the arguments, else OUZEL_GRPC and OUZEL_TOKEN, else what `ouzel up` recorded here.
 
+    That is TorchServe, which is one hop nearer than the gateway; but a pool of models is asked through the gateway alone.
     The token of local services is sent to their own address only.
 
     Raises:
         ConfigurationError: No services are found.
     """
-    serving = local.read_serving()
-    target = target or os.environ.get("OUZEL_GRPC") or (serving["grpc"] if serving else None)
+    serving, gateway = local.read_serving(), local.read_gateway()
+    target = target or os.environ.get("OUZEL_GRPC")
+    if not target and gateway and gateway["pool"]:
+        if gateway["tls"]:
+            raise ConfigurationError(f"the gateway at {gateway['grpc']} speaks TLS: give target, token and credentials")
+        target = gateway["grpc"]
+    target = target or (serving["grpc"] if serving else None)
     if not target:
         raise ConfigurationError(
             coming("torchserve")

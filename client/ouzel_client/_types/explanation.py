@@ -152,7 +152,8 @@ class SaliencyMap:
         rectified: Number of activations whose backward pass the method changed (guided methods), else 0.
         caveats: What a reader of this map must know.
         parameters: The parameters in force by name, defaults included.
-        measures: Figures by name that the method reports about itself.
+        measures: Figures by name that the method reports about itself; with `Saliency.faithfulness` also `deletion`
+            and `insertion`, areas in [0, 1].
         view: The part of the image that the model saw, or None if that is not known.
     """
 

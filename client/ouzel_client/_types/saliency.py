@@ -80,6 +80,9 @@ class Saliency:
             the channels. None leaves it to the method.
         size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
         dtype: "float32" or "float16", of the map.
+        faithfulness: Steps of the curves by which the map's faithfulness is measured, 2 to 64; `measures` of the map
+            then has `deletion` and `insertion`, the areas under them. 0 measures nothing. It takes two further passes
+            through the network for each step.
         **parameters: Parameters of the method by name: numbers, texts, flags. One that is an image, such as the
             baseline of integrated_gradients, is a Path (a text is a name), the bytes of a file, a PIL image, or an
             array as `explain` takes it. The service preprocesses it like the image itself.
@@ -93,6 +96,7 @@ class Saliency:
     reduction: Reduction | None
     size: Size
     dtype: DType
+    faithfulness: int
     _parameters: tuple[tuple[str, Any], ...]
 
     def __init__(
@@ -102,6 +106,8 @@ class Saliency:
         reduction: Reduction | None = None,
         size: Size = "model",
         dtype: DType = "float32",
+        *,
+        faithfulness: int = 0,
         **parameters: Any,
     ) -> None:
         for name, value, choices in (
@@ -113,6 +119,7 @@ class Saliency:
                 allowed = ", ".join(choice for choice in choices if choice)
                 raise InvalidArgument(f"{name}: {value!r} is not one of {allowed}", field=name)
         fields = {"method": method, "target": target, "reduction": reduction, "size": size, "dtype": dtype}
+        fields["faithfulness"] = faithfulness
         for name, field in {**fields, "_parameters": tuple(sorted(parameters.items()))}.items():
             object.__setattr__(self, name, field)
 

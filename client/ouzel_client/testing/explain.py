@@ -103,6 +103,7 @@ class FakeModel:
         if request.method not in METHODS:
             allowed = ", ".join(METHODS)
             raise InvalidArgument(f"{path}.method: {request.method!r} is not one of {allowed}", field=f"{path}.method")
+        _check_faithfulness(request, f"{path}.faithfulness")
         shape = (picture[1], picture[0]) if request.size == pb.ORIGINAL_IMAGE else size
         channels = 3 if request.reduction == pb.NONE else 0
         dtype = np.float16 if request.dtype == Tensor.FLOAT16 else np.float32
@@ -140,6 +141,15 @@ class FakeModel:
         return pb.ResolvedTarget(index=index, label=self.labels[index])
 
 
+def _check_faithfulness(request: pb.SaliencyRequest, path: str) -> None:
+    if not request.faithfulness:
+        return
+    if not 2 <= request.faithfulness <= 64:
+        raise InvalidArgument(f"{path}: {request.faithfulness} is not in [2, 64]", field=path)
+    if request.reduction == pb.NONE or request.target.HasField("contrast"):
+        raise InvalidArgument(f"{path}: is of maps of one channel for one class", field=path)
+
+
 def _map(request: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDArray[Any]) -> pb.SaliencyMap:
     return pb.SaliencyMap(
         method=request.method,
@@ -152,6 +162,7 @@ def _map(request: pb.SaliencyRequest, target: pb.ResolvedTarget, values: npt.NDA
         rectified=7 if request.method == "guided" else 0,
         caveats=["fails a sanity check"] if request.method == "guided" else [],
         parameters=request.parameters,
+        measures={"deletion": 0.25, "insertion": 0.75} if request.faithfulness else {},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -91,15 +92,21 @@ def checked_name(field: str, value: str) -> str:
     return value
 
 
+def nothing(_change: str, _key: ApiKey, _replaced: str) -> None:
+    """Hears of changes, and records none."""
+
+
 class ApiKeys:
     """The keys of a database, for the operator.
 
     Args:
         database: Opened by `open_keys`. The caller closes it.
+        changing: Hears of each change before it counts, and undoes it if it raises: which one (create, rotate, revoke),
+            the key as it becomes, and the ID of the one that it replaces, or "". It may hear of a change twice.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, changing: Callable[[str, ApiKey, str], object] = nothing) -> None:
+        self._database, self._changing = database, changing
 
     def create(self, scope: Scope, valid: timedelta = EXPIRES) -> tuple[str, ApiKey]:
         """Makes a key.
@@ -116,7 +123,13 @@ class ApiKeys:
         """
         _check_valid(valid)
         text = new_key()
-        return text, self._database.write(lambda c: _insert(c, text, scope, valid))
+
+        def created(c: Connection) -> ApiKey:
+            key = _insert(c, text, scope, valid)
+            self._changing("create", key, "")
+            return key
+
+        return text, self._database.write(created)
 
     def all(self) -> list[ApiKey]:
         """All keys, the newest first."""
@@ -135,6 +148,7 @@ class ApiKeys:
             known = _known(c, id)
             if known.revoked is None:
                 c.run("UPDATE access_keys SET revoked = ?, changed = ? WHERE id = ?", c.now(), _change(c), id)
+                self._changing("revoke", known, "")
             return _known(c, id)
 
         return self._database.write(revoked)
@@ -172,6 +186,7 @@ class ApiKeys:
                 _change(c),
                 id,
             )
+            self._changing("rotate", new, id)
             return new, _known(c, id)
 
         return text, *self._database.write(rotated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from google.protobuf.message import Message
 
@@ -11,7 +11,7 @@ from ouzel.errors import NotFound
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.door import Door
 from ouzel.gateway.grpc_calls import Context, Unary, parsed, seconds_left
-from ouzel.gateway.oip import grpc_messages, metadata
+from ouzel.gateway.oip import grpc_messages, metadata, triton
 from ouzel.gateway.oip.infer import infer
 from ouzel_protos.oip import SERVICE
 from ouzel_protos.oip import inference_pb2 as pb
@@ -38,8 +38,14 @@ class OipService:
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._model_infer,
             "RepositoryIndex": self._repository_index,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
         }
         self._methods = {f"/{SERVICE}/{name}": _serialized(method) for name, method in methods.items()}
+
+    def paths(self) -> Iterable[str]:
+        """See `Service`."""
+        return self._methods
 
     def method(self, path: str) -> Unary | None:
         """See `Service`."""
@@ -72,6 +78,16 @@ class OipService:
         parsed(pb.RepositoryIndexRequest, content)
         return grpc_messages.repository_index(await self._door.models(caller))
 
+    async def _model_config(self, content: bytes, caller: Caller, _context: Context) -> Message:
+        asked = parsed(pb.ModelConfigRequest, content)
+        return pb.ModelConfigResponse(
+            config=triton.config(await self._door.describe(caller, asked.name, asked.version))
+        )
+
+    async def _model_statistics(self, content: bytes, caller: Caller, _context: Context) -> Message:
+        asked = parsed(pb.ModelStatisticsRequest, content)
+        return triton.statistics(await self._door.statistics(caller, asked.name, asked.version))
+
     async def _model_infer(self, content: bytes, caller: Caller, context: Context) -> Message:
         message = parsed(pb.ModelInferRequest, content)
         with self._door.admit(caller, "explain", message.model_name):
@@ -79,7 +95,7 @@ class OipService:
             request = await asyncio.to_thread(read, message) if len(content) > _LARGE else read(message)
             waits = [each for each in (seconds_left(context), request.seconds) if each is not None]
             deadline = self._door.deadline(min(waits, default=None))
-            version, tensors = await infer(self._door, request, deadline, self._most_rows)
+            version, tensors = await infer(self._door, caller, request, deadline, self._most_rows)
             return grpc_messages.infer_response(request, version, tensors)
 
 
@@ -89,8 +105,6 @@ def refusal(path: str) -> str:
     if path.startswith(f"/{SERVICE}/"):
         if method == "ModelStreamInfer":
             return "ModelStreamInfer: answers do not come in parts; ask ModelInfer"
-        if method in ("ModelConfig", "ModelStatistics"):
-            return f"{method}: Triton's configuration and statistics are not kept; ModelMetadata has the tensors"
         if "SharedMemory" in method:
             return f"{method}: tensors in shared memory are not read; send their bytes"
         if method.startswith("RepositoryModel"):

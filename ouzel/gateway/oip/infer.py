@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.door import Door
 from ouzel.gateway.oip.outputs import outputs
 from ouzel.gateway.oip.request import InferRequest
@@ -14,11 +15,14 @@ from ouzel_protos.v1 import explain_pb2 as pb
 _LARGE = 2**18  # bytes that are turned into rows, or out of them, in a thread
 
 
-async def infer(door: Door, request: InferRequest, deadline: float, most_rows: int) -> tuple[str, list[OutputTensor]]:
+async def infer(
+    door: Door, caller: Caller, request: InferRequest, deadline: float, most_rows: int
+) -> tuple[str, list[OutputTensor]]:
     """Answers a request of a caller who was admitted.
 
     Args:
         door: To the engine.
+        caller: Who was admitted.
         request: As it was read.
         deadline: On the clock of `time.monotonic`.
         most_rows: Of one request.
@@ -35,7 +39,7 @@ async def infer(door: Door, request: InferRequest, deadline: float, most_rows: i
         asked = await asyncio.to_thread(ask, request, model, most_rows)
     else:
         asked = ask(request, model, most_rows)
-    answers = await door.predict(request.model, request.version, asked.rows, deadline)
+    answers = await door.predict(caller, request.model, request.version, asked.rows, deadline)
     version = next((each.model.version for each in answers if each.model.version), model.version)
     if sum(map(_size, answers)) > _LARGE:
         return version, await asyncio.to_thread(outputs, asked, answers, model)

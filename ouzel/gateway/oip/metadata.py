@@ -13,7 +13,7 @@ SALIENCY, FAITHFULNESS = "saliency", "faithfulness"
 OUTPUTS = (SCORES, LOGITS, LABELS, CLASSES, SALIENCY, FAITHFULNESS)
 USUAL = (SCORES, LABELS)  # what is answered to those who ask for nothing by name
 SERVER = "ouzel"
-EXTENSIONS = ("binary_tensor_data", "classification", "model_repository(index)")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_repository(index)", "model_configuration", "statistics")
 
 
 @dataclass(frozen=True)

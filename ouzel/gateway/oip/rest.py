@@ -12,7 +12,7 @@ from ouzel.errors import NotFound, OuzelError
 from ouzel.gateway import bodies, problems
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.http_calls import Calls, seconds, while_connected
-from ouzel.gateway.oip import json_bodies, metadata
+from ouzel.gateway.oip import json_bodies, metadata, triton
 from ouzel.gateway.oip.infer import infer
 
 _LARGE = 2**16  # bytes of a body that are read in a thread
@@ -36,11 +36,14 @@ class OipRest:
             Route("/v2", self._server, methods=["GET"]),
             Route("/v2/health/live", self._live, methods=["GET"]),
             Route("/v2/health/ready", self._ready, methods=["GET"]),
+            Route("/v2/models/stats", self._calls.route(self._all_stats, problems.oip), methods=["GET"]),
             Route("/v2/repository/index", self._calls.route(self._index, problems.oip), methods=["POST"]),
         ]
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             routes += [
                 Route(path, self._calls.route(self._model, problems.oip), methods=["GET"]),
+                Route(f"{path}/config", self._calls.route(self._config, problems.oip), methods=["GET"]),
+                Route(f"{path}/stats", self._calls.route(self._stats, problems.oip), methods=["GET"]),
                 Route(f"{path}/ready", self._calls.route(self._model_ready, problems.oip), methods=["GET"]),
                 Route(f"{path}/infer", self._calls.route(self._infer, problems.oip), methods=["POST"]),
             ]
@@ -68,6 +71,15 @@ class OipRest:
     async def _model(self, request: Request, caller: Caller) -> Response:
         return JSONResponse(json_bodies.model_metadata(await self._door.describe(caller, *_of(request))))
 
+    async def _config(self, request: Request, caller: Caller) -> Response:
+        return JSONResponse(triton.as_json(triton.config(await self._door.describe(caller, *_of(request)))))
+
+    async def _stats(self, request: Request, caller: Caller) -> Response:
+        return JSONResponse(triton.as_json(triton.statistics(await self._door.statistics(caller, *_of(request)))))
+
+    async def _all_stats(self, _request: Request, caller: Caller) -> Response:
+        return JSONResponse(triton.as_json(triton.statistics(await self._door.statistics(caller, "", ""))))
+
     async def _model_ready(self, request: Request, caller: Caller) -> Response:
         name, version = _of(request)
         try:
@@ -88,7 +100,9 @@ class OipRest:
                 asked = json_bodies.infer_request(model, version, body, length)
             waits = [each for each in (seconds(request), asked.seconds) if each is not None]
             deadline = self._door.deadline(min(waits, default=None))
-            answered, tensors = await while_connected(request, infer(self._door, asked, deadline, self._most_rows))
+            answered, tensors = await while_connected(
+                request, infer(self._door, caller, asked, deadline, self._most_rows)
+            )
             if sum(getattr(each.values, "nbytes", 0) for each in tensors) > _LARGE:
                 content, head = await asyncio.to_thread(json_bodies.infer_response, asked, answered, tensors)
             else:

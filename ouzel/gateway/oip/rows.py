@@ -23,7 +23,13 @@ from ouzel_protos.v1 import explain_pb2 as pb
 _INPUTS = (metadata.IMAGE, metadata.INPUT)
 _MAPS = (metadata.SALIENCY, metadata.FAITHFULNESS)
 _ALL_CLASSES = (metadata.SCORES, metadata.LOGITS)
-_REQUEST = {"timeout": int, "top_k": int, "binary_data_output": bool}
+# The last one is sent by clients of streams, and says nothing of a single answer.
+_REQUEST = {
+    "timeout": int,
+    "top_k": int,
+    "binary_data_output": bool,
+    "triton_enable_empty_final_response": bool,
+}
 _OUTPUT = {"binary_data": bool, "classification": int}
 _FAITHFULNESS_STEPS = 16
 _ELSEWHERE = "ask for it by POST /v1/models/{model}/explain"

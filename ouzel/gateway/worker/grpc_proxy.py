@@ -38,7 +38,7 @@ class WorkerProxy(grpc.GenericRpcHandler):
 
     def _answering(self, method: Method) -> Any:
         async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-            with self._door.call():
+            with self._door.call(method.path):
                 try:
                     caller = identified(self._door, context)
                     with self._door.admit(caller, method.role):

@@ -1,20 +1,26 @@
-"""The worker's methods, by their paths, from the descriptors of its services."""
+"""The worker's methods and those of the log, by their paths, from the descriptors of their services."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ouzel_protos.v1 import audit_pb2, dataset_pb2, job_pb2, model_pb2
+from ouzel_protos.v1 import audit_pb2, dataset_pb2, job_pb2, ledger_pb2, model_pb2
 
 # Which role a service needs. What changes models for everybody is the administrator's: the worker itself lets callers
 # change no models but their own.
-_ROLES = {"JobService": "jobs", "DatasetService": "jobs", "ModelService": "jobs", "AuditService": "audit"}
+_ROLES = {
+    "JobService": "jobs",
+    "DatasetService": "jobs",
+    "ModelService": "jobs",
+    "AuditService": "audit",
+    "LedgerService": "audit",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,15 @@ class Method:
     request: type[Message]
     answer: type[Message]
 
+    @property
+    def converses(self) -> bool:
+        """Whether many messages go in both directions."""
+        return self.streams_requests and self.streams_answers
+
+    def of_one_message(self) -> Method:
+        """The same, of which one message is read at a time."""
+        return replace(self, streams_requests=False)
+
 
 def _method(described: MethodDescriptor) -> Method:
     service = described.containing_service
@@ -60,10 +75,11 @@ def _class(descriptor: Descriptor) -> Any:
     return GetMessageClass(descriptor)
 
 
-METHODS: Mapping[str, Method] = {
-    made.path: made
-    for file in (job_pb2, dataset_pb2, model_pb2, audit_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for made in map(_method, service.methods)
-}
+def _methods(*files: Any) -> Mapping[str, Method]:
+    services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
+    return {made.path: made for service in services for made in map(_method, service.methods)}
+
+
+METHODS = _methods(job_pb2, dataset_pb2, model_pb2, audit_pb2)  # of the worker
+LEDGER = _methods(ledger_pb2)  # of the gateway itself
 SERVICES = tuple(dict.fromkeys(path[1:].partition("/")[0] for path in METHODS))

@@ -1,4 +1,4 @@
-"""The description of the REST port, OpenAPI 3.1: methods and messages of the worker from their descriptors."""
+"""The description of the REST port, OpenAPI 3.1: methods and messages of services from their descriptors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 import ouzel
 from ouzel.gateway.paths import PATHS, PROBLEM
-from ouzel.gateway.worker.methods import METHODS, Method
+from ouzel.gateway.worker.files import BINARY
+from ouzel.gateway.worker.methods import LEDGER, METHODS, Method
+from ouzel_protos.v1.dataset_pb2 import UploadFilesRequest
+from ouzel_protos.v1.job_pb2 import ArtifactChunk
 
 _F = FieldDescriptor
 _WIDE = {"type": ["string", "integer"], "format": "int64"}  # JSON's numbers do not reach so far
@@ -30,6 +37,11 @@ _SCALARS: dict[int, dict[str, Any]] = {
     _F.TYPE_STRING: {"type": "string"},
     _F.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
 }
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_REFUSED = {
+    "description": "Problem details",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 _KNOWN: dict[str, dict[str, Any]] = {  # types with a JSON of their own
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]{1,9})?s$"},
@@ -38,14 +50,34 @@ _KNOWN: dict[str, dict[str, Any]] = {  # types with a JSON of their own
 }
 
 
+def described(*, worker: bool) -> Route:
+    """The route of the document. Whoever asks need have no name.
+
+    Args:
+        worker: Whether there are the worker's methods.
+    """
+
+    async def answer(_request: Request) -> Response:
+        return JSONResponse(document(worker=worker))
+
+    return Route("/openapi.json", answer, methods=["GET"])
+
+
 @cache
-def document() -> dict[str, Any]:
-    """The document. It is made once."""
+def document(*, worker: bool = True) -> dict[str, Any]:
+    """The document. It is made once.
+
+    Args:
+        worker: Whether there are the worker's methods.
+    """
     schemas: dict[str, Any] = {"Problem": PROBLEM}
     paths: dict[str, Any] = dict(PATHS)
-    for method in METHODS.values():
-        if not (method.streams_requests and method.streams_answers):
-            paths[f"/v1/{method.service}/{method.name}"] = {"post": _operation(method, schemas)}
+    for method in (*(METHODS.values() if worker else ()), *LEDGER.values()):
+        path = f"/v1/{method.service}/{method.name}"
+        if method.converses:
+            paths |= _conversation(path, method, schemas)
+        else:
+            paths[path] = {"post": _operation(method, schemas)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Ouzel", "version": ouzel.__version__, "license": {"name": "Apache-2.0"}},
@@ -56,18 +88,51 @@ def document() -> dict[str, Any]:
 
 def _operation(method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
     sent, answered = (_message(kind.DESCRIPTOR, schemas) for kind in (method.request, method.answer))
-    body = {"application/x-ndjson": {}} if method.streams_requests else {"application/json": {"schema": sent}}
-    answer = {"application/x-ndjson": {}} if method.streams_answers else {"application/json": {"schema": answered}}
+    body, answer = _content(method.streams_requests, sent), _content(method.streams_answers, answered)
+    body |= {BINARY: _FILE} if method.request is UploadFilesRequest else {}
+    answer |= {BINARY: _FILE} if method.answer is ArtifactChunk else {}
     return {
         "operationId": f"{method.service}_{method.name}",
         "tags": [method.service],
-        "requestBody": {"content": body},
+        "requestBody": {"description": _words(method.request, method.streams_requests), "content": body},
         "responses": {
-            "200": {"description": f"{method.answer.DESCRIPTOR.name}", "content": answer},
-            "default": {
-                "description": "Problem details",
-                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            },
+            "200": {"description": _words(method.answer, method.streams_answers), "content": answer},
+            "default": _REFUSED,
+        },
+    }
+
+
+def _content(streams: bool, schema: dict[str, Any]) -> dict[str, Any]:
+    """A message, or lines of them, which JSON Schema cannot describe: the words do."""
+    return {"application/x-ndjson": {}} if streams else {"application/json": {"schema": schema}}
+
+
+def _words(kind: type[Message], streams: bool) -> str:
+    name = kind.DESCRIPTOR.name
+    return f"Lines of JSON, each a {name} (see #/components/schemas/{kind.DESCRIPTOR.full_name})" if streams else name
+
+
+def _conversation(path: str, method: Method, schemas: dict[str, Any]) -> dict[str, Any]:
+    """The steps of a conversation: one message of the caller in each, and all that is said until the next."""
+    sent = _message(method.request.DESCRIPTOR, schemas)
+    _message(method.answer.DESCRIPTOR, schemas)
+    members = schemas[method.answer.DESCRIPTOR.full_name]["properties"]
+    said = {"type": "object", "properties": {"conversation": {"type": "string"}, **members}}
+    ended = {"type": "object", "additionalProperties": False}
+
+    def step(name: str, words: str, answer: dict[str, Any], **more: Any) -> dict[str, Any]:
+        told = {"description": words, "content": {"application/json": {"schema": answer}}}
+        responses = {"200": told, "default": _REFUSED}
+        named = f"{method.service}_{method.name}{name}"
+        return {"operationId": named, "tags": [method.service], **more, "responses": responses}
+
+    body = {"requestBody": {"content": {"application/json": {"schema": sent}}}}
+    at = {"parameters": [{"name": "conversation", "in": "path", "required": True, "schema": {"type": "string"}}]}
+    return {
+        path: {"post": step("", "The first step", said, **body)},
+        f"{path}/{{conversation}}": {
+            "post": step("_answer", "The next step", said, **at, **body),
+            "delete": step("_end", "Given up", ended, **at),
         },
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -39,10 +40,11 @@ class Relay:
 
     Args:
         options: Where the worker is, and as whom callers come.
+        refusals: Counts refusals of models: `Door.refusals`.
     """
 
-    def __init__(self, options: WorkerOptions) -> None:
-        self._options = options
+    def __init__(self, options: WorkerOptions, refusals: Callable[[], AbstractContextManager[None]]) -> None:
+        self._options, self._refusals = options, refusals
         self._target = ""
         self._channel: grpc.aio.Channel | None = None
         self._replaced: list[grpc.aio.Channel] = []  # calls may still be in flight there
@@ -79,7 +81,8 @@ class Relay:
         async def send() -> None:
             try:
                 async for content in requests:
-                    check_request(method, content, caller)
+                    with self._refusals():
+                        check_request(method, content, caller)
                     await call.write(content)
                 await call.done_writing()
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

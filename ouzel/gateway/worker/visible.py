@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from collections.abc import Iterator
 
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from ouzel.errors import InvalidArgument, PermissionDenied
 from ouzel.gateway.access.caller import Caller, unknown_model
 from ouzel.gateway.grpc_calls import parsed
+from ouzel.gateway.worker.fields import MODELS, OTHERS
 from ouzel.gateway.worker.methods import Method
-from ouzel_protos.v1 import audit_pb2, job_pb2, model_pb2
-
-_FIELDS = ("model", "base", "surrogate")
-_NAMES = (  # messages whose `name` is a model's
-    model_pb2.GetModelRequest.DESCRIPTOR.full_name,
-    model_pb2.DeleteModelRequest.DESCRIPTOR.full_name,
-    model_pb2.PromoteModelRequest.DESCRIPTOR.full_name,
-    model_pb2.ListModelsRequest.DESCRIPTOR.full_name,
-    job_pb2.FinetuneSpec.DESCRIPTOR.full_name,
-)
-_ELSEWHERE = audit_pb2.ReportedPrediction.DESCRIPTOR.full_name  # its `model` is of another service
+from ouzel_protos.v1 import model_pb2
 
 
 def sees_all(caller: Caller) -> bool:
@@ -26,7 +22,13 @@ def sees_all(caller: Caller) -> bool:
 
 
 def check_request(method: Method, content: bytes, caller: Caller) -> None:
-    """Raises NotFound if a request names a model that the caller may not see, InvalidArgument if it is no message."""
+    """Lets a request pass that names no model which the caller may not see, and nothing of which that is not known.
+
+    Raises:
+        NotFound: It names such a model.
+        InvalidArgument: It is no message of this kind, or has fields that only a newer worker knows.
+        PermissionDenied: It has a text of which it is not known what it names.
+    """
     if sees_all(caller):
         return
     for name in _named(parsed(method.request, content)):
@@ -43,16 +45,33 @@ def filtered_answer(method: Method, content: bytes, caller: Caller) -> bytes:
     return model_pb2.ListModelsResponse(models=kept).SerializeToString()
 
 
-def _named(message: Message) -> list[str]:
-    kind = message.DESCRIPTOR.full_name
-    found: list[str] = []
+def _named(message: Message) -> Iterator[str]:
+    """The names of models in a message, each time that one is there."""
+    if len(UnknownFieldSet(message)):
+        raise InvalidArgument(f"{message.DESCRIPTOR.name}: has fields that are not known here")
     for field, value in message.ListFields():
-        if isinstance(value, str):
-            if (field.name in _FIELDS and kind != _ELSEWHERE) or (field.name == "name" and kind in _NAMES):
-                found.append(value)
-        elif isinstance(value, Message):
-            found += _named(value)
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            for each in value:
-                found += _named(each)
-    return found
+        if field.message_type is not None:
+            for each in _messages(field, value):
+                yield from _named(each)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            yield from _texts(field, [value] if isinstance(value, str) else list(value))
+
+
+def _messages(field: FieldDescriptor, value: object) -> list[Message]:
+    if isinstance(value, Message):
+        return [value]
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        values = list(value.values())  # type: ignore[attr-defined]
+        return [each for each in values if isinstance(each, Message)]
+    return list(value)  # type: ignore[call-overload]
+
+
+def _texts(field: FieldDescriptor, values: list[str]) -> list[str]:
+    """Those that name models. Raises PermissionDenied if nobody has said whether they do."""
+    assert field.containing_type is not None
+    kind, name = field.containing_type.name, field.name
+    if name in MODELS.get(kind, ""):
+        return values
+    if name not in OTHERS.get(kind, ""):
+        raise PermissionDenied(f"{name}: is not for callers who may see some models only", field=name)
+    return []

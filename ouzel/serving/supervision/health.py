@@ -48,6 +48,14 @@ def worker(address: str, timeout: float) -> str:
     return "" if answer == _SERVING else "it takes no jobs: it is about to stop"
 
 
+def gateway(socket: str, timeout: float) -> str:
+    """The gateway, by the same service at a socket of the file system: its ports may ask for certificates."""
+    answer = _ask(f"unix:{socket}", _HEALTH, "", timeout)
+    if isinstance(answer, str):
+        return f"no answer: {answer}"
+    return "" if answer == _SERVING else "it takes no calls: it is about to stop"
+
+
 def _ask(target: str, method: str, key: str, timeout: float) -> bytes | str:
     """Makes one call with an empty message.
 

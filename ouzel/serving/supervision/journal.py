@@ -17,7 +17,7 @@ from ouzel_protos.local import SUPERVISOR
 
 LOG = "supervisor.log"
 NUDGE = signal.SIGUSR1  # start at once what is missing
-_ENDS = 20.0  # s in which it stops all parts when it is asked to end
+_ENDS = 30.0  # s in which it stops all parts when it is asked to end: the gateway, then the others
 _APPEARS = 30.0  # s in which a new one must have recorded itself
 _POLL = 0.05
 

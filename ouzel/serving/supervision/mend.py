@@ -59,5 +59,5 @@ def mend(state: Path, timeout: float) -> tuple[Part, ...]:
 
 def _parts(state: Path) -> dict[str, Part]:
     services = status(state)
-    wanted = (processes.TORCHSERVE, processes.WORKER)
+    wanted = (processes.TORCHSERVE, processes.WORKER, processes.GATEWAY)
     return {part.name: part for part in services.parts if part.name in wanted} if services else {}

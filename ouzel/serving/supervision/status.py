@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,14 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from ouzel.model_names import version_key
 from ouzel.serving import processes, saved_options, state_folder
-from ouzel.serving.supervision import health, journal
+from ouzel.serving.supervision import health, journal, served
 from ouzel.serving.supervision.journal import Restarts, Supervision
-from ouzel.torchserve import rest
-from ouzel_protos.local import Serving, read_serving, token
+from ouzel.serving.supervision.served import Model
+from ouzel_protos.local import Gateway, Serving, read_serving, token
 from ouzel_protos.local import Worker as WorkerRecord
 
 ANSWER = 2.0  # s in which each part has to answer
@@ -43,7 +40,7 @@ class Part:
     """One line of the status.
 
     Attributes:
-        name: "supervisor", "torchserve", "worker", or "NAME VERSION" of a model.
+        name: "supervisor", "torchserve", "worker", "gateway", or "NAME VERSION" of a model.
         kind: "service" or "model".
         state: How it is.
         pids: Of its processes.
@@ -67,38 +64,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A Python process that serves a model.
-
-    Attributes:
-        pid: Of the process.
-        state: READY, or UNLOADING while it starts or ends.
-    """
-
-    pid: int
-    state: str
-
-
-@dataclass(frozen=True)
-class Model:
-    """A version of a model that is served.
-
-    Attributes:
-        name: Name of the model.
-        version: Its version.
-        is_default: Whether callers get it who name no version.
-        workers: Its processes.
-        wanted: How many processes it is to have.
-    """
-
-    name: str
-    version: str
-    is_default: bool
-    workers: tuple[Worker, ...]
-    wanted: int = 1
-
-
-@dataclass(frozen=True)
 class Status:
     """Services that run.
 
@@ -107,6 +72,7 @@ class Status:
         responding: False if TorchServe is gone or does not answer.
         models: The versions that are served.
         worker: "host:port" where jobs are accepted, or "".
+        gateway: The gateway, as recorded; None without one.
         parts: One for each line of the status.
     """
 
@@ -114,6 +80,7 @@ class Status:
     responding: bool
     models: tuple[Model, ...]
     worker: str = ""  # "host:port" where jobs are accepted, or ""
+    gateway: Gateway | None = None
     parts: tuple[Part, ...] = ()
 
     @property
@@ -133,10 +100,12 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
         None if no services run.
     """
     serving, worker, watch = state_folder.running(state), state_folder.running_worker(state), journal.read(state)
-    if serving is None and worker is None and not (watch and watch.alive):
+    gateway = state_folder.running_gateway(state)
+    if serving is None and worker is None and gateway is None and not (watch and watch.alive):
         return None
     with ThreadPoolExecutor(_ASKERS, thread_name_prefix="status") as askers:
         asked_worker = askers.submit(_worker, state, worker, watch, timeout)
+        asked_gateway = askers.submit(_gateway, state, gateway, watch, timeout)
         asked = askers.submit(_torchserve, state, serving, watch, timeout)
         models: tuple[Model, ...] = ()
         parts: list[Part | None] = []
@@ -144,25 +113,26 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
             record, key = serving, _key(serving)
 
             def described(name: str) -> list[Model]:
-                return _models(record, key, name, timeout)
+                return served.models(record, key, name, timeout)
 
             def part(model: Model) -> Part:
                 return _model(record, model, beside[model.name], timeout)
 
             try:
-                names = _names(serving, key, timeout)
+                names = served.names(serving, key, timeout)
                 models = tuple(model for each in askers.map(described, names) for model in each)
                 beside = Counter(model.name for model in models)
                 parts = list(askers.map(part, models))
             except (OSError, ValueError):
                 pass  # TorchServe's own line tells
         torchserve = asked.result()
-        lines = (_supervisor(watch), torchserve, asked_worker.result(), *parts)
+        lines = (_supervisor(watch), torchserve, asked_worker.result(), asked_gateway.result(), *parts)
     return Status(
         serving or read_serving(state),
         torchserve is not None and torchserve.well,
         models,
         worker["grpc"] if worker else "",
+        gateway,
         tuple(each for each in lines if each is not None),
     )
 
@@ -205,6 +175,16 @@ def _worker(state: Path, worker: WorkerRecord | None, watch: Supervision | None,
     answered = _answered([worker["pid"]], lambda: health.worker(worker["grpc"], timeout))
     address = f"{worker['grpc']} (jobs)"
     return _lives(Part(name, "service", State.UP, (worker["pid"],), address, worker["create_time"]), answered, watch)
+
+
+def _gateway(state: Path, gateway: Gateway | None, watch: Supervision | None, timeout: float) -> Part | None:
+    name = processes.GATEWAY
+    if gateway is None:
+        options = saved_options.read(state)
+        return _gone(name, watch) if options is not None and options.gateway else None
+    answered = _answered([gateway["pid"]], lambda: health.gateway(gateway["health"], timeout))
+    address = f"{gateway['grpc']} (gRPC), {gateway['rest']}"
+    return _lives(Part(name, "service", State.UP, (gateway["pid"],), address, gateway["create_time"]), answered, watch)
 
 
 def _model(serving: Serving, model: Model, versions: int, timeout: float) -> Part:
@@ -268,31 +248,3 @@ def _clock(seconds: float) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _names(serving: Serving, key: str, timeout: float) -> list[str]:
-    """Names of all models, also of those registered since the start. Raises OSError or ValueError."""
-    answered, body = rest.call("GET", f"{serving['management']}/models?limit=1000", key, timeout=timeout)
-    if answered != 200:
-        raise ValueError(f"the list of models was answered with {answered}")
-    return [model["modelName"] for model in json.loads(body)["models"]]
-
-
-def _models(serving: Serving, key: str, name: str, timeout: float) -> list[Model]:
-    versions, default = (_described(serving, key, each, timeout) for each in (f"{name}/all", name))
-    chosen = {version["modelVersion"] for version in default}
-    return [
-        Model(
-            name,
-            version["modelVersion"],
-            version["modelVersion"] in chosen,
-            tuple(Worker(w["pid"], w["status"]) for w in version["workers"]),
-            int(version.get("minWorkers", 1)),
-        )
-        for version in sorted(versions, key=lambda version: version_key(version["modelVersion"]))
-    ]
-
-
-def _described(serving: Serving, key: str, model: str, timeout: float) -> list[dict[str, Any]]:
-    answered, body = rest.call("GET", f"{serving['management']}/models/{model}", key, timeout=timeout)
-    return list(json.loads(body)) if answered == 200 else []

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from ouzel.errors import OuzelError
-from ouzel.serving import job_worker, launch, processes, state_folder
+from ouzel.serving import front_door, job_worker, launch, processes, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
 from ouzel.serving.supervision import health, journal
@@ -172,7 +172,7 @@ class Keeper:
 
 
 def parts(options: ServingOptions) -> tuple[Part, ...]:
-    """TorchServe, and the worker if there is to be one."""
+    """TorchServe; the worker and the gateway if there are to be such."""
     state = options.state
 
     def torchserve_pid() -> int | None:
@@ -191,6 +191,14 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
         record = state_folder.running_worker(state)
         return health.worker(record["grpc"], timeout) if record else "it is not there"
 
+    def gateway_pid() -> int | None:
+        record = state_folder.running_gateway(state)
+        return record["pid"] if record else None
+
+    def ask_gateway(timeout: float) -> str:
+        record = state_folder.running_gateway(state)
+        return health.gateway(record["health"], timeout) if record else "it is not there"
+
     def start_torchserve(tell: Callable[[str], None]) -> None:
         launch.restart_torchserve(options, lambda one: tell(f"{one.model} {one.version}, {one.number} of {one.total}"))
 
@@ -201,9 +209,9 @@ def parts(options: ServingOptions) -> tuple[Part, ...]:
         job_worker.start(options, again=True)
 
     torchserve = Part(processes.TORCHSERVE, torchserve_pid, ask_torchserve, start_torchserve)
-    if not options.worker:
-        return (torchserve,)
-    return (torchserve, Part(processes.WORKER, worker_pid, ask_worker, start_worker))
+    worker = Part(processes.WORKER, worker_pid, ask_worker, start_worker)
+    gateway = Part(processes.GATEWAY, gateway_pid, ask_gateway, lambda _tell: front_door.restart(options))
+    return (torchserve, *((worker,) if options.worker else ()), *((gateway,) if options.gateway else ()))
 
 
 def _nudge(keepers: Sequence[Keeper]) -> None:

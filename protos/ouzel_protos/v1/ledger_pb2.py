@@ -24,13 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couzel_protos/v1/ledger.proto\x12\x08ouzel.v1\"H\n\x0bLedgerEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1couzel_protos/v1/ledger.proto\x12\x08ouzel.v1\"\x16\n\x14GetCheckpointRequest\"-\n\x10LedgerCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\" \n\x0fGetEntryRequest\x12\r\n\x05index\x18\x01 \x01(\x03\"D\n\x12ListEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"Y\n\x13ListEntriesResponse\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.ouzel.v1.LedgerEntry\x12\x11\n\x04next\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_next\"H\n\x0bLedgerEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\t2\xe6\x01\n\rLedgerService\x12K\n\rGetCheckpoint\x12\x1e.ouzel.v1.GetCheckpointRequest\x1a\x1a.ouzel.v1.LedgerCheckpoint\x12<\n\x08GetEntry\x12\x19.ouzel.v1.GetEntryRequest\x1a\x15.ouzel.v1.LedgerEntry\x12J\n\x0bListEntries\x12\x1c.ouzel.v1.ListEntriesRequest\x1a\x1d.ouzel.v1.ListEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouzel_protos.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEDGERENTRY']._serialized_start=42
-  _globals['_LEDGERENTRY']._serialized_end=114
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=42
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=64
+  _globals['_LEDGERCHECKPOINT']._serialized_start=66
+  _globals['_LEDGERCHECKPOINT']._serialized_end=111
+  _globals['_GETENTRYREQUEST']._serialized_start=113
+  _globals['_GETENTRYREQUEST']._serialized_end=145
+  _globals['_LISTENTRIESREQUEST']._serialized_start=147
+  _globals['_LISTENTRIESREQUEST']._serialized_end=215
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=217
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=306
+  _globals['_LEDGERENTRY']._serialized_start=308
+  _globals['_LEDGERENTRY']._serialized_end=380
+  _globals['_LEDGERSERVICE']._serialized_start=383
+  _globals['_LEDGERSERVICE']._serialized_end=613
 # @@protoc_insertion_point(module_scope)

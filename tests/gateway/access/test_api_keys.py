@@ -19,10 +19,12 @@ from ouzel.cli.keys import keys as command
 from ouzel.databases.database import Database
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from ouzel.gateway.access import key_text
-from ouzel.gateway.access.api_keys import ApiKeys, Scope
+from ouzel.gateway.access.api_keys import ApiKey, ApiKeys, Scope
 from ouzel.gateway.access.key_schema import open_keys
 from ouzel.gateway.access.known_keys import KnownKeys
 from ouzel.gateway.access.polling import Polling
+from ouzel.ledger import open_ledger
+from ouzel.ledger.settings import settings
 
 SCOPE = Scope("acme", "robot", frozenset({"explain", "jobs"}), ("bird*",))
 
@@ -326,3 +328,58 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
         result = CliRunner().invoke(command, [*arguments, *place])
         assert result.exit_code != 0
         assert message in " ".join(result.stderr.split())
+
+
+def test_what_is_not_on_record_is_not_changed(database: Database) -> None:
+    heard: list[tuple[str, str, str]] = []
+    broken = False
+
+    def changing(change: str, key: ApiKey, replaced: str) -> None:
+        if broken:
+            raise Unavailable("the log is silent")
+        heard.append((change, key.id, replaced))
+
+    keys = ApiKeys(database, changing)
+    _, key = keys.create(SCOPE)
+    broken, before = True, keys.all()
+    for change in (
+        lambda: keys.create(SCOPE),
+        lambda: keys.rotate(key.id, timedelta(0)),
+        lambda: keys.revoke(key.id),
+    ):
+        with pytest.raises(Unavailable, match="the log is silent"):
+            change()
+        assert keys.all() == before
+    broken = False
+    _, new, _ = keys.rotate(key.id, timedelta(0))
+    keys.revoke(new.id)
+    keys.revoke(new.id)  # changes nothing
+    assert heard == [("create", key.id, ""), ("rotate", new.id, key.id), ("revoke", new.id, "")]
+
+
+def test_the_commands_are_on_record_where_there_is_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUZEL_STATE", str(tmp_path))
+    options = settings(tmp_path / "ledger")
+    open_ledger(options).close()
+    made = json.loads(run("create", "robot", "--tenant", "acme", "--role", "jobs", "--model", "b*", "--json"))
+    rotated = json.loads(run("rotate", made["id"], "--json"))
+    run("revoke", rotated["id"])
+    log = open_ledger(options)
+    try:
+        entries = log.entries(0, log.size(), kind="key")
+        same = {"roles": ["jobs"], "models": ["b*"]}
+        assert [json.loads(each.body or b"")["facts"] for each in entries] == [
+            {"change": "create", "key": made["id"], **same},
+            {"change": "rotate", "key": rotated["id"], "replaces": made["id"], **same},
+            {"change": "revoke", "key": rotated["id"], **same},
+        ]
+        assert len(list(log.search("name", "robot"))) == len(list(log.search("tenant", "acme"))) == 3
+        assert not any(text in (each.body or b"") for each in entries for text in (b"robot", b"acme"))
+    finally:
+        log.close()
+    (tmp_path / "ledger" / "ledger.json").write_text("{}")  # a log of which nobody knows where it is
+    before = run("list", "--json")
+    result = CliRunner().invoke(command, ["create", "robot", "--tenant", "acme"])
+    assert (result.exit_code, "ouzel_" in result.stdout) == (1, False)
+    assert "could not be recorded, so it is not done" in result.stderr
+    assert run("list", "--json") == before

@@ -3,7 +3,8 @@
 tritonclient (gRPC and HTTP, blocking and asynchronous) and KServe's SDK (gRPC and REST) predict and get explanations
 from both engines. They pin versions that do not go with ours, and cannot be loaded into one process: they get a virtual
 environment of their own, in the system's folder for temporary files, and a process each. What they get is compared with
-what our library computes here. With --fuzz, schemathesis asks all of the REST port by its OpenAPI document.
+what our library computes here. perf_analyzer measures, too. With --fuzz, schemathesis asks all of the REST port by its
+OpenAPI document.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ouzel.metrics.deletion import area
 from ouzel.saliency import Explainer, Saliency
 from ouzel.serving import Ports, ServingOptions
 from ouzel_client.testing import FakeServer
+from support.conformance import perf_analyzer
 from support.gateway import LABELS, gateway, pictures, png, write_store
 
 CLIENTS = ("tritonclient[grpc,http]==2.73.0", "kserve==0.21.0", "ml_dtypes")
@@ -106,6 +108,8 @@ def conform(folder: Path, store: Path) -> int:
                 words = [programs / "python", file, addresses.rest, addresses.grpc, folder / "expected.npz"]
                 failures += subprocess.run(words, timeout=600, check=False).returncode != 0
             failures += documented(programs / "python", addresses, folder)
+            print(f"\nperf_analyzer, {engine.__name__}", flush=True)
+            failures += perf_analyzer.measured(addresses, environment, folder)
     return failures
 
 

@@ -38,6 +38,20 @@ def triton(name: str, module: Any, client: Any, check: Checks, files: list[bytes
     check(f"{name} metadata", [each["name"] for each in told["outputs"]] == list(OUTPUTS), told["versions"])
     index = client.get_model_repository_index() if http else client.get_model_repository_index(as_json=True)["models"]
     check(f"{name} index", {each["version"] for each in index} == {"1", "2"}, index)
+    config = client.get_model_config(MODEL) if http else client.get_model_config(MODEL, as_json=True)["config"]
+    shapes = [list(map(int, each["dims"])) for each in config["output"]]
+    same = [list(map(int, each["shape"])) for each in told["outputs"]]
+    check(f"{name} config", shapes == same and not config.get("max_batch_size"), config["input"])
+
+    def rows() -> int:
+        got = client.get_inference_statistics(MODEL, "1", **({} if http else {"as_json": True}))
+        return int(got["model_stats"][0].get("inference_count", 0))
+
+    before = rows()
+    client.infer(MODEL, triton_inputs(module, files))
+    check(f"{name} statistics", rows() == before + len(files), before)
+    every = client.get_inference_statistics() if http else client.get_inference_statistics(as_json=True)
+    check(f"{name} statistics of all", {each["version"] for each in every["model_stats"]} == {"1", "2"})
     wanted = [module.InferRequestedOutput(each) for each in OUTPUTS]
     answer = client.infer(MODEL, triton_inputs(module, files), outputs=wanted, request_id="r-7", parameters=PARAMETERS)
     check.answer(f"{name} images", answer.as_numpy)
