@@ -33,7 +33,7 @@ class Address:
 def find(target: str | None = None, token: str | None = None) -> Address:
     """Finds the services: the arguments, else OUZEL_GRPC and OUZEL_TOKEN, else what `ouzel up` recorded here.
 
-    That is TorchServe, which is one hop nearer than the gateway; but a pool of models is asked through the gateway alone.
+    That is TorchServe, which is one hop nearer than the gateway; but a pool of models is asked through the gateway.
     The token of local services is sent to their own address only.
 
     Raises:
