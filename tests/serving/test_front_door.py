@@ -98,7 +98,8 @@ def test_it_says_why_it_does_not_start(options: ServingOptions, tmp_path: Path) 
     assert starting is not None
     with pytest.raises(StartFailed, match=r"the gateway ended with status 1: .*burst.*; the log is .*gateway\.log"):
         starting.wait()
-    begun(options)
+    _, record = begun(replace(options, pool=True))
+    assert record["pool"]  # clients of this machine are to ask it
     again = replace(options, state=tmp_path / "other")
     state_folder.prepare(again.state)
     with pytest.raises(FailedPrecondition, match=f"port {options.ports.gateway_rest} is in use.*--gateway-rest-port"):
