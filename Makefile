@@ -7,12 +7,13 @@ STAMP := .venv/.ready
 SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
 MODEL ?= efficientnet-lite0
+MINUTES ?= 120
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak endpoints conformance fuzz lint format protos sync bench gpu lock clean
+.PHONY: help setup demo up trust test soak soak-gateway endpoints conformance fuzz lint format protos sync bench gpu lock clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## create .venv and install everything (uv is used if it is there)
 
@@ -55,6 +56,9 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
+
+soak-gateway: $(STAMP) ## two hours of mixed load through the front door; MINUTES=120
+	@$(BIN)/python tests/support/soak/mixed_load.py --minutes $(MINUTES)
 
 endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
 	@$(BIN)/python tests/support/oip_check.py

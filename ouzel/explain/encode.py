@@ -34,7 +34,7 @@ def model_info(model: Model, explainer: Explainer) -> pb.ModelInfo:
 
 def error(error: OuzelError) -> pb.Error:
     """An error as the wire has it."""
-    return pb.Error(code=error.code, message=str(error), field=error.field)
+    return pb.Error(code=error.code, message=str(error), field=error.field, http_status=error.http)
 
 
 def scores(logits: Tensor, probabilities: Tensor, labels: Sequence[str], count: int) -> list[pb.Score]:
