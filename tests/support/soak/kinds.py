@@ -53,7 +53,11 @@ class Load:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key.text}"}
+        return _bearer(self.key)
+
+
+def _bearer(key: Key) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key.text}"}
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ def _rotate(load: Load) -> str:
     """A new key; the old one goes on working for a minute, and for calls under way. Old ones stay behind, ended."""
     new = load.door.keys.rotate(load.key, timedelta(minutes=1))
     deadline = time.monotonic() + 10
-    while str(load.door.ask("GET", "/v2", headers={"Authorization": f"Bearer {new.text}"})[0]) != "200":
+    while load.door.ask("GET", f"/v2/models/{load.target.model}", headers=_bearer(new))[0] != 200:
         if time.monotonic() > deadline:
             return "not known after 10 s"
         time.sleep(0.2)
