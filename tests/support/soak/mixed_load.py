@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     random.seed(chosen.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else what it has started stays
     with tempfile.TemporaryDirectory(prefix="ouzel-soak-") as place:
         folder = Path(place)
         gateway = ("--body-timeout", str(BODY_TIMEOUT))
