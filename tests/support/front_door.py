@@ -148,7 +148,8 @@ class FrontDoor:
         named = {"Authorization": f"Bearer {self.key.text}", **headers}
         named = {name: value for name, value in named.items() if value}  # "" sends none
         try:
-            connection.request(method, path, body, named)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                connection.request(method, path, body, named)  # who is refused is answered before all is sent
             answer = connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
         finally:
