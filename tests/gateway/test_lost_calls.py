@@ -62,6 +62,8 @@ class Service:
             raise
         if said == "died":
             await context.abort(grpc.StatusCode.INTERNAL, "Worker died.")
+        if said == "full":
+            await context.abort(grpc.StatusCode.INTERNAL, 'Model "m" has no worker to serve inference request.')
         return PredictionResponse(prediction=pb.Explanation(request_id=said).SerializeToString()).SerializeToString()
 
 
@@ -163,20 +165,39 @@ def test_a_call_that_nobody_can_explain_ends_with_its_deadline(tmp_path: Path) -
     assert service.calls == 1
 
 
-def test_processes_that_died_before_a_call_do_not_count(tmp_path: Path) -> None:
-    """The last look may be hours old."""
+def test_few_are_made_again_at_a_time(tmp_path: Path) -> None:
+    """Those that were lost are the oldest; all of 40 would fill the queue of the model."""
+    most = 0
 
-    async def ask() -> str:
-        async def later(number: int) -> str:
-            while service.looks < looks:
-                await asyncio.sleep(0.01)
-            return str(number)
+    async def lost_until_room(number: int) -> str:
+        nonlocal most
+        if number <= 40:
+            return await silent(number)
+        most = max(most, service.calls - 40 - answered)
+        while service.looks < 5:
+            await asyncio.sleep(0.01)
+        return str(number)
 
-        service = Service(later, [BOTH, BOTH, frozenset({7, 8}), frozenset({8, 9})])
-        looks = 2
+    service = Service(lost_until_room, [BOTH, ONE])
+    answered = 0
+
+    async def ask() -> list[str]:
+        nonlocal answered
         async with before(service, tmp_path) as calls:
-            await calls.answer("m", "1", ROW, time.monotonic() + 30)
-            looks = 6
-            return (await calls.answer("m", "1", ROW, time.monotonic() + 30)).request_id
+            tasks = [calls.answer("m", "1", ROW, time.monotonic() + 30) for _ in range(40)]
+            found = []
+            for each in asyncio.as_completed(tasks):
+                found.append((await each).request_id)
+                answered += 1
+            return found
 
-    assert asyncio.run(ask()) in ("2", "3")  # one died in its time, two before
+    assert sorted(asyncio.run(ask()), key=int) == [str(number) for number in range(41, 81)]
+    assert most <= 8
+
+
+def test_a_second_attempt_that_is_not_taken_is_made_once_more(tmp_path: Path) -> None:
+    async def full(number: int) -> str:
+        return await silent(number) if number == 1 else "full" if number == 2 else f"answer {number}"
+
+    service = Service(full, [BOTH, ONE])
+    assert asked(service, tmp_path) == "answer 3"

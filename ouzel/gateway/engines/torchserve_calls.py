@@ -28,6 +28,7 @@ _Call: TypeAlias = "grpc.aio.UnaryUnaryCall[Any, PredictionResponse]"
 _log = logging.getLogger(__name__)
 _Code = grpc.StatusCode
 _RECOVERY = 60.0  # s in which a model whose worker died may have none
+_REFUSED = 1.0  # s before a second attempt beside the first is made again that was not taken
 _PAUSE = (0.05, 0.15)  # s before the second attempt: those that failed together do not return together
 _OPTIONS = [
     *OPTIONS,
@@ -103,33 +104,48 @@ class TorchServeCalls:
     async def _answered(
         self, request: PredictionsRequest, deadline: float, attempts: list[_Call], watched: Watched
     ) -> pb.Explanation:
-        """The answer of the first attempt, or of a second one beside it if the first may have been lost."""
+        """The answer of the first attempt, or of a second one: after the first has failed, or beside it."""
         (first,) = attempts
         await watched.until(first)
-        try:
-            if first.done():
-                return await self._read(request.model_name, first)
+        if not first.done():
             self._died[request.model_name] = time.monotonic()
+        while not first.done():  # it may have been lost
+            watched.again(expected=0)
+            second = await self._attempt(request, deadline)
+            attempts.append(second)
+            while not (first.done() or second.done()):
+                await watched.until(first, second)
+                watched.check(first, second)
+            if first.done():
+                break
+            try:
+                return await self._read(request.model_name, second)
+            except _AgainError as error:
+                raise Unavailable(error.words) from None
+            except (ResourceExhausted, Unavailable):  # it was not taken: the queue is full, or there is no process yet
+                attempts.remove(second)
+                await watched.until(first, seconds=_REFUSED)
+        try:
+            return await self._read(request.model_name, first)
         except _AgainError:
-            attempts.clear()
-        await asyncio.sleep(random.uniform(*_PAUSE))
-        if time.monotonic() >= deadline:
-            raise DeadlineExceeded("the worker of the model died, and the time was over")
+            attempts.remove(first)
+        watched.again(expected=1)
         if not attempts:
+            await asyncio.sleep(random.uniform(*_PAUSE))
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded("the worker of the model died, and the time was over")
             await self._look()
-        second = await self._attempt(request, deadline)
-        attempts.append(second)
-        while True:
-            await watched.until(*attempts)
-            for each in [each for each in attempts if each.done()]:
-                try:
-                    return await self._read(request.model_name, each)
-                except _AgainError as error:
-                    if each is second:
-                        raise Unavailable(error.words) from None
-                    attempts.remove(each)
-            if watched.died_twice:
-                raise Unavailable("processes of the model died twice; new ones are on their way")
+            attempts.append(await self._attempt(request, deadline))
+        return await self._last(request.model_name, attempts[0], watched)
+
+    async def _last(self, model: str, call: _Call, watched: Watched) -> pb.Explanation:
+        while not call.done():
+            await watched.until(call)
+            watched.check(call)
+        try:
+            return await self._read(model, call)
+        except _AgainError as error:
+            raise Unavailable(error.words) from None
 
     async def _attempt(self, request: PredictionsRequest, deadline: float) -> _Call:
         channel = await self._connected()

@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 from ouzel.serving import processes
 from ouzel.serving.forking.zygote import WORKER_NAME
+from ouzel.torchserve import log
 from support import oip_bytes as wire
 from support.front_door import FrontDoor, front_door, metadata
 from support.gateway import MODEL, pictures, png, write_store
@@ -64,7 +65,12 @@ class Report:
 
 
 def model_processes(state: Path) -> list[psutil.Process]:
-    return [each for each in processes.belonging_to(state) if each.name() == WORKER_NAME]
+    found = []
+    for each in processes.belonging_to(state):
+        with suppress(psutil.Error):
+            if each.name() == WORKER_NAME:
+                found.append(each)
+    return found
 
 
 def _message(samples: int) -> bytes:
@@ -122,8 +128,12 @@ class Killer:
         """Until all processes are there, and calls are answered."""
         deadline = time.monotonic() + _DEADLINE
         while len(model_processes(self._door.state)) < self._workers or self.call(self._short)[0] != "OK":
-            assert time.monotonic() < deadline, "the processes do not come back"
+            assert time.monotonic() < deadline, self._log()
             time.sleep(0.05)
+
+    def _log(self) -> str:
+        lines = (self._door.state / log.FILE).read_text("utf-8", "replace").splitlines()
+        return "\n".join(["the processes do not come back", *lines[-60:]])
 
 
 def main() -> None:
