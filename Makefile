@@ -8,6 +8,7 @@ SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
 MODEL ?= efficientnet-lite0
 MINUTES ?= 120
+SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
 .PHONY: help setup demo up trust test soak soak-gateway endpoints conformance fuzz lint format protos sync bench gpu lock clean
@@ -66,7 +67,8 @@ endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited e
 conformance: $(STAMP) ## ask the gateway with unmodified clients, Triton's and KServe's (they get an own environment)
 	@$(BIN)/python tests/support/conformance/check.py
 
-fuzz: $(STAMP) ## let schemathesis ask the gateway's REST port by its OpenAPI document (it gets an own environment)
+fuzz: $(STAMP) ## give atheris what reads bytes of strangers, schemathesis the REST port (they get own environments)
+	@$(BIN)/python tests/support/fuzz/run.py --seconds $(SECONDS_EACH) --folder build/fuzz
 	@$(BIN)/python tests/support/conformance/check.py --fuzz 200
 
 bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and quantus, the job service and the ledger
