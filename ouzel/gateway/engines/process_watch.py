@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ class Watched:
     def __init__(self, began: float) -> None:
         self.began = began
         self._deaths = self._expected = 0
-        self._told = self._second = False
+        self._told, self._again = False, math.inf
         self._woken: asyncio.Future[None] | None = None
 
     def check(self, *attempts: grpc.aio.Call) -> None:
@@ -50,12 +51,12 @@ class Watched:
 
     def again(self, expected: int) -> None:
         """The call is made again. expected: processes that have died, and have not been seen to have."""
-        self._deaths, self._expected, self._told, self._second = 0, expected, False, True
+        self._deaths, self._expected, self._told, self._again = 0, expected, False, time.monotonic()
 
-    def died(self, count: int) -> None:
-        """So many processes of the model have died since the last look."""
-        self._deaths += count
-        if self._second:
+    def died(self, count: int, since: float) -> None:
+        """So many processes of the model have died. since: the last look; if it is old, they may have died before."""
+        if since >= self._again - 2 * _LOOK:
+            self._deaths += count
             self.tell()
 
     def tell(self) -> None:
@@ -184,6 +185,6 @@ class ProcessWatch:
         for watched in model.calls:
             if watched.began >= now:  # it goes to those that are there
                 continue
-            watched.died(len(died))
+            watched.died(len(died), before.at)
             model.suspects.append(watched)
         model.tell()

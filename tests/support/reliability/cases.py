@@ -294,7 +294,7 @@ def cases() -> list[Case]:
     found += [explain(7, name, REFUSED, "415", image=data) for name, data in files.NO_IMAGES.items()]
     for width, height in ((30000, 30000), (13000, 7000), (1, 2000)):
         found.append(
-            explain(8, f"a PNG of {width} x {height}", REFUSED, "413 400", image=files.announced(width, height))
+            explain(8, f"a PNG that says {width} x {height}", REFUSED, "413 400", image=files.announced(width, height))
         )
     found.append(explain(8, "a PNG that has 13000 x 7000", REFUSED, "413", image=files.blank(13000, 7000)))
     found.append(explain(9, "a truncated JPEG", REFUSED, "400", image=files.TRUNCATED))

@@ -27,6 +27,7 @@ from support.gateway import MODEL, pictures, png, write_store
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 ANSWERS = ("OK", "UNAVAILABLE")
+_NAMES = {200: "OK", 503: "UNAVAILABLE"}
 _DEADLINE = 60.0  # s: far more than an answer takes
 
 
@@ -92,10 +93,14 @@ class Killer:
     def __init__(self, door: FrontDoor, channel: grpc.Channel, workers: int) -> None:
         self._door, self._workers = door, workers
         self._ask = channel.unary_unary(INFER)
-        self._short, self._long = _message(1), _message(24)
+        self._short, self._long, self._image = _message(1), _message(24), png(pictures(1)[0])
 
-    def call(self, message: bytes) -> tuple[str, float]:
+    def call(self, message: bytes, rest: bool = False) -> tuple[str, float]:
         began = time.monotonic()
+        if rest:
+            headers = {"X-Ouzel-Options": '{"saliency": ["gradient"]}', "X-Ouzel-Timeout": str(_DEADLINE)}
+            status, _, _ = self._door.ask("POST", f"/v1/models/{MODEL}/explain", self._image, headers)
+            return _NAMES.get(status, str(status)), time.monotonic() - began
         try:
             self._ask(message, timeout=_DEADLINE, metadata=metadata(self._door.key))
             return "OK", time.monotonic() - began
@@ -112,11 +117,11 @@ class Killer:
                 calls = [threads.submit(self.call, self._long) for _ in range(self._workers)]
                 time.sleep(random.uniform(0.03, 0.15))
             before = random.randrange(3)
-            calls += [threads.submit(self.call, self._short) for _ in range(before)]
+            calls += [threads.submit(self.call, self._short, number == 1) for number in range(before)]
             with suppress(psutil.Error):
                 victim.kill()
-            for _ in range(5 - before):
-                calls.append(threads.submit(self.call, self._short))
+            for number in range(5 - before):
+                calls.append(threads.submit(self.call, self._short, number % 2 == 1))
                 time.sleep(random.expovariate(300))
             began = time.monotonic()
             while self.call(self._short)[0] != "OK" and time.monotonic() - began < _DEADLINE:
