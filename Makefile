@@ -11,7 +11,7 @@ MINUTES ?= 120
 SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak soak-gateway endpoints conformance fuzz lint format protos sync bench gpu lock clean
+.PHONY: help setup demo up trust test soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench gpu lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -60,6 +60,9 @@ soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 
 
 soak-gateway: $(STAMP) ## two hours of mixed load through the front door; MINUTES=120
 	@$(BIN)/python tests/support/soak/mixed_load.py --minutes $(MINUTES)
+
+reliability: $(STAMP) ## send bad input and faults to the real services through the front door; prints a table
+	@$(BIN)/python tests/support/reliability/table.py
 
 endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
 	@$(BIN)/python tests/support/oip_check.py

@@ -31,7 +31,7 @@ _MOST_MIB = 64.0 + 20.0  # that the gateway may grow by for what it refuses: gRP
 
 
 def foreign_job(door: FrontDoor) -> str:
-    with door.client(door.foreign) as client:
+    with door.client(door.foreign, timeout=150) as client:
         return client.jobs.maximize(MODEL, logit=0, recipe="pixel", parameters={"steps": 1}).id
 
 

@@ -330,5 +330,5 @@ def made(kind: Kind, load: Load) -> str:
 
 def foreign_job(door: FrontDoor, model: str) -> str:
     """The id of a job of the other tenant."""
-    with contextlib.closing(door.client(door.foreign)) as client:
+    with contextlib.closing(door.client(door.foreign, timeout=150)) as client:
         return client.jobs.maximize(model, logit=0, recipe="pixel", parameters={"steps": 1}).id
