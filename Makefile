@@ -7,12 +7,14 @@ STAMP := .venv/.ready
 SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
 MODEL ?= efficientnet-lite0
+MINUTES ?= 120
+SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak endpoints conformance fuzz lint format protos sync bench gpu lock clean
+.PHONY: help setup demo up trust test soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench gpu lock clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## create .venv and install everything (uv is used if it is there)
 
@@ -56,13 +58,20 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
 
+soak-gateway: $(STAMP) ## two hours of mixed load through the front door; MINUTES=120
+	@$(BIN)/python tests/support/soak/mixed_load.py --minutes $(MINUTES)
+
+reliability: $(STAMP) ## send bad input and faults to the real services through the front door; prints a table
+	@$(BIN)/python tests/support/reliability/table.py
+
 endpoints: $(STAMP) ## ask a real MLServer and a real KServe server as audited endpoints (they get own environments)
 	@$(BIN)/python tests/support/oip_check.py
 
 conformance: $(STAMP) ## ask the gateway with unmodified clients, Triton's and KServe's (they get an own environment)
 	@$(BIN)/python tests/support/conformance/check.py
 
-fuzz: $(STAMP) ## let schemathesis ask the gateway's REST port by its OpenAPI document (it gets an own environment)
+fuzz: $(STAMP) ## give atheris what reads bytes of strangers, schemathesis the REST port (they get own environments)
+	@$(BIN)/python tests/support/fuzz/run.py --seconds $(SECONDS_EACH) --folder build/fuzz
 	@$(BIN)/python tests/support/conformance/check.py --fuzz 200
 
 bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and quantus, the job service and the ledger

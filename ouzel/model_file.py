@@ -13,6 +13,7 @@ from typing import Any
 
 from ouzel.errors import FailedPrecondition
 from ouzel.model_names import version_key
+from ouzel_protos.zips import DAMAGED
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
 _LARGEST = 64 * 2**20  # bytes of a member that is read
@@ -110,7 +111,11 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
 def _member(archive: zipfile.ZipFile, name: str) -> Any:
     if archive.getinfo(name).file_size > _LARGEST:
         raise ValueError(f"{name} has more than {_LARGEST} bytes")
-    return json.loads(archive.read(name))
+    try:
+        content = archive.read(name)
+    except DAMAGED as error:
+        raise zipfile.BadZipFile(f"{name}: {_said(error)}") from None
+    return json.loads(content)
 
 
 def _said(error: Exception) -> str:

@@ -37,7 +37,7 @@ def deviation(measured: Deviation) -> pb.Deviation:
 
 def error(error: OuzelError) -> pb.Error:
     """An error as the wire has it."""
-    return pb.Error(code=error.code, message=str(error), field=error.field)
+    return pb.Error(code=error.code, message=str(error), field=error.field, http_status=error.http)
 
 
 def scores(logits: Tensor, probabilities: Tensor, labels: Sequence[str], count: int) -> list[pb.Score]:

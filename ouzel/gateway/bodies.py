@@ -11,6 +11,8 @@ from starlette.requests import Request
 from ouzel.errors import InvalidArgument, TooLarge, UnsupportedMedia
 
 _LARGE = 2**18  # bytes that are (de)compressed in a thread
+_RATIO = 1032  # that deflate packs to at best
+_PIECE = 2**20  # bytes
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _LONGEST_LENGTH = 15  # digits
 
@@ -76,6 +78,8 @@ async def compressed(body: bytes, accept: str | None) -> tuple[bytes, str]:
 
 
 def _decompressed(body: bytes, encoding: str, most: int) -> bytes:
+    if len(body) * _RATIO > most:
+        _check_unpacked(body, encoding, most)
     reader = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         plain = reader.decompress(body, most + 1)
@@ -88,3 +92,16 @@ def _decompressed(body: bytes, encoding: str, most: int) -> bytes:
     if reader.unused_data:
         raise InvalidArgument(f"body: goes on after the end of its {encoding}", field="body")
     return plain
+
+
+def _check_unpacked(body: bytes, encoding: str, most: int) -> None:
+    """Raises TooLarge if it unpacks to more, without ever holding that."""
+    reader, size, rest = zlib.decompressobj(_GZIP_OR_ZLIB), 0, body
+    try:
+        while rest and not reader.eof:
+            size += len(reader.decompress(rest, _PIECE))
+            if size > most:
+                raise TooLarge(f"body: decompressed it has more than {most} bytes", field="body")
+            rest = reader.unconsumed_tail
+    except zlib.error as error:
+        raise InvalidArgument(f"body: is not {encoding} ({error})", field="body") from None

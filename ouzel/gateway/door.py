@@ -21,10 +21,12 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 _MOST_LOADS = 4096
 _called: ContextVar[str] = ContextVar("called", default="")
-_ERRORS: dict[str, type[OuzelError]] = {
-    kind.code: kind
+_ERRORS: dict[tuple[str, int], type[OuzelError]] = {
+    (kind.code, kind.http): kind
     for kind in (
         errors.InvalidArgument,
+        errors.UnsupportedMedia,
+        errors.TooLarge,
         errors.DeadlineExceeded,
         errors.NotFound,
         errors.ResourceExhausted,
@@ -228,7 +230,9 @@ def check_answers(answers: Sequence[pb.Explanation]) -> None:
 
 def error_of(error: pb.Error, where: str = "") -> OuzelError:
     """The exception of an error that an envelope carries."""
-    kind = _ERRORS.get(pb.Error.Code.Name(error.code), OuzelError)
+    code = pb.Error.Code.Name(error.code)
+    plain = next((kind for (name, _), kind in _ERRORS.items() if name == code), OuzelError)
+    kind = _ERRORS.get((code, error.http_status), plain)
     return kind(f"{where}{error.message}", field=error.field)
 
 

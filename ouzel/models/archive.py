@@ -36,6 +36,7 @@ from ouzel.models.labels import read_labels
 from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.precision_names import EXACT, Precision, check_precision
+from ouzel_protos.zips import DAMAGED
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
@@ -237,7 +238,7 @@ def _read(path: Path, entry: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive)
             return archive.read(entry)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+    except DAMAGED as error:
         raise FailedPrecondition(f"is not a sound zip file ({error})") from error
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.model_files import MANIFEST, ModelFile, ModelFiles
 from ouzel.model_names import POOL
+from ouzel_protos.zips import DAMAGED
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # goes into a URL and into TorchServe's list of NAME=FILE
 _STEM = re.compile(r"[^@]*(@[0-9A-Za-z.]+)?")
@@ -134,8 +135,9 @@ def check(name: str, path: Path) -> Archive:
             if broken := archive.testzip():
                 raise ValueError(f"checksum of {broken!r} is wrong")
             version = json.loads(archive.read(MANIFEST))["model"]["modelVersion"]
-    # zipfile raises NotImplementedError and RuntimeError for compressions and encryption that it does not know
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, RuntimeError) as error:
+    except FileNotFoundError:
+        raise
+    except (*DAMAGED, KeyError, TypeError) as error:
         reason = str(error).strip("'\"") or type(error).__name__
         raise InvalidArgument(f"{path} is not a model archive: {reason}", field="models") from error
     if path.stem not in (name, f"{name}@{version}"):

@@ -26,6 +26,7 @@ from ouzel_client import Saliency as ClientSaliency
 from ouzel_protos import tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 from support.gateway import call, pictures, png
+from support.reliability.files import announced
 
 SHOT = pictures(1, seed=5)[0]
 ONE = png(SHOT)
@@ -138,12 +139,14 @@ def test_measuring_counts_as_computing(addresses: Addresses, monkeypatch: pytest
 
 REFUSALS: dict[str, tuple[int, bytes, dict[str, str], str, str]] = {
     "nothing": (400, b"", {}, PATH, "image: missing"),
-    "random bytes": (400, b"\x01\x02\x03", {}, PATH, "image"),
+    "random bytes": (415, b"\x01\x02\x03", {}, PATH, "image"),
     "options": (400, ONE, {"X-Ouzel-Options": "{"}, PATH, "options: not valid JSON"),
     "accept": (406, ONE, {"Accept": "text/html"}, PATH, "names none of"),
     "picture of nothing": (400, ONE, {"Accept": "image/png"}, PATH, "at least one map"),
     "model": (404, ONE, {}, "/v1/models/nope/explain", "not served here"),
     "version": (404, ONE, {}, "/v1/models/toy/versions/9/explain", "there are 1, 2"),
+    "no image": (415, b"GIF89a", {}, PATH, "not a PNG, JPEG or WebP"),
+    "large image": (413, announced(13000, 7000), {}, PATH, "13000 x 7000"),
     "boundary": (400, b"x", {"Content-Type": "multipart/form-data"}, PATH, "without a boundary"),
     "cut form": (400, b"--b\r\nx", {"Content-Type": "multipart/form-data; boundary=b"}, PATH, "Unexpected end"),
     "timeout": (400, ONE, {"X-Ouzel-Timeout": "nan"}, PATH, "timeout"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gzip
 import ipaddress
 import json
 import math
 import ssl
 import time
+import tracemalloc
 import urllib.request
+import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -28,6 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
+from ouzel.gateway import bodies
 from ouzel.gateway.batcher import Batcher
 from ouzel.gateway.engine import Row
 from ouzel.gateway.engines.in_process import InProcessEngine
@@ -194,7 +198,7 @@ async def torchserve(
     await server.start()
     key_file = folder / "keys.json"
     key_file.write_text(json.dumps({"inference": {"key": "k1"}}))
-    calls = TorchServeCalls(lambda: Place(f"127.0.0.1:{port}", key_file), 1000)
+    calls = TorchServeCalls(lambda: Place(f"127.0.0.1:{port}", key_file), lambda *_: None, 1000)
     try:
         yield calls, seen
     finally:
@@ -251,7 +255,7 @@ async def test_new_tokens_and_sizes(tmp_path: Path) -> None:
             await calls.answer("x", "1", Row(image=bytes(1001)), time.monotonic() + 10)
         with pytest.raises(DeadlineExceeded):
             await calls.answer("x", "1", Row(image=b"i"), time.monotonic() - 1)
-    nowhere = TorchServeCalls(lambda: None, 1000)
+    nowhere = TorchServeCalls(lambda: None, lambda *_: None, 1000)
     with pytest.raises(Unavailable, match="not running"):
         await nowhere.answer("x", "1", Row(image=b"i"), time.monotonic() + 10)
 
@@ -300,3 +304,17 @@ def test_tls_on_both_ports(store: Path, tmp_path: Path) -> None:
             assert channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(message, timeout=60)
         with grpc.insecure_channel(addresses.grpc) as channel, pytest.raises(grpc.RpcError):
             channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=2)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_what_unpacks_to_too_much_is_never_held(pack: Callable[[bytes], bytes]) -> None:
+    packed, most = pack(bytes(40 * 2**20)), 2**25
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="decompressed"):
+            bodies._decompressed(packed, "gzip", most)
+        assert tracemalloc.get_traced_memory()[1] < most / 4
+    finally:
+        tracemalloc.stop()
+    fitting = pack(bytes(most))
+    assert len(bodies._decompressed(fitting, "gzip", most)) == most

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import folders, manifest
 from ouzel_protos.manifest import BadEntry
+from ouzel_protos.zips import DAMAGED
 
 _LARGEST = 8 * 2**30  # bytes of all members, unpacked
 _RATIO = 100  # of unpacked to packed: images hardly shrink
@@ -25,9 +26,9 @@ def members(path: Path) -> dict[str, Callable[[], bytes]]:
 
     The archive stays open, and its directory is read once, as long as somebody holds one of them.
     """
-    try:  # zipfile raises NotImplementedError for versions, and ValueError for names, that it does not know
+    try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+    except DAMAGED as error:
         raise InvalidArgument(f"source: {path} is not a zip file ({error})", field="source") from None
     try:
         infos = _checked(archive.infolist())
@@ -66,10 +67,10 @@ def _checked(infos: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """One member. Raises InvalidArgument if it is damaged."""
-    try:  # zipfile raises RuntimeError for encryption, NotImplementedError for compressions that it does not know
+    try:
         with archive.open(info) as member:
             content = member.read(manifest.LARGEST_FILE + 1)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except DAMAGED as error:
         raise InvalidArgument(f"source: member {info.filename!r:.200} is damaged ({error})", field="source") from None
     if len(content) != info.file_size:
         raise InvalidArgument(

@@ -69,7 +69,7 @@ class TorchServeEngine:
     ) -> None:
         self._find, self._store = find, store
         self._catalogue: Catalogue | None = None
-        self._calls = TorchServeCalls(self._place, max_request_bytes)
+        self._calls = TorchServeCalls(self._place, self._processes, max_request_bytes)
         self._served: frozenset[tuple[str, str]] = frozenset()
         self._asked = -_HOLDS
         self._answers = False
@@ -174,3 +174,11 @@ class TorchServeEngine:
     def _place(self) -> Place | None:
         found = self._find()
         return None if found is None else found.place
+
+    def _processes(self, model: str, version: str) -> frozenset[int] | None:
+        found = self._find()
+        if found is None:
+            return None
+        described = management.versions(found.server, model, version)
+        workers = [worker for each in described for worker in each["workers"]]
+        return frozenset(int(worker["pid"]) for worker in workers if worker["status"] == "READY")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -17,15 +18,18 @@ from google.protobuf.message import DecodeError
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
 from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.engine import Row
+from ouzel.gateway.engines.process_watch import Processes, ProcessWatch, Watched
 from ouzel.model_file import ModelFile
 from ouzel_protos.local import token
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
+_Call: TypeAlias = "grpc.aio.UnaryUnaryCall[Any, PredictionResponse]"
 _log = logging.getLogger(__name__)
 _Code = grpc.StatusCode
 _RECOVERY = 60.0  # s in which a model whose worker died may have none
+_REFUSED = 1.0  # s before a second attempt beside the first is made again that was not taken
 _PAUSE = (0.05, 0.15)  # s before the second attempt: those that failed together do not return together
 _OPTIONS = [
     *OPTIONS,
@@ -52,11 +56,13 @@ class TorchServeCalls:
 
     Args:
         place: Where TorchServe is now; None if it is not. Asked again after it has failed.
+        processes: Ids of the ready processes of a model and version; None if that cannot be told. It may block.
         max_request_bytes: That TorchServe takes.
     """
 
-    def __init__(self, place: Callable[[], Place | None], max_request_bytes: int) -> None:
+    def __init__(self, place: Callable[[], Place | None], processes: Processes, max_request_bytes: int) -> None:
         self._place, self._largest = place, max_request_bytes
+        self._watch = ProcessWatch(processes)
         self._known: Place | None = None
         self._token = ""
         self._channel: grpc.aio.Channel | None = None
@@ -65,6 +71,7 @@ class TorchServeCalls:
 
     async def close(self) -> None:
         """Ends what is in flight."""
+        self._watch.close()
         for channel in (*self._replaced, self._channel):
             if channel is not None:
                 await channel.close()
@@ -75,7 +82,7 @@ class TorchServeCalls:
         """The envelope of one row.
 
         A call whose worker died is made once more: repeating it changes nothing. If that fails, too, the error says so
-        at once.
+        at once. So is a call that may have been lost with a worker, without an answer; the first one goes on beside it.
 
         Args:
             model: Its name in TorchServe.
@@ -98,19 +105,62 @@ class TorchServeCalls:
             raise TooLarge(f"image: a row of {size} bytes is larger than {self._largest}, which the service takes")
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time of the call is over")
+        attempts: list[_Call] = []
+        with self._watch.call(model, version) as watched:
+            try:
+                attempts.append(await self._attempt(request, deadline))
+                return await self._answered(request, deadline, attempts, watched)
+            finally:
+                for each in attempts:
+                    each.cancel()  # no effect on those that are done
+
+    async def _answered(
+        self, request: PredictionsRequest, deadline: float, attempts: list[_Call], watched: Watched
+    ) -> pb.Explanation:
+        """The answer of the first attempt, or of a second one: after the first has failed, or beside it."""
+        (first,) = attempts
+        await watched.until(first)
+        if not first.done():
+            self._died[request.model_name] = time.monotonic()
+        while not first.done():  # it may have been lost
+            watched.again(expected=0)
+            second = await self._attempt(request, deadline)
+            attempts.append(second)
+            while not (first.done() or second.done()):
+                await watched.until(first, second)
+                watched.check(first, second)
+            if first.done():
+                break
+            try:
+                return await self._read(request.model_name, second)
+            except _AgainError as error:
+                raise Unavailable(error.words) from None
+            except (ResourceExhausted, Unavailable):  # it was not taken: the queue is full, or there is no process yet
+                attempts.remove(second)
+                await watched.until(first, seconds=_REFUSED)
         try:
-            return await self._attempt(request, deadline)
+            return await self._read(request.model_name, first)
         except _AgainError:
+            attempts.remove(first)
+        watched.again(expected=1)
+        if not attempts:
             await asyncio.sleep(random.uniform(*_PAUSE))
             if time.monotonic() >= deadline:
-                raise DeadlineExceeded("the worker of the model died, and the time was over") from None
+                raise DeadlineExceeded("the worker of the model died, and the time was over")
             await self._look()
+            attempts.append(await self._attempt(request, deadline))
+        return await self._last(request.model_name, attempts[0], watched)
+
+    async def _last(self, model: str, call: _Call, watched: Watched) -> pb.Explanation:
+        while not call.done():
+            await watched.until(call)
+            watched.check(call)
         try:
-            return await self._attempt(request, deadline)
+            return await self._read(model, call)
         except _AgainError as error:
             raise Unavailable(error.words) from None
 
-    async def _attempt(self, request: PredictionsRequest, deadline: float) -> pb.Explanation:
+    async def _attempt(self, request: PredictionsRequest, deadline: float) -> _Call:
         channel = await self._connected()
         call = channel.unary_unary(
             PREDICTIONS,
@@ -118,11 +168,13 @@ class TorchServeCalls:
             response_deserializer=PredictionResponse.FromString,
         )
         left = deadline - time.monotonic()
-        metadata = (("authorization", f"Bearer {self._token}"),)
+        return call(request, timeout=max(left, 1e-3), metadata=(("authorization", f"Bearer {self._token}"),))
+
+    async def _read(self, model: str, call: _Call) -> pb.Explanation:
         try:
-            response = await call(request, timeout=max(left, 1e-3), metadata=metadata)
+            response = await call
         except grpc.aio.AioRpcError as error:
-            raise self._translated(request.model_name, error) from None
+            raise self._translated(model, error) from None
         try:
             return pb.Explanation.FromString(response.prediction)
         except DecodeError:

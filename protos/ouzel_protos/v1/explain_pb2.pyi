@@ -259,7 +259,7 @@ class Timing(_message.Message):
     def __init__(self, decode_ms: _Optional[float] = ..., compute_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., batch_size: _Optional[int] = ..., preprocess_ms: _Optional[float] = ..., copy_ms: _Optional[float] = ..., encode_ms: _Optional[float] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "field")
+    __slots__ = ("code", "message", "field", "http_status")
     class Code(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNSPECIFIED: _ClassVar[Error.Code]
@@ -283,10 +283,12 @@ class Error(_message.Message):
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FIELD_FIELD_NUMBER: _ClassVar[int]
+    HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
     code: Error.Code
     message: str
     field: str
-    def __init__(self, code: _Optional[_Union[Error.Code, str]] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
+    http_status: int
+    def __init__(self, code: _Optional[_Union[Error.Code, str]] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., http_status: _Optional[int] = ...) -> None: ...
 
 class Estimate(_message.Message):
     __slots__ = ("passes", "response_bytes", "response_limit_bytes")

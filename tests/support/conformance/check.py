@@ -36,24 +36,12 @@ from ouzel.saliency import Explainer, Saliency
 from ouzel.serving import Ports, ServingOptions
 from ouzel_client.testing import FakeServer
 from support.conformance import perf_analyzer
+from support.conformance.environments import environment
 from support.gateway import LABELS, gateway, pictures, png, write_store
 
 CLIENTS = ("tritonclient[grpc,http]==2.73.0", "kserve==0.21.0", "ml_dtypes")
 FUZZER = ("schemathesis>=4",)
 GOAT = LABELS.index("goat")
-
-
-def environment(name: str, packages: tuple[str, ...]) -> Path:
-    """The folder of programs of an environment with the packages, which is made if it is not there."""
-    folder = Path(tempfile.gettempdir()) / f"ouzel-{name}-{os.getuid()}"
-    wanted, ready = "\n".join(packages), folder / "ready"
-    if not ready.exists() or ready.read_text() != wanted:
-        print(f"installing {', '.join(packages)} in {folder} ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-        subprocess.run([*pip, *packages], check=True)
-        ready.write_text(wanted)
-    return folder / "bin"
 
 
 def write_expected(store: Path, path: Path) -> None:
@@ -122,7 +110,7 @@ def documented(python: Path, addresses: Addresses, folder: Path) -> bool:
     return subprocess.run(words, cwd=folder, timeout=60, check=False).returncode != 0
 
 
-def fuzz(folder: Path, store: Path, examples: int) -> int:
+def fuzz(folder: Path, store: Path, examples: int, seed: int) -> int:
     """1 if schemathesis found a fault of the server, or an answer that the document does not allow."""
     program = environment("schemathesis", FUZZER) / "schemathesis"
     with FakeServer({"m": ("cat", "dog")}) as server:
@@ -133,7 +121,7 @@ def fuzz(folder: Path, store: Path, examples: int) -> int:
             config.write_text('[parameters]\n"path.model" = "toy"\n"path.version" = "1"\n')
             words: list[str | Path] = [
                 program, "--config-file", config, "run", f"{addresses.rest}/openapi.json",
-                "--max-examples", str(examples), "--seed", "1",
+                "--max-examples", str(examples), "--seed", str(seed),
                 "--exclude-path-regex",  # it cannot send lines of JSON, and does not wait for jobs
                 "/DatasetService/(CreateDataset|UploadFiles)$|/JobService/(WaitJob|WatchJob)$",
                 "--checks", "not_a_server_error,content_type_conformance,response_schema_conformance",
@@ -145,12 +133,13 @@ def fuzz(folder: Path, store: Path, examples: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fuzz", type=int, metavar="EXAMPLES", help="Ask so many times per operation, and stop.")
+    parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     os.environ["no_proxy"] = "127.0.0.1"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         store = write_store(folder / "store")
-        failures = fuzz(folder, store, chosen.fuzz) if chosen.fuzz else conform(folder, store)
+        failures = fuzz(folder, store, chosen.fuzz, chosen.seed) if chosen.fuzz else conform(folder, store)
     sys.exit(1 if failures else 0)
 
 

@@ -1,0 +1,1 @@
+"""Fuzzers: what reads bytes from strangers is given bytes that nobody thought of."""

@@ -1,0 +1,1 @@
+"""What must hold of the front door, asked of real services."""
