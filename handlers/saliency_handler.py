@@ -7,19 +7,35 @@ answered on its own, with an envelope that holds a result or an error.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import sys
 import time
 from typing import Any
 
+import psutil
 import torch
 
 from ouzel import gpus, models
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.explain import JSON, PROTOBUF, STAGES, ExplainService, Limits, RawRequest, negotiate, read_row, recorder
+from ouzel.explain import (
+    JSON,
+    PROTOBUF,
+    STAGES,
+    ExplainService,
+    Limits,
+    RawRequest,
+    Reply,
+    negotiate,
+    read_row,
+    recorder,
+)
+from ouzel.telemetry import tracing
+from ouzel_protos.v1.explain_pb2 import Error
 
 logger = logging.getLogger(__name__)
 _HOST = socket.gethostname()
+_MEMORY_SECONDS = 5.0  # between two looks at the memory
 _PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
 
 # Headers that every REST request has and no gRPC request can have: gRPC metadata does not reach the worker.
@@ -29,11 +45,14 @@ _REST_MARKS = ("host", "user-agent", "accept", "content-length")
 class SaliencyHandler:
     """One per worker process. `initialize` and `handle` are TorchServe's contract."""
 
+    _looked = float("-inf")  # when the memory was looked at
+
     def initialize(self, context: Any) -> None:
         """Load the model of this process and warm it up. context: TorchServe's."""
         # Java would have to read these lines of each batch, and drops them: the arrival, and the metric PredictionTime.
         logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
         logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
+        tracing.start("ouzel-model")
         properties = context.system_properties
         device, gpu = _device(properties.get("gpu_id"))
         model = models.load(properties["model_dir"], device=device)
@@ -56,20 +75,34 @@ class SaliencyHandler:
             context.set_response_content_type(index, media_type)
             context.set_response_status(code=reply.http, idx=index)
             bodies.append(body)
-        if (timing := replies[0].envelope.timing).batch_size:  # else nothing was computed
-            self._observe({stage: getattr(timing, f"{stage}_ms") / 1e3 for stage in STAGES})
+        self._observe(replies)
         return bodies
 
-    def _observe(self, seconds: dict[str, float]) -> None:
-        """Tell TorchServe's metrics where the time of the batch went; `metrics.yaml` of `ouzel.serving` declares them.
+    def _observe(self, replies: list[Reply]) -> None:
+        """Tell TorchServe's metrics of a batch; `metrics.yaml` of `ouzel.serving` declares them.
 
         As its Java process reads them from the output of its Python processes, and all at once: `context.metrics`
         writes them one by one.
         """
-        model, now = self.service.model, int(time.time())
-        told = f"|#ModelName:{model.name},ModelVersion:{model.version}|#type:HISTOGRAM|#hostname:{_HOST},{now}"
-        lines = (f"[METRICS]ouzel_{stage}_seconds.s:{value:.6f}{told}" for stage, value in seconds.items())
-        sys.stdout.write("\n".join(lines) + "\n")
+        model, timing = self.service.model, replies[0].envelope.timing
+        whose, end = f"ModelName:{model.name},ModelVersion:{model.version}", f"|#hostname:{_HOST},{int(time.time())}"
+        lines = []
+        if timing.batch_size:  # else nothing was computed
+            values = {f"{stage}_seconds.s": f"{getattr(timing, f'{stage}_ms') / 1e3:.6f}" for stage in STAGES}
+            values["batch_rows.Count"] = str(timing.batch_size)
+            lines += [f"explain_{name}:{value}|#{whose}|#type:HISTOGRAM" for name, value in values.items()]
+        codes = [Error.Code.Name(each.envelope.error.code) if each.http != 200 else "OK" for each in replies]
+        for code in dict.fromkeys(codes):
+            lines.append(f"explain_rows_total.Count:{codes.count(code)}|#{whose},Code:{code}|#type:COUNTER")
+        if (now := time.monotonic()) - self._looked >= _MEMORY_SECONDS:
+            self._looked = now
+            memory = {"resident": psutil.Process().memory_info().rss}
+            if torch.cuda.is_initialized():
+                memory["gpu"] = torch.cuda.memory_reserved()
+            worker = _worker(sys.argv)
+            for kind, size in memory.items():
+                lines.append(f"explain_{kind}_bytes.Bytes:{size}|#{whose},Worker:{worker}|#type:GAUGE")
+        sys.stdout.write("".join(f"[METRICS]ouzel_{line}{end}\n" for line in lines))
 
     @staticmethod
     def _headers(context: Any, index: int) -> dict[str, str]:
@@ -89,9 +122,14 @@ class SaliencyHandler:
                 raise InvalidArgument(
                     "explanations: not served here; ask /predictions and name saliency in its options"
                 )
-            return read_row(row, headers.get("x-ouzel-options"), media_type)
+            return read_row(row, headers.get("x-ouzel-options"), media_type, headers.get(tracing.PARENT))
         except OuzelError as error:
             return RawRequest(media_type=media_type, refusal=error)
+
+
+def _worker(words: list[str]) -> str:
+    """The number of this process among TorchServe's, which the one that follows it has, too; "0" elsewhere."""
+    return next((match[1] for word in words if (match := re.search(r"\.ts\.sock\.(\d+)$", word))), "0")
 
 
 def _device(number: int | None) -> tuple[str, str]:

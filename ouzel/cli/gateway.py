@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import log_format as log_format_option
+from ouzel.cli._common import metrics_of, metrics_options
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel.telemetry import logs, tracing
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
@@ -70,6 +73,9 @@ def _file(flag: str, help_: str) -> Any:
 @_option("--max-body-bytes", "Of one request.", type=click.IntRange(min=1024), default=64 * 2**20)
 @_option("--max-rows", "Images of one request.", type=click.IntRange(min=1), default=64)
 @_option("--max-rows-under-way", "Images of one model at a time.", type=click.IntRange(min=1), default=512)
+@metrics_options(_option)
+@log_format_option
+@_option("--no-access-log", "Write no line for each call.", is_flag=True)
 def gateway(
     *,
     state: Path | None,
@@ -88,6 +94,11 @@ def gateway(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     no_worker: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    metrics_token_file: Path | None,
+    log_format: str,
+    no_access_log: bool,
     **chosen: Any,
 ) -> None:
     """Serve predictions, explanations, jobs and audits through one port for gRPC and one for REST, until Ctrl-C.
@@ -96,6 +107,7 @@ def gateway(
     """
     try:
         from ouzel.gateway import server
+        from ouzel.gateway.numbers import GatewayNumbers
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
     from ouzel.gateway.options import GatewayOptions
@@ -107,24 +119,34 @@ def gateway(
     tls = _tls(tls_certificate, tls_key, tls_client_ca)
     if keys is not None and tenants is None:
         raise click.UsageError("--keys needs --tenants: each key belongs to a tenant")
+    numbers = GatewayNumbers()
     if engine == "in-process":
         from ouzel.gateway.engines.in_process import InProcessEngine
 
         answering: Engine = InProcessEngine(store, device=device, batch_size=batch_size)
     else:
-        answering = _torchserve(folder, store, *elsewhere)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        answering = _torchserve(folder, store, *elsewhere, numbers.retried)
+    log = logs.configure_aside(log_format=log_format)
+    if no_access_log:
+        logging.getLogger("ouzel.gateway.calls").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
+    tracing.start("ouzel-gateway")
     with _access(tenants, keys, folder, tls) as access:
         server.run(
             GatewayOptions(
-                worker=None if no_worker else _worker(folder, worker, worker_tokens), access=access, tls=tls, **chosen
+                worker=None if no_worker else _worker(folder, worker, worker_tokens),
+                access=access,
+                tls=tls,
+                metrics=metrics_of(metrics_port, metrics_host, metrics_token_file),
+                **chosen,
             ),
             answering,
             lambda at: click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."),
+            numbers,
         )
     sys.stdout.flush()
-    logging.shutdown()
+    tracing.stop()
+    log.close()
     os._exit(0)  # threads that still compute for callers who were cut off would hold the process up
 
 
@@ -164,16 +186,18 @@ def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:
     return WorkerOptions(lambda: place, tokens)
 
 
-def _torchserve(state: Path, store: Path, grpc: str, management: str, key_file: Path | None) -> Engine:
+def _torchserve(
+    state: Path, store: Path, grpc: str, management: str, key_file: Path | None, retried: Callable[[], None]
+) -> Engine:
     from ouzel.gateway.engines.torchserve import Found, TorchServeEngine, local
     from ouzel.gateway.engines.torchserve_calls import Place
     from ouzel.torchserve.server import Server
 
     if key_file is None:
-        return TorchServeEngine(local(state))
+        return TorchServeEngine(local(state), retried=retried)
     found = Found(Place(grpc, key_file), Server("", management.rstrip("/"), key_file), store)
     find: Callable[[], Found | None] = lambda: found  # noqa: E731
-    return TorchServeEngine(find)
+    return TorchServeEngine(find, retried=retried)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ouzel import gpus, models
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
-from ouzel.explain import encode, faithfulness, inputs, media, options, recording
+from ouzel.explain import encode, faithfulness, inputs, media, options, recording, spans
 from ouzel.explain.accept import PNG
 from ouzel.explain.conditions import skipped
 from ouzel.explain.faults import internal, raise_if_fatal
@@ -127,7 +127,7 @@ class ExplainService:
         Returns:
             One reply per request, in order. What a request holds never raises: each error is that row's answer.
         """
-        stages = Stages()
+        begun, stages = time.time_ns(), Stages()
         rows = list(self._decoders.map(self._read, requests)) if len(requests) > 1 else [self._read(requests[0])]
         stages.share(row.stages for row in rows)
         live = [row for row in rows if row.error is None and row.pixels is not None]
@@ -139,7 +139,9 @@ class ExplainService:
         wanted = [row for row in rows if row.asked is not None and row.asked.record]
         for _ in self._decoders.map(self._record_row, wanted):  # each waits for a disk: side by side they wait once
             pass
-        return [self._finish(row) for row in rows]
+        replies = [self._finish(row) for row in rows]
+        spans.tell(requests, replies, begun)
+        return replies
 
     def _read(self, request: RawRequest) -> _Row:
         row = _Row(Reply(pb.Explanation(model=self._info), limit=self.limits.response_bytes))

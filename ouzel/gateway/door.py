@@ -6,13 +6,15 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from ouzel import errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
 from ouzel.gateway.access.caller import Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
+from ouzel.gateway.numbers import GatewayNumbers
+from ouzel.gateway.observer import Observer
 from ouzel.gateway.shedding import Load
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -40,16 +42,29 @@ class Door:
         access: Who may.
         most_rows: Rows of one model that may be under way.
         most_seconds: That a call may take; callers who name no time get this one.
+        numbers: That count what passes; None counts in a registry that nobody reads.
     """
 
-    def __init__(self, engine: Engine, access: Access, *, most_rows: int = 512, most_seconds: float = 120.0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        access: Access,
+        *,
+        most_rows: int = 512,
+        most_seconds: float = 120.0,
+        numbers: GatewayNumbers | None = None,
+    ) -> None:
         self.engine, self.access = engine, access
         self._most_rows, self._most_seconds = most_rows, most_seconds
+        self._numbers = numbers or GatewayNumbers()
+        self.observer = Observer(self._numbers)
         self._loads: dict[tuple[str, str], Load] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self._numbers.watch("calls_under_way", "Calls that are being answered.", lambda: self._under_way)
+        self._numbers.watch("rows_under_way", "Rows that the engine has, or that wait for it.", self._rows)
 
     def deadline(self, seconds: float | None) -> float:
         """When a call must have ended, on the clock of `time.monotonic`.
@@ -66,9 +81,13 @@ class Door:
 
     def identify(self, authorizations: Sequence[str], certificate: Certificate | None) -> Caller:
         """Who calls. Raises as `Access.identify`, and Unauthenticated where there is more than one authorization."""
-        if len(authorizations) > 1:
-            raise Unauthenticated("authorization: comes more than once")
-        return self.access.identify(authorizations[0] if authorizations else None, certificate)
+        try:
+            if len(authorizations) > 1:
+                raise Unauthenticated("authorization: comes more than once")
+            return self.access.identify(authorizations[0] if authorizations else None, certificate)
+        except OuzelError as error:
+            self._numbers.denied(error.code)
+            raise
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -87,7 +106,12 @@ class Door:
         """The room for one request. Raises as `Access.admit`, and Unavailable once the gateway is stopping."""
         if self.draining:
             raise Unavailable("the gateway is stopping; another one, or the next one, will answer")
-        with self.access.admit(caller, role, model):
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.access.admit(caller, role, model))
+            except OuzelError as error:
+                self._numbers.denied(error.code)
+                raise
             yield
 
     async def drained(self) -> None:
@@ -126,7 +150,12 @@ class Door:
         """
         _check(model, version)
         load = self._load(model, version)
-        with load.room(len(rows), deadline):
+        with ExitStack() as held:
+            try:
+                held.enter_context(load.room(len(rows), deadline))
+            except OuzelError:
+                self._numbers.shed()
+                raise
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DeadlineExceeded("the time of the call is over")
@@ -134,9 +163,12 @@ class Door:
                 asked = row.options.timeout
                 if math.isfinite(asked) and asked >= 0:  # else it is refused with that row
                     row.options.timeout = min(asked or left, left)
+            begun = time.perf_counter()
             try:
                 async with asyncio.timeout(left):
-                    return await self.engine.predict(model, version, rows, deadline)
+                    answers = await self.engine.predict(model, version, rows, deadline)
+                self._numbers.answered(model, len(rows))
+                return answers
             except TimeoutError as error:
                 if isinstance(error, OuzelError):
                     raise
@@ -145,6 +177,12 @@ class Door:
                 if not load.rows - len(rows):
                     self._loads.pop((model, version), None)  # names that callers invent take no room
                 raise
+            finally:
+                self._numbers.asked(time.perf_counter() - begun)
+
+    def _rows(self) -> int:
+        """Is asked in another thread."""
+        return sum(load.rows for load in list(self._loads.values()))
 
     def _load(self, model: str, version: str) -> Load:
         if len(self._loads) >= _MOST_LOADS and (model, version) not in self._loads:

@@ -16,6 +16,7 @@ from ouzel.gateway.batcher import Batcher
 from ouzel.gateway.engine import Description, Row
 from ouzel.gateway.engines.catalogue import Catalogue
 from ouzel.model_file import ModelFile
+from ouzel.telemetry import tracing
 from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ class InProcessEngine:
     async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         """See `Engine`."""
         loaded = await asyncio.shield(self._model(await self._catalogue.file(model, version)))
-        questions = [RawRequest(row.image, row.tensor, row.options.SerializeToString()) for row in rows]
+        parent = tracing.carried().get(tracing.PARENT)
+        questions = [
+            RawRequest(row.image, row.tensor, row.options.SerializeToString(), traceparent=parent) for row in rows
+        ]
         return await loaded.batcher.ask(questions)
 
     async def describe(self, model: str, version: str) -> Description:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
 from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.engine import Row
+from ouzel.telemetry import tracing
 from ouzel_protos.local import token
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
@@ -52,10 +53,13 @@ class TorchServeCalls:
     Args:
         place: Where TorchServe is now; None if it is not. Asked again after it has failed.
         max_request_bytes: That TorchServe takes.
+        retried: Called with each second attempt.
     """
 
-    def __init__(self, place: Callable[[], Place | None], max_request_bytes: int) -> None:
-        self._place, self._largest = place, max_request_bytes
+    def __init__(
+        self, place: Callable[[], Place | None], max_request_bytes: int, retried: Callable[[], None] = lambda: None
+    ) -> None:
+        self._place, self._largest, self._retried = place, max_request_bytes, retried
         self._known: Place | None = None
         self._token = ""
         self._channel: grpc.aio.Channel | None = None
@@ -86,16 +90,27 @@ class TorchServeCalls:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time of the call is over")
         try:
-            return await self._attempt(request, deadline)
+            return await self._traced(request, deadline)
         except _AgainError:
             await asyncio.sleep(random.uniform(*_PAUSE))
             if time.monotonic() >= deadline:
                 raise DeadlineExceeded("the worker of the model died, and the time was over") from None
             await self._look()
+            self._retried()
         try:
-            return await self._attempt(request, deadline)
+            return await self._traced(request, deadline)
         except _AgainError as error:
             raise Unavailable(error.words) from None
+
+    async def _traced(self, request: PredictionsRequest, deadline: float) -> pb.Explanation:
+        """An attempt, which the model's process finds its parent in: metadata of gRPC does not come that far."""
+        if not tracing.on():
+            return await self._attempt(request, deadline)
+        attributes = {"ouzel.model": request.model_name, "ouzel.version": request.model_version}
+        with tracing.span("torchserve/Predictions", kind="client", attributes=attributes):
+            if parent := tracing.carried().get(tracing.PARENT):
+                request.input[tracing.PARENT] = parent.encode()
+            return await self._attempt(request, deadline)
 
     async def _attempt(self, request: PredictionsRequest, deadline: float) -> pb.Explanation:
         channel = await self._connected()

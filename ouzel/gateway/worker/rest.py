@@ -25,6 +25,7 @@ from ouzel.errors import InvalidArgument, NotFound, OuzelError, ResourceExhauste
 from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.http_observed import observed
 from ouzel.gateway.worker.methods import METHODS, Method
 from ouzel.gateway.worker.openapi import document
 from ouzel.gateway.worker.relay import Relay, WorkerError
@@ -74,6 +75,8 @@ class WorkerRest:
         method = _BY_PATH.get((service, name))
         if method is None:
             raise NotFound(f"{service!r:.80} has no method {name!r:.80}", field="path")
+        if (call := observed(request.scope)) is not None:
+            call.method = f"{service}/{name}"
         if method.streams_requests and method.streams_answers:
             raise Unimplemented(f"{name}: is a conversation, for which HTTP has no place; call it over gRPC")
         with ExitStack() as held:
