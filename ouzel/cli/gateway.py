@@ -125,7 +125,7 @@ def gateway(
 
         answering: Engine = InProcessEngine(store, device=device, batch_size=batch_size)
     else:
-        answering = _torchserve(folder, store, *elsewhere, numbers.retried)
+        answering = _torchserve(folder, store, *elsewhere, retried=numbers.retried)
     log = logs.configure_aside(log_format=log_format)
     if no_access_log:
         logging.getLogger("ouzel.gateway.calls").setLevel(logging.WARNING)
@@ -187,7 +187,7 @@ def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:
 
 
 def _torchserve(
-    state: Path, store: Path, grpc: str, management: str, key_file: Path | None, retried: Callable[[], None]
+    state: Path, store: Path, grpc: str, management: str, key_file: Path | None, *, retried: Callable[[], None]
 ) -> Engine:
     from ouzel.gateway.engines.torchserve import Found, TorchServeEngine, local
     from ouzel.gateway.engines.torchserve_calls import Place

@@ -38,7 +38,7 @@ class GatewayNumbers:
         self._ended: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._bytes = {each: (self._received.labels(each), self._sent.labels(each)) for each in ("grpc", "rest")}
 
-    def ended(self, protocol: str, method: str, code: str, seconds: float, received: int, sent: int) -> None:
+    def ended(self, protocol: str, method: str, code: str, *, seconds: float, received: int, sent: int) -> None:
         """Counts a call that has ended."""
         if (known := self._ended.get((protocol, method, code))) is None:
             known = self._requests.labels(protocol, method, code), self._seconds.labels(protocol, method)

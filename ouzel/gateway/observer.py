@@ -84,7 +84,9 @@ class Observer:
             raise
         finally:
             seconds = time.perf_counter() - begun
-            self.numbers.ended(call.protocol, call.method, call.code, seconds, call.received, call.sent)
+            self.numbers.ended(
+                call.protocol, call.method, call.code, seconds=seconds, received=call.received, sent=call.sent
+            )
             if call.span is not None:
                 _end(call)
             if _log.isEnabledFor(call.level):

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from ouzel.telemetry import tracing
 
 
 class Phases:
-    """The phases of some work within the current span; one ends where the next one begins."""
+    """The phases of some work, below the span in which this is made; each ends where the next one begins.
+
+    Threads may share it.
+    """
 
     def __init__(self) -> None:
         self._name, self._begun = "", 0
-        self._parent: dict[str, str] = {}
+        self._parent = tracing.carried()
+        self._lock = threading.Lock()
 
     def enter(self, name: str) -> None:
         """Begins a phase, if it is another one than the present. name: in a word; "" is none."""
-        if not tracing.on() or name == self._name:
+        if not self._parent:
             return
-        self.close()
-        self._name, self._begun, self._parent = name, time.time_ns(), tracing.carried()
+        with self._lock:
+            if name != self._name:
+                self._end()
+                self._name, self._begun = name, time.time_ns()
 
     def close(self) -> None:
         """Ends the present phase."""
+        with self._lock:
+            self._end()
+            self._name = ""
+
+    def _end(self) -> None:
         if self._name:
             tracing.finished(self._name, parent=self._parent, begun=self._begun, ended=time.time_ns())
-        self._name = ""

@@ -25,8 +25,16 @@ _NO_ATTRIBUTES: Attributes = {}
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _log = logging.getLogger(__name__)
-_provider: Any = None  # set by `start`, in the process that traces
-_tracer: Any = None
+
+
+class _Process:
+    """What `start` has set up in this process."""
+
+    provider: Any = None
+    tracer: Any = None
+
+
+_process = _Process()
 
 
 def wanted(environment: Mapping[str, str] | None = None) -> bool:
@@ -44,8 +52,7 @@ def start(part: str) -> None:
     Args:
         part: Name of the service, if OTEL_SERVICE_NAME does not say it.
     """
-    global _provider, _tracer
-    if _tracer is not None or not wanted():
+    if _process.tracer is not None or not wanted():
         return
     try:
         from opentelemetry.sdk.resources import Resource
@@ -60,22 +67,21 @@ def start(part: str) -> None:
         _log.warning("there are no traces: %s", error)
         return
     name = os.environ.get("OTEL_SERVICE_NAME") or part
-    _provider = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=True)
-    _provider.add_span_processor(BatchSpanProcessor(exporter))
-    _tracer = _provider.get_tracer("ouzel")
+    _process.provider = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=True)
+    _process.provider.add_span_processor(BatchSpanProcessor(exporter))
+    _process.tracer = _process.provider.get_tracer("ouzel")
 
 
 def stop() -> None:
     """Sends what has not been sent."""
-    global _provider, _tracer
-    if _provider is not None:
-        _provider.shutdown()
-    _provider = _tracer = None
+    if _process.provider is not None:
+        _process.provider.shutdown()
+    _process.provider = _process.tracer = None
 
 
 def on() -> bool:
     """Whether this process traces."""
-    return _tracer is not None
+    return _process.tracer is not None
 
 
 def span(
@@ -96,12 +102,12 @@ def span(
     Returns:
         A context; its value is the span, or None without tracing.
     """
-    return _NOTHING if _tracer is None else _spanned(name, kind, parent, attributes)
+    return _NOTHING if _process.tracer is None else _spanned(name, kind, parent, attributes)
 
 
 @contextmanager
 def _spanned(name: str, kind: str, parent: Mapping[str, str] | None, attributes: Attributes) -> Iterator[Any]:
-    with _tracer.start_as_current_span(
+    with _process.tracer.start_as_current_span(
         name,
         context=None if parent is None else _extracted(parent),
         kind=_kind(kind),
@@ -131,11 +137,12 @@ def begin(
     Returns:
         The span; None without tracing.
     """
-    if _tracer is None:
+    if _process.tracer is None:
         return None
     from opentelemetry import context, trace
 
-    made = _tracer.start_span(name, _extracted(parent), _kind(kind), attributes=dict(attributes), start_time=since)
+    outer = _extracted(parent)
+    made = _process.tracer.start_span(name, outer, _kind(kind), attributes=dict(attributes), start_time=since)
     context.attach(trace.set_span_in_context(made))
     return made
 
@@ -156,12 +163,12 @@ def finished(
     Returns:
         The span; None without tracing.
     """
-    if _tracer is None:
+    if _process.tracer is None:
         return None
     from opentelemetry import trace
 
     outer = _extracted(parent) if isinstance(parent, Mapping) else trace.set_span_in_context(parent)
-    made = _tracer.start_span(name, outer, _kind(kind), attributes=dict(attributes), start_time=begun)
+    made = _process.tracer.start_span(name, outer, _kind(kind), attributes=dict(attributes), start_time=begun)
     made.end(ended)
     return made
 
@@ -178,14 +185,14 @@ def fail(made: Any, code: Any) -> None:
 def carried() -> dict[str, str]:
     """The current context as headers: `traceparent`, and `tracestate` if there is one. Empty without tracing."""
     carrier: dict[str, str] = {}
-    if _tracer is not None:
+    if _process.tracer is not None:
         _propagator().inject(carrier)
     return carrier
 
 
 def trace_id() -> str:
     """Of the current span, 32 hexadecimal digits; "" without one."""
-    if _tracer is None:
+    if _process.tracer is None:
         return ""
     from opentelemetry import trace
 
