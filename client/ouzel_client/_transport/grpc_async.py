@@ -38,9 +38,8 @@ class Connection:
         """One attempt: the answer's bytes. Raises errors of the client's tree."""
         with tracing.called(PREDICTIONS, self._metadata) as metadata:
             tracing.carry(metadata, request.input)
-            prediction: bytes = (
-                await self._call(PREDICTIONS, request, PredictionResponse, timeout, metadata)
-            ).prediction
+            answer = await self._call(PREDICTIONS, request, PredictionResponse, timeout, metadata)
+            prediction: bytes = answer.prediction
             return prediction
 
     async def call(self, method: str, request: Message, answer: type[M], timeout: float) -> M:
