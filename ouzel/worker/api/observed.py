@@ -80,7 +80,7 @@ class ObservedInterceptor(grpc.aio.ServerInterceptor):
             code = "UNKNOWN"  # as gRPC answers it
             raise
         finally:
-            code = code or _CODES.get(context.code() or 0, "OK")
+            code = code or _name(context.code())
             self._numbers.ended(name, code, time.perf_counter() - begun)
             if span is not None:
                 span.set_attributes({"rpc.system": "grpc", "rpc.method": name, "ouzel.code": code})
@@ -92,6 +92,11 @@ class ObservedInterceptor(grpc.aio.ServerInterceptor):
 def short(path: str, methods: frozenset[str]) -> str:
     """Service/Method of a path; "other" if there is no such method."""
     return path.rpartition(".")[2] if path in methods else _OTHER
+
+
+def _name(status: Any) -> str:
+    """Of what the context says: a status once one was set, 0 before, or a number."""
+    return str(status.name) if isinstance(status, grpc.StatusCode) else _CODES.get(status or 0, "UNKNOWN")
 
 
 def _headers(context: Any) -> dict[str, str]:
