@@ -14,7 +14,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
 
 from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
@@ -56,6 +56,7 @@ class MetricsOptions:
 
 def registry() -> CollectorRegistry:
     """A new registry, with the memory, the files and the start of this process."""
+    disable_created_metrics()  # else each counter has a second row, with the time of its first call
     made = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=made)
     return made

@@ -110,7 +110,7 @@ def grpc_call(addresses: Addresses, path: str, content: bytes, headers: dict[str
             _, done = ask.with_call(content, timeout=20, metadata=tuple(headers.items()))
         except grpc.RpcError as error:
             done = error
-        return done.code().name, {key: value for key, value in done.trailing_metadata()}
+        return done.code().name, dict(done.trailing_metadata())
 
 
 def test_calls_are_counted_by_method_and_code(addresses: Addresses) -> None:
@@ -207,7 +207,9 @@ def test_models_that_are_counted_by_name_are_bounded() -> None:
     numbers = GatewayNumbers()
     for number in range(1200):
         numbers.answered(f"model-{number}", 1)
-    rows = [each for family in numbers.registry.collect() for each in family.samples if each.name.endswith("rows_total")]
+    rows = [
+        each for family in numbers.registry.collect() for each in family.samples if each.name.endswith("rows_total")
+    ]
     assert len(rows) == 1001
     assert {each.labels["model"]: each.value for each in rows}["other"] == 200
 

@@ -50,8 +50,8 @@ def test_strangers_need_a_token(tmp_path: Path) -> None:
         MetricsOptions(70_000)
     secret = tmp_path / "token"
     secret.write_text("s3cret\n")
-    with served(registry(), MetricsOptions(0, "0.0.0.0", secret)) as url:
-        url = url.replace("0.0.0.0", "127.0.0.1")
+    with served(registry(), MetricsOptions(0, "0.0.0.0", secret)) as served_at:
+        url = served_at.replace("0.0.0.0", "127.0.0.1")
         assert get(url)[0] == get(url, "guessed")[0] == 401
         assert get(url, "s3cret")[0] == 200
         secret.write_text("another")
