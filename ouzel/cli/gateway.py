@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ouzel.gateway.access.tls import Tls
     from ouzel.gateway.engine import Engine
     from ouzel.gateway.engines.torchserve import Found
+    from ouzel.gateway.server import Addresses
     from ouzel.gateway.worker.place import WorkerOptions
 
 
@@ -141,13 +142,18 @@ def gateway(
                 **chosen,
             ),
             answering,
-            lambda at: click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."),
+            _announce,
             numbers,
         )
     sys.stdout.flush()
     tracing.stop()
     log.close()
     os._exit(0)  # threads that still compute for callers who were cut off would hold the process up
+
+
+def _announce(at: Addresses) -> None:
+    words = f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."
+    click.echo(logs.event(words, name="ouzel.gateway"))
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:

@@ -77,7 +77,11 @@ def sink(
     logs.configure(log_format=log_format)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
     options = server.SinkOptions(config, folder, host, port)
-    server.run(options, lambda address: click.echo(f"Events are accepted at {address}. Ctrl-C stops the sink."))
+    server.run(options, _announce)
+
+
+def _announce(address: str) -> None:
+    click.echo(logs.event(f"Events are accepted at {address}. Ctrl-C stops the sink.", name="ouzel.sink"))
 
 
 def _json(values: Any) -> Any:

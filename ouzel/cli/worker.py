@@ -196,9 +196,13 @@ def worker(
         **chosen,
     )
     try:
-        server.run(options, lambda address: click.echo(f"Jobs are accepted at {address}. Ctrl-C stops the worker."))
+        server.run(options, _announce)
     finally:
         tracing.stop()
+
+
+def _announce(address: str) -> None:
+    click.echo(logs.event(f"Jobs are accepted at {address}. Ctrl-C stops the worker.", name="ouzel.worker"))
 
 
 if __name__ == "__main__":

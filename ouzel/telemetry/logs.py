@@ -62,6 +62,18 @@ def formatter(pattern: str = PATTERN) -> logging.Formatter:
     return JsonFormatter() if chosen() == JSON else logging.Formatter(pattern)
 
 
+def event(message: str, *, name: str) -> str:
+    """A line for the standard output, which may end in the same file as the log: as it is, or as JSON.
+
+    Args:
+        message: What a person would read.
+        name: Of the logger that it stands for.
+    """
+    if chosen() == TEXT:
+        return message
+    return JsonFormatter().format(logging.LogRecord(name, logging.INFO, "", 0, message, None, None))
+
+
 def configure(pattern: str = PATTERN, *, log_format: str | None = None) -> None:
     """Has everything from INFO on written to the standard error.
 

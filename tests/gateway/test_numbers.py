@@ -243,7 +243,7 @@ def test_the_process_tells_each_call_in_a_line(store: Path, tmp_path: Path) -> N
         )
     try:
         assert process.stdout is not None
-        words = process.stdout.readline().split()
+        words = json.loads(process.stdout.readline())["message"].split()
         addresses = Addresses(words[4].rstrip(","), words[7].rstrip("."))
         headers = {"x-request-id": "mine-1"}
         assert call(addresses, "POST", "/v1/models/toy/explain", FILE, headers)[0] == 200
