@@ -18,6 +18,7 @@ import torch
 
 from ouzel.explain import hosted, recorder
 from ouzel.explain.pool.hosted import StorePool
+from ouzel.telemetry import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class PoolHandler:
     def initialize(self, context: Any) -> None:
         """Load a first model of the store. context: TorchServe's."""
         hosted.hush()
+        tracing.start("ouzel-model")
         properties = context.system_properties
         device, gpu = hosted.device_of(properties.get("gpu_id"))
         rows = {1, int(properties.get("batch_size") or 1)}

@@ -13,6 +13,8 @@ import torch
 
 from ouzel import models
 from ouzel.explain import ExplainService, Limits, hosted, recorder
+from ouzel.explain.batch_metrics import BatchMetrics
+from ouzel.telemetry import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +25,14 @@ class SaliencyHandler:
     def initialize(self, context: Any) -> None:
         """Load the model of this process and warm it up. context: TorchServe's."""
         hosted.hush()
+        tracing.start("ouzel-model")
         properties = context.system_properties
         device, gpu = hosted.device_of(properties.get("gpu_id"))
         model = models.load(properties["model_dir"], device=device)
         self.service = ExplainService(
             model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
         )
+        self.metrics = BatchMetrics(model.name, model.version)
         for rows in {1, int(properties.get("batch_size") or 1)}:
             self.service.warm_up(rows)
         told = (model.name, model.version, f"{device} {gpu}".strip(), self.service.explainer.precision, model.digest)
@@ -44,5 +48,5 @@ class SaliencyHandler:
             context.set_response_content_type(index, media_type)
             context.set_response_status(code=reply.http, idx=index)
             bodies.append(body)
-        hosted.tell_stages(replies[0].envelope.timing, self.service.model.name, self.service.model.version)
+        self.metrics.tell(replies)
         return bodies

@@ -40,7 +40,8 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
     told = public(error)
     code = grpc.StatusCode[told.code]
     status = Status(code=code.value[0], message=str(told), details=[_packed(each) for each in _details(told)])
-    await context.abort(code, str(told), ((DETAILS, status.SerializeToString()),))
+    before = context.trailing_metadata() or ()  # what was set replaces it otherwise
+    await context.abort(code, str(told), (*before, (DETAILS, status.SerializeToString())))
     raise AssertionError
 
 

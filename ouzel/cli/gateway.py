@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import log_format as log_format_option
+from ouzel.cli._common import metrics_of, metrics_options
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
 from ouzel.ledger_folder import folder_of, known
+from ouzel.telemetry import logs, tracing
 from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
@@ -79,6 +82,9 @@ def _file(flag: str, help_: str) -> Any:
 @click.option("--recorded", is_flag=True, hidden=True)  # for `ouzel up`
 @click.option("--pool", is_flag=True, hidden=True)  # likewise: TorchServe alone does not answer for all models
 @_option("--max-rows-under-way", "Images of one model at a time.", type=click.IntRange(min=1), default=512)
+@metrics_options(_option)
+@log_format_option
+@_option("--no-access-log", "Write no line for each call.", is_flag=True)
 def gateway(
     *,
     state: Path | None,
@@ -100,6 +106,11 @@ def gateway(
     no_worker: bool,
     recorded: bool,
     pool: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    metrics_token_file: Path | None,
+    log_format: str,
+    no_access_log: bool,
     **chosen: Any,
 ) -> None:
     """Serve predictions, explanations, jobs and audits through one port for gRPC and one for REST, until Ctrl-C.
@@ -108,6 +119,7 @@ def gateway(
     """
     try:
         from ouzel.gateway import server
+        from ouzel.gateway.numbers import GatewayNumbers
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
     from ouzel.gateway.options import GatewayOptions
@@ -120,6 +132,7 @@ def gateway(
     tls = _tls(tls_certificate, tls_key, tls_client_ca)
     if keys is not None and tenants is None:
         raise click.UsageError("--keys needs --tenants: each key belongs to a tenant")
+    numbers = GatewayNumbers()
     if engine == "in-process":
         from ouzel.gateway.engines.in_process import InProcessEngine
 
@@ -127,16 +140,19 @@ def gateway(
             store, device=device, batch_size=batch_size, memory_bytes=memory_mb and memory_mb * 2**20
         )
     else:
-        answering = _torchserve(folder, store, *elsewhere)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        answering = _torchserve(folder, store, *elsewhere, retried=numbers.retried)
+    log = logs.configure_aside(log_format=log_format)
+    if no_access_log:
+        logging.getLogger("ouzel.gateway.calls").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
     record = Record(folder) if recorded else None
 
     def ready(at: Addresses) -> None:
         if record is not None:
             record.write(at.rest, at.grpc, tls=tls is not None, pool=pool)
-        click.echo(f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway.")
+        _announce(at)
 
+    tracing.start("ouzel-gateway")
     with _access(tenants, keys, folder, tls) as access, closing(record) if record else nullcontext():
         options = GatewayOptions(
             worker=None if no_worker else _worker(folder, worker, worker_tokens),
@@ -144,12 +160,19 @@ def gateway(
             tls=tls,
             ledger=lambda: _ledger(folder),
             health=None if record is None else record.health,
+            metrics=metrics_of(metrics_port, metrics_host, metrics_token_file),
             **chosen,
         )
-        server.run(options, answering, ready)
+        server.run(options, answering, ready, numbers)
     sys.stdout.flush()
-    logging.shutdown()
+    tracing.stop()
+    log.close()
     os._exit(0)  # threads that still compute for callers who were cut off would hold the process up
+
+
+def _announce(at: Addresses) -> None:
+    words = f"REST is served at {at.rest}, gRPC at {at.grpc}. Ctrl-C stops the gateway."
+    click.echo(logs.event(words, name="ouzel.gateway"))
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
@@ -193,16 +216,18 @@ def _worker(state: Path, target: str, tokens: Path | None) -> WorkerOptions:
     return WorkerOptions(lambda: place, tokens)
 
 
-def _torchserve(state: Path, store: Path, grpc: str, management: str, key_file: Path | None) -> Engine:
+def _torchserve(
+    state: Path, store: Path, grpc: str, management: str, key_file: Path | None, *, retried: Callable[[], None]
+) -> Engine:
     from ouzel.gateway.engines.torchserve import Found, TorchServeEngine, local
     from ouzel.gateway.engines.torchserve_calls import Place
     from ouzel.torchserve.server import Server
 
     if key_file is None:
-        return TorchServeEngine(local(state))
+        return TorchServeEngine(local(state), retried=retried)
     found = Found(Place(grpc, key_file), Server("", management.rstrip("/"), key_file), store)
     find: Callable[[], Found | None] = lambda: found  # noqa: E731
-    return TorchServeEngine(find)
+    return TorchServeEngine(find, retried=retried)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from ouzel.cli._common import log_format as log_format_option
 from ouzel.cli._errors import Command
+from ouzel.telemetry import logs
 from ouzel_client.terminal import print_json
 from ouzel_protos.local import state_dir
 
@@ -29,6 +31,7 @@ from ouzel_protos.local import state_dir
 @click.option("--report", "reported", is_flag=True, help="Print the report of what was audited, as JSON, and stop.")
 @click.option("--days", type=click.IntRange(1, 366), default=30, show_default=True, help="Of the report.")
 @click.option("--clear", type=int, metavar="ALERT", help="Clear an alert by its number, and stop.")
+@log_format_option
 def sink(
     file: Path,
     *,
@@ -39,6 +42,7 @@ def sink(
     reported: bool,
     days: int,
     clear: int | None,
+    log_format: str,
 ) -> None:
     """Watch the stream of another service: take its requests and responses as CloudEvents, audit a sample, and raise
     an alert when predictions begin to rest on backgrounds, or stop to agree.
@@ -70,10 +74,14 @@ def sink(
         finally:
             database.close()
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(log_format=log_format)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else each stranger writes a line
     options = server.SinkOptions(config, folder, host, port)
-    server.run(options, lambda address: click.echo(f"Events are accepted at {address}. Ctrl-C stops the sink."))
+    server.run(options, _announce)
+
+
+def _announce(address: str) -> None:
+    click.echo(logs.event(f"Events are accepted at {address}. Ctrl-C stops the sink.", name="ouzel.sink"))
 
 
 def _json(values: Any) -> Any:

@@ -12,6 +12,7 @@ from ouzel.cli._errors import Command
 from ouzel.serving import Stopped, saved_options, state_folder, stop_on_signals
 from ouzel.serving.supervision import journal, supervisor
 from ouzel.serving.supervision.supervisor import Patience, parts, supervising
+from ouzel.telemetry import logs
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -20,7 +21,7 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), required=True)
 def supervise(state: Path) -> None:
     """Restart parts that die or hang, until SIGTERM. Then stop all parts."""
-    logging.basicConfig(level=logging.INFO, format=FORMAT)
+    logs.configure(FORMAT)
     options = saved_options.read(state)
     if options is None:
         raise click.ClickException(f"no services are recorded in {state}")
@@ -41,7 +42,7 @@ def stay(state: Path) -> None:
     log = logging.getLogger(supervisor.__name__)
     handlers = (logging.FileHandler(state / journal.LOG), logging.StreamHandler())
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(FORMAT))
+        handler.setFormatter(logs.formatter(FORMAT))
         log.addHandler(handler)
     try:
         with supervising(state, parts(options), Patience(hung_after=options.hung_after)):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ouzel.cli._common import log_format as log_format_option
+from ouzel.cli._common import metrics_of, metrics_options
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
+from ouzel.telemetry import logs, tracing
 from ouzel_protos.local import state_dir
 
 
@@ -141,6 +143,8 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     type=click.IntRange(min=0),
     default=4,
 )
+@metrics_options(_option)
+@log_format_option
 def worker(
     *,
     state: Path | None,
@@ -155,6 +159,10 @@ def worker(
     queued: int,
     running: int,
     lost: int,
+    metrics_port: int | None,
+    metrics_host: str,
+    metrics_token_file: Path | None,
+    log_format: str,
     **chosen: Any,
 ) -> None:
     """Accept jobs over gRPC and run each in its own process, until Ctrl-C.
@@ -171,7 +179,8 @@ def worker(
     from ouzel.worker.store.job import Limits
     from ouzel.worker.store.retry_policy import Retries
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(log_format=log_format)
+    tracing.start("ouzel-worker")
     timing = Timing(beat=min(1.0, lease / 5), watchdog=watchdog)
     options = WorkerOptions(
         state=state or state_dir(),
@@ -182,10 +191,18 @@ def worker(
         audit_endpoint_file=audit_endpoints,
         audit_endpoint_flags=audit_endpoint,
         retries=Retries(lost=lost),
+        metrics=metrics_of(metrics_port, metrics_host, metrics_token_file),
         runner=RunnerOptions(timing=timing, lease=lease, limits=Limits(queued=queued, running=running)),
         **chosen,
     )
-    server.run(options, lambda address: click.echo(f"Jobs are accepted at {address}. Ctrl-C stops the worker."))
+    try:
+        server.run(options, _announce)
+    finally:
+        tracing.stop()
+
+
+def _announce(address: str) -> None:
+    click.echo(logs.event(f"Jobs are accepted at {address}. Ctrl-C stops the worker.", name="ouzel.worker"))
 
 
 if __name__ == "__main__":

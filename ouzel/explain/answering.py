@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ouzel.errors import OuzelError
-from ouzel.explain import recording
+from ouzel.explain import recording, spans
 from ouzel.explain.computing import compute_rows
 from ouzel.explain.faults import internal
 from ouzel.explain.limits import Limits
@@ -41,7 +42,7 @@ class Answering:
         Returns:
             One reply per request, in order. What a request holds never raises: each error is that row's answer.
         """
-        stages = Stages()
+        begun, stages = time.time_ns(), Stages()
 
         def read(one: tuple[Served, RawRequest]) -> Row:
             return self._reader.read(*one, began)
@@ -57,7 +58,9 @@ class Answering:
         wanted = [row for row in rows if row.asked is not None and row.asked.record]
         for _ in self._decoders.map(self._record_row, wanted):  # each waits for a disk: side by side they wait once
             pass
-        return [row.finished() for row in rows]
+        replies = [row.finished() for row in rows]
+        spans.tell([request for _, request in asked], replies, begun)
+        return replies
 
     def close(self) -> None:
         """Ends the threads that decode."""

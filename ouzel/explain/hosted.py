@@ -1,12 +1,9 @@
-"""What handlers of TorchServe have in common: devices, headers, requests, and lines that its metrics are read from."""
+"""What handlers of TorchServe have in common: devices, headers, requests."""
 
 from __future__ import annotations
 
 import logging
-import socket
-import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,11 +13,9 @@ from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.accept import JSON, PROTOBUF, negotiate
 from ouzel.explain.forms import read
 from ouzel.explain.requests import RawRequest
-from ouzel.explain.stages import STAGES
-from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel.telemetry.tracing import PARENT
 
 logger = logging.getLogger(__name__)
-_HOST = socket.gethostname()
 _PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
 
 # Headers that every REST request has and no gRPC request can have: gRPC metadata does not reach the worker.
@@ -63,31 +58,6 @@ def request_of(row: Mapping[str, Any], headers: Mapping[str, str]) -> RawRequest
             media_type = negotiate(headers.get("accept"))
         if headers.get("explain", "").lower() == "true":
             raise InvalidArgument("explanations: not served here; ask /predictions and name saliency in its options")
-        return read(row, headers.get("x-ouzel-options"), media_type)
+        return read(row, headers.get("x-ouzel-options"), media_type, headers.get(PARENT))
     except OuzelError as error:
         return RawRequest(media_type=media_type, refusal=error)
-
-
-def tell_stages(timing: pb.Timing, model: str, version: str) -> None:
-    """Tell TorchServe's metrics where the time of a batch went, unless nothing was computed."""
-    if timing.batch_size:
-        stages = ((f"ouzel_{stage}_seconds.s", getattr(timing, f"{stage}_ms") / 1e3) for stage in STAGES)
-        tell_metrics(((name, f"{seconds:.6f}", "HISTOGRAM") for name, seconds in stages), model, version)
-
-
-def tell_metrics(values: Iterable[tuple[str, str, str]], model: str, version: str) -> None:
-    """Tell TorchServe's metrics; `metrics.yaml` of `ouzel.serving` declares them.
-
-    As its Java process reads them from the output of its Python processes, and all at once: `context.metrics` writes
-    them one by one.
-
-    Args:
-        values: ("NAME.UNIT", value, "COUNTER", "GAUGE" or "HISTOGRAM") of each.
-        model: The model's name.
-        version: Its version.
-    """
-    where = f"|#ModelName:{model},ModelVersion:{version}"
-    end = f"|#hostname:{_HOST},{int(time.time())}"
-    lines = [f"[METRICS]{name}:{value}{where}|#type:{kind}{end}" for name, value, kind in values]
-    if lines:
-        sys.stdout.write("\n".join(lines) + "\n")

@@ -26,6 +26,7 @@ class RawRequest:
         options: A serialised ExplainOptions, JSON, or JSON decoded.
         media_type: Format of the answer, one of `accept.SERVED`.
         refusal: An error that was seen before, which becomes the answer.
+        traceparent: The caller's, of W3C; None if there is none. What is no such text is passed over.
     """
 
     image: bytes | None = None
@@ -33,6 +34,7 @@ class RawRequest:
     options: bytes | str | Mapping[str, Any] | None = None
     media_type: str = PROTOBUF
     refusal: OuzelError | None = None
+    traceparent: str | None = None
 
 
 @dataclass

@@ -9,16 +9,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from ouzel import grpc_errors
 from ouzel.gateway import problems
+from ouzel.gateway.http_observed import ObservedApp
+from ouzel.gateway.observer import Observer
 
 
-def make(routes: Sequence[BaseRoute]) -> Starlette:
-    """The application of these routes."""
+def make(routes: Sequence[BaseRoute], observer: Observer) -> ASGIApp:
+    """The application of these routes, whose requests are observed."""
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _fault})
     app.router.redirect_slashes = False
-    return app
+    return ObservedApp(app, observer)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -15,6 +16,8 @@ from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, U
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
+from ouzel.gateway.observer import GRPC, OTHER, Observed, header_values
+from ouzel.telemetry import request_ids
 
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -54,14 +57,21 @@ class UnaryHandler(grpc.GenericRpcHandler):
         return None
 
     def _answering(self, path: str, method: Unary) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        name = path.rpartition("/")[2]
+
         async def answer(requests: AsyncIterator[bytes], context: Context) -> bytes:
-            with self._door.call(path):
+            with self._door.call(path), observed(self._door, name, context) as call:
                 try:
-                    caller = identified(self._door, context)
-                    return await method(await self._message(requests, caller), caller, context)
+                    call.known(caller := identified(self._door, context))
+                    message = await self._message(requests, caller)
+                    call.received = len(message)
+                    content = await method(message, caller, context)
+                    call.sent = len(content)
+                    return content
                 except grpc.aio.AbortError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may
+                    call.failed(error)
                     await grpc_errors.abort(context, error)
 
         return answer
@@ -94,14 +104,23 @@ class Refusing(grpc.GenericRpcHandler):
         path = handler_call_details.method
 
         async def refuse(_requests: Any, context: Context) -> None:
-            with self._door.call(path):
+            with self._door.call(path), observed(self._door, OTHER, context) as call:
                 try:
-                    identified(self._door, context)
+                    call.known(identified(self._door, context))
                     raise Unimplemented(self._words(path))
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may
+                    call.failed(error)
                     await grpc_errors.abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+@contextmanager
+def observed(door: Door, method: str, context: Context) -> Iterator[Observed]:
+    """Observes a call, whose answer gets its id. method: of few values."""
+    with door.observer.call(GRPC, method, header_values(context.invocation_metadata())) as call:
+        context.set_trailing_metadata(((request_ids.HEADER, call.request_id),))
+        yield call
 
 
 def identified(door: Door, context: Context) -> Caller:

@@ -17,6 +17,7 @@ from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.access.http_certificates import CERTIFICATE
 from ouzel.gateway.door import Door
+from ouzel.gateway.http_observed import observed
 from ouzel.gateway.problems import Form
 
 T = TypeVar("T")
@@ -47,13 +48,18 @@ class Calls:
 
         @functools.wraps(handler)
         async def endpoint(request: Request) -> Response:
+            call = observed(request.scope)
             with self.door.call(called(request)):
                 try:
                     caller = self.door.identify(request.headers.getlist("authorization"), _certificate(request))
+                    if call is not None:
+                        call.known(caller)
                     return await handler(request, caller)
                 except ClientDisconnect:
                     return Response(status_code=499)  # nobody reads it
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may
+                    if call is not None:
+                        call.failed(error)
                     return form(grpc_errors.public(error))
 
         return endpoint

@@ -14,12 +14,17 @@ from ouzel.errors import InvalidArgument
 from ouzel.gateway.access.caller import Access
 from ouzel.gateway.access.open import OpenAccess
 from ouzel.gateway.worker.place import WorkerOptions
+from ouzel.telemetry.metrics import MetricsOptions
 
 _MOST_BYTES = 2**31 - 1
 
 
 class Tls(Protocol):
     """Keys and certificates for both ports."""
+
+    @property
+    def expires(self) -> float:
+        """When the certificate ends, in seconds since the epoch."""
 
     def grpc(self) -> Any:
         """`grpc.ServerCredentials` for the port of gRPC."""
@@ -48,6 +53,7 @@ class GatewayOptions:
         body_timeout: Seconds in which a request must have come.
         grace: Seconds that calls under way have when the gateway is told to stop.
         max_calls: At a time, of each protocol.
+        metrics: Where its numbers are read; None serves none.
 
     Raises:
         InvalidArgument: A value is out of its range, or strangers could come in.
@@ -68,6 +74,7 @@ class GatewayOptions:
     body_timeout: float = 30.0
     grace: float = 30.0
     max_calls: int = 2000
+    metrics: MetricsOptions | None = None
 
     def __post_init__(self) -> None:
         within("rest_port", self.rest_port, 0, 65535)

@@ -27,6 +27,7 @@ from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
 from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.ledger_log import Log
 from ouzel.gateway.ledger_service import LedgerService
+from ouzel.gateway.numbers import GatewayNumbers
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
@@ -36,6 +37,7 @@ from ouzel.gateway.worker.methods import LEDGER, METHODS
 from ouzel.gateway.worker.openapi import described
 from ouzel.gateway.worker.relay import Relay
 from ouzel.gateway.worker.rest import WorkerRest
+from ouzel.telemetry.metrics import served
 from ouzel_protos.oip import SERVICE
 
 _log = logging.getLogger(__name__)
@@ -52,47 +54,64 @@ class Addresses:
     Attributes:
         rest: A URL without a final slash.
         grpc: "host:port".
+        metrics: URL of the numbers; "" if they are not served.
     """
 
     rest: str
     grpc: str
+    metrics: str = ""
 
 
-def run(options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None] = lambda _: None) -> None:
+def run(
+    options: GatewayOptions,
+    engine: Engine,
+    ready: Callable[[Addresses], None] = lambda _: None,
+    numbers: GatewayNumbers | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT; then it finishes what is under way, and returns.
 
     Args:
         options: Of the gateway.
         engine: What answers.
         ready: Called with the addresses once it listens.
+        numbers: That count; None makes them.
 
     Raises:
         FailedPrecondition: A port cannot be had.
     """
-    asyncio.run(_until_stopped(options, engine, ready))
+    asyncio.run(_until_stopped(options, engine, ready, numbers))
 
 
-async def _until_stopped(options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None]) -> None:
+async def _until_stopped(
+    options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None], numbers: GatewayNumbers | None
+) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with serving(options, engine) as addresses:
+    async with serving(options, engine, numbers) as addresses:
         ready(addresses)
         await stopping.wait()
         _log.info("stopping: calls under way are finished")
 
 
 @asynccontextmanager
-async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addresses]:
+async def serving(
+    options: GatewayOptions, engine: Engine, numbers: GatewayNumbers | None = None
+) -> AsyncIterator[Addresses]:
     """Serves in this event loop as long as the context is open. Leaving it finishes what is under way.
 
     Args:
         options: Of the gateway.
         engine: What answers. It is started and closed here.
+        numbers: That count; None makes them.
 
     Raises:
         FailedPrecondition: A port cannot be had.
     """
+    numbers = numbers or GatewayNumbers()
+    if (tls := options.tls) is not None:
+        words = "When the certificate in force ends, in seconds since the epoch."
+        numbers.watch("certificate_expiry_timestamp_seconds", words, lambda: tls.expires)
     named: set[str] = set()
     refusals = Refusals(options.ledger, named)
     door = Door(
@@ -101,13 +120,14 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
         denied=refusals.count,
         most_rows=options.max_rows_under_way,
         most_seconds=options.timeout,
+        numbers=numbers,
     )
     parts = _parts(options, door)
     named |= parts.names
     state = health.aio.HealthServicer()
     server = _grpc_server(options, parts.handlers, state, door)
     beside = _health_server(options, state)
-    with _listening(options.host, options.rest_port) as listener:
+    with _listening(options.host, options.rest_port) as listener, served(numbers.registry, options.metrics) as metrics:
         grpc_address = _bind(server, options)
         await engine.start()
         try:
@@ -115,11 +135,11 @@ async def serving(options: GatewayOptions, engine: Engine) -> AsyncIterator[Addr
             await beside.start()
             for name in ("", SERVICE):
                 await state.set(name, health_pb2.HealthCheckResponse.SERVING)
-            web = _Web(_settings(options, parts.routes))
+            web = _Web(_settings(options, parts.routes, door))
             running = asyncio.create_task(web.serve(sockets=[listener]))
             recording = asyncio.create_task(refusals.keep_recording())
             try:
-                yield Addresses(_url(listener, options), grpc_address)
+                yield Addresses(_url(listener, options), grpc_address, metrics)
             finally:
                 door.draining = True
                 await state.enter_graceful_shutdown()
@@ -175,9 +195,9 @@ class _Web(uvicorn.Server):
         yield
 
 
-def _settings(options: GatewayOptions, routes: list[BaseRoute]) -> uvicorn.Config:
+def _settings(options: GatewayOptions, routes: list[BaseRoute], door: Door) -> uvicorn.Config:
     settings = uvicorn.Config(
-        app.make(routes),
+        app.make(routes, door.observer),
         http=with_certificates(timed_http.within(options.body_timeout)),
         ws="none",
         lifespan="off",

@@ -207,6 +207,10 @@ class Ledger:
         """How many entries have an index."""
         return self._db.read(records.size)
 
+    def state(self) -> tuple[int, int, float | None]:
+        """Entries with an index, entries without, and seconds since all were seen to be published (None: never)."""
+        return (*self._db.read(records.counted), self._publisher.age())
+
     def consistency(self, old: int, new: int) -> list[bytes]:
         """Hashes that show that the log at size `new` begins with the log at size `old`."""
         return self._db.read(lambda c: consistency_proof(lambda level, n: records.read_tile(c, level, n), old, new))

@@ -39,10 +39,15 @@ class Publisher:
         self._signer = signer
         self._lock = threading.Lock()
         self._latest: tuple[Checkpoint, bytes] | None = None
+        self._seen: float | None = None
 
     def latest(self) -> tuple[Checkpoint, bytes] | None:
         """The checkpoint and its note that this process has seen last."""
         return self._latest
+
+    def age(self) -> float | None:
+        """Seconds since all entries were seen to be published; None if they never were by this process."""
+        return None if self._seen is None else time.monotonic() - self._seen
 
     def publish(self, deadline: float, enough: int | None = None) -> tuple[Checkpoint, bytes]:
         """Numbers what is pending, and publishes.
@@ -112,7 +117,7 @@ class Publisher:
                 continue
             known = new
             break
-        self._latest = (known, content)
+        self._latest, self._seen = (known, content), time.monotonic()
         return self._latest
 
     def _known(self, content: bytes | None) -> Checkpoint:

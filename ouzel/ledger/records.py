@@ -70,6 +70,12 @@ def size(c: Connection) -> int:
     return int(value)
 
 
+def counted(c: Connection) -> tuple[int, int]:
+    """Entries with an index, and those without."""
+    row = c.one("SELECT COUNT(*) FROM ledger_entries WHERE seq IS NULL")
+    return size(c), 0 if row is None else int(row[0])
+
+
 def insert(c: Connection, new: NewEntry) -> Record:
     """Keeps a new entry, or finds the one of its key.
 

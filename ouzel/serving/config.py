@@ -14,6 +14,7 @@ from ouzel.precision_names import VARIABLE
 from ouzel.serving import pool
 from ouzel.serving.forking import launcher
 from ouzel.serving.options import HOST, Resources, ServingOptions
+from ouzel.telemetry import logs
 
 RUN = "OUZEL_RUN"  # marks each process of a run with the run's folder
 KEY_FILE = "key_file.json"  # TorchServe writes it into its working folder, mode 0600
@@ -26,6 +27,8 @@ FORMATS = "memory-formats"
 TOKEN_MINUTES = 10 * 365 * 24 * 60
 
 MANY = 4  # processes; from one more on each is tried with one image, not also with a full batch, which takes a second
+
+LAYOUTS = {logs.TEXT: "log4j2.xml", logs.JSON: "log4j2-json.xml"}  # of TorchServe's log
 
 # They would override what is written here, or change the Java runtime.
 _FOREIGN = ("TS_CONFIG_FILE", "TS_MODEL_SERVER_HOME", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
@@ -127,7 +130,7 @@ def command(options: ServingOptions, granted: Resources, run: Path, log: Path) -
         "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",  # rather end than hang
         f"-Dmodel_server_home={home}",
-        f"-Dlog4j.configurationFile={Path(__file__).with_name('log4j2.xml').as_uri()}",
+        f"-Dlog4j.configurationFile={Path(__file__).with_name(LAYOUTS[logs.chosen()]).as_uri()}",
         f"-Douzel.log={log}",
         f"-Djava.io.tmpdir={run}",  # unpacked archives and the sockets of the workers
         "-cp",

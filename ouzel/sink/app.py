@@ -29,6 +29,7 @@ from ouzel.sink.recording import REQUEST, RESPONSE, Arrival, Recorder
 from ouzel.sink.report import page, report
 from ouzel.sink.sampling import pair_of
 from ouzel.sink.status import status
+from ouzel.telemetry.metrics import registry
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class App:
         self._unauthenticated = 0
         self._unrecorded = 0  # events that could not be counted, as the disk is full, say
         self._strangers: set[str] = set()
+        self._process = registry()
 
     def routes(self) -> list[Route]:
         """Where the handlers are."""
@@ -202,7 +204,7 @@ class App:
         return JSONResponse(await self._told())
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(metrics(await self._told()), media_type=MEDIA_TYPE)
+        return Response(metrics(await self._told(), self._process), media_type=MEDIA_TYPE)
 
     async def _report(self, request: Request) -> Response:
         config, asked = self._parts.config, request.query_params

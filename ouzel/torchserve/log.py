@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -69,12 +70,30 @@ def _java_exception(text: str, model: str) -> str | None:
     return None
 
 
-def read(path: Path) -> str:
-    """The log so far; empty before TorchServe has opened it."""
+def read(path: Path, start: int = 0) -> str:
+    """The log so far, as lines of text also where it is written as JSON; empty before TorchServe has opened it.
+
+    Args:
+        path: The file.
+        start: Bytes of it that are passed over.
+    """
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes()[start:]
     except FileNotFoundError:
         return ""
+    return "\n".join(map(_text, content.decode("utf-8", errors="replace").splitlines()))
+
+
+def _text(line: str) -> str:
+    """A line of `log4j2-json.xml` as `log4j2.xml` has it; others stay as they are."""
+    if not line.startswith("{"):
+        return line
+    try:
+        event = json.loads(line)
+        line = f"{event['time']} {event['level']:5} [{event['thread']}] {event['logger']} - {event['message']}"
+        return f"{line}\n{event['exception']}".rstrip()
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 def last_line(text: str) -> str:

@@ -283,7 +283,7 @@ def _reason(path: Path | None, start: int, name: str) -> str | None:
         return None
     deadline = time.monotonic() + _LOG
     while True:
-        text = log.read(path).encode("utf-8", errors="replace")[start:].decode("utf-8", errors="replace")
+        text = log.read(path, start)
         if (reason := log.reason(text, name)) or time.monotonic() > deadline:
             return reason
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from ouzel.ledger import Ledger, open_ledger
 from ouzel.ledger.settings import settings
 from ouzel.ledger_folder import chosen
 from ouzel.ledger_folder import known as settings_known
+from ouzel.telemetry.metrics import MetricsOptions
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -69,6 +70,7 @@ class WorkerOptions:
         no_ledger: Whether nothing is recorded.
         no_fork: Whether each job starts an interpreter and imports what it needs. By default jobs are forked from a
             process that has done so, which takes some 450 MiB of memory, and begin at once.
+        metrics: Where its numbers are read; None serves none.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -104,6 +106,7 @@ class WorkerOptions:
     ledger_tiles: str = ""
     no_ledger: bool = False
     no_fork: bool = False
+    metrics: MetricsOptions | None = None
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):

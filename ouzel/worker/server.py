@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
@@ -20,8 +21,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
 from ouzel.forking.client import ForkServer
+from ouzel.ledger import Ledger
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Recorder
+from ouzel.telemetry.metrics import served
 from ouzel.worker import kinds
 from ouzel.worker.api import tokens
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
@@ -31,11 +34,14 @@ from ouzel.worker.api.dataset_service import DatasetService
 from ouzel.worker.api.decoding import ReadableInterceptor
 from ouzel.worker.api.job_service import JobService
 from ouzel.worker.api.model_service import ModelService
+from ouzel.worker.api.observed import ObservedInterceptor, short
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.gauges import Looked, WorkerGauges
 from ouzel.worker.isolated import Isolated
+from ouzel.worker.numbers import WorkerNumbers
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
@@ -83,7 +89,8 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         OuzelError: It cannot start.
     """
     with _alone(options.state), ExitStack() as opened:
-        store = open_store(options.store_url, retries=options.retries)
+        numbers = WorkerNumbers()
+        store = open_store(options.store_url, retries=options.retries, failed=numbers.database_failed)
         opened.callback(store.close)
         ledger = options.open_ledger()
         if ledger is not None:
@@ -92,17 +99,27 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
-        asyncio.run(_serve(options, store, Recorder(None, ledger), forks, ready))
+        asyncio.run(_serve(_Parts(options, store, ledger, forks, numbers), ready))
 
 
-async def _serve(
-    options: WorkerOptions, store: Store, recorder: Recorder, forks: ForkServer | None, ready: Callable[[str], None]
-) -> None:
+@dataclass(frozen=True)
+class _Parts:
+    """What is opened before the services begin."""
+
+    options: WorkerOptions
+    store: Store
+    ledger: Ledger | None
+    forks: ForkServer | None
+    numbers: WorkerNumbers
+
+
+async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
+    forks = parts.forks
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    runner = _runner(options, store, forks)
-    async with _listening(options, store, runner, recorder, forks) as (address, drain):
+    runner = _runner(parts)
+    async with _listening(parts, runner) as (address, drain):
         runner.start()
         ready(address)
         if forks is not None:
@@ -113,13 +130,12 @@ async def _serve(
 
 
 @asynccontextmanager
-async def _listening(
-    options: WorkerOptions, store: Store, runner: Runner, recorder: Recorder, forks: ForkServer | None
-) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    options, store, numbers, recorder = parts.options, parts.store, parts.numbers, Recorder(None, parts.ledger)
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     known = tokens.Tokens(owners)
-    isolated = Isolated(forks)
+    isolated = Isolated(parts.forks)
     datasets = Datasets(options.upload_folder, isolated=isolated)
     catalogue = Catalogue(
         options.models,
@@ -143,7 +159,11 @@ async def _listening(
         denials=denials,
     )
     server = grpc.aio.server(
-        interceptors=[TokenInterceptor(known, denials.count), ReadableInterceptor()],
+        interceptors=[
+            TokenInterceptor(known, _denied(denials, numbers)),
+            ObservedInterceptor(numbers, _METHODS),
+            ReadableInterceptor(),
+        ],
         options=_SETTINGS,
         maximum_concurrent_rpcs=_MOST_CALLS,
     )
@@ -183,7 +203,8 @@ async def _listening(
         await asyncio.to_thread(runner.stop)
         service.close()
 
-    with _recorded(options, address, own_token):
+    numbers.registry.register(_gauges(parts, runner, pool))
+    with served(numbers.registry, options.metrics), _recorded(options, address, own_token):
         try:
             yield address, drain
         finally:
@@ -200,9 +221,25 @@ async def _listening(
             audits.release()
 
 
-def _runner(options: WorkerOptions, store: Store, forks: ForkServer | None) -> Runner:
-    executor = LocalExecutor(options.folder / "logs", forks)
-    return Runner(store, executor, slots(options), options.environment, options=options.runner)
+def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
+    options = parts.options
+    folders = {"state": options.folder, "artifacts": options.artifact_folder, "datasets": options.upload_folder}
+    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, options.upload_folder, folders))
+
+
+def _denied(denials: Denials, numbers: WorkerNumbers) -> Callable[[str], None]:
+    def count(method: str) -> None:
+        denials.count(method)
+        numbers.denied(short(method, _METHODS))
+
+    return count
+
+
+def _runner(parts: _Parts) -> Runner:
+    options = parts.options
+    executor = LocalExecutor(options.folder / "logs", parts.forks)
+    places, environment = slots(options), options.environment
+    return Runner(parts.store, executor, places, environment, options=options.runner, numbers=parts.numbers)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:

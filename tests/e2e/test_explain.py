@@ -306,7 +306,7 @@ def test_metrics_tell_where_the_time_of_batches_went(wire, running: RunningServi
         lines = re.findall(rf"^{name}_(count|sum){{.*}} (.*)$", body.decode(), re.MULTILINE)
         return {kind: float(value) for kind, value in lines}
 
-    names = [f"ouzel_{stage}_seconds" for stage in STAGES]
+    names = [f"ouzel_explain_{stage}_seconds" for stage in STAGES]
     before = {name: seen(name) for name in names}
     queued = seen("QueueTime")
     spent = wire.grpc(image=chelsea_png, options=options("gradient")).timing

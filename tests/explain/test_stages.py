@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from ouzel import serving
 from ouzel.explain import STAGES, ExplainService, RawRequest, inputs, stages
 from ouzel.explain.stages import Stages
 from ouzel.models import Model
+from ouzel.telemetry import tracing
 from ouzel_protos import tensors
+from support.otlp import collector
 from support.pictures import picture, png
 
 WISH = b'{"saliency": ["gradient"]}'
@@ -109,15 +112,60 @@ def test_each_computed_batch_is_observed_once(handler: SaliencyHandler, capsys: 
     declared = yaml.safe_load(Path(serving.__file__).with_name("metrics.yaml").read_text())["model_metrics"]
     # How TorchServe's Java process reads such a line.
     pattern = re.compile(
-        r"^\[METRICS\]([\w\s]+)\.([\w\s]+):([0-9\-,.e]+)\|#([^|]*)\|#type:HISTOGRAM\|#hostname:([^,]+),(\d+)$"
+        r"^\[METRICS\]([\w\s]+)\.([\w\s]+):([0-9\-,.e]+)\|#([^|]*)\|#type:([A-Z]+)\|#hostname:([^,]+),(\d+)$"
     )
-    found = [pattern.match(line) for line in lines]
-    assert all(found)
-    assert [match[1] for match in found if match] == [each["name"] for each in declared["histogram"]]
-    assert {match[4] for match in found if match} == {"ModelName:tiny,ModelVersion:3"}
-    assert all(float(match[3]) > 0 for match in found if match)
+    told: dict[str, list[str]] = {}
+    for line in lines:
+        match = pattern.match(line)
+        assert match, line
+        (kind,) = [kind for kind, each in declared.items() for one in each if one["name"] == match[1]]
+        (known,) = [one for one in declared[kind] if one["name"] == match[1]]
+        assert (match[2], match[5]) == (known["unit"], kind.upper())
+        assert [each.partition(":")[0] for each in match[4].split(",")] == known["dimensions"]
+        assert match[4].startswith("ModelName:tiny,ModelVersion:3")
+        assert float(match[3]) > 0
+        told.setdefault(kind, []).append(match[1])
+    assert told["histogram"] == [each["name"] for each in declared["histogram"]]
+    assert told["counter"] == ["ouzel_explain_rows_total"]
+    assert told["gauge"][0] == "ouzel_explain_resident_bytes"
+    handler.handle([{"image": png(0), "options": WISH}], Context())
+    assert "_bytes" not in capsys.readouterr().out  # the memory is looked at now and then
 
 
-def test_what_was_not_computed_is_not_observed(handler: SaliencyHandler, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_not_computed_is_counted_alone(handler: SaliencyHandler, capsys: pytest.CaptureFixture[str]) -> None:
     handler.handle([{"image": b"no image"}, {"image": png(0), "options": b'{"estimate_only": true}'}], Context())
-    assert "[METRICS]" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "HISTOGRAM" not in said
+    assert "ouzel_explain_rows_total.Count:1|#ModelName:tiny,ModelVersion:3,Code:INVALID_ARGUMENT|" in said
+    assert "ouzel_explain_rows_total.Count:1|#ModelName:tiny,ModelVersion:3,Code:OK|" in said
+
+
+def test_rows_are_spans_below_those_of_their_callers(handler: SaliencyHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each below its own, with the stages of the batch one after the other; who does not trace has none."""
+    with collector() as collected:
+        for name, value in collected.environment.items():
+            monkeypatch.setenv(name, value)
+        tracing.start("ouzel-model")
+        try:
+            parents = [f"00-{trace:032x}-{span:016x}-01" for trace, span in ((1, 2), (3, 4))]
+            rows = [{"image": png(0), "options": WISH, "traceparent": each.encode()} for each in parents]
+            bad = {"image": b"no image", "traceparent": parents[0].encode()}
+            odd = {"image": png(0), "traceparent": b"\xff" * 500}
+            handler.handle([*rows, bad, odd, {"image": png(1)}], Context())
+        finally:
+            tracing.stop()
+    explained = collected.named("explain")
+    known = [each for each in explained if each.parent]
+    assert [(int(each.trace, 16), int(each.parent, 16)) for each in known] == [(1, 2), (3, 4), (1, 2)]
+    assert [each.attributes["ouzel.code"] for each in known] == ["OK", "OK", "INVALID_ARGUMENT"]
+    assert known[0].attributes["ouzel.batch_size"] == 4
+    assert known[0].attributes["ouzel.model"] == "tiny"
+    assert len(explained) == 4  # what is no parent begins a trace of its own
+    stages = [each for each in collected.spans if each.parent == known[0].id]
+    names = [each.name for each in stages]
+    assert names == [each for each in STAGES if each in names]
+    assert {"decode", "compute"} <= set(names)
+    assert stages[0].begun == known[0].begun
+    for one, next_ in pairwise(stages):
+        assert one.ended <= next_.begun
+    assert stages[-1].ended <= known[0].ended

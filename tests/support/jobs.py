@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +146,14 @@ class Worker:
 
 
 @contextmanager
-def worker(url: str, state: Path, *options: str, real: bool = False, artifacts: Path | None = None) -> Iterator[Worker]:
+def worker(
+    url: str,
+    state: Path,
+    *options: str,
+    real: bool = False,
+    artifacts: Path | None = None,
+    variables: Mapping[str, str] = {},
+) -> Iterator[Worker]:
     """state: its folder. Another one in the same folder goes on where an earlier one has ended. real: its kinds."""
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ouzel.cli.worker", "--state", str(state), "--port", "0", "--jobs", url]
@@ -155,7 +162,7 @@ def worker(url: str, state: Path, *options: str, real: bool = False, artifacts: 
     with log.open("a") as errors:
         process = subprocess.Popen(
             [*command, *options],
-            env=os.environ | ({} if real else STUBS),
+            env=os.environ | ({} if real else STUBS) | dict(variables),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -786,3 +786,21 @@ def test_closing_while_others_call(url: str) -> None:
     closed.set()
     assert not any(each.is_alive() for each in callers)
     assert problems == []
+
+
+def test_figures_are_those_of_all_owners(store: Store) -> None:
+    assert store.statistics().jobs == {}
+    asked = NewJob(pb.JobSpec(maximize=pb.MaximizeSpec(model="m")))
+    first, second = store.create("ann", asked), store.create("bob", asked)
+    assert store.statistics().jobs == {("QUEUED", "maximize"): 2}
+    assert store.statistics().oldest_queued >= 0
+    for _ in range(2):  # both leave the same file, which counts once
+        claimed = store.claim("w")
+        assert claimed is not None
+        result = pb.JobResult(artifacts=[pb.Artifact(name="a", media_type="text/plain", size=7, sha256="0" * 64)])
+        store.succeed(claimed[1], result)
+    known = store.statistics()
+    assert (known.jobs, known.oldest_queued) == ({("SUCCEEDED", "maximize"): 2}, 0.0)
+    assert store.artifact_bytes() == 7
+    assert store.state(first.id) is store.state(second.id) is State.SUCCEEDED
+    assert store.state("job-0") is None

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from ouzel_client._transport import tracing
 from ouzel_client._transport.config import Address, channel_options
 from ouzel_client._transport.status import from_call
 from ouzel_client.errors import ConfigurationError
@@ -35,16 +36,25 @@ class Connection:
 
     async def predict(self, request: PredictionsRequest, timeout: float) -> bytes:
         """One attempt: the answer's bytes. Raises errors of the client's tree."""
-        prediction: bytes = (await self.call(PREDICTIONS, request, PredictionResponse, timeout)).prediction
-        return prediction
+        with tracing.called(PREDICTIONS, self._metadata) as metadata:
+            tracing.carry(metadata, request.input)
+            answer = await self._call(PREDICTIONS, request, PredictionResponse, timeout, metadata)
+            prediction: bytes = answer.prediction
+            return prediction
 
     async def call(self, method: str, request: Message, answer: type[M], timeout: float) -> M:
         """One attempt of a method with one answer."""
+        with tracing.called(method, self._metadata) as metadata:
+            return await self._call(method, request, answer, timeout, metadata)
+
+    async def _call(
+        self, method: str, request: Message, answer: type[M], timeout: float, metadata: tracing.Metadata
+    ) -> M:
         multi = self._open().unary_unary(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
         try:
-            result: M = await multi(request, timeout=timeout, metadata=self._metadata)
+            result: M = await multi(request, timeout=timeout, metadata=metadata)
             return result
         except grpc.aio.AioRpcError as error:
             raise from_call(error, self._address.target) from None
@@ -54,14 +64,15 @@ class Connection:
         multi = self._open().unary_stream(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
-        call = multi(request, timeout=timeout, metadata=self._metadata)
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise from_call(error, self._address.target) from None
-        finally:
-            call.cancel()  # no effect on one that has ended
+        with tracing.called(method, self._metadata) as metadata:
+            call = multi(request, timeout=timeout, metadata=metadata)
+            try:
+                async for message in call:
+                    yield message
+            except grpc.aio.AioRpcError as error:
+                raise from_call(error, self._address.target) from None
+            finally:
+                call.cancel()  # no effect on one that has ended
 
     async def send(self, method: str, requests: Iterator[Message], answer: type[M], timeout: float) -> M:
         """One attempt of a method that is sent a stream. What `requests` raises ends the call, and is raised."""
@@ -78,25 +89,27 @@ class Connection:
                 failed.append(error)
                 raise
 
-        call = multi(guarded(), timeout=timeout, metadata=self._metadata)
-        try:
-            result: M = await call
-            return result
-        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-            if failed:
-                raise failed[0] from None
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise from_call(error, self._address.target) from None
-        finally:
-            call.cancel()  # no effect on one that has ended
+        with tracing.called(method, self._metadata) as metadata:
+            call = multi(guarded(), timeout=timeout, metadata=metadata)
+            try:
+                result: M = await call
+                return result
+            except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+                if failed:
+                    raise failed[0] from None
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                raise from_call(error, self._address.target) from None
+            finally:
+                call.cancel()  # no effect on one that has ended
 
     def converse(self, method: str, answer: type[M], timeout: float) -> Conversation[M]:
         """One attempt of a method with streams in both directions."""
         multi = self._open().stream_stream(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
-        return Conversation(multi(timeout=timeout, metadata=self._metadata), self._address.target)
+        metadata = tracing.within(self._metadata)
+        return Conversation(multi(timeout=timeout, metadata=metadata), self._address.target)
 
     async def close(self) -> None:
         """End what is in flight and close the channel."""

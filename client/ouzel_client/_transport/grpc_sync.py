@@ -13,6 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from ouzel_client._transport import tracing
 from ouzel_client._transport.config import Address, channel_options
 from ouzel_client._transport.status import from_call
 from ouzel_client.errors import ConfigurationError
@@ -67,22 +68,28 @@ class Connection:
 
     def predict(self, request: PredictionsRequest, timeout: float) -> bytes:
         """One attempt: the answer's bytes. Raises errors of the client's tree."""
-        prediction: bytes = self.call(PREDICTIONS, request, PredictionResponse, timeout).prediction
-        return prediction
+        with tracing.called(PREDICTIONS, self._metadata) as metadata:
+            tracing.carry(metadata, request.input)
+            prediction: bytes = self._call(PREDICTIONS, request, PredictionResponse, timeout, metadata).prediction
+            return prediction
 
     def call(self, method: str, request: Message, answer: type[M], timeout: float) -> M:
         """One attempt of a method with one answer."""
+        with tracing.called(method, self._metadata) as metadata:
+            return self._call(method, request, answer, timeout, metadata)
+
+    def _call(self, method: str, request: Message, answer: type[M], timeout: float, metadata: tracing.Metadata) -> M:
         multi = self._open().unary_unary(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
         found: M
         if (scope := _scope.get()) is None:  # nobody cancels it: it needs no thread that could hear of that
             try:
-                found = multi(request, timeout=timeout, metadata=self._metadata)
+                found = multi(request, timeout=timeout, metadata=metadata)
                 return found
             except grpc.RpcError as error:
                 raise from_call(error, self._address.target) from None
-        call = multi.future(request, timeout=timeout, metadata=self._metadata)
+        call = multi.future(request, timeout=timeout, metadata=metadata)
         scope.add(call)
         try:
             found = call.result()
@@ -100,13 +107,14 @@ class Connection:
         multi = self._open().unary_stream(
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
-        call = multi(request, timeout=timeout, metadata=self._metadata)
-        try:
-            yield from call
-        except grpc.RpcError:
-            raise from_call(call, self._address.target) from None
-        finally:
-            call.cancel()  # no effect on one that has ended
+        with tracing.called(method, self._metadata) as metadata:
+            call = multi(request, timeout=timeout, metadata=metadata)
+            try:
+                yield from call
+            except grpc.RpcError:
+                raise from_call(call, self._address.target) from None
+            finally:
+                call.cancel()  # no effect on one that has ended
 
     def send(self, method: str, requests: Iterator[Message], answer: type[M], timeout: float) -> M:
         """One attempt of a method that is sent a stream. What `requests` raises ends the call, and is raised."""
@@ -122,18 +130,19 @@ class Connection:
                 failed.append(error)
                 raise
 
-        call = multi.future(guarded(), timeout=timeout, metadata=self._metadata)
-        try:
-            found: M = call.result()
-            return found
-        except grpc.FutureCancelledError:
-            raise CancelledError from None
-        except grpc.RpcError:
-            if failed:
-                raise failed[0] from None
-            raise from_call(call, self._address.target) from None
-        finally:
-            call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
+        with tracing.called(method, self._metadata) as metadata:
+            call = multi.future(guarded(), timeout=timeout, metadata=metadata)
+            try:
+                found: M = call.result()
+                return found
+            except grpc.FutureCancelledError:
+                raise CancelledError from None
+            except grpc.RpcError:
+                if failed:
+                    raise failed[0] from None
+                raise from_call(call, self._address.target) from None
+            finally:
+                call.cancel()  # no effect on one that is done; ends it when this thread is interrupted
 
     def converse(self, method: str, answer: type[M], timeout: float) -> Conversation[M]:
         """One attempt of a method with streams in both directions."""
@@ -141,7 +150,7 @@ class Connection:
             method, request_serializer=_serialized, response_deserializer=answer.FromString
         )
         sent: SimpleQueue[Message | None] = SimpleQueue()
-        call = multi(iter(sent.get, None), timeout=timeout, metadata=self._metadata)
+        call = multi(iter(sent.get, None), timeout=timeout, metadata=tracing.within(self._metadata))
         return Conversation(call, sent, self._address.target)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, Unavailable
 from ouzel.explain import hosted, options, recording
+from ouzel.explain.batch_metrics import BatchMetrics, Value
 from ouzel.explain.faults import internal
 from ouzel.explain.forms import addressed
 from ouzel.explain.limits import Limits
@@ -45,7 +46,7 @@ class StorePool:
         self.folder, self.pool = store, pool
         self._files = ModelFiles(store)
         self._any: ModelFile | None = None
-        self._told = PoolStatistics()
+        self._told, self._metrics = PoolStatistics(), BatchMetrics(POOL, POOL_VERSION)
 
     @classmethod
     def from_environment(
@@ -105,7 +106,7 @@ class StorePool:
                 replies[number] = refused(pb.Explanation(), internal(error))
         if asked:
             replies |= zip(asked, self.pool.answer(list(asked.values())), strict=True)
-        self._tell(replies[number].envelope.timing for number in asked)
+        self._tell(list(replies.values()))
         return [(requests[number].media_type, replies[number]) for number in range(len(rows))]
 
     def _file(self, address: Mapping[str, str], request: RawRequest) -> ModelFile:
@@ -146,20 +147,16 @@ class StorePool:
             except Exception:
                 logger.exception("%s %s is not loaded", file.name, file.version)
 
-    def _tell(self, timings: Any) -> None:
-        """Metrics of a batch: its stages once, and what has become of the pool."""
-        if (timing := next((each for each in timings if each.batch_size), None)) is not None:
-            hosted.tell_stages(timing, POOL, POOL_VERSION)
+    def _tell(self, replies: Sequence[Reply]) -> None:
+        """Metrics of a batch, and what has become of the pool."""
         now, before = self.pool.statistics(), self._told
-        if now == before:
-            return
         self._told = now
-        gauges = (("networks.count", now.networks), ("heads.count", now.heads), ("bytes.bytes", now.bytes))
-        counters = (
-            ("hits_total.count", now.hits - before.hits),
-            ("misses_total.count", now.misses - before.misses),
-            ("evictions_total.count", now.evictions - before.evictions),
-        )
-        values = [(f"ouzel_pool_{name}", str(value), "GAUGE") for name, value in gauges]
-        values += [(f"ouzel_pool_{name}", str(value), "COUNTER") for name, value in counters if value]
-        hosted.tell_metrics(values, POOL, POOL_VERSION)
+        values: list[Value] = []
+        if now != before:
+            gauges = (("networks", "Count", now.networks), ("heads", "Count", now.heads), ("bytes", "Bytes", now.bytes))
+            values = [(f"pool_{name}", unit, str(value), "GAUGE") for name, unit, value in gauges]
+        for name in ("hits", "misses", "evictions"):
+            if more := getattr(now, name) - getattr(before, name):
+                values.append((f"pool_{name}_total", "Count", str(more), "COUNTER"))
+        if replies or values:
+            self._metrics.tell(replies, values)

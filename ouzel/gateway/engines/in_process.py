@@ -16,6 +16,7 @@ from ouzel.gateway.batcher import Batcher
 from ouzel.gateway.engine import Description, Row
 from ouzel.gateway.engines.catalogue import Catalogue
 from ouzel.model_file import ModelFile
+from ouzel.telemetry import tracing
 from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ class InProcessEngine:
         batcher = self._batchers.get(served.explainer)
         if batcher is None:
             batcher = self._batchers[served.explainer] = Batcher(self._answer, self._batch_size, self._threads)
-        requests = (RawRequest(row.image, row.tensor, row.options.SerializeToString()) for row in rows)
+        parent = tracing.carried().get(tracing.PARENT)
+        requests = (
+            RawRequest(row.image, row.tensor, row.options.SerializeToString(), traceparent=parent) for row in rows
+        )
         return await batcher.ask([(served, request) for request in requests])
 
     async def describe(self, model: str, version: str) -> Description:

@@ -62,14 +62,20 @@ class TorchServeEngine:
         find: Where TorchServe is now; None if it is not running.
         store: Folder of the archives, if it is another one than `find` says.
         max_request_bytes: Of one row, that TorchServe takes.
+        retried: Called with each row that is asked for again.
     """
 
     def __init__(
-        self, find: Callable[[], Found | None], *, store: Path | None = None, max_request_bytes: int = 6_553_500
+        self,
+        find: Callable[[], Found | None],
+        *,
+        store: Path | None = None,
+        max_request_bytes: int = 6_553_500,
+        retried: Callable[[], None] = lambda: None,
     ) -> None:
         self._find, self._store = find, store
         self._catalogue: Catalogue | None = None
-        self._calls = TorchServeCalls(self._place, self._processes, max_request_bytes)
+        self._calls = TorchServeCalls(self._place, self._processes, max_request_bytes, retried)
         self._served: frozenset[tuple[str, str]] = frozenset()
         self._asked = -_HOLDS
         self._answers = False

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.engine import Row
 from ouzel.gateway.engines.process_watch import Processes, ProcessWatch, Watched
 from ouzel.model_file import ModelFile
+from ouzel.telemetry import tracing
 from ouzel_protos.local import token
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
@@ -58,10 +60,17 @@ class TorchServeCalls:
         place: Where TorchServe is now; None if it is not. Asked again after it has failed.
         processes: Ids of the ready processes of a model and version; None if that cannot be told. It may block.
         max_request_bytes: That TorchServe takes.
+        retried: Called with each second attempt.
     """
 
-    def __init__(self, place: Callable[[], Place | None], processes: Processes, max_request_bytes: int) -> None:
-        self._place, self._largest = place, max_request_bytes
+    def __init__(
+        self,
+        place: Callable[[], Place | None],
+        processes: Processes,
+        max_request_bytes: int,
+        retried: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._place, self._largest, self._retried = place, max_request_bytes, retried
         self._watch = ProcessWatch(processes)
         self._known: Place | None = None
         self._token = ""
@@ -106,7 +115,7 @@ class TorchServeCalls:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time of the call is over")
         attempts: list[_Call] = []
-        with self._watch.call(model, version) as watched:
+        with self._watch.call(model, version) as watched, _traced(request):
             try:
                 attempts.append(await self._attempt(request, deadline))
                 return await self._answered(request, deadline, attempts, watched)
@@ -124,6 +133,7 @@ class TorchServeCalls:
             self._died[request.model_name] = time.monotonic()
         while not first.done():  # it may have been lost
             watched.again(expected=0)
+            self._retried()
             second = await self._attempt(request, deadline)
             attempts.append(second)
             while not (first.done() or second.done()):
@@ -148,6 +158,7 @@ class TorchServeCalls:
             if time.monotonic() >= deadline:
                 raise DeadlineExceeded("the worker of the model died, and the time was over")
             await self._look()
+            self._retried()
             attempts.append(await self._attempt(request, deadline))
         return await self._last(request.model_name, attempts[0], watched)
 
@@ -229,6 +240,19 @@ class TorchServeCalls:
                 self._replaced.append(self._channel)
             self._channel = grpc.aio.insecure_channel(place.grpc, _OPTIONS)
         self._known = place
+
+
+@contextmanager
+def _traced(request: PredictionsRequest) -> Iterator[None]:
+    """A span, which the model's process finds in the request: metadata of gRPC does not come that far."""
+    if not tracing.on():
+        yield
+        return
+    attributes = {"ouzel.model": request.model_name, "ouzel.version": request.model_version}
+    with tracing.span("torchserve/Predictions", kind="client", attributes=attributes):
+        if parent := tracing.carried().get(tracing.PARENT):
+            request.input[tracing.PARENT] = parent.encode()
+        yield
 
 
 class _AgainError(Exception):

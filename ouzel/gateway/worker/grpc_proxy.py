@@ -14,7 +14,8 @@ from ouzel import grpc_errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.door import Door
-from ouzel.gateway.grpc_calls import Context, check_size, identified
+from ouzel.gateway.grpc_calls import Context, check_size, identified, observed
+from ouzel.gateway.observer import Observed
 from ouzel.gateway.worker.methods import METHODS, Method
 from ouzel.gateway.worker.relay import Relay, WorkerError
 
@@ -38,27 +39,33 @@ class WorkerProxy(grpc.GenericRpcHandler):
 
     def _answering(self, method: Method) -> Any:
         async def answer(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-            with self._door.call(method.path):
+            name = f"{method.service}/{method.name}"
+            with self._door.call(method.path), observed(self._door, name, context) as call:
                 try:
-                    caller = identified(self._door, context)
+                    call.known(caller := identified(self._door, context))
                     with self._door.admit(caller, method.role):
-                        sent = self._sent(method, requests, caller)
+                        sent = self._sent(method, requests, caller, call)
                         async with aclosing(
                             self._relay.call(method, caller, sent, context.time_remaining())
                         ) as answers:
                             async for content in answers:
+                                call.sent += len(content)
                                 yield content
                 except grpc.aio.AbortError:
                     raise
                 except WorkerError as error:
-                    trailing = ((grpc_errors.DETAILS, error.details),) if error.details else ()
-                    await context.abort(error.code, error.words, trailing)
+                    call.code = error.code.name
+                    details = ((grpc_errors.DETAILS, error.details),) if error.details else ()
+                    await context.abort(error.code, error.words, (*context.trailing_metadata(), *details))
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may
+                    call.failed(error)
                     await grpc_errors.abort(context, error)
 
         return answer
 
-    async def _sent(self, method: Method, requests: AsyncIterator[bytes], caller: Caller) -> AsyncIterator[bytes]:
+    async def _sent(
+        self, method: Method, requests: AsyncIterator[bytes], caller: Caller, call: Observed
+    ) -> AsyncIterator[bytes]:
         iterator = aiter(requests)
         try:
             async with asyncio.timeout(self._seconds):
@@ -69,10 +76,12 @@ class WorkerProxy(grpc.GenericRpcHandler):
             if not method.streams_requests:
                 raise InvalidArgument("the call ended without a request")
             return
+        call.received += len(first)
         check_size(len(first), caller)
         yield first
         if not method.streams_requests:
             return
         async for content in iterator:
+            call.received += len(content)
             check_size(len(content), caller)
             yield content

@@ -17,6 +17,7 @@ from ouzel.gateway.worker.methods import Method
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, token_of
 from ouzel.gateway.worker.visible import check_request, filtered_answer
 from ouzel.grpc_errors import DETAILS
+from ouzel.telemetry import request_ids, tracing
 
 _Code = grpc.StatusCode
 
@@ -74,7 +75,8 @@ class Relay:
             OuzelError: It does not answer, or the caller may not come to it or name that model.
         """
         channel, token = await self._connected(caller.tenant)
-        metadata = (("authorization", f"Bearer {token}"),)
+        told = {request_ids.HEADER: request_ids.current()} if request_ids.current() else {}
+        metadata = (("authorization", f"Bearer {token}"), *(told | tracing.carried()).items())
         call: Any = channel.stream_stream(method.path)(timeout=seconds, metadata=metadata)
         failed: list[Exception] = []
 

@@ -21,6 +21,7 @@ from ouzel.errors import NotFound, OuzelError
 from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.http_observed import observed
 from ouzel.gateway.worker import files
 from ouzel.gateway.worker.conversation_rest import ConversationRest
 from ouzel.gateway.worker.json_messages import messages, printed, told
@@ -59,6 +60,8 @@ class WorkerRest:
         method = _BY_PATH.get((service, name))
         if method is None:
             raise NotFound(f"{service!r:.80} has no method {name!r:.80}", field="path")
+        if (call := observed(request.scope)) is not None:
+            call.method = f"{service}/{name}"
         with ExitStack() as held:
             held.enter_context(self._door.call())
             held.enter_context(self._door.admit(caller, method.role))

@@ -12,6 +12,7 @@ from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
+from ouzel.telemetry import tracing
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.api.auth import stream, unary
@@ -76,6 +77,8 @@ class JobService(Service, JobServiceServicer):
             if report is not None:
                 job.result.summary.update(report)
             return job
+        if parent := tracing.carried().get(tracing.PARENT):
+            new.spec.traceparent = parent
         return await self._changed(self._store.create, owner, new, limits=self._limits)
 
     @unary

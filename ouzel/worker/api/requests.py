@@ -43,12 +43,17 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
             f"request_id: {request.request_id!r:.40} is not at most {_LONGEST_ID} characters, none of them 0",
             field="request_id",
         )
+    if len(request.spec.traceparent) > _LONGEST_ID:
+        raise InvalidArgument(f"traceparent: has more than {_LONGEST_ID} characters", field="traceparent")
     within("priority", request.priority, *_PRIORITIES)
     _check_labels(request.labels)
     timeout = _timeout(request)
     module.validate(getattr(request.spec, kind), catalogue)
     spec = kinds.pinned(kind, request.spec, catalogue)
-    return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=request.spec)
+    asked = pb.JobSpec()
+    asked.CopyFrom(request.spec)
+    asked.ClearField("traceparent")  # a request that comes again has another one
+    return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=asked)
 
 
 def query(request: pb.ListJobsRequest) -> Query:

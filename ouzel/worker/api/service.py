@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
@@ -95,8 +96,12 @@ class Service:
 
     async def run(self, function: Callable[..., T], *args: Any, **more: Any) -> T:
         """The result of a call that blocks, for milliseconds."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **more))
+        here = copy_context()  # what is logged there is of this call
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: here.run(function, *args, **more)
+        )
 
     async def run_slow(self, function: Callable[..., T], *args: Any) -> T:
         """The result of a call that may take minutes. No other call waits for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: function(*args))
+        here = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: here.run(function, *args))

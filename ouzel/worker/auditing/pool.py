@@ -60,7 +60,18 @@ class AuditPool:
             "reported": asyncio.Semaphore(limits.conversations),
         }
         self._waiting: Counter[str] = Counter()
+        self._under_way = 0
         self._stopped = False
+
+    @property
+    def running(self) -> int:
+        """Audits under way."""
+        return self._under_way
+
+    @property
+    def waiting(self) -> int:
+        """Audits that wait for room."""
+        return self._waiting.total()
 
     async def warm(self) -> None:
         """Starts the process before the first audit."""
@@ -104,7 +115,13 @@ class AuditPool:
         """
         try:
             async with asyncio.timeout(seconds):
-                release = await self._slot(kind, task.owner)
+                leave = await self._slot(kind, task.owner)
+                self._under_way += 1
+
+                def release() -> None:
+                    self._under_way -= 1
+                    leave()
+
                 try:
                     process = await self._running()
                     call = process.call(release)

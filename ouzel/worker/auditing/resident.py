@@ -20,6 +20,7 @@ from typing import IO
 from google.protobuf.message import Message
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument, OuzelError
+from ouzel.telemetry import logs
 from ouzel.worker.auditing import frames
 from ouzel.worker.auditing.asked import Given
 from ouzel.worker.auditing.auditor import Auditor, Caller
@@ -120,7 +121,7 @@ class Resident:
 
 def main() -> None:
     """Serves until the standard input ends."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no frame
     first = frames.read(sys.stdin.buffer)

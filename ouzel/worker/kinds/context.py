@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
 from ouzel.ledger.recorder import Event, Recorded, Recorder
+from ouzel.telemetry.phases import Phases
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.environment import JobEnvironment
@@ -109,6 +110,7 @@ class JobContext:
         self._artifacts = Artifacts(environment.artifacts)
         self._recorder = Recorder(Path(environment.ledger) if environment.ledger else None)
         self._saved = time.monotonic()
+        self._phases = Phases()
         # The mark makes the bytes unique to the job. Two jobs then never share a checkpoint file, so it can be removed.
         self._mark = f"{lease.job}\n".encode()
         self._last = "" if checkpoint is None else hashlib.sha256(self._mark + checkpoint).hexdigest()
@@ -154,8 +156,13 @@ class JobContext:
         whole = {**facts, "job": self.job, "attempt": self.attempt}
         return self._recorder.proven(Event(kind, whole, owner=self.owner, key=key))
 
+    def end_phase(self) -> None:
+        """Ends the span of the last phase that `progress` told: what the kind does is over."""
+        self._phases.close()
+
     def close(self) -> None:
-        """Closes the log."""
+        """Closes the log, and the span of the last phase."""
+        self._phases.close()
         self._recorder.close()
 
     def progress(self, step: int, steps: int = 0, phase: str = "", metrics: Mapping[str, float] | None = None) -> None:
@@ -167,6 +174,7 @@ class JobContext:
             phase: What is being done, in a word.
             metrics: Figures of this step, by name.
         """
+        self._phases.enter(phase)
         now = time.monotonic()
         if now - self._progress_told < _PROGRESS_SECONDS and step != steps:
             return

@@ -17,6 +17,7 @@ import uuid
 from dataclasses import dataclass
 
 from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
+from ouzel.telemetry import logs, tracing
 from ouzel.worker import kinds
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.kinds.context import JobContext, JobInterrupted, JobOutput
@@ -33,8 +34,9 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 def main() -> int:
     """Runs the job that the environment names; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure("%(asctime)s %(levelname)s %(message)s")
     task = Task.from_json(os.environ.pop(VARIABLE))
+    tracing.start("ouzel-job")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which then stops its jobs in order
@@ -50,12 +52,23 @@ def main() -> int:
     except Unavailable:
         _log.exception("the store cannot be told")
         return 1
+    finally:
+        tracing.stop()
     return 0
 
 
 def _run(task: Task, store: Store, stop: threading.Event) -> None:
     lease = Lease(task.job, task.attempt, task.worker)
     job = store.require_lease(lease)
+    attributes: dict[str, str | int] = {"ouzel.job": job.id, "ouzel.kind": job.kind, "ouzel.attempt": job.attempt}
+    parent = {tracing.PARENT: job.spec.traceparent}
+    with tracing.span(f"job {job.kind}", kind="consumer", parent=parent, attributes=attributes) as span:
+        if (error := _run_job(task, store, lease, job, stop=stop)) is not None:
+            tracing.fail(span, pb.JobError.Class.Name(error.failure_class))
+
+
+def _run_job(task: Task, store: Store, lease: Lease, job: Job, *, stop: threading.Event) -> pb.JobError | None:
+    """Returns why the job failed, once the store knows it."""
     artifacts = Artifacts(task.environment.artifacts)
     context = JobContext(
         store,
@@ -68,8 +81,10 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
     )
     try:
         done = kinds.find(job.kind).run(getattr(job.spec, job.kind), context)
-        store.publishing(lease)
-        store.succeed(lease, _published(done, artifacts))
+        context.end_phase()
+        with tracing.span("publish"):
+            store.publishing(lease)
+            store.succeed(lease, _published(done, artifacts))
     except JobInterrupted:
         store.abandon(lease, "stopped at a checkpoint")
     except (LeaseLost, Unavailable):
@@ -78,8 +93,10 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
         failure = failure_of(error)
         _log.exception("the job failed%s", f" (error {failure.error.error_id})" if failure.error.error_id else "")
         store.fail(lease, failure.error, memory=failure.memory)
+        return failure.error
     finally:
         context.close()
+    return None
 
 
 def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:

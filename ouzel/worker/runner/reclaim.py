@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from ouzel.worker.processes import identity
@@ -28,10 +29,19 @@ class StalledJobs:
         executor: Says whether a job's process lives.
         mine: The worker whose leases are left alone.
         lease: Time without a heartbeat after which a lease has run out, in seconds.
+        lost: Called with each job that was taken back.
     """
 
-    def __init__(self, store: WorkerStore, executor: Executor, mine: str, lease: float) -> None:
-        self._store, self._executor, self._mine, self._lease = store, executor, mine, lease
+    def __init__(
+        self,
+        store: WorkerStore,
+        executor: Executor,
+        mine: str,
+        lease: float,
+        *,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store, self._executor, self._mine, self._lease, self._lost = store, executor, mine, lease, lost
         self._seen: dict[LeaseView, float] = {}
         self._looked = float("-inf")
 
@@ -47,6 +57,7 @@ class StalledJobs:
             if self._is_lost(each, now - since):
                 with suppress(LeaseLost):
                     self._store.reclaim(each, "its worker is gone")
+                    self._lost()
                     _log.warning("%s: taken back from %s", each.lease.job, each.lease.worker)
 
     def _is_lost(self, view: LeaseView, unchanged: float) -> bool:

@@ -11,14 +11,28 @@ Unavailable (the database does not answer; what was asked may or may not have ha
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query
+from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
 Listener = Callable[[Sequence[pb.JobEvent]], None]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of all jobs of all owners.
+
+    Attributes:
+        jobs: How many there are, by the name of their state and their kind.
+        oldest_queued: Seconds since the job that has waited longest was queued; 0 if none waits.
+    """
+
+    jobs: Mapping[tuple[str, str], int]
+    oldest_queued: float
 
 
 class LeaseLost(Exception):
@@ -179,12 +193,21 @@ class WorkerStore(Protocol):
             LeaseLost: The lease is alive.
         """
 
+    def state(self, job: str) -> State | None:
+        """The state of a job, whoever's it is; None if it was deleted."""
+
     def referenced(self, digests: Sequence[str]) -> set[str]:
         """Which of some digests a job still needs."""
 
 
 class Store(ClientStore, WorkerStore, Protocol):
     """A store of jobs."""
+
+    def statistics(self) -> Statistics:
+        """Figures of all jobs."""
+
+    def artifact_bytes(self) -> int:
+        """Size of the artifacts of all jobs; one that several have counts once."""
 
     def check(self) -> None:
         """Raises DataLoss if the database is damaged, Unavailable if it does not answer."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 
-from ouzel.worker.store import client_ops, job_table, pagination, worker_ops
+from ouzel.worker.store import client_ops, figures, job_table, pagination, worker_ops
 from ouzel.worker.store.database import Database
-from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query
-from ouzel.worker.store.protocol import Listener
+from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.subscriptions import Listeners
 from ouzel_protos.v1 import job_pb2 as pb
@@ -111,6 +111,15 @@ class SqlStore:
 
     def reclaim(self, view: LeaseView, reason: str) -> Job:
         return self._db.write(lambda c: worker_ops.reclaim(c, view, reason, self.retries))
+
+    def state(self, job: str) -> State | None:
+        return self._db.read(lambda c: figures.state(c, job))
+
+    def statistics(self) -> Statistics:
+        return self._db.read(figures.statistics)
+
+    def artifact_bytes(self) -> int:
+        return self._db.read(figures.artifact_bytes)
 
     def referenced(self, digests: Sequence[str]) -> set[str]:
         return self._db.read(lambda c: client_ops.referenced(c, digests))

@@ -1,0 +1,153 @@
+"""What is looked at when a worker's numbers are read: jobs, slots, audits, disks and the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ouzel.errors import OuzelError
+from ouzel.ledger import Ledger
+from ouzel.worker.auditing.pool import AuditPool
+from ouzel.worker.runner.runner import Runner
+from ouzel.worker.store.protocol import Statistics, Store
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_FRESH = 2.0  # s for which the database is not asked again, however many read
+_SIZES_FRESH = 300.0  # s, for what takes a walk through many files
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is looked at.
+
+    Attributes:
+        store: Holds the jobs.
+        runner: Runs them.
+        pool: Of audits.
+        ledger: The log; None without one.
+        uploads: Folder of the data sets.
+        folders: Those on whose disks there must be room, by what they are for.
+    """
+
+    store: Store
+    runner: Runner
+    pool: AuditPool
+    ledger: Ledger | None
+    uploads: Path
+    folders: Mapping[str, Path]
+
+
+class WorkerGauges(Collector):
+    """See the module. What cannot be had is left out, and said in the log.
+
+    Args:
+        looked: At what.
+    """
+
+    def __init__(self, looked: Looked) -> None:
+        self._looked = looked
+        self._statistics = _Kept(looked.store.statistics, _FRESH)
+        self._artifacts = _Kept(looked.store.artifact_bytes, _SIZES_FRESH)
+        self._uploads = _Kept(lambda: _size(looked.uploads), _SIZES_FRESH)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: else it would be looked at when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges as they are now."""
+        looked = self._looked
+        try:
+            yield from _jobs(self._statistics.value())
+            yield _gauge("artifact_bytes", "Files that jobs have left behind.", self._artifacts.value())
+            up = 1
+        except OuzelError as error:
+            _log.warning("the jobs are not counted: %s", error)
+            up = 0
+        yield _gauge("store_up", "Whether the job store answers.", up)
+        yield _gauge("dataset_bytes", "Files of the callers' data sets.", self._uploads.value())
+        yield _gauge("slots", "Jobs that may run at a time.", looked.runner.slots)
+        yield _gauge("slots_busy", "Jobs that run here.", looked.runner.running)
+        audits = _family("audits", "Audits of single predictions.", "state")
+        for state, count in (("running", looked.pool.running), ("waiting", looked.pool.waiting)):
+            audits.add_metric([state], count)
+        yield audits
+        disks = _family("disk_free_bytes", "Room on the disk of a folder.", "folder")
+        for name, folder in looked.folders.items():
+            if (free := _free(folder)) is not None:
+                disks.add_metric([name], free)
+        yield disks
+        if looked.ledger is not None:
+            try:
+                yield from _ledger(looked.ledger)
+            except OuzelError as error:
+                _log.warning("the entries of the log are not counted: %s", error)
+
+
+def _jobs(known: Statistics) -> Iterator[Metric]:
+    jobs = _family("jobs", "Jobs in the store, which all its workers tell alike.", "state", "kind")
+    for (state, kind), count in known.jobs.items():
+        jobs.add_metric([state, kind], count)
+    yield jobs
+    yield _gauge("queue_oldest_seconds", "Since the job that has waited longest was queued.", known.oldest_queued)
+
+
+def _ledger(ledger: Ledger) -> Iterator[Metric]:
+    entries, pending, age = ledger.state()
+    yield _gauge("ledger_entries", "Entries of the log that have their place in it.", entries)
+    yield _gauge("ledger_pending", "Entries that are not published yet.", pending)
+    if age is not None:
+        words = "Since the published checkpoint was last seen to hold all entries."
+        yield _gauge("ledger_checkpoint_age_seconds", words, age)
+
+
+class _Kept(Generic[T]):
+    """A value that is asked for again only after some time."""
+
+    def __init__(self, ask: Callable[[], T], fresh: float) -> None:
+        self._ask, self._fresh = ask, fresh
+        self._lock = threading.Lock()
+        self._known: tuple[float, T] | None = None
+
+    def value(self) -> T:
+        with self._lock:
+            if self._known is None or time.monotonic() - self._known[0] >= self._fresh:
+                self._known = time.monotonic(), self._ask()
+            return self._known[1]
+
+
+def _family(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"ouzel_worker_{name}", words, labels=labels)
+
+
+def _gauge(name: str, words: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"ouzel_worker_{name}", words, value=value)
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for where, _, files in os.walk(folder):
+        for each in files:
+            try:
+                total += os.stat(os.path.join(where, each)).st_size
+            except OSError:  # gone meanwhile
+                continue
+    return total
