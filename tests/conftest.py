@@ -31,7 +31,7 @@ SLOWEST = (
     "gateway/test_process.py",
     "gateway/test_worker.py",
     "e2e/test_jobs.py",
-    "e2e/test_numbers.py",
+    "e2e/test_metrics.py",
     "worker/test_kinds.py",
     "trust/test_trust.py",
     "grounding/test_gate.py",

@@ -119,7 +119,7 @@ def gateway(
     """
     try:
         from ouzel.gateway import server
-        from ouzel.gateway.numbers import GatewayNumbers
+        from ouzel.gateway.metrics import GatewayMetrics
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
     from ouzel.gateway.options import GatewayOptions
@@ -132,7 +132,7 @@ def gateway(
     tls = _tls(tls_certificate, tls_key, tls_client_ca)
     if keys is not None and tenants is None:
         raise click.UsageError("--keys needs --tenants: each key belongs to a tenant")
-    numbers = GatewayNumbers()
+    metrics = GatewayMetrics()
     if engine == "in-process":
         from ouzel.gateway.engines.in_process import InProcessEngine
 
@@ -140,7 +140,7 @@ def gateway(
             store, device=device, batch_size=batch_size, memory_bytes=memory_mb and memory_mb * 2**20
         )
     else:
-        answering = _torchserve(folder, store, *elsewhere, retried=numbers.retried)
+        answering = _torchserve(folder, store, *elsewhere, retried=metrics.retried)
     log = logs.configure_aside(log_format=log_format)
     if no_access_log:
         logging.getLogger("ouzel.gateway.calls").setLevel(logging.WARNING)
@@ -163,7 +163,7 @@ def gateway(
             metrics=metrics_of(metrics_port, metrics_host, metrics_token_file),
             **chosen,
         )
-        server.run(options, answering, ready, numbers)
+        server.run(options, answering, ready, metrics)
     sys.stdout.flush()
     tracing.stop()
     log.close()

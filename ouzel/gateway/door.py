@@ -14,7 +14,7 @@ from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError
 from ouzel.gateway.access.caller import Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
-from ouzel.gateway.numbers import GatewayNumbers
+from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.observer import Observer
 from ouzel.gateway.shedding import Load
 from ouzel.gateway.statistics import Counts, Statistics
@@ -48,7 +48,7 @@ class Door:
         denied: Hears of each refusal by `access`: what was called, and the code of the error.
         most_rows: Rows of one model that may be under way.
         most_seconds: That a call may take; callers who name no time get this one.
-        numbers: That count what passes; None counts in a registry that nobody reads.
+        metrics: That count what passes; None counts in a registry that nobody reads.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class Door:
         denied: Callable[[str, str], None] = lambda _called, _code: None,
         most_rows: int = 512,
         most_seconds: float = 120.0,
-        numbers: GatewayNumbers | None = None,
+        metrics: GatewayMetrics | None = None,
     ) -> None:
         self.engine, self.access, self._denied = engine, access, denied
         self._most_rows, self._most_seconds = most_rows, most_seconds
-        self._numbers = numbers or GatewayNumbers()
-        self.observer = Observer(self._numbers)
+        self._metrics = metrics or GatewayMetrics()
+        self.observer = Observer(self._metrics)
         self._loads: dict[tuple[str, str], Load] = {}
         self._statistics = Statistics()
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
-        self._numbers.watch("calls_under_way", "Calls that are being answered.", lambda: self._under_way)
-        self._numbers.watch("rows_under_way", "Rows that the engine has, or that wait for it.", self._rows)
+        self._metrics.watch("calls_under_way", "Calls that are being answered.", lambda: self._under_way)
+        self._metrics.watch("rows_under_way", "Rows that the engine has, or that wait for it.", self._rows)
 
     def deadline(self, seconds: float | None) -> float:
         """When a call must have ended, on the clock of `time.monotonic`.
@@ -197,7 +197,7 @@ class Door:
             try:
                 held.enter_context(load.room(len(rows), deadline))
             except OuzelError:
-                self._numbers.shed()
+                self._metrics.shed()
                 raise
             left = deadline - time.monotonic()
             if left <= 0:
@@ -210,7 +210,7 @@ class Door:
             try:
                 async with asyncio.timeout(left):
                     answers = await self.engine.predict(model, version, rows, deadline)
-                self._numbers.answered(model, len(rows))
+                self._metrics.answered(model, len(rows))
                 return answers
             except TimeoutError as error:
                 if isinstance(error, OuzelError):
@@ -221,7 +221,7 @@ class Door:
                     self._loads.pop((model, version), None)  # names that callers invent take no room
                 raise
             finally:
-                self._numbers.asked(time.perf_counter() - begun)
+                self._metrics.asked(time.perf_counter() - begun)
 
     def _rows(self) -> int:
         """Is asked in another thread."""
@@ -234,7 +234,7 @@ class Door:
             yield
         except OuzelError as error:
             self._denied(_called.get(), error.code)
-            self._numbers.denied(error.code)
+            self._metrics.denied(error.code)
             raise
 
     def _load(self, model: str, version: str) -> Load:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.numbers import OTHER, GatewayNumbers
+from ouzel.gateway.metrics import OTHER, GatewayMetrics
 from ouzel.telemetry import request_ids, tracing
 
 _log = logging.getLogger("ouzel.gateway.calls")
@@ -60,11 +60,11 @@ class Observer:
     """Observes the calls of a gateway.
 
     Args:
-        numbers: That count them.
+        metrics: That count them.
     """
 
-    def __init__(self, numbers: GatewayNumbers) -> None:
-        self.numbers = numbers
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self.metrics = metrics
 
     @contextmanager
     def call(self, protocol: str, method: str, headers: Mapping[str, str]) -> Iterator[Observed]:
@@ -84,7 +84,7 @@ class Observer:
             raise
         finally:
             seconds = time.perf_counter() - begun
-            self.numbers.ended(
+            self.metrics.ended(
                 call.protocol, call.method, call.code, seconds=seconds, received=call.received, sent=call.sent
             )
             if call.span is not None:

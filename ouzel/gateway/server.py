@@ -27,7 +27,7 @@ from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
 from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.ledger_log import Log
 from ouzel.gateway.ledger_service import LedgerService
-from ouzel.gateway.numbers import GatewayNumbers
+from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
@@ -54,7 +54,7 @@ class Addresses:
     Attributes:
         rest: A URL without a final slash.
         grpc: "host:port".
-        metrics: URL of the numbers; "" if they are not served.
+        metrics: URL of the metrics; "" if they are not served.
     """
 
     rest: str
@@ -66,7 +66,7 @@ def run(
     options: GatewayOptions,
     engine: Engine,
     ready: Callable[[Addresses], None] = lambda _: None,
-    numbers: GatewayNumbers | None = None,
+    metrics: GatewayMetrics | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; then it finishes what is under way, and returns.
 
@@ -74,21 +74,21 @@ def run(
         options: Of the gateway.
         engine: What answers.
         ready: Called with the addresses once it listens.
-        numbers: That count; None makes them.
+        metrics: That count; None makes them.
 
     Raises:
         FailedPrecondition: A port cannot be had.
     """
-    asyncio.run(_until_stopped(options, engine, ready, numbers))
+    asyncio.run(_until_stopped(options, engine, ready, metrics))
 
 
 async def _until_stopped(
-    options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None], numbers: GatewayNumbers | None
+    options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None], metrics: GatewayMetrics | None
 ) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with serving(options, engine, numbers) as addresses:
+    async with serving(options, engine, metrics) as addresses:
         ready(addresses)
         await stopping.wait()
         _log.info("stopping: calls under way are finished")
@@ -96,22 +96,22 @@ async def _until_stopped(
 
 @asynccontextmanager
 async def serving(
-    options: GatewayOptions, engine: Engine, numbers: GatewayNumbers | None = None
+    options: GatewayOptions, engine: Engine, metrics: GatewayMetrics | None = None
 ) -> AsyncIterator[Addresses]:
     """Serves in this event loop as long as the context is open. Leaving it finishes what is under way.
 
     Args:
         options: Of the gateway.
         engine: What answers. It is started and closed here.
-        numbers: That count; None makes them.
+        metrics: That count; None makes them.
 
     Raises:
         FailedPrecondition: A port cannot be had.
     """
-    numbers = numbers or GatewayNumbers()
+    metrics = metrics or GatewayMetrics()
     if (tls := options.tls) is not None:
         words = "When the certificate in force ends, in seconds since the epoch."
-        numbers.watch("certificate_expiry_timestamp_seconds", words, lambda: tls.expires)
+        metrics.watch("certificate_expiry_timestamp_seconds", words, lambda: tls.expires)
     named: set[str] = set()
     refusals = Refusals(options.ledger, named)
     door = Door(
@@ -120,14 +120,17 @@ async def serving(
         denied=refusals.count,
         most_rows=options.max_rows_under_way,
         most_seconds=options.timeout,
-        numbers=numbers,
+        metrics=metrics,
     )
     parts = _parts(options, door)
     named |= parts.names
     state = health.aio.HealthServicer()
     server = _grpc_server(options, parts.handlers, state, door)
     beside = _health_server(options, state)
-    with _listening(options.host, options.rest_port) as listener, served(numbers.registry, options.metrics) as metrics:
+    with (
+        _listening(options.host, options.rest_port) as listener,
+        served(metrics.registry, options.metrics) as metrics_url,
+    ):
         grpc_address = _bind(server, options)
         await engine.start()
         try:
@@ -139,7 +142,7 @@ async def serving(
             running = asyncio.create_task(web.serve(sockets=[listener]))
             recording = asyncio.create_task(refusals.keep_recording())
             try:
-                yield Addresses(_url(listener, options), grpc_address, metrics)
+                yield Addresses(_url(listener, options), grpc_address, metrics_url)
             finally:
                 door.draining = True
                 await state.enter_graceful_shutdown()

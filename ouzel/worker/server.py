@@ -41,7 +41,7 @@ from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.gauges import Looked, WorkerGauges
 from ouzel.worker.isolated import Isolated
-from ouzel.worker.numbers import WorkerNumbers
+from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
@@ -89,8 +89,8 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         OuzelError: It cannot start.
     """
     with _alone(options.state), ExitStack() as opened:
-        numbers = WorkerNumbers()
-        store = open_store(options.store_url, retries=options.retries, failed=numbers.database_failed)
+        metrics = WorkerMetrics()
+        store = open_store(options.store_url, retries=options.retries, failed=metrics.database_failed)
         opened.callback(store.close)
         ledger = options.open_ledger()
         if ledger is not None:
@@ -99,7 +99,7 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
-        asyncio.run(_serve(_Parts(options, store, ledger, forks, numbers), ready))
+        asyncio.run(_serve(_Parts(options, store, ledger, forks, metrics), ready))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Parts:
     store: Store
     ledger: Ledger | None
     forks: ForkServer | None
-    numbers: WorkerNumbers
+    metrics: WorkerMetrics
 
 
 async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
@@ -131,7 +131,7 @@ async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
 
 @asynccontextmanager
 async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
-    options, store, numbers, recorder = parts.options, parts.store, parts.numbers, Recorder(None, parts.ledger)
+    options, store, metrics, recorder = parts.options, parts.store, parts.metrics, Recorder(None, parts.ledger)
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     known = tokens.Tokens(owners)
@@ -160,8 +160,8 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     )
     server = grpc.aio.server(
         interceptors=[
-            TokenInterceptor(known, _denied(denials, numbers)),
-            ObservedInterceptor(numbers, _METHODS),
+            TokenInterceptor(known, _denied(denials, metrics)),
+            ObservedInterceptor(metrics, _METHODS),
             ReadableInterceptor(),
         ],
         options=_SETTINGS,
@@ -203,8 +203,8 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         await asyncio.to_thread(runner.stop)
         service.close()
 
-    numbers.registry.register(_gauges(parts, runner, pool))
-    with served(numbers.registry, options.metrics), _recorded(options, address, own_token):
+    metrics.registry.register(_gauges(parts, runner, pool))
+    with served(metrics.registry, options.metrics), _recorded(options, address, own_token):
         try:
             yield address, drain
         finally:
@@ -227,10 +227,10 @@ def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
     return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, options.upload_folder, folders))
 
 
-def _denied(denials: Denials, numbers: WorkerNumbers) -> Callable[[str], None]:
+def _denied(denials: Denials, metrics: WorkerMetrics) -> Callable[[str], None]:
     def count(method: str) -> None:
         denials.count(method)
-        numbers.denied(short(method, _METHODS))
+        metrics.denied(short(method, _METHODS))
 
     return count
 
@@ -239,7 +239,7 @@ def _runner(parts: _Parts) -> Runner:
     options = parts.options
     executor = LocalExecutor(options.folder / "logs", parts.forks)
     places, environment = slots(options), options.environment
-    return Runner(parts.store, executor, places, environment, options=options.runner, numbers=parts.numbers)
+    return Runner(parts.store, executor, places, environment, options=options.runner, metrics=parts.metrics)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:

@@ -29,7 +29,7 @@ def test_a_saliency_request_is_frozen_hashable_and_can_be_pickled():
         wish.parameters["layer"] = "x"
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_metrics_of_numpy_are_numbers():
     wish = Saliency("m", target=np.int64(3), a=np.float32(0.5), b=np.int8(2), c=np.bool_(True), d=np.zeros(2))
     request = encode(wish).saliency[0]
     assert request.target.index == 3

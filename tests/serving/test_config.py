@@ -222,7 +222,7 @@ def test_heap_grows_with_the_queue() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("workers", 0), ("batch_size", -1), ("timeout", 0.0), ("max_batch_delay_ms", 0)]
 )
-def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
+def test_metrics_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(InvalidArgument, match=f"{name} is {value}") as caught:
         dataclasses.replace(ServingOptions(), **{name: value})
     assert caught.value.field == name

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from ouzel.telemetry import request_ids, tracing
-from ouzel.worker.numbers import WorkerNumbers
+from ouzel.worker.metrics import WorkerMetrics
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _OTHER = "other"
@@ -23,12 +23,12 @@ class ObservedInterceptor(grpc.aio.ServerInterceptor):
     """Observes the calls that it hands on; those of methods that are not known are not called by their names.
 
     Args:
-        numbers: That count.
+        metrics: That count.
         methods: "/package.Service/Method", all that there are.
     """
 
-    def __init__(self, numbers: WorkerNumbers, methods: frozenset[str]) -> None:
-        self._numbers, self._methods = numbers, methods
+    def __init__(self, metrics: WorkerMetrics, methods: frozenset[str]) -> None:
+        self._metrics, self._methods = metrics, methods
 
     async def intercept_service(
         self,
@@ -81,7 +81,7 @@ class ObservedInterceptor(grpc.aio.ServerInterceptor):
             raise
         finally:
             code = code or _name(context.code())
-            self._numbers.ended(name, code, time.perf_counter() - begun)
+            self._metrics.ended(name, code, time.perf_counter() - begun)
             if span is not None:
                 span.set_attributes({"rpc.system": "grpc", "rpc.method": name, "ouzel.code": code})
                 if code != "OK":

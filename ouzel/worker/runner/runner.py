@@ -19,7 +19,7 @@ from ouzel.errors import Unavailable
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.environment import JobEnvironment
-from ouzel.worker.numbers import WorkerNumbers
+from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.processes import identity
 from ouzel.worker.processes.executor import Executor, Task
 from ouzel.worker.runner.reclaim import StalledJobs
@@ -63,7 +63,7 @@ class Runner:
         slots: Room for jobs; one runs in each at a time.
         environment: The settings that all jobs share.
         options: How jobs are claimed and supervised.
-        numbers: That count; None counts where nobody reads.
+        metrics: That count; None counts where nobody reads.
 
     Attributes:
         name: Of this worker in leases.
@@ -78,14 +78,14 @@ class Runner:
         environment: JobEnvironment,
         *,
         options: RunnerOptions | None = None,
-        numbers: WorkerNumbers | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self.name = f"{identity.name(os.getpid())}/{secrets.token_hex(4)}"
         self._store, self._executor, self._environment = store, executor, environment
         self._options = options or RunnerOptions()
-        self._free, self.slots, self._numbers = list(slots), len(slots), numbers or WorkerNumbers()
+        self._free, self.slots, self._metrics = list(slots), len(slots), metrics or WorkerMetrics()
         self._running: dict[Lease, Supervised] = {}
-        self._stalled = StalledJobs(store, executor, self.name, self._options.lease, lost=self._numbers.lost)
+        self._stalled = StalledJobs(store, executor, self.name, self._options.lease, lost=self._metrics.lost)
         self._artifacts = Artifacts(environment.artifacts)
         self._nudged, self._draining = threading.Event(), threading.Event()
         self._collected = time.monotonic()
@@ -157,7 +157,7 @@ class Runner:
             return False
         job, lease = claimed
         first = job.attempt == 1 and job.started is not None
-        self._numbers.claimed(job.kind, (job.started or 0.0) - job.created if first else None)
+        self._metrics.claimed(job.kind, (job.started or 0.0) - job.created if first else None)
         slot = self._free.pop(0)
         try:
             handle = self._executor.submit(
@@ -166,7 +166,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must not stay RUNNING
             _log.exception("%s: no process could be started", job.id)
             self._free.append(slot)
-            self._numbers.attempted(job.kind, "not_started")
+            self._metrics.attempted(job.kind, "not_started")
             self._store.fail(
                 lease, retry_policy.infrastructure(f"no process could be started ({type(error).__name__})")
             )
@@ -179,7 +179,7 @@ class Runner:
             handle=handle,
             slot=slot,
             timing=self._options.timing,
-            numbers=self._numbers,
+            metrics=self._metrics,
         )
         with suppress(LeaseLost):  # the next heartbeat finds out
             self._store.attach(lease, handle)

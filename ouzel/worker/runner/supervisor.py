@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ouzel.worker.numbers import WorkerNumbers
+from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.processes.executor import Executor, Probe, State
 from ouzel.worker.store import retry_policy
 from ouzel.worker.store.job import Job, Lease
@@ -60,7 +60,7 @@ class Supervised:
         handle: Of the process.
         slot: Where it runs.
         timing: How long it may take.
-        numbers: That count what becomes of it.
+        metrics: That count what becomes of it.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Supervised:
         handle: str,
         slot: Slot,
         timing: Timing,
-        numbers: WorkerNumbers | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self.slot = slot
-        self._numbers = numbers or WorkerNumbers()
+        self._metrics = metrics or WorkerMetrics()
         self._store, self._executor = store, executor
         self._job, self._lease, self._handle, self._timing = job, lease, handle, timing
         now = time.monotonic()
@@ -152,7 +152,7 @@ class Supervised:
                 _log.warning("%s: %s\n%s", self._job.id, _how(probe), self._executor.logs(self._handle))
         state = self._store.state(self._job.id)
         outcome = "deleted" if state is None else state.name.lower()  # running: others have it by now
-        self._numbers.attempted(self._job.kind, outcome, time.monotonic() - self._since)
+        self._metrics.attempted(self._job.kind, outcome, time.monotonic() - self._since)
 
 
 def _how(probe: Probe) -> str:

@@ -23,7 +23,7 @@ from ouzel.gateway.options import GatewayOptions
 from ouzel.telemetry.metrics import MetricsOptions
 from support.gateway import gateway
 from support.jobs import until, worker
-from support.numbers import Numbers
+from support.metrics import Numbers
 from support.sink import fake_worker, sink, write
 
 ROOT = Path(__file__).parents[2]
@@ -152,8 +152,8 @@ def test_promtool_has_no_complaint() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_numbers_need_no_torch() -> None:
-    modules = "ouzel.gateway.numbers, ouzel.worker.gauges, ouzel.sink.metrics"
+def test_metrics_need_no_torch() -> None:
+    modules = "ouzel.gateway.metrics, ouzel.worker.gauges, ouzel.sink.metrics"
     program = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"

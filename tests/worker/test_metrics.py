@@ -12,7 +12,7 @@ import pytest
 
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, ended, submit, until, worker
-from support.numbers import Numbers
+from support.metrics import Numbers
 from support.otlp import Collector, collector
 from support.stub_kinds.maximize import Fault
 

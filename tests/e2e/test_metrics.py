@@ -20,7 +20,7 @@ from ouzel.torchserve import log, rest
 from ouzel_protos.local import read_serving, token
 from support.gateway import pictures, png, write_store
 from support.jobs import until
-from support.numbers import Numbers
+from support.metrics import Numbers
 from support.otlp import Collector, Span, collector
 from support.services import write_archive
 

@@ -1,4 +1,4 @@
-"""The gateway's numbers. Labels have few values, none of which a stranger chooses (docs/metrics.md lists them)."""
+"""The gateway's metrics. Labels have few values, none of which a stranger chooses (docs/metrics.md lists them)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_MODELS = 1000  # that rows are counted by; those of others are counted tog
 OTHER = "other"
 
 
-class GatewayNumbers:
+class GatewayMetrics:
     """What is counted. Each gateway has its own.
 
     Attributes:
@@ -74,7 +74,7 @@ class GatewayNumbers:
         self._retries.inc()
 
     def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
-        """Has a value asked for whenever the numbers are read, in another thread."""
+        """Has a value asked for whenever the metrics are read, in another thread."""
         Gauge(f"ouzel_gateway_{name}", words, registry=self.registry).set_function(value)
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:

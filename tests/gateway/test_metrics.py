@@ -17,7 +17,7 @@ import pytest
 from ouzel.errors import ResourceExhausted, Unauthenticated
 from ouzel.gateway.access.caller import ROLES, Caller, TenantLimits
 from ouzel.gateway.engine import Description, Row
-from ouzel.gateway.numbers import GatewayNumbers
+from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
@@ -28,7 +28,7 @@ from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2, job_pb2
 from support import oip_bytes as wire
 from support.gateway import call, gateway, pictures, png
-from support.numbers import Numbers
+from support.metrics import Numbers
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 FILE = png(pictures(1)[0])
@@ -204,7 +204,7 @@ def test_strangers_choose_no_label(addresses: Addresses) -> None:
 
 
 def test_models_that_are_counted_by_name_are_bounded() -> None:
-    numbers = GatewayNumbers()
+    numbers = GatewayMetrics()
     for number in range(1200):
         numbers.answered(f"model-{number}", 1)
     rows = [

@@ -1,4 +1,4 @@
-"""The worker's numbers: what is counted as it happens. `gauges` has what is looked at when they are read."""
+"""The worker's metrics: what is counted as it happens. `gauges` has what is looked at when they are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ouzel.telemetry.metrics import CALL_BUCKETS, JOB_BUCKETS, registry
 DENIED = "UNAUTHENTICATED"
 
 
-class WorkerNumbers:
+class WorkerMetrics:
     """What is counted. Each worker has its own; docs/metrics.md lists them.
 
     Attributes:
