@@ -11,6 +11,7 @@ import pytest
 
 from handlers.saliency_handler import SaliencyHandler
 from ouzel.explain import JSON, PNG, ExplainService
+from ouzel.explain.batch_metrics import BatchMetrics
 from ouzel_protos import tensors
 from support.pictures import picture, png
 
@@ -39,6 +40,7 @@ class Context:
 
 def ask(service: ExplainService, row: dict[str, Any], **headers: str) -> tuple[int, str, bytes]:
     handler, context = SaliencyHandler(), Context(headers)
+    handler.metrics = BatchMetrics("tiny", "3")
     handler.service = service
     (body,) = handler.handle([row], context)
     return context.status, context.media_type, body

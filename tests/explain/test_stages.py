@@ -14,6 +14,7 @@ import yaml
 from handlers.saliency_handler import SaliencyHandler
 from ouzel import serving
 from ouzel.explain import STAGES, ExplainService, RawRequest, inputs, stages
+from ouzel.explain.batch_metrics import BatchMetrics
 from ouzel.explain.stages import Stages
 from ouzel.models import Model
 from ouzel.telemetry import tracing
@@ -102,7 +103,7 @@ class Context:
 @pytest.fixture
 def handler(service: ExplainService) -> SaliencyHandler:
     handler = SaliencyHandler()
-    handler.service = service
+    handler.service, handler.metrics = service, BatchMetrics("tiny", "3")
     return handler
 
 
