@@ -91,7 +91,7 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
             logits, probabilities = transfer.take(logits), transfer.take(probabilities)
             for place, number in enumerate(numbers):
                 predicted[number] = logits[place], probabilities[place]
-        answers = batch.explain([not reason for reason in reasons], [row.deadline for row in rows], transfer)
+        answers = batch.explain([not reason for reason in reasons], [row.over for row in rows], transfer)
     stages.lap("compute")
     stages.move("compute", "copy", transfer.seconds)
     for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
@@ -107,7 +107,7 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
             try:
                 steps = [each.faithfulness for each in row.plan.presentations]
                 stages.lap("encode")
-                maps = faithfulness.measured(answer, steps, model, x[number], row.deadline)
+                maps = faithfulness.measured(answer, steps, model, x[number], row.over)
                 stages.lap("compute")
                 envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, model.labels))
             except OuzelError as error:

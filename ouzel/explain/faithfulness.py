@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -36,7 +35,7 @@ def passes(steps: int) -> int:
 
 
 def measured(
-    maps: Sequence[SaliencyMap], steps: Sequence[int], model: Model, x: torch.Tensor, deadline: float | None
+    maps: Sequence[SaliencyMap], steps: Sequence[int], model: Model, x: torch.Tensor, over: Callable[[], bool] | None
 ) -> list[SaliencyMap]:
     """The maps, those with steps with two more measures: "deletion" and "insertion".
 
@@ -45,20 +44,22 @@ def measured(
         steps: Of the curves of each; 0 leaves a map as it is.
         model: That the maps explain.
         x: (C, H, W), the row's input, on the model's device.
-        deadline: When the caller stops waiting, on the clock of `time.monotonic`.
+        over: Whether the caller has stopped waiting; None waits for ever.
 
     Raises:
-        DeadlineExceeded: It is later than that.
+        DeadlineExceeded: The caller has.
     """
-    return [_measured(one, count, model, x, deadline) if count else one for one, count in zip(maps, steps, strict=True)]
+    return [_measured(one, count, model, x, over) if count else one for one, count in zip(maps, steps, strict=True)]
 
 
-def _measured(one: SaliencyMap, steps: int, model: Model, x: torch.Tensor, deadline: float | None) -> SaliencyMap:
+def _measured(
+    one: SaliencyMap, steps: int, model: Model, x: torch.Tensor, over: Callable[[], bool] | None
+) -> SaliencyMap:
     target = one.target
     assert isinstance(target, ResolvedTarget)  # a map of one row has one target
 
     def probability(images: torch.Tensor) -> torch.Tensor:
-        if deadline is not None and time.monotonic() > deadline:
+        if over is not None and over():
             raise DeadlineExceeded("faithfulness: the time was over before it was measured", field="faithfulness")
         with models.computing(), torch.no_grad():
             return models.probabilities(model.network(images).double())[:, target.index]

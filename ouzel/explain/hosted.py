@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ouzel import gpus
+from ouzel import gpus, left_calls
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.accept import JSON, PROTOBUF, negotiate
 from ouzel.explain.forms import read
@@ -58,6 +61,13 @@ def request_of(row: Mapping[str, Any], headers: Mapping[str, str]) -> RawRequest
             media_type = negotiate(headers.get("accept"))
         if headers.get("explain", "").lower() == "true":
             raise InvalidArgument("explanations: not served here; ask /predictions and name saliency in its options")
-        return read(row, headers.get("x-ouzel-options"), media_type, headers.get(PARENT))
+        request = read(row, headers.get("x-ouzel-options"), media_type, headers.get(PARENT))
+        return request if (call := row.get(left_calls.PART)) is None else replace(request, gone=_gone(call))
     except OuzelError as error:
         return RawRequest(media_type=media_type, refusal=error)
+
+
+def _gone(call: object) -> Callable[[], bool] | None:
+    """Whether the caller has left, as far as this process belongs to services that say so."""
+    run = os.environ.get("OUZEL_RUN")
+    return left_calls.gone(Path(run) / left_calls.FOLDER, call) if run else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -32,7 +33,7 @@ class Row:
     sent: recording.Sent = recording.NOTHING
     stages: Stages = field(default_factory=Stages)  # of its reading
     error: OuzelError | None = None
-    deadline: float | None = None
+    over: Callable[[], bool] | None = None  # whether its caller has stopped waiting
 
     def finished(self) -> Reply:
         """What its caller gets."""
@@ -100,7 +101,7 @@ class Reader:
             row.pixels = source.pixels(model.preprocessing)
             row.stages.lap("preprocess")
         row.source, row.plan = source, plan
-        row.deadline = None if plan.timeout is None else start + plan.timeout
+        row.over = _over(None if plan.timeout is None else start + plan.timeout, request.gone)
         row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
 
@@ -112,3 +113,10 @@ class Reader:
         _, height, width = served.model.input_shape
         original = [each.original_size for each in plan.presentations]
         return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
+
+
+def _over(deadline: float | None, gone: Callable[[], bool] | None) -> Callable[[], bool] | None:
+    """deadline: on the clock of `time.monotonic`."""
+    if deadline is None:
+        return gone
+    return lambda: time.monotonic() > deadline or (gone is not None and gone())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class RawRequest:
         media_type: Format of the answer, one of `accept.SERVED`.
         refusal: An error that was seen before, which becomes the answer.
         traceparent: The caller's, of W3C; None if there is none. What is no such text is passed over.
+        gone: Whether the caller has left; None if that cannot be known.
     """
 
     image: bytes | None = None
@@ -35,6 +36,7 @@ class RawRequest:
     media_type: str = PROTOBUF
     refusal: OuzelError | None = None
     traceparent: str | None = None
+    gone: Callable[[], bool] | None = None
 
 
 @dataclass

@@ -23,7 +23,7 @@ from ouzel.gateway.options import GatewayOptions
 from ouzel.telemetry.metrics import MetricsOptions
 from support.gateway import gateway
 from support.jobs import until, worker
-from support.metrics import Numbers
+from support.metrics import Metrics
 from support.sink import fake_worker, sink, write
 
 ROOT = Path(__file__).parents[2]
@@ -53,14 +53,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     declared = yaml.safe_load(Path(serving.__file__).with_name("metrics.yaml").read_text())["model_metrics"]
     found = {"models": {each["name"]: kind for kind, rows in declared.items() for each in rows}}
     with gateway(lambda: InProcessEngine(store), options) as at:
-        numbers = Numbers(at.metrics)
+        numbers = Metrics(at.metrics)
         found["gateway"] = families(numbers.text)
         expires = numbers.value("ouzel_gateway_certificate_expiry_timestamp_seconds")
         assert expires == tls.expires
     with worker(f"sqlite://{folder / 'jobs.db'}", folder / "state", "--metrics-port", "0", "--no-fork") as made:
         until(lambda: "/metrics" in made.log.read_text())
-        until(lambda: "_checkpoint_age_" in Numbers(url(made.log)).text)
-        found["worker"] = families(Numbers(url(made.log)).text)
+        until(lambda: "_checkpoint_age_" in Metrics(url(made.log)).text)
+        found["worker"] = families(Metrics(url(made.log)).text)
     with fake_worker() as fake, sink(write(folder / "sink"), fake) as running:
         found["sink"] = families(running.ask("GET", "/metrics")[1])
     return found

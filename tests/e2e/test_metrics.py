@@ -20,7 +20,7 @@ from ouzel.torchserve import log, rest
 from ouzel_protos.local import read_serving, token
 from support.gateway import pictures, png, write_store
 from support.jobs import until
-from support.metrics import Numbers
+from support.metrics import Metrics
 from support.otlp import Collector, Span, collector
 from support.services import write_archive
 
@@ -194,8 +194,8 @@ def test_every_part_tells_its_numbers(services: Services) -> None:
     record = read_serving(services.state)
     assert record is not None
 
-    def of_models() -> Numbers:
-        return Numbers(f"{record['metrics']}/metrics")
+    def of_models() -> Metrics:
+        return Metrics(f"{record['metrics']}/metrics")
 
     until(lambda: of_models().value("ouzel_explain_rows_total", ModelName="toy", Code="OK") >= 2)
     numbers = of_models()
@@ -210,4 +210,4 @@ def test_every_part_tells_its_numbers(services: Services) -> None:
     ):
         match = re.search(r"http://\S+/metrics", file.read_text())
         assert match
-        assert Numbers(match[0]).value(name) >= 1
+        assert Metrics(match[0]).value(name) >= 1

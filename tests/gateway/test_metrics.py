@@ -28,7 +28,7 @@ from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 from ouzel_protos.v1 import explain_pb2, job_pb2
 from support import oip_bytes as wire
 from support.gateway import call, gateway, pictures, png
-from support.metrics import Numbers
+from support.metrics import Metrics
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 FILE = png(pictures(1)[0])
@@ -114,7 +114,7 @@ def grpc_call(addresses: Addresses, path: str, content: bytes, headers: dict[str
 
 
 def test_calls_are_counted_by_method_and_code(addresses: Addresses) -> None:
-    before = Numbers(addresses.metrics)
+    before = Metrics(addresses.metrics)
     assert grpc_call(addresses, INFER, infer(KNOWN, 3), as_caller())[0] == "OK"
     assert grpc_call(addresses, INFER, infer("gone"), as_caller())[0] == "NOT_FOUND"
     assert grpc_call(addresses, INFER, infer(KNOWN, 5), as_caller())[0] == "RESOURCE_EXHAUSTED"  # more than 4 rows
@@ -126,7 +126,7 @@ def test_calls_are_counted_by_method_and_code(addresses: Addresses) -> None:
     assert call(addresses, "POST", "/v1/JobService/ListJobs", b"{}", as_caller())[0] == 200
     jobs = job_pb2.ListJobsRequest().SerializeToString()
     assert grpc_call(addresses, "/ouzel.v1.JobService/ListJobs", jobs, as_caller())[0] == "OK"
-    after = Numbers(addresses.metrics)
+    after = Metrics(addresses.metrics)
 
     def more(name: str, **labels: str) -> float:
         return after.value(name, **labels) - before.value(name, **labels)
@@ -157,12 +157,12 @@ def test_calls_are_counted_by_method_and_code(addresses: Addresses) -> None:
 
 
 def test_who_is_refused_at_the_door_is_counted(addresses: Addresses) -> None:
-    before = Numbers(addresses.metrics)
+    before = Metrics(addresses.metrics)
     assert grpc_call(addresses, INFER, infer(KNOWN), {})[0] == "UNAUTHENTICATED"
     assert call(addresses, "GET", f"/v2/models/{KNOWN}")[0] == 401
     assert grpc_call(addresses, INFER, infer(KNOWN), as_caller("late"))[0] == "RESOURCE_EXHAUSTED"
     assert grpc_call(addresses, "/ouzel.v1.AuditService/AuditPrediction", b"", as_caller())[0] == "PERMISSION_DENIED"
-    after = Numbers(addresses.metrics)
+    after = Metrics(addresses.metrics)
     for code, count in (("UNAUTHENTICATED", 2), ("RESOURCE_EXHAUSTED", 1), ("PERMISSION_DENIED", 1)):
         name = "ouzel_gateway_denied_total"
         assert after.value(name, code=code) - before.value(name, code=code) == count
@@ -193,10 +193,10 @@ def test_strangers_choose_no_label(addresses: Addresses) -> None:
                 call(addresses, method, path, b"", caller)
 
     make_up(0)
-    before = Numbers(addresses.metrics)
+    before = Metrics(addresses.metrics)
     for number in range(1, 4):
         make_up(number)
-    after = Numbers(addresses.metrics)
+    after = Metrics(addresses.metrics)
     rows = {name: len(samples) for name, samples in before.samples.items()}
     assert {name: len(samples) for name, samples in after.samples.items()} == rows
     assert "made-up" not in after.text
@@ -252,7 +252,7 @@ def test_the_process_tells_each_call_in_a_line(store: Path, tmp_path: Path) -> N
         assert grpc_call(addresses, INFER, infer("toy"), {"x-request-id": "mine-3"})[0] == "OK"
         lines = [json.loads(each) for each in log.read_text().splitlines()]
         (url,) = [each["message"].split()[-1] for each in lines if "metrics are served" in each["message"]]
-        assert Numbers(url).value("ouzel_gateway_rows_total", model="toy") == 2
+        assert Metrics(url).value("ouzel_gateway_rows_total", model="toy") == 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     finally:

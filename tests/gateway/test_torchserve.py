@@ -27,6 +27,7 @@ from ouzel.torchserve import rest
 from ouzel_protos.local import read_serving, token
 from support import oip_bytes as wire
 from support.gateway import gateway, pictures, png, write_store
+from support.metrics import Metrics
 
 pytestmark = pytest.mark.e2e
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -120,3 +121,27 @@ def test_a_killed_worker_costs_no_call(addresses: Addresses, state: Path) -> Non
                 assert answer is grpc.StatusCode.UNAVAILABLE, answer
         assert answered >= 30, answers  # the other worker takes over what the second attempts bring
         ask(plain, timeout=60)
+
+
+def test_what_is_computed_for_a_caller_who_leaves_ends(addresses: Addresses, state: Path) -> None:
+    """Long before the time that the caller had is over, as the process of the model itself tells."""
+    record = read_serving(state)
+    assert record is not None
+
+    def ended() -> float:
+        return Metrics(f"{record['metrics']}/metrics").value("ouzel_explain_rows_total", Code="DEADLINE_EXCEEDED")
+
+    before = ended()
+    message = wire.infer(
+        "toy", [wire.tensor("image", "BYTES", (16,))], [wire.elements(*map(png, pictures(16)))],
+        parameters=[wire.parameter("method", "rise"), wire.parameter("masks", 2000)],
+        outputs=[wire.chunk(1, "saliency")],
+    )  # fmt: skip
+    with grpc.insecure_channel(addresses.grpc) as channel:
+        call = channel.unary_unary(INFER).future(message, timeout=60)
+        time.sleep(0.5)  # it is being computed, or on its way
+        assert call.cancel()
+        deadline = time.monotonic() + 50
+        while ended() == before and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert ended() > before

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from torch import Tensor, nn
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument
 from ouzel.saliency import Explainer, Saliency
-from ouzel.saliency.engine import forward as forward_module
 
 from .nets import Cnn, images, seeded
 from .reference import error
@@ -69,13 +66,12 @@ def test_work_stops_at_the_deadline(explainer: Explainer) -> None:
     x = images(1)
     requests = [Saliency("rise", masks=16384), Saliency("gradient")]
     explainer.prepare(x[0])
-    start = time.monotonic()
-    (answer,) = explainer.forward(x, [requests]).explain(deadlines=[start])
+    (answer,) = explainer.forward(x, [requests]).explain(over=[lambda: True])
     assert isinstance(answer, DeadlineExceeded)
-    (answer,) = explainer.forward(x, [[Saliency("gradient")]]).explain(deadlines=[start])
+    (answer,) = explainer.forward(x, [[Saliency("gradient")]]).explain(over=[lambda: True])
     assert isinstance(answer, list)  # what is done already is given
     few = [Saliency("rise", masks=2)]
-    late, patient = explainer.forward(x.repeat(2, 1, 1, 1), [few, few]).explain(deadlines=[start, None])
+    late, patient = explainer.forward(x.repeat(2, 1, 1, 1), [few, few]).explain(over=[lambda: True, None])
     assert isinstance(late, list)  # the other row's caller still waits
     assert isinstance(patient, list)
 
@@ -84,7 +80,6 @@ def test_work_stops_at_the_deadline(explainer: Explainer) -> None:
 def test_no_pass_begins_after_the_deadline(
     network: nn.Module, monkeypatch: pytest.MonkeyPatch, request_: Saliency
 ) -> None:
-    """By a clock that ticks once per pass."""
     x, passes = images(1), 0
     explainer = Explainer(network, memory_bytes=1)
     prepared = explainer.prepare(x[0])
@@ -96,8 +91,7 @@ def test_no_pass_begins_after_the_deadline(
         return forward(batch)
 
     monkeypatch.setattr(prepared.network, "forward", counted)
-    monkeypatch.setattr(forward_module.time, "monotonic", lambda: float(passes))
-    (answer,) = explainer.forward(x, [[request_]]).explain(deadlines=[3.5])
+    (answer,) = explainer.forward(x, [[request_]]).explain(over=[lambda: passes > 3])
     assert isinstance(answer, DeadlineExceeded)
     assert passes == 4
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 
-class Numbers:
+class Metrics:
     """What a port tells at one moment."""
 
     def __init__(self, url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import Worker, count, ended, submit, until, worker
-from support.metrics import Numbers
+from support.metrics import Metrics
 from support.otlp import Collector, collector
 from support.stub_kinds.maximize import Fault
 
@@ -41,7 +41,7 @@ def url(told: Worker) -> str:
 
 
 def test_jobs_are_counted_by_what_becomes_of_them(telling: Worker) -> None:
-    before = Numbers(url(telling))
+    before = Metrics(url(telling))
     jobs = [telling.create(count(2, fault=fault)).id for fault in (Fault.NONE, Fault.REFUSED, Fault.KILLED)]
     states = [pb.Job.State.Name(telling.result(job).state) for job in jobs]
     assert states == ["SUCCEEDED", "FAILED", "FAILED"]
@@ -51,10 +51,10 @@ def test_jobs_are_counted_by_what_becomes_of_them(telling: Worker) -> None:
         telling.call("GetJob", pb.GetJobRequest(id=jobs[0]), token="guessed")
 
     def seen() -> bool:
-        return Numbers(url(telling)).value("ouzel_worker_attempts_total") == 3
+        return Metrics(url(telling)).value("ouzel_worker_attempts_total") == 3
 
     until(seen)  # the runner looks ten times a second
-    after = Numbers(url(telling))
+    after = Metrics(url(telling))
 
     def more(name: str, **labels: str) -> float:
         return after.value(name, **labels) - before.value(name, **labels)
@@ -80,8 +80,8 @@ def test_jobs_are_counted_by_what_becomes_of_them(telling: Worker) -> None:
     # Who is refused is in the log, in its own time: the refusal above, at least.
     entries = ("ouzel_worker_ledger_entries", "ouzel_worker_ledger_pending")
     assert sum(after.value(name) for name in entries) >= 1
-    until(lambda: Numbers(url(telling)).value("ouzel_worker_ledger_pending") == 0)
-    assert "ouzel_worker_ledger_checkpoint_age_seconds" in Numbers(url(telling)).samples
+    until(lambda: Metrics(url(telling)).value("ouzel_worker_ledger_pending") == 0)
+    assert "ouzel_worker_ledger_checkpoint_age_seconds" in Metrics(url(telling)).samples
 
 
 def test_methods_that_are_made_up_are_no_labels(telling: Worker) -> None:
@@ -91,10 +91,10 @@ def test_methods_that_are_made_up_are_no_labels(telling: Worker) -> None:
                 telling.channel.unary_unary(f"/ouzel.v1.JobService/Made{number}")(b"", metadata=metadata, timeout=20)
 
     make_up(0)
-    before = Numbers(url(telling))
+    before = Metrics(url(telling))
     for number in range(1, 5):
         make_up(number)
-    after = Numbers(url(telling))
+    after = Metrics(url(telling))
     name = "ouzel_worker_requests_total"
     assert len(after.samples[name]) == len(before.samples[name])
     assert after.value(name, method="other") - before.value(name, method="other") == 4
@@ -162,8 +162,8 @@ def test_jobs_of_lost_workers_are_counted(tmp_path: Path) -> None:
         lost.stop(kill=True)
     flags = ["--no-fork", "--metrics-port", "0"]
     with worker(path, tmp_path / "two", *flags, artifacts=tmp_path / "files") as next_:
-        until(lambda: Numbers(url(next_)).value("ouzel_worker_leases_lost_total") == 1)
-        assert Numbers(url(next_)).value("ouzel_worker_jobs", kind="maximize") == 1
+        until(lambda: Metrics(url(next_)).value("ouzel_worker_leases_lost_total") == 1)
+        assert Metrics(url(next_)).value("ouzel_worker_jobs", kind="maximize") == 1
         store.cancel(job.owner, job.id)
         ended(store, job)
         assert store.state(job.id) == store.get(job.owner, job.id).state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,10 +87,16 @@ class InProcessEngine:
         if batcher is None:
             batcher = self._batchers[served.explainer] = Batcher(self._answer, self._batch_size, self._threads)
         parent = tracing.carried().get(tracing.PARENT)
+        left = threading.Event()
         requests = (
-            RawRequest(row.image, row.tensor, row.options.SerializeToString(), traceparent=parent) for row in rows
+            RawRequest(row.image, row.tensor, row.options.SerializeToString(), traceparent=parent, gone=left.is_set)
+            for row in rows
         )
-        return await batcher.ask([(served, request) for request in requests])
+        try:
+            return await batcher.ask([(served, request) for request in requests])
+        except asyncio.CancelledError:
+            left.set()
+            raise
 
     async def describe(self, model: str, version: str) -> Description:
         """See `Engine`."""

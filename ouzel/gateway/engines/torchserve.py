@@ -13,6 +13,7 @@ from ouzel.errors import NotFound, OuzelError, Unavailable
 from ouzel.gateway.engine import Description, Row
 from ouzel.gateway.engines.catalogue import Catalogue, Listed, pick
 from ouzel.gateway.engines.torchserve_calls import Place, TorchServeCalls
+from ouzel.left_calls import FOLDER
 from ouzel.model_file import ModelFile
 from ouzel.model_names import POOL, POOL_VERSION
 from ouzel.torchserve import management, pool
@@ -50,7 +51,8 @@ def local(state: Path) -> Callable[[], Found | None]:
             return None
         key_file = Path(record["key_file"])
         server = Server(record["rest"], record["management"], key_file)
-        return Found(Place(record["grpc"], key_file), server, Path(record["model_store"]))
+        place = Place(record["grpc"], key_file, key_file.parent / FOLDER)
+        return Found(place, server, Path(record["model_store"]))
 
     return find
 

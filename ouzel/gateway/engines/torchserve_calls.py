@@ -20,6 +20,7 @@ from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhaust
 from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.engine import Row
 from ouzel.gateway.engines.process_watch import Processes, ProcessWatch, Watched
+from ouzel.left_calls import PART, LeftCalls, new_id
 from ouzel.model_file import ModelFile
 from ouzel.telemetry import tracing
 from ouzel_protos.local import token
@@ -47,10 +48,12 @@ class Place:
     Attributes:
         grpc: "host:port" of its gRPC inference.
         key_file: With its tokens.
+        left: Folder in which its processes look for callers who have left; None if they do not.
     """
 
     grpc: str
     key_file: Path
+    left: Path | None = None
 
 
 class TorchServeCalls:
@@ -71,7 +74,7 @@ class TorchServeCalls:
         retried: Callable[[], None] = lambda: None,
     ) -> None:
         self._place, self._largest, self._retried = place, max_request_bytes, retried
-        self._watch = ProcessWatch(processes)
+        self._watch, self._left = ProcessWatch(processes), LeftCalls()
         self._known: Place | None = None
         self._token = ""
         self._channel: grpc.aio.Channel | None = None
@@ -81,6 +84,7 @@ class TorchServeCalls:
     async def close(self) -> None:
         """Ends what is in flight."""
         self._watch.close()
+        self._left.close()
         for channel in (*self._replaced, self._channel):
             if channel is not None:
                 await channel.close()
@@ -107,6 +111,8 @@ class TorchServeCalls:
         if pooled is not None:  # nothing of a row comes here under these names
             address = {"model": pooled.name, "version": pooled.version, "digest": pooled.digest}
             parts |= {key: value.encode() for key, value in address.items()}
+        call = new_id()
+        parts[PART] = call.encode()
         request = PredictionsRequest(
             model_name=model, model_version=version, input={key: part for key, part in parts.items() if part}
         )
@@ -120,8 +126,9 @@ class TorchServeCalls:
                 attempts.append(await self._attempt(request, deadline))
                 return await self._answered(request, deadline, attempts, watched)
             finally:
-                for each in attempts:
-                    each.cancel()  # no effect on those that are done
+                cancelled = [each.cancel() for each in attempts]  # no effect on those that are done
+                if any(cancelled) and self._known is not None and self._known.left is not None:
+                    self._left.tell(self._known.left, call, deadline)
 
     async def _answered(
         self, request: PredictionsRequest, deadline: float, attempts: list[_Call], watched: Watched

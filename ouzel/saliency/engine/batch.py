@@ -9,7 +9,7 @@ from torch import Tensor
 from ouzel.errors import OuzelError
 from ouzel.saliency.engine.answer import Answer
 from ouzel.saliency.engine.compute import Computed, classes_of, compute
-from ouzel.saliency.engine.forward import Chosen, Forward
+from ouzel.saliency.engine.forward import Chosen, Forward, Over
 from ouzel.saliency.engine.work import MapRequest, SaliencyPlan, Work, mixes
 from ouzel.saliency.results import SaliencyMap
 from ouzel.saliency.targets import Rank, ResolvedTarget, best
@@ -31,15 +31,15 @@ class Batch:
     def explain(
         self,
         keep: Sequence[bool] | None = None,
-        deadlines: Sequence[float | None] | None = None,
+        over: Sequence[Over | None] | None = None,
         transfer: Transfer | None = None,
     ) -> list[list[SaliencyMap] | OuzelError]:
         """Compute the maps of all rows. It can be called once.
 
         Args:
             keep: Rows whose maps are wanted after all, now that the prediction is known; the others get none.
-            deadlines: When each row's caller stops waiting, on the clock of `time.monotonic`. Methods of many passes
-                stop when nobody waits any more, and answer DeadlineExceeded.
+            over: For each row, tells when asked whether its caller has stopped waiting; None waits for ever. Methods of
+                many passes ask before each, stop when nobody waits any more, and answer DeadlineExceeded.
             transfer: Brings the maps to the host, and is waited for, with whatever else it has taken; None leaves them
                 on the device.
 
@@ -47,7 +47,7 @@ class Batch:
             For each row its maps in the order asked for, or the error that stands in their way, such as logits or a map
             that are not finite. Maps of one method are parts of one tensor.
         """
-        answer = self._answer(keep, deadlines, transfer or Transfer(), maps_too=transfer is not None)
+        answer = self._answer(keep, over, transfer or Transfer(), maps_too=transfer is not None)
         return [answer.of_row(row) for row in range(len(self._plans))]
 
     def explain_alike(self, transfer: Transfer) -> tuple[SaliencyMap, ...]:
@@ -58,7 +58,7 @@ class Batch:
     def _answer(
         self,
         keep: Sequence[bool] | None,
-        deadlines: Sequence[float | None] | None,
+        over: Sequence[Over | None] | None,
         transfer: Transfer,
         *,
         maps_too: bool,
@@ -73,7 +73,7 @@ class Batch:
                 rows = _resolved(rows, self.logits)
             work = Work.of(rows)
             classes = sent(classes_of(work), self.logits.device)
-            computed = compute(begun, work, classes, Chosen(self.logits.device), deadlines)
+            computed = compute(begun, work, classes, Chosen(self.logits.device), over)
         return Answer(rows, work, computed, transfer, maps_too=maps_too)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, OuzelError
-from ouzel.saliency.engine.forward import Chosen, Forward, ForwardRows
+from ouzel.saliency.engine.forward import Chosen, Forward, ForwardRows, Over
 from ouzel.saliency.engine.work import Group, Pass, Work
 from ouzel.saliency.method import GradientSpec
 from ouzel.saliency.reductions import REDUCTIONS
@@ -73,7 +73,7 @@ def classes_of(work: Work) -> Tensor:
 @torch.inference_mode(False)
 @torch.no_grad()
 def compute(
-    forward: Forward, work: Work, classes: Tensor, chosen: Chosen, deadlines: Sequence[float | None] | None = None
+    forward: Forward, work: Work, classes: Tensor, chosen: Chosen, over: Sequence[Over | None] | None = None
 ) -> Computed:
     """All maps of a batch.
 
@@ -82,7 +82,7 @@ def compute(
         work: What is asked for.
         classes: (pairs, 2), `classes_of` the work on the device.
         chosen: To pick rows with.
-        deadlines: For each row, on the clock of `time.monotonic`; a group goes on as long as one of its rows may.
+        over: For each row, whether nobody waits for it any more; a group goes on as long as somebody waits for a row.
     """
     logits = forward.logits
     ranking = best(logits, work.places) if work.places else logits.new_empty(len(logits), 0, dtype=torch.int64)
@@ -104,8 +104,8 @@ def compute(
             rows = [work.pairs[pair].row for pair in group.pairs]
             specs = group.method.gradient_specs()
             mine = {spec: _of_group(spec, group, passes, gradients, chosen) for spec in specs}
-            deadline = None if deadlines is None else _last([deadlines[row] for row in rows])
-            of_group = ForwardRows(forward, rows, chosen.rows(weights, group.pairs), mine, chosen, specs, deadline)
+            ended = None if over is None else _all([over[row] for row in rows])
+            of_group = ForwardRows(forward, rows, chosen.rows(weights, group.pairs), mine, chosen, specs, ended)
             try:
                 maps, more = _maps(of_group, group)
             except OuzelError as error:
@@ -213,6 +213,6 @@ def _blind(rows: ForwardRows, spec: GradientSpec) -> tuple[Tensor, OuzelError] |
     return gradient.flatten(1).any(dim=1) & ~seen, error
 
 
-def _last(deadlines: Sequence[float | None]) -> float | None:
-    given = [deadline for deadline in deadlines if deadline is not None]
-    return max(given) if len(given) == len(deadlines) else None
+def _all(over: Sequence[Over | None]) -> Over | None:
+    given = [each for each in over if each is not None]
+    return (lambda: all(each() for each in given)) if len(given) == len(over) else None

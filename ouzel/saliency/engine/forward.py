@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -138,6 +137,10 @@ class Forward:
         self._output = self.logits
 
 
+Over = Callable[[], bool]
+"""Whether nobody waits any more."""
+
+
 class Chosen:
     """Picks rows of tensors by lists of numbers, each of which is sent to the device once."""
 
@@ -171,7 +174,7 @@ class ForwardRows:
         gradients: What the backward passes gave, (n, ...) each.
         chosen: Of the batch.
         specs: The gradients that were asked for.
-        deadline: Of further passes, on the clock of `time.monotonic`.
+        over: Whether nobody waits for further passes any more; None if somebody always does.
     """
 
     forward: Forward
@@ -180,7 +183,7 @@ class ForwardRows:
     gradients: Mapping[GradientSpec, Tensor | None]
     chosen: Chosen
     specs: tuple[GradientSpec, ...]
-    deadline: float | None = None
+    over: Over | None = None
 
     @cached_property
     def x(self) -> Tensor:
@@ -231,8 +234,8 @@ class ForwardRows:
 
     def evaluate_at(self, x: Tensor, specs: tuple[GradientSpec, ...] | None = None) -> ForwardRows:
         """The same targets at other inputs, see `method.Rows.evaluate_at`."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise DeadlineExceeded("the time that the caller gave is over; the work was stopped")
+        if self.over is not None and self.over():
+            raise DeadlineExceeded("the caller's time is over, or the caller has left; the work was stopped")
         specs = self.specs if specs is None else specs
         blocks = max(1, len(x) // len(self.weights))
         weights = self.weights if blocks == 1 else self.weights.repeat(blocks, 1)
@@ -249,7 +252,7 @@ class ForwardRows:
             gradients |= forward.backward(rule, layers, weights, retain_graph=number < len(rules))
         forward.release()
         numbers = [0] * len(weights) if len(x) < len(weights) else range(len(x))
-        return ForwardRows(forward, numbers, weights, gradients, self.chosen, specs, self.deadline)
+        return ForwardRows(forward, numbers, weights, gradients, self.chosen, specs, self.over)
 
     def blocks(self, specs: tuple[GradientSpec, ...] | None = None) -> int:
         """How many blocks of n rows one such pass may have at most."""
