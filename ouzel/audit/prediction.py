@@ -21,8 +21,8 @@ from ouzel.audit.predictor import Predictor
 from ouzel.audit.region import region_of
 from ouzel.audit.verdict import effects, judge
 from ouzel.errors import InvalidArgument
+from ouzel.images import original_size
 from ouzel.metrics import regions
-from ouzel.models.images import original_size
 from ouzel.names import label_index
 
 _DEFAULTS, _EMPTY = PredictionOptions(), Pool()
@@ -44,7 +44,7 @@ def audit_prediction(
     Args:
         predictor: Whose predictions are audited.
         maps: Where saliency maps come from.
-        image: As `ouzel.models.images.decode` returns it.
+        image: As `ouzel.images.decode` returns it.
         claim: What was decided about it.
         options: How it is audited.
         pool: Other images with known objects; without them there are fewer changes to try.

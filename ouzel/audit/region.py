@@ -8,10 +8,10 @@ import math
 import numpy as np
 from PIL import Image
 
+from ouzel import images
 from ouzel.audit.options import Claim
 from ouzel.audit.view import View
 from ouzel.errors import InvalidArgument
-from ouzel.models import images
 
 GREY = 127  # of a mask of grey levels: above it is the object
 _OPAQUE = 255

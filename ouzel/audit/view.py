@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ouzel.errors import InvalidArgument
-from ouzel.models.images import original_size, plain, scaled
+from ouzel.images import original_size, plain, scaled
 from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
 
 LONGEST = 384  # pixels along the longer edge, where the model's own size is not known
@@ -41,7 +41,7 @@ class View:
         """The picture.
 
         Args:
-            image: As `ouzel.models.images.decode` returns it.
+            image: As `ouzel.images.decode` returns it.
 
         Returns:
             (H, W, 3) uint8.

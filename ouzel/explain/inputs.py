@@ -12,10 +12,9 @@ import torch
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from ouzel import models
+from ouzel import images, models
 from ouzel.errors import InvalidArgument
 from ouzel.explain.stages import Stages
-from ouzel.models import images
 from ouzel_protos import tensors
 from ouzel_protos.v1.explain_pb2 import View
 from ouzel_protos.v1.tensor_pb2 import Tensor

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from google.protobuf import json_format
 from PIL import Image
 
+from ouzel import images
 from ouzel.explain.accept import JSON, PNG, PROTOBUF
 from ouzel_protos import heatmap, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -96,9 +97,7 @@ def _overlay(
 ) -> Image.Image:
     if picture is None:
         return Image.fromarray(heatmap.colorize(plane))
-    from ouzel.models.images import scaled  # whoever draws loads torch; messages and JSON are written without
-
-    left, top, right, bottom = scaled((view.left, view.top, view.right, view.bottom), picture)
+    left, top, right, bottom = images.scaled((view.left, view.top, view.right, view.bottom), picture)
     if one.size == pb.ORIGINAL_IMAGE:  # zeros around the part that the model saw
         plane = overlay.seen(plane, (view.left, view.top, view.right, view.bottom))
     return overlay.draw(picture, plane, view=(left, top, right, bottom), method=one.method, size=size)

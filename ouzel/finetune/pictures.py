@@ -18,8 +18,8 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Example
+from ouzel.images import scaled
 from ouzel.models import Preprocessing
-from ouzel.models.images import scaled
 from ouzel.models.preprocessing import INTERPOLATIONS
 
 _AHEAD = 2  # batches that are decoded while one is worked on

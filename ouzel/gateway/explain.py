@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ouzel import images
 from ouzel.errors import InvalidArgument
 from ouzel.explain import JSON, PNG, PROTOBUF, RawRequest, negotiate, read_row
 from ouzel.explain import media as drawing
@@ -25,7 +25,7 @@ from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, Prediction
 from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 _LARGE = 2**16  # bytes that are read or rendered in a thread
 OPTIONS = "x-ouzel-options"
@@ -112,11 +112,4 @@ def _rendered(answer: pb.Explanation, image: bytes | None, media_type: str) -> t
     """(body, its media type). Pictures are drawn here, with the image that was sent."""
     if media_type != PNG or not answer.saliency:
         return drawing.render(answer, None, PROTOBUF if media_type == PROTOBUF else JSON)
-    picture = None if image is None else _picture(image)
-    return drawing.render(answer, picture, PNG)
-
-
-def _picture(image: bytes) -> Image:
-    from ouzel.models import images  # drawing needs torch, which is loaded with the first picture
-
-    return images.decode(image)
+    return drawing.render(answer, None if image is None else images.decode(image), PNG)

@@ -19,8 +19,8 @@ from ouzel.errors import InvalidArgument
 from ouzel.finetune import Example, Split
 from ouzel.grounding.examples import audited, has_region
 from ouzel.grounding.plan import NEUTRAL, Swap, plan
+from ouzel.images import original_size
 from ouzel.models import Preprocessing
-from ouzel.models.images import original_size
 
 _FORM = "1"  # of how pictures are made: features of them are remembered by it
 _BUDGET = 2**30  # bytes of scenes that are kept

@@ -8,8 +8,8 @@
 Networks are in eval mode and frozen from the start. Nothing here ever downloads anything.
 """
 
+from ouzel.images import Limits, decode, from_array, original_size
 from ouzel.models.architectures import build, default_preprocessing, freeze
-from ouzel.models.images import Limits, decode, from_array, original_size
 from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
 from ouzel.models.networks.axes import Layout

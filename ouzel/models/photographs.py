@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ouzel.errors import InvalidArgument
-from ouzel.models.images import decode, original_size, scaled
+from ouzel.images import decode, original_size, scaled
 from ouzel.models.preprocessing import Preprocessing
 from ouzel_protos.folders import is_image
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ouzel.errors import InvalidArgument
-from ouzel.models.images import original_size, plain, scaled
+from ouzel.images import original_size, plain, scaled
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 LARGEST_CHANNELS = 64

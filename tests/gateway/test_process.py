@@ -130,9 +130,20 @@ def test_strangers_need_access_control() -> None:
 
 
 def test_the_process_before_torchserve_loads_no_torch(tmp_path: Path) -> None:
-    program = "import sys; import ouzel.gateway.server, ouzel.gateway.engines.torchserve; print('torch' in sys.modules)"
+    """Nor does it to draw a map over a picture."""
+    program = f"""
+import sys
+import numpy as np
+import ouzel.gateway.server, ouzel.gateway.engines.torchserve
+from ouzel.gateway.explain import PNG, _rendered
+from ouzel_protos import tensors
+from ouzel_protos.v1 import explain_pb2 as pb
+answer = pb.Explanation(view=pb.View(image_width=32, image_height=32, right=32, bottom=32))
+answer.saliency.add(method="gradient", values=tensors.encode(np.eye(16, dtype=np.float32)))
+print(_rendered(answer, {png(pictures(1)[0])!r}, PNG)[0][:4], "torch" in sys.modules)
+"""
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout == "False\n"
+    assert result.stdout == "b'\\x89PNG' False\n"
 
 
 def test_with_tenants_and_tls_only_holders_of_a_key_come_in(store: Path, tmp_path: Path) -> None:

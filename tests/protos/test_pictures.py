@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ouzel.images import plain as library_plain
 from ouzel.models import Preprocessing, decode
-from ouzel.models.images import plain as library_plain
 from ouzel_client._codec.images import read
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import pictures

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ouzel import models
+from ouzel import images, models
 from ouzel.audit import ModelPredictor
-from ouzel.models import archive, images
+from ouzel.models import archive
 from support.jobs import worker
 from support.sink import LABELS, png, request_body, response_body, sink, write
 from support.tuned import ARCH

@@ -25,12 +25,12 @@ from google.protobuf.message import Message
 from PIL import Image
 from safetensors.torch import save_file
 
-from ouzel import models
+from ouzel import images, models
 from ouzel.audit import Claim, ModelMaps, ModelPredictor, PredictionOptions, audit_prediction, most_pictures
 from ouzel.errors import InvalidArgument as InvalidRequest
 from ouzel.errors import ResourceExhausted
 from ouzel.ledger.recorder import Recorder
-from ouzel.models import archive, images
+from ouzel.models import archive
 from ouzel.models.store import ModelStore
 from ouzel.saliency import Explainer
 from ouzel.worker.api.audit_requests import LARGEST_ANSWER

@@ -14,7 +14,7 @@ from ouzel.audit.region import region_of
 from ouzel.audit.view import View
 from ouzel.canonical import canonical
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.models.images import decode, original_size
+from ouzel.images import decode, original_size
 
 
 @dataclass(frozen=True, eq=False)

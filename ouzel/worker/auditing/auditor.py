@@ -23,7 +23,7 @@ from ouzel.audit import (
 )
 from ouzel.audit.cost import changed_pictures
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
-from ouzel.models.images import original_size
+from ouzel.images import original_size
 from ouzel.names import label_index
 from ouzel.worker.auditing import answers, requests, scenes, sources
 from ouzel.worker.auditing.asked import AT_A_TIME, Asked, AskedMaps, CallerPredictor, check

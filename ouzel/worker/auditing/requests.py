@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from ouzel import images
 from ouzel.audit import Claim, Margins, PredictionOptions, View, region
 from ouzel.audit.view import LONGEST
 from ouzel.errors import InvalidArgument, OuzelError
-from ouzel.models import images
 from ouzel_protos import tensors
 from ouzel_protos.v1 import audit_pb2 as pb
 from ouzel_protos.v1 import dataset_pb2

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ouzel import images
 from ouzel.audit import Pool, Scene, View
 from ouzel.audit.options import Claim
 from ouzel.audit.region import mask_of_file, region_of
 from ouzel.errors import InvalidArgument
-from ouzel.models import images
 from ouzel.worker.auditing.requests import boxes
 from ouzel.worker.datasets.store import Datasets
 from ouzel_protos.v1 import dataset_pb2 as pb

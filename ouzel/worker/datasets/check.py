@@ -79,7 +79,7 @@ def check(
 def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
     from PIL import Image
 
-    from ouzel.models.images import decode, original_size
+    from ouzel.images import decode, original_size
 
     try:
         image = decode(read(entry.file.sha256), smallest=4 * _EDGE)
@@ -104,7 +104,7 @@ def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
 
 def _look_at_mask(content: bytes, size: tuple[int, int]) -> None:
     from ouzel.audit.region import mask_of_file
-    from ouzel.models.images import decode, original_size
+    from ouzel.images import decode, original_size
 
     try:
         own, shown = original_size(decode(content)), mask_of_file(content).any()

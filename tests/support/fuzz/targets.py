@@ -35,8 +35,8 @@ def image() -> Target:
     """The decoder of images, with and without a size that is wanted."""
     from PIL import Image
 
+    from ouzel import images
     from ouzel.errors import OuzelError
-    from ouzel.models import images
 
     def run(data: bytes) -> None:
         for smallest in (None, 16):
