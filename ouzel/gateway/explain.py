@@ -24,9 +24,6 @@ from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
-if TYPE_CHECKING:
-    pass
-
 _LARGE = 2**16  # bytes that are read or rendered in a thread
 OPTIONS = "x-ouzel-options"
 
