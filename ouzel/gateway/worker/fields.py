@@ -45,6 +45,7 @@ OTHERS = _table(
     GetDatasetRequest="id",
     GetJobRequest="id",
     GetModelRequest="version",
+    JobSpec="traceparent",
     ListArtifactsRequest="id",
     ListDatasetsRequest="page_token",
     ListJobsRequest="kind page_token",

@@ -27,7 +27,7 @@ name = "second"
 roles = ["jobs"]
 subject = "CN=second,O=Acme"
 """
-LATER = time.time() + 1000
+LATER = time.time() + 86_400
 CERTIFICATE = Certificate("CN=robot", ("DNS:robot.example", "URI:spiffe://acme/robot"), LATER)
 
 
