@@ -22,7 +22,7 @@ from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.report import curves
 from ouzel.models import Model
 
-SIZE = 96  # pixels: an eighth of the work
+SIZE = 64  # pixels: a twelfth of the work
 
 
 @pytest.fixture(scope="module")
