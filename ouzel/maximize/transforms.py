@@ -11,17 +11,22 @@ from torch import Tensor
 
 from ouzel.checks import parameter
 from ouzel.errors import InvalidArgument
+from ouzel.saliency.transfer import sent
 from ouzel_protos.recipes import MAXIMIZE_LIMITS
 
 
 @dataclass(frozen=True)
 class Views:
-    """Random views of an image: shifted, scaled, turned. Outside of the image everything is grey.
+    """Random views of an image: shifted, scaled, turned, with noise. Outside of the image everything is grey.
+
+    How strong a view is, is drawn as well, from the image as it is to the limits given here: a network for which things
+    are in one place and of one size must see them there, too.
 
     Attributes:
         jitter: Largest shift, as a share of the shorter side, 0 to 0.5.
         zoom: (smallest, largest) factor, 0.1 to 10.
         rotate: Largest angle, in degrees, 0 to 180.
+        noise: Standard deviation of what is added to each value, 0 to 1.
 
     Raises:
         InvalidArgument: A value is out of range.
@@ -30,6 +35,7 @@ class Views:
     jitter: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
     rotate: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         parameter("parameters.jitter", self.jitter, MAXIMIZE_LIMITS["jitter"])
@@ -39,16 +45,18 @@ class Views:
                 field="parameters.zoom",
             )
         parameter("parameters.rotate", self.rotate, MAXIMIZE_LIMITS["rotate"])
+        parameter("parameters.noise", self.noise, MAXIMIZE_LIMITS["noise"])
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One random view of each image, (n, C, H, W) in [0, 1], of the same size. Differentiable."""
         if self == Views():
             return images
         count, _, height, width = images.shape
-        drawn = torch.rand(count, 4, generator=generator, dtype=torch.float64)  # on the CPU: the same everywhere
-        angle = (2 * drawn[:, 0] - 1) * math.radians(self.rotate)
-        factor = self.zoom[0] + drawn[:, 1] * (self.zoom[1] - self.zoom[0])
-        shift = (2 * drawn[:, 2:] - 1) * 2 * self.jitter * min(height, width)
+        drawn = torch.rand(count, 5, generator=generator, dtype=torch.float64)  # on the CPU: the same everywhere
+        strength = drawn[:, 0]
+        angle = (2 * drawn[:, 1] - 1) * strength * math.radians(self.rotate)
+        factor = (self.zoom[0] + drawn[:, 2] * (self.zoom[1] - self.zoom[0])) ** strength
+        shift = (2 * drawn[:, 3:] - 1) * strength[:, None] * 2 * self.jitter * min(height, width)
         cosine, sine = angle.cos() / factor, angle.sin() / factor
         # In pixels first, so that a rotation of a rectangle stays one; then to the units of affine_grid, -1 to 1.
         matrix = torch.stack(
@@ -58,7 +66,8 @@ class Views:
             ],
             dim=1,
         ).to(images.dtype)
-        if images.is_cuda:  # a copy that the host does not wait for
-            matrix = matrix.pin_memory().to(images.device, non_blocking=True)
-        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-        return F.grid_sample(images - 0.5, grid, padding_mode="zeros", align_corners=False) + 0.5
+        grid = F.affine_grid(sent(matrix, images.device), list(images.shape), align_corners=False)
+        seen = F.grid_sample(images - 0.5, grid, padding_mode="zeros", align_corners=False) + 0.5
+        if self.noise:
+            seen = seen + self.noise * sent(torch.randn(images.shape, generator=generator), images.device)
+        return seen

@@ -19,7 +19,7 @@ from support.operators import Operators
 @pytest.fixture
 def together(monkeypatch):
     """All rows in one pass, as on a GPU."""
-    monkeypatch.setitem(MOST_ROWS, "cpu", 64)
+    monkeypatch.setitem(MOST_ROWS, "cpu", 256)
 
 
 def network() -> nn.Sequential:
