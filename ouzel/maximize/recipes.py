@@ -69,6 +69,7 @@ class Pixel:
         zoom_range: Zoom goes from 1 / (1 + zoom_range) to 1 + zoom_range.
         rotate: Of the random views, in degrees.
         noise: Of the random views, standard deviation in units of [0, 1].
+        unchanged: Share of the views that are the image as it is, but for the noise.
         views_per_step: Random views of each image at every step.
         diversity: Weight of the likeness of images that are sought for one node.
 
@@ -86,6 +87,7 @@ class Pixel:
     zoom_range: float = 0.0
     rotate: float = 0.0
     noise: float = 0.0
+    unchanged: float = 0.4
     views_per_step: int = MAXIMIZE_VIEWS["pixel"]
     diversity: float = 0.0
     name: ClassVar[str] = "pixel"
@@ -126,6 +128,7 @@ class FourierRecipe:
     zoom_range: float = 1.0
     rotate: float = 20.0
     noise: float = 0.0
+    unchanged: float = 0.4
     views_per_step: int = MAXIMIZE_VIEWS["fourier"]
     diversity: float = 0.0
     name: ClassVar[str] = "fourier"
@@ -171,6 +174,7 @@ class Maco:
     zoom_range: float = 1.0
     rotate: float = 0.0
     noise: float = 0.08
+    unchanged: float = 0.0
     views_per_step: int = MAXIMIZE_VIEWS["maco"]
     diversity: float = 0.0
     spectrum: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
@@ -181,7 +185,7 @@ class Maco:
 
     @cached_property
     def views(self) -> Views:
-        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise)
+        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise, self.unchanged)
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape
@@ -220,7 +224,13 @@ def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
 
 
 def _views(recipe: Pixel | FourierRecipe) -> Views:
-    return Views(recipe.jitter, (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range), recipe.rotate, recipe.noise)
+    return Views(
+        recipe.jitter,
+        (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range),
+        recipe.rotate,
+        recipe.noise,
+        recipe.unchanged,
+    )
 
 
 def _check(recipe: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +19,13 @@ from ouzel_protos.recipes import MAXIMIZE_LIMITS
 class Views:
     """Random views of an image: shifted, scaled, turned, with noise. Outside of the image everything is grey.
 
-    How strong a view is, is drawn as well, from the image as it is to the limits given here: a network for which things
-    are in one place and of one size must see them there, too.
-
     Attributes:
         jitter: Largest shift, as a share of the shorter side, 0 to 0.5.
         zoom: (smallest, largest) factor, 0.1 to 10.
         rotate: Largest angle, in degrees, 0 to 180.
         noise: Standard deviation of what is added to each value, 0 to 1.
+        unchanged: Share of the views that are not shifted, scaled and turned. A network for which things are in one
+            place and of one size must see them there, too.
 
     Raises:
         InvalidArgument: A value is out of range.
@@ -36,6 +35,7 @@ class Views:
     zoom: tuple[float, float] = (1.0, 1.0)
     rotate: float = 0.0
     noise: float = 0.0
+    unchanged: float = 0.0
 
     def __post_init__(self) -> None:
         parameter("parameters.jitter", self.jitter, MAXIMIZE_LIMITS["jitter"])
@@ -46,17 +46,18 @@ class Views:
             )
         parameter("parameters.rotate", self.rotate, MAXIMIZE_LIMITS["rotate"])
         parameter("parameters.noise", self.noise, MAXIMIZE_LIMITS["noise"])
+        parameter("parameters.unchanged", self.unchanged, MAXIMIZE_LIMITS["unchanged"])
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One random view of each image, (n, C, H, W) in [0, 1], of the same size. Differentiable."""
-        if self == Views():
+        if replace(self, unchanged=0.0) == Views():
             return images
         count, _, height, width = images.shape
         drawn = torch.rand(count, 5, generator=generator, dtype=torch.float64)  # on the CPU: the same everywhere
-        strength = drawn[:, 0]
-        angle = (2 * drawn[:, 1] - 1) * strength * math.radians(self.rotate)
-        factor = (self.zoom[0] + drawn[:, 2] * (self.zoom[1] - self.zoom[0])) ** strength
-        shift = (2 * drawn[:, 3:] - 1) * strength[:, None] * 2 * self.jitter * min(height, width)
+        changed = (drawn[:, 0] >= self.unchanged).to(drawn)
+        angle = (2 * drawn[:, 1] - 1) * changed * math.radians(self.rotate)
+        factor = (self.zoom[0] + drawn[:, 2] * (self.zoom[1] - self.zoom[0])) ** changed
+        shift = (2 * drawn[:, 3:] - 1) * changed[:, None] * 2 * self.jitter * min(height, width)
         cosine, sine = angle.cos() / factor, angle.sin() / factor
         # In pixels first, so that a rotation of a rectangle stays one; then to the units of affine_grid, -1 to 1.
         matrix = torch.stack(

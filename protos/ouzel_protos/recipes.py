@@ -55,6 +55,7 @@ MAXIMIZE_LIMITS: Parameters = MappingProxyType(
         "zoom_range": Range(float, 0.0, 4.0),
         "rotate": Range(float, 0.0, 180.0),
         "noise": Range(float, 0.0, 1.0),
+        "unchanged": Range(float, 0.0, 1.0),
         "views_per_step": Range(int, 1, 64),
         "diversity": Range(float, 0.0, 1e6),
     }

@@ -53,17 +53,17 @@ def test_views_of_one_image_are_not_compared_with_each_other():
     assert torch.equal(*(run.visualizations[0].image for run in runs))
 
 
-def test_some_views_are_nearly_the_image_and_some_are_far_from_it():
+def test_some_views_are_the_image_and_some_are_far_from_it():
     """Measured by where a dot in the middle goes."""
     images = torch.zeros(400, 1, 33, 33)
     images[:, :, 15:18, 15:18] = 1
-    seen = Views(jitter=0.25)(images, torch.Generator().manual_seed(0))
+    seen = Views(jitter=0.25, unchanged=0.4)(images, torch.Generator().manual_seed(0))
     places = torch.stack(torch.meshgrid(torch.arange(33.0), torch.arange(33.0), indexing="ij"))
     seen = seen * (seen > 0.55)  # outside of the image everything is grey
     weights = seen[:, 0] / seen[:, 0].sum((1, 2))[:, None, None]
     moved = ((weights[:, None] * places).sum((2, 3)) - 16).abs().amax(1)
     assert moved.max() <= 0.25 * 33 + 0.5
-    assert float((moved < 0.04 * 33).float().mean()) > 0.1
+    assert 0.3 < float((moved < 1e-3).float().mean()) < 0.5
     assert float((moved > 0.15 * 33).float().mean()) > 0.1
 
 
