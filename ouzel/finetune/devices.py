@@ -1,4 +1,4 @@
-"""What a device needs to be kept busy: copies that nobody waits for, and few shapes."""
+"""What a device has room for, and that it is kept busy by batches of few shapes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ def room(device: torch.device) -> int:
         return 2 * 2**30
     free = min(torch.cuda.mem_get_info(device)[0], psutil.virtual_memory().available)
     return max(2 * 2**30, free // 4)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; the host does not wait for it."""
-    if device.type != "cuda" or tensor.is_cuda:
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def wants_one_shape(device: torch.device) -> bool:

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.finetune.data import Example
-from ouzel.finetune.devices import filled, to_device, wants_one_shape
+from ouzel.finetune.devices import filled, wants_one_shape
 from ouzel.finetune.pictures import Pictures
 from ouzel.models import Preprocessing
+from ouzel.saliency.transfer import sent
 
 BATCH = 32
 _SEEN = 500  # keys in a question to the database
@@ -145,7 +146,7 @@ class Features:
     def _compute(self, pixels: Tensor, mirrored: bool) -> Tensor:
         """pixels: (B, C, H, W) uint8."""
         device = next(self.network.parameters()).device
-        x = to_device(pixels.flip(-1) if mirrored else pixels, device)
+        x = sent(pixels.flip(-1) if mirrored else pixels, device)
         if wants_one_shape(device):
             x = filled(x, self.batch)
         x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)

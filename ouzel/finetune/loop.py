@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
-from ouzel.finetune.devices import filled, to_device, wants_one_shape
+from ouzel.finetune.devices import filled, wants_one_shape
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.pictures import Pictures
@@ -26,6 +26,7 @@ from ouzel.finetune.source import Source
 from ouzel.finetune.steps import Stepper
 from ouzel.finetune.variation import variation
 from ouzel.precision_names import EXACT, Precision
+from ouzel.saliency.transfer import sent
 
 TELL_EVERY = 0.5  # s of training, at most, between two events; before each, the host waits for the device
 _BATCH = 32  # images of a validation that go through the network at a time
@@ -149,7 +150,7 @@ class Training:
                 done = first + progress.step
                 rate = self._rate(progress.stage, done)
                 set_rate(optimizer, self.recipe, rate)
-                classes = self.targets[to_device(batches[progress.step], self.device)]
+                classes = self.targets[sent(batches[progress.step], self.device)]
                 self.stepper.take(optimizer, pixels, sizes, classes, (self.seed % 2**64, progress.stage, done))
                 progress.step, progress.steps = progress.step + 1, progress.steps + 1
                 now = time.monotonic()
@@ -212,7 +213,7 @@ class Training:
             for start, pixels in zip(range(0, len(examples), _BATCH), images, strict=True):
                 if start and start % _SIGN == 0:
                     self.on_event(Event("validating", start, len(examples)))
-                x = to_device(pixels, self.device)
+                x = sent(pixels, self.device)
                 if wants_one_shape(self.device):
                     x = filled(x, _BATCH)
                 x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)

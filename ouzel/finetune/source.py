@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ouzel.finetune.data import Example
-from ouzel.finetune.devices import to_device
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.variation import Pixels
+from ouzel.saliency.transfer import sent
 
 _TOGETHER = 256  # images that are sent to the device at a time
 
@@ -50,7 +50,7 @@ class Source:
             return
         pixels, sizes = self._held
         for batch in rows:
-            yield Pixels(pixels.values, pixels.places[to_device(batch, self.device)]), sizes[batch.numpy()]
+            yield Pixels(pixels.values, pixels.places[sent(batch, self.device)]), sizes[batch.numpy()]
 
 
 def _on_device(images: list[Tensor], device: torch.device) -> tuple[Pixels, np.ndarray]:
@@ -63,6 +63,6 @@ def _on_device(images: list[Tensor], device: torch.device) -> tuple[Pixels, np.n
     while images:
         part = torch.cat([each.flatten(0, 1) for each in images[:_TOGETHER]])
         del images[:_TOGETHER]
-        values[filled : filled + len(part)].copy_(to_device(part, device))
+        values[filled : filled + len(part)].copy_(sent(part, device))
         filled += len(part)
-    return Pixels(values, to_device(places, device)), sizes
+    return Pixels(values, sent(places, device)), sizes

@@ -17,9 +17,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as v2
 from torchvision.transforms.v2.functional import InterpolationMode
 
-from ouzel.finetune.devices import to_device
 from ouzel.finetune.recipes import Recipe
 from ouzel.models import Preprocessing
+from ouzel.saliency.transfer import sent
 
 _TRIES = 10  # to draw a crop that fits into the image
 _RATIOS = (3 / 4, 4 / 3)  # of a crop's width to its height
@@ -60,7 +60,7 @@ class Views:
 
     def to(self, device: torch.device) -> Views:
         """On a device; the host does not wait for it."""
-        return Views(to_device(self.table, device), self.reach)
+        return Views(sent(self.table, device), self.reach)
 
     def part(self, rows: slice) -> Views:
         """Of some of the images."""

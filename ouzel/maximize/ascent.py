@@ -116,12 +116,15 @@ class _Run:
         self.nodes = tuple(targets)
         inputs = Inputs(model, size, channels)
         network, self._readouts = inputs.open(targets)
-        self._objective = ObjectiveGradients(network, self._readouts, copies, inputs.normalised, pass_scale)
+        seen = recipe.views_per_step
+        self._objective = ObjectiveGradients(
+            network, self._readouts, copies, inputs.normalised, scale=pass_scale, views=seen
+        )
         self.device, shape = inputs.device, inputs.shape
         self.count = len(targets) * copies
-        together = min(self.count, self._objective.rows_per_pass(self.device.type))
+        together = min(self.count * seen, self._objective.rows_per_pass(self.device.type))
         example = inputs.normalised(torch.full((1, *shape), 0.5))
-        check_memory(inputs.network, example, together, self.count, memory_bytes)
+        check_memory(inputs.network, example, together, self.count, memory_bytes, views=seen)
         self._generator = torch.Generator().manual_seed(seed)
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
@@ -134,14 +137,16 @@ class _Run:
     def advance(self) -> Step:
         """One step of the optimiser."""
         images = self._space.images()
-        views = self.recipe.views(images, self._generator)
+        seen = self.recipe.views_per_step
+        views = self.recipe.views(images.repeat_interleave(seen, 0) if seen > 1 else images, self._generator)
         activations, view_gradients = self._objective.gradients(
             views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS
         )
+        activations = activations.view(self.count, seen).mean(1)
         penalty = self.recipe.penalty(images)
         leaves = [images, *self._space.leaves] if images is not self._space.leaves[0] else self._space.leaves
         # As if the network were part of this graph: its gradient enters where the views come out.
-        gradients = torch.autograd.grad(penalty.sum() + (views * view_gradients).sum(), leaves)
+        gradients = torch.autograd.grad(penalty.sum() + (views * view_gradients).sum() / seen, leaves)
         self.step += 1
         self._note(activations, gradients)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):

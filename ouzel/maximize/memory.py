@@ -10,7 +10,9 @@ from ouzel import models
 from ouzel.errors import InvalidArgument
 
 
-def check_memory(network: nn.Module, example: Tensor, together: int, count: int, memory_bytes: int | None) -> None:
+def check_memory(
+    network: nn.Module, example: Tensor, together: int, count: int, memory_bytes: int | None, *, views: int = 1
+) -> None:
     """Raises InvalidArgument if what is held at a time is over the budget.
 
     That is the graph of `together` rows, estimated by what the leaf modules put out, and a few times all images.
@@ -19,7 +21,7 @@ def check_memory(network: nn.Module, example: Tensor, together: int, count: int,
     seen = models.layers(network, example)
     numbers = sum(torch.Size(each.shape).numel() for each in seen if each.name in leaves and each.shape)
     graph = 2 * 4 * numbers * together  # values and gradients
-    image = 12 * 4 * example[0].numel()  # leaves, optimiser, views, gradients
+    image = (8 + 4 * views) * 4 * example[0].numel()  # leaves, optimiser; views and their gradients
     if memory_bytes is not None:
         budget = memory_bytes
     elif example.is_cuda:

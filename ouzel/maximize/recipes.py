@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,7 @@ from ouzel.maximize.regularizers import norm, total_variation
 from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
 from ouzel.maximize.spectrum import magnitude
 from ouzel.maximize.transforms import Views
-from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS
+from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
 
 
 class Recipe(Protocol):
@@ -29,6 +28,7 @@ class Recipe(Protocol):
         steps: Of the optimiser.
         diversity: Weight of being different, where several images are sought for a node.
         views: The random views through which the network sees the images.
+        views_per_step: Of each image, at every step; the mean of their gradients is followed.
     """
 
     name: ClassVar[str]
@@ -41,6 +41,9 @@ class Recipe(Protocol):
 
     @property
     def views(self) -> Views: ...
+
+    @property
+    def views_per_step(self) -> int: ...
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         """shape: (n, C, H, W) of the images."""
@@ -65,6 +68,9 @@ class Pixel:
         jitter: Of the random views, see Views.
         zoom_range: Zoom goes from 1 / (1 + zoom_range) to 1 + zoom_range.
         rotate: Of the random views, in degrees.
+        noise: Of the random views, standard deviation in units of [0, 1].
+        unchanged: Share of the views that are the image as it is, but for the noise.
+        views_per_step: Random views of each image at every step.
         diversity: Weight of the likeness of images that are sought for one node.
 
     References:
@@ -80,6 +86,9 @@ class Pixel:
     jitter: float = 0.04
     zoom_range: float = 0.0
     rotate: float = 0.0
+    noise: float = 0.0
+    unchanged: float = 0.4
+    views_per_step: int = MAXIMIZE_VIEWS["pixel"]
     diversity: float = 0.0
     name: ClassVar[str] = "pixel"
 
@@ -115,9 +124,12 @@ class FourierRecipe:
     rate: float = 0.05
     tv_weight: float = 0.0
     beta: float = 2.0
-    jitter: float = 0.05
-    zoom_range: float = 0.1
-    rotate: float = 10.0
+    jitter: float = 0.25
+    zoom_range: float = 1.0
+    rotate: float = 20.0
+    noise: float = 0.0
+    unchanged: float = 0.4
+    views_per_step: int = MAXIMIZE_VIEWS["fourier"]
     diversity: float = 0.0
     name: ClassVar[str] = "fourier"
 
@@ -158,9 +170,12 @@ class Maco:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 1.0
-    jitter: float = 0.1
+    jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 0.0
+    noise: float = 0.08
+    unchanged: float = 0.0
+    views_per_step: int = MAXIMIZE_VIEWS["maco"]
     diversity: float = 0.0
     spectrum: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     name: ClassVar[str] = "maco"
@@ -170,11 +185,11 @@ class Maco:
 
     @cached_property
     def views(self) -> Views:
-        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate)
+        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise, self.unchanged)
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape
-        start = math.pi * (2 * torch.rand(count, channels, height, width // 2 + 1, generator=generator) - 1)
+        start = torch.randn(count, channels, height, width // 2 + 1, generator=generator)
         return Phases(start.to(device), magnitude(channels, height, width, self.spectrum), height, width)
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
@@ -209,7 +224,13 @@ def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
 
 
 def _views(recipe: Pixel | FourierRecipe) -> Views:
-    return Views(recipe.jitter, (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range), recipe.rotate)
+    return Views(
+        recipe.jitter,
+        (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range),
+        recipe.rotate,
+        recipe.noise,
+        recipe.unchanged,
+    )
 
 
 def _check(recipe: Any) -> None:

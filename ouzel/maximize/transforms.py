@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +11,21 @@ from torch import Tensor
 
 from ouzel.checks import parameter
 from ouzel.errors import InvalidArgument
+from ouzel.saliency.transfer import sent
 from ouzel_protos.recipes import MAXIMIZE_LIMITS
 
 
 @dataclass(frozen=True)
 class Views:
-    """Random views of an image: shifted, scaled, turned. Outside of the image everything is grey.
+    """Random views of an image: shifted, scaled, turned, with noise. Outside of the image everything is grey.
 
     Attributes:
         jitter: Largest shift, as a share of the shorter side, 0 to 0.5.
         zoom: (smallest, largest) factor, 0.1 to 10.
         rotate: Largest angle, in degrees, 0 to 180.
+        noise: Standard deviation of what is added to each value, 0 to 1.
+        unchanged: Share of the views that are not shifted, scaled and turned. A network for which things are in one
+            place and of one size must see them there, too.
 
     Raises:
         InvalidArgument: A value is out of range.
@@ -30,6 +34,8 @@ class Views:
     jitter: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
     rotate: float = 0.0
+    noise: float = 0.0
+    unchanged: float = 0.0
 
     def __post_init__(self) -> None:
         parameter("parameters.jitter", self.jitter, MAXIMIZE_LIMITS["jitter"])
@@ -39,16 +45,19 @@ class Views:
                 field="parameters.zoom",
             )
         parameter("parameters.rotate", self.rotate, MAXIMIZE_LIMITS["rotate"])
+        parameter("parameters.noise", self.noise, MAXIMIZE_LIMITS["noise"])
+        parameter("parameters.unchanged", self.unchanged, MAXIMIZE_LIMITS["unchanged"])
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One random view of each image, (n, C, H, W) in [0, 1], of the same size. Differentiable."""
-        if self == Views():
+        if replace(self, unchanged=0.0) == Views():
             return images
         count, _, height, width = images.shape
-        drawn = torch.rand(count, 4, generator=generator, dtype=torch.float64)  # on the CPU: the same everywhere
-        angle = (2 * drawn[:, 0] - 1) * math.radians(self.rotate)
-        factor = self.zoom[0] + drawn[:, 1] * (self.zoom[1] - self.zoom[0])
-        shift = (2 * drawn[:, 2:] - 1) * 2 * self.jitter * min(height, width)
+        drawn = torch.rand(count, 5, generator=generator, dtype=torch.float64)  # on the CPU: the same everywhere
+        changed = (drawn[:, 0] >= self.unchanged).to(drawn)
+        angle = (2 * drawn[:, 1] - 1) * changed * math.radians(self.rotate)
+        factor = (self.zoom[0] + drawn[:, 2] * (self.zoom[1] - self.zoom[0])) ** changed
+        shift = (2 * drawn[:, 3:] - 1) * changed[:, None] * 2 * self.jitter * min(height, width)
         cosine, sine = angle.cos() / factor, angle.sin() / factor
         # In pixels first, so that a rotation of a rectangle stays one; then to the units of affine_grid, -1 to 1.
         matrix = torch.stack(
@@ -58,7 +67,8 @@ class Views:
             ],
             dim=1,
         ).to(images.dtype)
-        if images.is_cuda:  # a copy that the host does not wait for
-            matrix = matrix.pin_memory().to(images.device, non_blocking=True)
-        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-        return F.grid_sample(images - 0.5, grid, padding_mode="zeros", align_corners=False) + 0.5
+        grid = F.affine_grid(sent(matrix, images.device), list(images.shape), align_corners=False)
+        seen = F.grid_sample(images - 0.5, grid, padding_mode="zeros", align_corners=False) + 0.5
+        if self.noise:
+            seen = seen + self.noise * sent(torch.randn(images.shape, generator=generator), images.device)
+        return seen

@@ -18,12 +18,12 @@ def sent(values: Any, device: torch.device, dtype: torch.dtype | None = None) ->
     """A tensor of numbers, or one on the host, on the device.
 
     Args:
-        values: As `torch.as_tensor` takes them.
+        values: As `torch.as_tensor` takes them; a tensor may be on the device already.
         device: Where the tensor is wanted.
         dtype: Of the result; None is that of the values.
     """
     tensor = torch.as_tensor(values, dtype=dtype)
-    if device.type != "cuda":
+    if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

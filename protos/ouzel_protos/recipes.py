@@ -42,6 +42,7 @@ Parameters = Mapping[str, Range]
 
 MAXIMIZE_DEFAULT = "fourier"
 MAXIMIZE_STEPS = 256  # of every recipe, unless the caller says otherwise
+MAXIMIZE_VIEWS: Mapping[str, int] = MappingProxyType({"pixel": 1, "fourier": 1, "maco": 8})  # per step, likewise
 MAXIMIZE_LIMITS: Parameters = MappingProxyType(
     {
         "steps": Range(int, 1, 100_000),
@@ -53,6 +54,9 @@ MAXIMIZE_LIMITS: Parameters = MappingProxyType(
         "jitter": Range(float, 0.0, 0.5),
         "zoom_range": Range(float, 0.0, 4.0),
         "rotate": Range(float, 0.0, 180.0),
+        "noise": Range(float, 0.0, 1.0),
+        "unchanged": Range(float, 0.0, 1.0),
+        "views_per_step": Range(int, 1, 64),
         "diversity": Range(float, 0.0, 1e6),
     }
 )

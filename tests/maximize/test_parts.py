@@ -91,7 +91,7 @@ def test_views_keep_to_their_bounds():
 
 def test_a_quarter_turn_is_one(monkeypatch):
     image = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0))
-    drawn = torch.tensor([[1.0, 0.5, 0.5, 0.5]], dtype=torch.float64)  # the largest angle, neither zoom nor shift
+    drawn = torch.tensor([[1.0, 1.0, 0.5, 0.5, 0.5]], dtype=torch.float64)  # the largest angle, neither zoom nor shift
     monkeypatch.setattr(torch, "rand", lambda *_, **__: drawn)
     turned = Views(rotate=90)(image, torch.Generator())
     assert any(torch.allclose(turned, torch.rot90(image, k, (2, 3)), atol=1e-5) for k in (1, 3))

@@ -21,8 +21,8 @@ MOST_ROWS = {"cpu": 4, "cuda": 64}
 class ObjectiveGradients:
     """Activations of the nodes, and gradients of the objective with respect to the images.
 
-    Rows come as one batch, `copies` of them for each readout in turn. They go through the network in passes of a few
-    rows, those of one layer together, each no further than that layer.
+    Rows come as one batch: for each readout its `copies`, of each copy its `views`. They go through the network in
+    passes of a few rows, those of one layer together, each no further than that layer.
 
     Args:
         network: Up to the layers of the nodes.
@@ -30,6 +30,7 @@ class ObjectiveGradients:
         copies: Images per node.
         normalised: From images in [0, 1] to what the network takes.
         scale: Of the rows per pass.
+        views: Rows of each image.
     """
 
     def __init__(
@@ -38,11 +39,14 @@ class ObjectiveGradients:
         readouts: Sequence[Readout],
         copies: int,
         normalised: Callable[[Tensor], Tensor],
+        *,
         scale: float = 1.0,
+        views: int = 1,
     ) -> None:
-        self._scale = scale
-        self._network, self._readouts, self._copies, self._normalised = network, readouts, copies, normalised
-        self._plans: dict[torch.device, Plan] = {}
+        self._scale, self._views = scale, views
+        self._network, self._readouts, self._normalised = network, readouts, normalised
+        self._copies, self._rows = copies, copies * views  # of each node
+        self._plans: dict[tuple[torch.device, int], Plan] = {}
 
     def gradients(self, views: Tensor, diversity: float, *, redirected: bool) -> tuple[Tensor, Tensor]:
         """Activations (n,), and gradients of a loss, (n, C, H, W).
@@ -52,7 +56,7 @@ class ObjectiveGradients:
         redirected: where no gradient reaches an image at all, let it pass dead rectifiers. The host waits for that.
         """
         activations, gradients = [], []
-        plan = self._plan(views.device)
+        plan = self._plan(views.device, self._rows)
         for one in plan.passes:
             part = one.of(views.detach())
             values, gradient = self._one(part, one, diversity, redirected=False)
@@ -66,14 +70,14 @@ class ObjectiveGradients:
         return plan.joined(activations), plan.joined(gradients)
 
     def activations(self, images: Tensor) -> Tensor:
-        """(n,), without gradients."""
-        plan = self._plan(images.device)
+        """(n,) of the images themselves, one row each, without gradients."""
+        plan = self._plan(images.device, self._copies)
         with torch.no_grad():
             return plan.joined([self._read(one.of(images), one) for one in plan.passes])
 
     def rows_per_pass(self, device: str) -> int:
         """The most rows that are in the network at a time."""
-        return max(1, int(MOST_ROWS[device] * self._scale) // self._copies) * self._copies
+        return self._together(device, self._rows)
 
     def _read(self, images: Tensor, one: Pass) -> Tensor:
         return one.read(self._network(self._normalised(images), {one.layer})[one.layer])
@@ -91,12 +95,18 @@ class ObjectiveGradients:
         loss = -activations.sum()
         if alike:
             features = output if output.ndim == 4 else leaf - 0.5
-            likeness = torch.stack([alikeness(features[rows]) for rows in one.own()]).sum()
-            loss = loss + diversity * self._copies * likeness
+            # Views of one image are alike, and shall be: the first ones of all copies are compared.
+            likeness = torch.stack([alikeness(features[rows][:: self._views]) for rows in one.own()]).sum()
+            loss = loss + diversity * self._rows * likeness
         (gradient,) = torch.autograd.grad(loss, leaf)
         return activations.detach(), gradient
 
-    def _plan(self, device: torch.device) -> Plan:
-        if device not in self._plans:
-            self._plans[device] = plan(self._readouts, self._copies, self.rows_per_pass(device.type), device)
-        return self._plans[device]
+    def _plan(self, device: torch.device, rows: int) -> Plan:
+        """rows: of each node."""
+        key = device, rows
+        if key not in self._plans:
+            self._plans[key] = plan(self._readouts, rows, self._together(device.type, rows), device)
+        return self._plans[key]
+
+    def _together(self, device: str, rows: int) -> int:
+        return max(1, int(MOST_ROWS[device] * self._scale) // rows) * rows

@@ -19,7 +19,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import parameters, pinned_model, targets
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
-from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS
+from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -41,16 +41,20 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
     targets.check(spec.targets, model, catalogue.budget.targets)
-    steps = int(_parameters(spec).get("steps", MAXIMIZE_STEPS))
+    given = _parameters(spec)
+    steps = int(given.get("steps", MAXIMIZE_STEPS))
+    seen = int(given.get("views_per_step", MAXIMIZE_VIEWS[spec.recipe or MAXIMIZE_DEFAULT]))
     images = _images_per_target(spec) * len(spec.targets)
     height, width = _size(spec) or model.input[1:]
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
-    cost = steps * images * model.input[0] * height * width
+    step = seen * images * model.input[0] * height * width
+    cost = steps * step
     if cost > catalogue.budget.values:
-        most = catalogue.budget.values // (images * model.input[0] * height * width)
+        most = catalogue.budget.values // step
+        views = f", {seen} views each," if seen > 1 else ""
         raise InvalidArgument(
-            f"parameters.steps: {steps} steps for {images} images of {model.input[0]} x {height} x {width} are "
+            f"parameters.steps: {steps} steps for {images} images of {model.input[0]} x {height} x {width}{views} are "
             f"{cost:.3g} values, the limit is {catalogue.budget.values:.3g}; at most {most} steps fit",
             field="parameters.steps",
         )

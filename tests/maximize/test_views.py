@@ -1,0 +1,84 @@
+"""Random views: how far they go, and what a step makes of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from ouzel.maximize import Channel, ClassLogit, Maco, Pixel, maximize
+from ouzel.maximize.transforms import Views
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(32, 4)).eval()
+
+
+@dataclass(frozen=True)
+class Plain(Pixel):
+    """Steps along the gradient itself."""
+
+    def optimizer(self, leaves):
+        return torch.optim.SGD(leaves, lr=1.0)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_step_follows_the_mean_gradient_of_all_views(copies):
+    recipe = Plain(steps=1, norm_weight=0, tv_weight=0, jitter=0.2, zoom_range=0.5, noise=0.1, views_per_step=3)
+    model, nodes = network(), [ClassLogit(1), Channel("2", 5)]
+    result = maximize(model, nodes, recipe=recipe, size=(16, 16), images_per_target=copies, seed=4)
+    generator = torch.Generator().manual_seed(4)
+    start = (0.5 + 0.02 * torch.randn(2 * copies, 3, 16, 16, generator=generator)).clamp(0, 1).requires_grad_()
+    views = recipe.views(start.repeat_interleave(3, 0), generator)
+    for row in range(2 * copies):
+        three = views[3 * row : 3 * row + 3]
+        value = (model(three)[:, 1] if row < copies else model[:3](three)[:, 5].mean((1, 2))).mean()
+        assert result.visualizations[row].history[0] == pytest.approx(float(value.detach()), abs=1e-5)
+        (gradient,) = torch.autograd.grad(value, start, retain_graph=True)
+        expected = (start + gradient).clamp(0, 1)[row]
+        assert (result.visualizations[row].image - expected).abs().max() <= 0.5 / 255 + 1e-5
+
+
+def test_views_of_one_image_are_not_compared_with_each_other():
+    """Else a weight of diversity would push the views of an image apart. One image has nobody to differ from."""
+    options = {"steps": 2, "jitter": 0.2, "views_per_step": 2}
+    runs = [
+        maximize(network(), [Channel("2", 5)], recipe=Pixel(diversity=each, **options), size=(16, 16))
+        for each in (0, 9)
+    ]
+    assert torch.equal(*(run.visualizations[0].image for run in runs))
+
+
+def test_some_views_are_the_image_and_some_are_far_from_it():
+    """Measured by where a dot in the middle goes."""
+    images = torch.zeros(400, 1, 33, 33)
+    images[:, :, 15:18, 15:18] = 1
+    seen = Views(jitter=0.25, unchanged=0.4)(images, torch.Generator().manual_seed(0))
+    places = torch.stack(torch.meshgrid(torch.arange(33.0), torch.arange(33.0), indexing="ij"))
+    seen = seen * (seen > 0.55)  # outside of the image everything is grey
+    weights = seen[:, 0] / seen[:, 0].sum((1, 2))[:, None, None]
+    moved = ((weights[:, None] * places).sum((2, 3)) - 16).abs().amax(1)
+    assert moved.max() <= 0.25 * 33 + 0.5
+    assert 0.3 < float((moved < 1e-3).float().mean()) < 0.5
+    assert float((moved > 0.15 * 33).float().mean()) > 0.1
+
+
+def test_noise_has_the_deviation_that_is_asked_for():
+    images = torch.full((64, 3, 32, 32), 0.5)
+    noise = Views(noise=0.1)(images, torch.Generator().manual_seed(0)) - images
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.02)
+    assert float(noise.mean()) == pytest.approx(0, abs=0.002)
+
+
+def test_the_longer_the_way_the_less_a_step_of_maco_turns():
+    """The leaf is standardised: ten times as large, it stands for the same phases and turns a tenth as far."""
+    space = Maco().space((1, 3, 12, 12), torch.Generator().manual_seed(0), torch.device("cpu"))
+    before = space.images().detach().clone()
+    with torch.no_grad():
+        space.leaves[0] *= 10
+        space.leaves[0] += 3
+    assert torch.allclose(space.images(), before, atol=1e-5)
