@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ouzel.explain.accept import JSON, PNG, PROTOBUF, negotiate
+from ouzel.explain.forms import header_text
 from ouzel.explain.forms import read as read_row
 from ouzel.explain.limits import Limits
 from ouzel.explain.recording import recorder
@@ -28,6 +29,7 @@ __all__ = [
     "Limits",
     "RawRequest",
     "Reply",
+    "header_text",
     "negotiate",
     "read_row",
     "recorder",

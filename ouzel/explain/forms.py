@@ -88,6 +88,14 @@ def addressed(row: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, A
     return {name: part for name, part in row.items() if name not in names}, texts
 
 
+def header_text(value: str) -> str:
+    """The text of a header, whose bytes servers read as Latin-1, while callers write UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 def _traceparent(value: object) -> str | None:
     """Whatever else it is, it is no reason to refuse a request."""
     text = value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else value

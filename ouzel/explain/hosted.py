@@ -14,7 +14,7 @@ import torch
 from ouzel import gpus, left_calls
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.accept import JSON, PROTOBUF, negotiate
-from ouzel.explain.forms import read
+from ouzel.explain.forms import header_text, read
 from ouzel.explain.requests import RawRequest
 from ouzel.telemetry.tracing import PARENT
 
@@ -61,7 +61,8 @@ def request_of(row: Mapping[str, Any], headers: Mapping[str, str]) -> RawRequest
             media_type = negotiate(headers.get("accept"))
         if headers.get("explain", "").lower() == "true":
             raise InvalidArgument("explanations: not served here; ask /predictions and name saliency in its options")
-        request = read(row, headers.get("x-ouzel-options"), media_type, headers.get(PARENT))
+        given = headers.get("x-ouzel-options")
+        request = read(row, given and header_text(given), media_type, headers.get(PARENT))
         return request if (call := row.get(left_calls.PART)) is None else replace(request, gone=_gone(call))
     except OuzelError as error:
         return RawRequest(media_type=media_type, refusal=error)

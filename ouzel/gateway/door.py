@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
 
 from ouzel import errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
@@ -68,6 +69,7 @@ class Door:
         self._loads: dict[tuple[str, str], Load] = {}
         self._statistics = Statistics()
         self._under_way = 0
+        self._interruptible: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -111,6 +113,28 @@ class Door:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """The task of a call that `interrupt` may end: it then raises Unavailable, for which there still is time."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._interruptible.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task in self._interruptible:
+                raise
+            task.uncancel()
+            raise Unavailable("the gateway is stopping, and the answer took too long") from None
+        finally:
+            self._interruptible.discard(task)
+
+    def interrupt(self) -> None:
+        """Ends the calls that are still under way."""
+        tasks, self._interruptible = self._interruptible, set()
+        for task in tasks:
+            task.cancel()
 
     @contextmanager
     def admit(self, caller: Caller, role: str, model: str | None = None) -> Iterator[None]:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from ouzel import images
 from ouzel.errors import InvalidArgument
-from ouzel.explain import JSON, PNG, PROTOBUF, RawRequest, negotiate, read_row
+from ouzel.explain import JSON, PNG, PROTOBUF, RawRequest, header_text, negotiate, read_row
 from ouzel.explain import media as drawing
 from ouzel.explain.options import parse
 from ouzel.gateway import multipart, problems
@@ -98,7 +98,10 @@ def _read(request: Request, body: bytes, media_type: str) -> RawRequest:
     kind = request.headers.get("content-type", "")
     form = kind.lower().startswith("multipart/form-data")
     parts = multipart.parts(kind, body) if form else {"body": body} if body else {}
-    return read_row(parts, request.headers.get(OPTIONS), media_type)
+    given = request.headers.getlist(OPTIONS)
+    if len(given) > 1:
+        raise InvalidArgument(f"{OPTIONS}: comes more than once", field="options")
+    return read_row(parts, header_text(given[0]) if given else None, media_type)
 
 
 def _row(request: RawRequest) -> Row:

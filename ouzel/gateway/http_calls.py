@@ -54,7 +54,8 @@ class Calls:
                     caller = self.door.identify(request.headers.getlist("authorization"), _certificate(request))
                     if call is not None:
                         call.known(caller)
-                    return await handler(request, caller)
+                    with self.door.interruptible():
+                        return await handler(request, caller)
                 except ClientDisconnect:
                     return Response(status_code=499)  # nobody reads it
                 except Exception as error:  # noqa: BLE001 - the caller hears what it may

@@ -146,8 +146,10 @@ async def serving(
             finally:
                 door.draining = True
                 await state.enter_graceful_shutdown()
-                with contextlib.suppress(TimeoutError):
+                try:
                     await asyncio.wait_for(door.drained(), options.grace)
+                except TimeoutError:
+                    door.interrupt()
                 web.should_exit = True
                 await asyncio.gather(server.stop(_LAST), beside.stop(_LAST), running)
                 recording.cancel()

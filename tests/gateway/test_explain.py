@@ -137,6 +137,17 @@ def test_measuring_counts_as_computing(addresses: Addresses, monkeypatch: pytest
     assert (timing["compute_ms"], timing["encode_ms"]) == pytest.approx((7000, 0), abs=1)
 
 
+def test_labels_in_a_header_are_utf_8(addresses: Addresses) -> None:
+    headers = {
+        "X-Ouzel-Options": json.dumps({"saliency": [{"method": "gradient", "target": "crème"}]}, ensure_ascii=False)
+        .encode()
+        .decode("latin-1")
+    }
+    status, _, answer = call(addresses, "POST", PATH, ONE, headers)
+    assert status == 400
+    assert "'crème'" in json.loads(answer)["detail"]
+
+
 REFUSALS: dict[str, tuple[int, bytes, dict[str, str], str, str]] = {
     "nothing": (400, b"", {}, PATH, "image: missing"),
     "random bytes": (415, b"\x01\x02\x03", {}, PATH, "image"),

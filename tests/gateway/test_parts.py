@@ -11,6 +11,7 @@ import math
 import ssl
 import time
 import tracemalloc
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,7 @@ from ouzel.gateway.engine import Row
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.engines.torchserve_calls import Place, TorchServeCalls
 from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.server import Addresses, serving
 from ouzel.gateway.shedding import Load
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
@@ -318,3 +320,24 @@ def test_what_unpacks_to_too_much_is_never_held(pack: Callable[[bytes], bytes]) 
         tracemalloc.stop()
     fitting = pack(bytes(most))
     assert len(bodies._decompressed(fitting, "gzip", most)) == most
+
+
+async def test_calls_that_outlast_the_grace_are_told_so() -> None:
+    """Over HTTP, too: else the server would cut them off with a fault of its own."""
+    engine = StillEngine(seconds=60)
+    body = json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3, 4, 4], "data": [0.5] * 48}]})
+
+    def ask(at: Addresses) -> tuple[int, str]:
+        request = urllib.request.Request(f"{at.rest}/v2/models/m/infer", body.encode())
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=30)
+        return caught.value.code, caught.value.read().decode()
+
+    async with serving(GatewayOptions(rest_port=0, grpc_port=0, grace=0.1), engine) as at:
+        asked = asyncio.create_task(asyncio.to_thread(ask, at))
+        while not engine.asked:
+            await asyncio.sleep(0.01)
+    status, said = await asked
+    assert status == 503
+    assert "is stopping" in said
+    assert engine.cancelled == 1

@@ -19,6 +19,7 @@ from ouzel_protos.v1 import audit_pb2 as pb
 from ouzel_protos.v1 import explain_pb2
 
 _SIZE = (8, 8)
+_LARGEST = 4096
 _AT_A_TIME = 2
 _PROBABILITY = 0.9
 _CHANGES = (("rearranged/0", "rearranged", ""), ("background/grass", "background", "texture"))
@@ -66,6 +67,9 @@ class FakeAudits:
         """Answer AuditReported: it asks about two pictures, once."""
         start = next(requests).start
         self.requests.append(start.request)
+        for edge in ("height", "width"):
+            if not 0 <= getattr(start, edge) <= _LARGEST:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"start.{edge}: is not within 0..{_LARGEST}")
         shape = (start.height or _SIZE[0], start.width or _SIZE[1], 3)
         pictures = np.zeros((_AT_A_TIME, *shape), np.uint8)
         yield pb.AuditReportedResponse(plan=pb.ReportedPlan(pictures=_AT_A_TIME, at_a_time=_AT_A_TIME, patience=30))

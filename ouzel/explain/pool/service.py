@@ -241,7 +241,9 @@ class PoolService:
 
 
 def _unloaded(file: ModelFile, error: OuzelError) -> Reply:
-    return refused(pb.Explanation(model=pb.ModelInfo(name=file.name, version=file.version)), error)
+    words = str(error).replace(str(file.path), f"the archive of {file.name!r} {file.version}")  # no paths for callers
+    told = type(error)(words, field=error.field)
+    return refused(pb.Explanation(model=pb.ModelInfo(name=file.name, version=file.version)), told)
 
 
 def default_memory(device: str | torch.device) -> int:

@@ -126,6 +126,8 @@ class Tls:
     def _read(self, content: Sequence[bytes]) -> _Material:
         files = self._files
         expires = _checked(files, content)
+        if expires <= self._clock():
+            raise InvalidArgument(f"{files.certificate}: the certificate has expired")
         context = self._context()
         try:
             context.load_cert_chain(files.certificate, files.key, password=_no_password)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ouzel.errors import PermissionDenied, Unavailable
+from ouzel.errors import OuzelError, PermissionDenied, Unavailable
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.channels import OPTIONS
 from ouzel.gateway.worker.methods import Method
@@ -123,6 +123,8 @@ class Relay:
         details = next((value for key, value in trailing or () if key == DETAILS), b"")
         if code is _Code.UNAVAILABLE and not details:  # its text holds addresses
             return Unavailable("the worker does not answer; it may be starting again")
+        if code is _Code.UNKNOWN:  # it did not say this itself: the text is of an exception
+            return OuzelError("the worker failed to answer")
         if code is _Code.UNAUTHENTICATED:
             return PermissionDenied(f"the worker does not know the tenant {caller.tenant!r:.80}")
         return WorkerError(code, words, details)

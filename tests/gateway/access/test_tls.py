@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,7 @@ def test_files_that_do_not_fit_are_refused(files: Files, certificate: bytes | No
 
 
 def test_the_log_warns_once_a_day_of_a_certificate_that_ends(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    now = time.time()
     tls = Tls(files.paths, clock=lambda: now)
     now = tls.expires - 31 * 86_400
     tls.refresh()
@@ -248,3 +250,18 @@ def test_the_log_warns_once_a_day_of_a_certificate_that_ends(files: Files, caplo
         True,
         True,
     ]
+
+
+def test_an_expired_certificate_is_refused_and_the_old_one_stays(files: Files) -> None:
+    now = time.time()
+    tls = Tls(files.paths, clock=lambda: now)
+    ends = tls.expires
+    now = ends + 1
+    files.paths.certificate.touch()
+    content = files.paths.certificate.read_bytes()
+    files.paths.certificate.write_bytes(content + b"\n")
+    tls.refresh()
+    assert "has expired" in tls.problem
+    assert tls.expires == ends
+    with pytest.raises(InvalidArgument, match="has expired"):
+        Tls(files.paths, clock=lambda: now)

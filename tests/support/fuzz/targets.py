@@ -104,15 +104,16 @@ def options() -> Target:
     from ouzel.explain.limits import Limits
     from ouzel.explain.options import parse
     from ouzel.explain.plan import make_plan
+    from ouzel.explain.served import Served
     from ouzel.saliency import Explainer
     from ouzel_protos.v1 import explain_pb2 as pb
 
     _, model = _model()
-    explainer, limits = Explainer(model), Limits()
+    served, limits = Served(model, Explainer(model), pb.ModelInfo()), Limits()
     view = pb.View(image_width=40, image_height=40, right=40, bottom=40)
 
     def run(data: bytes) -> None:
-        make_plan(parse(data), explainer, model, view, limits)
+        make_plan(parse(data), served, view, limits)
 
     documents = [
         {"saliency": ["guided", {"method": "grad_cam", "target": "goat", "layer": "layer4"}], "top_k": 2},
