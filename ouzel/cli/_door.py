@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from ouzel.serving.door_options import LOOPBACK
+from ouzel.errors import InvalidArgument
+from ouzel.serving import front_door
+from ouzel.serving.door_options import LOOPBACK, DoorOptions
 
 _FILES = {
     "tenants": "tenants.toml: who may call the gateway, and how much. [default: everybody on this machine, everything]",
@@ -35,6 +37,24 @@ def door_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=LOOPBACK,
         help="Address that the gateway listens on. Another one than loopback needs --tenants.",
     )(command)
+
+
+def check_door(door: DoorOptions) -> None:
+    """Reads the files now: the gateway itself would find what is wrong with them when all models are loaded."""
+    if not front_door.installed():
+        return
+    from ouzel.gateway.access.tenants_file import parse
+    from ouzel.gateway.access.tls import Tls, TlsFiles
+
+    if door.tenants is not None:
+        try:
+            parse(door.tenants.read_bytes(), door.tenants)
+        except OSError as error:
+            raise InvalidArgument(
+                f"tenants: {door.tenants} cannot be read ({error.strerror})", field="tenants"
+            ) from None
+    if door.tls_certificate is not None and door.tls_key is not None:
+        Tls(TlsFiles(door.tls_certificate, door.tls_key, door.tls_client_ca))
 
 
 def _option(name: str, text: str, **more: Any) -> Callable[..., Any]:

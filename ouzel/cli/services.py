@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 
 from ouzel import serving
-from ouzel.cli._door import DOOR, door_options
+from ouzel.cli._door import DOOR, check_door, door_options
 from ouzel.cli._errors import Command
 from ouzel.cli._status import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
@@ -187,6 +187,8 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, no_gateway: bool, 
         models=model, ports=ports, worker=not no_worker, gateway=not no_gateway, door=door, **chosen
     )
     ready = False
+    if options.gateway:
+        check_door(door)
     try:
         with serving.stop_on_signals(), loading_shown() as tell:
             if detach:

@@ -58,6 +58,17 @@ def test_what_cannot_be_served(ouzel: Ouzel, store: Path, tmp_path: Path) -> Non
     assert "holds no model" in refused(ouzel(*arguments(store)))
 
 
+def test_a_door_that_cannot_stand_is_told_before_models_load(ouzel: Ouzel, store: Path, tmp_path: Path) -> None:
+    tenants, pem = tmp_path / "tenants.toml", tmp_path / "x.pem"
+    up = [each for each in arguments(store) if each != "--no-gateway"]
+    assert "cannot be read" in refused(ouzel(*up, "--tenants", str(tenants)))
+    tenants.write_text("[tenants.acme]\nburst = 0\n")
+    assert "burst" in refused(ouzel(*up, "--tenants", str(tenants)))
+    pem.write_text("no certificate")
+    line = refused(ouzel(*up, "--tls-certificate", str(pem), "--tls-key", str(pem)))
+    assert "holds no certificate in PEM" in line
+
+
 def test_options_from_the_environment(ouzel: Ouzel, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     help_text = ouzel("up", "--help").stdout
     variables = {word.strip(";,]") for word in help_text.split() if word.startswith("OUZEL_")}
