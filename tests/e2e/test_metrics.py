@@ -187,7 +187,7 @@ def test_a_model_that_does_not_load_is_still_explained(services: Services) -> No
     query = "/models?url=broken.mar&initial_workers=1&synchronous=true"
     status, _ = rest.call("POST", record["management"] + query, token(record["key_file"], "management"))
     assert status == 500
-    until(lambda: log.reason(log.read(services.state / log.FILE), "broken") == "RuntimeError: no such thing")
+    until(lambda: log.reason(log.read(services.state / log.FILE), "broken") == "RuntimeError: no such thing", 120)
 
 
 def test_every_part_tells_its_numbers(services: Services) -> None:
