@@ -211,7 +211,7 @@ def _fastai(
     np.random.seed(0)
     course: list[tuple[float, float]] = []
 
-    class Course(fastai.Callback):  # type: ignore[misc]
+    class Course(fastai.Callback):  # type: ignore[misc]  # fastai has no types
         order = 60  # after the recorder
 
         def before_train(self) -> None:

@@ -91,7 +91,7 @@ def stages(store: Path, rows: int) -> dict[str, float]:
     torch.set_num_threads(1)
     service = ExplainService(models.load(store / f"{NAME}.mar"), threads=1)
     requests = [RawRequest(image=photograph(), options=b'{"saliency": ["gradient"], "top_k": 1}')] * rows
-    clock.time = type("Clock", (), {"perf_counter": staticmethod(time.process_time)})  # type: ignore[assignment]
+    clock.time = type("Clock", (), {"perf_counter": staticmethod(time.process_time)})  # type: ignore[assignment]  # a module, in whose place stands a clock
     seen: list[dict[str, float]] = []
     for _ in range(100):
         timing = service.answer(requests)[0].envelope.timing

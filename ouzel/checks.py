@@ -6,6 +6,7 @@ No torch: services use it too.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Collection, Iterable
 
 from ouzel.errors import InvalidArgument
@@ -74,3 +75,11 @@ def did_you_mean(text: str, names: Iterable[str], *, prefix: str = "") -> str:
     folded = {name.casefold(): name for name in names if name}
     near = [prefix + folded[name] for name in difflib.get_close_matches(text.casefold()[:200], folded, n=3)]
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can call that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

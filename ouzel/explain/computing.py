@@ -80,7 +80,7 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
     with models.computing(explainer.precision):  # once for all passes
         batch = explainer.forward(x, [plan.saliency for plan in plans], certain=certain, heads=heads or None)
         reasons = [""] * len(rows)
-        predicted: list[tuple[Tensor, Tensor]] = [(x, x)] * len(rows)
+        predicted: dict[int, tuple[Tensor, Tensor]] = {}
         for served, numbers in _by_model(rows):
             logits = _own(batch.logits, len(served.model.labels), numbers).float()
             probabilities = models.probabilities(logits)

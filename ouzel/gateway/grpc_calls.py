@@ -16,7 +16,8 @@ from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, U
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
-from ouzel.gateway.observer import GRPC, OTHER, Observed, header_values
+from ouzel.gateway.metrics import OTHER
+from ouzel.gateway.observer import GRPC, Observed, header_values
 from ouzel.telemetry import request_ids
 
 M = TypeVar("M", bound=Message)

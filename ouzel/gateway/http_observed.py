@@ -8,7 +8,8 @@ from typing import Any
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ouzel.gateway.observer import OTHER, REST, Observed, Observer, header_values
+from ouzel.gateway.metrics import OTHER
+from ouzel.gateway.observer import REST, Observed, Observer, header_values
 from ouzel.telemetry import request_ids
 
 CALL = "ouzel.call"  # in the scope

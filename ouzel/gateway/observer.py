@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.metrics import OTHER, GatewayMetrics
+from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.telemetry import request_ids, tracing
 
 _log = logging.getLogger("ouzel.gateway.calls")
@@ -127,6 +127,3 @@ def _tell(call: Observed, seconds: float) -> None:
     }
     words = (call.protocol, call.method, call.code, ms, tenant, call.request_id)
     _log.log(call.level, "%s %s %s %s ms %s %s", *words, extra={"fields": fields})
-
-
-__all__ = ["GRPC", "OTHER", "REST", "Observed", "Observer", "header_values"]

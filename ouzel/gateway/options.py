@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ouzel.checks import within
+from ouzel.checks import is_loopback, within
 from ouzel.errors import InvalidArgument
 from ouzel.gateway.access.caller import Access
 from ouzel.gateway.access.open import OpenAccess
@@ -99,11 +98,3 @@ class GatewayOptions:
     def who(self) -> Access:
         """What decides who may call."""
         return OpenAccess() if self.access is None else self.access
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can call that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

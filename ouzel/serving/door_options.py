@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouzel.checks import is_loopback
 from ouzel.errors import InvalidArgument
 
 LOOPBACK = "127.0.0.1"
@@ -49,7 +49,7 @@ class DoorOptions:
             raise InvalidArgument("tls_certificate and tls_key go together", field="tls_certificate")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise InvalidArgument("tls_client_ca: needs tls_certificate and tls_key", field="tls_client_ca")
-        if self.tenants is None and not _is_loopback(self.host):
+        if self.tenants is None and not is_loopback(self.host):
             raise InvalidArgument(
                 f"gateway-host: {self.host!r:.80} is not loopback, and nothing says who may call; give tenants, too",
                 field="host",
@@ -59,10 +59,3 @@ class DoorOptions:
         """The arguments for the gateway's command."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -18,7 +18,10 @@ from ouzel_protos.local import GATEWAY, Gateway
 logger = logging.getLogger(__name__)
 LOG = "gateway.log"
 PORTS = ("gateway_rest", "gateway_grpc")
-_NEEDED = ("starlette", "uvicorn", "h11", "jwt", "grpc_health", "google.rpc", "apsw", "psycopg")
+_NEEDED = (
+    *("starlette", "uvicorn", "h11", "multipart", "jwt", "urllib3", "prometheus_client"),
+    *("grpc_health", "google.rpc", "apsw", "psycopg"),
+)
 _DRAINS = processes.GRACE - 2  # s for calls under way, before it would be killed
 _POLL = 0.05
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
 
-from ouzel.checks import within
+from ouzel.checks import is_loopback, within
 from ouzel.errors import FailedPrecondition, InvalidArgument
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class MetricsOptions:
 
     def __post_init__(self) -> None:
         within("metrics_port", self.port, 0, 65535)
-        if self.token_file is None and not _is_loopback(self.host):
+        if self.token_file is None and not is_loopback(self.host):
             raise InvalidArgument(
                 f"metrics_host: {self.host!r} is not loopback, and nothing says who may read; give a file with a token "
                 "(metrics_token_file), or listen on 127.0.0.1",
@@ -130,8 +130,6 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 def _server_class(host: str) -> type[_Server]:
-    import socket
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return type("_Server", (_Server,), {"address_family": family})
 
@@ -175,10 +173,3 @@ def _shown(authorization: str, token_file: Path) -> bool:
 def _words(start_response: Callable[..., Any], status: str, *headers: tuple[str, str]) -> Iterable[bytes]:
     start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *headers])
     return [f"{status.partition(' ')[2]}\n".encode()]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ouzel import models
-from ouzel.errors import NotFound
+from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.explain import ExplainService, RawRequest, Reply
 from ouzel.explain.pool import PoolService
 from ouzel.explain.pool import service as pool_service
@@ -241,6 +241,10 @@ def test_weights_that_are_not_those_of_the_card_are_refused_and_the_others_answe
     assert codes == [pb.Error.FAILED_PRECONDITION, 0, pb.Error.FAILED_PRECONDITION, pb.Error.NOT_FOUND, 0]
     assert [reply.envelope.model.name for reply in replies] == ["tuned"] * 5
     assert all(reply.envelope.scores for reply in (replies[1], replies[4]))
+    assert not any(str(store.folder) in reply.envelope.error.message for reply in replies)
+    with pytest.raises(FailedPrecondition) as caught:
+        pool.load(damaged)
+    assert str(store.folder) not in str(caught.value)
     with pytest.raises(NotFound):
         pool.find(gone)
 

@@ -9,12 +9,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ouzel import models
-from ouzel.errors import NotFound, OuzelError, Unavailable
+from ouzel.errors import FailedPrecondition, NotFound, OuzelError, Unavailable
 from ouzel.explain import recording
 from ouzel.explain.answering import Answering
 from ouzel.explain.faults import internal
@@ -116,7 +117,11 @@ class PoolService:
             served = self._cache.find(stamp)
             if served is not None:
                 return served
-            served = self._models.do(stamp, lambda stamp=stamp: self._loaded(stamp))  # type: ignore[misc]
+            try:
+                served = self._models.do(stamp, partial(self._loaded, stamp))
+            except FailedPrecondition as error:  # whoever calls hears it, and no paths
+                words = str(error).replace(str(file.path), f"the archive of {file.name!r} {file.version}")
+                raise FailedPrecondition(words, field=error.field) from error
             if served is not None:
                 return served
         raise Unavailable(f"model: the archive of {file.name} {file.version} is being replaced; try again")
@@ -241,9 +246,7 @@ class PoolService:
 
 
 def _unloaded(file: ModelFile, error: OuzelError) -> Reply:
-    words = str(error).replace(str(file.path), f"the archive of {file.name!r} {file.version}")  # no paths for callers
-    told = type(error)(words, field=error.field)
-    return refused(pb.Explanation(model=pb.ModelInfo(name=file.name, version=file.version)), told)
+    return refused(pb.Explanation(model=pb.ModelInfo(name=file.name, version=file.version)), error)
 
 
 def default_memory(device: str | torch.device) -> int:

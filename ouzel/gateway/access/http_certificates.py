@@ -19,7 +19,7 @@ def with_certificates(base: type[H11Protocol] = H11Protocol) -> type[H11Protocol
         base: The protocol otherwise.
     """
 
-    class WithCertificates(base):  # type: ignore[valid-type, misc]
+    class WithCertificates(base):  # type: ignore[valid-type, misc]  # mypy takes no class that is only known when it runs
         app_state: dict[str, Any]
 
         def connection_made(self, transport: Any) -> None:

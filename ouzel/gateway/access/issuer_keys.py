@@ -126,7 +126,7 @@ def read_keys(document: Any) -> Keys:
             continue
         kind = (each.get("kty"), None if each.get("kty") == "RSA" else each.get("crv"))
         try:
-            algorithm, parts = _KINDS[kind]  # type: ignore[index]
+            algorithm, parts = _KINDS[kind]  # type: ignore[index]  # what a stranger's set says; a KeyError is below
             if each.get("alg", algorithm) != algorithm:
                 continue
             key = jwt.PyJWK({part: each[part] for part in parts}, algorithm)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -42,7 +42,7 @@ class Step:
 class _Conversation:
     caller: Caller
     sent: asyncio.Queue[bytes | None]
-    answers: AsyncIterator[bytes]
+    answers: AsyncGenerator[bytes]
     patience: float = _PATIENCE
     busy: bool = False
     ending: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -159,7 +159,7 @@ class Conversations:
             held.ending.cancel()
         held.sent.put_nowait(None)
         with suppress(RuntimeError):  # a step reads it, and ends with the connection to the worker
-            await held.answers.aclose()  # type: ignore[attr-defined]
+            await held.answers.aclose()
 
 
 async def _each(sent: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:

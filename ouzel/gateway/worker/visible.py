@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -57,13 +58,13 @@ def _named(message: Message) -> Iterator[str]:
             yield from _texts(field, [value] if isinstance(value, str) else list(value))
 
 
-def _messages(field: FieldDescriptor, value: object) -> list[Message]:
+def _messages(field: FieldDescriptor, value: Any) -> list[Message]:
     if isinstance(value, Message):
         return [value]
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        values = list(value.values())  # type: ignore[attr-defined]
+        values = list(value.values())
         return [each for each in values if isinstance(each, Message)]
-    return list(value)  # type: ignore[call-overload]
+    return list(value)
 
 
 def _texts(field: FieldDescriptor, values: list[str]) -> list[str]:
