@@ -20,6 +20,7 @@ from typing import IO
 from google.protobuf.message import Message
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument, OuzelError
+from ouzel.explain.memory import give_back
 from ouzel.telemetry import logs
 from ouzel.worker.auditing import frames
 from ouzel.worker.auditing.asked import Given
@@ -78,6 +79,8 @@ class Resident:
             self._fail(frame.number, OuzelError(f"internal error {error_id}; the worker's log says more"))
         finally:
             del self._running[frame.number]
+            if not self._running:
+                give_back()  # each thread of the C library would keep what its largest audit needed
 
     def _answer(self, frame: Frame, running: _Running) -> pb.PredictionAudit:
         if running.given_up.is_set():
