@@ -32,8 +32,8 @@ trust: $(STAMP) ## measure how far the maps of MODEL=NAME can be trusted
 	@$(BIN)/ouzel models trust $(MODEL) --html trust-$(MODEL).html
 
 test: $(STAMP) ## run the whole test suite
-	@# One thread per process: two processes keep two cores busy. Files are handed out in the order of tests/conftest.py, not those
-	@# with the most tests first, which would leave the longest tests for the end.
+	@# One thread per process: two processes keep two cores busy. Files are handed out in the order of
+	@# tests/conftest.py, not those with the most tests first, which would leave the longest tests for the end.
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff, mypy, import contracts, generated files
