@@ -7,19 +7,19 @@ References:
     C2SP, c2sp.org: tlog-tiles, tlog-checkpoint, signed-note, tlog-proof, tlog-witness, tlog-cosignature.
 """
 
-from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
-from ouzel.ledger.compare import compare
 from ouzel.ledger.entry import KINDS, Entry, salted_hash
 from ouzel.ledger.ledger import Ledger, Receipt
-from ouzel.ledger.note import VerifierKey
 from ouzel.ledger.opening import LedgerOptions, open_database, open_ledger
-from ouzel.ledger.places import open_storage
-from ouzel.ledger.proof import Proof, verify_proof
+from ouzel.ledger.published.places import open_storage
+from ouzel.ledger.published.storage import Storage
 from ouzel.ledger.records import Record
-from ouzel.ledger.replay import Replay, replay
-from ouzel.ledger.storage import Storage
-from ouzel.ledger.verify import Problem, Verification, verify
-from ouzel.ledger.witness import witness
+from ouzel.ledger.tlog.checkpoint import Checkpoint, read_checkpoint
+from ouzel.ledger.tlog.note import VerifierKey
+from ouzel.ledger.tlog.proof import Proof, verify_proof
+from ouzel.ledger.verification.compare import compare
+from ouzel.ledger.verification.replay import Replay, replay
+from ouzel.ledger.verification.verify import Problem, Verification, verify
+from ouzel.ledger.verification.witness import witness
 
 __all__ = [
     "KINDS",

@@ -21,8 +21,8 @@ from typing import Any
 from ouzel.canonical import canonical
 from ouzel.checks import one_of
 from ouzel.errors import DataLoss, InvalidArgument, TooLarge
-from ouzel.ledger.merkle import leaf_hash
-from ouzel.ledger.tiles import LONGEST
+from ouzel.ledger.tlog.merkle import leaf_hash
+from ouzel.ledger.tlog.tiles import LONGEST
 
 VERSION = 1
 SALT = 16  # bytes

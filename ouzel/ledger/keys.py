@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ouzel.durable_files import written
 from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.ledger.note import Signer, check_name
+from ouzel.ledger.tlog.note import Signer, check_name
 
 
 def read_key(path: Path, origin: str) -> Signer:

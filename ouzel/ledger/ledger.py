@@ -15,15 +15,15 @@ from typing import Any
 from ouzel.databases.database import Database
 from ouzel.errors import DataLoss, InvalidArgument, OuzelError
 from ouzel.ledger import records
-from ouzel.ledger.checkpoint import Checkpoint
 from ouzel.ledger.entry import Entry, Statement, salted_hash, time_text
-from ouzel.ledger.merkle import WIDTH, consistency_proof, inclusion_proof
-from ouzel.ledger.note import Signature, VerifierKey
-from ouzel.ledger.proof import Proof
+from ouzel.ledger.published.storage import Storage
 from ouzel.ledger.publisher import Publisher
 from ouzel.ledger.records import Record
-from ouzel.ledger.storage import Storage
-from ouzel.ledger.tiles import TileName
+from ouzel.ledger.tlog.checkpoint import Checkpoint
+from ouzel.ledger.tlog.merkle import WIDTH, consistency_proof, inclusion_proof
+from ouzel.ledger.tlog.note import Signature, VerifierKey
+from ouzel.ledger.tlog.proof import Proof
+from ouzel.ledger.tlog.tiles import TileName
 
 _log = logging.getLogger(__name__)
 _LONGEST_KEY = 200  # characters

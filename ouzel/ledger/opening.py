@@ -13,10 +13,10 @@ from ouzel.errors import FailedPrecondition
 from ouzel.ledger import records
 from ouzel.ledger.keys import create_key, read_key
 from ouzel.ledger.ledger import PATIENCE, Ledger
-from ouzel.ledger.note import VerifierKey
-from ouzel.ledger.places import open_storage
+from ouzel.ledger.published.places import open_storage
 from ouzel.ledger.publisher import Publisher
 from ouzel.ledger.schema import LEDGER
+from ouzel.ledger.tlog.note import VerifierKey
 
 
 @dataclass(frozen=True)

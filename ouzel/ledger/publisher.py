@@ -14,11 +14,11 @@ import time
 from ouzel.databases.database import Connection, Database
 from ouzel.errors import DataLoss, DeadlineExceeded
 from ouzel.ledger import records
-from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
-from ouzel.ledger.merkle import EMPTY, SIZE, WIDTH
-from ouzel.ledger.note import Note, Signature, Signer
-from ouzel.ledger.storage import Conflict, Storage
-from ouzel.ledger.tiles import CHECKPOINT, VKEY, TileName, bundle, changed, superseded
+from ouzel.ledger.published.storage import Conflict, Storage
+from ouzel.ledger.tlog.checkpoint import Checkpoint, read_checkpoint
+from ouzel.ledger.tlog.merkle import EMPTY, SIZE, WIDTH
+from ouzel.ledger.tlog.note import Note, Signature, Signer
+from ouzel.ledger.tlog.tiles import CHECKPOINT, VKEY, TileName, bundle, changed, superseded
 
 _BATCH = 4096  # entries that are numbered in one transaction
 _PAUSE = 0.05  # s, at most, until a publisher that was too slow tries again

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelError, Unavailable
 from ouzel.ledger.ledger import Ledger, Receipt
 from ouzel.ledger.opening import open_ledger
-from ouzel.ledger.proof import Proof
 from ouzel.ledger.settings import settings
+from ouzel.ledger.tlog.proof import Proof
 
 T = TypeVar("T")
 _CLOSING = 5.0  # s for publishing

@@ -9,7 +9,7 @@ from typing import Any
 from ouzel.databases.database import Connection
 from ouzel.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
 from ouzel.ledger.entry import NewEntry
-from ouzel.ledger.merkle import WIDTH, hashes_of, range_hash, root_hash
+from ouzel.ledger.tlog.merkle import WIDTH, hashes_of, range_hash, root_hash
 
 _MOST = 2**63
 LOCK = "ledger"  # of those who number, prune and forget

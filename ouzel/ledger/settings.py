@@ -16,7 +16,7 @@ from ouzel.databases.urls import is_postgres, sqlite_file
 from ouzel.durable_files import written
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument
 from ouzel.ledger.opening import LedgerOptions
-from ouzel.ledger.places import open_storage
+from ouzel.ledger.published.places import open_storage
 from ouzel.ledger_folder import FILE, known
 
 _NAMES = ("database", "tiles", "key", "origin")

@@ -16,7 +16,7 @@ import pytest
 
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelError, Unavailable
 from ouzel.ledger import Ledger, open_ledger, open_storage, verify
-from ouzel.ledger.storage import Conflict, Storage
+from ouzel.ledger.published.storage import Conflict, Storage
 from support import ledgers
 from support.ledgers import Place
 from support.seaweed import buckets

@@ -34,7 +34,7 @@ with ThreadPoolExecutor(8) as pool:
 _PUBLISH = """
 import os, signal, sys
 from pathlib import Path
-from ouzel.ledger import folder
+from ouzel.ledger.published import folder
 from support.ledgers import Place
 ledger = Place(sys.argv[1], Path(sys.argv[2])).open()
 for n in range(300):

@@ -444,7 +444,7 @@ def test_entries_are_published_by_themselves(place: Place) -> None:
 
 def test_a_stranger_cannot_take_over_the_files(place: Place, ledger: Ledger) -> None:
     ledger.append("audit", {})
-    from ouzel.ledger.note import Signer
+    from ouzel.ledger.tlog.note import Signer
 
     forged = Signer(ORIGIN, Ed25519PrivateKey.generate()).sign(
         f"{ORIGIN}\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ouzel.ledger.merkle import (
+from ouzel.ledger.tlog.merkle import (
     EMPTY,
     SIZE,
     WIDTH,
@@ -20,7 +20,7 @@ from ouzel.ledger.merkle import (
     root_hash,
     root_of_inclusion,
 )
-from ouzel.ledger.tiles import TileName, bundle, changed, tiles_of, unbundle
+from ouzel.ledger.tlog.tiles import TileName, bundle, changed, tiles_of, unbundle
 from support.ledgers import mth
 
 # The test tree of the Certificate Transparency projects.

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ouzel.errors import DataLoss, InvalidArgument
 from ouzel.ledger import Checkpoint, VerifierKey, read_checkpoint, verify_proof
-from ouzel.ledger.merkle import leaf_hash
-from ouzel.ledger.note import COSIGNATURE, Note, Signature, Signer
-from ouzel.ledger.proof import Proof
+from ouzel.ledger.tlog.merkle import leaf_hash
+from ouzel.ledger.tlog.note import COSIGNATURE, Note, Signature, Signer
+from ouzel.ledger.tlog.proof import Proof
 
 # Of c2sp.org/signed-note.
 FOO = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ouzel.errors import DataLoss
 from ouzel.ledger import Checkpoint, Ledger, Verification, VerifierKey, compare, open_database, open_storage, verify
 from ouzel.ledger.keys import read_key
-from ouzel.ledger.merkle import leaf_hash, root_hash
-from ouzel.ledger.tiles import TileName, bundle, tiles_of, unbundle
+from ouzel.ledger.tlog.merkle import leaf_hash, root_hash
+from ouzel.ledger.tlog.tiles import TileName, bundle, tiles_of, unbundle
 from support.ledgers import IMAGE, ORIGIN, Place
 
 SIZE = 520

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from ouzel.cli.ledger import ledger
 from ouzel.ledger import VerifierKey, open_ledger, salted_hash, verify, verify_proof
-from ouzel.ledger.places import open_storage
+from ouzel.ledger.published.places import open_storage
 from ouzel.ledger.settings import settings
 from ouzel.worker.api import audit_entries
 from ouzel_client import Client, FailedPrecondition, NotFound

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ouzel.errors import InvalidArgument
-from ouzel.ledger.folder import Folder
-from ouzel.ledger.storage import Storage
+from ouzel.ledger.published.folder import Folder
+from ouzel.ledger.published.storage import Storage
 
 
 def open_storage(place: str | Path) -> Storage:
@@ -20,11 +20,11 @@ def open_storage(place: str | Path) -> Storage:
     """
     text = str(place)
     if text.startswith("s3://"):
-        from ouzel.ledger.bucket import Bucket
+        from ouzel.ledger.published.bucket import Bucket
 
         return Bucket(text)
     if text.startswith(("http://", "https://")):
-        from ouzel.ledger.website import Website
+        from ouzel.ledger.published.website import Website
 
         return Website(text)
     if "://" in text:

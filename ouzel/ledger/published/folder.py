@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ouzel.durable_files import FULL, sync_folder, written
 from ouzel.errors import DataLoss, DeadlineExceeded, ResourceExhausted, Unavailable
-from ouzel.ledger.storage import Conflict
-from ouzel.ledger.tiles import CHECKPOINT
+from ouzel.ledger.published.storage import Conflict
+from ouzel.ledger.tlog.tiles import CHECKPOINT
 
 _LOCK = ".lock"
 _TURN = 0.005  # s between two tries to get the lock

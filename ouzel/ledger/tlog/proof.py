@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ouzel.errors import DataLoss
-from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
-from ouzel.ledger.merkle import SIZE, leaf_hash, root_of_inclusion
-from ouzel.ledger.note import VerifierKey
+from ouzel.ledger.tlog.checkpoint import Checkpoint, read_checkpoint
+from ouzel.ledger.tlog.merkle import SIZE, leaf_hash, root_of_inclusion
+from ouzel.ledger.tlog.note import VerifierKey
 
 _HEAD = "c2sp.org/tlog-proof@v1"
 _LONGEST = 63  # hashes

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, Unavailable
 from ouzel.ledger.ledger import Ledger
-from ouzel.ledger.note import COSIGNATURE, Note, Signature, VerifierKey, signatures
+from ouzel.ledger.tlog.note import COSIGNATURE, Note, Signature, VerifierKey, signatures
 
 _LONGEST = 64 * 1024  # bytes of an answer
 _TRIES = 3

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ouzel.errors import DataLoss
-from ouzel.ledger.checkpoint import Checkpoint, read_checkpoint
 from ouzel.ledger.entry import Entry
-from ouzel.ledger.merkle import SIZE, WIDTH, hashes_of, leaf_hash, root_hash
-from ouzel.ledger.note import VerifierKey
-from ouzel.ledger.storage import Storage
-from ouzel.ledger.tiles import CHECKPOINT, VKEY, TileName, tiles_of, unbundle
+from ouzel.ledger.published.storage import Storage
+from ouzel.ledger.tlog.checkpoint import Checkpoint, read_checkpoint
+from ouzel.ledger.tlog.merkle import SIZE, WIDTH, hashes_of, leaf_hash, root_hash
+from ouzel.ledger.tlog.note import VerifierKey
+from ouzel.ledger.tlog.tiles import CHECKPOINT, VKEY, TileName, tiles_of, unbundle
 
 _ENOUGH = 100  # problems, after which nobody learns from more
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ouzel.ledger.merkle import WIDTH
+from ouzel.ledger.tlog.merkle import WIDTH
 
 CHECKPOINT = "checkpoint"
 VKEY = "vkey"  # not of the specification: the key that verifies the checkpoint, for those who have the files alone

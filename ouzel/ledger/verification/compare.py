@@ -8,8 +8,8 @@ from ouzel.databases.database import Connection, Database
 from ouzel.errors import DataLoss
 from ouzel.ledger import records
 from ouzel.ledger.entry import Entry
-from ouzel.ledger.merkle import leaf_hash
-from ouzel.ledger.verify import Problem, Verification
+from ouzel.ledger.tlog.merkle import leaf_hash
+from ouzel.ledger.verification.verify import Problem, Verification
 
 _PART = 1000  # entries per reading
 

@@ -11,8 +11,8 @@ import binascii
 from dataclasses import dataclass
 
 from ouzel.errors import DataLoss
-from ouzel.ledger.merkle import EMPTY, SIZE
-from ouzel.ledger.note import Note, VerifierKey
+from ouzel.ledger.tlog.merkle import EMPTY, SIZE
+from ouzel.ledger.tlog.note import Note, VerifierKey
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import DataLoss, InvalidArgument, Unavailable
-from ouzel.ledger.storage import Conflict
-from ouzel.ledger.tiles import CHECKPOINT
+from ouzel.ledger.published.storage import Conflict
+from ouzel.ledger.tlog.tiles import CHECKPOINT
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

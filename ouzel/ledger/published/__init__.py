@@ -1,0 +1,1 @@
+"""Where the published files of a log lie: a folder, a bucket, a web server."""
