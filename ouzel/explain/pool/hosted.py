@@ -67,6 +67,8 @@ class StorePool:
     def begin(self) -> None:
         """Load a first model, and default versions of others beside the first requests.
 
+        A process in the place of one that has died loads the others when they are asked for.
+
         Raises:
             FailedPrecondition: No model of the store can be loaded.
         """
@@ -74,6 +76,8 @@ class StorePool:
         for number, file in enumerate(files):
             if self._load(file):
                 self._any = file
+                if hosted.started_again():  # what callers wait for goes first
+                    return
                 rest = files[number + 1 :][:_BEFORE]
                 threading.Thread(target=self._load_all, args=(rest,), name="ouzel-pool", daemon=True).start()
                 return
