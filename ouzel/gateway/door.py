@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from ouzel import errors
@@ -264,7 +265,8 @@ class Door:
     def _load(self, model: str, version: str) -> Load:
         if len(self._loads) >= _MOST_LOADS and (model, version) not in self._loads:
             self._loads = {key: load for key, load in self._loads.items() if load.rows}
-        return self._loads.setdefault((model, version), Load(self._most_rows))
+        stalled = partial(self.engine.stalled, model, version)
+        return self._loads.setdefault((model, version), Load(self._most_rows, stalled=stalled))
 
 
 def check_answers(answers: Sequence[pb.Explanation]) -> None:

@@ -98,6 +98,10 @@ class InProcessEngine:
             left.set()
             raise
 
+    def stalled(self, model: str, version: str) -> float:
+        """See `Engine`. This process computes as long as it lives."""
+        return 0.0
+
     async def describe(self, model: str, version: str) -> Description:
         """See `Engine`."""
         return await self._catalogue.describe(model, version, _PLATFORM)
