@@ -13,7 +13,7 @@ from typing import Any
 
 from ouzel import errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
-from ouzel.gateway.access.caller import Access, Caller
+from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
 from ouzel.gateway.metrics import GatewayMetrics
@@ -90,12 +90,29 @@ class Door:
             raise InvalidArgument(f"timeout: {seconds:g} is not a positive number of seconds", field="timeout")
         return time.monotonic() + min(self._most_seconds, seconds or self._most_seconds)
 
-    def identify(self, authorizations: Sequence[str], certificate: Certificate | None) -> Caller:
-        """Who calls. Raises as `Access.identify`, and Unauthenticated where there is more than one authorization."""
+    def identify(
+        self, authorizations: Sequence[str], certificate: Certificate | None, behalf: Sequence[str] = ()
+    ) -> Caller:
+        """Who calls, or whom an administrator acts for.
+
+        Args:
+            authorizations: All headers of this name.
+            certificate: Of the client.
+            behalf: All headers that name a tenant.
+
+        Raises:
+            OuzelError: As `Access.identify` and `Access.behalf`; Unauthenticated or InvalidArgument where a header
+                comes more than once.
+        """
         with self.refusals():
             if len(authorizations) > 1:
                 raise Unauthenticated("authorization: comes more than once")
-            return self.access.identify(authorizations[0] if authorizations else None, certificate)
+            caller = self.access.identify(authorizations[0] if authorizations else None, certificate)
+            if not behalf:
+                return caller
+            if len(behalf) > 1:
+                raise InvalidArgument(f"{BEHALF}: comes more than once", field=BEHALF)
+            return self.access.behalf(caller, behalf[0])
 
     @contextmanager
     def call(self, called: str | None = None) -> Iterator[None]:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ouzel import grpc_errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
-from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
 from ouzel.gateway.metrics import OTHER
@@ -125,10 +125,11 @@ def observed(door: Door, method: str, context: Context) -> Iterator[Observed]:
 
 
 def identified(door: Door, context: Context) -> Caller:
-    """Who calls. Raises Unauthenticated."""
-    given = [str(value) for key, value in context.invocation_metadata() or () if key == "authorization"]
+    """Who calls. Raises as `Door.identify`."""
+    sent = [(key, str(value)) for key, value in context.invocation_metadata() or () if key in ("authorization", BEHALF)]
+    given, behalf = ([value for key, value in sent if key == name] for name in ("authorization", BEHALF))
     shown = list((context.auth_context() or {}).get("x509_pem_cert") or ())
-    return door.identify(given, Certificate.of_pem(bytes(shown[0])) if shown else None)
+    return door.identify(given, Certificate.of_pem(bytes(shown[0])) if shown else None, behalf)
 
 
 def seconds_left(context: Context) -> float | None:

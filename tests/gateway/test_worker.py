@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
 from ouzel_client import Client, NotFound, Unavailable
 from ouzel_client import Unauthenticated as ClientUnauthenticated
 from ouzel_client.testing import FakeServer
-from ouzel_protos.v1 import job_pb2, model_pb2
+from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from support.gateway import call, gateway, pictures
 
 
@@ -41,6 +41,10 @@ class Named:
             raise Unauthenticated("who is that?")
         roles = frozenset(ROLES) if name != "cid" else frozenset({"explain"})
         return Caller(name, name, roles, ("t*",) if name == "ann" else ("*",), TenantLimits())
+
+    def behalf(self, caller: Caller, tenant: str) -> Caller:
+        caller.need("admin")
+        return replace(caller, tenant=tenant)
 
     def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
         caller.need(role, model)
@@ -167,6 +171,26 @@ def test_no_worker_is_said_at_once(store: Path) -> None:
         assert b"127.0.0.1" not in body
 
 
+def _check_behalf(addresses: Addresses, dataset: str) -> None:
+    """An administrator acts for the tenant of a header, in both protocols; nobody else does."""
+    path, asked = "/v1/DatasetService/GetDataset", json.dumps({"id": dataset}).encode()
+    for name, tenants, expected in (
+        ("bob", [], 404),
+        ("bob", ["ann"], 200),
+        ("cid", ["ann"], 403),
+    ):
+        named = {"Authorization": f"Bearer {name}", **{"X-Ouzel-Tenant": each for each in tenants}}
+        assert call(addresses, "POST", path, asked, named)[0] == expected
+    request = dataset_pb2.GetDatasetRequest(id=dataset).SerializeToString()
+    with grpc.insecure_channel(addresses.grpc) as channel:
+        ask = channel.unary_unary("/ouzel.v1.DatasetService/GetDataset")
+        behalf = (("authorization", "Bearer bob"), ("x-ouzel-tenant", "ann"))
+        assert dataset_pb2.Dataset.FromString(ask(request, metadata=behalf)).id == dataset
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(request, metadata=(*behalf, ("x-ouzel-tenant", "bob")))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_path: Path) -> None:
     access = Named()
     with before(store, worker, access) as addresses:
@@ -196,6 +220,7 @@ def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_p
                 ann.models.describe("secret")
             with pytest.raises(NotFound, match="there is toy"):  # the worker's own words
                 bob.models.describe("secret")
+        _check_behalf(addresses, dataset.id)
         request = model_pb2.ListModelsRequest().SerializeToString()
         with grpc.insecure_channel(addresses.grpc) as channel:
             ask = channel.unary_unary("/ouzel.v1.ModelService/ListModels")
