@@ -11,8 +11,15 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from ouzel import errors
-from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
+from ouzel.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    OuzelError,
+    Unauthenticated,
+    Unavailable,
+    kind_of,
+)
 from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
@@ -25,20 +32,6 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 _MOST_LOADS = 4096
 _called: ContextVar[str] = ContextVar("called", default="")
-_ERRORS: dict[tuple[str, int], type[OuzelError]] = {
-    (kind.code, kind.http): kind
-    for kind in (
-        errors.InvalidArgument,
-        errors.UnsupportedMedia,
-        errors.TooLarge,
-        errors.DeadlineExceeded,
-        errors.NotFound,
-        errors.ResourceExhausted,
-        errors.FailedPrecondition,
-        errors.Unimplemented,
-        errors.Unavailable,
-    )
-}
 
 
 class Door:
@@ -297,9 +290,7 @@ def check_answers(answers: Sequence[pb.Explanation]) -> None:
 def error_of(error: pb.Error, where: str = "") -> OuzelError:
     """The exception of an error that an envelope carries."""
     code = pb.Error.Code.Name(error.code)
-    plain = next((kind for (name, _), kind in _ERRORS.items() if name == code), OuzelError)
-    kind = _ERRORS.get((code, error.http_status), plain)
-    return kind(f"{where}{error.message}", field=error.field)
+    return kind_of(code, error.http_status)(f"{where}{error.message}", field=error.field)
 
 
 def _check(model: str, version: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, Unavailable
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, OuzelError, Unavailable
 from ouzel.explain import hosted, options, recording
 from ouzel.explain.batch_metrics import BatchMetrics, Value
 from ouzel.explain.faults import internal
@@ -127,7 +127,7 @@ class StorePool:
             what = f"version {version!r:.40} of {name!r:.80}" if version else f"{name!r:.80}"
             raise NotFound(f"model: {what} is not served here", field="model") from None
         if file.error:
-            raise FailedPrecondition(f"model: the archive of {name!r} {file.version} is damaged", field="model")
+            raise DataLoss(f"model: the archive of {name!r} {file.version} is damaged", field="model")
         if address.get("digest", file.digest) != file.digest:
             raise Unavailable(
                 f"model: {name!r} {file.version} has been replaced a moment ago; try again", field="model"

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from ouzel import errors
-from ouzel.errors import OuzelError, Unavailable
+from ouzel.errors import Unavailable, kind_of
 from ouzel.worker.auditing import frames
 from ouzel.worker.auditing.frames import Frame
 from ouzel.worker.auditing.task import ResidentOptions
@@ -23,18 +22,6 @@ _START_SECONDS = 120.0
 # Threads of torch that wait for each other sleep. By default they spin, which beside a job on the same cores makes an
 # audit ten times slower, and the job as well.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-_CODES: dict[str, type[OuzelError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidArgument,
-        errors.NotFound,
-        errors.FailedPrecondition,
-        errors.ResourceExhausted,
-        errors.Unavailable,
-        errors.DataLoss,
-        errors.DeadlineExceeded,
-    )
-}
 
 
 class Call:
@@ -65,8 +52,7 @@ class Call:
         if frame is None:
             raise Unavailable("the process that audits was lost; try again")
         if frame.kind == "failed":
-            kind = _CODES.get(frame.about["code"], OuzelError)
-            raise kind(frame.about["message"], field=frame.about["field"])
+            raise kind_of(frame.about["code"])(frame.about["message"], field=frame.about["field"])
         return frame
 
     def leave(self, grace: float) -> None:
