@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from ouzel import secret_files
 from ouzel.serving import config, ports, processes, readiness, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
@@ -79,7 +80,7 @@ def begin(options: ServingOptions, *, again: bool = False) -> Starting | None:
     command += ["--engine", "torchserve", "--recorded", "--grace", f"{_DRAINS:g}"]
     command += ["--rest-port", str(options.ports.gateway_rest), "--grpc-port", str(options.ports.gateway_grpc)]
     command += [*options.door.flags(), *(["--pool"] if options.pool else [])]
-    with (state / LOG).open("ab" if again else "wb") as output:
+    with secret_files.open_log(state / LOG, append=again) as output:
         process = subprocess.Popen(
             command,
             env=os.environ | {config.RUN: str(state / "gateway"), processes.PART: processes.GATEWAY},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from ouzel import secret_files
 from ouzel.serving import config, processes, readiness, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import HOST, ServingOptions
@@ -49,7 +50,7 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
     if options.door.worker_tokens is not None:  # by which the gateway brings its tenants
         command += ["--tokens", str(options.door.worker_tokens)]
     log = options.state / LOG
-    with log.open("ab" if again else "wb") as output:
+    with secret_files.open_log(log, append=again) as output:
         process = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(options.ports.worker)],
             env=os.environ | {config.RUN: str(options.state / "jobs"), processes.PART: processes.WORKER},

@@ -48,6 +48,6 @@ def test_no_path_has_a_word_in_the_place_of_a_model_that_a_model_can_be_called()
 
 
 def test_the_refusal_names_field_and_reason() -> None:
-    with pytest.raises(InvalidArgument, match="^name: 'stats' is taken") as caught:
+    with pytest.raises(InvalidArgument, match=r"^name: 'stats' is taken") as caught:
         check_new_name("stats")
     assert caught.value.field == "name"

@@ -183,7 +183,7 @@ def test_a_door_is_not_opened_with_a_broken_file(site: Site) -> None:
 
 
 def test_an_administrator_acts_for_a_tenant_within_that_tenants_models(site: Site) -> None:
-    site.write('models = ["bird*"]\nburst = 7', '\n[tenants.ops]\n')
+    site.write('models = ["bird*"]\nburst = 7', "\n[tenants.ops]\n")
     admin, robot = site.key("ops", "admin", "jobs", models=("*s",)), site.key("acme", "jobs")
     with site.open() as access:
         caller = access.behalf(access.identify(f"Bearer {admin}", None), "acme")
@@ -191,7 +191,7 @@ def test_an_administrator_acts_for_a_tenant_within_that_tenants_models(site: Sit
         assert [caller.may_see(name) for name in ("birds", "bird", "cats")] == [True, False, False]
         with pytest.raises(PermissionDenied, match="'admin'"):
             access.behalf(access.identify(f"Bearer {robot}", None), "acme")
-        with pytest.raises(NotFound, match="^x-ouzel-tenant: there is no tenant 'nobody'"):
+        with pytest.raises(NotFound, match=r"^x-ouzel-tenant: there is no tenant 'nobody'"):
             access.behalf(access.identify(f"Bearer {admin}", None), "nobody")
 
 
