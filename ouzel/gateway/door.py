@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
 
 from ouzel.errors import (
     DeadlineExceeded,
@@ -18,7 +17,6 @@ from ouzel.errors import (
     OuzelError,
     Unauthenticated,
     Unavailable,
-    kind_of,
 )
 from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
@@ -27,6 +25,7 @@ from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.observer import Observer
 from ouzel.gateway.shedding import Load
 from ouzel.gateway.statistics import Counts, Statistics
+from ouzel.gateway.under_way import UnderWay
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -62,12 +61,8 @@ class Door:
         self.observer = Observer(self._metrics)
         self._loads: dict[tuple[str, str], Load] = {}
         self._statistics = Statistics()
-        self._under_way = 0
-        self._interruptible: set[asyncio.Task[Any]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.draining = False
-        self._metrics.watch("calls_under_way", "Calls that are being answered.", lambda: self._under_way)
+        self.under_way = UnderWay()
+        self._metrics.watch("calls_under_way", "Calls that are being answered.", lambda: self.under_way.count)
         self._metrics.watch("rows_under_way", "Rows that the engine has, or that wait for it.", self._rows)
 
     def deadline(self, seconds: float | None) -> float:
@@ -116,50 +111,18 @@ class Door:
         """
         if called is not None:
             _called.set(called)
-        self._under_way += 1
-        self._idle.clear()
-        try:
+        with self.under_way.call():
             yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """The task of a call that `interrupt` may end: it then raises Unavailable, for which there still is time."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._interruptible.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task in self._interruptible:
-                raise
-            task.uncancel()
-            raise Unavailable("the gateway is stopping, and the answer took too long") from None
-        finally:
-            self._interruptible.discard(task)
-
-    def interrupt(self) -> None:
-        """Ends the calls that are still under way."""
-        tasks, self._interruptible = self._interruptible, set()
-        for task in tasks:
-            task.cancel()
 
     @contextmanager
     def admit(self, caller: Caller, role: str, model: str | None = None) -> Iterator[None]:
         """The room for one request. Raises as `Access.admit`, and Unavailable once the gateway is stopping."""
-        if self.draining:
+        if self.under_way.draining:
             raise Unavailable("the gateway is stopping; another one, or the next one, will answer")
         with ExitStack() as held:
             with self.refusals():
                 held.enter_context(self.access.admit(caller, role, model))
             yield
-
-    async def drained(self) -> None:
-        """Returns when no call is under way."""
-        await self._idle.wait()
 
     async def describe(self, caller: Caller, model: str, version: str) -> Description:
         """What is known of a model. Raises what `Access.admit` raises, and NotFound."""
@@ -174,7 +137,7 @@ class Door:
 
     async def ready(self) -> bool:
         """Whether predictions are answered."""
-        return not self.draining and await self.engine.ready()
+        return not self.under_way.draining and await self.engine.ready()
 
     async def statistics(self, caller: Caller, model: str, version: str) -> list[tuple[Description, Counts]]:
         """What was answered to the caller's tenant. Raises as `describe`.
@@ -277,20 +240,6 @@ class Door:
             self._loads = {key: load for key, load in self._loads.items() if load.rows}
         stalled = partial(self.engine.stalled, model, version)
         return self._loads.setdefault((model, version), Load(self._most_rows, stalled=stalled))
-
-
-def check_answers(answers: Sequence[pb.Explanation]) -> None:
-    """Raises the error of the first row that has one; of several rows, it says which."""
-    for number, answer in enumerate(answers):
-        if answer.HasField("error"):
-            where = f"row {number}: " if len(answers) > 1 else ""
-            raise error_of(answer.error, where)
-
-
-def error_of(error: pb.Error, where: str = "") -> OuzelError:
-    """The exception of an error that an envelope carries."""
-    code = pb.Error.Code.Name(error.code)
-    return kind_of(code, error.http_status)(f"{where}{error.message}", field=error.field)
 
 
 def _check(model: str, version: str) -> None:

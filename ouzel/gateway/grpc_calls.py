@@ -66,7 +66,8 @@ class UnaryHandler(grpc.GenericRpcHandler):
                     call.known(caller := identified(self._door, context))
                     message = await self._message(requests, caller)
                     call.received = len(message)
-                    content = await method(message, caller, context)
+                    with self._door.under_way.interruptible():
+                        content = await method(message, caller, context)
                     call.sent = len(content)
                     return content
                 except grpc.aio.AbortError:

@@ -55,7 +55,7 @@ class Calls:
                     caller = self.door.identify(given, _certificate(request), behalf)
                     if call is not None:
                         call.known(caller)
-                    with self.door.interruptible():
+                    with self.door.under_way.interruptible():
                         return await handler(request, caller)
                 except ClientDisconnect:
                     return Response(status_code=499)  # nobody reads it
