@@ -17,7 +17,7 @@ from ouzel.explain.accept import JSON, PROTOBUF, negotiate
 from ouzel.explain.forms import header_text, read
 from ouzel.explain.requests import RawRequest
 from ouzel.forking import child
-from ouzel.telemetry.tracing import PARENT
+from ouzel.telemetry import tracing
 
 logger = logging.getLogger(__name__)
 _PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
@@ -79,7 +79,7 @@ def request_of(row: Mapping[str, Any], headers: Mapping[str, str]) -> RawRequest
         if headers.get("explain", "").lower() == "true":
             raise InvalidArgument("explanations: not served here; ask /predictions and name saliency in its options")
         given = headers.get("x-ouzel-options")
-        request = read(row, given and header_text(given), media_type, headers.get(PARENT))
+        request = read(row, given and header_text(given), media_type, tracing.read(headers))
         return request if (call := row.get(left_calls.PART)) is None else replace(request, gone=_gone(call))
     except OuzelError as error:
         return RawRequest(media_type=media_type, refusal=error)

@@ -40,7 +40,7 @@ class UnderWay:
                 self._idle.set()
 
     async def finish(self, grace: float, hurry: asyncio.Event) -> None:
-        """Returns when no call is under way. After some seconds, or in a hurry, those that are have been interrupted."""
+        """Returns when no call is under way. After some seconds, or in a hurry, those that are have been ended."""
         waits = [asyncio.ensure_future(each.wait()) for each in (self._idle, hurry)]
         await asyncio.wait(waits, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         for each in waits:

@@ -261,8 +261,8 @@ def _traced(request: PredictionsRequest) -> Iterator[None]:
         return
     attributes = {"ouzel.model": request.model_name, "ouzel.version": request.model_version}
     with tracing.span("torchserve/Predictions", kind="client", attributes=attributes):
-        if parent := tracing.carried().get(tracing.PARENT):
-            request.input[tracing.PARENT] = parent.encode()
+        for key, value in tracing.carried().items():
+            request.input[key] = value.encode()
         yield
 
 
