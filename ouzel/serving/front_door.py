@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import subprocess
@@ -11,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from ouzel import secret_files
-from ouzel.serving import config, ports, processes, readiness, state_folder
+from ouzel.serving import config, extras, ports, processes, readiness, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
 from ouzel_protos.local import GATEWAY, Gateway
@@ -19,17 +18,13 @@ from ouzel_protos.local import GATEWAY, Gateway
 logger = logging.getLogger(__name__)
 LOG = "gateway.log"
 PORTS = ("gateway_rest", "gateway_grpc")
-_NEEDED = (
-    *("starlette", "uvicorn", "h11", "multipart", "jwt", "urllib3", "prometheus_client"),
-    *("grpc_health", "google.rpc", "apsw", "psycopg"),
-)
 _DRAINS = processes.GRACE - 2  # s for calls under way, before it would be killed
 _POLL = 0.05
 
 
 def installed() -> bool:
     """Whether the extra `gateway` is installed."""
-    return all(importlib.util.find_spec(name) for name in _NEEDED)
+    return not extras.missing("gateway")
 
 
 @dataclass(frozen=True)
