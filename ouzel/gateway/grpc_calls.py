@@ -17,8 +17,9 @@ from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
 from ouzel.gateway.metrics import OTHER
-from ouzel.gateway.observer import GRPC, Observed, header_values
+from ouzel.gateway.observer import GRPC, Observed
 from ouzel.telemetry import request_ids
+from ouzel.telemetry.calls import read_headers
 
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -120,7 +121,7 @@ class Refusing(grpc.GenericRpcHandler):
 @contextmanager
 def observed(door: Door, method: str, context: Context) -> Iterator[Observed]:
     """Observes a call, whose answer gets its id. method: of few values."""
-    with door.observer.call(GRPC, method, header_values(context.invocation_metadata())) as call:
+    with door.observer.call(GRPC, method, read_headers(context.invocation_metadata())) as call:
         context.set_trailing_metadata(((request_ids.HEADER, call.request_id),))
         yield call
 
