@@ -148,7 +148,7 @@ class DeadlineExceeded(OuzelError, TimeoutError):
     http = 504
 
 
-_KINDS = {
+_KINDS: dict[tuple[str, int], type[OuzelError]] = {
     (kind.code, kind.http): kind
     for kind in (
         InvalidArgument,
@@ -167,7 +167,9 @@ _KINDS = {
         DeadlineExceeded,
     )
 }
-_PLAIN = {code: kind for (code, _), kind in reversed(_KINDS.items())}  # the first of a code
+_PLAIN: dict[str, type[OuzelError]] = {
+    code: kind for (code, _), kind in reversed(_KINDS.items())
+}  # the first of a code
 
 
 def kind_of(code: str, http: int = 0) -> type[OuzelError]:
