@@ -9,7 +9,7 @@ neighbour. Arrays keep what the method said; only pictures are drawn so. Pillow 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image as PILImage
 
 Floats = npt.NDArray[np.floating[Any]]
+Map = TypeVar("Map", bound=npt.NDArray[Any])
 Box = tuple[float, float, float, float]
 
 # Methods whose maps tell of single pixels.
@@ -98,7 +99,7 @@ def field(values: Floats, size: tuple[int, int], method: str = "") -> Floats:
     return shown
 
 
-def seen(values: Floats, view: Box) -> Floats:
+def seen(values: Map, view: Box) -> Map:
     """The part of a map of the whole picture that the model saw.
 
     Args:
@@ -106,7 +107,8 @@ def seen(values: Floats, view: Box) -> Floats:
         view: (left, top, right, bottom), in pixels.
     """
     left, top, right, bottom = inside(view, values.shape[::-1], values.shape[::-1])
-    return values[top:bottom, left:right]
+    part: Map = values[top:bottom, left:right]
+    return part
 
 
 def enlarged(picture: tuple[int, int], view: Box, values: tuple[int, int], longest: int) -> tuple[int, int]:

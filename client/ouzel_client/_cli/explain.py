@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 @click.option("--contrast", nargs=2, metavar="A B", help="Explain why class A and not class B.")
 @click.option("--target-top", type=click.IntRange(min=1), help="Explain each of so many best classes, a map for each.")
 @click.option(
+    "--box", metavar="L,T,R,B", help="Of a segmentation model: explain over this box, in pixels of the image."
+)
+@click.option("--pixel", metavar="X,Y", help="The same over one pixel.")
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="The same over a PNG mask of the image's size, 0 outside."
+)
+@click.option(
     "--reduction",
     type=click.Choice(["max_abs", "sum_abs", "signed_sum", "none"]),
     help="How channels become one value per pixel; none keeps them. Default: max_abs.",
@@ -63,6 +70,9 @@ def explain(
     target: str | None,
     contrast: tuple[str, str] | None,
     target_top: int | None,
+    box: str | None,
+    pixel: str | None,
+    mask: Path | None,
     reduction: Any,
     top_k: int,
     size: Any,
@@ -79,7 +89,8 @@ def explain(
 
     if record and out is None and not as_json:
         raise click.UsageError("--record: give --out, which saves the proofs, or --json, which prints them")
-    common = {"target": parse.target(target, contrast, target_top), "reduction": reduction, "size": size}
+    region = parse.region(box, pixel, mask)
+    common = {"target": parse.target(target, contrast, target_top, region), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
         "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),
         "top_k": top_k,
