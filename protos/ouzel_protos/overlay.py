@@ -107,8 +107,7 @@ def seen(values: Map, view: Box) -> Map:
         view: (left, top, right, bottom), in pixels.
     """
     left, top, right, bottom = inside(view, values.shape[::-1], values.shape[::-1])
-    part: Map = values[top:bottom, left:right]
-    return part
+    return values[top:bottom, left:right]  # type: ignore[return-value]  # a part is of the same kind
 
 
 def enlarged(picture: tuple[int, int], view: Box, values: tuple[int, int], longest: int) -> tuple[int, int]:

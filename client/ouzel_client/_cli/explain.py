@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     type=click.Choice(["max_abs", "sum_abs", "signed_sum", "none"]),
     help="How channels become one value per pixel; none keeps them. Default: max_abs.",
 )
-@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    help="How many classes to show. Default: 1, of a segmentation model all that are there.",
+)
 @click.option(
     "--size",
     type=click.Choice(["model", "original"]),
@@ -74,7 +78,7 @@ def explain(
     pixel: str | None,
     mask: Path | None,
     reduction: Any,
-    top_k: int,
+    top_k: int | None,
     size: Any,
     when_score_below: float | None,
     out: Path | None,
@@ -114,6 +118,7 @@ def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[st
     stems = shown.stems(images)
     with Client() as ouzel:
         results = ouzel.models[model].explain_many(images, on_error="return", **options)
-        for path, stem, result in zip(images, stems, results, strict=True):
+        for path, stem, given in zip(images, stems, results, strict=True):
+            result = shown.first(given) if options["top_k"] is None else given
             files = [] if out is None or isinstance(result, OuzelError) else shown.write(result, out, stem)
             yield path, result, files

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,6 +66,14 @@ def _served(serving: local.Serving) -> list[str]:
             return sorted(each["modelName"] for each in json.load(answer)["models"])
     except (OSError, ValueError, KeyError):
         return serving["models"]
+
+
+def first(result: Explanation | OuzelError) -> Explanation | OuzelError:
+    """The result with its best class alone; of a segmentation model, which has none, as it is."""
+    if isinstance(result, OuzelError) or result.segmentation is not None:
+        return result
+    parts: dict[str, Any] = {name: getattr(result, name)[:1] for name in ("labels", "indices", "scores", "logits")}
+    return replace(result, **parts)
 
 
 def stems(images: Sequence[Path]) -> list[str]:
