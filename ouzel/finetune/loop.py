@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.schedule import make_optimizer, rate, restore, set_rate
 from ouzel.finetune.source import Source
-from ouzel.finetune.steps import Stepper
+from ouzel.finetune.steps import Loss, Stepper, Vary
 from ouzel.finetune.variation import variation
 from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency.transfer import sent
@@ -61,6 +61,23 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is learnt, where it is not the class of a whole image.
+
+    Attributes:
+        vary: What is done to the images.
+        loss: What is minimised.
+        measure: The figures of an epoch, and a key by which the best epoch is chosen, of a training as it stands.
+        figure: The figure that is told with each step.
+    """
+
+    vary: Vary
+    loss: Loss
+    measure: Callable[[Training], tuple[Mapping[str, float], tuple[float, float]]]
+    figure: str
+
+
 @dataclass
 class Training:
     """Trains a network on a split.
@@ -80,6 +97,7 @@ class Training:
         deadline: Of `time.monotonic()`, when to end with what there is.
         micro: Images that go through the network at a time; smaller ones give the same gradients with less memory.
         precision: Of the steps; what is measured is computed exactly.
+        task: What is learnt; None: the classes of the images.
     """
 
     network: nn.Module
@@ -92,19 +110,21 @@ class Training:
     deadline: float = math.inf
     micro: int = 1024
     precision: Precision = EXACT
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
         self.per_epoch = len(self._batches(0))
         self.device = next(self.network.parameters()).device
         classes, weights = self.classes(self.split.train), None
-        if self.recipe.balance:
+        if self.recipe.balance and self.task is None:
             weights = class_weights(classes, len(self.labels)).to(self.device)
         self.targets = classes.to(self.device)
-        vary = variation(self.recipe, self.pictures.preprocessing)
+        vary = variation(self.recipe, self.pictures.preprocessing) if self.task is None else self.task.vary
+        loss = None if self.task is None else self.task.loss
         self.network.to(memory_format=torch.channels_last)
         self.source = Source(self.pictures, self.split.train, self.device)
-        self.stepper = Stepper(self.network, vary, self.recipe, weights, self.micro, self.precision)
+        self.stepper = Stepper(self.network, vary, self.recipe, weights, self.micro, self.precision, loss=loss)
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
         """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises.
@@ -202,23 +222,30 @@ class Training:
         """How good the network is on these examples, as it is now."""
         return score(self.logits(examples), self.classes(examples))
 
-    @models.computing()
-    @torch.no_grad()
     def logits(self, examples: tuple[Example, ...]) -> Tensor:
         """(N, K) float32 on the CPU, of the images as they are served."""
+        return torch.cat([logits for _, logits in self.outputs(examples)]).cpu()
+
+    @models.computing()
+    @torch.no_grad()
+    def outputs(self, examples: tuple[Example, ...]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """What the network says of images as they are served, batch by batch, on its device.
+
+        Yields:
+            (B, C, H, W) uint8, as `Pictures.served` gives it; the output (B, ...), float32.
+        """
         self.network.eval()
-        logits: list[Tensor] = []
         parts = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
         with closing(self.pictures.served(parts)) as images:
             for start, pixels in zip(range(0, len(examples), _BATCH), images, strict=True):
                 if start and start % _SIGN == 0:
                     self.on_event(Event("validating", start, len(examples)))
-                x = sent(pixels, self.device)
+                pixels = sent(pixels, self.device)  # noqa: PLW2901
+                x = pixels[:, : self.pictures.preprocessing.channels]
                 if wants_one_shape(self.device):
                     x = filled(x, _BATCH)
                 x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)
-                logits.append(logits_of(self.network(x))[: len(pixels)].float())
-        return torch.cat(logits).cpu()
+                yield pixels, logits_of(self.network(x))[: len(pixels)].float()
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
@@ -234,16 +261,20 @@ class Training:
                     module.eval()
 
     def _validate(self, progress: Progress) -> None:
-        score = self.evaluate(self.split.validation)
-        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": score.loss}
-        row |= {"accuracy": score.accuracy, "balanced_accuracy": score.balanced, "seconds": progress.elapsed}
-        progress.history.append(row)
-        key = (score.accuracy, -score.loss)
+        figures, key = (self._measure if self.task is None else self.task.measure)(self)
+        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss}
+        progress.history.append(row | dict(figures) | {"seconds": progress.elapsed})
         progress.stale += 1
-        if math.isfinite(score.loss) and key > progress.best_key:
+        if math.isfinite(key[1]) and key > progress.best_key:
             progress.best_key, progress.improved, progress.stale = key, True, 0
             # Copies: the tensors themselves go on learning.
             progress.best = {name: each.detach().clone() for name, each in self.network.state_dict().items()}
+
+    @staticmethod
+    def _measure(training: Training) -> tuple[Mapping[str, float], tuple[float, float]]:
+        score = training.evaluate(training.split.validation)
+        figures = {"loss": score.loss, "accuracy": score.accuracy, "balanced_accuracy": score.balanced}
+        return figures, (score.accuracy, -score.loss)
 
     def _tell(
         self,
@@ -255,8 +286,9 @@ class Training:
         total = (self.recipe.frozen_epochs, self.recipe.epochs)[progress.stage] * self.per_epoch
         left = min((total - done) * progress.elapsed / done, max(0.0, self.deadline - time.monotonic()))
         metrics = {**figures, "seconds_left": left, "epoch": done / self.per_epoch}
-        if progress.history:
-            metrics["accuracy"] = progress.history[-1]["accuracy"]
+        figure = "accuracy" if self.task is None else self.task.figure
+        if progress.history and figure in progress.history[-1]:
+            metrics[figure] = progress.history[-1][figure]
 
         def state() -> dict[str, Any]:
             return {
