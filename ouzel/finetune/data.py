@@ -114,20 +114,20 @@ def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
     if not given["test"] and not rest and given["validation"]:  # two parts: the figures come from the second
         given["test"], given["validation"] = given["validation"], []
     if not given["test"]:
-        given["test"], left = _part(rest or given["train"], recipe.held_out, seed)
+        given["test"], left = part(rest or given["train"], recipe.held_out, seed)
         if rest:
             rest = left
         else:
             given["train"] = left
     train = [*given["train"], *rest]
     if not given["validation"]:
-        given["validation"], train = _part(train, recipe.validation, seed + 1)
+        given["validation"], train = part(train, recipe.validation, seed + 1)
     parts = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
     _check(parts)
     return parts
 
 
-def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """`share` of each class, at least one image where a class has two groups, and the rest."""
     classes: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
     homes: dict[str, str] = {}  # a group with several labels counts for the first

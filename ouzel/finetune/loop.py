@@ -70,12 +70,14 @@ class Task:
         loss: What is minimised.
         measure: The figures of an epoch, and a key by which the best epoch is chosen, of a training as it stands.
         figure: The figure that is told with each step.
+        new_norms: Whether the head has BatchNorms, which begin with no statistics and must learn them.
     """
 
     vary: Vary
     loss: Loss
-    measure: Callable[[Training], tuple[Mapping[str, float], tuple[float, float]]]
+    measure: Callable[[Training, Progress], tuple[Mapping[str, float], tuple[float, float]]]
     figure: str
+    new_norms: bool = False
 
 
 @dataclass
@@ -124,7 +126,10 @@ class Training:
         loss = None if self.task is None else self.task.loss
         self.network.to(memory_format=torch.channels_last)
         self.source = Source(self.pictures, self.split.train, self.device)
-        self.stepper = Stepper(self.network, vary, self.recipe, weights, self.micro, self.precision, loss=loss)
+        one_shape = False if self._new_norms else None  # they would learn from what is filled in
+        self.stepper = Stepper(
+            self.network, vary, self.recipe, weights, self.micro, self.precision, one_shape=one_shape, loss=loss
+        )
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
         """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises.
@@ -207,6 +212,10 @@ class Training:
         return rate(self.recipe, done / steps, stage == 1)
 
     @property
+    def _new_norms(self) -> bool:
+        return self.task is not None and self.task.new_norms
+
+    @property
     def planned(self) -> int:
         """Steps of the whole recipe."""
         return (self.recipe.frozen_epochs + self.recipe.epochs) * self.per_epoch
@@ -256,12 +265,12 @@ class Training:
     def _mode(self, all_layers: bool) -> None:
         self.network.train()
         if not all_layers or not self.recipe.train_batchnorm:
-            for module in self.network.modules():
-                if isinstance(module, _NORMS):
+            for name, module in self.network.named_modules():
+                if isinstance(module, _NORMS) and not (self._new_norms and f"{name}.running_mean" in self.head):
                     module.eval()
 
     def _validate(self, progress: Progress) -> None:
-        figures, key = (self._measure if self.task is None else self.task.measure)(self)
+        figures, key = (self._measure if self.task is None else self.task.measure)(self, progress)
         row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss}
         progress.history.append(row | dict(figures) | {"seconds": progress.elapsed})
         progress.stale += 1
@@ -271,7 +280,7 @@ class Training:
             progress.best = {name: each.detach().clone() for name, each in self.network.state_dict().items()}
 
     @staticmethod
-    def _measure(training: Training) -> tuple[Mapping[str, float], tuple[float, float]]:
+    def _measure(training: Training, _: Progress) -> tuple[Mapping[str, float], tuple[float, float]]:
         score = training.evaluate(training.split.validation)
         figures = {"loss": score.loss, "accuracy": score.accuracy, "balanced_accuracy": score.balanced}
         return figures, (score.accuracy, -score.loss)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 MOST_CLASSES = 255  # 0 to 254
+MOST_PIXELS = 4096 * 4096  # of a mask whose image is not known
 BACKGROUND = "background"
 _BITS = "a label map has 8 bits or fewer: grey, or a palette"
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I")
@@ -64,8 +65,8 @@ def read(content: bytes, size: tuple[int, int], classes: int) -> np.ndarray[Any,
     return labels
 
 
-def values(content: bytes, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """The same, of any values: (height, width) uint8. Raises BadMask."""
+def values(content: bytes, size: tuple[int, int] | None) -> np.ndarray[Any, Any]:
+    """The same, of any values: (height, width) uint8. size: None for any. Raises BadMask."""
     if not content:
         raise BadMask("is empty: 0 bytes")
     if not content.startswith(_PNG):
@@ -105,16 +106,18 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _values(content: bytes, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def _values(content: bytes, size: tuple[int, int] | None) -> np.ndarray[Any, Any]:
     import numpy as np
     from PIL.PngImagePlugin import PngImageFile
 
     with PngImageFile(io.BytesIO(content)) as file:
-        if file.size != size:
+        if size is not None and file.size != size:
             raise BadMask(
                 f"has {file.size[0]} x {file.size[1]} pixels; its image has {size[0]} x {size[1]} (as it is shown, by "
                 "its EXIF orientation)"
             )
+        if file.width * file.height > MOST_PIXELS:
+            raise BadMask(f"has {file.width} x {file.height} pixels; {MOST_PIXELS} in all are the limit")
         raw = _check_mode(file)
         file.load()
         if file.getexif().get(_ORIENTATION, 1) != 1:
