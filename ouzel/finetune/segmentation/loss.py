@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,7 +43,8 @@ def pixel_losses(logits: Tensor, labels: Tensor, dice: float) -> Tensor:
     losses = F.nll_loss(log, labels, ignore_index=IGNORED, reduction="none").sum((1, 2)) / pixels.clamp(min=1)
     if not dice:
         return losses
-    truth = F.one_hot(labels.where(counts, 0), logits.shape[1]).permute(0, 3, 1, 2) * counts[:, None]
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    truth = labels[:, None] == classes[:, None, None]  # 255 is none of them
     said = log.exp() * counts[:, None]
     both, sizes = (said * truth).sum((2, 3)), truth.sum((2, 3))
     share = (2 * both + _SMOOTH) / (said.sum((2, 3)) + sizes + _SMOOTH)
