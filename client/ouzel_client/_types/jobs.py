@@ -263,7 +263,7 @@ class FinetuneResult(JobResult):
         version: The new version.
         accuracy: Share of the held-out images that it classifies correctly, in [0, 1]. NaN if the worker does not
             tell it, as the next two.
-        interval: The 95 % confidence interval of the accuracy.
+        interval: The 95 % confidence interval of the accuracy, or of `miou`.
         balanced_accuracy: Mean of the accuracies of the classes.
         promoted: Whether callers who name no version get this one.
         served: Whether it was served when the job ended.
@@ -271,6 +271,9 @@ class FinetuneResult(JobResult):
             example.
         gate: What the gate said, with promote="if_grounded"; None if it was not asked.
         repair: What the network rested on before and after its repair; None if it was not repaired.
+        miou: Of a segmentation, in place of `accuracy`: mean intersection over union of the classes on the held-out
+            images, in [0, 1]; None of a classifier.
+        pixel_accuracy: Of a segmentation, the share of the held-out pixels that are right; None of a classifier.
     """
 
     model: str
@@ -283,9 +286,16 @@ class FinetuneResult(JobResult):
     notes: tuple[str, ...] = ()
     gate: GateVerdict | None = None
     repair: Repair | None = None
+    miou: float | None = None
+    pixel_accuracy: float | None = None
 
     def __str__(self) -> str:
         low, high = self.interval
+        if self.miou is not None:
+            return (
+                f"{self.model} version {self.version}: mean IoU {100 * self.miou:.1f} % on the held-out images "
+                f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
+            )
         return (
             f"{self.model} version {self.version}: {100 * self.accuracy:.1f} % of the held-out images are right "
             f"(95 %: {100 * low:.1f} to {100 * high:.1f})"

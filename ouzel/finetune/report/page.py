@@ -22,7 +22,7 @@ _CLASSES = 40  # rows of the table of classes that are open from the start
 _PAIRS = 25
 _FEW, _FEW_OF_CLASS = 100, 10  # test images
 _UNEVEN = 10  # times as many training images in one class as in another
-_NAMES = {
+LINEAGE_NAMES = {
     "created": "Made at",
     "base": "Base model",
     "base_version": "Version of the base",
@@ -38,7 +38,7 @@ _NAMES = {
     "metrics": "Figure",
     "libraries": "Library",
 }
-_NO_MATTER = {
+NO_MATTER = {
     "image_size": "that of the base",
     "max_training_seconds": "no limit",
 }  # where 0
@@ -87,7 +87,7 @@ def page(
         kept=kept,
         why=why(tuned, kept),
         lineage=pages.rows(
-            {key: value or _NO_MATTER.get(key, value) for key, value in lineage.items() if key not in shown}, _NAMES
+            {key: value or NO_MATTER.get(key, value) for key, value in lineage.items() if key not in shown}, LINEAGE_NAMES
         ),
         links=links,
         sections=sections,

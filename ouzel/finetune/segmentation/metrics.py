@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,15 +82,31 @@ def bootstrap(each: np.ndarray, seed: int = 0, draws: int = _DRAWS) -> tuple[flo
     References:
         Efron 1979, doi 10.1214/aos/1176344552.
     """
-    count, classes = len(each), each.shape[1]
-    flat = each.reshape(count, -1).astype(np.float64)
+    values = [mean_iou(counts) for (counts,) in _drawn((each,), seed, draws)]
+    return _middle(np.concatenate(values))
+
+
+def bootstrap_difference(
+    each: np.ndarray, other: np.ndarray, seed: int = 0, draws: int = _DRAWS
+) -> tuple[float, float]:
+    """The 95 % interval of what `each` has more of mean IoU than `other` (N, K, K), of the same images: see above."""
+    values = [mean_iou(first) - mean_iou(second) for first, second in _drawn((each, other), seed, draws)]
+    return _middle(np.concatenate(values))
+
+
+def _drawn(tables: tuple[np.ndarray, ...], seed: int, draws: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Some draws at a time: of each table (N, K, K), the sums (draws, K, K) of the same images."""
+    count, classes = len(tables[0]), tables[0].shape[1]
+    flat = [each.reshape(count, -1).astype(np.float64) for each in tables]
     chance = np.random.default_rng(seed)
-    part = max(1, min(draws, _AT_A_TIME // max(count, flat.shape[1])))
-    values = []
+    part = max(1, min(draws, _AT_A_TIME // max(count, classes * classes)))
     for start in range(0, draws, part):
         times = chance.multinomial(count, np.full(count, 1 / count), min(part, draws - start))
-        values.append(mean_iou((times @ flat).reshape(-1, classes, classes)))
-    low, high = np.nanpercentile(np.concatenate(values), (2.5, 97.5))
+        yield tuple((times @ each).reshape(-1, classes, classes) for each in flat)
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanpercentile(values, (2.5, 97.5))
     return float(low), float(high)
 
 
