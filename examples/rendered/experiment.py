@@ -29,7 +29,9 @@ from PIL import Image
 from ouzel import models
 from ouzel.finetune import Example, make_recipe
 from ouzel.finetune.segmentation import masked, segment
+from ouzel.finetune.segmentation.network import architecture, segmenter
 from ouzel.models import Model, archive
+from ouzel.task_names import SEGMENTATION
 from ouzel_protos import label_maps
 
 COUNTS = (4, 8, 16, 32, 64)
@@ -104,16 +106,11 @@ def pretrained(folder: Path, base: Model, arm: str, asked: argparse.Namespace) -
         torch.save(made.network.state_dict(), path)
         row = {"arm": arm, "n": 0, "seed": 0, "what": "rendered scenes", "miou": made.test.miou, "steps": steps}
         write(folder, row | {"ious": made.test.ious, "seconds": time.time() - begun})
-    network = segment_network(base)
+    network = segmenter(base, scenes.CLASSES, pretrained=False, seed=0)
     network.load_state_dict(torch.load(path))
     digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    return dataclasses.replace(base, network=network, digest=digest)
-
-
-def segment_network(base: Model) -> torch.nn.Module:
-    from ouzel.finetune.segmentation.network import segmenter
-
-    return segmenter(base, scenes.CLASSES, pretrained=False, seed=0)
+    changes = {"arch": architecture(base), "task": SEGMENTATION, "labels": scenes.CLASSES}
+    return dataclasses.replace(base, network=network, digest=digest, **changes)
 
 
 def write(folder: Path, row: dict) -> None:

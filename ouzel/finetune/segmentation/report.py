@@ -99,7 +99,7 @@ def _shown(made: Segmented, pictures: Pictures, looks: Looks, number: int, miou:
     wrong = np.bincount(predicted[(predicted != truth) & (truth != IGNORED)], minlength=len(made.labels))
     label = int(wrong.argmax()) if wrong.any() else int(np.bincount(predicted.flatten()).argmax())
     picture = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    drawn = looks.over(x, label, predicted == label, picture)
+    drawn = looks.over(x, label, picture)
     return ShownMasks(example.name, miou, picture, truth, predicted, drawn, made.labels[label])
 
 

@@ -24,7 +24,7 @@ from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.segmentation.data import label_map, split_masked
 from ouzel.finetune.segmentation.loss import PixelLoss
 from ouzel.finetune.segmentation.metrics import confusions, mean_iou, pixel_score
-from ouzel.finetune.segmentation.network import head_tensors, segmenter, whole_side
+from ouzel.finetune.segmentation.network import architecture, head_tensors, segmenter, whole_side
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.finetune.segmentation.variation import MaskedVariation
 from ouzel.finetune.variation import variation
@@ -133,6 +133,7 @@ def segment(
         network=freeze(network).cpu().to(memory_format=torch.contiguous_format),
         labels=classes,
         preprocessing=base.preprocessing,
+        arch=architecture(base),
         recipe=recipe,
         seed=seed,
         split=parts,

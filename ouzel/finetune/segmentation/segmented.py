@@ -23,6 +23,7 @@ class Segmented:
         network: In eval mode, frozen: inputs by `preprocessing` to logits (B, K, H, W).
         labels: Of the K classes.
         preprocessing: From an image to the network's input.
+        arch: Of the network, for `ouzel.models.build`.
         recipe: By which it was trained.
         seed: Of all that was drawn.
         split: The examples.
@@ -42,6 +43,7 @@ class Segmented:
     network: nn.Module = field(repr=False)
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    arch: str
     recipe: Recipe
     seed: int
     split: Split = field(repr=False)

@@ -93,6 +93,7 @@ def publish(
     Returns:
         What the summary says of the new version.
     """
+    from ouzel import models
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing
@@ -103,7 +104,10 @@ def publish(
     def promote() -> bool:
         return wanted and (verdict is None or _unchanged(spec, context, verdict, store))
 
-    card = Card(spec.name, "1", arch or base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
+    arch = arch or base.arch
+    card = Card(
+        spec.name, "1", arch, tuned.labels, tuned.preprocessing, "", lineage=lineage, task=models.task_of(arch)
+    )
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
     context.check_lease()
