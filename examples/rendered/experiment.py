@@ -1,11 +1,11 @@
 """Artificial first, then real: what 2,000 rendered scenes are worth where few photographs have label maps.
 
-    python examples/rendered/experiment.py --folder build/rendered      # an hour on two cores; goes on where it was ended
+    python examples/rendered/experiment.py --folder build/rendered   # goes on where it was ended
     python examples/rendered/experiment.py --folder build/rendered --chart curve.png
 
 Four ways to begin: random weights ("scratch"), the weights of an ImageNet classifier ("imagenet"), random weights that
-have learnt from the scenes ("rendered"), and both one after the other ("both"). Each then learns from n photographs, and
-is measured on others, of objects and textures that were in no photograph before. Every run is a line of runs.jsonl.
+have learnt from the scenes ("rendered"), and both one after the other ("both"). Each then learns from n photographs,
+and is measured on others, of objects and textures that were in no photograph before. Every run is a line of runs.jsonl.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ from ouzel_protos import label_maps
 COUNTS = (4, 8, 16, 32, 64)
 ARMS = ("scratch", "imagenet", "rendered", "both")
 SIZE = 96
-_NAMES = {"scratch": "random weights", "imagenet": "ImageNet", "rendered": "rendered first", "both": "ImageNet, rendered"}
+_NAMES = {
+    "scratch": "random weights",
+    "imagenet": "ImageNet",
+    "rendered": "rendered scenes",
+    "both": "ImageNet, then rendered scenes",
+}
 _COLOURS = {"scratch": "#888888", "imagenet": "#3b76af", "rendered": "#d98f2b", "both": "#3a8a4f"}
 _BATCH = 8
 
@@ -74,8 +79,8 @@ def rendered(folder: Path, count: int) -> list[Example]:
 
 
 def learn(base: Model, data: Sequence[Example], steps: int, seed: int, *, fresh: bool, decoder: int, batch: int):
-    """All training images, and the last weights: nothing is chosen. fresh: all weights are random; decoder: steps of the
-    decoder alone before."""
+    """All training images, and the last weights: nothing is chosen. fresh: all weights are random; decoder: steps of
+    the decoder alone before."""
     per_epoch = -(-sum(each.split == "train" for each in data) // batch)
     values = {
         "epochs": max(1, round(steps / per_epoch)),
@@ -144,8 +149,13 @@ def run(folder: Path, asked: argparse.Namespace) -> None:
                 decoder = asked.steps // 3 if arm == "imagenet" else 0  # the others' decoders have learnt
                 batch = min(_BATCH, count)
                 made = learn(
-                    starts[arm], [*train, *test], asked.steps - decoder, seed,
-                    fresh=arm == "scratch", decoder=decoder, batch=batch,
+                    starts[arm],
+                    [*train, *test],
+                    asked.steps - decoder,
+                    seed,
+                    fresh=arm == "scratch",
+                    decoder=decoder,
+                    batch=batch,
                 )
                 row = key | {"miou": made.test.miou, "low": made.test.interval[0], "high": made.test.interval[1]}
                 row |= {"ious": made.test.ious, "loss": made.history[-1]["train_loss"], "done": made.steps}

@@ -130,7 +130,7 @@ def _texture(packages: Path, name: str) -> Image.Image:
 
 
 def _pattern(path: Path) -> Image.Image:
-    """GIMP's file: the length of the header, a version, width, height, bytes of a pixel; the pixels behind the header."""
+    """GIMP's file: length of the header, a version, width, height, bytes of a pixel; behind the header the pixels."""
     content = path.read_bytes()
     begin, _, width, height, depth = struct.unpack(">5I", content[:20])
     pixels = np.frombuffer(content[begin:], np.uint8)[: width * height * depth].reshape(height, width, depth)

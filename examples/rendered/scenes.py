@@ -2,10 +2,10 @@
 
     python examples/rendered/scenes.py rendered/ --count 2000        # a data set: images/, masks/, classes.txt
 
-No picture of anything goes in. Every scene depends on its seed and its number alone. An object is a set of ellipsoids in
-relief: the highest one at a point gives colour and surface normal there, so that light falls on it as on a body. Objects
-are painted from back to front, each with the shadow that it throws; the label map holds what is in front. Everything is
-drawn at twice the size: a pixel has the class that most of its four parts have, of equals the one in front.
+No picture of anything goes in. Every scene depends on its seed and its number alone. An object is a set of ellipsoids
+in relief: the highest one at a point gives colour and surface normal there, so that light falls on it as on a body.
+Objects are painted from back to front, each with the shadow that it throws; the label map holds what is in front.
+Everything is drawn at twice the size: a pixel has the class that most of its four parts have, of equals an object's.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def fruit(chance: np.random.Generator) -> Thing:
         radius = 1.0 / np.sqrt(count)
         parts = [Part(*(chance.uniform(-0.7, 0.7, 2)), radius, radius * chance.uniform(0.85, 1)) for _ in range(count)]
     if chance.random() < 0.5:
-        parts.append(Part(chance.uniform(-0.1, 0.1), -1.0, 0.06, chance.uniform(0.15, 0.5), chance.uniform(-0.4, 0.4), 1))
+        parts.append(
+            Part(chance.uniform(-0.1, 0.1), -1.0, 0.06, chance.uniform(0.15, 0.5), chance.uniform(-0.4, 0.4), 1)
+        )
     if chance.random() < 0.3:
         parts.append(Part(0.2, -0.8, 0.4, 0.17, chance.uniform(-0.6, 0.6), 2, 0.4))
     return Thing(tuple(parts), colours, chance.uniform(0.1, 0.9), chance.uniform(0.05, 0.35), _pattern(chance, 0.15))
@@ -167,7 +169,9 @@ def flower(chance: np.random.Generator) -> Thing:
             angle = 2 * np.pi * (k + 0.5 * ring) / count + chance.uniform(-0.1, 0.1)
             x, y = np.cos(angle) * (1 - length) * reach, np.sin(angle) * (1 - length) * reach * flat
             turned = np.arctan2(np.sin(angle) * flat, np.cos(angle))
-            parts.append(Part(x, y, length * reach, min(width, 0.5) * reach * 0.9, turned, 2 * (k % 2), 0.3 + 0.15 * ring))
+            parts.append(
+                Part(x, y, length * reach, min(width, 0.5) * reach * 0.9, turned, 2 * (k % 2), 0.3 + 0.15 * ring)
+            )
     parts.append(Part(0, 0, chance.uniform(0.12, 0.35), chance.uniform(0.12, 0.35) * flat, 0, 1, 1.5))
     darker = petal * chance.uniform(0.75, 1)
     return Thing(tuple(parts), (petal, middle, darker), chance.uniform(0, 0.25), chance.uniform(0.1, 0.3))
@@ -178,7 +182,7 @@ MAKERS: dict[int, Maker] = {1: animal, 2: fruit, 3: flower}
 
 
 def noise(chance: np.random.Generator, edge: int, cells: float, octaves: int) -> np.ndarray:
-    """(edge, edge), mean about 0 and deviation about 1: coarse grids of chance, enlarged and added up, finer and weaker."""
+    """(edge, edge) of mean 0 and deviation 1, about: grids of chance, enlarged and added up, each finer and weaker."""
     total, weights = np.zeros((edge, edge)), 0.0
     for octave in range(octaves):
         count = max(2, min(edge, int(cells * 2**octave)))
@@ -197,13 +201,20 @@ def _quadruped(chance: np.random.Generator) -> Thing:
     for at in (-0.8, -0.62, 0.58, 0.78):
         x, swing = at * long, chance.uniform(-0.25, 0.25)
         parts += [Part(x, high * 0.5 + leg / 2, thick * 1.5, leg * 0.6, swing, 0)]
-        parts += [Part(x - swing * leg / 2, high * 0.6 + leg, thick, leg * 0.55, swing / 2, 2 * int(chance.random() < 0.5))]
+        parts += [
+            Part(x - swing * leg / 2, high * 0.6 + leg, thick, leg * 0.55, swing / 2, 2 * int(chance.random() < 0.5))
+        ]
     up = chance.uniform(-0.5, 0.35)  # of the head: eats, or looks up
     x, y = long + chance.uniform(0.1, 0.3), -high * 0.3 - up
     parts.append(Part((long * 0.75 + x) / 2, (y - high * 0.2) / 2, 0.15 + 0.6 * abs(up), 0.16, -np.arctan2(up, 0.35)))
     head = chance.uniform(0.17, 0.28)
-    parts += [Part(x, y, head, head * 0.75, 0.3), Part(x + head * 0.8, y + head * 0.35, head * 0.6, head * 0.45, 0.3, 1)]
-    parts += [Part(x - head * 0.4, y - head * 0.8, head * 0.2, head * chance.uniform(0.3, 0.9), chance.uniform(-0.6, 0.3), 2)]
+    parts += [
+        Part(x, y, head, head * 0.75, 0.3),
+        Part(x + head * 0.8, y + head * 0.35, head * 0.6, head * 0.45, 0.3, 1),
+    ]
+    parts += [
+        Part(x - head * 0.4, y - head * 0.8, head * 0.2, head * chance.uniform(0.3, 0.9), chance.uniform(-0.6, 0.3), 2)
+    ]
     if chance.random() < 0.3:  # horns
         parts += [Part(x, y - head * 1.2, head * 0.12, head * chance.uniform(0.4, 1.1), chance.uniform(-0.8, 0.8), 2)]
     tail = chance.uniform(0.15, 0.5)
@@ -218,7 +229,10 @@ def _bird(chance: np.random.Generator) -> Thing:
     x, y, head = long * 0.8 + 0.05, -high * chance.uniform(0.6, 2.2), chance.uniform(0.14, 0.22)
     parts = [Part(0, 0, long, high, lift * 0.5), Part(long * 0.3, high * 0.3, long * 0.5, high * 0.6, lift, 2)]
     parts.append(Part((x + long * 0.4) / 2, y / 2, 0.14 + abs(y) * 0.4, 0.13, np.arctan2(y, x - long * 0.4)))
-    parts += [Part(x, y, head, head * 0.9), Part(x + head * 1.3, y + 0.02, head * chance.uniform(0.4, 1.2), head * 0.25, 0.1, 3)]
+    parts += [
+        Part(x, y, head, head * 0.9),
+        Part(x + head * 1.3, y + 0.02, head * chance.uniform(0.4, 1.2), head * 0.25, 0.1, 3),
+    ]
     parts.append(Part(-long * 1.2, high * 0.4 * chance.uniform(-1, 1), long * chance.uniform(0.4, 0.9), 0.1, -0.2, 1))
     if chance.random() < 0.3:  # flies
         parts.append(Part(-0.1, -high - 0.3, 0.25, 0.65, chance.uniform(-0.7, 0.7), 1))
@@ -226,12 +240,16 @@ def _bird(chance: np.random.Generator) -> Thing:
         parts.append(Part(-long * 0.2, 0, long * 0.7, high * 0.55, 0.15, 1, 1.2))
         for at in (-0.05, 0.12):
             parts.append(Part(at, high + 0.15, 0.035, chance.uniform(0.15, 0.45), chance.uniform(-0.2, 0.2), 3))
-    return Thing(tuple(parts), (body, wing, breast, bill), chance.uniform(0, 0.3), chance.uniform(0.1, 0.4), _pattern(chance, 0.2))
+    return Thing(
+        tuple(parts),
+        (body, wing, breast, bill),
+        chance.uniform(0, 0.3),
+        chance.uniform(0.1, 0.4),
+        _pattern(chance, 0.2),
+    )
 
 
-def _drawn(
-    chance: np.random.Generator, thing: Thing, edge: int, light: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(chance: np.random.Generator, thing: Thing, edge: int, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(edge, edge, 3) of colours, and (edge, edge) of bool: an object at a place, of a size and turned, by chance."""
     scale = chance.uniform(0.17, 0.4) * edge
     middle = chance.uniform(0.2, 0.8, 2) * edge
@@ -256,8 +274,10 @@ def _drawn(
     base = np.array(thing.colours)[colour]
     base = base * (1 + 0.5 * thing.grain * rough[..., None])
     if thing.pattern:
-        at = noise(chance, edge, chance.uniform(5, 14), 2) if thing.pattern == "spots" else np.sin(
-            x * chance.uniform(8, 25) + 1.5 * noise(chance, edge, 4, 2)
+        at = (
+            noise(chance, edge, chance.uniform(5, 14), 2)
+            if thing.pattern == "spots"
+            else np.sin(x * chance.uniform(8, 25) + 1.5 * noise(chance, edge, 4, 2))
         )
         base = np.where((at > 0.5)[..., None], base * chance.uniform(0.2, 1.8), base)
     return np.clip(base, 0, 255) * bright[..., None] + 255 * thing.gloss * shine[..., None], shown

@@ -32,8 +32,8 @@ class Example:
         read_mask: Gives an image of the same size, above mid-grey on the object.
         boxes: Of the object, where there is no mask: left, top, right, bottom in pixels.
         background: What is behind the object, where it was replaced; "" where it is the image's own.
-        read_label_map: Gives a PNG file with the class of each pixel, see `ouzel_protos.label_maps`. `label` is "" then,
-            and `sha256` is that of both files together.
+        read_label_map: Gives a PNG file with the class of each pixel, see `ouzel_protos.label_maps`. `label` is ""
+            then, and `sha256` is that of both files together.
     """
 
     name: str

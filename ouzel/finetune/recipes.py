@@ -5,8 +5,8 @@ fine_tune           the new head first, then all layers, the first ones more slo
 lp_ft               the logistic regression, then all layers from there (Kumar et al., ICLR 2022); whichever is
                     better on the validation images is kept
 scratch             all layers from random weights: what the transfer is worth
-segment             a class for each pixel: the features of the base, and a decoder on them. The decoder alone first, then
-                    all layers; frozen_epochs 0 or epochs 0 leaves out the one or the other
+segment             a class for each pixel: a decoder on the features of the base learns alone, then all layers do;
+                    frozen_epochs 0 or epochs 0 leaves out the one or the other
 debias              repairs the base: its last layer is fitted anew, on objects before other backgrounds
 debias_all          the same, and then all layers from there; whichever is better on the validation images is kept
 

@@ -36,7 +36,7 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class Annotations:
-    """classes: names of the categories, by their id. regions: by the key of an image, (class from 1 on, segmentation)."""
+    """classes: names of the categories, by their id. regions: by an image's key, (class from 1 on, segmentation)."""
 
     images: tuple[AnnotatedImage, ...]
     classes: tuple[str, ...]
@@ -73,7 +73,9 @@ def parse(files: Iterable[tuple[str, bytes]]) -> Annotations:
                     raise BadMask(f"{name!r:.200}: an annotation has the {field} {each[field]}, which there is not")
             segmentation = each.get("segmentation")
             if not segmentation:
-                raise BadMask(f"{name!r:.200}: the annotation {each.get('id', '')!r:.40} has no segmentation, a box at most")
+                raise BadMask(
+                    f"{name!r:.200}: the annotation {each.get('id', '')!r:.40} has no segmentation, a box at most"
+                )
             regions[(number, each["image_id"])].append((order[each["category_id"]], segmentation))
     return Annotations(tuple(images), tuple(categories[key] for key in sorted(categories)), regions)
 
@@ -111,7 +113,7 @@ def draw(annotations: Annotations, image: AnnotatedImage) -> np.ndarray[Any, Any
 def _checked(segmentation: Any, image: AnnotatedImage) -> Any:
     """Polygons as lists of numbers, or {"counts": runs}. Raises BadMask or what Python raises for strange types."""
     if isinstance(segmentation, Mapping):
-        height, width = segmentation["size"] if "size" in segmentation else (image.height, image.width)
+        height, width = segmentation.get("size", (image.height, image.width))
         if (height, width) != (image.height, image.width):
             raise BadMask(f"runs of {width} x {height} pixels; the image has {image.width} x {image.height}")
         counts = segmentation.get("counts")
@@ -172,9 +174,7 @@ def _json(name: str, content: bytes) -> Mapping[str, Any]:
     return values
 
 
-def _entries(
-    name: str, values: Mapping[str, Any], field: str, kinds: Mapping[str, type]
-) -> list[Mapping[str, Any]]:
+def _entries(name: str, values: Mapping[str, Any], field: str, kinds: Mapping[str, type]) -> list[Mapping[str, Any]]:
     entries = values.get(field)
     if not isinstance(entries, list):
         raise BadMask(f"{name!r:.200} has no list {field}, as COCO has it")

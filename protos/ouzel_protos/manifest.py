@@ -58,34 +58,40 @@ def check(entries: Iterable[pb.DatasetEntry], mask_classes: Sequence[str] = ()) 
     seen: set[str] = set()
     for number, entry in enumerate(entries):
         at = f"entries[{number}]"
-        check_path(entry.path, f"{at}.path")
-        for name in ("path", "label"):
-            if getattr(entry, name) != nfc(getattr(entry, name)):
-                raise BadEntry(
-                    f"{at}.{name}: {getattr(entry, name)!r:.80} is not composed Unicode (NFC)", f"{at}.{name}"
-                )
+        _check_names(entry, at, bool(mask_classes))
         if entry.path in seen:
             raise BadEntry(f"{at}.path: {entry.path!r:.200} is there twice", f"{at}.path")
         seen.add(entry.path)
-        if mask_classes and (entry.label or entry.boxes or not entry.HasField("mask")):
-            raise BadEntry(f"{at}: an image with a label map has a mask, no label and no boxes", at)
-        if not mask_classes and not is_label(entry.label):
-            raise BadEntry(
-                f"{at}.label: {entry.label!r:.80} is not a line of 1 to {LONGEST_LABEL} characters", f"{at}.label"
-            )
-        if entry.split not in SPLITS:
-            raise BadEntry(f"{at}.split: {entry.split!r:.80} is not one of train, validation, test", f"{at}.split")
-        check_file(entry.file, f"{at}.file")
-        if entry.HasField("mask"):
-            check_file(entry.mask, f"{at}.mask")
-        if len(entry.boxes) > _MOST_BOXES:
-            raise BadEntry(f"{at}.boxes: {len(entry.boxes)} are more than {_MOST_BOXES}", f"{at}.boxes")
-        for box in entry.boxes:
-            edges = (box.left, box.top, box.right, box.bottom)
-            if not all(map(math.isfinite, edges)) or not (box.left < box.right and box.top < box.bottom):
-                raise BadEntry(f"{at}.boxes: {edges} is no left, top, right, bottom", f"{at}.boxes")
+        _check_files(entry, at)
     if len(seen) > MOST_IMAGES:
         raise BadEntry(f"entries: {len(seen)} images are more than {MOST_IMAGES}", "entries")
+
+
+def _check_names(entry: pb.DatasetEntry, at: str, masked: bool) -> None:
+    check_path(entry.path, f"{at}.path")
+    for name in ("path", "label"):
+        if getattr(entry, name) != nfc(getattr(entry, name)):
+            raise BadEntry(f"{at}.{name}: {getattr(entry, name)!r:.80} is not composed Unicode (NFC)", f"{at}.{name}")
+    if masked and (entry.label or entry.boxes or not entry.HasField("mask")):
+        raise BadEntry(f"{at}: an image with a label map has a mask, no label and no boxes", at)
+    if not masked and not is_label(entry.label):
+        raise BadEntry(
+            f"{at}.label: {entry.label!r:.80} is not a line of 1 to {LONGEST_LABEL} characters", f"{at}.label"
+        )
+    if entry.split not in SPLITS:
+        raise BadEntry(f"{at}.split: {entry.split!r:.80} is not one of train, validation, test", f"{at}.split")
+
+
+def _check_files(entry: pb.DatasetEntry, at: str) -> None:
+    check_file(entry.file, f"{at}.file")
+    if entry.HasField("mask"):
+        check_file(entry.mask, f"{at}.mask")
+    if len(entry.boxes) > _MOST_BOXES:
+        raise BadEntry(f"{at}.boxes: {len(entry.boxes)} are more than {_MOST_BOXES}", f"{at}.boxes")
+    for box in entry.boxes:
+        edges = (box.left, box.top, box.right, box.bottom)
+        if not all(map(math.isfinite, edges)) or not (box.left < box.right and box.top < box.bottom):
+            raise BadEntry(f"{at}.boxes: {edges} is no left, top, right, bottom", f"{at}.boxes")
 
 
 def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:

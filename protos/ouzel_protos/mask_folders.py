@@ -105,7 +105,9 @@ def _sorted(names: Sequence[str]) -> _Found:
         if any(len(each) < 2 for each in parts.values()):
             break
         parts = {name: each[1:] for name, each in parts.items()}
-    found = _Found({}, {}, [], "", [(name, "hidden, or of the operating system") for name in names if name not in parts])
+    found = _Found(
+        {}, {}, [], "", [(name, "hidden, or of the operating system") for name in names if name not in parts]
+    )
     for name, each in parts.items():
         place, reason = _place(each), ""
         suffix = PurePosixPath(each[-1]).suffix.lower()
@@ -245,10 +247,8 @@ def _merged(parts: Sequence[tuple[int, str, Read]]) -> bytes:
             raise BadMask(f"{name!r:.200} {error}") from None
         values = np.unique(mask)
         if len(values) > 2 or (len(values) == 2 and values[0]):
-            raise BadMask(
-                f"{name!r:.200} has the values {', '.join(map(str, values[:5].tolist()))}{', ...' * (len(values) > 5)}; "
-                "a mask of one class has 0 and one other"
-            )
+            some = ", ".join(map(str, values[:5].tolist())) + ", ..." * (len(values) > 5)
+            raise BadMask(f"{name!r:.200} has the values {some}; a mask of one class has 0 and one other")
         if whole is None or owner is None:
             whole, owner = np.zeros_like(mask), np.full(mask.shape, -1, np.int16)
         both = (mask > 0) & (owner >= 0)

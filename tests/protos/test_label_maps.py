@@ -18,7 +18,7 @@ LABELS = np.random.default_rng(0).integers(0, 2, (10, 13)).astype(np.uint8)
 
 
 def packed(labels: np.ndarray, bits: int, kind: int = 0) -> bytes:
-    """A PNG written by hand, as the specification has it: Pillow cannot write grey of 2 and 4 bits. kind: 3 a palette."""
+    """A PNG by hand, as the specification has it: Pillow cannot write grey of 2 and 4 bits. kind: 3 has a palette."""
     lines = b""
     for row in labels:
         flags = np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]
@@ -77,7 +77,10 @@ Image.fromarray(LABELS).save(JPEG, "JPEG")
         (png(np.stack([LABELS] * 3, 2)), "mode RGB"),
         (png(np.stack([LABELS] * 4, 2)), "mode RGBA"),
         (png(np.stack([LABELS] * 2, 2)), "mode LA"),
-        (png(np.where(LABELS > 0, 7, LABELS).astype(np.uint8)), r"class 7 at x = \d+, y = \d+ .* 2 classes, 0 to 1, and 255"),
+        (
+            png(np.where(LABELS > 0, 7, LABELS).astype(np.uint8)),
+            r"class 7 at x = \d+, y = \d+ .* 2 classes, 0 to 1, and 255",
+        ),
         (png(np.full((10, 13), 255, np.uint8)), "255 all over"),
         (animation(), "animation of 2"),
         (turned(), "EXIF orientation"),

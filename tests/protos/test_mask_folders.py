@@ -30,7 +30,7 @@ def labels_of(found: mask_folders.MaskedImages, number: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("shared", ["", "pets/", "a/b/"])
 @pytest.mark.parametrize("place", ["images/{split}/{name}", "{split}/images/{name}"])
 def test_label_maps_with_splits(shared: str, place: str) -> None:
-    contents = {f"{shared}classes.txt": "background\nsquare\ndisc\n".encode(), f"{shared}README": b""}
+    contents = {f"{shared}classes.txt": b"background\nsquare\ndisc\n", f"{shared}README": b""}
     for split in ("Training", "val", "test_set"):
         contents[shared + place.format(split=split, name="deep/x.jpg")] = IMAGE
         contents[shared + place.replace("images", "masks").format(split=split, name="deep/x.png")] = LABEL_MAP
@@ -98,7 +98,8 @@ def coco(regions: list[tuple[int, Any]], **changes: Any) -> bytes:
         "images": [{"id": 5, "file_name": "x.jpg", "width": 40, "height": 40}],
         "categories": [{"id": 90, "name": "disc"}, {"id": 3, "name": "square"}],
         "annotations": [
-            {"id": n, "image_id": 5, "category_id": kind, "segmentation": each} for n, (kind, each) in enumerate(regions)
+            {"id": n, "image_id": 5, "category_id": kind, "segmentation": each}
+            for n, (kind, each) in enumerate(regions)
         ],
     }
     return json.dumps(values | changes).encode()
@@ -120,7 +121,10 @@ def test_polygons_and_runs_are_pycocotools() -> None:
     packed = masks.encode(np.asfortranarray(disc))["counts"].decode()
     expected = masks.decode(masks.merge(masks.frPyObjects([polygon], 40, 40)))
     for counts in (packed, runs_of(disc)):
-        contents = {"images/x.jpg": IMAGE, "annotations/instances.json": coco([(3, [polygon]), (90, {"size": [40, 40], "counts": counts})])}
+        contents = {
+            "images/x.jpg": IMAGE,
+            "annotations/instances.json": coco([(3, [polygon]), (90, {"size": [40, 40], "counts": counts})]),
+        }
         found = collected(contents)
         assert found.classes == ("background", "square", "disc")
         labels = labels_of(found)

@@ -81,6 +81,7 @@ def stored_masked(
     """Images with label maps, by path, uploaded and created."""
     send(datasets, owner, {content for pair in pairs.values() for content in pair})
     made = [
-        pb.DatasetEntry(path=path, file=ref(image), mask=ref(mask), split=split) for path, (image, mask) in pairs.items()
+        pb.DatasetEntry(path=path, file=ref(image), mask=ref(mask), split=split)
+        for path, (image, mask) in pairs.items()
     ]
     return datasets.create(owner, "", made, mask_classes=classes)

@@ -120,9 +120,7 @@ def finetune(
         dataset = source
         if source is not None:
             masked = options.get("recipe") == SEGMENT
-            dataset = dataset_of(
-                ouzel, source, masks=masks, masked=masked, follow_links=follow_links, as_json=as_json
-            )
+            dataset = dataset_of(ouzel, source, masks=masks, masked=masked, follow_links=follow_links, as_json=as_json)
         if only_check:
             report = ouzel.jobs.check_finetune(base, dataset, **options)
             print_json(report) if as_json else click.echo(report_of(report))

@@ -22,7 +22,7 @@ _CLASSES = 40  # rows of the table of classes that are open from the start
 _PAIRS = 25
 _FEW, _FEW_OF_CLASS = 100, 10  # test images
 _UNEVEN = 10  # times as many training images in one class as in another
-LINEAGE_NAMES = {
+_NAMES = {
     "created": "Made at",
     "base": "Base model",
     "base_version": "Version of the base",
@@ -38,7 +38,7 @@ LINEAGE_NAMES = {
     "metrics": "Figure",
     "libraries": "Library",
 }
-NO_MATTER = {
+_NO_MATTER = {
     "image_size": "that of the base",
     "max_training_seconds": "no limit",
 }  # where 0
@@ -86,13 +86,16 @@ def page(
         chart=chart,
         kept=kept,
         why=why(tuned, kept),
-        lineage=pages.rows(
-            {key: value or NO_MATTER.get(key, value) for key, value in lineage.items() if key not in shown}, LINEAGE_NAMES
-        ),
+        lineage=lineage_rows({key: value for key, value in lineage.items() if key not in shown}),
         links=links,
         sections=sections,
         chosen_by=chosen_by(tuned),
     )
+
+
+def lineage_rows(lineage: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where a model comes from, as the rows of a table."""
+    return pages.rows({key: value or _NO_MATTER.get(key, value) for key, value in lineage.items()}, _NAMES)
 
 
 def lead(report: Report, figures: Sequence[Mapping[str, Any]]) -> str:

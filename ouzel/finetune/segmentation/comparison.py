@@ -40,9 +40,7 @@ class Beside:
     problem: str = ""
 
 
-def beside(
-    other: Model, made: Segmented, tell: Callable[[int, int], None] = lambda done, of: None
-) -> Beside:
+def beside(other: Model, made: Segmented, tell: Callable[[int, int], None] = lambda done, of: None) -> Beside:
     """Run another model on the test images of a segmentation, as it is served.
 
     It may have learnt from some of those images: the comparison favours it.

@@ -97,5 +97,7 @@ def split_masked(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> 
         given["validation"], train = part(train, recipe.validation, seed + 1)
     for name, images in (("train", train), ("test", given["test"])):
         if not images:
-            raise InvalidArgument(f"data: there is no {name} image among {len(examples)}; three are needed", field="data")
+            raise InvalidArgument(
+                f"data: there is no {name} image among {len(examples)}; three are needed", field="data"
+            )
     return Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))

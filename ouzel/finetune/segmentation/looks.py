@@ -37,7 +37,9 @@ class Looks:
         self._explainer = Explainer(scores)
         self._request = Saliency("grad_cam", layer=layer) if layer else Saliency("gradient")
         of = f"Grad-CAM of the layer {layer.removeprefix('network.')}" if layer else "the gradient"
-        self.sentence = f"Maps: {of}, for the class that most wrong pixels were given, over all pixels that were given it."
+        self.sentence = (
+            f"Maps: {of}, for the class that most wrong pixels were given, over all pixels that were given it."
+        )
 
     @models.computing()
     @torch.no_grad()

@@ -68,4 +68,3 @@ def head_tensors(network: nn.Module) -> frozenset[str]:
 def whole_side(preprocessing: Preprocessing) -> Preprocessing:
     """The same, but nothing of the shorter side is cut off: each of its pixels has a class."""
     return preprocessing.adapted(resize=max(preprocessing.input_size))
-

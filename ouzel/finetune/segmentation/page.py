@@ -9,7 +9,7 @@ import numpy as np
 
 from ouzel import pages
 from ouzel.finetune.report import curves
-from ouzel.finetune.report.page import LINEAGE_NAMES, NO_MATTER
+from ouzel.finetune.report.page import lineage_rows
 from ouzel.finetune.segmentation.report import SegmentationReport, ShownMasks, enlarged, kept_epoch
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.pages import percent
@@ -45,9 +45,7 @@ def page(report: SegmentationReport, title: str, lineage: Mapping[str, Any], lin
         chosen=chosen,
         kept=kept,
         why=why(made, kept),
-        lineage=pages.rows(
-            {key: value or NO_MATTER.get(key, value) for key, value in lineage.items()}, LINEAGE_NAMES
-        ),
+        lineage=lineage_rows(lineage),
         links=links,
     )
 
@@ -75,19 +73,25 @@ def notes(report: SegmentationReport) -> list[str]:
     made, test = report.made, report.made.test
     sentences = list(made.notes)
     if test.images < _FEW:
-        sentences.append(f"{test.images} held-out images are few: the interval says how far the mean IoU can be trusted.")
+        sentences.append(
+            f"{test.images} held-out images are few: the interval says how far the mean IoU can be trusted."
+        )
     absent = [label for label, iou in zip(made.labels, test.ious, strict=True) if iou is None]
     if absent:
-        sentences.append(f"No pixel on the held-out images: {', '.join(absent[:5])}. The mean is over the other classes.")
+        sentences.append(
+            f"No pixel on the held-out images: {', '.join(absent[:5])}. The mean is over the other classes."
+        )
     if not made.split.validation:
         sentences.append("No image was kept for choosing: the last weights were taken.")
     if report.served is not None and report.served.problem:
-        sentences.append(f"Not compared with {report.served.name}, which was served until now: {report.served.problem}.")
+        sentences.append(
+            f"Not compared with {report.served.name}, which was served until now: {report.served.problem}."
+        )
     return sentences
 
 
 def class_rows(made: Segmented) -> list[dict[str, Any]]:
-    """Of each class: label, colour, iou, precision, recall, share of all pixels; None where there is nothing to take."""
+    """Of each class: label, colour, iou, precision, recall, share of all pixels; None where nothing is shared."""
     counts = np.array(made.test.confusion)
     total = max(1, int(counts.sum()))
     rows = []

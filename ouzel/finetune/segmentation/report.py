@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -146,7 +147,7 @@ def segmentation_files(
 
     described = json.dumps({**segmentation_summary(report), "lineage": lineage}, ensure_ascii=False)
     images = [
-        {"image": each.name, "miou": miou if miou == miou else None}
+        {"image": each.name, "miou": None if math.isnan(miou) else miou}
         for each, miou in zip(report.made.split.test, mean_iou(report.made.counts).tolist(), strict=True)
     ]
     written = {
@@ -201,4 +202,3 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     """(H, W, ...) as large as a person wants it: each pixel several times."""
     times = max(1, -(-_EDGE // max(pixels.shape[:2])))
     return np.repeat(np.repeat(pixels, times, 0), times, 1)
-

@@ -151,9 +151,7 @@ def segment(
     )
 
 
-def counted(
-    training: Training, examples: tuple[Example, ...], classes: int, dice: float
-) -> tuple[np.ndarray, float]:
+def counted(training: Training, examples: tuple[Example, ...], classes: int, dice: float) -> tuple[np.ndarray, float]:
     """(N, K, K) counts of the pixels of each image as it is served, and the mean loss."""
     loss = PixelLoss(dice)
     counts: list[Tensor] = []

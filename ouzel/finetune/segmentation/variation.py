@@ -1,7 +1,7 @@
 """Variation of an image and its label map together: the same crop, mirrored or not; classes are never mixed.
 
-The image is resized with the antialiasing filter of the model. Of the label map each new pixel takes the class that lies
-at its centre: the nearest neighbour, as torchvision's NEAREST_EXACT has it.
+The image is resized with the antialiasing filter of the model. Of the label map each new pixel takes the class that
+lies at its centre: the nearest neighbour, as torchvision's NEAREST_EXACT has it.
 """
 
 from __future__ import annotations

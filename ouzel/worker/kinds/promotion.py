@@ -105,9 +105,7 @@ def publish(
         return wanted and (verdict is None or _unchanged(spec, context, verdict, store))
 
     arch = arch or base.arch
-    card = Card(
-        spec.name, "1", arch, tuned.labels, tuned.preprocessing, "", lineage=lineage, task=models.task_of(arch)
-    )
+    card = Card(spec.name, "1", arch, tuned.labels, tuned.preprocessing, "", lineage=lineage, task=models.task_of(arch))
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
     context.check_lease()

@@ -1,8 +1,8 @@
 """Fine-tuning by the recipe "segment": the features of a model of the store learn the class of each pixel.
 
 Artifacts: report.html, report.json, images.json (mean IoU of each test image), curves.png, worst/00-looks.png, ...
-Summary: model, version, digest, promoted, served, miou, miou_low, miou_high (95 %), pixel_accuracy and the other figures
-of `ouzel.finetune.segmentation.report`; notes, absent where all went well.
+Summary: model, version, digest, promoted, served, miou, miou_low, miou_high (95 %), pixel_accuracy and the other
+figures of `ouzel.finetune.segmentation.report`; notes, absent where all went well.
 """
 
 from __future__ import annotations

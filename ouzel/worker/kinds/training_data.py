@@ -54,8 +54,8 @@ def check(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> None:
     if bool(catalogue.uploads.get(catalogue.owner, dataset).mask_classes) != masked:
         kinds = ("labels", "label maps")
         raise InvalidArgument(
-            f"dataset: {dataset:.80} has {kinds[not masked]}; {kinds[masked]} are needed here (recipe {SEGMENT!r} learns "
-            "from label maps, all others from labels)",
+            f"dataset: {dataset:.80} has {kinds[not masked]}; {kinds[masked]} are needed here (the recipe {SEGMENT} "
+            "learns from label maps, all others from labels)",
             field="dataset",
         )
 

@@ -1,4 +1,4 @@
-"""Variation against torchvision, the loss against plain loops, mIoU against torchmetrics, intervals against resampling."""
+"""Variation against torchvision, the loss against plain loops, mIoU against torchmetrics, intervals against draws."""
 
 from __future__ import annotations
 
