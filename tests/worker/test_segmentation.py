@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ouzel import models
-from ouzel.errors import InvalidArgument
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.forking.client import ForkServer
 from ouzel.worker.api import requests
 from ouzel.worker.datasets.check import check
@@ -82,6 +82,9 @@ def test_a_segmentation_model_comes_out_and_is_the_base_of_its_next_version(plac
     assert (figures["version"], figures["served_model"]) == ("2", "shapes@1")
     assert figures["promoted"] == (figures["miou"] > figures["served_miou"])
     assert models.load(place.models.find("shapes@2")).card["lineage"]["base_version"] == "1"
+    back = asked(place.upload(), "lp_ft", {}, base="shapes", name="colours")
+    with pytest.raises(FailedPrecondition, match="'shapes' is a segmentation model; recipes for labels need a classi"):
+        requests.new_job(pb.CreateJobRequest(spec=back), place.catalogue)
 
 
 def test_killed_it_publishes_once_and_the_same(place: Place) -> None:

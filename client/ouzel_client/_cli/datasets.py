@@ -62,7 +62,7 @@ def upload(
     """
     if masked and masks is not None:
         raise click.UsageError("--masked: the masks lie in SOURCE; --masks is of objects in labelled images")
-    options = {"title": title, "follow_links": follow_links, "progress": shown(as_json)}
+    options: dict[str, Any] = {"title": title, "follow_links": follow_links, "progress": shown(as_json)}
     with _client() as ouzel:
         if masked:
             made = ouzel.datasets.upload_masked(source, **options)
@@ -157,7 +157,7 @@ def dataset_of(
         if masks is not None:
             raise click.UsageError("--masks: only images that are uploaded now can get masks")
         return source
-    options = {"title": Path(source).name, "follow_links": follow_links, "progress": shown(as_json)}
+    options: dict[str, Any] = {"title": Path(source).name, "follow_links": follow_links, "progress": shown(as_json)}
     made: Dataset
     if masked:
         if masks is not None:

@@ -15,7 +15,7 @@ from ouzel.saliency import Explainer, Saliency
 from ouzel.saliency.layer_method import FINE
 from ouzel_protos import heatmap
 
-_BACKBONE = "network.backbone."
+_BACKBONE = "backbone."
 
 
 class Looks:
@@ -32,11 +32,10 @@ class Looks:
     def __init__(self, made: Segmented, device: torch.device) -> None:
         self._network = copy.deepcopy(made.network).to(device)
         self._device = device
-        scores = _OverPredicted(self._network)
-        layer = _deepest(scores, made)
-        self._explainer = Explainer(scores)
+        layer = _deepest(self._network, made)
+        self._explainer = Explainer(self._network)
         self._request = Saliency("grad_cam", layer=layer) if layer else Saliency("gradient")
-        of = f"Grad-CAM of the layer {layer.removeprefix('network.')}" if layer else "the gradient"
+        of = f"Grad-CAM of the layer {layer}" if layer else "the gradient"
         self.sentence = (
             f"Maps: {of}, for the class that most wrong pixels were given, over all pixels that were given it."
         )
@@ -54,26 +53,12 @@ class Looks:
         return heatmap.blend(picture, whole.numpy())
 
 
-class _OverPredicted(nn.Module):
-    """(B, C, H, W) to (B, K): the mean logit of each class over the pixels that have it; 0 without any."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = self.network(x)
-        classes = torch.arange(logits.shape[1], device=logits.device)
-        region = (logits.detach().argmax(1, keepdim=True) == classes[:, None, None]).to(logits.dtype)
-        return (logits * region).sum((2, 3)) / region.sum((2, 3)).clamp(min=1)
-
-
-def _deepest(scores: nn.Module, made: Segmented) -> str:
+def _deepest(network: nn.Module, made: Segmented) -> str:
     """The last layer of the backbone with maps that are fine enough; "" if there is none."""
-    device = next(scores.parameters()).device
+    device = next(network.parameters()).device
     example = torch.zeros(1, made.preprocessing.channels, *made.preprocessing.input_size, device=device)
     with torch.no_grad():
-        layers = models.layers(scores, example)
+        layers = models.layers(network, example)
     fine = [
         each.name
         for each in layers

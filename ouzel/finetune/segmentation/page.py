@@ -10,7 +10,7 @@ import numpy as np
 from ouzel import pages
 from ouzel.finetune.report import curves
 from ouzel.finetune.report.page import lineage_rows
-from ouzel.finetune.segmentation.report import SegmentationReport, ShownMasks, enlarged, kept_epoch
+from ouzel.finetune.segmentation.results import SegmentationReport, ShownMasks, kept_epoch
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.pages import percent
 from ouzel_protos import heatmap
@@ -18,6 +18,7 @@ from ouzel_protos.label_maps import BACKGROUND, IGNORED, colours
 
 _TABLE = 25  # classes: a larger confusion table nobody reads
 _FEW = 30  # test images
+_EDGE = 256  # pixels along the longer edge of a picture, at least
 _OPACITY = 0.55  # of classes over a picture
 
 
@@ -150,3 +151,9 @@ def _shares(made: Segmented) -> list[tuple[str, list[float]]]:
         (label, [count / max(1, sum(row)) for count in row])
         for label, row in zip(made.labels, made.test.confusion, strict=True)
     ]
+
+
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, ...) as large as a person wants it: each pixel several times."""
+    times = max(1, -(-_EDGE // max(pixels.shape[:2])))
+    return np.repeat(np.repeat(pixels, times, 0), times, 1)

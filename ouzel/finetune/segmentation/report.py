@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,57 +17,14 @@ from ouzel.finetune.segmentation.comparison import Beside
 from ouzel.finetune.segmentation.data import label_map
 from ouzel.finetune.segmentation.looks import Looks
 from ouzel.finetune.segmentation.metrics import mean_iou
+from ouzel.finetune.segmentation.page import page
+from ouzel.finetune.segmentation.results import SegmentationReport, ShownMasks, kept_epoch
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.models import Model
 from ouzel.pages import plain
 from ouzel_protos.label_maps import IGNORED
 
 _WORST = 12
-_EDGE = 256  # pixels along the longer edge of a picture, at least
-
-
-@dataclass(frozen=True, eq=False)
-class ShownMasks:
-    """One test image.
-
-    Attributes:
-        name: Of the image.
-        miou: Over the classes that its labels or its prediction have.
-        picture: (H, W, 3) uint8, what the network sees.
-        truth: (H, W) uint8.
-        predicted: (H, W) uint8.
-        looks: (H, W, 3) uint8, the map over the picture.
-        looked_for: The class of the map.
-    """
-
-    name: str
-    miou: float
-    picture: np.ndarray
-    truth: np.ndarray
-    predicted: np.ndarray
-    looks: np.ndarray
-    looked_for: str
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentationReport:
-    """What is told of a segmentation.
-
-    Attributes:
-        made: The training.
-        created: When, in UTC.
-        base: NAME@VERSION.
-        looked: What the maps are of, in a sentence.
-        worst: The images with the lowest mean IoU, first the worst.
-        served: The version that was served until now; None if there was none.
-    """
-
-    made: Segmented
-    created: datetime
-    base: str
-    looked: str
-    worst: tuple[ShownMasks, ...]
-    served: Beside | None
 
 
 def make_segmentation_report(base: Model, made: Segmented, served: Beside | None = None) -> SegmentationReport:
@@ -143,8 +99,6 @@ def segmentation_files(
     report: SegmentationReport, title: str, lineage: Mapping[str, Any]
 ) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
-    from ouzel.finetune.segmentation.page import page
-
     described = json.dumps({**segmentation_summary(report), "lineage": lineage}, ensure_ascii=False)
     images = [
         {"image": each.name, "miou": None if math.isnan(miou) else miou}
@@ -188,17 +142,3 @@ def write_segmentation_report(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return Path(folder, "report.html")
-
-
-def kept_epoch(made: Segmented) -> int | None:
-    """The epoch whose weights were kept: of the highest mean IoU, of equals the least loss, the first."""
-    if not made.split.validation:
-        return int(made.history[-1]["epoch"]) if made.history else None
-    finite = [row for row in made.history if row["loss"] == row["loss"]]
-    return int(max(finite, key=lambda row: (row["miou"], -row["loss"]))["epoch"]) if finite else None
-
-
-def enlarged(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, ...) as large as a person wants it: each pixel several times."""
-    times = max(1, -(-_EDGE // max(pixels.shape[:2])))
-    return np.repeat(np.repeat(pixels, times, 0), times, 1)

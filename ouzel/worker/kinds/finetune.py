@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.task_names import CLASSIFICATION, need_task
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, segmentation, training_data
 from ouzel.worker.kinds import lineage as lineages
@@ -43,6 +44,8 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     base = catalogue.model(spec.base, "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
+    if spec.recipe != SEGMENT:  # which learns on from either
+        need_task(catalogue.file(spec.base, "base").task, CLASSIFICATION, "recipes for labels", spec.base, "base")
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
