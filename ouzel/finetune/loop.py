@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import filled, wants_one_shape
+from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.pictures import Pictures
@@ -36,29 +37,6 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 class Diverged(FailedPrecondition):
     """The loss is not a finite number any more. The best weights until then are in the last state."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a run tells.
-
-    Attributes:
-        phase: "features", "head", "training" or "validating".
-        step: Of `steps` in the phase; images where it is "features" or "validating".
-        steps: Of the phase.
-        metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done,
-            with their fraction), as far as the phase has them.
-        state: Gives all that is needed to go on from here; None where that is the start of the phase.
-    """
-
-    phase: str
-    step: int
-    steps: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    state: Callable[[], dict[str, Any]] | None = None
-
-
-OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ouzel.errors import InvalidArgument
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example
 from ouzel.finetune.devices import room
-from ouzel.finetune.loop import Event, OnEvent, Task, Training
+from ouzel.finetune.events import Event, OnEvent
+from ouzel.finetune.loop import Task, Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe, make_recipe
