@@ -192,6 +192,19 @@ def chart(folder: Path, path: Path, steps: int) -> None:
     figure.savefig(path)
 
 
+def table(folder: Path, steps: int) -> str:
+    """Of each way to begin and each n: the mean over the seeds, and the least and the greatest of them."""
+    known = [row for row in rows(folder) if row["n"] and row["steps"] == steps and "what" not in row]
+    lines = [f"| begins with | {' | '.join(f'n = {n}' for n in COUNTS)} |", "|---" * (len(COUNTS) + 1) + "|"]
+    for arm in ARMS:
+        cells = []
+        for n in COUNTS:
+            values = [row["miou"] for row in known if (row["arm"], row["n"]) == (arm, n)]
+            cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "")
+        lines.append(f"| {_NAMES[arm]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("build/rendered"))
@@ -202,13 +215,14 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=8, help="over the rendered scenes")
     parser.add_argument("--steps", type=int, default=120, help="of 8 photographs")
-    parser.add_argument("--tests", type=int, default=200, help="photographs to measure on")
+    parser.add_argument("--tests", type=int, default=150, help="photographs to measure on")
     parser.add_argument("--pilot", action="store_true", help="measure on objects that are learnt from")
-    parser.add_argument("--chart", type=Path, help="draw what is there, and do nothing else")
+    parser.add_argument("--chart", type=Path, help="draw what is there, print it as a table, and do nothing else")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     if asked.chart:
         chart(asked.folder, asked.chart, asked.steps)
+        print(table(asked.folder, asked.steps))
     else:
         run(asked.folder, asked)
 
