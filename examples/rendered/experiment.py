@@ -30,6 +30,7 @@ from ouzel import models
 from ouzel.finetune import Example, make_recipe
 from ouzel.finetune.segmentation import masked, segment
 from ouzel.finetune.segmentation.network import architecture, segmenter
+from ouzel.finetune.segmentation.page import painted
 from ouzel.models import Model, archive
 from ouzel.task_names import SEGMENTATION
 from ouzel_protos import label_maps
@@ -45,6 +46,7 @@ _NAMES = {
 }
 _COLOURS = {"scratch": "#888888", "imagenet": "#3b76af", "rendered": "#d98f2b", "both": "#3a8a4f"}
 _BATCH = 8
+_SHOWN = 6
 
 
 def example(name: str, pair: tuple[np.ndarray, np.ndarray], split: str) -> Example:
@@ -192,6 +194,32 @@ def chart(folder: Path, path: Path, steps: int) -> None:
     figure.savefig(path)
 
 
+def show(folder: Path, path: Path, asked: argparse.Namespace) -> None:
+    """Scenes for pretraining, and what comes of n = 16 photographs: scenes, masks, and the four answers.
+
+    Without the textures of gimp-data: their licence (GPL-3+) and that of the objects (GPL-2) do not go together.
+    """
+    base = classifier(folder)
+    seen, held_out = photographs.stocks(photographs.download(asked.packages))
+    free = [each for each in held_out.textures if each.info["package"] != "gimp-data"]
+    pairs = [photographs.compose(dataclasses.replace(held_out, textures=free), 3000, n) for n in range(_SHOWN)]
+    train = [example(f"0 {n}", photographs.compose(seen, 0, n), "train") for n in range(16)]
+    test = [example(f"shown {n}", pair, "test") for n, pair in enumerate(pairs)]
+    drawn = [scenes.render(0, number, SIZE) for number in range(_SHOWN)]
+    columns = [[a for a, _ in drawn], [painted(a, b, scenes.CLASSES) for a, b in drawn]]
+    columns += [[a for a, _ in pairs], [painted(a, b, scenes.CLASSES) for a, b in pairs]]
+    for arm in ARMS:
+        start = pretrained(folder, base, arm, asked) if arm in ("rendered", "both") else base
+        decoder = asked.steps // 3 if arm == "imagenet" else 0
+        fresh = arm == "scratch"
+        made = learn(start, [*train, *test], asked.steps - decoder, 0, fresh=fresh, decoder=decoder, batch=_BATCH)
+        x = torch.stack([made.preprocessing(Image.fromarray(a)) for a, _ in pairs])
+        said = made.network(x).argmax(1).numpy()
+        columns.append([painted(a, labels, scenes.CLASSES) for (a, _), labels in zip(pairs, said, strict=True)])
+    whole = np.concatenate([np.concatenate(column, 0) for column in columns], 1)
+    Image.fromarray(whole).save(path, quality=88)
+
+
 def table(folder: Path, steps: int) -> str:
     """Of each way to begin and each n: the mean over the seeds, and the least and the greatest of them."""
     known = [row for row in rows(folder) if row["n"] and row["steps"] == steps and "what" not in row]
@@ -218,9 +246,12 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=150, help="photographs to measure on")
     parser.add_argument("--pilot", action="store_true", help="measure on objects that are learnt from")
     parser.add_argument("--chart", type=Path, help="draw what is there, print it as a table, and do nothing else")
+    parser.add_argument("--show", type=Path, help="draw scenes and answers, and do nothing else")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    if asked.chart:
+    if asked.show:
+        show(asked.folder, asked.show, asked)
+    elif asked.chart:
         chart(asked.folder, asked.chart, asked.steps)
         print(table(asked.folder, asked.steps))
     else:

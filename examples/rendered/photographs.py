@@ -45,7 +45,8 @@ _SPLIT = 0  # of the seed that parts objects and textures
 
 @dataclass(frozen=True)
 class Stock:
-    """What scenes are composed of. objects: RGBA, by class; textures: RGB, at least 192 pixels along an edge."""
+    """What scenes are composed of. objects: RGBA, by class; textures: RGB, at least 192 pixels along an edge, each with
+    the package that it is from as info["package"]."""
 
     objects: Mapping[str, Sequence[Image.Image]]
     textures: Sequence[Image.Image]
@@ -120,13 +121,15 @@ def _texture(packages: Path, name: str) -> Image.Image:
     if name.startswith("skimage "):
         from skimage import data
 
-        return Image.fromarray(getattr(data, name.removeprefix("skimage "))()).convert("RGB")
-    if name in _SCENERIES:
-        image = Image.open(packages / _PHOTOGRAPHS / f"{name}.jpg").convert("RGB")
+        image, package = Image.fromarray(getattr(data, name.removeprefix("skimage "))()).convert("RGB"), "scikit-image"
+    elif name in _SCENERIES:
+        image, package = Image.open(packages / _PHOTOGRAPHS / f"{name}.jpg").convert("RGB"), "mate-backgrounds"
         image.thumbnail((960, 960))
-        return image
-    (path,) = (packages / _PATTERNS).rglob(f"{name}.pat")
-    return _tiled(_pattern(path))
+    else:
+        (path,) = (packages / _PATTERNS).rglob(f"{name}.pat")
+        image, package = _tiled(_pattern(path)), "gimp-data"
+    image.info = {"package": package}
+    return image
 
 
 def _pattern(path: Path) -> Image.Image:
