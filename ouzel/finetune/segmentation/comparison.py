@@ -19,6 +19,7 @@ from ouzel.finetune.segmentation.metrics import bootstrap_difference, confusions
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.models import Model
 from ouzel.saliency.transfer import sent
+from ouzel.task_names import SEGMENTATION, kind_of
 
 _BATCH = 32
 
@@ -51,6 +52,8 @@ def beside(other: Model, made: Segmented, tell: Callable[[int, int], None] = lam
         tell: Called with the images done and how many there are.
     """
     name = f"{other.name}@{other.version}"
+    if other.task != SEGMENTATION:
+        return Beside(name, problem=f"it is {kind_of(other.task)}")
     if other.labels != made.labels:
         return Beside(name, problem="it tells other classes apart, or the same ones in another order")
     theirs = _counted(other, made.split.test, tell)

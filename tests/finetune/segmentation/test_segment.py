@@ -209,6 +209,7 @@ def test_the_report_shows_the_worst_images_and_what_was_looked_at(tiny: Model, l
     assert worse.gain is not None
     assert 0 < worse.gain[1] <= worse.gain[0] <= worse.gain[2]
     assert "other classes" in beside(dataclasses.replace(served, labels=("x", "y", "z")), learnt).problem
+    assert beside(dataclasses.replace(tiny, labels=CLASSES), learnt).problem == "it is a classifier"
     report = make_segmentation_report(tiny, learnt, worse)
     each = mean_iou(learnt.counts)
     assert [one.miou for one in report.worst] == sorted(each[each < 1].tolist())[:12]
