@@ -14,7 +14,7 @@ from torch import Tensor
 from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.regularizers import norm, total_variation
-from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
+from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space, smooth
 from ouzel.maximize.spectrum import magnitude
 from ouzel.maximize.transforms import Views
 from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
@@ -29,6 +29,8 @@ class Recipe(Protocol):
         diversity: Weight of being different, where several images are sought for a node.
         views: The random views through which the network sees the images.
         views_per_step: Of each image, at every step; the mean of their gradients is followed.
+        statistics: Weight of having the statistics of photographs, in units of the activation; 0 is none.
+        relevance: How far channels count by what they do for the node, 0 to 1.
     """
 
     name: ClassVar[str]
@@ -44,6 +46,12 @@ class Recipe(Protocol):
 
     @property
     def views_per_step(self) -> int: ...
+
+    @property
+    def statistics(self) -> float: ...
+
+    @property
+    def relevance(self) -> float: ...
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         """shape: (n, C, H, W) of the images."""
@@ -72,6 +80,11 @@ class Pixel:
         unchanged: Share of the views that are the image as it is, but for the noise.
         views_per_step: Random views of each image at every step.
         diversity: Weight of the likeness of images that are sought for one node.
+        statistics: Weight of having the statistics of photographs in some layers, in units of the activation; see
+            `ouzel.maximize.statistics`.
+        relevance: 1 lets channels count there as far as they move the node, 0 lets all count alike.
+        low_start: Standard deviation of the smooth colours, up to four cycles per edge, that the search starts from, in
+            units of [0, 1]; 0 starts from noise of all frequencies.
 
     References:
         Simonyan et al. 2014, arXiv 1312.6034; Mahendran and Vedaldi 2015, arXiv 1412.0035.
@@ -90,6 +103,9 @@ class Pixel:
     unchanged: float = 0.4
     views_per_step: int = MAXIMIZE_VIEWS["pixel"]
     diversity: float = 0.0
+    statistics: float = 0.0
+    relevance: float = 0.0
+    low_start: float = 0.0
     name: ClassVar[str] = "pixel"
 
     def __post_init__(self) -> None:
@@ -100,7 +116,11 @@ class Pixel:
         return _views(self)
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
-        return Pixels((0.5 + 0.02 * torch.randn(shape, generator=generator)).clamp(0, 1).to(device))
+        if self.low_start:
+            start = Fourier(smooth(shape, self.low_start, generator), *shape[2:]).images().detach()
+        else:
+            start = (0.5 + 0.02 * torch.randn(shape, generator=generator)).clamp(0, 1)
+        return Pixels(start.to(device))
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)
@@ -131,6 +151,9 @@ class FourierRecipe:
     unchanged: float = 0.4
     views_per_step: int = MAXIMIZE_VIEWS["fourier"]
     diversity: float = 0.0
+    statistics: float = 0.0
+    relevance: float = 0.0
+    low_start: float = 0.0
     name: ClassVar[str] = "fourier"
 
     def __post_init__(self) -> None:
@@ -142,7 +165,10 @@ class FourierRecipe:
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape
-        start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
+        if self.low_start:
+            start = smooth(shape, self.low_start, generator)
+        else:
+            start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
         return Fourier(start.to(device), height, width)
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
@@ -177,6 +203,8 @@ class Maco:
     unchanged: float = 0.0
     views_per_step: int = MAXIMIZE_VIEWS["maco"]
     diversity: float = 0.0
+    statistics: float = 0.0
+    relevance: float = 0.0
     spectrum: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     name: ClassVar[str] = "maco"
 

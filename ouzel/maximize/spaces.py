@@ -10,6 +10,7 @@ from torch import Tensor
 # Colour directions of natural images (Olah et al. 2017): the columns of what decorrelates them, by the largest norm.
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
 _COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
+_SMOOTH = 4  # cycles per edge
 
 
 class Space(Protocol):
@@ -99,6 +100,20 @@ class Phases:
         return torch.sigmoid(values)
 
     def project(self) -> None: ...
+
+
+def smooth(shape: tuple[int, int, int, int], deviation: float, generator: torch.Generator) -> Tensor:
+    """Coefficients of `Fourier` for images (n, C, H, W) of smooth colours, up to four cycles per edge.
+
+    deviation: about the standard deviation of the values of each image, in units of [0, 1].
+    """
+    count, channels, height, width = shape
+    start = torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
+    start = start * (frequencies(height, width) <= _SMOOTH / min(height, width))[..., None]
+    start[..., 0, 0, :] = 0
+    values = torch.logit(Fourier(start.clone(), height, width).images().detach().double())
+    spread = values.flatten(1).std(dim=1).clamp_min(1e-12)
+    return start * (deviation / 0.25 / spread)[:, None, None, None, None].to(start)  # a sigmoid's slope at 0 is 1/4
 
 
 def frequencies(height: int, width: int) -> Tensor:

@@ -58,6 +58,9 @@ MAXIMIZE_LIMITS: Parameters = MappingProxyType(
         "unchanged": Range(float, 0.0, 1.0),
         "views_per_step": Range(int, 1, 64),
         "diversity": Range(float, 0.0, 1e6),
+        "statistics": Range(float, 0.0, 1e6),
+        "relevance": Range(float, 0.0, 1.0),
+        "low_start": Range(float, 0.0, 0.5),
     }
 )
 
@@ -124,7 +127,7 @@ MAXIMIZE: Mapping[str, Parameters] = MappingProxyType(
     {
         "pixel": MAXIMIZE_LIMITS,
         "fourier": _without(MAXIMIZE_LIMITS, ("norm_weight", "p")),
-        "maco": _without(MAXIMIZE_LIMITS, ("norm_weight", "p", "tv_weight", "beta")),
+        "maco": _without(MAXIMIZE_LIMITS, ("norm_weight", "p", "tv_weight", "beta", "low_start")),
     }
 )
 FINETUNE: Mapping[str, Parameters] = MappingProxyType(
