@@ -70,7 +70,10 @@ class Evidence:
         """For each node its photographs, as the network takes them."""
         known: dict[int, Tensor] = {}  # one tensor for one photograph, by which it is known again
         return [
-            [known.setdefault(id(image), self._inputs.normalised(image[None])[0]) for image in self.photographs.of(label)]
+            [
+                known.setdefault(id(image), self._inputs.normalised(image[None])[0])
+                for image in self.photographs.of(label)
+            ]
             for label in self._labels
         ]
 
@@ -93,7 +96,8 @@ class Evidence:
             if same[0].shape != self._inputs.shape:
                 seen, sought = tuple(same[0].shape[1:]), self._inputs.shape[1:]
                 raise InvalidArgument(
-                    f"path: the photographs have {seen} pixels, the images {sought}; they must be of one size", field="path"
+                    f"path: the photographs have {seen} pixels, the images {sought}; they must be of one size",
+                    field="path",
                 )
 
     def _paths(self, visualizations: Sequence[Visualization], copies: int) -> dict[int, Path]:

@@ -79,7 +79,8 @@ def layers_before(network: nn.Module, example: Tensor, readouts: Sequence[Readou
         maps = [name for name, output in seen.items() if _places(output) > 1]
     if not maps:
         raise FailedPrecondition(
-            "parameters.statistics: the network has no maps of channels before the targets", field="parameters.statistics"
+            "parameters.statistics: the network has no maps of channels before the targets",
+            field="parameters.statistics",
         )
     most = min(LAYERS, len(maps))
     return tuple(maps[round((place + 1) * len(maps) / most) - 1] for place in range(most))
@@ -155,6 +156,4 @@ def _relevances(
         for layer, output, gradient in zip(layers, wanted, gradients, strict=True):
             moved = torch.zeros_like(output) if gradient is None else output * gradient
             totals[layer] = totals[layer] + moved.detach().sum(dim=(2, 3)).abs()[0]
-    return {
-        layer: 1 - relevance + relevance * total / total.mean().clamp_min(1e-30) for layer, total in totals.items()
-    }
+    return {layer: 1 - relevance + relevance * total / total.mean().clamp_min(1e-30) for layer, total in totals.items()}
