@@ -69,13 +69,13 @@ class Evidence:
     def of_nodes(self) -> list[list[Tensor]]:
         """For each node its photographs, as the network takes them."""
         known: dict[int, Tensor] = {}  # one tensor for one photograph, by which it is known again
-        return [
-            [
-                known.setdefault(id(image), self._inputs.normalised(image[None])[0])
-                for image in self.photographs.of(label)
-            ]
-            for label in self._labels
-        ]
+
+        def normalised(image: Tensor) -> Tensor:
+            if id(image) not in known:
+                known[id(image)] = self._inputs.normalised(image[None])[0]
+            return known[id(image)]
+
+        return [[normalised(image) for image in self.photographs.of(label)] for label in self._labels]
 
     def added(self, visualizations: Sequence[Visualization], copies: int) -> tuple[Visualization, ...]:
         """The visualizations with what is known of them besides. copies: for each node."""

@@ -50,7 +50,7 @@ class Judge:
         targets: The nodes.
 
     Raises:
-        InvalidArgument: `judge`: it is the same network, takes no such images, or lacks a class; or no target is a class.
+        InvalidArgument: The judge is the same network, takes no images, or lacks a class; or no target is a class.
     """
 
     def __init__(self, model: models.Model | nn.Module, judge: models.Model, targets: Sequence[Node]) -> None:

@@ -72,9 +72,7 @@ class _Maximize(click.Command):
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--judge", default="", metavar="NAME[@VERSION]", help="A second model, which says what it takes them for."
-)
+@click.option("--judge", default="", metavar="NAME[@VERSION]", help="A second model, to say what it takes them for.")
 @click.option(
     "--dataset",
     default="",

@@ -149,7 +149,7 @@ class Truncated:
                 outputs[layer] = plain if layout is None else layout.maps(plain)
                 if last:
                     raise _Enough
-                # A copy goes on: the next module may overwrite its input in place. What was seen has its gradient still.
+                # A copy goes on: the next module may overwrite its input in place. What was seen keeps its gradient.
                 return output.clone()
 
             return hook

@@ -130,8 +130,10 @@ def _check_judge(spec: pb.MaximizeSpec, model: Model, catalogue: Catalogue) -> N
 
 
 def _photographs(spec: pb.MaximizeSpec, model: LoadedModel, context: JobContext) -> photographs.Source | None:
-    """To compare with, where there are some. Those that come with the worker only if the images have the model's own
-    size, as units are counted in it; a recipe that needs statistics takes them in any case.
+    """To compare with, where there are some.
+
+    Those that come with the worker only if the images have the model's own size, as units are counted in it; a recipe
+    that needs statistics takes them in any case.
     """
     if spec.dataset:
         return photographs.of(spec.dataset, model, context)
