@@ -139,6 +139,7 @@ class _Run:
         self._generator = torch.Generator().manual_seed(seed)
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._work = torch.zeros(self.count, *shape[1:], device=self.device)
         self._history: list[Tensor] = []  # on the device
         self._broken = torch.zeros((), dtype=torch.int64, device=self.device)  # the first step that was not finite
@@ -184,6 +185,8 @@ class _Run:
         self._note(activations, gradients)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
             leaf.grad = gradient
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._share()
         self._optimizer.step()
         self._space.project()
         self._history.append(activations)
@@ -191,6 +194,11 @@ class _Run:
             self._check()
         figures = torch.stack([activations, activations - penalty.detach()])
         return Step(self.step, self.recipe.steps, self._images, self.state, lambda: self._read(figures))
+
+    def _share(self) -> float:
+        """Of the rate, at this step."""
+        left = 1 - (self.step - 1) / self.recipe.steps
+        return min(1.0, left / self.recipe.anneal) if self.recipe.anneal else 1.0
 
     @models.computing()
     def _images(self) -> Tensor:

@@ -31,6 +31,7 @@ class Recipe(Protocol):
         views_per_step: Of each image, at every step; the mean of their gradients is followed.
         statistics: Weight of having the statistics of photographs, in units of the activation; 0 is none.
         relevance: How far channels count by what they do for the node, 0 to 1.
+        anneal: Share of the steps, the last ones, in which the rate of the optimiser falls to 0.
     """
 
     name: ClassVar[str]
@@ -53,6 +54,9 @@ class Recipe(Protocol):
     @property
     def relevance(self) -> float: ...
 
+    @property
+    def anneal(self) -> float: ...
+
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         """shape: (n, C, H, W) of the images."""
 
@@ -69,6 +73,7 @@ class Pixel:
     Attributes:
         steps: Of Adam, 1 to 100000.
         rate: Of Adam, in units of [0, 1].
+        anneal: Share of the steps, the last ones, in which the rate falls to 0, evenly.
         norm_weight: Weight of the mean of |2x - 1|^p.
         p: Its exponent.
         tv_weight: Weight of the total variation.
@@ -92,6 +97,7 @@ class Pixel:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 0.02
+    anneal: float = 0.0
     norm_weight: float = 1.0
     p: float = 6.0
     tv_weight: float = 100.0
@@ -134,7 +140,11 @@ class Pixel:
 
 @dataclass(frozen=True)
 class FourierRecipe:
-    """Fourier coefficients of decorrelated colours under random views. Parameters as those of Pixel.
+    """Fourier coefficients of decorrelated colours under random views. Other parameters as those of Pixel.
+
+    Attributes:
+        decay: Coefficients are scaled by 1/frequency^decay. 1 gives every octave the same energy; photographs have
+            about 1.5.
 
     References:
         Olah et al. 2017, "Feature visualization", Distill.
@@ -142,6 +152,8 @@ class FourierRecipe:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 0.05
+    anneal: float = 0.0
+    decay: float = 1.0
     tv_weight: float = 0.0
     beta: float = 2.0
     jitter: float = 0.25
@@ -166,10 +178,10 @@ class FourierRecipe:
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape
         if self.low_start:
-            start = smooth(shape, self.low_start, generator)
+            start = smooth(shape, self.low_start, generator, self.decay)
         else:
             start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
-        return Fourier(start.to(device), height, width)
+        return Fourier(start.to(device), height, width, self.decay)
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)
@@ -187,7 +199,7 @@ class Maco:
     Attributes:
         spectrum: Radial amplitudes, (channels, bins), of the caller's data (`spectrum_of`); empty takes those of
             photographs.
-        zoom_range: Zoom goes from 1 to 1 + zoom_range.
+        zoom_range: Zoom goes from 1 to 1 + zoom_range. Views are crops: they never leave the image.
 
     References:
         Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained optimization",
@@ -196,6 +208,7 @@ class Maco:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 1.0
+    anneal: float = 0.0
     jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 0.0
@@ -213,7 +226,7 @@ class Maco:
 
     @cached_property
     def views(self) -> Views:
-        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise, self.unchanged)
+        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise, self.unchanged, inside=True)
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape

@@ -44,19 +44,24 @@ class Pixels:
 
 
 class Fourier:
-    """Fourier coefficients, scaled by 1/frequency, of decorrelated colours; a sigmoid leads to [0, 1].
+    """Fourier coefficients, scaled by 1/frequency^decay, of decorrelated colours; a sigmoid leads to [0, 1].
+
+    All together the coefficients have the energy that a decay of 1 gives them.
 
     Args:
         start: (n, C, H, W // 2 + 1, 2), real and imaginary parts.
         height: Of the images.
         width: Of the images.
+        decay: The exponent.
     """
 
-    def __init__(self, start: Tensor, height: int, width: int) -> None:
+    def __init__(self, start: Tensor, height: int, width: int, decay: float = 1.0) -> None:
         self.leaves = [start.requires_grad_()]
         self._size = height, width
         lowest = 1 / max(height, width)
-        self._scale = (1 / frequencies(height, width).clamp_min(lowest)).to(start)
+        plain = 1 / frequencies(height, width).clamp_min(lowest)
+        scale = plain**decay
+        self._scale = (scale * (plain.square().sum() / scale.square().sum()).sqrt()).to(start)
         self._colours = _COLOURS.to(start)
 
     def images(self) -> Tensor:
@@ -102,16 +107,18 @@ class Phases:
     def project(self) -> None: ...
 
 
-def smooth(shape: tuple[int, int, int, int], deviation: float, generator: torch.Generator) -> Tensor:
+def smooth(
+    shape: tuple[int, int, int, int], deviation: float, generator: torch.Generator, decay: float = 1.0
+) -> Tensor:
     """Coefficients of `Fourier` for images (n, C, H, W) of smooth colours, up to four cycles per edge.
 
-    deviation: about the standard deviation of the values of each image, in units of [0, 1].
+    deviation: about the standard deviation of the values of each image, in units of [0, 1]. decay: of `Fourier`.
     """
     count, channels, height, width = shape
     start = torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
     start = start * (frequencies(height, width) <= _SMOOTH / min(height, width))[..., None]
     start[..., 0, 0, :] = 0
-    values = torch.logit(Fourier(start.clone(), height, width).images().detach().double())
+    values = torch.logit(Fourier(start.clone(), height, width, decay).images().detach().double())
     spread = values.flatten(1).std(dim=1).clamp_min(1e-12)
     return start * (deviation / 0.25 / spread)[:, None, None, None, None].to(start)  # a sigmoid's slope at 0 is 1/4
 

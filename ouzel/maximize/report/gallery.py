@@ -27,6 +27,8 @@ _DIM = 0.45  # brightness of what the model does not see
 _NAMES = {
     "name": "Recipe",
     "rate": "Learning rate",
+    "anneal": "Share of steps in which it falls to 0",
+    "decay": "Exponent of the spectrum",
     "norm_weight": "Weight of the norm",
     "p": "Exponent of the norm",
     "tv_weight": "Weight of the total variation",
