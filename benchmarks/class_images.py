@@ -6,7 +6,7 @@ classes, with its own defaults and as many steps. All see one view of an image a
 
 Images and what was said of them are kept in a folder: a run that was ended goes on.
 
-    python benchmarks/class_images.py [--recipes fourier maco lucent] [--every 20] [--steps 128] [--set fourier.rate=0.1]
+    python benchmarks/class_images.py [--recipes fourier maco lucent] [--every 20] [--steps 128] [--set maco.rate=2]
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ouzel.maximize.evidence import Evidence
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.memory import check_memory
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.recipes import Recipe, make_recipe
+from ouzel.maximize.recipes import Recipe, make_recipe, resolved
 from ouzel.maximize.results import Result, Step, Visualization
 from ouzel.maximize.spaces import Space
 from ouzel.maximize.statistics import layers_before, statistics_of
@@ -93,7 +93,7 @@ def maximize(
     )
     run.match(evidence)
     stopped = False
-    while run.step < chosen.steps and not stopped:
+    while run.step < run.recipe.steps and not stopped:
         seen = run.advance()
         stopped = bool(on_step and on_step(seen))
     result = run.result(stopped)
@@ -120,9 +120,10 @@ class _Run:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
         within("images_per_target", copies, 1, MOST_IMAGES // len(targets))
-        self.recipe, self.copies, self.seed = recipe, copies, seed
+        self.copies, self.seed = copies, seed
         self.nodes = tuple(targets)
         self.inputs = inputs = Inputs(model, size, channels)
+        self.recipe = recipe = resolved(recipe, inputs.takes_other_sizes)
         network, self.readouts = inputs.open(targets)
         self._matched: tuple[str, ...] = ()
         if recipe.statistics:

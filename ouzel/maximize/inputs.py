@@ -12,6 +12,8 @@ from ouzel.errors import InvalidArgument
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import LOGITS, ClassLogit, Node, Readout, readout
 
+_LARGER = 32  # pixels; what halves an image five times takes that, too
+
 
 class Inputs:
     """What a model takes. A plain module takes values in [0, 1] as they are.
@@ -50,6 +52,16 @@ class Inputs:
                 f"images: have {images.shape[1]} channels, the model takes {self.shape[0]}", field="images"
             )
         return (images.to(self.device) - self._mean) / self._std
+
+    @models.computing()
+    def takes_other_sizes(self) -> bool:
+        """Whether the network takes larger images, too: then it gathers from all places, and things may be anywhere."""
+        channels, height, width = self.shape
+        try:
+            models.check_size(self.network, (channels, height + _LARGER, width + _LARGER), "size")
+        except InvalidArgument:
+            return False
+        return True
 
     @property
     def example(self) -> Tensor:

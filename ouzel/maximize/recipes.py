@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -18,6 +18,8 @@ from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space, smooth
 from ouzel.maximize.spectrum import magnitude
 from ouzel.maximize.transforms import Views
 from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
+
+IN_ONE_PLACE = 0.4  # share of unchanged views for networks that know things in one place only
 
 
 class Recipe(Protocol):
@@ -143,6 +145,9 @@ class FourierRecipe:
     """Fourier coefficients of decorrelated colours under random views. Other parameters as those of Pixel.
 
     Attributes:
+        unchanged: Share of the views that are the image as it is, but for the noise. None goes by the network: 0 for
+            one that takes images of other sizes, too, as it gathers from all places; else 0.4, as things may have
+            their one place and size. The recipe of the result has the number.
         decay: Coefficients are scaled by 1/frequency^decay. 1 gives every octave the same energy; photographs have
             about 1.5.
 
@@ -160,7 +165,7 @@ class FourierRecipe:
     zoom_range: float = 1.0
     rotate: float = 20.0
     noise: float = 0.0
-    unchanged: float = 0.4
+    unchanged: float | None = None
     views_per_step: int = MAXIMIZE_VIEWS["fourier"]
     diversity: float = 0.0
     statistics: float = 0.0
@@ -264,18 +269,25 @@ def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def resolved(recipe: Recipe, any_size: Callable[[], bool]) -> Recipe:
+    """The recipe with numbers for what goes by the network. any_size: whether it takes images of other sizes."""
+    if isinstance(recipe, FourierRecipe) and recipe.unchanged is None:
+        return dataclasses.replace(recipe, unchanged=0.0 if any_size() else IN_ONE_PLACE)
+    return recipe
+
+
 def _views(recipe: Pixel | FourierRecipe) -> Views:
     return Views(
         recipe.jitter,
         (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range),
         recipe.rotate,
         recipe.noise,
-        recipe.unchanged,
+        recipe.unchanged or 0.0,
     )
 
 
 def _check(recipe: Any) -> None:
     for name, allowed in MAXIMIZE_LIMITS.items():
-        if hasattr(recipe, name):
+        if getattr(recipe, name, None) is not None:
             parameter(f"parameters.{name}", getattr(recipe, name), allowed)
     _ = recipe.views  # checks itself

@@ -118,6 +118,18 @@ def test_the_spectrum_falls_as_asked(decay):
     assert float((start - 0.5).std()) == pytest.approx(float((plain - 0.5).std()), rel=0.5)
 
 
+@pytest.mark.parametrize(("pooled", "expected"), [(True, 0.0), (False, 0.4)])
+def test_unchanged_views_go_by_the_network(pooled, expected):
+    """One that takes images of one size only may know things in one place only. The result says what was taken."""
+    torch.manual_seed(0)
+    end = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)] if pooled else [nn.Flatten(), nn.Linear(784, 3)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), *end).eval()
+    options = {"recipe": FourierRecipe(steps=2), "size": (16, 16)}
+    assert maximize(model, [ClassLogit(1)], **options).recipe.unchanged == expected
+    options["recipe"] = FourierRecipe(steps=2, unchanged=0.2)
+    assert maximize(model, [ClassLogit(1)], **options).recipe.unchanged == 0.2
+
+
 def test_noise_has_the_deviation_that_is_asked_for():
     images = torch.full((64, 3, 32, 32), 0.5)
     noise = Views(noise=0.1)(images, torch.Generator().manual_seed(0)) - images
