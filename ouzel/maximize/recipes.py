@@ -156,15 +156,15 @@ class FourierRecipe:
     """
 
     steps: int = MAXIMIZE_STEPS
-    rate: float = 0.05
-    anneal: float = 0.0
-    decay: float = 1.0
+    rate: float = 0.1
+    anneal: float = 0.6
+    decay: float = 1.25
     tv_weight: float = 0.0
     beta: float = 2.0
     jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 20.0
-    noise: float = 0.0
+    noise: float = 0.03
     unchanged: float | None = None
     views_per_step: int = MAXIMIZE_VIEWS["fourier"]
     diversity: float = 0.0
