@@ -139,7 +139,7 @@ class Truncated:
 
     @contextmanager
     def _watched(self, outputs: dict[str, Tensor], wanted: Collection[str]) -> Iterator[None]:
-        def watch(layer: str) -> Callable[..., None]:
+        def watch(layer: str) -> Callable[..., Tensor | None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
                 if not isinstance(output, Tensor) or layer in outputs:
                     return None

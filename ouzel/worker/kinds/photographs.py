@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from ouzel.worker.kinds.context import JobInterrupted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ouzel.finetune import Example
     from ouzel.models import Model
     from ouzel.worker.kinds.context import JobContext
 
@@ -81,7 +82,7 @@ def _of_folder(dataset: str, model: Model, context: JobContext) -> Iterator[tupl
         raise _without(error, str(folder), dataset) from None
 
 
-def _of_examples(examples: list, model: Model, context: JobContext) -> Iterator[tuple[str, Tensor]]:  # type: ignore[type-arg]  # of `training_data.examples`
+def _of_examples(examples: Sequence[Example], model: Model, context: JobContext) -> Iterator[tuple[str, Tensor]]:
     from ouzel.images import decode
 
     for one in examples:
