@@ -32,9 +32,8 @@ class PoolHandler:
         tracing.start("ouzel-model")
         properties = context.system_properties
         device, gpu = hosted.device_of(properties.get("gpu_id"))
-        rows = {1, int(properties.get("batch_size") or 1)}
         self.pool = StorePool.from_environment(
-            device=device, threads=torch.get_num_threads(), record=recorder(), warm_rows=sorted(rows)
+            device=device, threads=torch.get_num_threads(), record=recorder(), warm_rows=hosted.warm_rows(properties)
         )
         self.pool.begin()
         logger.info("the pool of %s on %s", self.pool.folder, f"{device} {gpu}".strip())

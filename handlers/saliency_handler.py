@@ -33,7 +33,7 @@ class SaliencyHandler:
             model, Limits.from_environment(), threads=torch.get_num_threads(), record=recorder()
         )
         self.metrics = BatchMetrics(model.name, model.version)
-        for rows in {1, int(properties.get("batch_size") or 1)}:
+        for rows in hosted.warm_rows(properties):
             self.service.warm_up(rows)
         told = (model.name, model.version, f"{device} {gpu}".strip(), self.service.explainer.precision, model.digest)
         logger.info("%s version %s on %s, %s, weights %s", *told)

@@ -10,8 +10,6 @@ OuzelError
 ├── NotFound                 no such model, layer, ...
 ├── FailedPrecondition       right, but not with this model or in this state
 ├── AlreadyExists            the name is taken by something else
-├── Unauthenticated          nobody knows who calls
-├── PermissionDenied         the caller may not do this
 ├── Unimplemented            a part of a protocol that is not spoken here
 ├── ResourceExhausted        beyond what one caller may have at a time, or the disk is full
 ├── Unavailable              not now; whether it was done is not known
@@ -148,3 +146,38 @@ class DeadlineExceeded(OuzelError, TimeoutError):
 
     code = "DEADLINE_EXCEEDED"
     http = 504
+
+
+_KINDS = {
+    (kind.code, kind.http): kind
+    for kind in (
+        InvalidArgument,
+        UnsupportedMedia,
+        NotAcceptable,
+        TooLarge,
+        Unauthenticated,
+        PermissionDenied,
+        NotFound,
+        FailedPrecondition,
+        AlreadyExists,
+        Unimplemented,
+        ResourceExhausted,
+        Unavailable,
+        DataLoss,
+        DeadlineExceeded,
+    )
+}
+_PLAIN = {code: kind for (code, _), kind in reversed(_KINDS.items())}  # the first of a code
+
+
+def kind_of(code: str, http: int = 0) -> type[OuzelError]:
+    """The error that another part of the service has told of.
+
+    Args:
+        code: The name of a gRPC status.
+        http: The status of an HTTP answer, which tells more kinds apart; 0 if it was not told.
+
+    Returns:
+        Its class; `OuzelError` itself for statuses that are nobody's fault but ours.
+    """
+    return _KINDS.get((code, http)) or _PLAIN.get(code, OuzelError)

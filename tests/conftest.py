@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import signal
 import tempfile
@@ -61,7 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A suite that a shell starts in the background has signals ignored, and would hand that on."""
+    """A suite that a shell starts in the background has signals ignored, and would hand that on.
+
+    Files that tests write are for this user alone: those with tokens and keys would be refused otherwise.
+    """
+    os.umask(0o077)
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel import secret_files
 from ouzel.errors import InvalidArgument
 from ouzel.serving import front_door
 from ouzel.serving.door_options import LOOPBACK, DoorOptions
+
+if TYPE_CHECKING:
+    from ouzel.gateway.access.tenants import Tenants
 
 _FILES = {
     "tenants": "tenants.toml: who may call the gateway, and how much. [default: everybody on this machine, everything]",
@@ -43,18 +47,24 @@ def check_door(door: DoorOptions) -> None:
     """Reads the files now: the gateway itself would find what is wrong with them when all models are loaded."""
     if not front_door.installed():
         return
-    from ouzel.gateway.access.tenants_file import parse
     from ouzel.gateway.access.tls import Tls, TlsFiles
 
     if door.tenants is not None:
-        try:
-            parse(door.tenants.read_bytes(), door.tenants)
-        except OSError as error:
-            raise InvalidArgument(
-                f"tenants: {door.tenants} cannot be read ({error.strerror})", field="tenants"
-            ) from None
+        read_tenants(door.tenants)
+    if door.worker_tokens is not None:
+        secret_files.check(door.worker_tokens, "worker_tokens")
     if door.tls_certificate is not None and door.tls_key is not None:
         Tls(TlsFiles(door.tls_certificate, door.tls_key, door.tls_client_ca))
+
+
+def read_tenants(path: Path) -> Tenants:
+    """The operator's file. Raises InvalidArgument."""
+    from ouzel.gateway.access.tenants_file import parse
+
+    try:
+        return parse(path.read_bytes(), path)
+    except OSError as error:
+        raise InvalidArgument(f"tenants: {path} cannot be read ({error.strerror})", field="tenants") from None
 
 
 def _option(name: str, text: str, **more: Any) -> Callable[..., Any]:

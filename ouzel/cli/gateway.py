@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel import secret_files
 from ouzel.cli._common import log_format as log_format_option
 from ouzel.cli._common import metrics_of, metrics_options
 from ouzel.cli._common import store as store_option
@@ -129,6 +130,9 @@ def gateway(
     elsewhere = (torchserve_grpc, torchserve_management, torchserve_key_file)
     if any(elsewhere) and not all(elsewhere):
         raise click.UsageError("--torchserve-grpc, --torchserve-management and --torchserve-key-file go together")
+    for path, field in ((torchserve_key_file, "torchserve_key_file"), (worker_tokens, "worker_tokens")):
+        if path is not None:
+            secret_files.check(path, field)
     tls = _tls(tls_certificate, tls_key, tls_client_ca)
     if keys is not None and tenants is None:
         raise click.UsageError("--keys needs --tenants: each key belongs to a tenant")

@@ -6,12 +6,16 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._door import read_tenants
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import appending
+from ouzel.errors import InvalidArgument
+from ouzel.serving import saved_options
 from ouzel_client.terminal import Column, age, json_option, local_time, print_json, print_table
 from ouzel_protos.local import state_dir
 
@@ -66,6 +70,13 @@ def keys() -> None:
 @click.option(
     "--model", "models", multiple=True, default=("*",), show_default=True, help="Pattern of names, repeatable."
 )
+@click.option(
+    "--tenants",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="OUZEL_GATEWAY_TENANTS",
+    show_envvar=True,
+    help="tenants.toml, which must have the tenant. [default: that of the running services]",
+)
 @_expires
 @_database
 @json_option
@@ -73,6 +84,7 @@ def create(
     name: str,
     *,
     tenant: str,
+    tenants: Path | None,
     roles: tuple[str, ...],
     models: tuple[str, ...],
     valid: timedelta,
@@ -84,7 +96,9 @@ def create(
         from ouzel.gateway.access.api_keys import Scope
         from ouzel.gateway.access.caller import checked_roles
 
-        text, key = opened.create(Scope(tenant, name, checked_roles(roles), models), valid)
+        scope = Scope(tenant, name, checked_roles(roles), models)
+        _check_tenant(tenant, tenants or _configured())
+        text, key = opened.create(scope, valid)
     _show_new(text, key, as_json)
 
 
@@ -136,6 +150,26 @@ def rotate(id: str, overlap: timedelta, valid: timedelta, database: str | None, 
     with _opened(database) as opened:
         text, key, old = opened.rotate(id, overlap, valid)
     _show_new(text, key, as_json, old)
+
+
+def _configured() -> Path | None:
+    """The file of the services that were started with `ouzel up`."""
+    options = saved_options.read(state_dir())
+    return None if options is None else options.door.tenants
+
+
+def _check_tenant(tenant: str, path: Path | None) -> None:
+    """Refuses a key that no gateway would take, as far as it is known what they read."""
+    if path is None:
+        click.echo(f"No tenants.toml is known here: the gateway's must have a table [tenants.{tenant}].", err=True)
+        return
+    known = read_tenants(path).tenants
+    if tenant not in known:
+        held = ", ".join(sorted(known)) or "none"
+        raise InvalidArgument(
+            f"tenant: {tenant!r} is not in {path}, which has {held}; add a table [tenants.{tenant}] first",
+            field="tenant",
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ouzel import secret_files
 from ouzel.cli._errors import Command
 from ouzel.serving import Stopped, saved_options, state_folder, stop_on_signals
 from ouzel.serving.supervision import journal, supervisor
@@ -40,6 +41,7 @@ def stay(state: Path) -> None:
     if options is None:
         raise click.ClickException(f"the services of {state} were stopped")
     log = logging.getLogger(supervisor.__name__)
+    secret_files.open_log(state / journal.LOG, append=True).close()  # with its mode
     handlers = (logging.FileHandler(state / journal.LOG), logging.StreamHandler())
     for handler in handlers:
         handler.setFormatter(logs.formatter(FORMAT))

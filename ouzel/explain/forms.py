@@ -1,6 +1,6 @@
 """The ways in which an image and options arrive: as parts of a form, as the body, or in a JSON document.
 
-    parts             image (bytes), or tensor (a serialised Tensor), and options; traceparent, if it is traced
+    parts             image (bytes), or tensor (a serialised Tensor), and options; traceparent, tracestate
     body              the bytes of an image; options in the header X-Ouzel-Options
     JSON document     {"image": base64, "options": {...}}, or "tensor" as answers carry one: {"dtype", "shape", "data"}
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ouzel.checks import one_of
@@ -18,12 +19,12 @@ from ouzel.errors import InvalidArgument
 from ouzel.explain import options
 from ouzel.explain.accept import PROTOBUF
 from ouzel.explain.requests import RawRequest
-from ouzel.telemetry.tracing import PARENT
+from ouzel.telemetry import tracing
 from ouzel_protos.text import shown
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
 _FIELDS = ("image", "tensor", "options")
-_LONGEST_PARENT = 128  # characters; 55 in the version of today
+_NO_TRACE: Mapping[str, str] = MappingProxyType({})
 _DTYPES = [name for name, number in Tensor.DType.items() if number]
 
 
@@ -31,7 +32,7 @@ def read(
     row: Mapping[str, Any],
     header_options: str | None = None,
     media_type: str = PROTOBUF,
-    traceparent: str | None = None,
+    trace: Mapping[str, str] = _NO_TRACE,
 ) -> RawRequest:
     """One row of a batch as a request.
 
@@ -39,7 +40,7 @@ def read(
         row: Parts by name, as TorchServe hands them over.
         header_options: Those of the header; options in the row go before them.
         media_type: Format of the answer.
-        traceparent: That of the header; one in the row goes before it.
+        trace: The context of the headers, of `tracing.read`; one in the row goes before it.
 
     Raises:
         InvalidArgument: Names the part or the field at fault.
@@ -54,7 +55,7 @@ def read(
         tensor=_tensor(row.get("tensor")),
         options=_options(row.get("options")) or header_options,
         media_type=media_type,
-        traceparent=_traceparent(row.get(PARENT)) or traceparent,
+        trace=tracing.read(row) or trace,
     )
 
 
@@ -94,12 +95,6 @@ def header_text(value: str) -> str:
         return value.encode("latin-1").decode()
     except UnicodeError:
         return value
-
-
-def _traceparent(value: object) -> str | None:
-    """Whatever else it is, it is no reason to refuse a request."""
-    text = value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else value
-    return text[:_LONGEST_PARENT] if isinstance(text, str) else None
 
 
 def _document(body: object, allowed: Sequence[str] = _FIELDS) -> dict[str, Any] | None:

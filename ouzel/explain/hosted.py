@@ -16,7 +16,8 @@ from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.accept import JSON, PROTOBUF, negotiate
 from ouzel.explain.forms import header_text, read
 from ouzel.explain.requests import RawRequest
-from ouzel.telemetry.tracing import PARENT
+from ouzel.forking import child
+from ouzel.telemetry import tracing
 
 logger = logging.getLogger(__name__)
 _PER_BATCH = "Backend received inference at"  # begins what TorchServe says to each batch
@@ -29,6 +30,22 @@ def hush() -> None:
     """Keep out of the log what Java would have to read of each batch, and drops: the arrival, and a metric."""
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(_PER_BATCH))
     logging.getLogger("ts.metrics.caching_metric").setLevel(logging.WARNING)
+
+
+def started_again() -> bool:
+    """Whether this process takes the place of one that has died. Then callers wait already."""
+    return bool(os.environ.get(child.AGAIN))
+
+
+def warm_rows(properties: Mapping[str, Any]) -> tuple[int, ...]:
+    """Sizes of the made-up batches that are answered before callers come.
+
+    None if they wait already: the first one of them then warms up what all need.
+
+    Args:
+        properties: TorchServe's, of the process.
+    """
+    return () if started_again() else tuple(sorted({1, int(properties.get("batch_size") or 1)}))
 
 
 def device_of(number: int | None) -> tuple[str, str]:
@@ -62,7 +79,7 @@ def request_of(row: Mapping[str, Any], headers: Mapping[str, str]) -> RawRequest
         if headers.get("explain", "").lower() == "true":
             raise InvalidArgument("explanations: not served here; ask /predictions and name saliency in its options")
         given = headers.get("x-ouzel-options")
-        request = read(row, given and header_text(given), media_type, headers.get(PARENT))
+        request = read(row, given and header_text(given), media_type, tracing.read(headers))
         return request if (call := row.get(left_calls.PART)) is None else replace(request, gone=_gone(call))
     except OuzelError as error:
         return RawRequest(media_type=media_type, refusal=error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
@@ -26,7 +26,7 @@ class RawRequest:
         options: A serialised ExplainOptions, JSON, or JSON decoded.
         media_type: Format of the answer, one of `accept.SERVED`.
         refusal: An error that was seen before, which becomes the answer.
-        traceparent: The caller's, of W3C; None if there is none. What is no such text is passed over.
+        trace: The caller's `traceparent` and `tracestate`, of W3C; empty if there are none.
         gone: Whether the caller has left; None if that cannot be known.
     """
 
@@ -35,7 +35,7 @@ class RawRequest:
     options: bytes | str | Mapping[str, Any] | None = None
     media_type: str = PROTOBUF
     refusal: OuzelError | None = None
-    traceparent: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
     gone: Callable[[], bool] | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.explain.stages import STAGES
@@ -28,11 +28,11 @@ def tell(requests: Sequence[RawRequest], replies: Sequence[Reply], begun: int) -
         return
     ended = time.time_ns()
     for request, reply in zip(requests, replies, strict=True):
-        if request.traceparent:
-            _row(request.traceparent, reply.envelope, begun, ended)
+        if request.trace:
+            _row(request.trace, reply.envelope, begun, ended)
 
 
-def _row(parent: str, envelope: pb.Explanation, begun: int, ended: int) -> None:
+def _row(parent: Mapping[str, str], envelope: pb.Explanation, begun: int, ended: int) -> None:
     timing = envelope.timing
     code = pb.Error.Code.Name(envelope.error.code) if envelope.HasField("error") else "OK"
     attributes: dict[str, str | int] = {
@@ -42,9 +42,7 @@ def _row(parent: str, envelope: pb.Explanation, begun: int, ended: int) -> None:
         "ouzel.maps": len(envelope.saliency),
         "ouzel.code": code,
     }
-    span = tracing.finished(
-        "explain", parent={tracing.PARENT: parent}, begun=begun, ended=ended, kind="server", attributes=attributes
-    )
+    span = tracing.finished("explain", parent=parent, begun=begun, ended=ended, kind="server", attributes=attributes)
     since = begun
     for stage in STAGES:
         took = round(getattr(timing, f"{stage}_ms") * _NS)

@@ -23,6 +23,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _ARGUMENTS = slice(45, 47)  # of /proc/self/stat from the third field on: where the command line begins and ends
 # numpy's own threads would start at its import.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+AGAIN = "OUZEL_STARTED_AGAIN"  # set in a process that takes the place of one that has died
 
 
 def supported() -> bool:

@@ -8,36 +8,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
 
-from ouzel import errors
-from ouzel.errors import DeadlineExceeded, InvalidArgument, NotFound, OuzelError, Unauthenticated, Unavailable
-from ouzel.gateway.access.caller import Access, Caller
+from ouzel.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    OuzelError,
+    Unauthenticated,
+    Unavailable,
+)
+from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
 from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.observer import Observer
 from ouzel.gateway.shedding import Load
 from ouzel.gateway.statistics import Counts, Statistics
+from ouzel.gateway.under_way import UnderWay
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
 
 _MOST_LOADS = 4096
 _called: ContextVar[str] = ContextVar("called", default="")
-_ERRORS: dict[tuple[str, int], type[OuzelError]] = {
-    (kind.code, kind.http): kind
-    for kind in (
-        errors.InvalidArgument,
-        errors.UnsupportedMedia,
-        errors.TooLarge,
-        errors.DeadlineExceeded,
-        errors.NotFound,
-        errors.ResourceExhausted,
-        errors.FailedPrecondition,
-        errors.Unimplemented,
-        errors.Unavailable,
-    )
-}
 
 
 class Door:
@@ -68,12 +61,8 @@ class Door:
         self.observer = Observer(self._metrics)
         self._loads: dict[tuple[str, str], Load] = {}
         self._statistics = Statistics()
-        self._under_way = 0
-        self._interruptible: set[asyncio.Task[Any]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.draining = False
-        self._metrics.watch("calls_under_way", "Calls that are being answered.", lambda: self._under_way)
+        self.under_way = UnderWay()
+        self._metrics.watch("calls_under_way", "Calls that are being answered.", lambda: self.under_way.count)
         self._metrics.watch("rows_under_way", "Rows that the engine has, or that wait for it.", self._rows)
 
     def deadline(self, seconds: float | None) -> float:
@@ -89,12 +78,29 @@ class Door:
             raise InvalidArgument(f"timeout: {seconds:g} is not a positive number of seconds", field="timeout")
         return time.monotonic() + min(self._most_seconds, seconds or self._most_seconds)
 
-    def identify(self, authorizations: Sequence[str], certificate: Certificate | None) -> Caller:
-        """Who calls. Raises as `Access.identify`, and Unauthenticated where there is more than one authorization."""
+    def identify(
+        self, authorizations: Sequence[str], certificate: Certificate | None, behalf: Sequence[str] = ()
+    ) -> Caller:
+        """Who calls, or whom an administrator acts for.
+
+        Args:
+            authorizations: All headers of this name.
+            certificate: Of the client.
+            behalf: All headers that name a tenant.
+
+        Raises:
+            OuzelError: As `Access.identify` and `Access.behalf`; Unauthenticated or InvalidArgument where a header
+                comes more than once.
+        """
         with self.refusals():
             if len(authorizations) > 1:
                 raise Unauthenticated("authorization: comes more than once")
-            return self.access.identify(authorizations[0] if authorizations else None, certificate)
+            caller = self.access.identify(authorizations[0] if authorizations else None, certificate)
+            if not behalf:
+                return caller
+            if len(behalf) > 1:
+                raise InvalidArgument(f"{BEHALF}: comes more than once", field=BEHALF)
+            return self.access.behalf(caller, behalf[0])
 
     @contextmanager
     def call(self, called: str | None = None) -> Iterator[None]:
@@ -105,50 +111,18 @@ class Door:
         """
         if called is not None:
             _called.set(called)
-        self._under_way += 1
-        self._idle.clear()
-        try:
+        with self.under_way.call():
             yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """The task of a call that `interrupt` may end: it then raises Unavailable, for which there still is time."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._interruptible.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task in self._interruptible:
-                raise
-            task.uncancel()
-            raise Unavailable("the gateway is stopping, and the answer took too long") from None
-        finally:
-            self._interruptible.discard(task)
-
-    def interrupt(self) -> None:
-        """Ends the calls that are still under way."""
-        tasks, self._interruptible = self._interruptible, set()
-        for task in tasks:
-            task.cancel()
 
     @contextmanager
     def admit(self, caller: Caller, role: str, model: str | None = None) -> Iterator[None]:
         """The room for one request. Raises as `Access.admit`, and Unavailable once the gateway is stopping."""
-        if self.draining:
+        if self.under_way.draining:
             raise Unavailable("the gateway is stopping; another one, or the next one, will answer")
         with ExitStack() as held:
             with self.refusals():
                 held.enter_context(self.access.admit(caller, role, model))
             yield
-
-    async def drained(self) -> None:
-        """Returns when no call is under way."""
-        await self._idle.wait()
 
     async def describe(self, caller: Caller, model: str, version: str) -> Description:
         """What is known of a model. Raises what `Access.admit` raises, and NotFound."""
@@ -163,7 +137,7 @@ class Door:
 
     async def ready(self) -> bool:
         """Whether predictions are answered."""
-        return not self.draining and await self.engine.ready()
+        return not self.under_way.draining and await self.engine.ready()
 
     async def statistics(self, caller: Caller, model: str, version: str) -> list[tuple[Description, Counts]]:
         """What was answered to the caller's tenant. Raises as `describe`.
@@ -264,23 +238,8 @@ class Door:
     def _load(self, model: str, version: str) -> Load:
         if len(self._loads) >= _MOST_LOADS and (model, version) not in self._loads:
             self._loads = {key: load for key, load in self._loads.items() if load.rows}
-        return self._loads.setdefault((model, version), Load(self._most_rows))
-
-
-def check_answers(answers: Sequence[pb.Explanation]) -> None:
-    """Raises the error of the first row that has one; of several rows, it says which."""
-    for number, answer in enumerate(answers):
-        if answer.HasField("error"):
-            where = f"row {number}: " if len(answers) > 1 else ""
-            raise error_of(answer.error, where)
-
-
-def error_of(error: pb.Error, where: str = "") -> OuzelError:
-    """The exception of an error that an envelope carries."""
-    code = pb.Error.Code.Name(error.code)
-    plain = next((kind for (name, _), kind in _ERRORS.items() if name == code), OuzelError)
-    kind = _ERRORS.get((code, error.http_status), plain)
-    return kind(f"{where}{error.message}", field=error.field)
+        stalled = partial(self.engine.stalled, model, version)
+        return self._loads.setdefault((model, version), Load(self._most_rows, stalled=stalled))
 
 
 def _check(model: str, version: str) -> None:

@@ -80,6 +80,9 @@ class Engine(Protocol):
     async def models(self) -> Sequence[Description]:
         """All that is served: one description per version, by name and version. Raises Unavailable."""
 
+    def stalled(self, model: str, version: str) -> float:
+        """Seconds so far, while rows of a model waited, in which nothing computed for it; arguments as of `predict`."""
+
     async def ready(self) -> bool:
         """Whether predictions are answered."""
 

@@ -16,7 +16,8 @@ from ouzel.explain import media as drawing
 from ouzel.explain.options import parse
 from ouzel.gateway import multipart, problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.door import Door, check_answers
+from ouzel.gateway.answers import check_answers
+from ouzel.gateway.door import Door
 from ouzel.gateway.engine import Row
 from ouzel.gateway.grpc_calls import Context, Unary, parsed, seconds_left
 from ouzel.gateway.http_calls import Calls, seconds, while_connected

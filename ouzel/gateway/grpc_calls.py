@@ -13,12 +13,13 @@ from google.protobuf.message import DecodeError, Message
 
 from ouzel import grpc_errors
 from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
-from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
 from ouzel.gateway.metrics import OTHER
-from ouzel.gateway.observer import GRPC, Observed, header_values
+from ouzel.gateway.observer import GRPC, Observed
 from ouzel.telemetry import request_ids
+from ouzel.telemetry.calls import read_headers
 
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -66,7 +67,8 @@ class UnaryHandler(grpc.GenericRpcHandler):
                     call.known(caller := identified(self._door, context))
                     message = await self._message(requests, caller)
                     call.received = len(message)
-                    content = await method(message, caller, context)
+                    with self._door.under_way.interruptible():
+                        content = await method(message, caller, context)
                     call.sent = len(content)
                     return content
                 except grpc.aio.AbortError:
@@ -119,16 +121,17 @@ class Refusing(grpc.GenericRpcHandler):
 @contextmanager
 def observed(door: Door, method: str, context: Context) -> Iterator[Observed]:
     """Observes a call, whose answer gets its id. method: of few values."""
-    with door.observer.call(GRPC, method, header_values(context.invocation_metadata())) as call:
+    with door.observer.call(GRPC, method, read_headers(context.invocation_metadata())) as call:
         context.set_trailing_metadata(((request_ids.HEADER, call.request_id),))
         yield call
 
 
 def identified(door: Door, context: Context) -> Caller:
-    """Who calls. Raises Unauthenticated."""
-    given = [str(value) for key, value in context.invocation_metadata() or () if key == "authorization"]
+    """Who calls. Raises as `Door.identify`."""
+    sent = [(key, str(value)) for key, value in context.invocation_metadata() or () if key in ("authorization", BEHALF)]
+    given, behalf = ([value for key, value in sent if key == name] for name in ("authorization", BEHALF))
     shown = list((context.auth_context() or {}).get("x509_pem_cert") or ())
-    return door.identify(given, Certificate.of_pem(bytes(shown[0])) if shown else None)
+    return door.identify(given, Certificate.of_pem(bytes(shown[0])) if shown else None, behalf)
 
 
 def seconds_left(context: Context) -> float | None:

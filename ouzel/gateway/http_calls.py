@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ouzel import grpc_errors
 from ouzel.errors import InvalidArgument
 from ouzel.gateway import bodies
-from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.access.http_certificates import CERTIFICATE
 from ouzel.gateway.door import Door
@@ -51,10 +51,11 @@ class Calls:
             call = observed(request.scope)
             with self.door.call(called(request)):
                 try:
-                    caller = self.door.identify(request.headers.getlist("authorization"), _certificate(request))
+                    given, behalf = (request.headers.getlist(name) for name in ("authorization", BEHALF))
+                    caller = self.door.identify(given, _certificate(request), behalf)
                     if call is not None:
                         call.known(caller)
-                    with self.door.interruptible():
+                    with self.door.under_way.interruptible():
                         return await handler(request, caller)
                 except ClientDisconnect:
                     return Response(status_code=499)  # nobody reads it

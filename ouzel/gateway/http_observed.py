@@ -9,8 +9,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ouzel.gateway.metrics import OTHER
-from ouzel.gateway.observer import REST, Observed, Observer, header_values
+from ouzel.gateway.observer import REST, Observed, Observer
 from ouzel.telemetry import request_ids
+from ouzel.telemetry.calls import read_headers
 
 CALL = "ouzel.call"  # in the scope
 _HEALTH = ("/v2/health/", "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready")
@@ -34,7 +35,7 @@ class ObservedApp:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._observer.call(REST, OTHER, header_values(scope["headers"])) as call:
+        with self._observer.call(REST, OTHER, read_headers(scope["headers"])) as call:
             scope[CALL] = call
             own = [(request_ids.HEADER.encode(), call.request_id.encode())]
 

@@ -1,9 +1,13 @@
-"""LedgerService: the log over gRPC, and as JSON over REST."""
+"""LedgerService: the log over gRPC, and as JSON over REST.
+
+With the role `admin` it is that of all tenants. With `audit` alone it holds the entries that a tenant owns, as far as
+their salts, by which they are found, are there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from google.protobuf.message import Message
@@ -22,12 +26,15 @@ from ouzel.gateway.worker.json_messages import messages, printed
 from ouzel.gateway.worker.methods import LEDGER, Method
 from ouzel.gateway.worker.visible import sees_all
 from ouzel.ledger import KINDS, Ledger, Record
+from ouzel.ledger.entry import OWNER
 from ouzel_protos.v1 import ledger_pb2 as pb
 
 _PUBLISHES = 30.0  # s, at most
 _PAGE, _LARGEST_PAGE = 100, 500
 _MOST = 2**62
-_Answer = Callable[[Any, Ledger, float], Message]
+_LOOKED_AT = 10_000  # entries for a page of a tenant's own
+# (request, log, seconds, tenant whose entries alone are told; "" for all)
+_Answer = Callable[[Any, Ledger, float, str], Message]
 
 
 class LedgerService:
@@ -79,40 +86,69 @@ class LedgerService:
         self, method: Method, caller: Caller
     ) -> AsyncIterator[Callable[[bytes, float | None], Awaitable[Message]]]:
         """What answers the method, for a caller who may read."""
-        with self._door.admit(caller, "admin" if "admin" in caller.roles else method.role):
+        admin = "admin" in caller.roles
+        with self._door.admit(caller, "admin" if admin else method.role):
             if method.name != "GetCheckpoint" and not sees_all(caller):
                 with self._door.refusals():
                     raise PermissionDenied("entries of the log tell of all models, and this caller may see some only")
             _, answer = self._methods[method.path]
+            own = "" if admin else caller.tenant
 
             async def ask(content: bytes, left: float | None) -> Message:
                 self._door.deadline(left)  # refuses what is no time
                 request = parsed(method.request, content)
-                return await self._log.read(lambda ledger: answer(request, ledger, min(left or _PUBLISHES, _PUBLISHES)))
+                most = min(left or _PUBLISHES, _PUBLISHES)
+                return await self._log.read(lambda ledger: answer(request, ledger, most, own))
 
             yield ask
 
 
-def _checkpoint(_request: pb.GetCheckpointRequest, ledger: Ledger, left: float) -> Message:
+def _checkpoint(_request: pb.GetCheckpointRequest, ledger: Ledger, left: float, _own: str) -> Message:
     _, note = ledger.publish(left)
     return pb.LedgerCheckpoint(note=note.decode(), key=str(ledger.key))
 
 
-def _entry(request: pb.GetEntryRequest, ledger: Ledger, left: float) -> Message:
+def _entry(request: pb.GetEntryRequest, ledger: Ledger, left: float, own: str) -> Message:
     within("index", request.index, 0, _MOST)
-    return _told(ledger.entry(request.index), ledger.prove(request.index, left))
+    found = ledger.entry(request.index) if not own else _own_entry(ledger, request.index, own)
+    return _told(found, ledger.prove(request.index, left))
 
 
-def _entries(request: pb.ListEntriesRequest, ledger: Ledger, _left: float) -> Message:
+def _own_entry(ledger: Ledger, index: int, own: str) -> Record:
+    """An entry of a tenant; others are not there, in the same words."""
+    with suppress(NotFound):
+        if (found := ledger.entry(index)).tells_of(OWNER, own):
+            return found
+    raise NotFound(f"index: {index} is not an entry of the tenant {own!r:.80}", field="index")
+
+
+def _entries(request: pb.ListEntriesRequest, ledger: Ledger, _left: float, own: str) -> Message:
     within("start", request.start, 0, _MOST)
     within("page_size", request.page_size, 0, _LARGEST_PAGE)
     if request.kind:
         one_of("kind", request.kind, KINDS)
     count = request.page_size or _PAGE
+    if own:
+        return _own_entries(request, ledger, own, count)
     found = ledger.entries(request.start, kind=request.kind, limit=count + 1)
     answer = pb.ListEntriesResponse(entries=[_told(each) for each in found[:count]])
     if len(found) > count:
         answer.next = found[count].index or 0
+    return answer
+
+
+def _own_entries(request: pb.ListEntriesRequest, ledger: Ledger, own: str, count: int) -> Message:
+    """A page that may hold less than was asked for although there is more, which `next` says."""
+    answer, start, looked = pb.ListEntriesResponse(), request.start, 0
+    while rows := ledger.entries(start, kind=request.kind):
+        for each in rows:
+            if len(answer.entries) == count or looked == _LOOKED_AT:
+                answer.next = each.index or 0
+                return answer
+            looked += 1
+            if each.tells_of(OWNER, own):
+                answer.entries.append(_told(each))
+        start = (rows[-1].index or 0) + 1
     return answer
 
 

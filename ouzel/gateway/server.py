@@ -68,7 +68,7 @@ def run(
     ready: Callable[[Addresses], None] = lambda _: None,
     metrics: GatewayMetrics | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT; then it finishes what is under way, and returns.
+    """Serves until SIGTERM or SIGINT; then it finishes what is under way, and returns. A second one ends that at once.
 
     Args:
         options: Of the gateway.
@@ -85,10 +85,17 @@ def run(
 async def _until_stopped(
     options: GatewayOptions, engine: Engine, ready: Callable[[Addresses], None], metrics: GatewayMetrics | None
 ) -> None:
-    stopping = asyncio.Event()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set() and not hurry.is_set():
+            _log.warning("told to stop again: calls under way are ended")
+            hurry.set()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with serving(options, engine, metrics) as addresses:
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    async with serving(options, engine, metrics, hurry) as addresses:
         ready(addresses)
         await stopping.wait()
         _log.info("stopping: calls under way are finished")
@@ -96,7 +103,10 @@ async def _until_stopped(
 
 @asynccontextmanager
 async def serving(
-    options: GatewayOptions, engine: Engine, metrics: GatewayMetrics | None = None
+    options: GatewayOptions,
+    engine: Engine,
+    metrics: GatewayMetrics | None = None,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[Addresses]:
     """Serves in this event loop as long as the context is open. Leaving it finishes what is under way.
 
@@ -104,6 +114,7 @@ async def serving(
         options: Of the gateway.
         engine: What answers. It is started and closed here.
         metrics: That count; None makes them.
+        hurry: Set when what is under way is to be finished no longer.
 
     Raises:
         FailedPrecondition: A port cannot be had.
@@ -144,12 +155,9 @@ async def serving(
             try:
                 yield Addresses(_url(listener, options), grpc_address, metrics_url)
             finally:
-                door.draining = True
+                door.under_way.draining = True
                 await state.enter_graceful_shutdown()
-                try:
-                    await asyncio.wait_for(door.drained(), options.grace)
-                except TimeoutError:
-                    door.interrupt()
+                await door.under_way.finish(options.grace, hurry or asyncio.Event())
                 web.should_exit = True
                 await asyncio.gather(server.stop(_LAST), beside.stop(_LAST), running)
                 recording.cancel()

@@ -16,18 +16,22 @@ class Load:
     """The rows of one model that are under way, and how fast they leave.
 
     The time per row is the time in which anything was under way, over the rows that were answered in it: batches and
-    several workers count as what they are. Rows of other costs move it only as fast as they come.
+    several workers count as what they are. Rows of other costs move it only as fast as they come. Time in which nothing
+    computed because a process had died says nothing of later rows, and does not count.
 
     Args:
         most: Rows that may be under way.
         clock: In seconds.
+        stalled: Seconds so far in which nothing computed although rows were under way.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = most, clock
+    def __init__(
+        self, most: int, clock: Callable[[], float] = time.monotonic, stalled: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self._most, self._clock, self._stalled = most, clock, stalled
         self.rows = 0
         self._spent = self._done = 0.0
-        self._since = 0.0
+        self._since = self._stalls = 0.0
 
     @property
     def seconds_per_row(self) -> float:
@@ -73,6 +77,7 @@ class Load:
                 self._done, self._spent = self._done / 2, self._spent / 2
 
     def _pass(self, now: float) -> None:
+        stalls = self._stalled()
         if self.rows:
-            self._spent += now - self._since
-        self._since = now
+            self._spent += max(now - self._since - (stalls - self._stalls), 0.0)
+        self._since, self._stalls = now, stalls

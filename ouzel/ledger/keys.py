@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ouzel import secret_files
 from ouzel.durable_files import written
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.ledger.tlog.note import Signer, check_name
@@ -29,15 +28,11 @@ def read_key(path: Path, origin: str) -> Signer:
     """
     check_name("origin", origin)
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(10_000)
+        content = secret_files.read(path, "key")
     except OSError as error:
         raise FailedPrecondition(f"key: {path} cannot be read ({error.strerror})", field="key") from error
-    if mode & 0o077:
-        raise FailedPrecondition(f"key: others may use {path} (mode {mode:04o}); set 0600", field="key")
     try:
-        key = serialization.load_pem_private_key(content, password=None)
+        key = serialization.load_pem_private_key(content.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidArgument(f"key: {path} is not a private key in PEM", field="key") from error
     if not isinstance(key, Ed25519PrivateKey):

@@ -15,7 +15,7 @@ from typing import Any
 from ouzel.databases.database import Database
 from ouzel.errors import DataLoss, InvalidArgument, OuzelError
 from ouzel.ledger import records
-from ouzel.ledger.entry import Entry, Statement, salted_hash, time_text
+from ouzel.ledger.entry import Entry, Statement, time_text
 from ouzel.ledger.published.storage import Storage
 from ouzel.ledger.publisher import Publisher
 from ouzel.ledger.records import Record
@@ -196,11 +196,7 @@ class Ledger:
         """
         start = 0
         while rows := self.entries(start):
-            for record in rows:
-                if record.salt is not None and record.body is not None:
-                    hashes = Entry.parse(record.body).salted.get(name, ())
-                    if hashes and salted_hash(record.salt, name, value) in hashes:
-                        yield record
+            yield from (record for record in rows if record.tells_of(name, value))
             start = (rows[-1].index or 0) + 1
 
     def size(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ouzel.databases.database import Connection
 from ouzel.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
-from ouzel.ledger.entry import NewEntry
+from ouzel.ledger.entry import Entry, NewEntry, salted_hash
 from ouzel.ledger.tlog.merkle import WIDTH, hashes_of, range_hash, root_hash
 
 _MOST = 2**63
@@ -37,6 +37,12 @@ class Record:
     salt: bytes | None = field(repr=False)
     kind: str
     time: str
+
+    def tells_of(self, name: str, value: str) -> bool:
+        """Whether a value is among the salted hashes of a name; False if salt or body are no longer there."""
+        if self.salt is None or self.body is None:
+            return False
+        return salted_hash(self.salt, name, value) in Entry.parse(self.body).salted.get(name, ())
 
 
 def claim(c: Connection, identity: str) -> None:

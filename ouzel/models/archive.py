@@ -28,7 +28,7 @@ from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.handler_files import handler_file
 from ouzel.model_files import CARD, MANIFEST
-from ouzel.model_names import check_name, check_version
+from ouzel.model_names import check_new_name, check_version
 from ouzel.models import weights as weights_module
 from ouzel.models.architectures import build, default_preprocessing
 from ouzel.models.card import Card, parse
@@ -74,7 +74,7 @@ def create(
         InvalidArgument: Names what does not fit.
         NotFound: There is no such file or architecture.
     """
-    check_name(name)
+    check_new_name(name)
     check_version(version)
     check_precision("precision", precision)
     _check_untuned(name, Path(store))
@@ -102,7 +102,7 @@ def write(card: Card, state: Mapping[str, Tensor], path: str | Path, *, replace:
     `replace` an archive that is there raises AlreadyExists. Raises InvalidArgument for weights that do not fit the
     architecture or are not finite, and for a card that cannot be written.
     """
-    check_name(card.name)
+    check_new_name(card.name)
     check_version(card.version)
     return _write(card, _fitted(card, state), Path(path), replace=replace)
 

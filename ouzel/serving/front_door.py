@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import subprocess
@@ -10,7 +9,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-from ouzel.serving import config, ports, processes, readiness, state_folder
+from ouzel import secret_files
+from ouzel.serving import config, extras, ports, processes, readiness, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import ServingOptions
 from ouzel_protos.local import GATEWAY, Gateway
@@ -18,17 +18,13 @@ from ouzel_protos.local import GATEWAY, Gateway
 logger = logging.getLogger(__name__)
 LOG = "gateway.log"
 PORTS = ("gateway_rest", "gateway_grpc")
-_NEEDED = (
-    *("starlette", "uvicorn", "h11", "multipart", "jwt", "urllib3", "prometheus_client"),
-    *("grpc_health", "google.rpc", "apsw", "psycopg"),
-)
 _DRAINS = processes.GRACE - 2  # s for calls under way, before it would be killed
 _POLL = 0.05
 
 
 def installed() -> bool:
     """Whether the extra `gateway` is installed."""
-    return all(importlib.util.find_spec(name) for name in _NEEDED)
+    return not extras.missing("gateway")
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def begin(options: ServingOptions, *, again: bool = False) -> Starting | None:
     command += ["--engine", "torchserve", "--recorded", "--grace", f"{_DRAINS:g}"]
     command += ["--rest-port", str(options.ports.gateway_rest), "--grpc-port", str(options.ports.gateway_grpc)]
     command += [*options.door.flags(), *(["--pool"] if options.pool else [])]
-    with (state / LOG).open("ab" if again else "wb") as output:
+    with secret_files.open_log(state / LOG, append=again) as output:
         process = subprocess.Popen(
             command,
             env=os.environ | {config.RUN: str(state / "gateway"), processes.PART: processes.GATEWAY},

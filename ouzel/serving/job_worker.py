@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import subprocess
 import sys
 import time
 
-from ouzel.serving import config, processes, readiness, state_folder
+from ouzel import secret_files
+from ouzel.serving import config, extras, processes, readiness, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel.serving.options import HOST, ServingOptions
 from ouzel_protos.local import Worker
 
 logger = logging.getLogger(__name__)
 LOG = "worker.log"
-_NEEDED = ("apsw", "psycopg", "grpc_health", "google.rpc")
 _POLL = 0.05
 _LEFT = 5.0  # s for jobs of a worker that was killed to write their checkpoints
 
 
 def installed() -> bool:
     """Whether the extra `worker` is installed."""
-    return all(importlib.util.find_spec(name) for name in _NEEDED)
+    return not extras.missing("worker")
 
 
 def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
@@ -49,7 +48,7 @@ def start(options: ServingOptions, *, again: bool = False) -> Worker | None:
     if options.door.worker_tokens is not None:  # by which the gateway brings its tenants
         command += ["--tokens", str(options.door.worker_tokens)]
     log = options.state / LOG
-    with log.open("ab" if again else "wb") as output:
+    with secret_files.open_log(log, append=again) as output:
         process = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(options.ports.worker)],
             env=os.environ | {config.RUN: str(options.state / "jobs"), processes.PART: processes.WORKER},

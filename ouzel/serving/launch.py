@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import psutil
 
+from ouzel import secret_files
 from ouzel.serving import config, front_door, loading, ports, processes, state_folder
 from ouzel.serving.forking import launcher
 from ouzel.serving.loading import Tell
@@ -103,7 +104,7 @@ def _launch(
     command = config.command(options, granted, run, log)
     environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
     environment |= {processes.PART: processes.TORCHSERVE}
-    with launcher.zygote(run, environment) as zygote, (run / state_folder.CONSOLE).open("wb") as console:
+    with launcher.zygote(run, environment) as zygote, secret_files.open_log(run / state_folder.CONSOLE) as console:
         process = subprocess.Popen(
             command,
             cwd=run,  # where it puts the key file

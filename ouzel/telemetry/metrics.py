@@ -16,8 +16,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
 
+from ouzel import secret_files
 from ouzel.checks import is_loopback, within
-from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 
 _log = logging.getLogger(__name__)
 _MOST = 8  # connections at a time
@@ -74,11 +75,14 @@ def served(registry: CollectorRegistry, options: MetricsOptions | None) -> Itera
         The URL; "" where nothing is served.
 
     Raises:
-        FailedPrecondition: The port cannot be had.
+        FailedPrecondition: The port cannot be had, or others may read the token.
+        InvalidArgument: The token cannot be read.
     """
     if options is None:
         yield ""
         return
+    if options.token_file is not None:
+        secret_files.check(options.token_file, "metrics_token_file")
     app = _guarded(make_wsgi_app(registry), options.token_file)
     try:
         server = make_server(options.host, options.port, app, _server_class(options.host), _Handler)
@@ -163,9 +167,9 @@ def _guarded(app: Callable[..., Iterable[bytes]], token_file: Path | None) -> Ca
 
 def _shown(authorization: str, token_file: Path) -> bool:
     try:
-        token = token_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        _log.error("metrics_token_file: %s", error)
+        token = secret_files.read(token_file, "metrics_token_file").strip()
+    except (OSError, OuzelError) as error:
+        _log.error("%s", error)
         return False
     return bool(token) and hmac.compare_digest(authorization.encode("latin-1", "replace"), f"Bearer {token}".encode())
 

@@ -1,6 +1,6 @@
 """Traces of OpenTelemetry, off unless the standard variables ask for them; without them a span costs next to nothing.
 
-The context travels as W3C has it: `traceparent`, and `tracestate` where there are headers. Attributes hold names of
+The context travels as W3C has it: `traceparent`, and `tracestate` if there is one. Attributes hold names of
 methods, models and stages, sizes and codes: never images, texts of callers, or who they are.
 
 References:
@@ -18,6 +18,7 @@ from typing import Any
 
 PARENT, STATE = "traceparent", "tracestate"
 KEYS = (PARENT, STATE)
+LONGEST = {PARENT: 128, STATE: 512}  # characters; W3C asks to hand on so much of a state, and has 55 of a parent today
 Attributes = Mapping[str, str | int | float | bool]
 _EXTRA = "pip install 'ouzel[tracing]'"
 _NOTHING: AbstractContextManager[Any] = nullcontext()
@@ -188,6 +189,21 @@ def carried() -> dict[str, str]:
     if _process.tracer is not None:
         _propagator().inject(carrier)
     return carrier
+
+
+def read(values: Mapping[str, Any]) -> dict[str, str]:
+    """The context among headers, metadata or parts of a request: for `parent`.
+
+    Args:
+        values: Texts, or bytes. What is too long, or something else, is passed over: it is no reason to refuse a call.
+    """
+    found: dict[str, str] = {}
+    for key, longest in LONGEST.items():
+        value = values.get(key)
+        text = bytes(value).decode("latin-1") if isinstance(value, (bytes, bytearray)) else value
+        if isinstance(text, str) and 0 < len(text) <= longest:
+            found[key] = text
+    return found if PARENT in found else {}
 
 
 def trace_id() -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ouzel import models
-from ouzel.errors import FailedPrecondition, NotFound
+from ouzel.errors import DataLoss, NotFound
 from ouzel.explain import ExplainService, RawRequest, Reply
 from ouzel.explain.pool import PoolService
 from ouzel.explain.pool import service as pool_service
@@ -238,11 +238,12 @@ def test_weights_that_are_not_those_of_the_card_are_refused_and_the_others_answe
     asked = [request(seed, top_k=1) for seed in range(5)]
     replies = pool.answer(list(zip([damaged, files[0], cut, gone, files[1]], asked, strict=True)))
     codes = [reply.envelope.error.code for reply in replies]
-    assert codes == [pb.Error.FAILED_PRECONDITION, 0, pb.Error.FAILED_PRECONDITION, pb.Error.NOT_FOUND, 0]
+    assert codes == [pb.Error.DATA_LOSS, 0, pb.Error.DATA_LOSS, pb.Error.NOT_FOUND, 0]
+    assert [replies[number].http for number in (0, 2)] == [500, 500]
     assert [reply.envelope.model.name for reply in replies] == ["tuned"] * 5
     assert all(reply.envelope.scores for reply in (replies[1], replies[4]))
     assert not any(str(store.folder) in reply.envelope.error.message for reply in replies)
-    with pytest.raises(FailedPrecondition) as caught:
+    with pytest.raises(DataLoss) as caught:
         pool.load(damaged)
     assert str(store.folder) not in str(caught.value)
     with pytest.raises(NotFound):

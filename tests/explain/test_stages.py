@@ -150,16 +150,19 @@ def test_rows_are_spans_below_those_of_their_callers(handler: SaliencyHandler, m
         try:
             parents = [f"00-{trace:032x}-{span:016x}-01" for trace, span in ((1, 2), (3, 4))]
             rows = [{"image": png(0), "options": WISH, "traceparent": each.encode()} for each in parents]
+            rows[0]["tracestate"] = b"vendor=x"
             bad = {"image": b"no image", "traceparent": parents[0].encode()}
-            odd = {"image": png(0), "traceparent": b"\xff" * 500}
-            handler.handle([*rows, bad, odd, {"image": png(1)}], Context())
+            odd = {"image": png(0), "traceparent": b"\xff" * 100}
+            long = {"image": png(0), "traceparent": b"0" * 500, "tracestate": b"x"}
+            handler.handle([*rows, bad, odd, long, {"image": png(1)}], Context())
         finally:
             tracing.stop()
     explained = collected.named("explain")
     known = [each for each in explained if each.parent]
     assert [(int(each.trace, 16), int(each.parent, 16)) for each in known] == [(1, 2), (3, 4), (1, 2)]
     assert [each.attributes["ouzel.code"] for each in known] == ["OK", "OK", "INVALID_ARGUMENT"]
-    assert known[0].attributes["ouzel.batch_size"] == 4
+    assert [each.state for each in known] == ["vendor=x", "", ""]
+    assert known[0].attributes["ouzel.batch_size"] == 5
     assert known[0].attributes["ouzel.model"] == "tiny"
     assert len(explained) == 4  # what is no parent begins a trace of its own
     stages = [each for each in collected.spans if each.parent == known[0].id]

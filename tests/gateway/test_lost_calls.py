@@ -201,3 +201,69 @@ def test_a_second_attempt_that_is_not_taken_is_made_once_more(tmp_path: Path) ->
 
     service = Service(full, [BOTH, ONE])
     assert asked(service, tmp_path) == "answer 3"
+
+
+NONE: frozenset[int] = frozenset()
+
+
+def test_what_waits_for_a_process_that_comes_too_late_is_told_so_at_once(tmp_path: Path) -> None:
+    """All processes die: who waits for an hour waits on, who has a second does not."""
+    service = Service(silent, [BOTH, NONE])
+
+    async def ask() -> tuple[list[Any], float]:
+        async with before(service, tmp_path) as calls:
+            now = time.monotonic()
+            patient = asyncio.create_task(calls.answer("m", "1", ROW, now + 3600))
+            others = [calls.answer("m", "1", ROW, now + 1.2) for _ in range(3)]
+            told: list[Any] = list(await asyncio.gather(*others, return_exceptions=True))
+            assert not patient.done()
+            with pytest.raises(Unavailable, match="too late"):
+                await calls.answer("m", "1", ROW, time.monotonic() + 0.1)
+            made = service.calls
+            patient.cancel()
+            await asyncio.gather(patient, return_exceptions=True)
+            assert made == service.calls  # the last one was not made
+            return told, calls.stalled("m")
+
+    told, stalled = asyncio.run(ask())
+    assert [type(each).__name__ for each in told] == ["TooLate"] * 3
+    assert stalled > 0
+
+
+def test_how_long_a_process_takes_to_come_back_is_learned(tmp_path: Path) -> None:
+    service = Service(silent, [BOTH])
+
+    async def answered(number: int) -> str:
+        while number > 1 and len(service.ready) > 1:
+            await asyncio.sleep(0.01)
+        return await silent(number) if number == 1 else "later"
+
+    service.behave = answered
+    service.ready = [BOTH, *[NONE] * 8, THREE]
+
+    async def ask() -> None:
+        async with before(service, tmp_path) as calls:
+            assert (await calls.answer("m", "1", ROW, time.monotonic() + 3600)).request_id == "later"
+            service.behave, service.ready = silent, [THREE, NONE]
+            with pytest.raises(Unavailable, match="too late"):  # a second more than TorchServe takes at least
+                await calls.answer("m", "1", ROW, time.monotonic() + 1.0 + 0.5)
+
+    asyncio.run(ask())
+
+
+def test_time_without_processes_is_the_model_s(tmp_path: Path) -> None:
+    async def later(_number: int) -> str:
+        while len(service.ready) > 1:
+            await asyncio.sleep(0.01)
+        return "ok"
+
+    service = Service(later, [BOTH, NONE, THREE])
+
+    async def ask() -> None:
+        async with before(service, tmp_path) as calls:
+            assert calls.stalled("m") == 0
+            await calls.answer("m", "1", ROW, time.monotonic() + 3600)
+            assert 0 < calls.stalled("m") <= calls.stalled("m", "1")  # which are told one after the other
+            assert calls.stalled("m", "2") == calls.stalled("other") == 0
+
+    asyncio.run(ask())

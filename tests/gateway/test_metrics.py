@@ -54,6 +54,9 @@ class Named:
 class Small:
     """An engine of one model, which answers at once."""
 
+    def stalled(self, model: str, version: str) -> float:
+        return 0.0
+
     async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list:
         await self.describe(model, version)
         answer = explain_pb2.Explanation(model=explain_pb2.ModelInfo(name=model, version="1"))

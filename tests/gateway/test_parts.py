@@ -97,6 +97,16 @@ class Clock:
         return self.now
 
 
+def test_time_in_which_no_process_was_there_does_not_count_as_load() -> None:
+    clock, stalled = Clock(), Clock()
+    load = Load(100, clock, stalled)
+    for pause in (0.0, 0.0, 30.0, 0.0, 0.0):
+        with load.room(1, math.inf):
+            clock.now += 0.5 + pause
+            stalled.now += pause
+    assert load.seconds_per_row == pytest.approx(0.5)
+
+
 def test_load_is_measured_and_refuses_what_would_be_late() -> None:
     clock = Clock()
     load = Load(100, clock)

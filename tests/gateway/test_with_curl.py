@@ -225,7 +225,9 @@ class Known(OpenAccess):
 
     def identify(self, authorization: str | None, certificate: object) -> Caller:
         name = self._name or (authorization or "Bearer nobody").split(" ")[1]
-        roles = frozenset({"audit", "admin", "jobs"} if name != "eve" else {"explain", "jobs"})
+        roles = frozenset({"audit", "jobs"} if name != "eve" else {"explain", "jobs"})
+        if name == "root":
+            roles |= {"admin"}
         return Caller(name, name, roles, ("t*",) if name == "bob" else ("*",), self._limits)
 
 
@@ -268,16 +270,32 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("ledger")
     ledger = open_ledger(settings(folder))
     for n in range(301):
-        ledger.append("gate" if n % 100 == 7 else "audit", {"n": n}, owner="ann")
+        ledger.append("gate" if n % 100 == 7 else "audit", {"n": n}, owner="zoe" if n == 207 else "ann")
     ledger.close()
     return folder, str(ledger.key)
+
+
+def _check_own(ann: Curl, zoe: Curl) -> None:
+    """Who is no administrator reads what the own tenant owns."""
+    page = zoe.ask("LedgerService/ListEntries", {})
+    assert [each["index"] for each in page["entries"]] == ["207"]
+    assert "next" not in page
+    page = ann.ask("LedgerService/ListEntries", {"kind": "gate", "page_size": 1, "start": 8})
+    assert ([each["index"] for each in page["entries"]], page["next"]) == (["107"], "207")
+    assert ann.ask("LedgerService/ListEntries", {"kind": "gate", "start": 207})["entries"] == []
+    assert ann.ask("LedgerService/GetEntry", {"index": 107})["index"] == "107"
+    said = []
+    for index in (207, 301):  # hers not, and nobody's
+        status, problem = ann("/v1/LedgerService/GetEntry", body=json.dumps({"index": index}).encode())
+        said.append((status, json.loads(problem)["detail"].replace(str(index), "N")))
+    assert said[0] == said[1] == (404, "index: N is not an entry of the tenant 'ann'")
 
 
 def test_the_log_is_read_and_its_proofs_hold(log: tuple[Path, str]) -> None:
     folder, key = log
     options = GatewayOptions(rest_port=0, grpc_port=0, grace=2, access=Known(), ledger=lambda: folder)
     with gateway(StillEngine, options) as addresses:
-        curl = Curl(addresses, "ann")
+        curl = Curl(addresses, "root")
         told = curl.ask("LedgerService/GetCheckpoint", {})
         assert (told["key"], ledgers.checkpoint(told["note"], key)[0]) == (key, 301)
         entry = curl.ask("LedgerService/GetEntry", {"index": 107})
@@ -296,6 +314,7 @@ def test_the_log_is_read_and_its_proofs_hold(log: tuple[Path, str]) -> None:
         for message in ({"page_size": 501}, {"start": -1}, {"kind": "audits"}):
             assert curl("/v1/LedgerService/ListEntries", body=json.dumps(message).encode())[0] == 400
         assert curl("/v1/LedgerService/Forget", body=b"{}")[0] == 404
+        _check_own(Curl(addresses, "ann"), Curl(addresses, "zoe"))
         some, none = Curl(addresses, "bob"), Curl(addresses, "eve")
         assert some.ask("LedgerService/GetCheckpoint", {})["key"] == key
         for each, path in ((some, "GetEntry"), (some, "ListEntries"), (none, "GetCheckpoint"), (none, "ListEntries")):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,13 +22,14 @@ from ouzel.errors import Unauthenticated
 from ouzel.gateway.access.caller import ROLES, Caller, TenantLimits
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.options import GatewayOptions
-from ouzel.gateway.server import Addresses
+from ouzel.gateway.server import Addresses, serving
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
 from ouzel_client import Client, NotFound, Unavailable
 from ouzel_client import Unauthenticated as ClientUnauthenticated
 from ouzel_client.testing import FakeServer
-from ouzel_protos.v1 import job_pb2, model_pb2
+from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from support.gateway import call, gateway, pictures
+from support.still_engine import StillEngine
 
 
 @dataclass
@@ -41,6 +44,10 @@ class Named:
             raise Unauthenticated("who is that?")
         roles = frozenset(ROLES) if name != "cid" else frozenset({"explain"})
         return Caller(name, name, roles, ("t*",) if name == "ann" else ("*",), TenantLimits())
+
+    def behalf(self, caller: Caller, tenant: str) -> Caller:
+        caller.need("admin")
+        return replace(caller, tenant=tenant)
 
     def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
         caller.need(role, model)
@@ -167,6 +174,23 @@ def test_no_worker_is_said_at_once(store: Path) -> None:
         assert b"127.0.0.1" not in body
 
 
+def _check_behalf(addresses: Addresses, dataset: str) -> None:
+    """An administrator acts for the tenant of a header, in both protocols; nobody else does."""
+    path, asked = "/v1/DatasetService/GetDataset", json.dumps({"id": dataset}).encode()
+    behalf: dict[str, str] = {"X-Ouzel-Tenant": "ann"}
+    for name, more, expected in (("bob", {}, 404), ("bob", behalf, 200), ("cid", behalf, 403)):
+        named = {"Authorization": f"Bearer {name}", **more}
+        assert call(addresses, "POST", path, asked, named)[0] == expected
+    request = dataset_pb2.GetDatasetRequest(id=dataset).SerializeToString()
+    with grpc.insecure_channel(addresses.grpc) as channel:
+        ask = channel.unary_unary("/ouzel.v1.DatasetService/GetDataset")
+        metadata = (("authorization", "Bearer bob"), ("x-ouzel-tenant", "ann"))
+        assert dataset_pb2.Dataset.FromString(ask(request, metadata=metadata)).id == dataset
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(request, metadata=(*metadata, ("x-ouzel-tenant", "bob")))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_path: Path) -> None:
     access = Named()
     with before(store, worker, access) as addresses:
@@ -196,6 +220,7 @@ def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_p
                 ann.models.describe("secret")
             with pytest.raises(NotFound, match="there is toy"):  # the worker's own words
                 bob.models.describe("secret")
+        _check_behalf(addresses, dataset.id)
         request = model_pb2.ListModelsRequest().SerializeToString()
         with grpc.insecure_channel(addresses.grpc) as channel:
             ask = channel.unary_unary("/ouzel.v1.ModelService/ListModels")
@@ -241,3 +266,52 @@ def test_silent_streams_are_denied_or_ended(store: Path, worker: WorkerOptions) 
                 assert caught.value.code().name == code, (path, caught.value.details())
                 if bearer == "bob":
                     assert "did not come within 0.3 s" in caught.value.details()
+
+
+def test_a_stream_that_outlasts_the_grace_ends_with_the_reason(store: Path, tmp_path: Path) -> None:
+    """Over REST with a last line of JSON, and over gRPC with a status; the body is whole."""
+
+    async def watch(_requests: Any, _context: Any) -> AsyncIterator[bytes]:
+        yield job_pb2.JobEvent(sequence=1).SerializeToString()
+        await asyncio.Event().wait()
+
+    async def run() -> tuple[list[Any], grpc.StatusCode]:
+        worker = grpc.aio.server()
+        handlers = {"WatchJob": grpc.unary_stream_rpc_method_handler(watch)}
+        worker.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("ouzel.v1.JobService", handlers),))
+        port = worker.add_insecure_port("127.0.0.1:0")
+        await worker.start()
+        tokens = tmp_path / "tokens"
+        tokens.write_text("local token-0123456789\n")
+        place = WorkerOptions(lambda: WorkerPlace(f"127.0.0.1:{port}"), tokens)
+        options = GatewayOptions(rest_port=0, grpc_port=0, grace=3600, worker=place)
+        hurry = asyncio.Event()
+        body: list[bytes] = []
+        async with serving(options, StillEngine(), hurry=hurry) as addresses:
+            host, _, rest = addresses.rest.removeprefix("http://").partition(":")
+            reader, writer = await asyncio.open_connection(host, int(rest))
+            asked = b'{"id": "j"}'
+            head = f"POST /v1/JobService/WatchJob HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
+            writer.write(head.encode() + asked)
+            while b'"sequence"' not in b"".join(body):
+                body.append(await reader.read(4096))
+            channel = grpc.aio.insecure_channel(addresses.grpc)
+            events = channel.unary_stream("/ouzel.v1.JobService/WatchJob")(b"")
+            await events.read()
+            hurry.set()
+        while part := await reader.read(4096):
+            body.append(part)
+        writer.close()
+        code = await events.code()
+        await channel.close()
+        await worker.stop(0)
+        headers, _, chunks = b"".join(body).partition(b"\r\n\r\n")
+        assert headers.startswith(b"HTTP/1.1 200")
+        assert chunks.endswith(b"0\r\n\r\n")  # whole
+        return [json.loads(line) for line in chunks.split(b"\r\n") if line.startswith(b"{")], code
+
+    lines, code = asyncio.run(run())
+    assert len(lines) == 2
+    assert lines[0]["sequence"] == "1"
+    assert (lines[1]["error"]["code"], lines[1]["error"]["status"]) == ("UNAVAILABLE", 503)
+    assert code is grpc.StatusCode.UNAVAILABLE

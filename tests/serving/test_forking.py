@@ -41,13 +41,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
-def start(run: Path, body: str = "", name: str = shim.WORKER) -> subprocess.Popen[str]:
+def start(run: Path, body: str = "", name: str = shim.WORKER, socket: str = "9000") -> subprocess.Popen[str]:
     """A worker, as TorchServe starts it."""
     script = run / name
     script.write_text(_WORKER + body)
     environment = {key: value for key, value in os.environ.items() if key != "OTHER"}
     return subprocess.Popen(
-        [launcher.interpreter(run), "-u", str(script), "--sock-type", "unix"],
+        [launcher.interpreter(run), "-u", str(script), "--sock-name", socket],
         cwd=run / "model",
         env=environment | {"GIVEN": "é and \n", "PYTHONPATH": f"{run}/model"},
         stdout=subprocess.PIPE,
@@ -86,7 +86,7 @@ def test_a_worker_is_what_an_interpreter_would_have_made_it(run: Path) -> None:
     assert answer["pid"] != process.pid
     assert answer["imported"] is True  # before it began
     expected = {
-        "arguments": ["--sock-type", "unix"],
+        "arguments": ["--sock-name", "9000"],
         "folder": str(run / "model"),
         "name": "__main__",
         "beside": str(run / "model" / "beside.py"),
@@ -144,3 +144,14 @@ def test_the_zygote_outlives_a_request_to_stop_and_ends_with_torchserve(
     until(gone(worker))
     assert process.wait(20) != 0
     until(lambda: not zygote.is_running() or zygote.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_worker_that_is_asked_for_again_knows_that_callers_wait(run: Path) -> None:
+    body = f"print(json.dumps({{'again': os.environ.get({child.AGAIN!r})}}), file=sys.stderr)"
+    told = []
+    for socket in ("9000", "9001", "9000"):
+        process = start(run, body, socket=socket)
+        said(process)
+        process.wait(20)
+        told.append(json.loads(process.communicate()[1].splitlines()[-1])["again"])
+    assert told == [None, None, "1"]

@@ -110,8 +110,20 @@ def test_the_worker_knows_the_tenants_of_the_gateway(options: ServingOptions, tm
     tokens = tmp_path / "tokens"
     tokens.write_text("acme token-of-acme-0123456789\n")
     tokens.chmod(0o600)
-    record = job_worker.start(replace(options, door=DoorOptions(worker_tokens=tokens)))
+    before = os.umask(0o022)  # as shells have it
+    try:
+        record = job_worker.start(replace(options, door=DoorOptions(worker_tokens=tokens)))
+        starting, _ = begun(options)
+    finally:
+        os.umask(before)
     assert record is not None
+    starting.process.terminate()
+    starting.process.wait(30)
+    logs = [*options.state.glob("*.log")]
+    assert {each.name: stat.S_IMODE(each.stat().st_mode) for each in logs} == {
+        "gateway.log": 0o600,
+        "worker.log": 0o600,
+    }
     with grpc.insecure_channel(record["grpc"]) as channel:
         ask = channel.unary_unary("/ouzel.v1.JobService/ListJobs")
         assert ask(b"", metadata=(("authorization", "Bearer token-of-acme-0123456789"),), timeout=20) == b""

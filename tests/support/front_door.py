@@ -82,6 +82,7 @@ class Certificates:
         chain = b"".join(each.bytes() for each in own.cert_chain_pems)
         for path, content in ((self.key, own.private_key_pem.bytes()), (self.certificate, chain)):
             beside = path.with_suffix(".new")
+            beside.touch(0o600)
             beside.write_bytes(content)
             beside.replace(path)
 
@@ -181,6 +182,7 @@ def front_door(
     """
     state, tenants, tokens = folder / "state", folder / "tenants.toml", folder / "tokens"
     tenants.write_text(_TENANTS)
+    tokens.touch(0o600)
     tokens.write_text(f"{SELF} token-of-{SELF}-0123456789\n{OTHER} token-of-{OTHER}-0123456789\n")
     certificates, keys = Certificates(folder), Keys(folder / "keys.db")
     key, foreign = keys.create(SELF), keys.create(OTHER)

@@ -28,6 +28,7 @@ class Span:
     ended: int
     attributes: dict[str, object]
     failed: bool
+    state: str
 
 
 @dataclass
@@ -86,4 +87,5 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     span.end_time_unix_nano,
                     {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes},
                     span.status.code == 2,
+                    span.trace_state,
                 )

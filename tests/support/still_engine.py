@@ -44,6 +44,9 @@ class StillEngine:
     async def models(self) -> list[Description]:
         return [await self.describe(name, "") for name in self.names]
 
+    def stalled(self, model: str, version: str) -> float:
+        return 0.0
+
     async def ready(self) -> bool:
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -38,6 +39,9 @@ def main() -> None:
                 time.sleep(60)
             case "refuse":
                 say(Frame("failed", frame.number, {"code": "INVALID_ARGUMENT", "message": "no", "field": "mask"}))
+            case "trace":
+                told = json.dumps(frame.about["trace"])
+                say(Frame("failed", frame.number, {"code": "INVALID_ARGUMENT", "message": told, "field": ""}))
             case text:
                 answer = pb.PredictionAudit(request_id=f"{text} {os.getpid()}")
                 say(Frame("done", frame.number, body=answer.SerializeToString()))

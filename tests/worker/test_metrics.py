@@ -105,7 +105,8 @@ def test_methods_that_are_made_up_are_no_labels(telling: Worker) -> None:
 
 def test_a_trace_goes_on_in_the_process_of_the_job(telling: Worker, collected: Collector) -> None:
     def create(parent: str) -> pb.Job:
-        metadata = (*telling.metadata, ("traceparent", parent), ("x-request-id", "mine-7"))
+        trace = (("traceparent", parent), ("tracestate", "vendor=x"))
+        metadata = (*telling.metadata, *trace, ("x-request-id", "mine-7"))
         request = pb.CreateJobRequest(spec=count(2), request_id="once")
         answer, call = telling.stub.CreateJob.with_call(request, metadata=metadata, timeout=30)
         assert dict(call.trailing_metadata())["x-request-id"] == "mine-7"
@@ -121,6 +122,7 @@ def test_a_trace_goes_on_in_the_process_of_the_job(telling: Worker, collected: C
     assert (created.service, created.parent) == ("ouzel-worker", PARENT[36:52])
     assert (run.service, run.trace, run.parent) == ("ouzel-job", created.trace, created.id)
     assert job.spec.traceparent == f"00-{created.trace}-{created.id}-01"
+    assert job.spec.tracestate == created.state == run.state == "vendor=x"
     children = {each.name: each for each in collected.spans if each.parent == run.id}
     assert set(children) == {"counting", "publish"}
     assert all(run.begun <= each.begun <= each.ended <= run.ended for each in children.values())

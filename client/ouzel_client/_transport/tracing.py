@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 Metadata = tuple[tuple[str, str], ...]
-_PARENT = "traceparent"
+_KEYS = ("traceparent", "tracestate")
 
 
 @contextmanager
@@ -52,8 +52,8 @@ def within(metadata: Metadata) -> Metadata:
 def carry(metadata: Metadata, parts: MutableMapping[str, bytes]) -> None:
     """Puts the context into the parts of a request, too: metadata does not come as far as the process of a model."""
     for key, value in metadata:
-        if key == _PARENT:
-            parts[_PARENT] = value.encode("ascii")
+        if key in _KEYS:
+            parts[key] = value.encode("ascii")
 
 
 def _headers(api: Any, context: Any) -> Metadata:

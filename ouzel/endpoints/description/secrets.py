@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ouzel.errors import FailedPrecondition
+from ouzel import secret_files
+from ouzel.errors import FailedPrecondition, InvalidArgument
 
 _MOST_BYTES = 16 * 2**10  # of a secret; tokens have a few hundred
 _VISIBLE = re.compile(r"[\x20-\x7e]+")  # what a header may hold
@@ -35,7 +36,8 @@ class Secret:
         """The value.
 
         Raises:
-            FailedPrecondition: The place holds nothing, or what no header can hold. The message names the place.
+            FailedPrecondition: The place holds nothing, or what no header can hold, or others may read the file.
+                The message names the place.
         """
         if self.env:
             where, value = f"the environment variable {self.env}", os.environ.get(self.env, "")
@@ -53,7 +55,8 @@ class Secret:
     @staticmethod
     def _content(path: Path) -> str:
         try:
-            with path.open("rb") as file:
-                return file.read(_MOST_BYTES + 2).decode("latin-1")
+            return secret_files.read(path)
         except OSError as error:
             raise FailedPrecondition(f"the file {path} cannot be read ({error.strerror})") from None
+        except InvalidArgument as error:
+            raise FailedPrecondition(f"the file {error}") from None

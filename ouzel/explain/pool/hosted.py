@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError, Unavailable
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, OuzelError, Unavailable
 from ouzel.explain import hosted, options, recording
 from ouzel.explain.batch_metrics import BatchMetrics, Value
 from ouzel.explain.faults import internal
@@ -67,6 +67,8 @@ class StorePool:
     def begin(self) -> None:
         """Load a first model, and default versions of others beside the first requests.
 
+        A process in the place of one that has died loads the others when they are asked for.
+
         Raises:
             FailedPrecondition: No model of the store can be loaded.
         """
@@ -74,6 +76,8 @@ class StorePool:
         for number, file in enumerate(files):
             if self._load(file):
                 self._any = file
+                if hosted.started_again():  # what callers wait for goes first
+                    return
                 rest = files[number + 1 :][:_BEFORE]
                 threading.Thread(target=self._load_all, args=(rest,), name="ouzel-pool", daemon=True).start()
                 return
@@ -123,7 +127,7 @@ class StorePool:
             what = f"version {version!r:.40} of {name!r:.80}" if version else f"{name!r:.80}"
             raise NotFound(f"model: {what} is not served here", field="model") from None
         if file.error:
-            raise FailedPrecondition(f"model: the archive of {name!r} {file.version} is damaged", field="model")
+            raise DataLoss(f"model: the archive of {name!r} {file.version} is damaged", field="model")
         if address.get("digest", file.digest) != file.digest:
             raise Unavailable(
                 f"model: {name!r} {file.version} has been replaced a moment ago; try again", field="model"

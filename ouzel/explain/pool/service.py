@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ouzel import models
-from ouzel.errors import FailedPrecondition, NotFound, OuzelError, Unavailable
+from ouzel.errors import DataLoss, FailedPrecondition, NotFound, OuzelError, Unavailable
 from ouzel.explain import recording
 from ouzel.explain.answering import Answering
 from ouzel.explain.faults import internal
@@ -109,7 +109,7 @@ class PoolService:
 
         Raises:
             NotFound: The archive is gone.
-            FailedPrecondition: It is damaged, or does not fit its architecture.
+            DataLoss: It is damaged, or does not fit its architecture: no fault of who calls.
             Unavailable: It is being replaced.
         """
         for _ in range(_ATTEMPTS):
@@ -121,7 +121,7 @@ class PoolService:
                 served = self._models.do(stamp, partial(self._loaded, stamp))
             except FailedPrecondition as error:  # whoever calls hears it, and no paths
                 words = str(error).replace(str(file.path), f"the archive of {file.name!r} {file.version}")
-                raise FailedPrecondition(words, field=error.field) from error
+                raise DataLoss(words, field="model") from error
             if served is not None:
                 return served
         raise Unavailable(f"model: the archive of {file.name} {file.version} is being replaced; try again")

@@ -14,6 +14,7 @@ from ouzel.gateway.access.certificate import Certificate
 
 ROLES = ("explain", "jobs", "audit", "admin")
 ALL = ("*",)  # patterns that every name of a model fits
+BEHALF = "x-ouzel-tenant"  # header, or metadata: whom an administrator acts for
 _LONGEST_PATTERN = 128  # characters
 
 
@@ -91,6 +92,18 @@ class Caller:
 class Access(Protocol):
     """Decides who may do what. Threads and event loops may share it; nothing in it waits for disks or networks."""
 
+    def behalf(self, caller: Caller, tenant: str) -> Caller:
+        """Whom an administrator acts for: somebody of this tenant, with the caller's roles and patterns of models.
+
+        Args:
+            caller: Who asks.
+            tenant: Its name.
+
+        Raises:
+            PermissionDenied: The caller has not the role `admin`.
+            NotFound: There is no such tenant.
+        """
+
     def identify(self, authorization: str | None, certificate: Certificate | None) -> Caller:
         """Who sends this.
 
@@ -116,6 +129,11 @@ class Access(Protocol):
             NotFound: The model is not for this caller; as if there was none of this name.
             ResourceExhausted: The tenant has used up its rate or its concurrency; says when to try again.
         """
+
+
+def unknown_tenant(tenant: str) -> NotFound:
+    """What is said of a tenant that there is not."""
+    return NotFound(f"{BEHALF}: there is no tenant {tenant!r:.80}", field=BEHALF)
 
 
 def unknown_model(model: str) -> NotFound:

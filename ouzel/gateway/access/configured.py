@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ouzel.errors import OuzelError, Unauthenticated
-from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.access.caller import Caller, unknown_tenant
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.access.key_schema import open_keys
 from ouzel.gateway.access.key_text import PREFIX
@@ -75,6 +75,14 @@ class ConfiguredAccess:
         if owner is not None and owner.tenant != caller.tenant:
             raise Unauthenticated("the certificate is of another tenant than the key or token")
         return caller
+
+    def behalf(self, caller: Caller, tenant: str) -> Caller:
+        """Whom an administrator acts for. See `Access`."""
+        caller.need("admin")
+        found = self._tenants.value.tenants.get(tenant)
+        if found is None:
+            raise unknown_tenant(tenant)
+        return found.caller(f"{caller.tenant}/{caller.name}", caller.roles, caller.models)
 
     def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
         """Counts a call. See `Access`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from ouzel.gateway.access.caller import ALL, ROLES, Caller, TenantLimits
+from ouzel.gateway.access.caller import ALL, ROLES, Caller, TenantLimits, unknown_tenant
 from ouzel.gateway.access.certificate import Certificate
 
 LOCAL = "local"
@@ -23,6 +23,13 @@ class OpenAccess:
     def identify(self, authorization: str | None, certificate: Certificate | None) -> Caller:
         """The local user, whatever is shown."""
         return self._caller
+
+    def behalf(self, caller: Caller, tenant: str) -> Caller:
+        """See `Access`: there is one tenant."""
+        caller.need("admin")
+        if tenant != caller.tenant:
+            raise unknown_tenant(tenant)
+        return caller
 
     def admit(self, caller: Caller, role: str, model: str | None = None) -> AbstractContextManager[None]:
         """Lets everything pass that the caller may do."""

@@ -14,6 +14,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from ouzel import secret_files
 from ouzel.errors import InvalidArgument
 from ouzel.gateway.access.watched import Watched
 
@@ -125,6 +126,7 @@ class Tls:
 
     def _read(self, content: Sequence[bytes]) -> _Material:
         files = self._files
+        secret_files.check(files.key, "tls_key")
         expires = _checked(files, content)
         if expires <= self._clock():
             raise InvalidArgument(f"{files.certificate}: the certificate has expired")

@@ -105,7 +105,8 @@ def _caller(issuer: Issuer, claims: Mapping[str, Any], tenants: Tenants) -> Call
     if tenant is None or (issuer.tenants and tenant.name not in issuer.tenants):
         raise Unauthenticated("the token is of a tenant that its issuer does not speak for here")
     given = _words_of(_claim(claims, issuer.roles_claim))
-    roles = {issuer.role_names.get(each) for each in given} if issuer.role_names else set(given)
+    # An administrator may act for every tenant: no issuer says that of somebody unless the operator has named how.
+    roles = {issuer.role_names.get(each) for each in given} if issuer.role_names else set(given) - {"admin"}
     models: tuple[str, ...] = ALL
     if issuer.models_claim:
         try:

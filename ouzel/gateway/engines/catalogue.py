@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouzel.errors import FailedPrecondition, NotFound
+from ouzel.errors import DataLoss, NotFound
 from ouzel.gateway.engine import Description
 from ouzel.model_file import ModelFile, card
 from ouzel.model_files import ModelFiles
@@ -72,7 +72,7 @@ class Catalogue:
         return pick(model, version, await self.models())
 
     async def describe(self, model: str, version: str, platform: str) -> Description:
-        """What is known of a version; "" is the default. Raises NotFound or FailedPrecondition."""
+        """What is known of a version; "" is the default. Raises NotFound or DataLoss."""
         models = await self.models()
         file = pick(model, version, models)
         versions = tuple(sorted(models[model].files, key=version_key))
@@ -130,5 +130,5 @@ def _described(file: ModelFile, versions: tuple[str, ...], platform: str) -> Des
         labels = tuple(str(label) for label in values["labels"])
         shape = (int(values["in_channels"]), height, width)
     except (KeyError, TypeError, ValueError) as error:
-        raise FailedPrecondition(f"model: the archive of {file.name!r} cannot be read ({error})") from None
+        raise DataLoss(f"model: the archive of {file.name!r} cannot be read ({error})") from None
     return Description(file.name, file.version, versions, labels, shape, platform)

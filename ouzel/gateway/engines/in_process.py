@@ -86,10 +86,10 @@ class InProcessEngine:
         batcher = self._batchers.get(served.explainer)
         if batcher is None:
             batcher = self._batchers[served.explainer] = Batcher(self._answer, self._batch_size, self._threads)
-        parent = tracing.carried().get(tracing.PARENT)
+        trace = tracing.carried()
         left = threading.Event()
         requests = (
-            RawRequest(row.image, row.tensor, row.options.SerializeToString(), traceparent=parent, gone=left.is_set)
+            RawRequest(row.image, row.tensor, row.options.SerializeToString(), trace=trace, gone=left.is_set)
             for row in rows
         )
         try:
@@ -97,6 +97,10 @@ class InProcessEngine:
         except asyncio.CancelledError:
             left.set()
             raise
+
+    def stalled(self, model: str, version: str) -> float:
+        """See `Engine`. This process computes as long as it lives."""
+        return 0.0
 
     async def describe(self, model: str, version: str) -> Description:
         """See `Engine`."""

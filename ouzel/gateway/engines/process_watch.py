@@ -2,6 +2,9 @@
 
 TorchServe may hand a request to a process in the moment in which that dies, and then tells nobody: the request waits
 until its caller gives up. So calls that take long are told when the processes of their model are others than before.
+
+While a model has no process at all, TorchServe lets calls wait for the next one. Those that cannot be answered in
+their time, by how long that took before, are told so at once.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +24,7 @@ from ouzel.errors import OuzelError, Unavailable
 
 _log = logging.getLogger(__name__)
 _LOOK = 0.25  # s between two looks, and for which a call is too young to be worth one
+_PAUSE = 1.0  # s that TorchServe waits at least before it starts a process in the place of one that has died
 _AT_A_TIME = 8  # calls that are told, of a model: those that were lost are the oldest, others only fill the queue
 
 Key = tuple[str, str]
@@ -31,15 +35,23 @@ class LostTwice(Unavailable):
     """A call was made twice, and may have been lost both times."""
 
 
+class TooLate(Unavailable):
+    """A call waits for a process that would come too late."""
+
+    def __init__(self) -> None:
+        super().__init__("the processes of the model died; a new one would be ready too late for this call")
+
+
 class Watched:
     """One call, which may be made again.
 
     Args:
         began: On the clock of `time.monotonic`.
+        deadline: On that clock.
     """
 
-    def __init__(self, began: float) -> None:
-        self.began = began
+    def __init__(self, began: float, deadline: float = math.inf) -> None:
+        self.began, self._deadline, self._late = began, deadline, False
         self._deaths = self._expected = 0
         self._told, self._again = False, math.inf
         self._woken: asyncio.Future[None] | None = None
@@ -64,9 +76,24 @@ class Watched:
         self._told = True
         self._wake()
 
+    def expect(self, ready: float) -> None:
+        """No process can answer the call before `ready`, on the clock of `time.monotonic`."""
+        self._late = self._deadline < ready
+        if self._late:
+            self._wake()
+
     async def until(self, *attempts: grpc.aio.Call, seconds: float | None = None) -> None:
-        """Returns when one of the attempts has ended, when the call is told something, or when the time is over."""
-        if self._told or any(each.done() for each in attempts):
+        """Returns when one of the attempts has ended, when the call is told something, or when the time is over.
+
+        Raises:
+            TooLate: No attempt has ended, and none can be answered in time.
+        """
+        await self._until(attempts, seconds)
+        if self._late and not any(each.done() for each in attempts):
+            raise TooLate
+
+    async def _until(self, attempts: Sequence[grpc.aio.Call], seconds: float | None) -> None:
+        if self._told or self._late or any(each.done() for each in attempts):
             self._told = False
             return
         self._woken = asyncio.get_running_loop().create_future()
@@ -106,6 +133,10 @@ class _Model:
         told: That have been told, and are under way.
         seen: The last look.
         looking: Looks.
+        down: Since when it has had no process, as far as looks can tell; None if it has one.
+        stalled: Seconds for which it had none before that.
+        whole: Whether `down` was seen to begin.
+        recovery: The shortest of the times without a process that were seen from their beginning, in seconds.
     """
 
     calls: dict[Watched, None] = field(default_factory=dict)
@@ -113,6 +144,33 @@ class _Model:
     told: set[Watched] = field(default_factory=set)
     seen: Seen | None = None
     looking: asyncio.Task[None] | None = None
+    down: float | None = None
+    stalled: float = 0.0
+    whole: bool = False
+    recovery: float = math.inf
+
+    def look(self, ready: bool, now: float) -> None:
+        """What becomes of `down`. To be called before `seen` changes."""
+        if ready and self.down is not None:
+            if self.whole:
+                self.recovery = min(self.recovery, now - self.down - _LOOK)
+            self.rest(now)
+        elif not ready and self.down is None:
+            self.down = now
+            self.whole = self.seen is not None and bool(self.seen.ids) and now - self.seen.at < 4 * _LOOK
+
+    def rest(self, now: float) -> None:
+        """It has processes again, or nobody looks any more."""
+        if self.down is not None:
+            self.stalled += now - self.down
+            self.down = None
+
+    @property
+    def again(self) -> float:
+        """Before when it has no process; 0 if it has one."""
+        if self.down is None:
+            return 0.0
+        return self.down + (max(_PAUSE, self.recovery) if self.recovery < math.inf else _PAUSE)
 
     def tell(self) -> None:
         """Tells the oldest suspects, as far as there is room."""
@@ -140,11 +198,23 @@ class ProcessWatch:
             if model.looking is not None:
                 model.looking.cancel()
 
+    def stalled(self, model: str, version: str = "") -> float:
+        """Seconds so far in which a version, or any of them, had no process while calls of it were under way."""
+        now = time.monotonic()
+        known = [each for key, each in self._models.items() if key[0] == model and version in ("", key[1])]
+        return max((each.stalled + (0.0 if each.down is None else now - each.down) for each in known), default=0.0)
+
     @contextmanager
-    def call(self, model: str, version: str) -> Iterator[Watched]:
-        """Watches for a call of a version that is served, as long as the context is open."""
-        key, watched = (model, version), Watched(time.monotonic())
+    def call(self, model: str, version: str, deadline: float) -> Iterator[Watched]:
+        """Watches for a call of a version that is served, as long as the context is open.
+
+        Raises:
+            TooLate: There is no process, and the next one would come after the deadline.
+        """
+        key, watched = (model, version), Watched(time.monotonic(), deadline)
         known = self._models.setdefault(key, _Model())
+        if deadline < known.again:
+            raise TooLate
         known.calls[watched] = None
         if known.looking is None:
             known.looking = asyncio.create_task(self._look(key, known))
@@ -168,6 +238,7 @@ class ProcessWatch:
                     await self._compare(key, model)
         finally:
             model.looking = None
+            model.rest(time.monotonic())
 
     async def _compare(self, key: Key, model: _Model) -> None:
         now, ids = time.monotonic(), None
@@ -177,6 +248,9 @@ class ProcessWatch:
             _log.info("TorchServe does not tell the processes of %s %s: %s", *key, error)
         if ids is None:
             return
+        model.look(bool(ids), now)
+        for watched in model.calls:
+            watched.expect(model.again)
         before, model.seen = model.seen, Seen(ids, now)
         if before is None or before.ids == ids:
             return

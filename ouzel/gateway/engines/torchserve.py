@@ -110,6 +110,10 @@ class TorchServeEngine:
             for task in tasks:
                 task.cancel()  # no effect on those that are done
 
+    def stalled(self, model: str, version: str) -> float:
+        """See `Engine`. So does the pool, for all that are its."""
+        return max(self._calls.stalled(model, version), self._calls.stalled(POOL))
+
     async def describe(self, model: str, version: str) -> Description:
         """See `Engine`."""
         file = await self._file(model, version)

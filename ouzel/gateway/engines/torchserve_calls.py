@@ -89,6 +89,10 @@ class TorchServeCalls:
             if channel is not None:
                 await channel.close()
 
+    def stalled(self, model: str, version: str = "") -> float:
+        """Seconds so far in which calls of a version, or of any, waited because it had no process."""
+        return self._watch.stalled(model, version)
+
     async def answer(
         self, model: str, version: str, row: Row, deadline: float, pooled: ModelFile | None = None
     ) -> pb.Explanation:
@@ -121,7 +125,7 @@ class TorchServeCalls:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time of the call is over")
         attempts: list[_Call] = []
-        with self._watch.call(model, version) as watched, _traced(request):
+        with self._watch.call(model, version, deadline) as watched, _traced(request):
             try:
                 attempts.append(await self._attempt(request, deadline))
                 return await self._answered(request, deadline, attempts, watched)
@@ -257,8 +261,8 @@ def _traced(request: PredictionsRequest) -> Iterator[None]:
         return
     attributes = {"ouzel.model": request.model_name, "ouzel.version": request.model_version}
     with tracing.span("torchserve/Predictions", kind="client", attributes=attributes):
-        if parent := tracing.carried().get(tracing.PARENT):
-            request.input[tracing.PARENT] = parent.encode()
+        for key, value in tracing.carried().items():
+            request.input[key] = value.encode()
         yield
 
 

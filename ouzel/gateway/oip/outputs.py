@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ouzel.errors import OuzelError
-from ouzel.gateway.door import check_answers
+from ouzel.gateway.answers import check_answers
 from ouzel.gateway.engine import Description
 from ouzel.gateway.oip import metadata
 from ouzel.gateway.oip.rows import Ask

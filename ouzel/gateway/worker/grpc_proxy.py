@@ -17,7 +17,7 @@ from ouzel.gateway.door import Door
 from ouzel.gateway.grpc_calls import Context, check_size, identified, observed
 from ouzel.gateway.observer import Observed
 from ouzel.gateway.worker.methods import METHODS, Method
-from ouzel.gateway.worker.relay import Relay, WorkerError
+from ouzel.gateway.worker.relay import Relay, WorkerError, whole
 
 
 class WorkerProxy(grpc.GenericRpcHandler):
@@ -48,7 +48,7 @@ class WorkerProxy(grpc.GenericRpcHandler):
                         async with aclosing(
                             self._relay.call(method, caller, sent, context.time_remaining())
                         ) as answers:
-                            async for content in answers:
+                            async for content in whole(self._door.under_way, answers):
                                 call.sent += len(content)
                                 yield content
                 except grpc.aio.AbortError:

@@ -10,26 +10,11 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from ouzel import errors
-from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
+from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted, kind_of
 from ouzel.gateway.worker.methods import Method
 from ouzel.gateway.worker.relay import WorkerError
 
 _LARGE = 2**16  # bytes that are turned into messages, or into JSON, in a thread
-_KINDS: dict[str, type[OuzelError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidArgument,
-        errors.NotFound,
-        errors.FailedPrecondition,
-        errors.AlreadyExists,
-        errors.PermissionDenied,
-        errors.Unimplemented,
-        errors.Unavailable,
-        errors.DataLoss,
-        errors.DeadlineExceeded,
-    )
-}
 
 
 async def messages(method: Method, body: bytes) -> list[bytes]:
@@ -47,7 +32,7 @@ def told(error: WorkerError) -> OuzelError:
     field, pause = _details(error.details)
     if error.code.name == ResourceExhausted.code:
         return ResourceExhausted(error.words, field=field, retry_after=pause)
-    return _KINDS.get(error.code.name, OuzelError)(error.words, field=field)
+    return kind_of(error.code.name)(error.words, field=field)
 
 
 def _messages(method: Method, body: bytes) -> list[bytes]:

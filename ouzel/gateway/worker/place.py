@@ -6,13 +6,17 @@ The worker knows owners by tokens of its own. A caller comes to it with the toke
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouzel.errors import PermissionDenied, Unavailable
+from ouzel import secret_files
+from ouzel.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Unavailable
 from ouzel.gateway.access.open import LOCAL
 from ouzel_protos.local import read_worker
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,14 @@ def token_of(tenant: str, place: WorkerPlace, tokens: Path | None) -> str:
         if tokens is not None and (found := _listed(tokens).get(tenant)):
             return found
         if tenant == LOCAL and place.token_file is not None:
-            return place.token_file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"the tokens of the worker cannot be read ({type(error).__name__})") from None
+            return secret_files.read(place.token_file).strip()
+    except (OSError, InvalidArgument, FailedPrecondition) as error:  # whose words are the operator's
+        _log.error("the tokens of the worker: %s", error)
+        raise Unavailable("the tokens of the worker cannot be read") from None
     raise PermissionDenied(f"the tenant {tenant!r:.80} has no access to jobs, data sets and audits here")
 
 
 def _listed(path: Path) -> dict[str, str]:
     """Tokens by owner. The worker checks the file more strictly; here lines of another form are passed over."""
-    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split() for line in secret_files.read(path, "worker_tokens").splitlines())
     return {words[0]: words[1] for words in lines if len(words) == 2 and not words[0].startswith("#")}

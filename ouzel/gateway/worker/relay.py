@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ import grpc.aio
 from ouzel.errors import OuzelError, PermissionDenied, Unavailable
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.channels import OPTIONS
+from ouzel.gateway.under_way import UnderWay
 from ouzel.gateway.worker.methods import Method
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, token_of
 from ouzel.gateway.worker.visible import check_request, filtered_answer
@@ -34,6 +35,13 @@ class WorkerError(Exception):
     def __init__(self, code: grpc.StatusCode, words: str, details: bytes) -> None:
         super().__init__(words)
         self.code, self.words, self.details = code, words, details
+
+
+async def whole(under_way: UnderWay, answers: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """All answers of a call. Raises what it raises, and Unavailable if the gateway stops and waits no longer."""
+    async with aclosing(answers):
+        while (content := await under_way.uninterrupted(anext(answers, None))) is not None:
+            yield content
 
 
 class Relay:

@@ -26,7 +26,7 @@ from ouzel.gateway.worker import files
 from ouzel.gateway.worker.conversation_rest import ConversationRest
 from ouzel.gateway.worker.json_messages import messages, printed, told
 from ouzel.gateway.worker.methods import METHODS, Method
-from ouzel.gateway.worker.relay import Relay, WorkerError
+from ouzel.gateway.worker.relay import Relay, WorkerError, whole
 
 NDJSON = "application/x-ndjson"
 _BY_PATH = {(method.service, method.name): method for method in METHODS.values() if not method.converses}
@@ -70,7 +70,7 @@ class WorkerRest:
                 sent: Iterable[bytes] = await files.uploaded(body)
             else:
                 sent = await messages(method, body)
-            answers = self._relay.call(method, caller, _each(sent), seconds(request))
+            answers = whole(self._door.under_way, self._relay.call(method, caller, _each(sent), seconds(request)))
             if not method.streams_answers:
                 content = await while_connected(request, _only(answers))
                 return Response(await _json(method, content), media_type="application/json")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ouzel import secret_files
 from ouzel.forking import child
 from ouzel.serving.forking import shim
 
@@ -57,7 +58,7 @@ def _start(run: Path, environment: Mapping[str, str]) -> int:
     script.chmod(0o700)
     reading, writing = os.pipe()
     try:
-        with (run / LOG).open("wb") as log, socket.socket(socket.AF_UNIX) as listener:
+        with secret_files.open_log(run / LOG) as log, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(run / _SOCKET))
             listener.listen(_WAITING)  # who comes before all is imported waits
             process = subprocess.Popen(

@@ -45,6 +45,7 @@ def _serve(listener: socket.socket) -> Request | None:
     """Returns in each child what it is to be, and None in the zygote once TorchServe is gone."""
     zygote = os.getpid()
     children: dict[int, socket.socket] = {}  # by process id: who asked for it
+    known: set[tuple[str, ...]] = set()  # the words of each, which name its own socket: who asks again has lost it
     ended, wake = socket.socketpair()
     for end in (ended, wake):
         end.setblocking(False)
@@ -68,6 +69,10 @@ def _serve(listener: socket.socket) -> Request | None:
             if request is None:
                 client.close()
                 continue
+            words = tuple(request.words)
+            if words in known:
+                request.environment[child.AGAIN] = "1"
+            known.add(words)
             if (pid := os.fork()) == 0:
                 signal.set_wakeup_fd(-1)
                 for held in (client, ended, wake, *children.values()):

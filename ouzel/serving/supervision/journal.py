@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ouzel import secret_files
 from ouzel.serving import config, processes, state_folder
 from ouzel.serving.errors import StartFailed
 from ouzel_protos.local import SUPERVISOR
@@ -101,7 +102,7 @@ def end(state: Path) -> bool:
 def spawn(state: Path, lock: int) -> None:
     """Starts a supervisor in the background, which inherits the lock of the state folder. Raises StartFailed."""
     log = state / LOG
-    with log.open("ab") as output:
+    with secret_files.open_log(log, append=True) as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ouzel.cli.supervisor", "--state", str(state)],
             env=os.environ | {config.RUN: str(state / "supervisor"), processes.PART: processes.SUPERVISOR},

@@ -77,8 +77,8 @@ class JobService(Service, JobServiceServicer):
             if report is not None:
                 job.result.summary.update(report)
             return job
-        if parent := tracing.carried().get(tracing.PARENT):
-            new.spec.traceparent = parent
+        if trace := tracing.carried():
+            new.spec.traceparent, new.spec.tracestate = (trace.get(key, "") for key in tracing.KEYS)
         return await self._changed(self._store.create, owner, new, limits=self._limits)
 
     @unary

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +10,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ouzel.telemetry import request_ids, tracing
+from ouzel.telemetry import calls, request_ids, tracing
+from ouzel.telemetry.calls import ObservedCall
 from ouzel.worker.metrics import WorkerMetrics
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -64,29 +63,22 @@ class ObservedInterceptor(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _call(self, name: str, context: Any) -> Iterator[None]:
-        begun, headers = time.perf_counter(), _headers(context)
-        request_id = request_ids.begin(headers.get(request_ids.HEADER))
-        context.set_trailing_metadata(((request_ids.HEADER, request_id),))
-        span = tracing.begin(name, kind="server", parent=headers, since=time.time_ns())
-        code = ""
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            code = "CANCELLED"
-            raise
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
-            code = "UNKNOWN"  # as gRPC answers it
-            raise
-        finally:
-            code = code or _name(context.code())
-            self._metrics.ended(name, code, time.perf_counter() - begun)
-            if span is not None:
-                span.set_attributes({"rpc.system": "grpc", "rpc.method": name, "ouzel.code": code})
-                if code != "OK":
-                    tracing.fail(span, code)
-                span.end()
+        made = ObservedCall(method=name, headers=calls.read_headers(context.invocation_metadata()))
+        context.set_trailing_metadata(((request_ids.HEADER, made.request_id),))
+        made.trace()
+        with calls.observed(made, self._ended, _attributes) as call:
+            try:
+                yield
+            except grpc.aio.AbortError:
+                call.code = _name(context.code())
+                raise
+            except Exception:
+                call.code = "UNKNOWN"  # as gRPC answers it
+                raise
+            call.code = _name(context.code())
+
+    def _ended(self, call: ObservedCall, seconds: float) -> None:
+        self._metrics.ended(call.method, call.code, seconds)
 
 
 def short(path: str, methods: frozenset[str]) -> str:
@@ -99,6 +91,5 @@ def _name(status: Any) -> str:
     return str(status.name) if isinstance(status, grpc.StatusCode) else _CODES.get(status or 0, "UNKNOWN")
 
 
-def _headers(context: Any) -> dict[str, str]:
-    wanted = (request_ids.HEADER, *tracing.KEYS)
-    return {key: str(value) for key, value in context.invocation_metadata() or () if key in wanted}
+def _attributes(call: ObservedCall) -> tracing.Attributes:
+    return {"rpc.system": "grpc", "rpc.method": call.method}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
+from ouzel.telemetry import tracing
 from ouzel.worker import kinds
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.store.job import NewJob, Query, State
@@ -43,8 +44,9 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
             f"request_id: {request.request_id!r:.40} is not at most {_LONGEST_ID} characters, none of them 0",
             field="request_id",
         )
-    if len(request.spec.traceparent) > _LONGEST_ID:
-        raise InvalidArgument(f"traceparent: has more than {_LONGEST_ID} characters", field="traceparent")
+    for key, longest in tracing.LONGEST.items():
+        if len(getattr(request.spec, key)) > longest:
+            raise InvalidArgument(f"{key}: has more than {longest} characters", field=key)
     within("priority", request.priority, *_PRIORITIES)
     _check_labels(request.labels)
     timeout = _timeout(request)
@@ -53,6 +55,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
     asked = pb.JobSpec()
     asked.CopyFrom(request.spec)
     asked.ClearField("traceparent")  # a request that comes again has another one
+    asked.ClearField("tracestate")
     return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=asked)
 
 

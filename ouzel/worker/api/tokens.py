@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ouzel import secret_files
 from ouzel.errors import InvalidArgument
 
 LOCAL = "local"  # owner of what is asked with the token that a worker makes for itself
@@ -62,10 +63,11 @@ def read(path: Path) -> dict[str, str]:
         Owners by token.
 
     Raises:
-        InvalidArgument: A line is wrong.
+        FailedPrecondition: Others may read it.
+        InvalidArgument: A line is wrong, or it cannot be read.
     """
     owners: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(secret_files.read(path, "tokens").splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -78,7 +80,7 @@ def read(path: Path) -> dict[str, str]:
 def own(path: Path) -> str:
     """The token in this file, mode 0600, which is made if it is missing."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        return secret_files.read(path).strip()
     except FileNotFoundError:
         token = secrets.token_urlsafe(32)
         handle, name = tempfile.mkstemp(dir=path.parent)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ouzel.errors import DeadlineExceeded, OuzelError, ResourceExhausted, Unavailable
+from ouzel.telemetry import tracing
 from ouzel.worker.auditing.frames import Frame
 from ouzel.worker.auditing.process import AuditProcess, Call
 from ouzel.worker.auditing.task import ResidentOptions, Task
@@ -129,7 +130,8 @@ class AuditPool:
                     release()
                     raise
                 try:
-                    await call.send(Frame(kind, call.number, task.to_dict(), body))
+                    traced = replace(task, trace=tracing.carried())
+                    await call.send(Frame(kind, call.number, traced.to_dict(), body))
                     yield call
                 finally:
                     call.leave(self._limits.grace)
@@ -144,7 +146,7 @@ class AuditPool:
         if self._start is not None:
             self._start.cancel()
             with suppress(asyncio.CancelledError, OuzelError):
-                await (await self._start).kill()
+                await (await self._start).stop()
 
     async def _slot(self, kind: str, owner: str) -> Callable[[], None]:
         """Waits for room; the result gives it back."""

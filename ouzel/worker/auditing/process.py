@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from ouzel import errors
-from ouzel.errors import OuzelError, Unavailable
+from ouzel.errors import Unavailable, kind_of
+from ouzel.telemetry import tracing
 from ouzel.worker.auditing import frames
 from ouzel.worker.auditing.frames import Frame
 from ouzel.worker.auditing.task import ResidentOptions
@@ -20,21 +20,10 @@ from ouzel.worker.auditing.task import ResidentOptions
 _log = logging.getLogger(__name__)
 _MODULE = "ouzel.worker.auditing.resident"
 _START_SECONDS = 120.0
+_LAST_SPANS = 2.0  # s
 # Threads of torch that wait for each other sleep. By default they spin, which beside a job on the same cores makes an
 # audit ten times slower, and the job as well.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-_CODES: dict[str, type[OuzelError]] = {
-    kind.code: kind
-    for kind in (
-        errors.InvalidArgument,
-        errors.NotFound,
-        errors.FailedPrecondition,
-        errors.ResourceExhausted,
-        errors.Unavailable,
-        errors.DataLoss,
-        errors.DeadlineExceeded,
-    )
-}
 
 
 class Call:
@@ -65,8 +54,7 @@ class Call:
         if frame is None:
             raise Unavailable("the process that audits was lost; try again")
         if frame.kind == "failed":
-            kind = _CODES.get(frame.about["code"], OuzelError)
-            raise kind(frame.about["message"], field=frame.about["field"])
+            raise kind_of(frame.about["code"])(frame.about["message"], field=frame.about["field"])
         return frame
 
     def leave(self, grace: float) -> None:
@@ -171,6 +159,16 @@ class AuditProcess:
             _log.warning("the process %d that audits is killed: %s", self._process.pid, reason)
             with suppress(ProcessLookupError):
                 self._process.kill()
+
+    async def stop(self) -> None:
+        """Ends it. If it traces, it has a moment to send what it has not sent."""
+        pipe = self._process.stdin
+        if tracing.on() and pipe is not None:
+            pipe.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_SPANS):
+                    await self._process.wait()
+        await self.kill()
 
     async def kill(self) -> None:
         """Kills it, and waits for its end."""

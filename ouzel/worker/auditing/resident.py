@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from ouzel.errors import DeadlineExceeded, InvalidArgument, OuzelError
 from ouzel.explain.memory import give_back
-from ouzel.telemetry import logs
+from ouzel.telemetry import logs, tracing
 from ouzel.worker.auditing import frames
 from ouzel.worker.auditing.asked import Given
 from ouzel.worker.auditing.auditor import Auditor, Caller
@@ -86,6 +86,13 @@ class Resident:
         if running.given_up.is_set():
             raise Given("the audit was given up")
         task, caller = Task.from_dict(frame.about), self._caller(frame.number, running)
+        if not task.trace:
+            return self._audited(frame, task, caller)
+        attributes = {"ouzel.kind": frame.kind}
+        with tracing.span("audit", kind="server", parent=task.trace, attributes=attributes):
+            return self._audited(frame, task, caller)
+
+    def _audited(self, frame: Frame, task: Task, caller: Caller) -> pb.PredictionAudit:
         if frame.kind == "audit":
             return self._auditor.audit(task, pb.AuditPredictionRequest.FromString(frame.body), caller)
         return self._auditor.audit_reported(task, pb.ReportedStart.FromString(frame.body), caller)
@@ -125,6 +132,7 @@ class Resident:
 def main() -> None:
     """Serves until the standard input ends."""
     logs.configure()
+    tracing.start("ouzel-audits")
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no frame
     first = frames.read(sys.stdin.buffer)
@@ -135,6 +143,7 @@ def main() -> None:
     try:
         Resident(options, out).serve(sys.stdin.buffer)
     finally:
+        tracing.stop()
         os._exit(0)  # threads may compute for long still, and nobody waits for them
 
 

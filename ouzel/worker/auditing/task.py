@@ -31,11 +31,13 @@ class Task:
         owner: Who calls.
         model: Whose prediction is audited, if it is a model of the store.
         surrogate: Whose maps stand in, if a surrogate is named.
+        trace: The context that the audit's span is below, of `tracing.carried`.
     """
 
     owner: str
     model: Archive | None = None
     surrogate: Archive | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON."""
@@ -45,7 +47,7 @@ class Task:
     def from_dict(cls, values: Mapping[str, Any]) -> Task:
         """The reverse of `to_dict`."""
         model, surrogate = (Archive(**values[name]) if values[name] else None for name in ("model", "surrogate"))
-        return cls(values["owner"], model, surrogate)
+        return cls(values["owner"], model, surrogate, values["trace"])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import ouzel
 from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.model_names import check_new_name
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.isolated import Isolated
 
@@ -166,6 +167,7 @@ class Catalogue:
             InvalidArgument: It cannot be a name.
             AlreadyExists: It is the name of somebody else's model.
         """
+        check_new_name(name)
         for file in ModelFiles(self.folder).of(name):
             if file.lineage is None or not file.seen_by(self.owner):
                 whose = "the operator's" if file.lineage is None else "somebody else's"

@@ -61,7 +61,7 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
     lease = Lease(task.job, task.attempt, task.worker)
     job = store.require_lease(lease)
     attributes: dict[str, str | int] = {"ouzel.job": job.id, "ouzel.kind": job.kind, "ouzel.attempt": job.attempt}
-    parent = {tracing.PARENT: job.spec.traceparent}
+    parent = {key: getattr(job.spec, key) for key in tracing.KEYS}
     with tracing.span(f"job {job.kind}", kind="consumer", parent=parent, attributes=attributes) as span:
         if (error := _run_job(task, store, lease, job, stop=stop)) is not None:
             tracing.fail(span, pb.JobError.Class.Name(error.failure_class))

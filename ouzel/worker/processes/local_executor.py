@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from ouzel import secret_files
 from ouzel.forking.client import Forked, ForkServer, ServerLost
 from ouzel.forking.server import ended
 from ouzel.worker.processes import identity
@@ -47,7 +48,7 @@ class LocalExecutor:
         arguments = ("--job", task.job, "--attempt", str(task.attempt))
         environment = os.environ | dict(task.variables) | {VARIABLE: task.to_json(), "PYTHONUNBUFFERED": "1"}
         process: subprocess.Popen[bytes] | Forked | None = None
-        with log.open("wb") as output:
+        with secret_files.open_log(log) as output:
             if self._forks is not None:
                 file = output.fileno()
                 process = self._forks.fork(_MODULE, *arguments, environment=environment, stdout=file, stderr=file)

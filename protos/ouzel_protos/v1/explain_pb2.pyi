@@ -271,6 +271,7 @@ class Error(_message.Message):
         UNIMPLEMENTED: _ClassVar[Error.Code]
         INTERNAL: _ClassVar[Error.Code]
         UNAVAILABLE: _ClassVar[Error.Code]
+        DATA_LOSS: _ClassVar[Error.Code]
     UNSPECIFIED: Error.Code
     INVALID_ARGUMENT: Error.Code
     DEADLINE_EXCEEDED: Error.Code
@@ -280,6 +281,7 @@ class Error(_message.Message):
     UNIMPLEMENTED: Error.Code
     INTERNAL: Error.Code
     UNAVAILABLE: Error.Code
+    DATA_LOSS: Error.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FIELD_FIELD_NUMBER: _ClassVar[int]

@@ -25,6 +25,8 @@ from ouzel.gateway.access.known_keys import KnownKeys
 from ouzel.gateway.access.polling import Polling
 from ouzel.ledger import open_ledger
 from ouzel.ledger.settings import settings
+from ouzel.serving import ServingOptions, saved_options, state_folder
+from ouzel.serving.door_options import DoorOptions
 
 SCOPE = Scope("acme", "robot", frozenset({"explain", "jobs"}), ("bird*",))
 
@@ -328,6 +330,26 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
         result = CliRunner().invoke(command, [*arguments, *place])
         assert result.exit_code != 0
         assert message in " ".join(result.stderr.split())
+
+
+def test_no_key_is_made_for_a_tenant_that_no_gateway_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = ("--database", str(tmp_path / "keys.db"))
+    state, tenants = tmp_path / "state", tmp_path / "tenants.toml"
+    tenants.write_text("[tenants.acme]\n[tenants.other]\n")
+    monkeypatch.setenv("OUZEL_STATE", str(state))
+    command_line = ["create", "robot", "--tenant", "amce", *place]
+    result = CliRunner().invoke(command, command_line)
+    assert (result.exit_code, "No tenants.toml is known here" in result.stderr) == (0, True)
+    state_folder.prepare(state)
+    saved_options.write(ServingOptions(store=tmp_path, state=state, gateway=True, door=DoorOptions(tenants=tenants)))
+    for more in ([], ["--tenants", str(tenants)]):
+        result = CliRunner().invoke(command, [*command_line, *more])
+        assert result.exit_code == 1
+        said = " ".join(result.stderr.split())
+        assert f"tenant: 'amce' is not in {tenants}, which has acme, other; add a table [tenants.amce] first" in said
+        result = CliRunner().invoke(command, ["create", "robot", "--tenant", "acme", *place, *more])
+        assert (result.exit_code, result.stderr.count("tenants.toml")) == (0, 0)
+    assert len(json.loads(run("list", "--json", *place))) == 3
 
 
 def test_what_is_not_on_record_is_not_changed(database: Database) -> None:

@@ -180,3 +180,24 @@ def test_a_door_is_not_opened_with_a_broken_file(site: Site) -> None:
     site.write("burst = 0")
     with pytest.raises(InvalidArgument, match="burst"), site.open():
         pass
+
+
+def test_an_administrator_acts_for_a_tenant_within_that_tenants_models(site: Site) -> None:
+    site.write('models = ["bird*"]\nburst = 7', "\n[tenants.ops]\n")
+    admin, robot = site.key("ops", "admin", "jobs", models=("*s",)), site.key("acme", "jobs")
+    with site.open() as access:
+        caller = access.behalf(access.identify(f"Bearer {admin}", None), "acme")
+        assert (caller.tenant, caller.name, caller.limits.burst) == ("acme", "ops/robot", 7)
+        assert [caller.may_see(name) for name in ("birds", "bird", "cats")] == [True, False, False]
+        with pytest.raises(PermissionDenied, match="'admin'"):
+            access.behalf(access.identify(f"Bearer {robot}", None), "acme")
+        with pytest.raises(NotFound, match=r"^x-ouzel-tenant: there is no tenant 'nobody'"):
+            access.behalf(access.identify(f"Bearer {admin}", None), "nobody")
+
+
+def test_without_configuration_there_is_no_other_tenant() -> None:
+    access = OpenAccess()
+    caller = access.identify(None, None)
+    assert access.behalf(caller, "local") == caller
+    with pytest.raises(NotFound, match="'acme'"):
+        access.behalf(caller, "acme")

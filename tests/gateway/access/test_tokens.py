@@ -90,8 +90,8 @@ def door(issuer: Issuer) -> Door:
 
 @pytest.mark.parametrize("id", ["rsa", "ec", "ed"])
 def test_a_good_token_names_a_caller(issuer: Issuer, door: Door, id: str) -> None:
-    caller = door.caller(issuer.token(id, roles=["explain", "admin", "unheard of"]))
-    assert (caller.tenant, caller.name, caller.roles) == ("acme", "jane", frozenset({"explain", "admin"}))
+    caller = door.caller(issuer.token(id, roles=["explain", "audit", "unheard of"]))
+    assert (caller.tenant, caller.name, caller.roles) == ("acme", "jane", frozenset({"explain", "audit"}))
     assert caller.may_see("birds")
     assert not caller.may_see("cats")
 
@@ -109,9 +109,15 @@ def test_roles_and_models_are_read_from_the_claims_that_the_file_names(issuer: I
         frozenset({"explain"}),
         ("birds", "birds2"),
     )
+    boss = door.caller(issuer.token("ec", **(claims | {"realm_access": {"roles": ["ml-boss"]}})))
+    assert boss.roles == {"admin"}
     nothing = door.caller(issuer.token("ec", **(claims | {"models": None, "realm_access": 7})))
     assert (nothing.roles, nothing.models) == (frozenset(), ())
     assert not nothing.may_see("birds")
+
+
+def test_no_issuer_makes_administrators_unless_the_operator_says_how(issuer: Issuer) -> None:
+    assert Door(issuer).caller(issuer.token("ec", roles=["admin", "jobs"])).roles == {"jobs"}
 
 
 def now() -> int:
