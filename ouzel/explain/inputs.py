@@ -12,6 +12,7 @@ import torch
 from google.protobuf.message import DecodeError
 from PIL import Image
 
+from ouzel.bounded_messages import check_elements
 from ouzel import images, models
 from ouzel.errors import InvalidArgument
 from ouzel.explain.stages import Stages
@@ -95,6 +96,7 @@ def _from_picture(picture: Image.Image, model: models.Model) -> Input:
 
 
 def _from_tensor(data: bytes, model: models.Model) -> Input:
+    check_elements(Tensor, data, _TENSOR_ELEMENTS, where="tensor")
     try:
         array = tensors.decode(Tensor.FromString(data))
     except DecodeError:  # its text is about classes of Python

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
+from ouzel.errors import NotFound
+from ouzel_protos.text import shown
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -35,6 +38,7 @@ class Description:
         labels: Names of the K classes, in the order of the outputs.
         input_shape: (C, H, W) of one input.
         platform: What computes.
+        owners: Whose tuned model each version is; the operator's versions are not in it.
     """
 
     name: str
@@ -43,11 +47,21 @@ class Description:
     labels: tuple[str, ...]
     input_shape: tuple[int, int, int]
     platform: str = "ouzel"
+    owners: Mapping[str, str] = MappingProxyType({})
+
+    def seen_by(self, tenant: str) -> tuple[str, ...]:
+        """The versions that exist for a tenant: all of the operator's, and those that it has tuned itself."""
+        return tuple(each for each in self.versions if self.owners.get(each, tenant) == tenant)
 
     @property
     def takes_images(self) -> bool:
         """Whether grey or colour is what the model takes."""
         return self.input_shape[0] in (1, 3)
+
+
+def not_served(model: str) -> NotFound:
+    """What is said of a model that is not there, or not for the tenant that asks."""
+    return NotFound(f"model: {shown(model, 80)} is not served here", field="model")
 
 
 class Engine(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +11,7 @@ from starlette.routing import Route
 from ouzel.errors import NotFound, OuzelError
 from ouzel.gateway import bodies, problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.http_calls import Calls, seconds, single, while_connected
 from ouzel.gateway.oip import json_bodies, metadata, triton
 from ouzel.gateway.oip.infer import infer
 
@@ -92,23 +92,28 @@ class OipRest:
     async def _infer(self, request: Request, caller: Caller) -> Response:
         model, version = _of(request)
         with self._door.admit(caller, "explain", model):
+            aside, length = self._calls.aside(request, caller), single(request, json_bodies.LENGTH)
+            described = await self._door.found(caller, model, version)  # what there is not is not read
+            most = self._most_rows * math.prod(described.input_shape)
             body = await self._calls.body(request, caller)
-            length = request.headers.get(json_bodies.LENGTH)
             if len(body) > _LARGE:
-                asked = await asyncio.to_thread(json_bodies.infer_request, model, version, body, length)
+                asked = await while_connected(
+                    request, aside(json_bodies.infer_request, model, version, body, length, most)
+                )
             else:
-                asked = json_bodies.infer_request(model, version, body, length)
+                asked = json_bodies.infer_request(model, version, body, length, most)
+            del body  # the tensors are there
             waits = [each for each in (seconds(request), asked.seconds) if each is not None]
             deadline = self._door.deadline(min(waits, default=None))
             answered, tensors = await while_connected(
                 request, infer(self._door, caller, asked, deadline, self._most_rows)
             )
             if sum(getattr(each.values, "nbytes", 0) for each in tensors) > _LARGE:
-                content, head = await asyncio.to_thread(json_bodies.infer_response, asked, answered, tensors)
+                content, head = await aside(json_bodies.infer_response, asked, answered, tensors)
             else:
                 content, head = json_bodies.infer_response(asked, answered, tensors)
+            content, encoding = await bodies.compressed(content, request.headers.get("accept-encoding"), aside)
         headers = {} if head is None else {json_bodies.LENGTH: str(head)}
-        content, encoding = await bodies.compressed(content, request.headers.get("accept-encoding"))
         if encoding:
             headers["Content-Encoding"] = encoding
         return Response(content, headers=headers, media_type="application/json" if head is None else _BINARY)
