@@ -1,7 +1,7 @@
 """JSON that strangers sent, within bounds that are looked at before a single object is made.
 
-`json.loads` makes an object of every `{}`, and holds up all other threads until it has made the last one: two bytes cost
-a hundred, and a body of a few MiB stops a service for seconds.
+`json.loads` makes an object of every `{}`, and holds up all other threads until it has made the last one: two bytes
+cost a hundred, and a body of a few MiB stops a service for seconds.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Messages of protobuf that strangers sent, within bounds that are looked at before a single object is made.
 
-Two bytes are an empty message within a message, for which protobuf takes a hundred, and Python some more when it looks at
-it. So the fields are counted on the wire first: what is not looked into, texts, bytes and packed floats, is skipped.
+Two bytes are an empty message within a message, for which protobuf takes a hundred, and Python some more when it looks
+at it. So the fields are counted on the wire first: what is not looked into, texts, bytes and packed floats, is skipped.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -16,7 +16,7 @@ from ouzel.errors import InvalidArgument
 
 MOST = 10_000  # elements of a message that nobody has said more of
 M = TypeVar("M", bound=Message)
-_Plan: TypeAlias = "dict[int, Descriptor | None]"
+_Plan: TypeAlias = "dict[int, Descriptor]"
 _VARINT, _FIXED64, _BYTES, _GROUP, _END, _FIXED32 = range(6)
 _PACKED = {  # whose elements take a byte or more; others take four or eight, and are as many as the bytes allow
     FieldDescriptor.TYPE_INT32,
@@ -78,7 +78,7 @@ class _Counter:
     def __init__(self, content: bytes, most: int) -> None:
         self._content, self._most, self._count = content, most, 0
 
-    def within(self, kind: Descriptor, place: int, end: int, depth: int) -> int:
+    def within(self, kind: Any, place: int, end: int, depth: int) -> int:
         """Counts what is in a message there, and gives the count so far."""
         content, plan, packed = self._content, *_plans(kind)
         try:
@@ -96,9 +96,8 @@ class _Counter:
                         size, place = _varint(content, place - 1)
                     number = tag >> 3
                     if size and number in plan:
-                        below = plan[number]
-                        if below is not None and depth < _DEEPEST:
-                            self.within(below, place, min(place + size, end), depth + 1)
+                        if depth < _DEEPEST:
+                            self.within(plan[number], place, min(place + size, end), depth + 1)
                     elif number in packed:
                         self._count += size
                     place += size

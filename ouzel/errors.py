@@ -155,7 +155,7 @@ class DeadlineExceeded(OuzelError, TimeoutError):
     http = 504
 
 
-_KINDS = {
+_KINDS: dict[tuple[str, int], type[OuzelError]] = {
     (kind.code, kind.http): kind
     for kind in (
         InvalidArgument,

@@ -28,7 +28,8 @@ class TimedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begins with a connection that has sent nothing."""
-        super().connection_made(_Lingering(transport, self.loop))
+        lingering: Any = _Lingering(transport, self.loop)
+        super().connection_made(lingering)
         self.app = self._guarded(self.app)
         self._watch()
 

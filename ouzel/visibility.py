@@ -18,8 +18,8 @@ def fits(name: str, patterns: Sequence[str]) -> bool:
 def told(*patterns: Sequence[str]) -> str:
     """What the gateway tells: lists of patterns, of each of which one must fit.
 
-    Where that is too long for metadata, nothing is told to fit, and so the worker names no model in its errors: what the
-    caller asks for by name has been looked at before.
+    Where that is too long for metadata, nothing fits, and so the worker's errors name no model but the one that was
+    asked for. Whether the caller may ask for that one has been decided before.
     """
     text = json.dumps(patterns, separators=(",", ":"))
     return text if len(text) <= _LONGEST else _UNTOLD

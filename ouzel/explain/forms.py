@@ -99,7 +99,8 @@ def _check_parts(row: Mapping[str, Any], also: Collection[str]) -> None:
     for name in row:
         if name not in _KNOWN and name not in also:
             raise InvalidArgument(
-                f"{shown(str(name), 80)}: is no part of a request; there are {', '.join(_FIELDS)}", field=_field(str(name))
+                f"{shown(str(name), 80)}: is no part of a request; there are {', '.join(_FIELDS)}",
+                field=_field(str(name)),
             )
     beside = next((name for name in _BODIES if row.get(name) is not None), None)
     if beside is not None and row.get("image") is not None:
@@ -124,7 +125,7 @@ def _document(body: object, allowed: Sequence[str] = _FIELDS) -> dict[str, Any] 
         raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
         if raw[:64].lstrip()[:1] not in (b"{", b"["):
             return None
-        body = bounded_json.loads(raw, "body", options.MOST_ELEMENTS)
+        body = bounded_json.loads(bytes(raw), "body", options.MOST_ELEMENTS)
     if body is None:
         return None
     if not isinstance(body, dict):

@@ -12,13 +12,15 @@ import torch
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from ouzel.bounded_messages import check_elements
 from ouzel import images, models
+from ouzel.bounded_messages import check_elements
 from ouzel.errors import InvalidArgument
 from ouzel.explain.stages import Stages
 from ouzel_protos import tensors
 from ouzel_protos.v1.explain_pb2 import View
 from ouzel_protos.v1.tensor_pb2 import Tensor
+
+_TENSOR_ELEMENTS = 64  # of a Tensor: its fields and the axes of its shape
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +17,7 @@ _RATIO = 1032  # that deflate packs to at best
 _PIECE = 2**20  # bytes
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _LONGEST_LENGTH = 15  # digits
-Aside = Callable[..., Awaitable[Any]]  # (function, *args), of which it gives the result
+Aside = Callable[..., Coroutine[Any, Any, Any]]  # (function, *args), of which it gives the result
 
 
 class SlowBody(InvalidArgument):
@@ -45,7 +45,7 @@ async def read(request: Request, most: int, seconds: float, aside: Aside) -> byt
     if length and not (length.isascii() and length.isdecimal() and len(length) <= _LONGEST_LENGTH):
         raise InvalidArgument("content-length: is not a number", field="content-length")
     if length and int(length) > most:
-        raise Oversized(f"body: {length} bytes are more than {most}, the most that the caller may send", field="body")
+        raise Oversized(f"body: {length} bytes are more than {most}, all that may be sent here", field="body")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "deflate"):
         raise UnsupportedMedia(f"content-encoding: {encoding!r:.40} is not gzip or deflate", field="content-encoding")
@@ -56,7 +56,9 @@ async def read(request: Request, most: int, seconds: float, aside: Aside) -> byt
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > most:
-                    raise Oversized(f"body: has more than {most} bytes, the most that the caller may send", field="body")
+                    raise Oversized(
+                        f"body: has more than {most} bytes, the most that the caller may send", field="body"
+                    )
                 chunks.append(chunk)
     except TimeoutError:
         raise SlowBody(f"body: did not come within {seconds:g} s", field="body") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Protocol
 
 from ouzel.errors import NotFound
@@ -47,7 +46,7 @@ class Description:
     labels: tuple[str, ...]
     input_shape: tuple[int, int, int]
     platform: str = "ouzel"
-    owners: Mapping[str, str] = MappingProxyType({})
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     def seen_by(self, tenant: str) -> tuple[str, ...]:
         """The versions that exist for a tenant: all of the operator's, and those that it has tuned itself."""

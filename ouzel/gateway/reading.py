@@ -1,7 +1,7 @@
 """Threads that read requests and write answers, apart from those that the rest of the gateway waits for.
 
-Each tenant has a few of them at most, so that nobody's bodies keep others from being read. What has begun goes on to its
-end: what is read there is bounded beforehand, so that this takes less than a second.
+Each tenant has a few of them at most, so that nobody's bodies keep others from being read. What has begun goes on to
+its end: what is read there is bounded beforehand, so that this takes less than a second.
 """
 
 from __future__ import annotations

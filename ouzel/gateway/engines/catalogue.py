@@ -76,7 +76,9 @@ class Catalogue:
         models = await self.models()
         file = pick(model, version, models)
         versions = tuple(sorted(models[model].files, key=version_key))
-        owners = tuple((each, listed.owner) for each, listed in models[model].files.items() if listed.lineage is not None)
+        owners = tuple(
+            (each, listed.owner) for each, listed in models[model].files.items() if listed.lineage is not None
+        )
         key = (file.path, file.digest, versions, owners)
         if (known := self._described.get(key)) is None:
             known = replace(await asyncio.to_thread(_described, file, versions, platform), owners=dict(owners))

@@ -1,7 +1,7 @@
 """JSON with long lists of numbers: tensors of an inference, which may be millions.
 
-All at once, they would be as many objects, and nobody else could run until the last one is made. So lists of numbers are
-cut out of the document, and read piece by piece, right into an array.
+All at once, they would be as many objects, and nobody else could run until the last one is made. So lists of numbers
+are cut out of the document, and read piece by piece, right into an array.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def read(head: bytes, most: int) -> Any:
             f"body: has more than {_MOST_LISTS} lists, or more than {2 * MOST} texts; send tensors as bytes",
             field="body",
         )
-    mark, found = secrets.token_hex(8), []
+    mark = secrets.token_hex(8)
+    found: list[Numbers] = []
     pieces: list[bytes] = []
     place = 0
     for start, end in _long(head):

@@ -107,9 +107,7 @@ def from_numbers(name: str, datatype: str, shape: tuple[int, ...], numbers: Any)
         raise InvalidArgument(f"{where}: {datatype} travels as raw bytes only, not as numbers", field=where)
     dtype = _number_type(where, datatype)
     if isinstance(numbers, Numbers) and numbers.count != math.prod(shape):  # before any is made
-        raise InvalidArgument(
-            f"{where}: {numbers.count} values do not fit the shape {list(shape)}", field=where
-        )
+        raise InvalidArgument(f"{where}: {numbers.count} values do not fit the shape {list(shape)}", field=where)
     try:
         values = _array(numbers)
         if values.dtype.kind not in ("b" if dtype.kind == "b" else "iuf") and values.size:

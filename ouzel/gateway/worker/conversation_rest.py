@@ -70,7 +70,9 @@ class ConversationRest:
                 )
             else:
                 step = await while_connected(request, self._conversations.go_on(name, caller, content))
-            return Response(await _json(step, partial(self._door.reading.run, caller.tenant)), media_type="application/json")
+            return Response(
+                await _json(step, partial(self._door.reading.run, caller.tenant)), media_type="application/json"
+            )
 
     async def _end(self, request: Request, caller: Caller) -> Response:
         with self._door.admit(caller, METHOD.role):

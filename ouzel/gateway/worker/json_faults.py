@@ -32,8 +32,8 @@ _WORDS = {
     _KIND.TYPE_BYTES: "bytes in base64",
 }
 _KNOWN = {
-    "google.protobuf.Duration": "a number of seconds as a text, such as \"3.5s\"",
-    "google.protobuf.Timestamp": "a time as RFC 3339 has it, such as \"2026-01-31T12:00:00Z\"",
+    "google.protobuf.Duration": 'a number of seconds as a text, such as "3.5s"',
+    "google.protobuf.Timestamp": 'a time as RFC 3339 has it, such as "2026-01-31T12:00:00Z"',
 }
 
 
@@ -61,7 +61,7 @@ class _Fault(NamedTuple):
     field: str = ""
 
 
-def _fault(kind: Descriptor, content: Any, said: str) -> _Fault:
+def _fault(kind: Any, content: Any, said: str) -> _Fault:
     names = _FIELD.findall(said)
     if (unknown := _UNKNOWN.search(said)) is not None:
         return _unknown(kind, names, unknown.group(1), unknown.group(2))

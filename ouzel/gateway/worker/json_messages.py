@@ -21,7 +21,7 @@ from ouzel.request_bounds import MESSAGES, most_elements
 _LARGE, _FEW = 2**16, 500  # bytes and elements; with more, it is turned into messages, or into JSON, in a thread
 _SPACE = re.compile(rb"\s*+")
 _MIB = 2**20
-# Others name things, and a few numbers. The worker takes 4 MiB of a message, whose bytes are half as long again in JSON.
+# Others name things, and a few numbers. The worker takes 4 MiB of a message, which is up to twice as long in JSON.
 _LARGE_METHODS = {"CreateJob": 8 * _MIB, "FindMissing": 8 * _MIB}
 _ANY_SIZE = ("UploadFiles", "CreateDataset", "AuditPrediction", "AuditReported")  # as much as the tenant may send
 

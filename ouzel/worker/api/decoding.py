@@ -1,4 +1,4 @@
-"""Messages that cannot be read, that have too many elements, or that hold text which cannot be shown, do not reach a method.
+"""Messages that cannot be read, have too many elements, or hold text that cannot be shown do not reach a method.
 
 Without this, gRPC answers bytes that are no message with UNKNOWN and names of Python's classes.
 """

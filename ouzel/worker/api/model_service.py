@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -55,7 +55,7 @@ class ModelService(Service, ModelServiceServicer):
 
     @unary
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        return await self.run(self._list, self.owner(context), self.may_see(context), request.name)
+        return await self.run(self._list, self.owner(context), request.name)
 
     @unary
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.ModelDetails:
@@ -71,11 +71,11 @@ class ModelService(Service, ModelServiceServicer):
         return await self.run(self._promote, self.owner(context), self._seen(context), request.name, request.version)
 
     def _seen(self, context: Context) -> Catalogue:
-        return self._catalogue.seen_by(self.owner(context), self.may_see(context))
+        return self._catalogue.seen_by(self.owner(context), self.may_name(context))
 
-    def _list(self, owner: str, may_see: Callable[[str], bool], name: str) -> pb.ListModelsResponse:
+    def _list(self, owner: str, name: str) -> pb.ListModelsResponse:
         files = self._files.of(name) if name else self._files.all()
-        seen = [file for file in files if file.seen_by(owner) and may_see(file.name)]
+        seen = [file for file in files if file.seen_by(owner)]
         return pb.ListModelsResponse(models=self._messages(seen))
 
     def _get(self, catalogue: Catalogue, name: str, version: str) -> pb.ModelDetails:
@@ -115,7 +115,7 @@ class ModelService(Service, ModelServiceServicer):
         return lambda kind, facts: self.recorder.append(Event(kind, facts, owner=owner))
 
     def _changeable(self, seen: Catalogue, name: str, version: str) -> ModelFile:
-        """A version that its owner, who alone sees it, may change. Raises NotFound, InvalidArgument or FailedPrecondition."""
+        """A version that is theirs who see it. Raises NotFound, InvalidArgument or FailedPrecondition."""
         if not version:
             raise InvalidArgument("version: none is named", field="version")
         file = seen.file(f"{name}@{version}", "name")

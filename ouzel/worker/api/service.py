@@ -68,8 +68,8 @@ class Service:
         assert owner is not None  # the interceptor has checked it
         return owner
 
-    def may_see(self, context: Context) -> Callable[[str], bool]:
-        """Which names of models the caller may see, where a gateway has said so; who may call has been decided there."""
+    def may_name(self, context: Context) -> Callable[[str], bool]:
+        """Which models an error may name that the caller has not named, where a gateway has said so."""
         given = [value for key, value in context.invocation_metadata() or () if key == visibility.HEADER]
         return visibility.of(str(given[0])) if given else lambda _name: True
 

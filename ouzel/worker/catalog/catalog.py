@@ -70,7 +70,7 @@ class Catalogue:
         datasets: Folders that callers may search, by the name that they use.
         budget: What one job may cost.
         owner: Who looks, and sees no tuned models of others; None sees all.
-        may_see: Whether who looks may see a model of some name.
+        may_name: Whether who looks may hear of a name that was not asked for.
         uploads: The data sets of callers.
         schemes: Schemes of URIs that callers may name as data sets.
         endpoints: Names of the services that callers may have audited.
@@ -82,7 +82,7 @@ class Catalogue:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     budget: Budget = Budget()
     owner: str | None = None
-    may_see: Callable[[str], bool] = lambda _name: True
+    may_name: Callable[[str], bool] = lambda _name: True
     uploads: Datasets | None = None
     schemes: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
@@ -93,22 +93,22 @@ class Catalogue:
         self._known: dict[str, Model] = {}
         self._lock = threading.Lock()
 
-    def seen_by(self, owner: str, may_see: Callable[[str], bool] = lambda _name: True) -> Catalogue:
+    def seen_by(self, owner: str, may_name: Callable[[str], bool] = lambda _name: True) -> Catalogue:
         """The same catalogue without the tuned models of other owners. Both share what was found out.
 
         Args:
             owner: Who looks.
-            may_see: Whether a name is for those eyes.
+            may_name: Whether a name may be told that was not asked for.
         """
         view = copy.copy(self)
-        view.owner, view.may_see = owner, may_see
+        view.owner, view.may_name = owner, may_name
         return view
 
     def names(self) -> list[str]:
         """What a field `model` takes: each name with a default, "NAME@VERSION" of those with several or without."""
         references: dict[str, list[str]] = {}
         for file in ModelFiles(self.folder).all():
-            if self._shows(file):
+            if file.seen_by(self.owner) and self.may_name(file.name):
                 references.setdefault(file.name, []).append(f"{file.name}@{file.version}")
         defaults = ModelFiles(self.folder).defaults()
         several = {
@@ -132,7 +132,7 @@ class Catalogue:
             file = ModelFiles(self.folder).file(name)
         except (NotFound, InvalidArgument):
             file = None
-        if file is None or not self._shows(file):
+        if file is None or not file.seen_by(self.owner):
             held = ", ".join(self.names()) or "nothing"
             hint = did_you_mean(name, self.names())
             raise NotFound(f"{field}: no model {name!r:.80}{hint}; there is {held:.400}", field=field)
@@ -163,9 +163,6 @@ class Catalogue:
                 if key not in self._known:
                     self._known[key] = _model(self._content(path, key), field)
         return self._known[key]
-
-    def _shows(self, file: ModelFile) -> bool:
-        return file.seen_by(self.owner) and self.may_see(file.name)
 
     def check_new_name(self, name: str) -> None:
         """Checks that the owner may tune a model of this name.
