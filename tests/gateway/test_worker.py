@@ -24,7 +24,7 @@ from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses, serving
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
-from ouzel_client import Client, NotFound, Unavailable
+from ouzel_client import Client, NotFound, PermissionDenied, Unavailable
 from ouzel_client import Unauthenticated as ClientUnauthenticated
 from ouzel_client.testing import FakeServer
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
@@ -202,7 +202,7 @@ def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_p
         ):
             with pytest.raises(ClientUnauthenticated):
                 list(eve.jobs.list())
-            with pytest.raises(ClientUnauthenticated, match="jobs"):  # PERMISSION_DENIED: it has not the role
+            with pytest.raises(PermissionDenied, match="jobs"):
                 list(cid.jobs.list())
             for name in ("a", "b"):
                 (tmp_path / name).mkdir()

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ouzel.errors import NotFound, OuzelError
+from ouzel.errors import NotFound, OuzelError, Unimplemented
 from ouzel.gateway import bodies, problems
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.http_calls import Calls, seconds, single, while_connected
@@ -17,6 +17,23 @@ from ouzel.gateway.oip.infer import infer
 
 _LARGE = 2**16  # bytes of a body that are read in a thread
 _BINARY = "application/octet-stream"
+_MEMORY = "tensors in shared memory are not read; send their bytes"
+_STREAM = "answers do not come in parts; ask infer"
+_OPERATOR = "is the operator's, not through the door"
+# What Triton's clients may ask besides: said to be not spoken, as gRPC says it, rather than not to be there.
+_NOT_SPOKEN = {
+    "/v2/repository/models/{model}/load": "models are loaded and unloaded by the operator",
+    "/v2/repository/models/{model}/unload": "models are loaded and unloaded by the operator",
+    "/v2/systemsharedmemory/{rest:path}": _MEMORY,
+    "/v2/cudasharedmemory/{rest:path}": _MEMORY,
+    "/v2/models/{model}/generate": _STREAM,
+    "/v2/models/{model}/generate_stream": _STREAM,
+    "/v2/models/{model}/versions/{version}/generate": _STREAM,
+    "/v2/models/{model}/versions/{version}/generate_stream": _STREAM,
+    "/v2/models/{model}/trace/setting": _OPERATOR,
+    "/v2/trace/setting": _OPERATOR,
+    "/v2/logging": _OPERATOR,
+}
 
 
 class OipRest:
@@ -47,7 +64,11 @@ class OipRest:
                 Route(f"{path}/ready", self._calls.route(self._model_ready, problems.oip), methods=["GET"]),
                 Route(f"{path}/infer", self._calls.route(self._infer, problems.oip), methods=["POST"]),
             ]
-        return routes
+        refused = self._calls.route(self._not_spoken, problems.oip)
+        return [*routes, *(Route(path, refused, methods=["GET", "POST"]) for path in _NOT_SPOKEN)]
+
+    async def _not_spoken(self, request: Request, _caller: Caller) -> Response:
+        raise Unimplemented(f"{request.url.path:.120}: {_NOT_SPOKEN[request.scope['route'].path]}")
 
     async def _server(self, _request: Request) -> Response:
         told = {"name": metadata.SERVER, "version": metadata.version(), "extensions": list(metadata.EXTENSIONS)}

@@ -66,7 +66,7 @@ class AuditService(Service, AuditServiceServicer):
         task = await self.run(
             task_of,
             request,
-            self._catalogue.seen_by(owner, self.may_name(context)),
+            seen,
             self._datasets,
             owner,
             endpoints=tuple(self._endpoints),
@@ -86,7 +86,7 @@ class AuditService(Service, AuditServiceServicer):
         task = await self.run(
             task_of,
             start.request,
-            self._catalogue.seen_by(owner, self.may_name(context)),
+            seen,
             self._datasets,
             owner,
             endpoints=None,
