@@ -175,7 +175,9 @@ _KINDS: dict[tuple[str, int], type[OuzelError]] = {
         DeadlineExceeded,
     )
 }
-_PLAIN = {code: kind for (code, _), kind in reversed(_KINDS.items())}  # the first of a code
+_PLAIN: dict[str, type[OuzelError]] = {
+    code: kind for (code, _), kind in reversed(_KINDS.items())
+}  # the first of a code
 
 
 def kind_of(code: str, http: int = 0) -> type[OuzelError]:

@@ -89,7 +89,7 @@ def test_a_killed_worker_costs_no_call(addresses: Addresses, state: Path) -> Non
     with grpc.insecure_channel(addresses.grpc) as channel:
         ask = channel.unary_unary(INFER)
         plain = wire.infer("toy", [wire.tensor("image", "BYTES", (40,))], [wire.elements(*map(png, shots))])
-        expected = scores(ask(plain, timeout=60))
+        expected = scores(ask(plain, timeout=300))
         begun = threading.Semaphore(0)
 
         def one(number: int) -> tuple[int, object]:
@@ -97,7 +97,7 @@ def test_a_killed_worker_costs_no_call(addresses: Addresses, state: Path) -> Non
                 "toy", [wire.tensor("image", "BYTES", (1,))], [wire.elements(png(shots[number]))],
                 parameters=parameters, outputs=outputs,
             )  # fmt: skip
-            future = ask.future(message, timeout=60)
+            future = ask.future(message, timeout=300)
             begun.release()
             try:
                 return number, scores(future.result())[0]
@@ -120,7 +120,7 @@ def test_a_killed_worker_costs_no_call(addresses: Addresses, state: Path) -> Non
             else:
                 assert answer is grpc.StatusCode.UNAVAILABLE, answer
         assert answered >= 30, answers  # the other worker takes over what the second attempts bring
-        ask(plain, timeout=60)
+        ask(plain, timeout=300)
 
 
 def test_what_is_computed_for_a_caller_who_leaves_ends(addresses: Addresses, state: Path) -> None:
