@@ -28,7 +28,8 @@ from ouzel.gateway.worker.json_messages import messages
 from ouzel.gateway.worker.methods import METHODS
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
 from ouzel_client.testing import FakeServer
-from ouzel_protos.v1 import dataset_pb2, job_pb2
+from ouzel_protos.torchserve import PREDICTIONS
+from ouzel_protos.v1 import dataset_pb2
 from support.gateway import call, gateway
 from support.still_engine import StillEngine
 
@@ -59,7 +60,11 @@ BODIES = {
     "inputs": (INFER, many('{"inputs":[', "{},", "{}]}"), "values and members"),
     "lists": (INFER, many('{"inputs":[', "[],", "[]]}"), "lists"),
     "numbers": (INFER, many('{"inputs":[{"data":[', "1,", "1]}]}"), "300001 numbers are more than 3072"),
-    "options": ("/v1/models/m/explain", many('{"image":"AA==","options":{"saliency":[', "{},", "{}]}}"), "more than 5000"),
+    "options": (
+        "/v1/models/m/explain",
+        many('{"image":"AA==","options":{"saliency":[', "{},", "{}]}}"),
+        "more than 5000",
+    ),
     "a form": (
         "/v1/models/m/explain",
         b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nx\r\n--b\r\nContent-Disposition: form-data; '
@@ -80,13 +85,12 @@ def test_bodies_with_too_many_elements_are_refused(served: Addresses, name: str)
 
 
 def test_messages_with_too_many_elements_are_refused(served: Addresses) -> None:
-    listed = job_pb2.ListJobsRequest(states=[2] * 300_000).SerializeToString()
     with grpc.insecure_channel(served.grpc) as channel:
         for path, content in (
             ("/inference.GRPCInferenceService/ModelInfer", b"\x0a\x01m" + b"\x32\x00" * 300_000),
             ("/inference.GRPCInferenceService/ModelReady", b"\x0a\x01m" * 300_000),
             (
-                "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions",
+                PREDICTIONS,
                 b"\x0a\x01m" + b"\x1a\x00" * 300_000,
             ),
             ("/ouzel.v1.LedgerService/ListEntries", b"\x08\x01" * 300_000),
@@ -95,12 +99,11 @@ def test_messages_with_too_many_elements_are_refused(served: Addresses) -> None:
                 channel.unary_unary(path)(content, timeout=60)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, (path, caught.value.details())
             assert "fields" in caught.value.details()
-    assert len(listed) > 300_000
 
 
 def test_small_requests_have_small_bodies(served: Addresses) -> None:
     body = gzip.compress(b" " * 2**21 + b"{}")
-    status, headers, answer = call(served, "POST", "/v1/JobService/GetJob", body, {"Content-Encoding": "gzip"})
+    status, _, answer = call(served, "POST", "/v1/JobService/GetJob", body, {"Content-Encoding": "gzip"})
     assert (status, json.loads(answer)["code"]) == (413, "RESOURCE_EXHAUSTED")  # as gRPC says it
 
 

@@ -103,7 +103,8 @@ def test_a_request_with_two_ends_is_refused_and_nothing_behind_it_is_read(served
     [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 100_000,
-        b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
 def test_what_is_no_http_gets_a_problem(served: Addresses, sent: bytes) -> None:
