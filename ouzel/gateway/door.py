@@ -164,17 +164,24 @@ class Door:
         _check(model, version)
         try:
             described = await self.engine.describe(model, version)
+            versions = described.seen_by(caller.tenant)
+            if described.version in versions:
+                return replace(described, versions=versions)
         except NotFound as error:
-            if error.field == "version" and not await self._any_version(caller, model):  # it would tell of others
-                raise not_served(model) from None
-            raise
-        versions = described.seen_by(caller.tenant)
-        if described.version not in versions:
-            raise not_served(model)
-        return replace(described, versions=versions)
+            if error.field != "version":
+                raise
+        raise await self._no_version(caller, model, version)
 
-    async def _any_version(self, caller: Caller, model: str) -> bool:
-        return any(each.name == model and each.seen_by(caller.tenant) for each in await self.engine.models())
+    async def _no_version(self, caller: Caller, model: str, version: str) -> NotFound:
+        """What is said of a version that is not there, or not for the caller: it tells of no others than the caller's."""
+        listed = (each.seen_by(caller.tenant) for each in await self.engine.models() if each.name == model)
+        versions = next((each for each in listed if each), ())
+        if not versions:
+            return not_served(model)
+        held = ", ".join(versions[:20])
+        if not version:
+            return NotFound(f"version: {model!r} has no default version; name one of {held}", field="version")
+        return NotFound(f"version: {version!r:.40} of {model!r} is not served; there are {held}", field="version")
 
     async def models(self, caller: Caller) -> list[Description]:
         """All models that exist for the caller."""

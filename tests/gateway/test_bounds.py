@@ -57,7 +57,7 @@ BODIES = {
     "states of jobs": ("/v1/JobService/ListJobs", many('{"states":[', "2,", "2]}"), "values and members"),
     "conversation": ("/v1/AuditService/AuditReported", many('{"start":{"labels":[', '"",', '""]}}'), "values and"),
     "log": ("/v1/LedgerService/ListEntries", many('{"x":[', "[],", "1]}"), "values and members"),
-    "inputs": (INFER, many('{"inputs":[', "{},", "{}]}"), "values and members"),
+    "inputs": (INFER, many('{"inputs":[', "{},", "{}]}"), "10000 objects"),
     "lists": (INFER, many('{"inputs":[', "[],", "[]]}"), "lists"),
     "numbers": (INFER, many('{"inputs":[{"data":[', "1,", "1]}]}"), "300001 numbers are more than 3072"),
     "options": (

@@ -65,13 +65,14 @@ def read(head: bytes, most: int) -> Any:
     Raises:
         InvalidArgument: It is no JSON, or has too many elements.
     """
-    if elements(head, MOST) <= MOST:
-        return loads(head, "body", MOST, strict=True)
-    if head.count(b"[") > _MOST_LISTS or head.count(b'"') > 4 * MOST:
+    lists, objects, texts = head.count(b"["), head.count(b"{"), head.count(b'"') // 2
+    if lists > _MOST_LISTS or objects > MOST or texts > 2 * MOST:
         raise InvalidArgument(
-            f"body: has more than {_MOST_LISTS} lists, or more than {2 * MOST} texts; send tensors as bytes",
+            f"body: has more than {_MOST_LISTS} lists, {MOST} objects or {2 * MOST} texts; send tensors as bytes",
             field="body",
         )
+    if elements(head, MOST) <= MOST:
+        return loads(head, "body", MOST, strict=True)
     mark = secrets.token_hex(8)
     found: list[Numbers] = []
     pieces: list[bytes] = []
