@@ -12,6 +12,7 @@ OuzelError
 ├── AlreadyExists            the name is taken by something else
 ├── Unimplemented            a part of a protocol that is not spoken here
 ├── ResourceExhausted        beyond what one caller may have at a time, or the disk is full
+│   └── Oversized            a body or message that is larger than the caller may send
 ├── Unavailable              not now; whether it was done is not known
 ├── DataLoss                 what was stored is damaged
 └── DeadlineExceeded         the caller's time was over before the work was done
@@ -127,6 +128,12 @@ class ResourceExhausted(OuzelError):
         self.retry_after = retry_after
 
 
+class Oversized(ResourceExhausted):
+    """The request has more bytes than the caller may send; gRPC itself has the same code for this."""
+
+    http = 413
+
+
 class Unavailable(OuzelError):
     """The service cannot answer now; the same request may work later."""
 
@@ -162,6 +169,7 @@ _KINDS: dict[tuple[str, int], type[OuzelError]] = {
         AlreadyExists,
         Unimplemented,
         ResourceExhausted,
+        Oversized,
         Unavailable,
         DataLoss,
         DeadlineExceeded,

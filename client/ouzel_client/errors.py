@@ -11,6 +11,7 @@ OuzelError
 │   ├── NotFound             no such model, version, job or artifact
 │   ├── AlreadyExists        the request_id was used for another job
 │   ├── Unauthenticated      no token, or one that is wrong or has expired
+│   ├── PermissionDenied     the token is good, but does not allow this
 │   ├── FailedPrecondition   right, but not with this model or in this state
 │   └── Unimplemented        not offered by this service
 ├── ServerError              the service failed
@@ -82,6 +83,10 @@ class AlreadyExists(RequestError):
 
 class Unauthenticated(RequestError):
     """There is no token, or it is wrong or has expired."""
+
+
+class PermissionDenied(RequestError):
+    """Who asks is known, and may not do this: a role is missing, or the operator has not allowed it."""
 
 
 class FailedPrecondition(RequestError):

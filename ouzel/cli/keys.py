@@ -122,7 +122,7 @@ def list_(database: str | None, as_json: bool) -> None:
             " ".join(each["models"]),
             each["state"],
             local_time(each["expires"]),
-            age(each["last_used"]),
+            _used(each["last_used"]),
         )
         for each in found
     ]
@@ -223,6 +223,14 @@ def _values(key: ApiKey) -> dict[str, Any]:
         "replaced_by": key.replaced_by,
         "last_used": _moment(key.last_used),
     }
+
+
+def _used(hour: datetime | None, now: datetime | None = None) -> str:
+    """When a key was last used, of which the hour is known: "< 1 h", "< 5 h", and days as others are told."""
+    if hour is None:
+        return ""
+    passed = (now or datetime.now(UTC)) - hour
+    return age(hour, now) if passed >= timedelta(days=1) else f"< {max(passed // timedelta(hours=1), 0) + 1} h"
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -23,7 +23,7 @@ from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.serving.door_options import DoorOptions
 from ouzel.serving.options import AUTO
 from ouzel.serving.supervision.mend import mend
-from ouzel_protos.local import read_serving, read_worker, state_dir
+from ouzel_protos.local import read_gateway, read_serving, read_worker, state_dir
 from ouzel_protos.local import token as read_token
 
 NOTHING_RUNS = 3  # exit statuses of `status`; the first is that of init scripts
@@ -192,11 +192,11 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, no_gateway: bool, 
     try:
         with serving.stop_on_signals(), loading_shown() as tell:
             if detach:
-                _announce(serving.start_detached(options, tell), "`ouzel down` stops them.")
+                _announce(serving.start_detached(options, tell), options.state, "`ouzel down` stops them.")
                 return
             with serving.start(options, tell, take_over=True) as services:
                 ready = True
-                _announce(services, "Ctrl-C stops them.")
+                _announce(services, options.state, "Ctrl-C stops them.")
                 stay(options.state)
     except serving.AlreadyRunning:
         if not (mended := mend(options.state, options.timeout)):
@@ -209,12 +209,14 @@ def up(model: tuple[str, ...], detach: bool, no_worker: bool, no_gateway: bool, 
         sys.exit(0 if ready else 128 + signal.signum)
 
 
-def _announce(services: RunningServing, ending: str) -> None:
+def _announce(services: RunningServing, state: Path, ending: str) -> None:
+    door = read_gateway(state) if services.gateway else None
+    listens = services.gateway if door is None else door.get("listens", services.gateway)
     rows = {
         "gRPC": services.grpc,
         **({"Jobs": services.worker} if services.worker else {}),
         "REST": services.rest,
-        **({"Gateway": " and ".join(services.gateway)} if services.gateway else {}),
+        **({"Gateway": " and ".join(listens)} if listens else {}),
         "Management": services.management,
         "Metrics": f"{services.metrics}/metrics",
         "Tokens": str(services.key_file),

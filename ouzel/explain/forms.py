@@ -9,11 +9,11 @@ TorchServe hands over text and JSON decoded where a content type says so: then a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ouzel import bounded_json
 from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel.explain import options
@@ -24,6 +24,8 @@ from ouzel_protos.text import shown
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
 _FIELDS = ("image", "tensor", "options")
+_BODIES = ("body", "data")  # what TorchServe calls a body without a form
+_KNOWN = frozenset((*_FIELDS, *_BODIES, *tracing.KEYS))
 _NO_TRACE: Mapping[str, str] = MappingProxyType({})
 _DTYPES = [name for name, number in Tensor.DType.items() if number]
 
@@ -33,6 +35,7 @@ def read(
     header_options: str | None = None,
     media_type: str = PROTOBUF,
     trace: Mapping[str, str] = _NO_TRACE,
+    also: Collection[str] = (),
 ) -> RawRequest:
     """One row of a batch as a request.
 
@@ -41,11 +44,13 @@ def read(
         header_options: Those of the header; options in the row go before them.
         media_type: Format of the answer.
         trace: The context of the headers, of `tracing.read`; one in the row goes before it.
+        also: Names of parts that the caller of this function reads.
 
     Raises:
         InvalidArgument: Names the part or the field at fault.
     """
     body = next((row[name] for name in ("body", "data") if row.get(name) is not None), None)
+    _check_parts(row, also)
     document = None if row.get("image") is not None else _document(body)
     if document is not None:
         row, body = {**row, **document}, None
@@ -89,6 +94,23 @@ def addressed(row: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, A
     return {name: part for name, part in row.items() if name not in names}, texts
 
 
+def _check_parts(row: Mapping[str, Any], also: Collection[str]) -> None:
+    """Refuses parts that mean nothing: who misspells one gets no answer to another question."""
+    for name in row:
+        if name not in _KNOWN and name not in also:
+            raise InvalidArgument(
+                f"{shown(str(name), 80)}: is no part of a request; there are {', '.join(_FIELDS)}",
+                field=_field(str(name)),
+            )
+    beside = next((name for name in _BODIES if row.get(name) is not None), None)
+    if beside is not None and row.get("image") is not None:
+        raise InvalidArgument(f"{beside}: comes beside an image; send one of them", field=beside)
+
+
+def _field(name: str) -> str:
+    return name if len(name) <= 80 and name.isascii() and name.isprintable() else "body"
+
+
 def header_text(value: str) -> str:
     """The text of a header, whose bytes servers read as Latin-1, while callers write UTF-8."""
     try:
@@ -103,10 +125,7 @@ def _document(body: object, allowed: Sequence[str] = _FIELDS) -> dict[str, Any] 
         raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
         if raw[:64].lstrip()[:1] not in (b"{", b"["):
             return None
-        try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise InvalidArgument(f"body: not valid JSON ({error})", field="body") from None
+        body = bounded_json.loads(bytes(raw), "body", options.MOST_ELEMENTS)
     if body is None:
         return None
     if not isinstance(body, dict):

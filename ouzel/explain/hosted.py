@@ -79,7 +79,7 @@ def request_of(row: Mapping[str, Any], headers: Mapping[str, str]) -> RawRequest
         if headers.get("explain", "").lower() == "true":
             raise InvalidArgument("explanations: not served here; ask /predictions and name saliency in its options")
         given = headers.get("x-ouzel-options")
-        request = read(row, given and header_text(given), media_type, tracing.read(headers))
+        request = read(row, given and header_text(given), media_type, tracing.read(headers), (left_calls.PART,))
         return request if (call := row.get(left_calls.PART)) is None else replace(request, gone=_gone(call))
     except OuzelError as error:
         return RawRequest(media_type=media_type, refusal=error)

@@ -13,11 +13,14 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from ouzel import images, models
+from ouzel.bounded_messages import check_elements
 from ouzel.errors import InvalidArgument
 from ouzel.explain.stages import Stages
 from ouzel_protos import tensors
 from ouzel_protos.v1.explain_pb2 import View
 from ouzel_protos.v1.tensor_pb2 import Tensor
+
+_TENSOR_ELEMENTS = 64  # of a Tensor: its fields and the axes of its shape
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def _from_picture(picture: Image.Image, model: models.Model) -> Input:
 
 
 def _from_tensor(data: bytes, model: models.Model) -> Input:
+    check_elements(Tensor, data, _TENSOR_ELEMENTS, where="tensor")
     try:
         array = tensors.decode(Tensor.FromString(data))
     except DecodeError:  # its text is about classes of Python

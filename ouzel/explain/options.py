@@ -11,12 +11,13 @@ JPEG or WebP file in base64. No message starts with a brace, so the two cannot b
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from ouzel import bounded_json
+from ouzel.bounded_messages import check_elements
 from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument
 from ouzel_protos import parameters
@@ -26,6 +27,7 @@ from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor
 
 _T = TypeVar("_T")
+MOST_ELEMENTS = 5000  # of a request: its maps, their parameters and conditions
 
 
 def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
@@ -45,6 +47,7 @@ def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if raw.lstrip()[:1] in (b"{", b"["):
         return _from_json(raw)
+    check_elements(pb.ExplainOptions, raw, MOST_ELEMENTS, where="options")
     try:
         return pb.ExplainOptions.FromString(raw)
     except DecodeError:
@@ -55,11 +58,7 @@ def parse(data: bytes | str | Mapping[str, Any] | None) -> pb.ExplainOptions:
 
 
 def _from_json(raw: bytes) -> pb.ExplainOptions:
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"options: not valid JSON ({error})", field="options") from None
-    return _from_document(document)
+    return _from_document(bounded_json.loads(raw, "options", MOST_ELEMENTS))
 
 
 def _from_document(document: Any) -> pb.ExplainOptions:

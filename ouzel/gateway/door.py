@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
+from typing import Any, TypeVar
 
 from ouzel.errors import (
     DeadlineExceeded,
@@ -20,15 +22,17 @@ from ouzel.errors import (
 )
 from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
-from ouzel.gateway.engine import Description, Engine, Row
+from ouzel.gateway.engine import Description, Engine, Row, not_served
 from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.observer import Observer
+from ouzel.gateway.reading import Reading
 from ouzel.gateway.shedding import Load
 from ouzel.gateway.statistics import Counts, Statistics
 from ouzel.gateway.under_way import UnderWay
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb
 
+T = TypeVar("T")
 _MOST_LOADS = 4096
 _called: ContextVar[str] = ContextVar("called", default="")
 
@@ -61,7 +65,7 @@ class Door:
         self.observer = Observer(self._metrics)
         self._loads: dict[tuple[str, str], Load] = {}
         self._statistics = Statistics()
-        self.under_way = UnderWay()
+        self.under_way, self.reading = UnderWay(), Reading()
         self._metrics.watch("calls_under_way", "Calls that are being answered.", lambda: self.under_way.count)
         self._metrics.watch("rows_under_way", "Rows that the engine has, or that wait for it.", self._rows)
 
@@ -124,16 +128,67 @@ class Door:
                 held.enter_context(self.access.admit(caller, role, model))
             yield
 
+    async def aside(self, caller: Caller, deadline: float, function: Callable[..., T], *args: Any) -> T:
+        """The result of some work that takes long, in a thread: of reading a request, or of writing an answer.
+
+        Args:
+            caller: Whose it is: tenants wait for themselves only.
+            deadline: On the clock of `time.monotonic`.
+            function: See `Reading.run`.
+            args: Of the function.
+
+        Raises:
+            DeadlineExceeded: There was no time for it.
+        """
+        over = DeadlineExceeded("the time of the call was over before its request was read or its answer written")
+        if (left := deadline - time.monotonic()) <= 0:
+            raise over
+        try:
+            async with asyncio.timeout(left):
+                return await self.reading.run(caller.tenant, function, *args)
+        except TimeoutError as error:
+            if isinstance(error, OuzelError):
+                raise
+            raise over from None
+
     async def describe(self, caller: Caller, model: str, version: str) -> Description:
         """What is known of a model. Raises what `Access.admit` raises, and NotFound."""
-        _check(model, version)
         with self.admit(caller, "explain", model):
-            return await self.engine.describe(model, version)
+            return await self.found(caller, model, version)
+
+    async def found(self, caller: Caller, model: str, version: str) -> Description:
+        """The same for a caller who was admitted: with the versions that exist for its tenant. Raises NotFound.
+
+        A tuned model is there for the tenant that has tuned it, and for nobody else.
+        """
+        _check(model, version)
+        try:
+            described = await self.engine.describe(model, version)
+            versions = described.seen_by(caller.tenant)
+            if described.version in versions:
+                return replace(described, versions=versions)
+        except NotFound as error:
+            if error.field != "version":
+                raise
+        raise await self._no_version(caller, model, version)
+
+    async def _no_version(self, caller: Caller, model: str, version: str) -> NotFound:
+        """What is said of a version that is not there, or not for the caller: it tells of no others than the caller's."""
+        listed = (each.seen_by(caller.tenant) for each in await self.engine.models() if each.name == model)
+        versions = next((each for each in listed if each), ())
+        if not versions:
+            return not_served(model)
+        held = ", ".join(versions[:20])
+        if not version:
+            return NotFound(f"version: {model!r} has no default version; name one of {held}", field="version")
+        return NotFound(f"version: {version!r:.40} of {model!r} is not served; there are {held}", field="version")
 
     async def models(self, caller: Caller) -> list[Description]:
         """All models that exist for the caller."""
         with self.admit(caller, "explain"):
-            return [each for each in await self.engine.models() if caller.may_see(each.name)]
+            named = [each for each in await self.engine.models() if caller.may_see(each.name)]
+            seen = [(each, each.seen_by(caller.tenant)) for each in named]
+            return [replace(each, versions=versions) for each, versions in seen if each.version in versions]
 
     async def ready(self) -> bool:
         """Whether predictions are answered."""
@@ -174,7 +229,7 @@ class Door:
         Raises:
             OuzelError: As `Engine.predict`; ResourceExhausted also if the answer would come too late.
         """
-        _check(model, version)
+        await self.found(caller, model, version)
         begun = time.monotonic()
         try:
             answers = await self._answers(model, version, rows, deadline)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ouzel.errors import NotFound
 from ouzel.task_names import CLASSIFICATION, SEGMENTATION, Task
+from ouzel_protos.text import shown
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -37,6 +39,7 @@ class Description:
         input_shape: (C, H, W) of one input.
         platform: What computes.
         task: What the model is for.
+        owners: Whose tuned model each version is; the operator's versions are not in it.
     """
 
     name: str
@@ -46,16 +49,26 @@ class Description:
     input_shape: tuple[int, int, int]
     platform: str = "ouzel"
     task: Task = CLASSIFICATION
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def segments(self) -> bool:
         """Whether it is a segmentation model, which answers with label maps in place of scores."""
         return self.task == SEGMENTATION
 
+    def seen_by(self, tenant: str) -> tuple[str, ...]:
+        """The versions that exist for a tenant: all of the operator's, and those that it has tuned itself."""
+        return tuple(each for each in self.versions if self.owners.get(each, tenant) == tenant)
+
     @property
     def takes_images(self) -> bool:
         """Whether grey or colour is what the model takes."""
         return self.input_shape[0] in (1, 3)
+
+
+def not_served(model: str) -> NotFound:
+    """What is said of a model that is not there, or not for the tenant that asks."""
+    return NotFound(f"model: {shown(model, 80)} is not served here", field="model")
 
 
 class Engine(Protocol):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ouzel import images
+from ouzel.bounded_messages import parsed
 from ouzel.errors import InvalidArgument
 from ouzel.explain import JSON, PNG, PROTOBUF, RawRequest, header_text, negotiate, read_row
 from ouzel.explain import media as drawing
@@ -19,13 +19,14 @@ from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.answers import check_answers
 from ouzel.gateway.door import Door
 from ouzel.gateway.engine import Row
-from ouzel.gateway.grpc_calls import Context, Unary, parsed, seconds_left
-from ouzel.gateway.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.grpc_calls import Context, Unary, seconds_left
+from ouzel.gateway.http_calls import Calls, seconds, single, while_connected
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 
 _LARGE = 2**16  # bytes that are read or rendered in a thread
+_PARTS = 100  # elements of the message with the parts of a request
 OPTIONS = "x-ouzel-options"
 
 
@@ -48,10 +49,14 @@ class PredictionsService:
         return self._predictions if path == PREDICTIONS else None
 
     async def _predictions(self, content: bytes, caller: Caller, context: Context) -> bytes:
-        asked = parsed(PredictionsRequest, content)
+        asked = parsed(PredictionsRequest, content, _PARTS)
         with self._door.admit(caller, "explain", asked.model_name):
             deadline = self._door.deadline(seconds_left(context))
-            row = _row(read_row(dict(asked.input)))
+            parts = dict(asked.input)
+            if len(content) > _LARGE:
+                row = await self._door.aside(caller, deadline, _row_of, parts)
+            else:
+                row = _row_of(parts)
             (answer,) = await self._door.predict(caller, asked.model_name, asked.model_version, [row], deadline)
             return PredictionResponse(prediction=answer.SerializeToString()).SerializeToString()
 
@@ -77,11 +82,13 @@ class ExplainRest:
         with self._door.admit(caller, "explain", model):
             media_type = negotiate(request.headers.get("accept"))
             body = await self._calls.body(request, caller)
-            read = _read(request, body, media_type)
-            if read.image is None and read.tensor is None:
-                raise InvalidArgument("image: missing; send PNG, JPEG or WebP bytes", field="image")
-            row = _row(read)
-            if media_type == PNG and not row.options.saliency and not await self._segments(model, version):
+            given, kind = single(request, OPTIONS), request.headers.get("content-type", "")
+            aside = self._calls.aside(request, caller)
+            if len(body) > _LARGE:
+                row = await while_connected(request, aside(_read, kind, body, given, media_type))
+            else:
+                row = _read(kind, body, given, media_type)
+            if media_type == PNG and not row.options.saliency and not await self._segments(caller, model, version):
                 raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
             deadline = self._door.deadline(seconds(request))
             work = self._door.predict(caller, model, version, [row], deadline)
@@ -89,24 +96,28 @@ class ExplainRest:
             check_answers(answers)
             (answer,) = answers
             if answer.ByteSize() > _LARGE or media_type == PNG:
-                content, media_type = await asyncio.to_thread(_rendered, answer, row.image, media_type)
+                content, media_type = await aside(_rendered, answer, row.image, media_type)
             else:
                 content, media_type = _rendered(answer, row.image, media_type)
         return Response(content, media_type=media_type)
 
-    async def _segments(self, model: str, version: str) -> bool:
+    async def _segments(self, caller: Caller, model: str, version: str) -> bool:
         """Whether a picture can be drawn without a map: that of the classes."""
-        return (await self._door.engine.describe(model, version)).segments
+        return (await self._door.found(caller, model, version)).segments
 
 
-def _read(request: Request, body: bytes, media_type: str) -> RawRequest:
-    kind = request.headers.get("content-type", "")
+def _row_of(parts: Mapping[str, bytes]) -> Row:
+    return _row(read_row(parts))
+
+
+def _read(kind: str, body: bytes, given: str | None, media_type: str) -> Row:
+    """The row of a body. kind, given: the content type, and the header of options."""
     form = kind.lower().startswith("multipart/form-data")
     parts = multipart.parts(kind, body) if form else {"body": body} if body else {}
-    given = request.headers.getlist(OPTIONS)
-    if len(given) > 1:
-        raise InvalidArgument(f"{OPTIONS}: comes more than once", field="options")
-    return read_row(parts, header_text(given[0]) if given else None, media_type)
+    read = read_row(parts, None if given is None else header_text(given), media_type)
+    if read.image is None and read.tensor is None:
+        raise InvalidArgument("image: missing; send PNG, JPEG or WebP bytes", field="image")
+    return _row(read)
 
 
 def _row(request: RawRequest) -> Row:

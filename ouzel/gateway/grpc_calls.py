@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
 
 from ouzel import grpc_errors
-from ouzel.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
+from ouzel.errors import DeadlineExceeded, InvalidArgument, Oversized, Unimplemented
 from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
@@ -21,7 +20,6 @@ from ouzel.gateway.observer import GRPC, Observed
 from ouzel.telemetry import request_ids
 from ouzel.telemetry.calls import read_headers
 
-M = TypeVar("M", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary = Callable[[bytes, Caller, Context], Awaitable[bytes]]
 
@@ -141,19 +139,9 @@ def seconds_left(context: Context) -> float | None:
 
 
 def check_size(size: int, caller: Caller) -> None:
-    """Raises ResourceExhausted for a message that is larger than the caller's may be."""
+    """Raises Oversized for a message that is larger than the caller's may be."""
     if size > caller.limits.body_bytes:
-        raise ResourceExhausted(
+        raise Oversized(
             f"request: {size} bytes are more than {caller.limits.body_bytes}, the most that the caller may send",
             field="request",
         )
-
-
-def parsed(kind: type[M], content: bytes) -> M:
-    """The message. Raises InvalidArgument, without names of our insides."""
-    try:
-        return kind.FromString(content)
-    except DecodeError:
-        raise InvalidArgument(
-            f"request: {len(content)} bytes are no message of the type {kind.DESCRIPTOR.name}", field="request"
-        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from ouzel.gateway.problems import Form
 
 T = TypeVar("T")
 TIMEOUT = "x-ouzel-timeout"  # s
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?\s*")
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
@@ -66,9 +68,25 @@ class Calls:
 
         return endpoint
 
-    async def body(self, request: Request, caller: Caller) -> bytes:
-        """The body, within the bounds of the server and the caller. Raises as `bodies.read`."""
-        return await bodies.read(request, min(self._most_bytes, caller.limits.body_bytes), self._seconds)
+    async def body(self, request: Request, caller: Caller, most: int = 0) -> bytes:
+        """The body, within the bounds of the server and the caller. Raises as `bodies.read`.
+
+        Args:
+            request: Of which nothing has been read.
+            caller: Who sends it.
+            most: Bytes that it may have at most, if the route takes no more than that.
+        """
+        least = min(self._most_bytes, caller.limits.body_bytes, most or self._most_bytes)
+        return await bodies.read(request, least, self._seconds, self.aside(request, caller))
+
+    def aside(self, request: Request, caller: Caller) -> bodies.Aside:
+        """What does the work of a request in threads, until the caller leaves or has waited long enough."""
+        deadline = self.door.deadline(seconds(request))
+
+        async def run(function: Callable[..., T], *args: Any) -> T:
+            return await self.door.aside(caller, deadline, function, *args)
+
+        return run
 
 
 def called(request: Request) -> str:
@@ -86,13 +104,20 @@ def _certificate(request: Request) -> Certificate | None:
 
 def seconds(request: Request) -> float | None:
     """Seconds that the caller waits, by the header X-Ouzel-Timeout; None without one. Raises InvalidArgument."""
-    text = request.headers.get(TIMEOUT)
+    text = single(request, TIMEOUT)
     if text is None:
         return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidArgument(f"{TIMEOUT}: {text!r:.40} is not a number of seconds", field=TIMEOUT) from None
+    if not _NUMBER.fullmatch(text):
+        raise InvalidArgument(f"{TIMEOUT}: {text!r:.40} is not a number of seconds", field=TIMEOUT)
+    return float(text)
+
+
+def single(request: Request, name: str) -> str | None:
+    """A header; None without it. Raises InvalidArgument if it comes more than once: which one counts?"""
+    given = request.headers.getlist(name)
+    if len(given) > 1:
+        raise InvalidArgument(f"{name}: comes more than once", field=name)
+    return given[0] if given else None
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -15,14 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ouzel.bounded_messages import parsed
 from ouzel.checks import one_of, within
 from ouzel.errors import NotFound, PermissionDenied
 from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.grpc_calls import Context, Unary, parsed, seconds_left
+from ouzel.gateway.grpc_calls import Context, Unary, seconds_left
 from ouzel.gateway.http_calls import Calls, seconds
 from ouzel.gateway.ledger_log import Log
-from ouzel.gateway.worker.json_messages import messages, printed
+from ouzel.gateway.worker.json_messages import largest, message, printed
 from ouzel.gateway.worker.methods import LEDGER, Method
 from ouzel.gateway.worker.visible import sees_all
 from ouzel.ledger import KINDS, Ledger, Record
@@ -77,9 +78,10 @@ class LedgerService:
         if method is None:
             raise NotFound(f"'LedgerService' has no method {name!r:.80}", field="path")
         async with self._admitted(method, caller) as ask:
-            (content,) = await messages(method, await self._calls.body(request, caller))
+            aside = self._calls.aside(request, caller)
+            content = await message(method, await self._calls.body(request, caller, largest(method)), aside)
             answer = await ask(content, seconds(request))
-            return Response(await printed(answer, answer.ByteSize()), media_type="application/json")
+            return Response(await printed(answer, answer.ByteSize(), aside), media_type="application/json")
 
     @asynccontextmanager
     async def _admitted(

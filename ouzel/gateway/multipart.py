@@ -37,7 +37,9 @@ def parts(content_type: str, body: bytes) -> dict[str, bytes]:
                 elif event:
                     found[name] += event
     except MultipartError as error:
-        raise InvalidArgument(f"body: is no form ({error!s:.100}; at most {_MOST} parts)", field="body") from None
+        if "segment count" in str(error):
+            raise InvalidArgument(f"body: the form has more than {_MOST} parts", field="body") from None
+        raise InvalidArgument(f"body: is no form ({error!s:.100})", field="body") from None
     return {each: bytes(content) for each, content in found.items()}
 
 

@@ -43,6 +43,7 @@ class Record:
             "health": str(self.health),
             "tls": tls,
             "pool": pool,
+            "listens": [rest, grpc],
         }
         handle, name = tempfile.mkstemp(prefix="gateway.", dir=self._state)
         with os.fdopen(handle, "w", encoding="utf-8") as file:

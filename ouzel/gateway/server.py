@@ -166,6 +166,7 @@ async def serving(
             for close in parts.closing:
                 await close()
             await engine.close()
+            door.reading.close()
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _parts(options: GatewayOptions, door: Door) -> _Parts:
     names |= {f"POST /v1/{method.service}/{method.name}" for method in LEDGER.values()}
     closing: list[Callable[[], Awaitable[None]]] = [log.close]
     if options.worker is not None:
-        relay = Relay(options.worker, door.refusals)
+        relay = Relay(options.worker, door.refusals, door.reading)
         rest = WorkerRest(calls, relay)
         handlers.append(WorkerProxy(door, relay, options.body_timeout))
         routes += rest.routes()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from platformdirs import user_state_path
 
@@ -66,6 +66,7 @@ class Gateway(TypedDict):
         health: Socket of the file system at which it tells its health by gRPC, to the user that runs it alone.
         tls: Whether both ports speak TLS.
         pool: Whether models are served from a pool, for which clients are to ask it and not TorchServe.
+        listens: URL of REST and "host:port" of gRPC as it listens, which may be all addresses.
     """
 
     pid: int
@@ -75,6 +76,7 @@ class Gateway(TypedDict):
     health: str
     tls: bool
     pool: bool
+    listens: NotRequired[list[str]]
 
 
 class _Supervisor(TypedDict):

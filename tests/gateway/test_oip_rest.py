@@ -148,7 +148,7 @@ REFUSALS: dict[str, tuple[int, str, Any]] = {
     "shape": (400, "1.5 is not an integer", {"inputs": [TENSOR | {"shape": [1.5], "data": [1]}]}),
     "not finite": (400, "not finite", {"inputs": [TENSOR | {"data": [1e39] * 12288}]}),
     "surrogate": (400, "id", b'{"id": "\\ud800", "inputs": []}'),
-    "deep": (400, "not valid JSON", b"[" * 100_000),
+    "deep": (400, "nested too deeply", b"[" * 9_000),
     "shared memory": (501, "shared memory", {"inputs": [TENSOR | {"parameters": {"shared_memory_region": "r"}}]}),
 }  # fmt: skip
 

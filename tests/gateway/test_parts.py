@@ -31,7 +31,7 @@ from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, ResourceExhausted, TooLarge, Unavailable
+from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, Oversized, ResourceExhausted, TooLarge, Unavailable
 from ouzel.gateway import bodies
 from ouzel.gateway.batcher import Batcher
 from ouzel.gateway.engine import Row
@@ -323,7 +323,7 @@ def test_what_unpacks_to_too_much_is_never_held(pack: Callable[[bytes], bytes]) 
     packed, most = pack(bytes(40 * 2**20)), 2**25
     tracemalloc.start()
     try:
-        with pytest.raises(TooLarge, match="decompressed"):
+        with pytest.raises(Oversized, match="decompressed"):
             bodies._decompressed(packed, "gzip", most)
         assert tracemalloc.get_traced_memory()[1] < most / 4
     finally:

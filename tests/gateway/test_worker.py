@@ -24,9 +24,10 @@ from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses, serving
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace
-from ouzel_client import Client, NotFound, Unavailable
+from ouzel_client import Client, NotFound, PermissionDenied, Unavailable
 from ouzel_client import Unauthenticated as ClientUnauthenticated
 from ouzel_client.testing import FakeServer
+from ouzel_protos.oip import inference_pb2 as oip
 from ouzel_protos.v1 import dataset_pb2, job_pb2, model_pb2
 from support.gateway import call, gateway, pictures
 from support.still_engine import StillEngine
@@ -40,6 +41,8 @@ class Named:
 
     def identify(self, authorization: str | None, _certificate: object) -> Caller:
         name = (authorization or "").removeprefix("Bearer ")
+        if name == "dan":  # of the tenant ann, and sees nothing that is there
+            return Caller("ann", name, frozenset(ROLES), ("b*",), TenantLimits())
         if name not in ("ann", "bob", "cid"):
             raise Unauthenticated("who is that?")
         roles = frozenset(ROLES) if name != "cid" else frozenset({"explain"})
@@ -202,7 +205,7 @@ def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_p
         ):
             with pytest.raises(ClientUnauthenticated):
                 list(eve.jobs.list())
-            with pytest.raises(ClientUnauthenticated, match="jobs"):  # PERMISSION_DENIED: it has not the role
+            with pytest.raises(PermissionDenied, match="jobs"):
                 list(cid.jobs.list())
             for name in ("a", "b"):
                 (tmp_path / name).mkdir()
@@ -228,6 +231,57 @@ def test_callers_come_as_their_tenants(store: Path, worker: WorkerOptions, tmp_p
                 with pytest.raises(grpc.RpcError) as caught:
                     ask(request, metadata=(("authorization", f"Bearer {bearer}"),) if name else ())
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_errors_name_no_models_that_the_caller_may_not_see(store: Path, worker: WorkerOptions) -> None:
+    targets = [{"logit": {"index": 0}}]
+    asked: list[tuple[str, Any]] = [
+        ("ModelService/GetModel", {"name": "birdq"}),
+        ("ModelService/DeleteModel", {"name": "birdq", "version": "1"}),
+        ("ModelService/PromoteModel", {"name": "birdq", "version": "1"}),
+        ("JobService/CreateJob", {"spec": {"maximize": {"model": "birdq", "targets": targets}}}),
+        ("JobService/CreateJob", {"spec": {"search_activations": {"model": "birdq", "targets": targets}}}),
+        ("JobService/CreateJob", {"spec": {"finetune": {"base": "birdq", "name": "birdx", "dataset": "0" * 64}}}),
+    ]
+    with before(store, worker, Named()) as addresses:
+        for name, named in (("dan", False), ("bob", True)):
+            for path, body in asked:
+                headers = {"Authorization": f"Bearer {name}"}
+                _, _, answer = call(addresses, "POST", f"/v1/{path}", json.dumps(body).encode(), headers)
+                problem = json.loads(answer)
+                assert problem["status"] == 404, problem
+                assert "'birdq'" in problem["detail"]
+                assert ("there is toy" in problem["detail"]) is named, (path, problem)
+
+
+def test_a_tuned_model_is_its_tenants_at_both_ports(store: Path, worker: WorkerOptions) -> None:
+    """toy@2 was tuned by `local`: others see it nowhere, and hear what they hear of a version that there is not."""
+    with before(store, worker, Named()) as addresses:
+        headers = {"Authorization": "Bearer bob"}
+
+        def get(path: str, method: str = "GET", body: bytes = b"") -> tuple[int, Any]:
+            status, _, answer = call(addresses, method, path, body, headers)
+            return status, json.loads(answer)
+
+        assert [each["version"] for each in get("/v2/repository/index", "POST")[1]] == ["1"]
+        assert [each["version"] for each in get("/v1/ModelService/ListModels", "POST", b"{}")[1]["models"]] == ["1"]
+        assert get("/v2/models/toy")[1]["versions"] == ["1"]
+        told = [get(f"/v2/models/toy/versions/{version}{end}") for version in (2, 9) for end in ("", "/stats")]
+        told += [get(f"/v2/models/toy/versions/{version}/infer", "POST", b'{"inputs": []}') for version in (2, 9)]
+        told += [get(f"/v1/models/toy/versions/{version}/explain", "POST", b"x") for version in (2, 9)]
+        assert {status for status, _ in told} == {404}
+        said = [str(answer).replace("9", "2") for _, answer in told]
+        assert said[::2] == said[1::2] or (said[0], said[1]) == (said[2], said[3])
+        assert "there are 1" in said[0]
+        assert "1, 2" not in str(told)
+        with grpc.insecure_channel(addresses.grpc) as channel:
+            ask = channel.unary_unary("/inference.GRPCInferenceService/RepositoryIndex")
+            index = oip.RepositoryIndexResponse.FromString(ask(b"", metadata=(("authorization", "Bearer bob"),)))
+        assert [(each.name, each.version) for each in index.models] == [("toy", "1")]
+    options = GatewayOptions(rest_port=0, grpc_port=0, grace=3, worker=worker)
+    with gateway(lambda: InProcessEngine(store), options) as addresses:  # everybody is `local`
+        assert len(json.loads(call(addresses, "POST", "/v2/repository/index", b"")[2])) == 2
+        assert len(json.loads(call(addresses, "POST", "/v1/ModelService/ListModels", b"{}")[2])["models"]) == 2
 
 
 def test_models_that_are_not_for_the_caller_are_not_listed(tmp_path: Path, store: Path) -> None:

@@ -46,7 +46,7 @@ def publish_head(
     labels = tuple(f"class {seed} {number}" for number in range(classes))
 
     def make(version: str) -> tuple[Card, dict[str, Tensor]]:
-        lineage = {"owner": "ann", "base": "base", "base_digest": "sha256:" + "0" * 64}
+        lineage = {"owner": "local", "base": "base", "base_digest": "sha256:" + "0" * 64}
         return Card(name, version, arch, labels, preprocessing, lineage=lineage, **fields), {**state, **head}  # type: ignore[arg-type]
 
     entry = store.publish(name, make, f"{name}-{classes}-{seed}")

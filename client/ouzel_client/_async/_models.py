@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client._async._model import AsyncModel
@@ -39,6 +41,10 @@ class AsyncModels:
             InvalidArgument: It is not a name, or two versions are named.
         """
         return AsyncModel(self._transport, *reference(name, version))
+
+    def __iter__(self) -> NoReturn:
+        """Refuses: models are named by callers, and listing them asks a service."""
+        raise TypeError("models are not iterated over; list() gives those of the store")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(of {self._transport})"

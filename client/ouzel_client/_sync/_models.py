@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client._sync._model import Model
@@ -42,6 +44,10 @@ class Models:
             InvalidArgument: It is not a name, or two versions are named.
         """
         return Model(self._transport, *reference(name, version))
+
+    def __iter__(self) -> NoReturn:
+        """Refuses: models are named by callers, and listing them asks a service."""
+        raise TypeError("models are not iterated over; list() gives those of the store")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(of {self._transport})"

@@ -16,6 +16,7 @@ from ouzel_client.errors import (
     NotFound,
     OuzelError,
     Overloaded,
+    PermissionDenied,
     ServerError,
     TransportError,
     Unauthenticated,
@@ -34,7 +35,7 @@ ERRORS: dict[grpc.StatusCode, type[OuzelError]] = {
     _Code.NOT_FOUND: NotFound,
     _Code.ALREADY_EXISTS: AlreadyExists,
     _Code.DATA_LOSS: DataLoss,
-    _Code.PERMISSION_DENIED: Unauthenticated,
+    _Code.PERMISSION_DENIED: PermissionDenied,
     _Code.RESOURCE_EXHAUSTED: Overloaded,
     _Code.FAILED_PRECONDITION: FailedPrecondition,
     _Code.OUT_OF_RANGE: InvalidArgument,
@@ -61,7 +62,6 @@ _BY_MESSAGE = (
     (_Code.RESOURCE_EXHAUSTED, "Received message larger than max", _Code.INVALID_ARGUMENT, _ANSWER + "{}"),
 )
 _HINTS = {
-    _Code.PERMISSION_DENIED: "set OUZEL_TOKEN, or pass token=...",
     _Code.UNAUTHENTICATED: "set OUZEL_TOKEN, or pass token=...",
     _Code.CANCELLED: "a request larger than the service takes is cut off like this",
 }
@@ -100,6 +100,8 @@ def from_status(code: grpc.StatusCode, details: str | None, target: str) -> Ouze
     """The same for a status without trailers. `target` is the address that was called."""
     # TorchServe appends the name of a Java exception on a line of its own.
     reason = (details or "").partition("\n")[0].strip()
+    if code is _Code.PERMISSION_DENIED and "Token" in reason:  # so TorchServe refuses those whom it does not know
+        code = _Code.UNAUTHENTICATED
     for raw, part, meaning, note in _BY_MESSAGE:
         if code is raw and part in reason:
             return ERRORS[meaning](note.format(reason))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Protocol
 
 from ouzel.checks import one_of, within
-from ouzel.errors import InvalidArgument, NotFound, PermissionDenied, TooLarge
+from ouzel.errors import InvalidArgument, NotFound, PermissionDenied
 from ouzel.gateway.access.certificate import Certificate
+from ouzel.visibility import fits
 
 ROLES = ("explain", "jobs", "audit", "admin")
 ALL = ("*",)  # patterns that every name of a model fits
@@ -63,7 +63,7 @@ class Caller:
 
     def may_see(self, model: str) -> bool:
         """Whether a model exists for this caller."""
-        return _fits(model, self.models) and _fits(model, self.tenant_models)
+        return fits(model, self.models) and fits(model, self.tenant_models)
 
     def need(self, role: str, model: str | None = None) -> None:
         """Refuses what this caller may not do.
@@ -80,13 +80,6 @@ class Caller:
             raise PermissionDenied(f"this needs the role {role!r}, which {self.name!r:.80} has not")
         if model is not None and not self.may_see(model):
             raise unknown_model(model)
-
-    def check_body(self, size: int) -> None:
-        """Raises TooLarge if a request of `size` bytes is more than the tenant may send."""
-        if size > self.limits.body_bytes:
-            raise TooLarge(
-                f"body: more than {self.limits.body_bytes} bytes, the limit of the tenant {self.tenant}", field="body"
-            )
 
 
 class Access(Protocol):
@@ -161,7 +154,3 @@ def checked_patterns(patterns: Sequence[str], field: str = "models") -> tuple[st
                 f"{field}: {each!r:.80} is not 1 to {_LONGEST_PATTERN} printable characters without spaces", field=field
             )
     return tuple(patterns)
-
-
-def _fits(model: str, patterns: tuple[str, ...]) -> bool:
-    return any(each == "*" or fnmatchcase(model, each) for each in patterns)

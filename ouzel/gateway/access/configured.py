@@ -102,6 +102,8 @@ class ConfiguredAccess:
         text = text.strip()
         if scheme.lower() != "bearer" or not text.isascii() or " " in text:
             raise Unauthenticated("the header authorization is not of the form: Bearer KEY-OR-TOKEN")
+        if not text:
+            raise Unauthenticated("the header authorization has no key or token behind Bearer")
         if not text.startswith(PREFIX):
             return self._tokens.caller(text, tenants)
         key = self._keys.find(text)

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ouzel.errors import DataLoss, NotFound
-from ouzel.gateway.engine import Description
+from ouzel.gateway.engine import Description, not_served
 from ouzel.model_file import ModelFile, card
 from ouzel.model_files import ModelFiles
 from ouzel.model_names import version_key
@@ -50,7 +50,7 @@ class Catalogue:
         self._models: Mapping[str, Listed] = {}
         self._until = -1.0
         self._looking: asyncio.Task[None] | None = None
-        self._described: dict[tuple[Path, str, tuple[str, ...]], Description] = {}
+        self._described: dict[tuple[object, ...], Description] = {}
 
     async def models(self) -> Mapping[str, Listed]:
         """By name. The first caller waits for the look; later ones get the last one while a new one is made."""
@@ -76,9 +76,12 @@ class Catalogue:
         models = await self.models()
         file = pick(model, version, models)
         versions = tuple(sorted(models[model].files, key=version_key))
-        key = (file.path, file.digest, versions)
+        owners = tuple(
+            (each, listed.owner) for each, listed in models[model].files.items() if listed.lineage is not None
+        )
+        key = (file.path, file.digest, versions, owners)
         if (known := self._described.get(key)) is None:
-            known = await asyncio.to_thread(_described, file, versions, platform)
+            known = replace(await asyncio.to_thread(_described, file, versions, platform), owners=dict(owners))
             if len(self._described) >= _MOST_DESCRIBED:
                 self._described.clear()
             self._described[key] = known
@@ -107,7 +110,7 @@ def pick(model: str, version: str, models: Mapping[str, Listed]) -> ModelFile:
     """The archive of a version among those that are listed; "" is the default. Raises NotFound."""
     listed = models.get(model)
     if listed is None:
-        raise NotFound(f"model: {shown(model, 80)} is not served here", field="model")
+        raise not_served(model)
     if not version and not listed.default:
         raise NotFound(f"version: {model!r} has no default version; name one of {_told(listed)}", field="version")
     file = listed.files.get(version or listed.default)

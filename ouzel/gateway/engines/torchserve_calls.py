@@ -121,7 +121,9 @@ class TorchServeCalls:
             model_name=model, model_version=version, input={key: part for key, part in parts.items() if part}
         )
         if (size := request.ByteSize()) > self._largest:
-            raise TooLarge(f"image: a row of {size} bytes is larger than {self._largest}, which the service takes")
+            raise TooLarge(
+                f"image: a row of {size} bytes is larger than {self._largest}, which the service takes", field="image"
+            )
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("the time of the call is over")
         attempts: list[_Call] = []

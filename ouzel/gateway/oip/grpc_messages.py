@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ouzel.errors import InvalidArgument
 from ouzel.gateway.engine import Description
@@ -18,6 +20,7 @@ from ouzel.gateway.oip.tensors import (
     OutputTensor,
     Parameters,
     Values,
+    check_files,
     checked_shape,
     from_numbers,
     from_raw,
@@ -26,6 +29,7 @@ from ouzel.gateway.oip.tensors import (
 from ouzel_protos.oip import inference_pb2 as pb
 from ouzel_protos.text import shown
 
+_PIECE = 2**16  # numbers that are made at once
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -88,7 +92,7 @@ def repository_index(models: Sequence[Description]) -> pb.RepositoryIndexRespons
 
 def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> InputTensor:
     name, datatype = shown(message.name, 80).strip("'"), message.datatype
-    shape, parameters = checked_shape(name, list(message.shape)), _parameters(message.parameters)
+    shape, parameters = checked_shape(name, message.shape), _parameters(message.parameters)
     check_sent(parameters, f"inputs.{name}")
     return InputTensor(message.name, datatype, shape, _values(name, message, shape, raw), parameters)
 
@@ -110,15 +114,22 @@ def _values(
     if filled not in ([], [field]):
         raise InvalidArgument(f"{where}: {message.datatype} is in {field}, not in {', '.join(filled)}", field=where)
     contents: Any = getattr(message.contents, field)
-    if message.datatype != BYTES:
-        return from_numbers(name, message.datatype, shape, np.array(contents))
-    expected = int(np.prod(shape, dtype=object))
+    expected = math.prod(shape)
     if len(contents) != expected:
         raise InvalidArgument(
             f"{where}: {len(contents)} elements in {field}; by its shape {list(shape)} there are {expected}",
             field=where,
         )
+    if message.datatype != BYTES:
+        return from_numbers(name, message.datatype, shape, _array(contents))
+    check_files(where, expected)
     return list(contents)
+
+
+def _array(contents: Any) -> npt.NDArray[Any]:
+    """Numbers of a message, which are made into objects on the way: so piece by piece, and others can run meanwhile."""
+    pieces = [np.array(contents[start : start + _PIECE]) for start in range(0, len(contents), _PIECE)]
+    return np.concatenate(pieces) if pieces else np.array([])
 
 
 def _parameters(messages: Mapping[str, pb.InferParameter]) -> Parameters:

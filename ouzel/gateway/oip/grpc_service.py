@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 from google.protobuf.message import Message
 
+from ouzel.bounded_messages import elements, parsed
 from ouzel.errors import NotFound
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.door import Door
-from ouzel.gateway.grpc_calls import Context, Unary, parsed, seconds_left
+from ouzel.gateway.grpc_calls import Context, Unary, seconds_left
 from ouzel.gateway.oip import grpc_messages, metadata, triton
 from ouzel.gateway.oip.infer import infer
 from ouzel_protos.oip import SERVICE
 from ouzel_protos.oip import inference_pb2 as pb
 
-_LARGE = 2**18  # bytes of a message that are read in a thread
+_LARGE, _FEW = 2**18, 500  # bytes and elements of a message; with more, it is read in a thread
 _Method = Callable[[bytes, Caller, Context], Awaitable[Message]]
 
 
@@ -89,12 +90,14 @@ class OipService:
         return triton.statistics(await self._door.statistics(caller, asked.name, asked.version))
 
     async def _model_infer(self, content: bytes, caller: Caller, context: Context) -> Message:
-        message = parsed(pb.ModelInferRequest, content)
+        deadline = self._door.deadline(seconds_left(context))
+        large = len(content) > _LARGE or elements(pb.ModelInferRequest, content, _FEW) > _FEW
+        aside = partial(self._door.aside, caller, deadline)
+        message = await aside(parsed, pb.ModelInferRequest, content) if large else parsed(pb.ModelInferRequest, content)
         with self._door.admit(caller, "explain", message.model_name):
             read = grpc_messages.infer_request
-            request = await asyncio.to_thread(read, message) if len(content) > _LARGE else read(message)
-            waits = [each for each in (seconds_left(context), request.seconds) if each is not None]
-            deadline = self._door.deadline(min(waits, default=None))
+            request = await aside(read, message) if large else read(message)
+            deadline = min(deadline, self._door.deadline(request.seconds))
             version, tensors = await infer(self._door, caller, request, deadline, self._most_rows)
             return grpc_messages.infer_response(request, version, tensors)
 

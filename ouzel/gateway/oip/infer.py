@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.door import Door
 from ouzel.gateway.oip.outputs import outputs
@@ -33,16 +31,16 @@ async def infer(
     Raises:
         OuzelError: The request is wrong, or is not answered; see `Door.predict`.
     """
-    model = await door.engine.describe(request.model, request.version)
+    model = await door.found(caller, request.model, request.version)
     size = sum(getattr(each.values, "nbytes", 0) for each in request.inputs)
     if size > _LARGE:
-        asked = await asyncio.to_thread(ask, request, model, most_rows)
+        asked = await door.aside(caller, deadline, ask, request, model, most_rows)
     else:
         asked = ask(request, model, most_rows)
     answers = await door.predict(caller, request.model, request.version, asked.rows, deadline)
     version = next((each.model.version for each in answers if each.model.version), model.version)
     if sum(map(_size, answers)) > _LARGE:
-        return version, await asyncio.to_thread(outputs, asked, answers, model)
+        return version, await door.aside(caller, deadline, outputs, asked, answers, model)
     return version, outputs(asked, answers, model)
 
 

@@ -14,13 +14,14 @@ from typing import Any
 from ouzel.errors import InvalidArgument
 from ouzel.explain.options import from_base64
 from ouzel.gateway.engine import Description
-from ouzel.gateway.oip import metadata
+from ouzel.gateway.oip import json_numbers, metadata
 from ouzel.gateway.oip.request import InferRequest, RequestedOutput, check_sent
 from ouzel.gateway.oip.tensors import (
     BYTES,
     InputTensor,
     OutputTensor,
     Parameters,
+    check_files,
     checked_shape,
     from_numbers,
     from_raw,
@@ -33,7 +34,7 @@ _REQUEST = ("id", "inputs", "outputs", "parameters", "model_name", "model_versio
 _SIZE = "binary_data_size"
 
 
-def infer_request(model: str, version: str, body: bytes, length: str | None) -> InferRequest:
+def infer_request(model: str, version: str, body: bytes, length: str | None, most_numbers: int) -> InferRequest:
     """Reads a body.
 
     Args:
@@ -41,12 +42,15 @@ def infer_request(model: str, version: str, body: bytes, length: str | None) -> 
         version: Of the path; "" if there is none.
         body: Decompressed.
         length: The header Inference-Header-Content-Length.
+        most_numbers: That its tensors may have together as JSON.
 
     Raises:
         InvalidArgument: Names the field or tensor, the value and the limit.
     """
     head, tail = _split(body, length)
-    document = _object(head)
+    document = json_numbers.read(head, most_numbers)
+    if not isinstance(document, dict):
+        raise InvalidArgument("body: is not a JSON object", field="body")
     for key in document:
         if key not in _REQUEST:
             raise InvalidArgument(f"{shown(key, 40)}: is unknown; allowed are {', '.join(_REQUEST)}", field="body")
@@ -129,20 +133,6 @@ def _split(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def _object(head: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(head, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"body: not valid JSON ({error!s:.200})", field="body") from None
-    if not isinstance(document, dict):
-        raise InvalidArgument("body: is not a JSON object", field="body")
-    return document
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def _list(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     values = document.get(name)
     if values is None:
@@ -181,6 +171,7 @@ def _input(document: Mapping[str, Any], number: int, tail: _Tail) -> InputTensor
 
 def _files(data: Any, shape: tuple[int, ...], where: str) -> list[bytes]:
     """JSON holds no bytes: elements are texts in base64."""
+    check_files(where, math.prod(shape))
     flat: list[Any] = []
     for each in data if isinstance(data, list) else [data]:
         flat += each if isinstance(each, list) else [each]

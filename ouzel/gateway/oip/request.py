@@ -65,7 +65,7 @@ def check_sent(parameters: Parameters, where: str) -> None:
         raise Unimplemented(f"{where}: tensors in shared memory are not read; send their bytes", field=where)
 
 
-def own_parameters(parameters: Parameters, where: str, known: Mapping[str, type | tuple[type, ...]]) -> Parameters:
+def own_parameters(parameters: Parameters, where: str, known: Mapping[str, type[int]]) -> Parameters:
     """What is left of parameters without those that are known; these have their types.
 
     Args:
@@ -87,7 +87,8 @@ def own_parameters(parameters: Parameters, where: str, known: Mapping[str, type 
         elif name in known:
             kinds = known[name]
             if isinstance(value, bool) is not (kinds is bool) or not isinstance(value, kinds):
-                raise InvalidArgument(f"{path}: {shown(str(value), 40)} has the wrong type", field=path)
+                wanted = "true or false" if kinds is bool else "an integer"
+                raise InvalidArgument(f"{path}: {shown(str(value), 40)} is not {wanted}", field=path)
         else:
             rest[name] = value
     return rest

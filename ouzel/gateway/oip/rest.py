@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ouzel.errors import NotFound, OuzelError
+from ouzel.errors import NotFound, OuzelError, Unimplemented
 from ouzel.gateway import bodies, problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.http_calls import Calls, seconds, single, while_connected
 from ouzel.gateway.oip import json_bodies, metadata, triton
 from ouzel.gateway.oip.infer import infer
 
 _LARGE = 2**16  # bytes of a body that are read in a thread
 _BINARY = "application/octet-stream"
+_MEMORY = "tensors in shared memory are not read; send their bytes"
+_STREAM = "answers do not come in parts; ask infer"
+_OPERATOR = "is the operator's, not through the door"
+# What Triton's clients may ask besides: said to be not spoken, as gRPC says it, rather than not to be there.
+_NOT_SPOKEN = {
+    "/v2/repository/models/{model}/load": "models are loaded and unloaded by the operator",
+    "/v2/repository/models/{model}/unload": "models are loaded and unloaded by the operator",
+    "/v2/systemsharedmemory/{rest:path}": _MEMORY,
+    "/v2/cudasharedmemory/{rest:path}": _MEMORY,
+    "/v2/models/{model}/generate": _STREAM,
+    "/v2/models/{model}/generate_stream": _STREAM,
+    "/v2/models/{model}/versions/{version}/generate": _STREAM,
+    "/v2/models/{model}/versions/{version}/generate_stream": _STREAM,
+    "/v2/models/{model}/trace/setting": _OPERATOR,
+    "/v2/trace/setting": _OPERATOR,
+    "/v2/logging": _OPERATOR,
+}
 
 
 class OipRest:
@@ -47,7 +64,11 @@ class OipRest:
                 Route(f"{path}/ready", self._calls.route(self._model_ready, problems.oip), methods=["GET"]),
                 Route(f"{path}/infer", self._calls.route(self._infer, problems.oip), methods=["POST"]),
             ]
-        return routes
+        refused = self._calls.route(self._not_spoken, problems.oip)
+        return [*routes, *(Route(path, refused, methods=["GET", "POST"]) for path in _NOT_SPOKEN)]
+
+    async def _not_spoken(self, request: Request, _caller: Caller) -> Response:
+        raise Unimplemented(f"{request.url.path:.120}: {_NOT_SPOKEN[request.scope['route'].path]}")
 
     async def _server(self, _request: Request) -> Response:
         told = {"name": metadata.SERVER, "version": metadata.version(), "extensions": list(metadata.EXTENSIONS)}
@@ -92,23 +113,28 @@ class OipRest:
     async def _infer(self, request: Request, caller: Caller) -> Response:
         model, version = _of(request)
         with self._door.admit(caller, "explain", model):
+            aside, length = self._calls.aside(request, caller), single(request, json_bodies.LENGTH)
+            described = await self._door.found(caller, model, version)  # what there is not is not read
+            most = self._most_rows * math.prod(described.input_shape)
             body = await self._calls.body(request, caller)
-            length = request.headers.get(json_bodies.LENGTH)
             if len(body) > _LARGE:
-                asked = await asyncio.to_thread(json_bodies.infer_request, model, version, body, length)
+                asked = await while_connected(
+                    request, aside(json_bodies.infer_request, model, version, body, length, most)
+                )
             else:
-                asked = json_bodies.infer_request(model, version, body, length)
+                asked = json_bodies.infer_request(model, version, body, length, most)
+            del body  # the tensors are there
             waits = [each for each in (seconds(request), asked.seconds) if each is not None]
             deadline = self._door.deadline(min(waits, default=None))
             answered, tensors = await while_connected(
                 request, infer(self._door, caller, asked, deadline, self._most_rows)
             )
             if sum(getattr(each.values, "nbytes", 0) for each in tensors) > _LARGE:
-                content, head = await asyncio.to_thread(json_bodies.infer_response, asked, answered, tensors)
+                content, head = await aside(json_bodies.infer_response, asked, answered, tensors)
             else:
                 content, head = json_bodies.infer_response(asked, answered, tensors)
+            content, encoding = await bodies.compressed(content, request.headers.get("accept-encoding"), aside)
         headers = {} if head is None else {json_bodies.LENGTH: str(head)}
-        content, encoding = await bodies.compressed(content, request.headers.get("accept-encoding"))
         if encoding:
             headers["Content-Encoding"] = encoding
         return Response(content, headers=headers, media_type="application/json" if head is None else _BINARY)

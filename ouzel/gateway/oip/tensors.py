@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ouzel.errors import InvalidArgument
+from ouzel.gateway.oip.json_numbers import Numbers
 from ouzel_protos.text import shown
 
 Values: TypeAlias = "npt.NDArray[Any] | list[bytes]"
@@ -37,6 +38,7 @@ NUMBERS: dict[str, np.dtype[Any]] = {
 }
 _MOST_AXES = 8
 _MOST_ELEMENTS = 2**40
+_MOST_FILES = 4096  # of one tensor: as many as rows can be allowed to be
 _LENGTH = struct.Struct("<I")
 
 
@@ -86,6 +88,7 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes | memo
     """The values in raw bytes. Raises InvalidArgument that names the tensor, the size and what it should be."""
     where = f"inputs.{name}"
     if datatype == BYTES:
+        check_files(where, math.prod(shape))
         return _elements(where, raw, math.prod(shape))
     dtype = _number_type(where, datatype)
     expected = math.prod(shape) * dtype.itemsize
@@ -98,13 +101,15 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes | memo
 
 
 def from_numbers(name: str, datatype: str, shape: tuple[int, ...], numbers: Any) -> npt.NDArray[Any]:
-    """The values in a list of numbers, flat or nested. Raises InvalidArgument that names the tensor."""
+    """The values in numbers, a list or an array, flat or nested. Raises InvalidArgument that names the tensor."""
     where = f"inputs.{name}"
     if datatype in (FP16, BF16):
         raise InvalidArgument(f"{where}: {datatype} travels as raw bytes only, not as numbers", field=where)
     dtype = _number_type(where, datatype)
+    if isinstance(numbers, Numbers) and numbers.count != math.prod(shape):  # before any is made
+        raise InvalidArgument(f"{where}: {numbers.count} values do not fit the shape {list(shape)}", field=where)
     try:
-        values = np.asarray(numbers)
+        values = _array(numbers)
         if values.dtype.kind not in ("b" if dtype.kind == "b" else "iuf") and values.size:
             raise ValueError("they are not all numbers")
         if dtype.kind in "iu" and values.size:
@@ -124,11 +129,26 @@ def from_numbers(name: str, datatype: str, shape: tuple[int, ...], numbers: Any)
     return values.reshape(shape)
 
 
+def check_files(where: str, count: int) -> None:
+    """Refuses a tensor of more files than any request has. Raises InvalidArgument."""
+    if count > _MOST_FILES:
+        raise InvalidArgument(f"{where}: {count} elements of {BYTES} are more than {_MOST_FILES}", field=where)
+
+
 def to_raw(tensor: OutputTensor) -> bytes:
     """The raw bytes of a tensor."""
     if isinstance(tensor.values, list):
         return b"".join(_LENGTH.pack(len(element)) + element for element in tensor.values)
     return tensor.values.astype(NUMBERS[tensor.datatype], order="C", copy=False).tobytes()
+
+
+def _array(numbers: Any) -> npt.NDArray[Any]:
+    if isinstance(numbers, Numbers):
+        return numbers.array()
+    try:
+        return np.asarray(numbers)
+    except ValueError:  # whose words are numpy's
+        raise ValueError("their lists are not all of the same length") from None
 
 
 def _number_type(where: str, datatype: str) -> np.dtype[Any]:

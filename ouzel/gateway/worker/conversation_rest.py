@@ -9,6 +9,8 @@ The answer to a step has the members of `AuditReportedResponse` that have come, 
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,9 +18,10 @@ from starlette.routing import Route
 from ouzel.errors import InvalidArgument
 from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.bodies import Aside
 from ouzel.gateway.http_calls import Calls, seconds, while_connected
 from ouzel.gateway.worker.conversations import Conversations, Step
-from ouzel.gateway.worker.json_messages import messages, printed
+from ouzel.gateway.worker.json_messages import message, printed
 from ouzel.gateway.worker.methods import METHODS, Method
 from ouzel.gateway.worker.relay import Relay
 from ouzel_protos.v1 import audit_pb2 as pb
@@ -56,17 +59,20 @@ class ConversationRest:
         name = request.path_params.get("conversation")
         with self._door.admit(caller, METHOD.role):
             body = await self._calls.body(request, caller)
-            (message,) = await messages(METHOD.of_one_message(), body)
+            aside = self._calls.aside(request, caller)
+            content = await message(METHOD, body, aside)
             wanted = "start" if name is None else "answer"
-            if pb.AuditReportedRequest.FromString(message).WhichOneof("part") != wanted:
+            if pb.AuditReportedRequest.FromString(content).WhichOneof("part") != wanted:
                 raise InvalidArgument(f"body: {wanted!r} is what has to come now", field="body")
             if name is None:
                 step = await while_connected(
-                    request, self._conversations.start(METHOD, caller, message, seconds(request))
+                    request, self._conversations.start(METHOD, caller, content, seconds(request))
                 )
             else:
-                step = await while_connected(request, self._conversations.go_on(name, caller, message))
-            return Response(await _json(step), media_type="application/json")
+                step = await while_connected(request, self._conversations.go_on(name, caller, content))
+            return Response(
+                await _json(step, partial(self._door.reading.run, caller.tenant)), media_type="application/json"
+            )
 
     async def _end(self, request: Request, caller: Caller) -> Response:
         with self._door.admit(caller, METHOD.role):
@@ -74,9 +80,9 @@ class ConversationRest:
             return Response(b"{}", media_type="application/json")
 
 
-async def _json(step: Step) -> bytes:
+async def _json(step: Step, aside: Aside) -> bytes:
     parts = [f'"conversation": "{step.conversation}"'.encode()] if step.conversation else []
-    for message in step.messages:
-        content = await printed(message, message.ByteSize())
+    for said in step.messages:
+        content = await printed(said, said.ByteSize(), aside)
         parts.append(content.strip()[1:-1])  # the members: one each
     return b"{" + b", ".join(parts) + b"}"

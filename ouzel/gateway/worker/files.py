@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from starlette.requests import Request
 
+from ouzel.gateway.bodies import Aside
 from ouzel.gateway.worker.methods import Method
 from ouzel_protos.v1 import dataset_pb2, job_pb2
 
@@ -26,9 +26,11 @@ def is_download(method: Method, request: Request) -> bool:
     return method.answer is job_pb2.ArtifactChunk and _names(request.headers.get("accept"))
 
 
-async def uploaded(body: bytes) -> list[bytes]:
-    """The messages that upload a file."""
-    return await asyncio.to_thread(lambda: list(_parts(body)))
+async def uploaded(body: bytes, aside: Aside) -> AsyncIterator[bytes]:
+    """The messages that upload a file. aside: does what takes long in a thread."""
+    digest = await aside(_digest, body)
+    for part in _parts(body, digest):
+        yield part
 
 
 def media_type(first: bytes) -> str:
@@ -48,8 +50,12 @@ def _names(header: str | None) -> bool:
     return (header or "").partition(";")[0].strip().lower() == BINARY
 
 
-def _parts(body: bytes) -> Iterable[bytes]:
-    ref = dataset_pb2.FileRef(sha256=hashlib.sha256(body).hexdigest(), size=len(body))
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _parts(body: bytes, digest: str) -> Iterable[bytes]:
+    ref = dataset_pb2.FileRef(sha256=digest, size=len(body))
     yield dataset_pb2.UploadFilesRequest(file=ref).SerializeToString()
     for offset in range(0, len(body), _CHUNK):
         chunk = dataset_pb2.Chunk(offset=offset, data=body[offset : offset + _CHUNK])

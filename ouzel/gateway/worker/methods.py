@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
@@ -51,10 +51,6 @@ class Method:
     def converses(self) -> bool:
         """Whether many messages go in both directions."""
         return self.streams_requests and self.streams_answers
-
-    def of_one_message(self) -> Method:
-        """The same, of which one message is read at a time."""
-        return replace(self, streams_requests=False)
 
 
 def _method(described: MethodDescriptor) -> Method:

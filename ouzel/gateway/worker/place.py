@@ -70,7 +70,10 @@ def token_of(tenant: str, place: WorkerPlace, tokens: Path | None) -> str:
     except (OSError, InvalidArgument, FailedPrecondition) as error:  # whose words are the operator's
         _log.error("the tokens of the worker: %s", error)
         raise Unavailable("the tokens of the worker cannot be read") from None
-    raise PermissionDenied(f"the tenant {tenant!r:.80} has no access to jobs, data sets and audits here")
+    raise PermissionDenied(
+        f"the tenant {tenant!r:.80} has no access to jobs, data sets, models and audits here: the operator gives it a "
+        "token of the worker with --worker-tokens"
+    )
 
 
 def _listed(path: Path) -> dict[str, str]:

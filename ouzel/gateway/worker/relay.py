@@ -10,17 +10,20 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from ouzel import visibility
 from ouzel.errors import OuzelError, PermissionDenied, Unavailable
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.channels import OPTIONS
+from ouzel.gateway.reading import Reading
 from ouzel.gateway.under_way import UnderWay
 from ouzel.gateway.worker.methods import Method
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace, token_of
-from ouzel.gateway.worker.visible import check_request, filtered_answer
+from ouzel.gateway.worker.visible import check_request, filtered_answer, sees_all
 from ouzel.grpc_errors import DETAILS
 from ouzel.telemetry import request_ids, tracing
 
 _Code = grpc.StatusCode
+_LARGE = 2**14  # bytes of a request that is looked into in a thread
 
 
 class WorkerError(Exception):
@@ -50,10 +53,13 @@ class Relay:
     Args:
         options: Where the worker is, and as whom callers come.
         refusals: Counts refusals of models: `Door.refusals`.
+        reading: Looks into large requests of callers who may not see all models.
     """
 
-    def __init__(self, options: WorkerOptions, refusals: Callable[[], AbstractContextManager[None]]) -> None:
-        self._options, self._refusals = options, refusals
+    def __init__(
+        self, options: WorkerOptions, refusals: Callable[[], AbstractContextManager[None]], reading: Reading
+    ) -> None:
+        self._options, self._refusals, self._reading = options, refusals, reading
         self._target = ""
         self._channel: grpc.aio.Channel | None = None
         self._replaced: list[grpc.aio.Channel] = []  # calls may still be in flight there
@@ -84,6 +90,8 @@ class Relay:
         """
         channel, token = await self._connected(caller.tenant)
         told = {request_ids.HEADER: request_ids.current()} if request_ids.current() else {}
+        if not sees_all(caller):
+            told[visibility.HEADER] = visibility.told(caller.models, caller.tenant_models)
         metadata = (("authorization", f"Bearer {token}"), *(told | tracing.carried()).items())
         call: Any = channel.stream_stream(method.path)(timeout=seconds, metadata=metadata)
         failed: list[Exception] = []
@@ -92,7 +100,10 @@ class Relay:
             try:
                 async for content in requests:
                     with self._refusals():
-                        check_request(method, content, caller)
+                        if len(content) > _LARGE and not sees_all(caller):
+                            await self._reading.run(caller.tenant, check_request, method, content, caller)
+                        else:
+                            check_request(method, content, caller)
                     await call.write(content)
                 await call.done_writing()
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

@@ -8,8 +8,9 @@ too: see `files`.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -20,11 +21,12 @@ from ouzel import grpc_errors
 from ouzel.errors import NotFound, OuzelError
 from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
+from ouzel.gateway.bodies import Aside
 from ouzel.gateway.http_calls import Calls, seconds, while_connected
 from ouzel.gateway.http_observed import observed
 from ouzel.gateway.worker import files
 from ouzel.gateway.worker.conversation_rest import ConversationRest
-from ouzel.gateway.worker.json_messages import messages, printed, told
+from ouzel.gateway.worker.json_messages import largest, message, messages, printed, told
 from ouzel.gateway.worker.methods import METHODS, Method
 from ouzel.gateway.worker.relay import Relay, WorkerError, whole
 
@@ -65,20 +67,24 @@ class WorkerRest:
         with ExitStack() as held:
             held.enter_context(self._door.call())
             held.enter_context(self._door.admit(caller, method.role))
-            body = await self._calls.body(request, caller)
+            aside = self._calls.aside(request, caller)
+            print_aside = partial(self._door.reading.run, caller.tenant)  # answers may take hours
+            body = await self._calls.body(request, caller, largest(method))
             if files.is_upload(method, request):
-                sent: Iterable[bytes] = await files.uploaded(body)
+                sent = files.uploaded(body, aside)
+            elif method.streams_requests:
+                sent = messages(method, body, aside)
             else:
-                sent = await messages(method, body)
-            answers = whole(self._door.under_way, self._relay.call(method, caller, _each(sent), seconds(request)))
+                sent = _one(await while_connected(request, message(method, body, aside)))
+            answers = whole(self._door.under_way, self._relay.call(method, caller, sent, seconds(request)))
             if not method.streams_answers:
                 content = await while_connected(request, _only(answers))
-                return Response(await _json(method, content), media_type="application/json")
+                return Response(await _json(method, content, print_aside), media_type="application/json")
             first = await while_connected(request, _first(answers))  # what is refused at once has a status of its own
             if first is not None and files.is_download(method, request):
                 lines, kind = files.downloaded(first, answers), files.media_type(first)
             else:
-                lines, kind = _lines(method, first, answers), NDJSON
+                lines, kind = _lines(method, first, answers, print_aside), NDJSON
             return _Stream(lines, kind, answers, held.pop_all())
 
 
@@ -97,21 +103,22 @@ class _Stream(StreamingResponse):
             await self._answers.aclose()
 
 
-async def _lines(method: Method, first: bytes | None, answers: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+async def _lines(
+    method: Method, first: bytes | None, answers: AsyncGenerator[bytes], aside: Aside
+) -> AsyncIterator[bytes]:
     if first is None:
         return
     try:
-        yield await _json(method, first) + b"\n"
+        yield await _json(method, first, aside) + b"\n"
         async for content in answers:
-            yield await _json(method, content) + b"\n"
+            yield await _json(method, content, aside) + b"\n"
     except Exception as error:  # noqa: BLE001 - the caller hears what it may
         public = grpc_errors.public(told(error) if isinstance(error, WorkerError) else error)
         yield json.dumps({"error": problems.members(public)}).encode() + b"\n"
 
 
-async def _each(sent: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for content in sent:
-        yield content
+async def _one(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def _first(answers: AsyncGenerator[bytes]) -> bytes | None:
@@ -132,5 +139,5 @@ async def _only(answers: AsyncGenerator[bytes]) -> bytes:
         await answers.aclose()
 
 
-async def _json(method: Method, content: bytes) -> bytes:
-    return await printed(method.answer.FromString(content), len(content))
+async def _json(method: Method, content: bytes, aside: Aside) -> bytes:
+    return await printed(method.answer.FromString(content), len(content), aside)

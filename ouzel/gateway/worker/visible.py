@@ -9,11 +9,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from ouzel.bounded_messages import parsed
 from ouzel.errors import InvalidArgument, PermissionDenied
 from ouzel.gateway.access.caller import Caller, unknown_model
-from ouzel.gateway.grpc_calls import parsed
 from ouzel.gateway.worker.fields import MODELS, OTHERS
 from ouzel.gateway.worker.methods import Method
+from ouzel.request_bounds import most_elements
 from ouzel_protos.v1 import model_pb2
 
 
@@ -32,7 +33,7 @@ def check_request(method: Method, content: bytes, caller: Caller) -> None:
     """
     if sees_all(caller):
         return
-    for name in _named(parsed(method.request, content)):
+    for name in _named(parsed(method.request, content, most_elements(method.path))):
         if not caller.may_see(name.partition("@")[0]):
             raise unknown_model(name)
 

@@ -183,7 +183,8 @@ def _gateway(state: Path, gateway: Gateway | None, watch: Supervision | None, ti
         options = saved_options.read(state)
         return _gone(name, watch) if options is not None and options.gateway else None
     answered = _answered([gateway["pid"]], lambda: health.gateway(gateway["health"], timeout))
-    address = f"{gateway['grpc']} (gRPC), {gateway['rest']}"
+    rest, grpc = gateway.get("listens", [gateway["rest"], gateway["grpc"]])
+    address = f"{grpc} (gRPC), {rest}"
     return _lives(Part(name, "service", State.UP, (gateway["pid"],), address, gateway["create_time"]), answered, watch)
 
 

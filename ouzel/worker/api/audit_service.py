@@ -62,8 +62,14 @@ class AuditService(Service, AuditServiceServicer):
     @unary
     async def AuditPrediction(self, request: pb.AuditPredictionRequest, context: Context) -> pb.PredictionAudit:
         owner = self.owner(context)
+        seen = self._catalogue.seen_by(owner, self.may_name(context))
         task = await self.run(
-            task_of, request, self._catalogue.seen_by(owner), self._datasets, owner, endpoints=tuple(self._endpoints)
+            task_of,
+            request,
+            seen,
+            self._datasets,
+            owner,
+            endpoints=tuple(self._endpoints),
         )
         body = await self.run(request.SerializeToString)
         answer = await self._answer(await self._pool.audit(task, body, _seconds(context)))
@@ -74,10 +80,16 @@ class AuditService(Service, AuditServiceServicer):
         self, requests: AsyncIterator[pb.AuditReportedRequest], context: Context
     ) -> AsyncIterator[pb.AuditReportedResponse]:
         owner = self.owner(context)
+        seen = self._catalogue.seen_by(owner, self.may_name(context))
         parts = aiter(requests)
         start = checked_start(await self._next(parts, "start"))
         task = await self.run(
-            task_of, start.request, self._catalogue.seen_by(owner), self._datasets, owner, endpoints=None
+            task_of,
+            start.request,
+            seen,
+            self._datasets,
+            owner,
+            endpoints=None,
         )
         body = await self.run(start.SerializeToString)
         async with self._pool.converse("reported", task, body, _seconds(context)) as call:

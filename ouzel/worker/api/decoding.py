@@ -1,4 +1,4 @@
-"""Messages that cannot be read, or that hold text which cannot be shown, do not reach a method.
+"""Messages that cannot be read, have too many elements, or hold text that cannot be shown do not reach a method.
 
 Without this, gRPC answers bytes that are no message with UNKNOWN and names of Python's classes.
 """
@@ -16,7 +16,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from ouzel import grpc_errors
+from ouzel.bounded_messages import check_elements
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted
+from ouzel.request_bounds import most_elements
 from ouzel_protos.text import is_line, shown
 from ouzel_protos.v1 import dataset_pb2, job_pb2
 
@@ -48,7 +50,7 @@ class ReadableInterceptor(grpc.aio.ServerInterceptor):
         # None: there is no such method. No deserializer: the bytes are the message.
         if handler is None or handler.request_deserializer is None:
             return handler
-        return _readable(handler, limited=not handler_call_details.method.startswith(_LARGE_SERVICE))
+        return _readable(handler, handler_call_details.method)
 
 
 def check_texts(message: Message, path: str = "") -> None:
@@ -77,18 +79,24 @@ class _Unreadable:
         self.error = error
 
 
-def _readable(handler: Handler, *, limited: bool) -> Handler:
+def _readable(handler: Handler, method: str) -> Handler:
     """The same, which no such message reaches."""
     parse: Any = handler.request_deserializer
-    kind = getattr(getattr(parse, "__self__", None), "DESCRIPTOR", None)
-    name = "the request" if kind is None else kind.full_name
+    of = getattr(parse, "__self__", None)
+    kind = of if isinstance(of, type) and issubclass(of, Message) else None
+    name = "the request" if kind is None else kind.DESCRIPTOR.full_name
+    limited, most = not method.startswith(_LARGE_SERVICE), most_elements(method)
 
     def deserialize(content: bytes) -> Any:
         if limited and len(content) > _LARGEST:
             problem = f"request: {len(content)} bytes are more than {_LARGEST}, the most that this method takes"
             return _Unreadable(ResourceExhausted(problem, field="request"))
         try:
+            if kind is not None:
+                check_elements(kind, content, most)
             return parse(content)
+        except InvalidArgument as error:
+            return _Unreadable(error)
         except Exception:  # noqa: BLE001 - whatever it says, it is about our insides
             problem = f"request: {len(content)} bytes are no message of the type {name}"
             return _Unreadable(InvalidArgument(problem, field="request"))
@@ -109,7 +117,7 @@ def _readable(handler: Handler, *, limited: bool) -> Handler:
     async def stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         return each(requests)
 
-    method: Any = _method(handler)
+    function: Any = _method(handler)
     read = stream if handler.request_streaming else checked
     make: Any = getattr(
         grpc,
@@ -117,7 +125,7 @@ def _readable(handler: Handler, *, limited: bool) -> Handler:
         f"{'stream' if handler.response_streaming else 'unary'}_rpc_method_handler",
     )
     return make(
-        _many(method, read) if inspect.isasyncgenfunction(method) else _one(method, read),
+        _many(function, read) if inspect.isasyncgenfunction(function) else _one(function, read),
         request_deserializer=deserialize,
         response_serializer=handler.response_serializer,
     )

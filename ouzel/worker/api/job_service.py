@@ -69,7 +69,7 @@ class JobService(Service, JobServiceServicer):
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
         owner = self.owner(context)
-        seen = self._catalogue.seen_by(owner)
+        seen = self._catalogue.seen_by(owner, self.may_name(context))
         new = await self.run(requests.new_job, request, seen)
         if request.validate_only:
             job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from google.protobuf.empty_pb2 import Empty
 
-from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.model_files import ModelFile, ModelFiles, card
@@ -59,25 +59,27 @@ class ModelService(Service, ModelServiceServicer):
 
     @unary
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.ModelDetails:
-        return await self.run(self._get, self.owner(context), request.name, request.version)
+        return await self.run(self._get, self._seen(context), request.name, request.version)
 
     @unary
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: Context) -> Empty:
-        await self.run(self._delete, self.owner(context), request.name, request.version)
+        await self.run(self._delete, self.owner(context), self._seen(context), request.name, request.version)
         return Empty()
 
     @unary
     async def PromoteModel(self, request: pb.PromoteModelRequest, context: Context) -> pb.Model:
-        return await self.run(self._promote, self.owner(context), request.name, request.version)
+        return await self.run(self._promote, self.owner(context), self._seen(context), request.name, request.version)
+
+    def _seen(self, context: Context) -> Catalogue:
+        return self._catalogue.seen_by(self.owner(context), self.may_name(context))
 
     def _list(self, owner: str, name: str) -> pb.ListModelsResponse:
         files = self._files.of(name) if name else self._files.all()
         seen = [file for file in files if file.seen_by(owner)]
         return pb.ListModelsResponse(models=self._messages(seen))
 
-    def _get(self, owner: str, name: str, version: str) -> pb.ModelDetails:
+    def _get(self, catalogue: Catalogue, name: str, version: str) -> pb.ModelDetails:
         reference = f"{name}@{version}" if version else name
-        catalogue = self._catalogue.seen_by(owner)
         file = catalogue.file(reference, "name")
         known = catalogue.model(f"{file.name}@{file.version}" if file.version else file.name, "name")
         details = pb.ModelDetails(model=self._messages([file])[0], labels=known.labels)
@@ -86,9 +88,9 @@ class ModelService(Service, ModelServiceServicer):
         details.preprocessing.update(card(file.path).get("preprocessing", {}))
         return details
 
-    def _delete(self, owner: str, name: str, version: str) -> None:
+    def _delete(self, owner: str, seen: Catalogue, name: str, version: str) -> None:
         with self._changing:
-            file = self._changeable(owner, name, version)
+            file = self._changeable(seen, name, version)
             versions = self._files.of(file.name)
             if file == self._files.default_of(versions) and len(versions) > 1:
                 raise FailedPrecondition(
@@ -98,20 +100,25 @@ class ModelService(Service, ModelServiceServicer):
                 self._server(), self._files, file, unless_default=True, record=self._record(owner)
             )
 
-    def _promote(self, owner: str, name: str, version: str) -> pb.Model:
+    def _promote(self, owner: str, seen: Catalogue, name: str, version: str) -> pb.Model:
         with self._changing:
-            file = self._changeable(owner, name, version)
-            publication.promote_served(self._server(), self._files, file.name, file.version, record=self._record(owner))
+            file = self._changeable(seen, name, version)
+            try:
+                publication.promote_served(
+                    self._server(), self._files, file.name, file.version, record=self._record(owner)
+                )
+            except NotFound:  # whose words are the operator's: they name all models
+                raise NotFound(f"name: {name!r} {version} was removed just now", field="name") from None
             return self._messages([file])[0]
 
     def _record(self, owner: str) -> publication.Record:
         return lambda kind, facts: self.recorder.append(Event(kind, facts, owner=owner))
 
-    def _changeable(self, owner: str, name: str, version: str) -> ModelFile:
-        """A version that `owner` may change. Raises NotFound, InvalidArgument or FailedPrecondition."""
+    def _changeable(self, seen: Catalogue, name: str, version: str) -> ModelFile:
+        """A version that is theirs who see it. Raises NotFound, InvalidArgument or FailedPrecondition."""
         if not version:
             raise InvalidArgument("version: none is named", field="version")
-        file = self._catalogue.seen_by(owner).file(f"{name}@{version}", "name")
+        file = seen.file(f"{name}@{version}", "name")
         if file.lineage is None:
             raise FailedPrecondition(
                 f"name: {name!r} is a model of the operator, whom `ouzel models` lets change it; callers cannot",

@@ -14,6 +14,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 _LONGEST_ID = 128
 _MOST_LABELS = 32
+_MOST_STATES = 32
 _LONGEST_LABEL = 128
 _LARGEST_SPEC = 2**20  # bytes
 _LARGEST = {"audit": 3 * 2**20}  # with the recorded predictions on 20,000 images
@@ -62,6 +63,7 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
 def query(request: pb.ListJobsRequest) -> Query:
     """Checks a request for a list of jobs. Raises InvalidArgument."""
     known = {int(state) for state in State} - {0}
+    within("states", len(request.states), 0, _MOST_STATES, unit="states")
     for number in request.states:
         if number not in known:
             raise InvalidArgument(f"states: {number} is no state", field="states")

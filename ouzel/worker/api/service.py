@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
+from ouzel import visibility
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, NotRecorded, Recorder
@@ -66,6 +67,11 @@ class Service:
         owner = self._tokens.owner(context.invocation_metadata())
         assert owner is not None  # the interceptor has checked it
         return owner
+
+    def may_name(self, context: Context) -> Callable[[str], bool]:
+        """Which models an error may name that the caller has not named, where a gateway has said so."""
+        given = [value for key, value in context.invocation_metadata() or () if key == visibility.HEADER]
+        return visibility.of(str(given[0])) if given else lambda _name: True
 
     async def refused(self, method: str, context: Context, error: Exception) -> Exception:
         """Records that a request was refused.

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class Catalogue:
         datasets: Folders that callers may search, by the name that they use.
         budget: What one job may cost.
         owner: Who looks, and sees no tuned models of others; None sees all.
+        may_name: Whether who looks may hear of a name that was not asked for.
         uploads: The data sets of callers.
         schemes: Schemes of URIs that callers may name as data sets.
         endpoints: Names of the services that callers may have audited.
@@ -88,6 +89,7 @@ class Catalogue:
     datasets: Mapping[str, Path] = field(default_factory=dict)
     budget: Budget = Budget()
     owner: str | None = None
+    may_name: Callable[[str], bool] = lambda _name: True
     uploads: Datasets | None = None
     schemes: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
@@ -98,17 +100,22 @@ class Catalogue:
         self._known: dict[str, Model] = {}
         self._lock = threading.Lock()
 
-    def seen_by(self, owner: str) -> Catalogue:
-        """The same catalogue without the tuned models of other owners. Both share what was found out."""
+    def seen_by(self, owner: str, may_name: Callable[[str], bool] = lambda _name: True) -> Catalogue:
+        """The same catalogue without the tuned models of other owners. Both share what was found out.
+
+        Args:
+            owner: Who looks.
+            may_name: Whether a name may be told that was not asked for.
+        """
         view = copy.copy(self)
-        view.owner = owner
+        view.owner, view.may_name = owner, may_name
         return view
 
     def names(self) -> list[str]:
         """What a field `model` takes: each name with a default, "NAME@VERSION" of those with several or without."""
         references: dict[str, list[str]] = {}
         for file in ModelFiles(self.folder).all():
-            if file.seen_by(self.owner):
+            if file.seen_by(self.owner) and self.may_name(file.name):
                 references.setdefault(file.name, []).append(f"{file.name}@{file.version}")
         defaults = ModelFiles(self.folder).defaults()
         several = {

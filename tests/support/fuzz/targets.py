@@ -129,8 +129,8 @@ def options() -> Target:
 
 def jobs() -> Target:
     """Requests for jobs, up to what is stored."""
+    from ouzel.bounded_messages import parsed
     from ouzel.errors import OuzelError
-    from ouzel.gateway.grpc_calls import parsed
     from ouzel.worker.api.requests import new_job
     from ouzel.worker.catalog.catalog import Catalogue
     from ouzel_protos.v1 import explain_pb2
@@ -168,8 +168,8 @@ def _described() -> object:
 
 def infer_grpc() -> Target:
     """ModelInferRequest, up to rows for the engine."""
+    from ouzel.bounded_messages import parsed
     from ouzel.errors import OuzelError
-    from ouzel.gateway.grpc_calls import parsed
     from ouzel.gateway.oip import grpc_messages
     from ouzel.gateway.oip.rows import ask
     from ouzel_protos.oip import inference_pb2 as pb
@@ -209,7 +209,7 @@ def infer_rest() -> Target:
     def run(data: bytes) -> None:
         head = int.from_bytes(data[:2], "big")
         length = None if head == 0xFFFF else str(head)
-        asked = ask(json_bodies.infer_request("toy", "", data[2:], length), model, 64)
+        asked = ask(json_bodies.infer_request("toy", "", data[2:], length, 10**6), model, 64)
         assert 1 <= len(asked.rows) <= 64
 
     image = {"name": "image", "datatype": "BYTES", "shape": [1]}
