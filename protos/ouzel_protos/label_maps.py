@@ -106,18 +106,6 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def colours(count: int) -> np.ndarray[Any, Any]:
-    """(count, 3) uint8: a colour for each class, black for the first, as Pascal VOC has them."""
-    import numpy as np
-
-    numbers = np.arange(count)
-    made = np.zeros((count, 3), np.uint8)
-    for place in range(8):  # the bits of the number, three at a time, become the upper bits of the colours
-        for channel in range(3):
-            made[:, channel] |= (((numbers >> (3 * place + channel)) & 1) << (7 - place)).astype(np.uint8)
-    return made
-
-
 def _values(content: bytes, size: tuple[int, int] | None) -> np.ndarray[Any, Any]:
     import numpy as np
     from PIL.PngImagePlugin import PngImageFile

@@ -14,7 +14,8 @@ from ouzel.finetune.segmentation.results import SegmentationReport, ShownMasks, 
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.pages import percent
 from ouzel_protos import heatmap
-from ouzel_protos.label_maps import BACKGROUND, IGNORED, colours
+from ouzel_protos.label_map import colours
+from ouzel_protos.label_maps import BACKGROUND, IGNORED
 
 _TABLE = 25  # classes: a larger confusion table nobody reads
 _FEW = 30  # test images
@@ -96,7 +97,7 @@ def class_rows(made: Segmented) -> list[dict[str, Any]]:
     counts = np.array(made.test.confusion)
     total = max(1, int(counts.sum()))
     rows = []
-    for k, (label, colour) in enumerate(zip(made.labels, colours(len(made.labels)).tolist(), strict=True)):
+    for k, (label, colour) in enumerate(zip(made.labels, colours().tolist(), strict=False)):
         right, given, there = int(counts[k, k]), int(counts[:, k].sum()), int(counts[k].sum())
         rows.append(
             {
@@ -125,7 +126,7 @@ def why(made: Segmented, kept: int | None) -> str:
 
 def painted(picture: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """(H, W, 3) uint8: classes as colours over a picture. The background stays clear; what does not count is white."""
-    table = np.concatenate([colours(len(names)), np.full((1, 3), 255, np.uint8)])
+    table = np.concatenate([colours()[: len(names)], np.full((1, 3), 255, np.uint8)])
     chosen = table[np.where(labels == IGNORED, len(names), labels)].astype(np.float32)
     clear = [k for k, name in enumerate(names) if name.casefold() == BACKGROUND]
     opacity = np.where(np.isin(labels, clear), 0.0, _OPACITY)[..., None]
