@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of photographs: compared with; for maco also the source of the spectrum; searched by dataset.",
+    help="Folder of photographs, or of folders named by their class: compared with; for maco also the source of the "
+    "spectrum; searched by dataset.",
 )
+@click.option("--judge", metavar="NAME", help="A second model of the store, which says what it takes the images for.")
+@click.option("--path", is_flag=True, help="Tell if images of classes take the path of the photographs of --data.")
 @store_option
 @click.option(
     "--out",
@@ -60,6 +63,8 @@ def maximize(
     size: tuple[int, int] | None,
     seed: int,
     data: Path | None,
+    judge: str | None,
+    path: bool,
     store: Path,
     out: Path,
     as_json: bool,
@@ -73,6 +78,7 @@ def maximize(
     """
     from ouzel import maximize as library
     from ouzel import models
+    from ouzel.models.photographs import labels_of
     from ouzel.models.store import ModelStore
 
     nodes = nodes_of(library, logits=logits, channels=channels, units=units, directions=directions)
@@ -80,12 +86,13 @@ def maximize(
     photographs = list(_photographs(data, loaded)) if data else None
     parameters = dict(setting(text, flags=False) for text in settings)
     if recipe == "dataset":
-        if photographs is None or parameters or size:
-            raise click.UsageError("the recipe dataset needs --data, and takes neither --set nor --size")
+        if photographs is None or parameters or size or judge or path:
+            raise click.UsageError("the recipe dataset needs --data, and takes no --set, --size, --judge or --path")
         assert data is not None
         rankings = library.search(loaded, nodes, photographs, top_k=images)
         _show(_write_crops(rankings, dict(photographs), out, loaded, data), out, as_json)
         return
+    second = models.load(ModelStore(store).find(judge)) if judge else None
     if recipe == "maco" and photographs:
         parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
     chosen = library.make_recipe(recipe, parameters)
@@ -99,6 +106,9 @@ def maximize(
             seed=seed,
             on_step=on_step,
             data=photographs,
+            data_labels=labels_of(data) if data else None,
+            judge=second,
+            path=path,
         )
     _show(_write(result, out, loaded), out, as_json)
 
@@ -112,7 +122,9 @@ def _show(report: dict[str, Any], out: Path, as_json: bool) -> None:
     for one in report["found"]:
         best = one.get("best_of_data")
         beside = f" (best photograph: {best['activation']:.2f}, {best['name']})" if best else ""
-        click.echo(f"{out / one['file']}: {one['title']} {one['activation']:.2f}{beside}")
+        score = one.get("independent")
+        said = f" ({score['model']}: rank {score['rank']}, {100 * score['probability']:.0f} %)" if score else ""
+        click.echo(f"{out / one['file']}: {one['title']} {one['activation']:.2f}{beside}{said}")
     click.echo(f"{out / 'sheet.html'}: all of them")
 
 

@@ -9,7 +9,9 @@ result.visualizations[0].activation    # of that very image
 
 from ouzel.maximize.ascent import maximize
 from ouzel.maximize.engine.truncated import Truncated
+from ouzel.maximize.independent import Score
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
+from ouzel.maximize.path import Path, PathLayer
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
 from ouzel.maximize.report import Verdict, judge
 from ouzel.maximize.results import Result, Step, Visualization
@@ -25,10 +27,13 @@ __all__ = [
     "Hit",
     "Maco",
     "Node",
+    "Path",
+    "PathLayer",
     "Pixel",
     "Ranking",
     "Recipe",
     "Result",
+    "Score",
     "Step",
     "Truncated",
     "Unit",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,14 @@ from ouzel import models
 from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.maximize.engine.objective import ObjectiveGradients
+from ouzel.maximize.evidence import Evidence
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.memory import check_memory
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.recipes import Recipe, make_recipe
+from ouzel.maximize.recipes import Recipe, make_recipe, resolved
 from ouzel.maximize.results import Result, Step, Visualization
-from ouzel.maximize.search import search
 from ouzel.maximize.spaces import Space
+from ouzel.maximize.statistics import layers_before, statistics_of
 from ouzel_protos.recipes import MAXIMIZE_DEFAULT
 
 REDIRECTED_STEPS = 16  # as Lucid has it
@@ -42,6 +43,9 @@ def maximize(
     memory_bytes: int | None = None,
     pass_scale: float = 1.0,
     data: Iterable[tuple[str, Tensor]] | None = None,
+    data_labels: Mapping[str, str] | None = None,
+    judge: models.Model | None = None,
+    path: bool = False,
 ) -> Result:
     """Seek images in [0, 1] that excite the target nodes, all as one batch.
 
@@ -57,7 +61,12 @@ def maximize(
         resume: The state of an earlier run of the same call; it goes on as if it had never stopped.
         memory_bytes: What may be used; None is half of what is free.
         pass_scale: Less than 1 puts fewer rows through the network at a time.
-        data: Names and images, (C, H, W) in [0, 1], to compare with; see `search`.
+        data: Names and images of photographs, (C, H, W) in [0, 1], to compare with; see `search`. Recipes with
+            `statistics` take them from here.
+        data_labels: Classes of photographs, by name.
+        judge: A second model, to say what it takes the images for; see `independent`.
+        path: Whether to tell if the images of classes take the path of photographs through the network; see `path`.
+            Needs at least two photographs of each class that is sought, and one of another.
 
     Raises:
         InvalidArgument: An argument is wrong. All is checked before the first step.
@@ -79,17 +88,16 @@ def maximize(
     if resume is not None:
         run.restore(resume)
     # First, since it is quick and finds out what is wrong with the data.
-    rankings = search(model, targets, data, top_k=1) if data is not None else ()
+    evidence = Evidence(
+        model, targets, run.inputs, run.readouts, data=data, labels=data_labels or {}, judge=judge, path=path
+    )
+    run.match(evidence)
     stopped = False
-    while run.step < chosen.steps and not stopped:
+    while run.step < run.recipe.steps and not stopped:
         seen = run.advance()
         stopped = bool(on_step and on_step(seen))
     result = run.result(stopped)
-    best = [ranking.hits[0] for ranking in rankings for _ in range(images_per_target)]
-    if not best:
-        return result
-    compared = (replace(one, best_of_data=hit) for one, hit in zip(result.visualizations, best, strict=True))
-    return replace(result, visualizations=tuple(compared))
+    return replace(result, visualizations=evidence.added(result.visualizations, images_per_target))
 
 
 class _Run:
@@ -112,26 +120,53 @@ class _Run:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
         within("images_per_target", copies, 1, MOST_IMAGES // len(targets))
-        self.recipe, self.copies, self.seed = recipe, copies, seed
+        self.copies, self.seed = copies, seed
         self.nodes = tuple(targets)
-        inputs = Inputs(model, size, channels)
-        network, self._readouts = inputs.open(targets)
+        self.inputs = inputs = Inputs(model, size, channels)
+        self.recipe = recipe = resolved(recipe, inputs.takes_other_sizes)
+        network, self.readouts = inputs.open(targets)
+        self._matched: tuple[str, ...] = ()
+        if recipe.statistics:
+            self._matched = layers_before(inputs.network, inputs.example, self.readouts)
+            network, _ = inputs.open(targets, self._matched)
         seen = recipe.views_per_step
         self._objective = ObjectiveGradients(
-            network, self._readouts, copies, inputs.normalised, scale=pass_scale, views=seen
+            network, self.readouts, copies, inputs.normalised, scale=pass_scale, views=seen
         )
         self.device, shape = inputs.device, inputs.shape
         self.count = len(targets) * copies
         together = min(self.count * seen, self._objective.rows_per_pass(self.device.type))
-        example = inputs.normalised(torch.full((1, *shape), 0.5))
-        check_memory(inputs.network, example, together, self.count, memory_bytes, views=seen)
+        check_memory(inputs.network, inputs.example, together, self.count, memory_bytes, views=seen)
         self._generator = torch.Generator().manual_seed(seed)
         self._space: Space = recipe.space((self.count, *shape), self._generator, self.device)
         self._optimizer = recipe.optimizer(self._space.leaves)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._work = torch.zeros(self.count, *shape[1:], device=self.device)
         self._history: list[Tensor] = []  # on the device
         self._broken = torch.zeros((), dtype=torch.int64, device=self.device)  # the first step that was not finite
         self.step = 0
+
+    @models.computing()
+    def match(self, evidence: Evidence) -> None:
+        """Take the statistics of photographs, if the recipe wants some. Raises InvalidArgument if there are none."""
+        if not self.recipe.statistics:
+            return
+        photographs = evidence.of_nodes()
+        if not all(photographs):
+            raise InvalidArgument(
+                "parameters.statistics: needs photographs (data), whose statistics images are to have",
+                field="parameters.statistics",
+            )
+        # Not folded: relevance follows the gradient from the layers that are looked at.
+        network, _ = self.inputs.open(self.nodes, self._matched, fold=False)
+        self._objective.statistics = statistics_of(
+            network,
+            self._matched,
+            self.readouts,
+            photographs,
+            weight=self.recipe.statistics,
+            relevance=self.recipe.relevance,
+        )
 
     @models.computing()
     def advance(self) -> Step:
@@ -151,6 +186,8 @@ class _Run:
         self._note(activations, gradients)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
             leaf.grad = gradient
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._share()
         self._optimizer.step()
         self._space.project()
         self._history.append(activations)
@@ -158,6 +195,11 @@ class _Run:
             self._check()
         figures = torch.stack([activations, activations - penalty.detach()])
         return Step(self.step, self.recipe.steps, self._images, self.state, lambda: self._read(figures))
+
+    def _share(self) -> float:
+        """Of the rate, at this step."""
+        left = 1 - (self.step - 1) / self.recipe.steps
+        return min(1.0, left / self.recipe.anneal) if self.recipe.anneal else 1.0
 
     @models.computing()
     def _images(self) -> Tensor:
@@ -194,7 +236,7 @@ class _Run:
             visualizations.append(
                 Visualization(
                     node=self.nodes[row // self.copies],
-                    title=self._readouts[row // self.copies].title,
+                    title=self.readouts[row // self.copies].title,
                     image=images[row].detach().float().cpu(),
                     activation=activations[row],
                     history=tuple(step[row] for step in history),

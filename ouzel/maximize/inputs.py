@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from ouzel import models
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import LOGITS, ClassLogit, Node, Readout, readout
+
+_LARGER = 32  # pixels; what halves an image five times takes that, too
 
 
 class Inputs:
@@ -51,12 +53,35 @@ class Inputs:
             )
         return (images.to(self.device) - self._mean) / self._std
 
-    def open(self, targets: Sequence[Node]) -> tuple[Truncated, tuple[Readout, ...]]:
-        """The network up to the targets' layers, and how to read each target. Raises OuzelError that names it."""
-        network = Truncated(self.network, {layer_of(node) for node in targets})
-        example = self.normalised(torch.full((1, *self.shape), 0.5))
-        shapes = network.shapes(example, self._own)
-        network.fold(example)
+    @models.computing()
+    def takes_other_sizes(self) -> bool:
+        """Whether the network takes larger images, too: then it gathers from all places, and things may be anywhere."""
+        channels, height, width = self.shape
+        try:
+            models.check_size(self.network, (channels, height + _LARGER, width + _LARGER), "size")
+        except InvalidArgument:
+            return False
+        return True
+
+    @property
+    def example(self) -> Tensor:
+        """(1, C, H, W), normalised, of grey."""
+        return self.normalised(torch.full((1, *self.shape), 0.5))
+
+    def open(
+        self, targets: Sequence[Node], also: Collection[str] = (), *, fold: bool = True
+    ) -> tuple[Truncated, tuple[Readout, ...]]:
+        """The network up to the targets' layers, and how to read each target. Raises OuzelError that names it.
+
+        Args:
+            targets: The nodes.
+            also: Layers whose outputs are wanted, too.
+            fold: Whether BatchNorms are folded into convolutions.
+        """
+        network = Truncated(self.network, {layer_of(node) for node in targets}.union(also))
+        shapes = network.shapes(self.example, self._own)
+        if fold:
+            network.fold(self.example)
         return network, tuple(
             readout(node, shapes[layer_of(node)], self.labels, f"targets[{number}]")
             for number, node in enumerate(targets)

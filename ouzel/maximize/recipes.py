@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -14,10 +14,12 @@ from torch import Tensor
 from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
 from ouzel.maximize.regularizers import norm, total_variation
-from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space
+from ouzel.maximize.spaces import Fourier, Phases, Pixels, Space, smooth
 from ouzel.maximize.spectrum import magnitude
 from ouzel.maximize.transforms import Views
 from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
+
+IN_ONE_PLACE = 0.4  # share of unchanged views for networks that know things in one place only
 
 
 class Recipe(Protocol):
@@ -29,6 +31,9 @@ class Recipe(Protocol):
         diversity: Weight of being different, where several images are sought for a node.
         views: The random views through which the network sees the images.
         views_per_step: Of each image, at every step; the mean of their gradients is followed.
+        statistics: Weight of having the statistics of photographs, in units of the activation; 0 is none.
+        relevance: How far channels count by what they do for the node, 0 to 1.
+        anneal: Share of the steps, the last ones, in which the rate of the optimiser falls to 0.
     """
 
     name: ClassVar[str]
@@ -44,6 +49,15 @@ class Recipe(Protocol):
 
     @property
     def views_per_step(self) -> int: ...
+
+    @property
+    def statistics(self) -> float: ...
+
+    @property
+    def relevance(self) -> float: ...
+
+    @property
+    def anneal(self) -> float: ...
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         """shape: (n, C, H, W) of the images."""
@@ -61,6 +75,7 @@ class Pixel:
     Attributes:
         steps: Of Adam, 1 to 100000.
         rate: Of Adam, in units of [0, 1].
+        anneal: Share of the steps, the last ones, in which the rate falls to 0, evenly.
         norm_weight: Weight of the mean of |2x - 1|^p.
         p: Its exponent.
         tv_weight: Weight of the total variation.
@@ -72,6 +87,11 @@ class Pixel:
         unchanged: Share of the views that are the image as it is, but for the noise.
         views_per_step: Random views of each image at every step.
         diversity: Weight of the likeness of images that are sought for one node.
+        statistics: Weight of having the statistics of photographs in some layers, in units of the activation; see
+            `ouzel.maximize.statistics`.
+        relevance: 1 lets channels count there as far as they move the node, 0 lets all count alike.
+        low_start: Standard deviation of the smooth colours, up to four cycles per edge, that the search starts from, in
+            units of [0, 1]; 0 starts from noise of all frequencies.
 
     References:
         Simonyan et al. 2014, arXiv 1312.6034; Mahendran and Vedaldi 2015, arXiv 1412.0035.
@@ -79,6 +99,7 @@ class Pixel:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 0.02
+    anneal: float = 0.0
     norm_weight: float = 1.0
     p: float = 6.0
     tv_weight: float = 100.0
@@ -90,6 +111,9 @@ class Pixel:
     unchanged: float = 0.4
     views_per_step: int = MAXIMIZE_VIEWS["pixel"]
     diversity: float = 0.0
+    statistics: float = 0.0
+    relevance: float = 0.0
+    low_start: float = 0.0
     name: ClassVar[str] = "pixel"
 
     def __post_init__(self) -> None:
@@ -100,7 +124,11 @@ class Pixel:
         return _views(self)
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
-        return Pixels((0.5 + 0.02 * torch.randn(shape, generator=generator)).clamp(0, 1).to(device))
+        if self.low_start:
+            start = Fourier(smooth(shape, self.low_start, generator), *shape[2:]).images().detach()
+        else:
+            start = (0.5 + 0.02 * torch.randn(shape, generator=generator)).clamp(0, 1)
+        return Pixels(start.to(device))
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)
@@ -114,23 +142,35 @@ class Pixel:
 
 @dataclass(frozen=True)
 class FourierRecipe:
-    """Fourier coefficients of decorrelated colours under random views. Parameters as those of Pixel.
+    """Fourier coefficients of decorrelated colours under random views. Other parameters as those of Pixel.
+
+    Attributes:
+        unchanged: Share of the views that are the image as it is, but for the noise. None goes by the network: 0 for
+            one that takes images of other sizes, too, as it gathers from all places; else 0.4, as things may have
+            their one place and size. The recipe of the result has the number.
+        decay: Coefficients are scaled by 1/frequency^decay. 1 gives every octave the same energy; photographs have
+            about 1.5.
 
     References:
         Olah et al. 2017, "Feature visualization", Distill.
     """
 
     steps: int = MAXIMIZE_STEPS
-    rate: float = 0.05
+    rate: float = 0.1
+    anneal: float = 0.6
+    decay: float = 1.25
     tv_weight: float = 0.0
     beta: float = 2.0
     jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 20.0
-    noise: float = 0.0
-    unchanged: float = 0.4
+    noise: float = 0.03
+    unchanged: float | None = None
     views_per_step: int = MAXIMIZE_VIEWS["fourier"]
     diversity: float = 0.0
+    statistics: float = 0.0
+    relevance: float = 0.0
+    low_start: float = 0.0
     name: ClassVar[str] = "fourier"
 
     def __post_init__(self) -> None:
@@ -142,8 +182,11 @@ class FourierRecipe:
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape
-        start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
-        return Fourier(start.to(device), height, width)
+        if self.low_start:
+            start = smooth(shape, self.low_start, generator, self.decay)
+        else:
+            start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
+        return Fourier(start.to(device), height, width, self.decay)
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)
@@ -161,7 +204,7 @@ class Maco:
     Attributes:
         spectrum: Radial amplitudes, (channels, bins), of the caller's data (`spectrum_of`); empty takes those of
             photographs.
-        zoom_range: Zoom goes from 1 to 1 + zoom_range.
+        zoom_range: Zoom goes from 1 to 1 + zoom_range. Views are crops: they never leave the image.
 
     References:
         Fel et al. 2023, "Unlocking feature visualization for deeper networks with magnitude constrained optimization",
@@ -170,6 +213,7 @@ class Maco:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 1.0
+    anneal: float = 0.0
     jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 0.0
@@ -177,6 +221,8 @@ class Maco:
     unchanged: float = 0.0
     views_per_step: int = MAXIMIZE_VIEWS["maco"]
     diversity: float = 0.0
+    statistics: float = 0.0
+    relevance: float = 0.0
     spectrum: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     name: ClassVar[str] = "maco"
 
@@ -185,7 +231,7 @@ class Maco:
 
     @cached_property
     def views(self) -> Views:
-        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise, self.unchanged)
+        return Views(self.jitter, (1.0, 1 + self.zoom_range), self.rotate, self.noise, self.unchanged, inside=True)
 
     def space(self, shape: tuple[int, int, int, int], generator: torch.Generator, device: torch.device) -> Space:
         count, channels, height, width = shape
@@ -223,18 +269,25 @@ def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def resolved(recipe: Recipe, any_size: Callable[[], bool]) -> Recipe:
+    """The recipe with numbers for what goes by the network. any_size: whether it takes images of other sizes."""
+    if isinstance(recipe, FourierRecipe) and recipe.unchanged is None:
+        return dataclasses.replace(recipe, unchanged=0.0 if any_size() else IN_ONE_PLACE)
+    return recipe
+
+
 def _views(recipe: Pixel | FourierRecipe) -> Views:
     return Views(
         recipe.jitter,
         (1 / (1 + recipe.zoom_range), 1 + recipe.zoom_range),
         recipe.rotate,
         recipe.noise,
-        recipe.unchanged,
+        recipe.unchanged or 0.0,
     )
 
 
 def _check(recipe: Any) -> None:
     for name, allowed in MAXIMIZE_LIMITS.items():
-        if hasattr(recipe, name):
+        if getattr(recipe, name, None) is not None:
             parameter(f"parameters.{name}", getattr(recipe, name), allowed)
     _ = recipe.views  # checks itself

@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ouzel.maximize.independent import Score
 from ouzel.maximize.nodes import Node
+from ouzel.maximize.path import Path
 from ouzel.maximize.recipes import Recipe
 from ouzel.maximize.search import Hit
 from ouzel.precision_names import EXACT, Precision
@@ -62,6 +64,9 @@ class Visualization:
         transparency: (H, W) in [0, 1]: where the gradient has been at work.
         best_of_data: The highest activation among the images of the data set, and the name of that image; None without
             a data set.
+        independent: What a second model says of the image; None where none was named, or no class was sought.
+        path: How alike the image and photographs of its class are to the network, layer by layer; None where that was
+            not asked for, or no class was sought.
     """
 
     node: Node
@@ -71,6 +76,8 @@ class Visualization:
     history: tuple[float, ...] = field(repr=False)
     transparency: Tensor = field(repr=False)
     best_of_data: Hit | None = None
+    independent: Score | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)

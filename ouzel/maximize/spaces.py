@@ -10,6 +10,7 @@ from torch import Tensor
 # Colour directions of natural images (Olah et al. 2017): the columns of what decorrelates them, by the largest norm.
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
 _COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
+_SMOOTH = 4  # cycles per edge
 
 
 class Space(Protocol):
@@ -43,19 +44,24 @@ class Pixels:
 
 
 class Fourier:
-    """Fourier coefficients, scaled by 1/frequency, of decorrelated colours; a sigmoid leads to [0, 1].
+    """Fourier coefficients, scaled by 1/frequency^decay, of decorrelated colours; a sigmoid leads to [0, 1].
+
+    All together the coefficients have the energy that a decay of 1 gives them.
 
     Args:
         start: (n, C, H, W // 2 + 1, 2), real and imaginary parts.
         height: Of the images.
         width: Of the images.
+        decay: The exponent.
     """
 
-    def __init__(self, start: Tensor, height: int, width: int) -> None:
+    def __init__(self, start: Tensor, height: int, width: int, decay: float = 1.0) -> None:
         self.leaves = [start.requires_grad_()]
         self._size = height, width
         lowest = 1 / max(height, width)
-        self._scale = (1 / frequencies(height, width).clamp_min(lowest)).to(start)
+        plain = 1 / frequencies(height, width).clamp_min(lowest)
+        scale = plain**decay
+        self._scale = (scale * (plain.square().sum() / scale.square().sum()).sqrt()).to(start)
         self._colours = _COLOURS.to(start)
 
     def images(self) -> Tensor:
@@ -99,6 +105,22 @@ class Phases:
         return torch.sigmoid(values)
 
     def project(self) -> None: ...
+
+
+def smooth(
+    shape: tuple[int, int, int, int], deviation: float, generator: torch.Generator, decay: float = 1.0
+) -> Tensor:
+    """Coefficients of `Fourier` for images (n, C, H, W) of smooth colours, up to four cycles per edge.
+
+    deviation: about the standard deviation of the values of each image, in units of [0, 1]. decay: of `Fourier`.
+    """
+    count, channels, height, width = shape
+    start = torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
+    start = start * (frequencies(height, width) <= _SMOOTH / min(height, width))[..., None]
+    start[..., 0, 0, :] = 0
+    values = torch.logit(Fourier(start.clone(), height, width, decay).images().detach().double())
+    spread = values.flatten(1).std(dim=1).clamp_min(1e-12)
+    return start * (deviation / 0.25 / spread)[:, None, None, None, None].to(start)  # a sigmoid's slope at 0 is 1/4
 
 
 def frequencies(height: int, width: int) -> Tensor:

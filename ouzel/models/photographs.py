@@ -14,7 +14,7 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument
 from ouzel.images import decode, original_size, scaled
 from ouzel.models.preprocessing import Preprocessing
-from ouzel_protos.folders import is_image
+from ouzel_protos.folders import BadFolder, is_image, read_folder
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def shipped(preprocessing: Preprocessing) -> tuple[Photograph, ...]:
 def from_folder(
     images: str | Path, preprocessing: Preprocessing, masks: str | Path | None = None
 ) -> tuple[Photograph, ...]:
-    """The PNG, JPEG and WebP files of a folder, by name.
+    """The PNG, JPEG and WebP files of a folder, by name, or of its folders of classes: "tabby/1.jpg".
 
     Args:
         images: The folder.
@@ -98,7 +98,7 @@ def each_of_folder(
     images: str | Path, preprocessing: Preprocessing, masks: str | Path | None = None
 ) -> Iterator[Photograph]:
     """As `from_folder`, one by one: only what the caller keeps is held in memory."""
-    paths = _files(images, "images")
+    paths = _files(images, "images") or sorted(_of_classes(images)[1].values())
     if not paths:
         raise InvalidArgument(f"images: {images} holds no PNG, JPEG or WebP file", field="images")
     known = {path.stem: path for path in _files(masks, "masks")} if masks is not None else {}
@@ -107,7 +107,15 @@ def each_of_folder(
     for path in paths:
         image = _open(path, "images", smallest=preprocessing.resize)
         mask = _open(known[path.stem], "masks") if path.stem in known else None
-        yield photograph(path.name, image, mask, preprocessing)
+        yield photograph(path.relative_to(images).as_posix(), image, mask, preprocessing)
+
+
+def labels_of(images: str | Path) -> dict[str, str]:
+    """The classes of a folder's images, by the names that `from_folder` gives: the folders that they lie in.
+
+    Empty where the images lie in none. Raises InvalidArgument for folders that do not tell their classes.
+    """
+    return {} if _files(images, "images") else _of_classes(images)[0]
 
 
 def whole(name: str, folder: str | Path | None = None) -> Image.Image:
@@ -146,6 +154,16 @@ def _files(folder: str | Path, field: str) -> list[Path]:
         raise InvalidArgument(f"{field}: {folder} is not a folder", field=field)
     entries: Iterable[Path] = Path(folder).iterdir()
     return sorted(path for path in entries if is_image(path.name))
+
+
+def _of_classes(folder: str | Path) -> tuple[dict[str, str], dict[str, Path]]:
+    """Labels and paths by name."""
+    try:
+        arrangement, files = read_folder(Path(folder))
+    except BadFolder as error:
+        raise InvalidArgument(f"images: {folder}: {error}", field="images") from None
+    labels = {one.name: one.label for one in arrangement.images}
+    return labels, {name: files[name] for name in labels}
 
 
 def _open(path: Path, field: str, smallest: int | None = None) -> Image.Image:

@@ -47,6 +47,8 @@ MAXIMIZE_LIMITS: Parameters = MappingProxyType(
     {
         "steps": Range(int, 1, 100_000),
         "rate": Range(float, 1e-6, 100.0),
+        "anneal": Range(float, 0.0, 1.0),
+        "decay": Range(float, 0.0, 4.0),
         "norm_weight": Range(float, 0.0, 1e6),
         "p": Range(float, 1.0, 32.0),
         "tv_weight": Range(float, 0.0, 1e6),
@@ -58,6 +60,9 @@ MAXIMIZE_LIMITS: Parameters = MappingProxyType(
         "unchanged": Range(float, 0.0, 1.0),
         "views_per_step": Range(int, 1, 64),
         "diversity": Range(float, 0.0, 1e6),
+        "statistics": Range(float, 0.0, 1e6),
+        "relevance": Range(float, 0.0, 1.0),
+        "low_start": Range(float, 0.0, 0.5),
     }
 )
 
@@ -122,9 +127,9 @@ def _without(limits: Parameters, names: Iterable[str]) -> Parameters:
 # The parameters that callers may set, by recipe.
 MAXIMIZE: Mapping[str, Parameters] = MappingProxyType(
     {
-        "pixel": MAXIMIZE_LIMITS,
+        "pixel": _without(MAXIMIZE_LIMITS, ("decay",)),
         "fourier": _without(MAXIMIZE_LIMITS, ("norm_weight", "p")),
-        "maco": _without(MAXIMIZE_LIMITS, ("norm_weight", "p", "tv_weight", "beta")),
+        "maco": _without(MAXIMIZE_LIMITS, ("decay", "norm_weight", "p", "tv_weight", "beta", "low_start")),
     }
 )
 FINETUNE: Mapping[str, Parameters] = MappingProxyType(

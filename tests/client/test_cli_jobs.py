@@ -37,6 +37,7 @@ def printed(*words: str) -> Any:
 def test_maximize_waits_and_fetches(server: FakeServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("--logit", "cat", "--channel", "a:1", "--unit", "b:2:3:4", "--direction", "c:1,-0.5", "--set", "steps=7")
+    words = (*words, "--judge", "other@2", "--dataset", "birds", "--path")
     result = ouzel("maximize", "m", *words, "--size", "8", "9", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [str(out / "images" / f"{number:03}.png") for number in range(4)]
@@ -45,6 +46,7 @@ def test_maximize_waits_and_fetches(server: FakeServer, tmp_path: Path) -> None:
     spec = job.message.spec.maximize
     assert [node.WhichOneof("kind") for node in spec.targets] == ["logit", "channel", "unit", "direction"]
     assert (spec.parameters["steps"].integer, spec.height, spec.width) == (7, 8, 9)
+    assert (spec.judge, spec.dataset, spec.path) == ("other@2", "birds", True)
 
 
 def test_search(server: FakeServer) -> None:

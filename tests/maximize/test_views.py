@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ouzel.maximize import Channel, ClassLogit, Maco, Pixel, maximize
+from ouzel.maximize import Channel, ClassLogit, FourierRecipe, Maco, Pixel, maximize
 from ouzel.maximize.transforms import Views
 
 
@@ -65,6 +65,69 @@ def test_some_views_are_the_image_and_some_are_far_from_it():
     assert moved.max() <= 0.25 * 33 + 0.5
     assert 0.3 < float((moved < 1e-3).float().mean()) < 0.5
     assert float((moved > 0.15 * 33).float().mean()) > 0.1
+
+
+def test_crops_stay_inside():
+    """Nothing grey from outside comes in, and all of the image is seen."""
+    ramp = torch.linspace(0.1, 0.9, 32).expand(400, 1, 32, 32)
+    seen = Views(jitter=0.5, zoom=(1.0, 2.0), inside=True)(ramp, torch.Generator().manual_seed(0))
+    assert torch.all(seen.diff(dim=3) > -1e-6)  # as in the image; grey would break the slope
+    widths = seen[:, 0, 0, -1] - seen[:, 0, 0, 0]
+    assert float(widths.min()) == pytest.approx(0.4, abs=0.03)
+    assert float(widths.max()) == pytest.approx(0.8, abs=0.03)
+    middles = seen[:, 0, 0].mean(1)
+    assert float(middles.min()) < 0.35 < 0.65 < float(middles.max())
+
+
+def test_the_rate_falls_in_the_last_steps():
+    rates = []
+
+    class Noted(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+
+    @dataclass(frozen=True)
+    class Annealed(Pixel):
+        def optimizer(self, leaves):
+            return Noted(leaves, lr=2.0)
+
+    states = []
+    options = {"recipe": Annealed(steps=8, anneal=0.5), "size": (16, 16), "on_step": lambda s: states.append(s.state())}
+    maximize(network(), [ClassLogit(1)], **options)
+    assert rates == [2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5]
+    rates.clear()
+    maximize(network(), [ClassLogit(1)], **options, resume=states[5])
+    assert rates == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("decay", [0.5, 1.0, 1.5])
+def test_the_spectrum_falls_as_asked(decay):
+    recipe, shape = FourierRecipe(decay=decay), (1, 1, 32, 32)
+
+    def amplitude(place):
+        space = recipe.space(shape, torch.Generator().manual_seed(0), torch.device("cpu"))
+        with torch.no_grad():
+            space.leaves[0].zero_()[0, 0, 0, place, 0] = 0.01
+        return float((torch.logit(space.images().detach())).abs().max())
+
+    assert amplitude(2) / amplitude(4) == pytest.approx(2**decay, rel=1e-3)
+    start = recipe.space(shape, torch.Generator().manual_seed(0), torch.device("cpu")).images().detach()
+    plain = (
+        FourierRecipe(decay=1.0).space(shape, torch.Generator().manual_seed(0), torch.device("cpu")).images().detach()
+    )
+    assert float((start - 0.5).std()) == pytest.approx(float((plain - 0.5).std()), rel=0.5)
+
+
+@pytest.mark.parametrize(("pooled", "expected"), [(True, 0.0), (False, 0.4)])
+def test_unchanged_views_go_by_the_network(pooled, expected):
+    """One that takes images of one size only may know things in one place only. The result says what was taken."""
+    torch.manual_seed(0)
+    end = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)] if pooled else [nn.Flatten(), nn.Linear(784, 3)]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), *end).eval()
+    options = {"recipe": FourierRecipe(steps=2), "size": (16, 16)}
+    assert maximize(model, [ClassLogit(1)], **options).recipe.unchanged == expected
+    options["recipe"] = FourierRecipe(steps=2, unchanged=0.2)
+    assert maximize(model, [ClassLogit(1)], **options).recipe.unchanged == 0.2
 
 
 def test_noise_has_the_deviation_that_is_asked_for():

@@ -19,17 +19,19 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 
-from ouzel import maximize
-from ouzel.errors import InvalidArgument, NotFound, OuzelError
+from ouzel import maximize, models
+from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, OuzelError
 from ouzel.forking.client import ForkServer
-from ouzel.models import Model
+from ouzel.models import Model, archive
 from ouzel.trust import shipped
 from ouzel.worker.api import requests
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Budget, Catalogue
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.kinds import checkpoint
+from ouzel.worker.kinds import maximize as maximize_kind
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
@@ -109,6 +111,12 @@ def channel(layer: str = "blocks.3", of: int = 0) -> tuple[pb.Node]:
         (asked(model="no-such"), NotFound, "model"),
         (asked(model="../secret"), NotFound, "model"),
         (asked(model=""), NotFound, "model"),
+        (asked(judge="no-such"), NotFound, "judge"),
+        (asked(judge=MODEL), InvalidArgument, "judge"),
+        (asked(model_digest="sha256:0"), FailedPrecondition, "model_digest"),
+        (asked(path=True), InvalidArgument, "dataset"),
+        (asked(dataset="/etc"), NotFound, "dataset"),
+        (asked(dataset="gopher://there"), InvalidArgument, "dataset"),
         (
             pb.JobSpec(search_activations=pb.SearchActivationsSpec(model=MODEL, targets=[OUZEL], dataset="/etc")),
             NotFound,
@@ -236,6 +244,47 @@ def test_maximize(both: Real, lite0: Model) -> None:
     assert report["found"][3]["file"] == "images/003.png"
     kinds = {each.WhichOneof("kind") for each in real.store.events("me", done.id)}
     assert kinds >= {"progress", "metric", "state_change"}
+
+
+def test_maximize_with_a_judge_and_photographs(
+    tmp_path: Path, lite0: Model, lite0_store: Path, forks: ForkServer
+) -> None:
+    """The second model is another one of the store; the photographs lie in folders of their classes."""
+    store, photos = tmp_path / "store", tmp_path / "photos"
+    store.mkdir()
+    os.link(lite0_store / f"{MODEL}.mar", store / f"{MODEL}.mar")
+    values = {
+        name: value * 1.1 if "classifier" in name else value for name, value in lite0.network.state_dict().items()
+    }
+    torch.save(values, tmp_path / "other.pth")
+    archive.create("other", "timm:tf_efficientnet_lite0", tmp_path / "other.pth", "imagenet", store)
+    for name, label in (("chelsea", "Egyptian cat"), ("coffee", "espresso")):
+        (photos / label).mkdir(parents=True)
+        picture = Image.fromarray(getattr(data, name)())
+        for number, shown in enumerate((picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+            shown.save(photos / label / f"{number}.png")
+    cat = pb.Node(logit=explain_pb2.ClassRef(label="Egyptian cat"))
+    spec = asked((cat,), 2, height=0, width=0, judge="other", dataset="mine", path=True)
+    pinned = pb.MaximizeSpec()
+    pinned.CopyFrom(spec.maximize)
+    maximize_kind.pin(pinned, Catalogue(store, tmp_path / "known", isolated=Isolated(forks)))
+    with closing(Real(tmp_path, store, forks, {"mine": photos})) as real:
+        done = real.run(pb.JobSpec(maximize=pinned))
+        (found,) = json.loads(real.file(done, "result.json"))["found"]
+        page = real.file(done, "sheet.html").decode()
+        picture = Image.open(io.BytesIO(real.file(done, "images/000.png")))
+    judge = models.load(store / "other.mar")
+    assert pinned.judge_digest == judge.digest != pinned.model_digest
+    probability = judge.network(judge.preprocessing(picture)[None]).softmax(1)[0, 285]
+    (said,) = done.result.summary["independent"]
+    assert said == found["independent"] | {"rank": float(found["independent"]["rank"])}
+    assert (said["model"], said["digest"]) == ("other@1", judge.digest)
+    assert said["probability"] == pytest.approx(float(probability), rel=1e-3)
+    assert "other@1: " in page
+    assert found["best_of_data"]["name"].startswith("Egyptian cat/")
+    assert found["path"]["photographs"] == found["path"]["others"] == 2
+    assert found["path"]["layers"][0]["layer"] == "conv_stem"
+    assert "Path, 1 as photographs of the class" in page
 
 
 def test_maximize_resumes_after_a_kill(real: Real) -> None:

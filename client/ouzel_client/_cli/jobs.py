@@ -72,6 +72,13 @@ class _Maximize(click.Command):
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="Per node.")
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Pixels of the images. Default: the model's input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--judge", default="", metavar="NAME[@VERSION]", help="A second model, to say what it takes them for.")
+@click.option(
+    "--dataset",
+    default="",
+    help="Photographs to compare with: a name of the operator's, or the id of an upload. Default: the worker's own.",
+)
+@click.option("--path", is_flag=True, help="Tell if images of classes take the path of the data set's photographs.")
 def maximize(
     model: str,
     *,
@@ -80,6 +87,9 @@ def maximize(
     images: int,
     size: tuple[int, int] | None,
     seed: int,
+    judge: str,
+    dataset: str,
+    path: bool,
     **common: Any,
 ) -> None:
     """Seek the images that excite nodes of the model NAME most, in a job of the worker.
@@ -97,6 +107,9 @@ def maximize(
             images_per_target=images,
             size=size or None,
             seed=seed,
+            judge=judge,
+            dataset=dataset,
+            path=path,
             **options,
         )
         follow(job, **common)

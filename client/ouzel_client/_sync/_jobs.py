@@ -55,6 +55,9 @@ class Jobs:
         images_per_target: int = 1,
         size: tuple[int, int] | None = None,
         seed: int = 0,
+        judge: str = "",
+        dataset: str | Dataset = "",
+        path: bool = False,
         **options: Unpack[JobOptions],
     ) -> Job:
         """Seek the images that excite nodes of a model most: `maximize("m", logit="tabby")`.
@@ -72,6 +75,12 @@ class Jobs:
             images_per_target: How many images to make for each target.
             size: (height, width) of the images in pixels, None for the size of the model's input.
             seed: Of the first images.
+            judge: A second model, "NAME" or "NAME@VERSION", that says what it takes the images of classes for. It knows
+                the classes by their labels. Empty for none.
+            dataset: Photographs to compare with: the name that the worker's operator gave them, or what
+                `client.datasets.upload` returns, or its id. Empty for those that come with the worker.
+            path: Whether to tell if images of classes take the path of photographs through the network. Needs a data
+                set with photographs of these classes, and of another.
             **options: See `JobOptions`.
 
         Raises:
@@ -88,6 +97,9 @@ class Jobs:
             images_per_target=images_per_target,
             height=height,
             width=width,
+            judge=judge,
+            dataset=dataset.id if isinstance(dataset, Dataset) else dataset,
+            path=path,
         )
         return self._create(pb.JobSpec(maximize=spec), options)
 

@@ -19,7 +19,7 @@ MODELS = _table(
     FinetuneSpec="base name",
     GetModelRequest="name",
     ListModelsRequest="name",
-    MaximizeSpec="model",
+    MaximizeSpec="judge model",
     PromoteModelRequest="name",
     SearchActivationsSpec="model",
 )
@@ -49,7 +49,7 @@ OTHERS = _table(
     ListArtifactsRequest="id",
     ListDatasetsRequest="page_token",
     ListJobsRequest="kind page_token",
-    MaximizeSpec="model_digest recipe",
+    MaximizeSpec="dataset judge_digest model_digest recipe",
     Parameter="text",  # of methods and recipes: none of them takes a model
     PauseJobRequest="id",
     PromoteModelRequest="version",

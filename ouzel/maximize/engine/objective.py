@@ -13,6 +13,7 @@ from ouzel.maximize.engine.redirect import Redirected
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import Readout
 from ouzel.maximize.regularizers import alikeness
+from ouzel.maximize.statistics import Statistics
 
 # Rows per pass. More are slower on a CPU, whose caches they leave; measured with VGG-16, ResNet-18, EfficientNet-Lite0.
 MOST_ROWS = {"cpu": 4, "cuda": 64}
@@ -31,7 +32,12 @@ class ObjectiveGradients:
         normalised: From images in [0, 1] to what the network takes.
         scale: Of the rows per pass.
         views: Rows of each image.
+
+    Attributes:
+        statistics: That images should have, besides exciting their node; None is none.
     """
+
+    statistics: Statistics | None = None
 
     def __init__(
         self,
@@ -85,14 +91,20 @@ class ObjectiveGradients:
     def _one(self, views: Tensor, one: Pass, diversity: float, *, redirected: bool) -> tuple[Tensor, Tensor]:
         leaf = views.contiguous(memory_format=torch.channels_last).requires_grad_()
         alike = bool(diversity) and self._copies > 1
-        fused = None if alike else one.fused(self._network)
+        fused = None if alike or self.statistics is not None else one.fused(self._network)
+        outputs: dict[str, Tensor] = {}
         with Redirected() if redirected else nullcontext():
             if fused is not None:
                 activations = fused(self._network.before(self._normalised(leaf), one.layer))
             else:
-                output = self._network(self._normalised(leaf), {one.layer})[one.layer]
+                layers = {one.layer, *(self.statistics.layers if self.statistics else ())}
+                outputs = self._network(self._normalised(leaf), layers)
+                output = outputs[one.layer]
                 activations = one.read(output)
         loss = -activations.sum()
+        if self.statistics is not None:
+            nodes = [number for number in one.numbers for _ in range(self._rows)]
+            loss = loss + self.statistics.distance(outputs, nodes).sum()
         if alike:
             features = output if output.ndim == 4 else leaf - 0.5
             # Views of one image are alike, and shall be: the first ones of all copies are compared.

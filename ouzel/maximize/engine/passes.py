@@ -21,11 +21,13 @@ class Pass:
         readouts: Of the nodes.
         copies: Rows per node.
         rows: Of the batch, as a slice or as indices (n,).
+        numbers: Of the nodes, among all.
     """
 
     readouts: Sequence[Readout]
     copies: int
     rows: slice | Tensor
+    numbers: Sequence[int] = ()
     _weights: Tensor | None = None
     _fused: Fused | None = field(default=None, repr=False)
 
@@ -96,7 +98,7 @@ def plan(readouts: Sequence[Readout], copies: int, most: int, device: torch.devi
             rows = [row for number in part for row in range(number * copies, (number + 1) * copies)]
             adjoining = rows == list(range(rows[0], rows[-1] + 1))
             where = slice(rows[0], rows[-1] + 1) if adjoining else torch.tensor(rows, device=device)
-            passes.append(Pass([readouts[number] for number in part], copies, where))
+            passes.append(Pass([readouts[number] for number in part], copies, where, part))
             taken += rows
     order = None if taken == sorted(taken) else torch.tensor(taken, device=device).argsort()
     return Plan(tuple(passes), order)

@@ -139,16 +139,18 @@ class Truncated:
 
     @contextmanager
     def _watched(self, outputs: dict[str, Tensor], wanted: Collection[str]) -> Iterator[None]:
-        def watch(layer: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                if isinstance(output, Tensor) and layer not in outputs:
-                    last = len(outputs) == len(wanted) - 1
-                    # A copy, but for the last: the next module may overwrite its input in place.
-                    output = self._plain(layer, output if last else output.clone())
-                    layout = self._layouts.get(layer)
-                    outputs[layer] = output if layout is None else layout.maps(output)
-                    if last:
-                        raise _Enough
+        def watch(layer: str) -> Callable[..., Tensor | None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
+                if not isinstance(output, Tensor) or layer in outputs:
+                    return None
+                last = len(outputs) == len(wanted) - 1
+                plain = self._plain(layer, output)
+                layout = self._layouts.get(layer)
+                outputs[layer] = plain if layout is None else layout.maps(plain)
+                if last:
+                    raise _Enough
+                # A copy goes on: the next module may overwrite its input in place. What was seen keeps its gradient.
+                return output.clone()
 
             return hook
 

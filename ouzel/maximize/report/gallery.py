@@ -27,6 +27,8 @@ _DIM = 0.45  # brightness of what the model does not see
 _NAMES = {
     "name": "Recipe",
     "rate": "Learning rate",
+    "anneal": "Share of steps in which it falls to 0",
+    "decay": "Exponent of the spectrum",
     "norm_weight": "Weight of the norm",
     "p": "Exponent of the norm",
     "tv_weight": "Weight of the total variation",
@@ -34,6 +36,13 @@ _NAMES = {
     "jitter": "Jitter, share of the edge",
     "rotate": "Rotation, degrees",
     "diversity": "Weight of the diversity",
+    "zoom_range": "Zoom range",
+    "noise": "Noise of the views",
+    "unchanged": "Share of views that are the image as it is",
+    "views_per_step": "Views per step",
+    "statistics": "Weight of the statistics of photographs",
+    "relevance": "Relevance of channels there",
+    "low_start": "Contrast of a smooth start",
 }
 
 Whole = Callable[[str], Image.Image]
@@ -69,6 +78,14 @@ def _sought(one: Visualization, verdict: Verdict | None) -> Tile:
     if verdict is not None:
         said = "Recognised" if verdict.rank == 1 else "Taken for"
         lines.append(f"{said}: {verdict.label}, {pages.percent(verdict.probability, 0)}")
+    if (score := one.independent) is not None:
+        said = "recognised" if score.rank == 1 else f"taken for {score.first}; what was sought has rank {score.rank}"
+        lines.append(f"{score.model}: {said}, {pages.percent(score.probability, 0)}")
+    if one.path is not None:
+        told = ", ".join(f"{each.layer} {each.score:.2f}" for each in one.path.layers if each.score is not None)
+        lines.append(
+            f"Path, 1 as photographs of the class, 0 as those of others: {told or 'no layer tells the classes apart'}"
+        )
     caption = f"{one.activation:.2f}" + (f", data {best.activation:.2f}" if best else "")
     return Tile(one.image, one.title, caption, one.activation, tuple(lines), one.history)
 

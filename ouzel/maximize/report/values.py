@@ -24,6 +24,8 @@ def of_result(result: Result, files: Sequence[str], verdicts: Sequence[Verdict |
             "activation": one.activation,
             "best_of_data": asdict(one.best_of_data) if one.best_of_data else None,
             "verdict": asdict(verdict) if verdict else None,
+            "independent": asdict(one.independent) if one.independent else None,
+            "path": asdict(one.path) if one.path else None,
             "history": one.history,
         }
         for file, one, verdict in zip(files, result.visualizations, verdicts, strict=True)

@@ -63,6 +63,11 @@ def warnings_of(visualizations: Sequence[Visualization], verdicts: Sequence[Verd
                 f"{name}: not recognised; the network takes the image for {verdict.label} "
                 f"({100 * verdict.probability:.0f} %), what was sought comes {_ordinal(verdict.rank)}."
             )
+        if (score := one.independent) is not None and score.rank > 1:
+            lines.append(
+                f"{name}: {score.model} does not recognise it; it takes the image for {score.first} "
+                f"({100 * score.first_probability:.0f} %), what was sought comes {_ordinal(score.rank)}."
+            )
         if one.best_of_data is not None and one.best_of_data.activation >= one.activation:
             lines.append(
                 f"{name}: the photograph {one.best_of_data.name} excites the node more "

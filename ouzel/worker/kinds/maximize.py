@@ -2,7 +2,8 @@
 
 Artifacts: images/000.png, ... (for each target its images, in order), tensors.npz (images (n, C, H, W) float32 in
 [0, 1], and transparency (n, H, W)), result.json, sheet.png, sheet.html. Summary: activations, a number per image;
-titles, a text per image; steps; precision; digest of the model's weights.
+titles, a text per image; steps; precision; digest of the model's weights; with a judge, independent: for each image
+what it says, null where no class was sought.
 """
 
 from __future__ import annotations
@@ -11,20 +12,18 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
-from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import parameters, pinned_model, targets
+from ouzel.worker.catalog.catalog import Catalogue, Model
+from ouzel.worker.kinds import parameters, photographs, pinned_model, targets
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ouzel.maximize import Result, Step
     from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model as LoadedModel
@@ -40,6 +39,14 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     """Refuses what can never work: unknown models, nodes and recipes, values out of range, more than the budget."""
     model = catalogue.model(spec.model)
     pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
+    if spec.judge:
+        _check_judge(spec, model, catalogue)
+    if spec.dataset:
+        photographs.check(spec.dataset, catalogue)
+    elif spec.path:
+        raise InvalidArgument(
+            "dataset: name one with photographs of the classes, to compare paths with", field="dataset"
+        )
     targets.check(spec.targets, model, catalogue.budget.targets)
     given = _parameters(spec)
     steps = int(given.get("steps", MAXIMIZE_STEPS))
@@ -63,6 +70,8 @@ def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
 def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     """Notes which weights the model has, so that the job runs with these or fails."""
     spec.model_digest = catalogue.model(spec.model).digest
+    if spec.judge:
+        spec.judge_digest = catalogue.model(spec.judge, "judge").digest
 
 
 def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
@@ -72,6 +81,8 @@ def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
 
     context.progress(0, phase="loading")
     model = pinned_model.load(context, spec.model, spec.model_digest)
+    judge = pinned_model.load(context, spec.judge, spec.judge_digest, "judge") if spec.judge else None
+    source = _photographs(spec, model, context)
     resumed = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
     stopped, told = False, 0.0
 
@@ -92,40 +103,56 @@ def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     result = maximize(
         model,
         targets.plain(spec.targets),
-        recipe=_recipe(spec),
+        recipe=_recipe(spec, model, context),
         images_per_target=_images_per_target(spec),
         size=_size(spec),
         seed=spec.seed,
         on_step=on_step,
         resume=resumed,
         pass_scale=context.batch_scale,
-        data=_yardstick(spec, model),
+        data=source.images if source else None,
+        data_labels=source.labels if source else None,
+        judge=judge,
+        path=spec.path,
     )
     if stopped:
         raise JobInterrupted
     return _done(result, model, context)
 
 
-def _yardstick(spec: pb.MaximizeSpec, model: LoadedModel) -> list[tuple[str, Tensor]] | None:
-    """Photographs to compare with, where there are some: of the model's own size, as their units are counted."""
-    import torch
+def _check_judge(spec: pb.MaximizeSpec, model: Model, catalogue: Catalogue) -> None:
+    judge = catalogue.model(spec.judge, "judge")
+    pinned_model.check_digest(spec.judge, judge.digest, spec.judge_digest, "judge_digest")
+    if judge.digest == model.digest:
+        raise InvalidArgument(f"judge: {spec.judge!r:.80} has the weights of the model itself", field="judge")
+    if not any(node.WhichOneof("kind") == "logit" for node in spec.targets):
+        raise InvalidArgument("judge: no target is a class, and other networks have other layers", field="judge")
 
-    from ouzel.models.photographs import shipped
 
-    if find_spec("skimage") is None or _size(spec) not in (None, model.preprocessing.input_size):
-        return None
-    mean, std = (torch.tensor(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
-    return [(one.name, (one.x * std + mean).clamp(0, 1)) for one in shipped(model.preprocessing)]
+def _photographs(spec: pb.MaximizeSpec, model: LoadedModel, context: JobContext) -> photographs.Source | None:
+    """To compare with, where there are some.
+
+    Those that come with the worker only if the images have the model's own size, as units are counted in it; a recipe
+    that needs statistics takes them in any case.
+    """
+    if spec.dataset:
+        return photographs.of(spec.dataset, model, context)
+    if _size(spec) in (None, model.preprocessing.input_size) or _parameters(spec).get("statistics"):
+        return photographs.shipped(model)
+    return None
 
 
 def _parameters(spec: pb.MaximizeSpec) -> dict[str, Any]:
     return parameters.checked(spec.recipe or MAXIMIZE_DEFAULT, spec.parameters, MAXIMIZE)
 
 
-def _recipe(spec: pb.MaximizeSpec) -> Any:
-    from ouzel.maximize import make_recipe
+def _recipe(spec: pb.MaximizeSpec, model: LoadedModel, context: JobContext) -> Any:
+    from ouzel.maximize import make_recipe, spectrum_of
 
-    return make_recipe(spec.recipe or MAXIMIZE_DEFAULT, _parameters(spec))
+    given, name = _parameters(spec), spec.recipe or MAXIMIZE_DEFAULT
+    if name == "maco" and spec.dataset:
+        given["spectrum"] = spectrum_of(image for _, image in photographs.of(spec.dataset, model, context).images)
+    return make_recipe(name, given)
 
 
 def _images_per_target(spec: pb.MaximizeSpec) -> int:
@@ -183,13 +210,15 @@ def _done(result: Result, model: LoadedModel, context: JobContext) -> JobOutput:
         File("sheet.png", "image/png", gallery.png(gallery.sheet(tiles))),
         File("sheet.html", "text/html; charset=utf-8", _page(tiles, origin, described).encode()),
     ]
-    summary = {
+    summary: dict[str, Any] = {
         "activations": [one.activation for one in result.visualizations],
         "titles": [one.title for one in result.visualizations],
         "steps": result.steps,
         "precision": result.precision,
         "digest": model.digest,
     }
+    if any(one.independent for one in result.visualizations):
+        summary["independent"] = [asdict(one.independent) if one.independent else None for one in result.visualizations]
     return JobOutput(files, summary)
 
 

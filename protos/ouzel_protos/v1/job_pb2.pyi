@@ -91,7 +91,7 @@ class JobSpec(_message.Message):
     def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ..., audit: _Optional[_Union[AuditSpec, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class MaximizeSpec(_message.Message):
-    __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width", "model_digest")
+    __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width", "model_digest", "judge", "judge_digest", "dataset", "path")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,10 @@ class MaximizeSpec(_message.Message):
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     model: str
     targets: _containers.RepeatedCompositeFieldContainer[Node]
     recipe: str
@@ -117,7 +121,11 @@ class MaximizeSpec(_message.Message):
     height: int
     width: int
     model_digest: str
-    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., recipe: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., images_per_target: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., model_digest: _Optional[str] = ...) -> None: ...
+    judge: str
+    judge_digest: str
+    dataset: str
+    path: bool
+    def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., recipe: _Optional[str] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., images_per_target: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., model_digest: _Optional[str] = ..., judge: _Optional[str] = ..., judge_digest: _Optional[str] = ..., dataset: _Optional[str] = ..., path: bool = ...) -> None: ...
 
 class SearchActivationsSpec(_message.Message):
     __slots__ = ("model", "targets", "dataset", "top_k", "model_digest")
