@@ -2,8 +2,7 @@
 
     python examples/lecture/probability.py    # docs/lecture/probability.jpg
 
-Both from the digits network, which has learnt until it is certain; with a softmax behind it, the gradient that Ouzel
-takes is that of the probability.
+Both from the digits network: with a softmax behind it, the gradient that Ouzel takes is that of the probability.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ouzel.saliency import Explainer, Saliency
 COUNT = 500
 
 
-def draw(path: Path, epochs: int = 12) -> None:
+def draw(path: Path, epochs: int = 3) -> None:
     images, classes = digits()
     network = digits_network(images, classes, epochs)
     images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:COUNT]]
@@ -35,7 +34,7 @@ def draw(path: Path, epochs: int = 12) -> None:
     figure, places = plt.subplots(1, 4, figsize=(10, 2.9), width_ratios=(1, 1, 1, 1.6))
     places[0].imshow(images[sure, 0], cmap="gray")
     p = float(of_logit.logits[sure].softmax(0).amax())
-    places[0].set_title(f"p = {p:.7g} in float32\n1 - p = {float(doubt[sure]):.0e}", fontsize=9)
+    places[0].set_title(f"p = {p:.7f} in float32\n1 - p = {float(doubt[sure]):.0e}", fontsize=9)
     full = float(peaks[0][sure])
     for place, one, peak, name in zip(places[1:3], maps, peaks, ("logit", "probability"), strict=True):
         place.imshow(one[sure], cmap="gray", vmin=0, vmax=full)

@@ -13,19 +13,17 @@ from common import Tile, imagenet_network, main, sheet
 
 from ouzel.maximize import ClassLogit, FourierRecipe, Pixel, judge, maximize
 
-CLASSES = ("goldfish", "strawberry")
+CLASSES = ("goldfish",)
 
 
-def draw(path: Path, steps: int = 96, size: int = 0) -> None:
+def draw(path: Path, steps: int = 64, size: int = 0) -> None:
     model = imagenet_network()
     plain = {"steps": steps, "norm_weight": 0.0, "tv_weight": 0.0, "jitter": 0.0, "unchanged": 1.0}
     recipes = {
         "ascent alone": Pixel(**plain),
-        "+ norm": Pixel(**plain | {"norm_weight": 1.0}),
-        "+ total variation": Pixel(**plain | {"norm_weight": 1.0, "tv_weight": 100.0}),
-        "+ jitter": Pixel(steps=steps, unchanged=0.0),
-        "+ zoom, rotation": Pixel(steps=steps, unchanged=0.0, jitter=0.25, zoom_range=1.0, rotate=20.0),
-        "Fourier space": FourierRecipe(steps=steps),
+        "norm, total variation": Pixel(**plain | {"norm_weight": 1.0, "tv_weight": 100.0}),
+        "and random views": Pixel(steps=steps, unchanged=0.0, jitter=0.25, zoom_range=1.0, rotate=20.0),
+        "fourier": FourierRecipe(steps=steps),
     }
     nodes = [ClassLogit(name) for name in CLASSES]
     columns = []
@@ -38,7 +36,7 @@ def draw(path: Path, steps: int = 96, size: int = 0) -> None:
             ]
         )
         print(name, flush=True)
-    sheet(path, list(zip(*columns, strict=True)), names=CLASSES, inches=1.45)
+    sheet(path, list(zip(*columns, strict=True)), names=CLASSES, inches=2.0)
 
 
 def _of(label: str, verdict) -> float:

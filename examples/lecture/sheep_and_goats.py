@@ -2,7 +2,7 @@
 
     python examples/lecture/sheep_and_goats.py    # docs/lecture/sheep_and_goats.jpg
 
-A head is learnt on the features of EfficientNet-Lite0 at 96 pixels. The audit's parts then tell what it rests on.
+A head is learnt on the features of EfficientNet-Lite0 at 160 pixels. An audit then tells what each prediction rests on.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ import torch
 from common import FAILED, Tile, imagenet_network, main, sheet
 from PIL import Image
 
-from ouzel.audit import Claim, ModelMaps, ModelPredictor, audit_prediction
+from ouzel.audit import Claim, ModelMaps, ModelPredictor, Pool, Scene, audit_prediction
 from ouzel.finetune import Example, Tuned, finetune, make_recipe
 from ouzel.grounding import repair
 from ouzel.models import Model
-from ouzel.saliency import Explainer
+from ouzel.saliency import Explainer, Saliency
 from ouzel_protos import overlay
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from support import flock
 
-EDGE = 96
+EDGE = 160  # pixels, of the drawn images and of the network's input
+LAYER = "blocks.4"  # of the maps: 10 x 10 places
 SWAPPED = {"sheep": "gravel", "goat": "grass"}
 GOOD = "#2e7d32"
 
 
-def draw(path: Path, train: int = 60, test: int = 40, shown: int = 3, per_class: int = 240) -> None:
+def draw(path: Path, train: int = 60, test: int = 40, shown: int = 3, per_class: int = 120) -> None:
     own = [example(kind, flock.OWN[kind], n, "train") for kind in flock.KINDS for n in range(train)]
     own += [example(kind, flock.OWN[kind], n, "test") for kind in flock.KINDS for n in range(1000, 1000 + test)]
     base = imagenet_network()
@@ -52,33 +53,36 @@ def draw(path: Path, train: int = 60, test: int = 40, shown: int = 3, per_class:
     for name, (old, new) in right.items():
         print(f"{name}: right on {old:.0%}, mended {new:.0%}", flush=True)
 
-    rows = [[Tile(np.asarray(picture(own[n])), f"learnt: {own[n].label}") for n in (0, 1, 2, train, train + 1)]]
-    for model, name in ((before, "learnt"), (after, "mended")):
+    pool = Pool([scene(each) for each in own if each.split == "train"])
+    rows = [[Tile(np.asarray(picture(own[n])), f"learnt: {own[n].label}") for n in (0, 1, 2, train, train + 1, train + 2)]]
+    for model in (before, after):
         rows.append([])
-        for number in range(shown):
-            rows[-1] += judged(model, "goat", *swapped["goat"][number])
-        print(name, flush=True)
+        for image, mask in swapped["goat"][:shown]:
+            rows[-1] += judged(model, "goat", image, mask, pool)
+            print(rows[-1][-1].caption, flush=True)
     old, new = right[f"goat on {SWAPPED['goat']}"]
     names = ("training images", f"goats on grass:\n{old:.0%} right", f"after the repair:\n{new:.0%} right")
-    sheet(path, rows, names=names, inches=1.5)
+    sheet(path, rows, names=names, inches=1.4)
 
 
-def judged(model: Model, kind: str, image: Image.Image, mask: Image.Image) -> list[Tile]:
+def judged(model: Model, kind: str, image: Image.Image, mask: Image.Image, pool: Pool) -> list[Tile]:
     """A test image with what the model says of it, and what it looked at, with the verdict of the audit."""
     explainer = Explainer(model)
     predictor = ModelPredictor(model, explainer)
     maps = ModelMaps(model, model.labels, "grad_cam", explainer=explainer)
     said = predictor(predictor.view.picture(image)[None])[0]
     label = model.labels[int(said.argmax())]
-    evidence = audit_prediction(predictor, maps, image, Claim(label, np.asarray(mask) > 127))
-    why = next(each for each in evidence.maps if each.of == "claim")
-    drawn = overlay.draw(Image.fromarray(evidence.picture), why.values, method=why.method)
+    evidence = audit_prediction(predictor, maps, image, Claim(label, np.asarray(mask) > 127), pool=pool)
+    (why,) = explainer(model.preprocessing(image)[None], [Saliency("grad_cam", layer=LAYER)]).maps
+    drawn = overlay.draw(image, why.values[0].numpy(), method=why.method)
     colour = GOOD if label == kind else FAILED
-    verdict = evidence.verdict.replace("_", " ")
-    return [
-        Tile(np.asarray(image), f"called {label}, p = {said.max():.2f}", colour),
-        Tile(np.asarray(drawn), f"{verdict}\n{why.share_on_object:.0%} of the map on the animal"),
-    ]
+    caption = evidence.verdict.replace("_", " ")
+    return [Tile(np.asarray(image), f"called {label}, p = {said.max():.2f}", colour), Tile(np.asarray(drawn), caption)]
+
+
+def scene(each: Example) -> Scene:
+    mask = np.asarray(Image.open(io.BytesIO(each.read_mask()))) > 127
+    return Scene(each.name, each.label, np.asarray(picture(each)), mask)
 
 
 def example(kind: str, ground: str, number: int, split: str) -> Example:

@@ -14,11 +14,11 @@ from ouzel.maximize import ClassLogit, FourierRecipe, Pixel, judge, maximize
 NAME = "water ouzel"
 
 
-def draw(path: Path, steps: int = 128, size: int = 0) -> None:
+def draw(path: Path, steps: int = 64, size: int = 0) -> None:
     model = imagenet_network()
     edges = (size, size) if size else None
     tiles = []
-    for name, recipe, seeds in (("pixel", Pixel(steps=steps), (0,)), ("fourier", FourierRecipe(steps=steps), (0, 1))):
+    for name, recipe, seeds in (("pixel", Pixel(steps=steps), (0,)), ("fourier", FourierRecipe(steps=steps), (0,))):
         for seed in seeds:
             found = maximize(model, [ClassLogit(NAME)], recipe=recipe, seed=seed, size=edges).visualizations
             (verdict,) = judge(model, found)
