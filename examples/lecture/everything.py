@@ -1,7 +1,7 @@
 """All figures of the lecture, one after the other: what `make lecture` runs.
 
-    python examples/lecture/everything.py                    # docs/lecture/
-    python examples/lecture/everything.py saliency digits    # some of them
+python examples/lecture/everything.py                    # docs/lecture/
+python examples/lecture/everything.py saliency digits    # some of them
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ FIGURES = (
     "regularizers",
     "digits",
     "water_ouzel",
-    "filters",
     "saliency",
     "probability",
-    "transfer",
-    "rendered",
 )
 
 

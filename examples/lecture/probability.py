@@ -50,8 +50,10 @@ def draw(path: Path, epochs: int = 3) -> None:
     places[3].spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     zero = int((peaks[1] == 0).sum())
-    print(f"of {COUNT} digits, {zero} have no gradient of the probability at all; {np.sum(doubt.numpy() < 1e-4)} with "
-          "1 - p below 1e-4")
+    print(
+        f"of {COUNT} digits, {zero} have no gradient of the probability at all; {np.sum(doubt.numpy() < 1e-4)} with "
+        "1 - p below 1e-4"
+    )
     save(path, figure)
 
 

@@ -1,6 +1,6 @@
 """Where the network looked: the gradient and guided backpropagation of one photograph.
 
-    python examples/lecture/saliency.py    # docs/lecture/saliency.jpg
+python examples/lecture/saliency.py    # docs/lecture/saliency.jpg
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def draw(path: Path, train: int = 60, test: int = 40, shown: int = 3, per_class:
         print(f"{name}: right on {old:.0%}, mended {new:.0%}", flush=True)
 
     pool = Pool([scene(each) for each in own if each.split == "train"])
-    rows = [[Tile(np.asarray(picture(own[n])), f"learnt: {own[n].label}") for n in (0, 1, 2, train, train + 1, train + 2)]]
+    rows = [
+        [Tile(np.asarray(picture(own[n])), f"learnt: {own[n].label}") for n in (0, 1, 2, train, train + 1, train + 2)]
+    ]
     for model in (before, after):
         rows.append([])
         for image, mask in swapped["goat"][:shown]:

@@ -1,6 +1,6 @@
 """The class "water ouzel", for which Ouzel is named: what EfficientNet-Lite0 wants to see.
 
-    python examples/lecture/water_ouzel.py    # docs/lecture/water_ouzel.jpg
+python examples/lecture/water_ouzel.py    # docs/lecture/water_ouzel.jpg
 """
 
 from __future__ import annotations

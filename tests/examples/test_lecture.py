@@ -11,7 +11,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "lecture"
@@ -48,26 +47,3 @@ def test_a_picture_that_is_hard_to_compress_is_small_all_the_same(
     noise = np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8)
     common.sheet(tmp_path / "noise.jpg", [[common.Tile(noise, str(n)) for n in range(4)]], inches=3.0)
     assert (tmp_path / "noise.jpg").stat().st_size <= MOST_BYTES
-
-
-def test_what_is_learnt_from_is_balanced_and_not_measured_on(script: Callable[[str], ModuleType]) -> None:
-    transfer = script("transfer")
-    classes = torch.arange(10).repeat_interleave(20)
-    order = transfer.balanced(classes, 3)
-    assert sorted(order) == list(range(200))
-    for count in (30, 100):
-        assert torch.bincount(classes[order[:count]], minlength=10).tolist() == [count // 10] * 10
-    images = torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    train, test = (transfer.examples(images, classes, rows, "") for rows in (order[:100], order[-100:]))
-    assert not {each.sha256 for each in train} & {each.sha256 for each in test}
-    assert [int(each.label) for each in train] == classes[order[:100]].tolist()
-    assert transfer.balanced(classes, 4) != order
-
-
-@pytest.mark.parametrize("count", [30, 100, 300, 1000, 4000])
-def test_every_number_of_images_is_learnt_from_in_about_as_many_steps(
-    script: Callable[[str], ModuleType], count: int
-) -> None:
-    transfer = script("transfer")
-    epochs = transfer.values("scratch", count, 300)["epochs"]
-    assert 200 <= epochs * -(-int(0.8 * count) // transfer.BATCH) <= 450
