@@ -104,7 +104,7 @@ def sheet(path: Path, rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = 
 def save(path: Path, figure: plt.Figure, dpi: int = 110) -> None:
     """As JPEG or PNG, by the name; a JPEG of more than 150 kB is saved again with a lower quality."""
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=dpi)
+    figure.savefig(drawn, dpi=dpi, bbox_inches="tight", pad_inches=0.05)
     plt.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.open(drawn).convert("RGB")

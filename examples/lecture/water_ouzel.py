@@ -9,23 +9,22 @@ from pathlib import Path
 
 from common import FAILED, Tile, imagenet_network, main, sheet
 
-from ouzel.maximize import ClassLogit, FourierRecipe, Pixel, judge, maximize
+from ouzel.maximize import ClassLogit, FourierRecipe, judge, maximize
 
 NAME = "water ouzel"
 
 
-def draw(path: Path, steps: int = 64, size: int = 0) -> None:
+def draw(path: Path, steps: int = 128, seeds: tuple[int, ...] = (0, 1), size: int = 0) -> None:
     model = imagenet_network()
     edges = (size, size) if size else None
     tiles = []
-    for name, recipe, seeds in (("pixel", Pixel(steps=steps), (0,)), ("fourier", FourierRecipe(steps=steps), (0,))):
-        for seed in seeds:
-            found = maximize(model, [ClassLogit(NAME)], recipe=recipe, seed=seed, size=edges).visualizations
-            (verdict,) = judge(model, found)
-            said = f"{verdict.label}, p = {verdict.probability:.2f}"
-            caption = f"{name}, seed {seed}, logit {found[0].activation:.1f}\n{said}"
-            tiles.append(Tile(found[0].image, caption, "black" if verdict.rank == 1 else FAILED))
-            print(caption, flush=True)
+    for seed in seeds:
+        recipe = FourierRecipe(steps=steps)
+        found = maximize(model, [ClassLogit(NAME)], recipe=recipe, seed=seed, size=edges).visualizations
+        (verdict,) = judge(model, found)
+        caption = f"logit {found[0].activation:.1f}\n{verdict.label}, p = {verdict.probability:.2f}"
+        tiles.append(Tile(found[0].image, caption, "black" if verdict.rank == 1 else FAILED))
+        print(caption, flush=True)
     sheet(path, [tiles], inches=2.3)
 
 
