@@ -11,7 +11,7 @@ from ouzel.maximize.ascent import maximize
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.independent import Score
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
-from ouzel.maximize.path import Path, PathLayer
+from ouzel.maximize.path import NetworkPath, PathLayer
 from ouzel.maximize.recipes import RECIPES, FourierRecipe, Maco, Pixel, Recipe, make_recipe
 from ouzel.maximize.report import Verdict, judge
 from ouzel.maximize.results import Result, Step, Visualization
@@ -26,8 +26,8 @@ __all__ = [
     "FourierRecipe",
     "Hit",
     "Maco",
+    "NetworkPath",
     "Node",
-    "Path",
     "PathLayer",
     "Pixel",
     "Ranking",

@@ -12,7 +12,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.maximize.independent import Judge
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.nodes import ClassLogit, Node, Readout
-from ouzel.maximize.path import Path, Paths, stages
+from ouzel.maximize.path import NetworkPath, Paths, stages
 from ouzel.maximize.photographs import Photographs, label_of
 from ouzel.maximize.results import Visualization
 from ouzel.maximize.search import Ranking, search
@@ -100,9 +100,9 @@ class Evidence:
                     field="path",
                 )
 
-    def _paths(self, visualizations: Sequence[Visualization], copies: int) -> dict[int, Path]:
+    def _paths(self, visualizations: Sequence[Visualization], copies: int) -> dict[int, NetworkPath]:
         compared = Paths(self._inputs.network, stages(self._inputs.network, self._inputs.example))
-        found: dict[int, Path] = {}
+        found: dict[int, NetworkPath] = {}
         for number, label in enumerate(self._labels):
             if not label:
                 continue

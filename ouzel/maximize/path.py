@@ -42,7 +42,7 @@ class PathLayer:
 
 
 @dataclass(frozen=True)
-class Path:
+class NetworkPath:
     """The path of one image.
 
     Attributes:
@@ -71,7 +71,9 @@ class Paths:
         self._network, self._layers = network, tuple(layers)
 
     @models.computing()
-    def compare(self, images: Sequence[Tensor], same: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Path, ...]:
+    def compare(
+        self, images: Sequence[Tensor], same: Sequence[Tensor], others: Sequence[Tensor]
+    ) -> tuple[NetworkPath, ...]:
         """The path of each image. All are (C, H, W), normalised, of one size; at least two `same` and one other."""
         if len(same) < FEWEST or not others:
             raise ValueError("photographs of the class and of others are needed")
@@ -88,7 +90,7 @@ class Paths:
             for row, path in enumerate(layers):
                 like, base, best = float(table[:, natural + row].mean()), float(away.mean()), float(among.mean())
                 path.append(PathLayer(name, like, best, base, (like - base) / (best - base) if clear else None))
-        return tuple(Path(tuple(path), count, len(others)) for path in layers)
+        return tuple(NetworkPath(tuple(path), count, len(others)) for path in layers)
 
     def _ranks(self, x: Tensor) -> list[Tensor]:
         """Per layer the ranks of all its units, centred and of length 1; zeros where all are equal."""

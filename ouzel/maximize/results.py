@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ouzel.maximize.independent import Score
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.path import Path
+from ouzel.maximize.path import NetworkPath
 from ouzel.maximize.recipes import Recipe
 from ouzel.maximize.search import Hit
 from ouzel.precision_names import EXACT, Precision
@@ -77,7 +77,7 @@ class Visualization:
     transparency: Tensor = field(repr=False)
     best_of_data: Hit | None = None
     independent: Score | None = None
-    path: Path | None = None
+    path: NetworkPath | None = None
 
 
 @dataclass(frozen=True)
