@@ -48,7 +48,7 @@ class Task:
         loss: What is minimised.
         measure: The figures of an epoch, and a key by which the best epoch is chosen, of a training as it stands.
         figure: The figure that is told with each step.
-        new_norms: Whether the head has BatchNorms, which begin with no statistics and must learn them.
+        new_norms: Whether BatchNorms of the head begin with no statistics, and must learn them.
     """
 
     vary: Vary

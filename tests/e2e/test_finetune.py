@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 
 from e2e.test_jobs import ouzel
+from ouzel import models
 from ouzel.models.store import ModelStore
 from ouzel.serving import Ports
 from ouzel_client import Client, OuzelError
 from ouzel_client._sync._job import Job
+from support import masked
 from support.digits import digits as mnist
 from support.jobs import processes_of, until
 
@@ -106,6 +108,28 @@ def test_from_a_folder_to_production(
         assert "1" in said
         assert client.models["digits"].explain(others[0][0]).model.version == "1"
         assert client.models["digits@2"].explain(others[0][0]).model.version == "2"
+        _pixels_too(client, store, tmp_path)
+
+
+def _pixels_too(client: Client, store: ModelStore, folder: Path) -> None:
+    """From a folder with label maps to a segmentation model that is served and explained."""
+    for name, content in masked.files(12).items():
+        (folder / "shapes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "shapes" / name).write_bytes(content)
+    dataset = client.datasets.upload_masked(folder / "shapes")
+    parameters = {"frozen_epochs": 2, "epochs": 1, "batch_size": 4}
+    job = client.jobs.finetune(BASE, dataset, name="shapes", recipe="segment", image_size=64, parameters=parameters)
+    result = job.result(180)
+    assert (result.version, result.served) == ("1", True)
+    assert result.miou is not None
+    assert result.interval[0] <= result.miou <= result.interval[1]
+    image = masked.png(masked.scene(99)[0])
+    explained = client.models["shapes"].explain(image, saliency=["guided", "grad_cam"])
+    assert explained.segmentation is not None
+    model = models.load(store.find("shapes"))
+    expected = model.network(model.preprocessing(models.decode(image))[None])[0].argmax(0).numpy()
+    assert (explained.segmentation.label_map != expected).mean() < 1e-2
+    assert np.abs(explained.saliency["guided"].array).max() > 0
 
 
 def _second_version(client: Client, first: Job, others: dict[int, list[bytes]]) -> Job:

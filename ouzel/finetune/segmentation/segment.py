@@ -31,6 +31,7 @@ from ouzel.finetune.segmentation.variation import MaskedVariation
 from ouzel.finetune.variation import variation
 from ouzel.models import Model, computing, freeze
 from ouzel.precision_names import EXACT, Precision, check_precision
+from ouzel.task_names import SEGMENTATION
 from ouzel_protos.recipes import SEGMENT
 
 _FIGURE = "miou"
@@ -64,7 +65,7 @@ def segment(
         on_event: Hears how it goes, and may raise to end it.
         resume: The state of an event of a run with the same arguments.
         batch_scale: Share of the usual images that go through the network at a time, where memory is short. The
-            BatchNorms of the decoder then see fewer images at a time.
+            BatchNorms of a new decoder then see fewer images at a time.
         precision: Of the steps of training: "exact", "tf32" or "bf16".
 
     Raises:
@@ -114,7 +115,7 @@ def segment(
             PixelLoss(recipe.dice),
             _measured(len(classes), recipe.dice),
             _FIGURE,
-            new_norms=True,
+            new_norms=not (recipe.pretrained and base.task == SEGMENTATION),
         ),
     )
     progress, optimizer = Progress(), None

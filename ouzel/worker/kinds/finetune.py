@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.task_names import CLASSIFICATION, need_task
+from ouzel.task_names import CLASSIFICATION
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, segmentation, training_data
 from ouzel.worker.kinds import lineage as lineages
@@ -42,10 +42,10 @@ _GROWING, _FEW = ("labels", "confusion"), 20  # classes
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     """Refuses what can never work: an unknown base or data set, a name that is taken, values out of range."""
     base = catalogue.model(spec.base, "base")
+    if spec.recipe != SEGMENT:  # which learns on from either
+        base.need(CLASSIFICATION, "recipes for labels", "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
-    if spec.recipe != SEGMENT:  # which learns on from either
-        need_task(catalogue.file(spec.base, "base").task, CLASSIFICATION, "recipes for labels", spec.base, "base")
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
