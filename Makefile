@@ -11,7 +11,7 @@ MINUTES ?= 120
 SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench gpu lock clean
+.PHONY: help setup demo up trust test soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered gpu lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -90,6 +90,10 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/sink.py
 	@$(BIN)/python benchmarks/gateway.py
 	@$(BIN)/python benchmarks/pool.py
+
+rendered: $(STAMP) ## pretrain on rendered scenes, then learn from few photographs; writes build/rendered (an hour)
+	@$(BIN)/python examples/rendered/experiment.py --folder build/rendered
+	@$(BIN)/python examples/rendered/experiment.py --folder build/rendered --chart build/rendered/curve.png
 
 gpu: $(STAMP) ## measure what matters on this machine's GPU in six minutes: exactness, speed, training, serving, jobs
 	@$(BIN)/python benchmarks/gpu.py

@@ -32,6 +32,8 @@ class Example:
         read_mask: Gives an image of the same size, above mid-grey on the object.
         boxes: Of the object, where there is no mask: left, top, right, bottom in pixels.
         background: What is behind the object, where it was replaced; "" where it is the image's own.
+        read_label_map: Gives a PNG file with the class of each pixel, see `ouzel_protos.label_maps`. `label` is ""
+            then, and `sha256` is that of both files together.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Example:
     read_mask: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     background: str = ""
+    read_label_map: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,20 +114,20 @@ def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
     if not given["test"] and not rest and given["validation"]:  # two parts: the figures come from the second
         given["test"], given["validation"] = given["validation"], []
     if not given["test"]:
-        given["test"], left = _part(rest or given["train"], recipe.held_out, seed)
+        given["test"], left = part(rest or given["train"], recipe.held_out, seed)
         if rest:
             rest = left
         else:
             given["train"] = left
     train = [*given["train"], *rest]
     if not given["validation"]:
-        given["validation"], train = _part(train, recipe.validation, seed + 1)
+        given["validation"], train = part(train, recipe.validation, seed + 1)
     parts = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
     _check(parts)
     return parts
 
 
-def _part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """`share` of each class, at least one image where a class has two groups, and the rest."""
     classes: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
     homes: dict[str, str] = {}  # a group with several labels counts for the first

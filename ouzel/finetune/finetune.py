@@ -17,9 +17,10 @@ from ouzel.finetune import data as data_module
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import room
+from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.features import BATCH, Features, MemoryCache, file_cache
 from ouzel.finetune.head import Featured, HeadFitter, LinearHead, LogisticFitter
-from ouzel.finetune.loop import Event, OnEvent, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import filled, wants_one_shape
+from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.pictures import Pictures
@@ -23,7 +24,7 @@ from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.schedule import make_optimizer, rate, restore, set_rate
 from ouzel.finetune.source import Source
-from ouzel.finetune.steps import Stepper
+from ouzel.finetune.steps import Loss, Stepper, Vary
 from ouzel.finetune.variation import variation
 from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency.transfer import sent
@@ -39,26 +40,22 @@ class Diverged(FailedPrecondition):
 
 
 @dataclass(frozen=True)
-class Event:
-    """What a run tells.
+class Task:
+    """What is learnt, where it is not the class of a whole image.
 
     Attributes:
-        phase: "features", "head", "training" or "validating".
-        step: Of `steps` in the phase; images where it is "features" or "validating".
-        steps: Of the phase.
-        metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done,
-            with their fraction), as far as the phase has them.
-        state: Gives all that is needed to go on from here; None where that is the start of the phase.
+        vary: What is done to the images.
+        loss: What is minimised.
+        measure: The figures of an epoch, and a key by which the best epoch is chosen, of a training as it stands.
+        figure: The figure that is told with each step.
+        new_norms: Whether the head has BatchNorms, which begin with no statistics and must learn them.
     """
 
-    phase: str
-    step: int
-    steps: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    state: Callable[[], dict[str, Any]] | None = None
-
-
-OnEvent = Callable[[Event], None]
+    vary: Vary
+    loss: Loss
+    measure: Callable[[Training, Progress], tuple[Mapping[str, float], tuple[float, float]]]
+    figure: str
+    new_norms: bool = False
 
 
 @dataclass
@@ -80,6 +77,7 @@ class Training:
         deadline: Of `time.monotonic()`, when to end with what there is.
         micro: Images that go through the network at a time; smaller ones give the same gradients with less memory.
         precision: Of the steps; what is measured is computed exactly.
+        task: What is learnt; None: the classes of the images.
     """
 
     network: nn.Module
@@ -92,19 +90,24 @@ class Training:
     deadline: float = math.inf
     micro: int = 1024
     precision: Precision = EXACT
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
         self.per_epoch = len(self._batches(0))
         self.device = next(self.network.parameters()).device
         classes, weights = self.classes(self.split.train), None
-        if self.recipe.balance:
+        if self.recipe.balance and self.task is None:
             weights = class_weights(classes, len(self.labels)).to(self.device)
         self.targets = classes.to(self.device)
-        vary = variation(self.recipe, self.pictures.preprocessing)
+        vary = variation(self.recipe, self.pictures.preprocessing) if self.task is None else self.task.vary
+        loss = None if self.task is None else self.task.loss
         self.network.to(memory_format=torch.channels_last)
         self.source = Source(self.pictures, self.split.train, self.device)
-        self.stepper = Stepper(self.network, vary, self.recipe, weights, self.micro, self.precision)
+        one_shape = False if self._new_norms else None  # they would learn from what is filled in
+        self.stepper = Stepper(
+            self.network, vary, self.recipe, weights, self.micro, self.precision, one_shape=one_shape, loss=loss
+        )
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
         """Train from where `progress` stands to the end. Raises Diverged, and whatever on_event raises.
@@ -187,6 +190,10 @@ class Training:
         return rate(self.recipe, done / steps, stage == 1)
 
     @property
+    def _new_norms(self) -> bool:
+        return self.task is not None and self.task.new_norms
+
+    @property
     def planned(self) -> int:
         """Steps of the whole recipe."""
         return (self.recipe.frozen_epochs + self.recipe.epochs) * self.per_epoch
@@ -202,23 +209,30 @@ class Training:
         """How good the network is on these examples, as it is now."""
         return score(self.logits(examples), self.classes(examples))
 
-    @models.computing()
-    @torch.no_grad()
     def logits(self, examples: tuple[Example, ...]) -> Tensor:
         """(N, K) float32 on the CPU, of the images as they are served."""
+        return torch.cat([logits for _, logits in self.outputs(examples)]).cpu()
+
+    @models.computing()
+    @torch.no_grad()
+    def outputs(self, examples: tuple[Example, ...]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """What the network says of images as they are served, batch by batch, on its device.
+
+        Yields:
+            (B, C, H, W) uint8, as `Pictures.served` gives it; the output (B, ...), float32.
+        """
         self.network.eval()
-        logits: list[Tensor] = []
         parts = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
         with closing(self.pictures.served(parts)) as images:
             for start, pixels in zip(range(0, len(examples), _BATCH), images, strict=True):
                 if start and start % _SIGN == 0:
                     self.on_event(Event("validating", start, len(examples)))
-                x = sent(pixels, self.device)
+                pixels = sent(pixels, self.device)  # noqa: PLW2901
+                x = pixels[:, : self.pictures.preprocessing.channels]
                 if wants_one_shape(self.device):
                     x = filled(x, _BATCH)
                 x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)
-                logits.append(logits_of(self.network(x))[: len(pixels)].float())
-        return torch.cat(logits).cpu()
+                yield pixels, logits_of(self.network(x))[: len(pixels)].float()
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
@@ -229,21 +243,25 @@ class Training:
     def _mode(self, all_layers: bool) -> None:
         self.network.train()
         if not all_layers or not self.recipe.train_batchnorm:
-            for module in self.network.modules():
-                if isinstance(module, _NORMS):
+            for name, module in self.network.named_modules():
+                if isinstance(module, _NORMS) and not (self._new_norms and f"{name}.running_mean" in self.head):
                     module.eval()
 
     def _validate(self, progress: Progress) -> None:
-        score = self.evaluate(self.split.validation)
-        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss, "loss": score.loss}
-        row |= {"accuracy": score.accuracy, "balanced_accuracy": score.balanced, "seconds": progress.elapsed}
-        progress.history.append(row)
-        key = (score.accuracy, -score.loss)
+        figures, key = (self._measure if self.task is None else self.task.measure)(self, progress)
+        row = {"epoch": len(progress.history) + 1, "train_loss": progress.loss}
+        progress.history.append(row | dict(figures) | {"seconds": progress.elapsed})
         progress.stale += 1
-        if math.isfinite(score.loss) and key > progress.best_key:
+        if math.isfinite(key[1]) and key > progress.best_key:
             progress.best_key, progress.improved, progress.stale = key, True, 0
             # Copies: the tensors themselves go on learning.
             progress.best = {name: each.detach().clone() for name, each in self.network.state_dict().items()}
+
+    @staticmethod
+    def _measure(training: Training, _: Progress) -> tuple[Mapping[str, float], tuple[float, float]]:
+        score = training.evaluate(training.split.validation)
+        figures = {"loss": score.loss, "accuracy": score.accuracy, "balanced_accuracy": score.balanced}
+        return figures, (score.accuracy, -score.loss)
 
     def _tell(
         self,
@@ -255,8 +273,9 @@ class Training:
         total = (self.recipe.frozen_epochs, self.recipe.epochs)[progress.stage] * self.per_epoch
         left = min((total - done) * progress.elapsed / done, max(0.0, self.deadline - time.monotonic()))
         metrics = {**figures, "seconds_left": left, "epoch": done / self.per_epoch}
-        if progress.history:
-            metrics["accuracy"] = progress.history[-1]["accuracy"]
+        figure = "accuracy" if self.task is None else self.task.figure
+        if progress.history and figure in progress.history[-1]:
+            metrics[figure] = progress.history[-1][figure]
 
         def state() -> dict[str, Any]:
             return {

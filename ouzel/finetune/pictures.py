@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,13 +18,14 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Example
-from ouzel.images import scaled
+from ouzel.images import original_size, scaled
 from ouzel.models import Preprocessing
 from ouzel.models.preprocessing import INTERPOLATIONS
 
 _AHEAD = 2  # batches that are decoded while one is worked on
 _Key = tuple[str, bool]  # content, and whether whole
 _Made = Future[dict[_Key, Tensor]]
+LabelMapOf = Callable[[Example, tuple[int, int]], np.ndarray]  # of an image of (width, height): (H, W) uint8
 
 
 @dataclass
@@ -34,10 +35,13 @@ class Pictures:
     There are two forms of an image, both of uint8. Served: (C, H, W), exactly what the model sees of it. Whole: (h, w,
     C), its shorter side as long as `preprocessing.resize`; crops are cut out of that for training. More would be finer
     than what is served, and four times as much to keep.
+
+    With `label_map`, both forms have one channel more, the last: the class of each pixel, resized to the nearest.
     """
 
     preprocessing: Preprocessing
     budget: int = 2 * 2**30
+    label_map: LabelMapOf | None = None
     _kept: dict[_Key, Tensor] = field(default_factory=dict)
     _both: frozenset[str] = frozenset()
     _bytes: int = 0
@@ -156,20 +160,33 @@ class Pictures:
         return tensors
 
     def _decode(self, example: Example, forms: Sequence[bool]) -> dict[_Key, Tensor]:
+        labels = None
         try:
             image = models.decode(example.read(), smallest=self.preprocessing.resize)
+            if self.label_map is not None:
+                labels = Image.fromarray(self.label_map(example, original_size(image)))
         except InvalidArgument as error:
             raise InvalidArgument(f"data: {example.name}: {error}", field="data") from None
-        return {(example.sha256, form): self._form(image, form) for form in forms}
+        return {(example.sha256, form): self._form(image, labels, form) for form in forms}
 
-    def _form(self, image: Image.Image, whole: bool) -> Tensor:
+    def _form(self, image: Image.Image, labels: Image.Image | None, whole: bool) -> Tensor:
         if not whole:
-            return self.preprocessing.pixels(image)
+            pixels = self.preprocessing.pixels(image)
+            return pixels if labels is None else torch.cat([pixels, self._served_labels(labels)])
         share = self.preprocessing.resize / min(image.size)
         size = (round(image.width * share), round(image.height * share))
         image = image.resize(size, INTERPOLATIONS[self.preprocessing.interpolation])
         values = np.array(image.convert("L" if self.preprocessing.channels == 1 else "RGB"))
-        return torch.from_numpy(values.reshape(size[1], size[0], -1))
+        values = values.reshape(size[1], size[0], -1)
+        if labels is not None:
+            resized = np.array(labels.resize(size, Image.Resampling.NEAREST))
+            values = np.concatenate([values, resized[:, :, None]], 2)
+        return torch.from_numpy(values)
+
+    def _served_labels(self, labels: Image.Image) -> Tensor:
+        height, width = self.preprocessing.input_size
+        view = self.preprocessing.view(*labels.size)
+        return torch.from_numpy(np.array(labels.resize((width, height), Image.Resampling.NEAREST, box=view)))[None]
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -5,6 +5,8 @@ fine_tune           the new head first, then all layers, the first ones more slo
 lp_ft               the logistic regression, then all layers from there (Kumar et al., ICLR 2022); whichever is
                     better on the validation images is kept
 scratch             all layers from random weights: what the transfer is worth
+segment             a class for each pixel: a decoder on the features of the base learns alone, then all layers do;
+                    frozen_epochs 0 or epochs 0 leaves out the one or the other
 debias              repairs the base: its last layer is fitted anew, on objects before other backgrounds
 debias_all          the same, and then all layers from there; whichever is better on the validation images is kept
 
@@ -20,7 +22,7 @@ from typing import Any
 
 from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
-from ouzel_protos.recipes import FINETUNE, REPAIRS
+from ouzel_protos.recipes import FINETUNE, REPAIRS, SEGMENT
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Recipe:
     per_class: of a repair, pictures of each class, as many before each background; heads: how many last layers are
     averaged, each fitted on half of them; sparse: whether their penalty is that of the absolute weights (L1) or of
     their squares (L2).
+    dice: of a segmentation, the weight of the Dice loss beside the cross-entropy.
     """
 
     name: str
@@ -66,6 +69,12 @@ class Recipe:
     per_class: int = 240
     heads: int = 10
     sparse: bool = True
+    dice: float = 1.0
+
+    @property
+    def segments(self) -> bool:
+        """Whether a class for each pixel is learnt."""
+        return self.name == SEGMENT
 
     @property
     def repairs(self) -> bool:
@@ -81,6 +90,18 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("fine_tune", epochs=5, frozen_epochs=1, spread=10.0),
         Recipe("lp_ft", regression=True, epochs=5, spread=10.0),
         Recipe("scratch", pretrained=False, epochs=20, patience=20, train_batchnorm=True),
+        Recipe(
+            SEGMENT,
+            epochs=15,
+            frozen_epochs=5,
+            learning_rate=2e-3,
+            head_rate=4e-3,
+            spread=10.0,
+            patience=15,
+            batch_size=8,
+            color=0.2,
+            balance=False,
+        ),
         Recipe("debias", regression=True, flip=False),
         Recipe("debias_all", regression=True, epochs=5, spread=10.0),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ouzel import models
 from ouzel.finetune.devices import filled, wants_one_shape
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.recipes import Recipe
-from ouzel.finetune.variation import Pixels, Variation
+from ouzel.finetune.variation import Pixels, Views
 from ouzel.precision_names import Precision
 
 Draw = tuple[int, int, int]  # what chance depends on: seed, stage, step
@@ -37,6 +38,26 @@ class Reading:
     steps: int
 
 
+class Vary(Protocol):
+    """What is done to images, see `Variation`."""
+
+    def draw(self, draw: Draw, sizes: np.ndarray) -> Views:
+        """Views of a batch."""
+
+    def __call__(self, pixels: Pixels, views: Views) -> Tensor:
+        """(B, C, H, W) float32, normalised; behind the channels of the image there may be some of its labels."""
+
+
+class Loss(Protocol):
+    """What is minimised, where it is not the cross-entropy of the class of an image."""
+
+    def inputs(self, varied: Tensor) -> Tensor:
+        """What the network sees of what `Vary` gives."""
+
+    def __call__(self, output: Tensor, varied: Tensor) -> Tensor:
+        """(B,) of the network's output for a batch; computed on the device, without looking at a value."""
+
+
 @dataclass
 class Stepper:
     """Takes steps of an optimiser.
@@ -49,15 +70,17 @@ class Stepper:
         micro: Images that go through the network at a time, at most.
         precision: Of the passes.
         one_shape: Whether batches are filled up to one size; None: where the device is better off with that.
+        loss: What is minimised; None: the cross-entropy of the classes.
     """
 
     network: nn.Module
-    vary: Variation
+    vary: Vary
     recipe: Recipe
     weights: Tensor | None
     micro: int
     precision: Precision
     one_shape: bool | None = None
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         self.device = next(self.network.parameters()).device
@@ -100,12 +123,15 @@ class Stepper:
         self._steps.zero_()
         return Reading(loss, bool(wrong), int(steps))
 
-    def _losses(self, x: Tensor, classes: Tensor) -> Tensor:
+    def _losses(self, varied: Tensor, classes: Tensor) -> Tensor:
+        x = varied if self.loss is None else self.loss.inputs(varied)
         if self.one_shape:
             x = filled(x, self.micro)
         # bfloat16 has float32's range: no scaling of the loss.
         with models.forward_pass(self.precision, self.device):
             logits = logits_of(self.network(x.contiguous(memory_format=torch.channels_last)))[: len(classes)]
+        if self.loss is not None:
+            return self.loss(logits.float(), varied)
         return F.cross_entropy(
             logits.float(),
             classes,

@@ -201,7 +201,7 @@ def _without_shared(names: Iterable[str]) -> dict[str, list[str]]:
     """The parts of each path, in NFC, without the first folders that all share."""
     parts = {name: nfc(name).split("/") for name in names}
     while parts and all(len(each) > 2 for each in parts.values()) and len({each[0] for each in parts.values()}) == 1:
-        if _split_of(next(iter(parts.values()))[0]):
+        if split_of(next(iter(parts.values()))[0]):
             break
         parts = {name: each[1:] for name, each in parts.items()}
     return parts
@@ -216,7 +216,7 @@ def _deepest(paths: Iterable[list[str]]) -> Iterable[list[str]]:
     return deepest.values()
 
 
-def _split_of(folder: str) -> str:
+def split_of(folder: str) -> str:
     """The split that a folder's name stands for; "eval" where others decide; "" if it is no split's name."""
     words = [word for word in _words(folder) if word not in _FILLERS]
     if len(words) == 1:
@@ -239,7 +239,7 @@ def _splits(folders: Mapping[str, bool]) -> Mapping[str, str]:
 
     Raises BadFolder where it could be either.
     """
-    known = {name: split for name in folders if (split := _split_of(name))}
+    known = {name: split for name in folders if (split := split_of(name))}
     nested = {name for name in folders if folders[name]}
     others = sorted(set(folders) - set(known))
     alike = [name for name in others if name in nested and _looks_like_split(name)]
@@ -269,10 +269,10 @@ def _refuse_splits_below(images: Iterable[LabelledFile], has_splits: bool) -> No
     below: dict[str, set[str]] = defaultdict(set)
     for each in images:
         inner = each.path.split("/")
-        if len(inner) > 2 and _split_of(inner[1]):
+        if len(inner) > 2 and split_of(inner[1]):
             below[each.label].add(inner[1])
     for label, names in below.items():
-        if len({_split_of(name) for name in names}) > 1:
+        if len({split_of(name) for name in names}) > 1:
             raise BadFolder(
                 f"the class {label!r:.80} holds {', '.join(map(repr, sorted(names)))}: splits lie above classes, as in "
                 "train/LABEL/FILE"

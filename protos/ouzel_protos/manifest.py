@@ -1,6 +1,7 @@
 """What a data set may hold, and its id: the rules that the client and the worker share. Needs protobuf only.
 
 The canonical form is a line of JSON per image, sorted by path, without what is empty; its SHA-256 is the data set's id.
+Of images with label maps, a line with the names of the classes comes first.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ouzel_protos import label_maps
 from ouzel_protos.limits import out_of_range
 from ouzel_protos.text import LONGEST_LABEL, is_label, is_line, nfc
 from ouzel_protos.v1 import dataset_pb2 as pb
@@ -37,37 +39,59 @@ class BadEntry(ValueError):
         self.field = field
 
 
-def check(entries: Iterable[pb.DatasetEntry]) -> None:
-    """Checks entries as far as possible without the files. Raises BadEntry."""
+def check(entries: Iterable[pb.DatasetEntry], mask_classes: Sequence[str] = ()) -> None:
+    """Checks entries as far as possible without the files.
+
+    Args:
+        entries: The images.
+        mask_classes: Names of the classes of their label maps; empty for images with labels.
+
+    Raises:
+        BadEntry: Names the field.
+    """
+    if mask_classes:
+        try:
+            if label_maps.check_classes(mask_classes) != tuple(mask_classes):
+                raise BadEntry("mask_classes: a name is not composed Unicode (NFC)", "mask_classes")
+        except label_maps.BadMask as error:
+            raise BadEntry(f"mask_classes: {error}", "mask_classes") from None
     seen: set[str] = set()
     for number, entry in enumerate(entries):
         at = f"entries[{number}]"
-        check_path(entry.path, f"{at}.path")
-        for name in ("path", "label"):
-            if getattr(entry, name) != nfc(getattr(entry, name)):
-                raise BadEntry(
-                    f"{at}.{name}: {getattr(entry, name)!r:.80} is not composed Unicode (NFC)", f"{at}.{name}"
-                )
+        _check_names(entry, at, bool(mask_classes))
         if entry.path in seen:
             raise BadEntry(f"{at}.path: {entry.path!r:.200} is there twice", f"{at}.path")
         seen.add(entry.path)
-        if not is_label(entry.label):
-            raise BadEntry(
-                f"{at}.label: {entry.label!r:.80} is not a line of 1 to {LONGEST_LABEL} characters", f"{at}.label"
-            )
-        if entry.split not in SPLITS:
-            raise BadEntry(f"{at}.split: {entry.split!r:.80} is not one of train, validation, test", f"{at}.split")
-        check_file(entry.file, f"{at}.file")
-        if entry.HasField("mask"):
-            check_file(entry.mask, f"{at}.mask")
-        if len(entry.boxes) > _MOST_BOXES:
-            raise BadEntry(f"{at}.boxes: {len(entry.boxes)} are more than {_MOST_BOXES}", f"{at}.boxes")
-        for box in entry.boxes:
-            edges = (box.left, box.top, box.right, box.bottom)
-            if not all(map(math.isfinite, edges)) or not (box.left < box.right and box.top < box.bottom):
-                raise BadEntry(f"{at}.boxes: {edges} is no left, top, right, bottom", f"{at}.boxes")
+        _check_files(entry, at)
     if len(seen) > MOST_IMAGES:
         raise BadEntry(f"entries: {len(seen)} images are more than {MOST_IMAGES}", "entries")
+
+
+def _check_names(entry: pb.DatasetEntry, at: str, masked: bool) -> None:
+    check_path(entry.path, f"{at}.path")
+    for name in ("path", "label"):
+        if getattr(entry, name) != nfc(getattr(entry, name)):
+            raise BadEntry(f"{at}.{name}: {getattr(entry, name)!r:.80} is not composed Unicode (NFC)", f"{at}.{name}")
+    if masked and (entry.label or entry.boxes or not entry.HasField("mask")):
+        raise BadEntry(f"{at}: an image with a label map has a mask, no label and no boxes", at)
+    if not masked and not is_label(entry.label):
+        raise BadEntry(
+            f"{at}.label: {entry.label!r:.80} is not a line of 1 to {LONGEST_LABEL} characters", f"{at}.label"
+        )
+    if entry.split not in SPLITS:
+        raise BadEntry(f"{at}.split: {entry.split!r:.80} is not one of train, validation, test", f"{at}.split")
+
+
+def _check_files(entry: pb.DatasetEntry, at: str) -> None:
+    check_file(entry.file, f"{at}.file")
+    if entry.HasField("mask"):
+        check_file(entry.mask, f"{at}.mask")
+    if len(entry.boxes) > _MOST_BOXES:
+        raise BadEntry(f"{at}.boxes: {len(entry.boxes)} are more than {_MOST_BOXES}", f"{at}.boxes")
+    for box in entry.boxes:
+        edges = (box.left, box.top, box.right, box.bottom)
+        if not all(map(math.isfinite, edges)) or not (box.left < box.right and box.top < box.bottom):
+            raise BadEntry(f"{at}.boxes: {edges} is no left, top, right, bottom", f"{at}.boxes")
 
 
 def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
@@ -99,9 +123,9 @@ def check_file(file: pb.FileRef, field: str) -> None:
         raise BadEntry(f"{field}.size: {problem}", f"{field}.size")
 
 
-def canonical(entries: Iterable[pb.DatasetEntry]) -> bytes:
+def canonical(entries: Iterable[pb.DatasetEntry], mask_classes: Sequence[str] = ()) -> bytes:
     """The bytes of a data set: always the same for the same entries."""
-    lines = []
+    lines = [json.dumps({"mask_classes": list(mask_classes)}, separators=(",", ":"))] if mask_classes else []
     for entry in sorted(entries, key=lambda each: each.path):
         line: dict[str, Any] = {"path": entry.path, "label": entry.label}
         line |= {"sha256": entry.file.sha256, "size": entry.file.size}
@@ -120,6 +144,8 @@ def read(content: bytes) -> list[pb.DatasetEntry]:
     entries = []
     for line in content.decode().splitlines():
         values = json.loads(line)
+        if "mask_classes" in values:
+            continue
         entry = pb.DatasetEntry(path=values["path"], label=values["label"], split=values.get("split", ""))
         entry.file.CopyFrom(pb.FileRef(sha256=values["sha256"], size=values["size"]))
         if "mask" in values:
@@ -130,6 +156,12 @@ def read(content: bytes) -> list[pb.DatasetEntry]:
     return entries
 
 
-def digest(entries: Iterable[pb.DatasetEntry]) -> str:
+def read_mask_classes(content: bytes) -> tuple[str, ...]:
+    """The classes of label maps that `canonical` was given."""
+    first, _, _ = content.partition(b"\n")
+    return tuple(json.loads(first).get("mask_classes", ())) if first else ()
+
+
+def digest(entries: Iterable[pb.DatasetEntry], mask_classes: Sequence[str] = ()) -> str:
     """The id of a data set: the SHA-256 of `canonical`, in hex."""
-    return hashlib.sha256(canonical(entries)).hexdigest()
+    return hashlib.sha256(canonical(entries, mask_classes)).hexdigest()

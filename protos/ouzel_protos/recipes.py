@@ -90,6 +90,21 @@ REPAIR_LIMITS: Parameters = MappingProxyType(
 )
 REPAIRS: Mapping[str, str] = MappingProxyType({"last": "debias", "all": "debias_all"})  # by the layers that learn
 
+# A class for each pixel. With epochs 0 the decoder learns alone, with frozen_epochs 0 all layers learn from the start;
+# with validation 0 no image is kept for choosing, and the last weights are taken.
+SEGMENT = "segment"
+SEGMENT_LIMITS: Parameters = MappingProxyType(
+    {
+        **{name: limit for name, limit in FINETUNE_LIMITS.items() if name not in ("balance", "label_smoothing")},
+        "epochs": Range(int, 0, 100_000),
+        "frozen_epochs": Range(int, 0, 100_000),
+        "patience": Range(int, 1, 100_000),
+        "validation": Range(float, 0.0, 0.5),
+        "dice": Range(float, 0.0, 100.0),
+        "pretrained": Range(bool),
+    }
+)
+
 # The gate before production; `ouzel.grounding.margins` says what each means.
 GATE_LIMITS: Parameters = MappingProxyType(
     {"accuracy_margin": Range(float, 0.001, 0.5), "reliance_margin": Range(float, 0.01, 1.0)}
@@ -135,6 +150,7 @@ FINETUNE: Mapping[str, Parameters] = MappingProxyType(
         "fine_tune": FINETUNE_LIMITS,
         "lp_ft": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate")),
         "scratch": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate", "spread")),
+        SEGMENT: SEGMENT_LIMITS,
         "debias": MappingProxyType(
             {name: FINETUNE_LIMITS[name] for name in ("flip", "held_out", "validation")} | dict(REPAIR_LIMITS)
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -60,11 +60,28 @@ def stored(
     masks: Mapping[str, bytes] | None = None,
 ) -> pb.Dataset:
     """Uploaded and created. masks: of some of the images, by their paths."""
+    send(datasets, owner, {*files.values(), *(masks or {}).values()})
+    return datasets.create(owner, title, entries(files, masks))
+
+
+def send(datasets: Datasets, owner: str, contents: Iterable[bytes]) -> None:
+    """Files alone."""
     upload = datasets.upload(owner)
-    for part in parts(*{*files.values(), *(masks or {}).values()}):
+    for part in parts(*contents):
         if part.WhichOneof("part") == "file":
             upload.begin(part.file)
         else:
             upload.write(part.chunk)
     upload.close()
-    return datasets.create(owner, title, entries(files, masks))
+
+
+def stored_masked(
+    datasets: Datasets, owner: str, pairs: Mapping[str, tuple[bytes, bytes]], classes: Sequence[str], split: str = ""
+) -> pb.Dataset:
+    """Images with label maps, by path, uploaded and created."""
+    send(datasets, owner, {content for pair in pairs.values() for content in pair})
+    made = [
+        pb.DatasetEntry(path=path, file=ref(image), mask=ref(mask), split=split)
+        for path, (image, mask) in pairs.items()
+    ]
+    return datasets.create(owner, "", made, mask_classes=classes)

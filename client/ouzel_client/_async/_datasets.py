@@ -14,6 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from ouzel_client._async._transport import AsyncTransport
 from ouzel_client._codec import datasets as codec
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
+from ouzel_client._codec.masked_source import collect_masked
 from ouzel_client._codec.message import made
 from ouzel_client._codec.uploads import manifest_parts, parts
 from ouzel_client._display.progress import progress_bar
@@ -70,8 +71,38 @@ class AsyncDatasets:
         files = await backend.run(collect, source, masks, boxes, follow_links)
         if files.left_out:
             logger.info("left out of %s: %s", source, files.left_out)
-        await self._send(files, progress)
-        return replace(codec.dataset(await self._create(files.entries, title)), left_out=files.left_out)
+        return await self._upload(files, title, progress)
+
+    async def upload_masked(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        title: str = "",
+        follow_links: bool = False,
+        progress: bool | None = None,
+    ) -> Dataset:
+        """Upload images with the class of each pixel, for the recipe "segment". Only what is missing is sent.
+
+        Masks other than label maps are made into label maps here; that needs `pip install 'ouzel-client[masks]'`.
+
+        Args:
+            source: A folder, or a zip file of one, with images/PATH and label maps masks/PATH.png with classes.txt (a
+                class in each line, from number 0 on); or masks/CLASS/PATH.png, a mask for each class; or COCO's
+                annotations.json. Splits lie above PATH, or above images and masks.
+            title: For people.
+            follow_links: Whether to follow links that lead out of the folder.
+            progress: Whether to show a progress bar. None shows one on a terminal if rich is installed.
+
+        Returns:
+            The data set; its `left_out` has the files that are not used, which are logged as well.
+
+        Raises:
+            InvalidArgument: It names the file at fault; nothing was sent.
+        """
+        files = await backend.run(collect_masked, source, follow_links)
+        if files.left_out:
+            logger.info("left out of %s: %s", source, files.left_out)
+        return await self._upload(files, title, progress)
 
     async def get(self, dataset: str) -> Dataset:
         """A data set by its id.
@@ -115,6 +146,10 @@ class AsyncDatasets:
             await self._call("CheckDataset", made(pb.CheckDatasetRequest, id=dataset), pb.DatasetReport, timeout)
         )
 
+    async def _upload(self, files: Files, title: str, progress: bool | None) -> Dataset:
+        await self._send(files, progress)
+        return replace(codec.dataset(await self._create(files, title)), left_out=files.left_out)
+
     async def _send(self, files: Files, progress: bool | None) -> None:
         pauses = self._transport.options.retry.pauses()
         with progress_bar(progress, len(files.contents), "sending") as advance:
@@ -144,13 +179,13 @@ class AsyncDatasets:
             missing = (*missing, *(await self._call("FindMissing", request, pb.FindMissingResponse)).sha256)
         return missing
 
-    async def _create(self, entries: Sequence[pb.DatasetEntry], title: str) -> pb.Dataset:
+    async def _create(self, files: Files, title: str) -> pb.Dataset:
         """Send it again if the answer is lost: the same manifest is the same data set."""
         pauses = self._transport.options.retry.pauses()
         while True:
             try:
                 return await self._transport.send(
-                    SERVICE + "CreateDataset", manifest_parts(entries, title), pb.Dataset, _LONGEST
+                    SERVICE + "CreateDataset", manifest_parts(files, title), pb.Dataset, _LONGEST
                 )
             except Unavailable as error:
                 await self._transport.pause(next(pauses, None), time.monotonic() + _LONGEST, error)

@@ -35,6 +35,7 @@ _COLUMNS = (
     Column("created", shrinks=2),
 )
 _ID = re.compile(r"[0-9a-f]{64}")
+MASKED = "SOURCE has images/ and masks/, with classes.txt; or annotations.json."
 LINKS = "Also follow links that lead out of the folder."
 _TOLD = 20  # names of files that are left out, at most, on a terminal
 
@@ -48,22 +49,33 @@ def datasets() -> None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--title", default="", help="For people.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of PNG masks.")
+@click.option("--masked", is_flag=True, help=MASKED)
 @click.option("--follow-links", is_flag=True, help=LINKS)
 @click.option("--check", is_flag=True, help="Check every image too, and print the report.")
 @json_option
-def upload(source: Path, *, title: str, masks: Path | None, follow_links: bool, check: bool, as_json: bool) -> None:
-    """Upload the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one."""
+def upload(
+    source: Path, *, title: str, masks: Path | None, masked: bool, follow_links: bool, check: bool, as_json: bool
+) -> None:
+    """Upload the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one.
+
+    With --masked, a folder of images and masks of classes, which the recipe segment learns from.
+    """
+    if masked and masks is not None:
+        raise click.UsageError("--masked: the masks lie in SOURCE; --masks is of objects in labelled images")
+    options: dict[str, Any] = {"title": title, "follow_links": follow_links, "progress": shown(as_json)}
     with _client() as ouzel:
-        made = ouzel.datasets.upload(
-            source, title=title, masks=masks, follow_links=follow_links, progress=shown(as_json)
-        )
+        if masked:
+            made = ouzel.datasets.upload_masked(source, **options)
+        else:
+            made = ouzel.datasets.upload(source, masks=masks, **options)
         _tell_left_out(made)
         report = ouzel.datasets.check(made.id) if check else None
     if as_json:
         print_json(_plain(made) | ({"report": _report(report)} if report else {}))
         return
     click.echo(made.id)
-    click.echo(report if report else f"{made.images} images of {len(made.classes)} classes", err=report is None)
+    count = len(made.mask_classes or made.classes)
+    click.echo(report if report else f"{made.images} images of {count} classes", err=report is None)
 
 
 @datasets.command("list")
@@ -99,6 +111,9 @@ def show(dataset: str, as_json: bool) -> None:
         }
     )
     click.echo()
+    if stored.mask_classes:
+        print_table((Column("value", right=True), Column("class")), enumerate(stored.mask_classes))
+        return
     print_table((Column("class"), Column("images", right=True)), stored.classes.items())
 
 
@@ -129,16 +144,27 @@ def delete(dataset: str, yes: bool, as_json: bool) -> None:
 
 
 def dataset_of(
-    ouzel: Any, source: str, *, masks: Path | None = None, follow_links: bool = False, as_json: bool = False
+    ouzel: Any,
+    source: str,
+    *,
+    masks: Path | None = None,
+    masked: bool = False,
+    follow_links: bool = False,
+    as_json: bool = False,
 ) -> str:
-    """The id of a data set; a folder or a zip file is uploaded. URIs stay as they are."""
+    """The id of a data set; a folder or a zip file is uploaded. URIs stay as they are. masked: it has label maps."""
     if _ID.fullmatch(source) or "://" in source:
         if masks is not None:
             raise click.UsageError("--masks: only images that are uploaded now can get masks")
         return source
-    made: Dataset = ouzel.datasets.upload(
-        source, title=Path(source).name, masks=masks, follow_links=follow_links, progress=shown(as_json)
-    )
+    options: dict[str, Any] = {"title": Path(source).name, "follow_links": follow_links, "progress": shown(as_json)}
+    made: Dataset
+    if masked:
+        if masks is not None:
+            raise click.UsageError("--masks: of objects in labelled images; those of classes lie in SOURCE")
+        made = ouzel.datasets.upload_masked(source, **options)
+    else:
+        made = ouzel.datasets.upload(source, masks=masks, **options)
     _tell_left_out(made)
     return made.id
 
@@ -155,7 +181,8 @@ def _full(ouzel: Any, dataset: str) -> str:
 
 def _row(dataset: Dataset) -> tuple[object, ...]:
     size = file_size(dataset.bytes)
-    return dataset.id[:12], dataset.title, dataset.images, len(dataset.classes), size, local_time(dataset.created)
+    count = len(dataset.mask_classes or dataset.classes)
+    return dataset.id[:12], dataset.title, dataset.images, count, size, local_time(dataset.created)
 
 
 def _tell_left_out(dataset: Dataset) -> None:

@@ -160,6 +160,7 @@ def _row(model: StoredModel, several: bool) -> tuple[object, ...]:
     lineage = model.lineage
     metrics = lineage.get("metrics", {})
     accuracy = f"{100 * metrics['accuracy']:.1f} %" if "accuracy" in metrics else ""
+    accuracy = f"mIoU {100 * metrics['miou']:.1f} %" if "miou" in metrics else accuracy
     base = f"{lineage['base']}@{lineage['base_version']}" if "base_version" in lineage else ""
     head = model_cells(model.name, model.version, model.is_default and several, held_back=model.held_back)
     return *head, "yes" if model.served else "", model.classes, accuracy, base

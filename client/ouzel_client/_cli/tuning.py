@@ -13,7 +13,7 @@ from ouzel_client._cli.follow import client, follow
 from ouzel_client._types.jobs import Promotion
 from ouzel_client.arguments import setting
 from ouzel_client.terminal import json_option, print_json
-from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, REPAIRS
+from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, REPAIRS, SEGMENT
 
 if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
@@ -100,6 +100,8 @@ def finetune(
 ) -> None:
     """Train a classifier of the images of SOURCE from BASE. SOURCE is a folder, a zip file, or the id of a data set.
 
+    With --recipe segment, the class of each pixel is learnt: SOURCE has images/ and masks/.
+
     Waits and shows the progress, unless --detach. Ctrl-C leaves the job running.
 
     With --like, everything that is not given is as in the run that made that model: base, data set, recipe,
@@ -117,7 +119,8 @@ def finetune(
     with client() as ouzel:
         dataset = source
         if source is not None:
-            dataset = dataset_of(ouzel, source, masks=masks, follow_links=follow_links, as_json=as_json)
+            masked = options.get("recipe") == SEGMENT
+            dataset = dataset_of(ouzel, source, masks=masks, masked=masked, follow_links=follow_links, as_json=as_json)
         if only_check:
             report = ouzel.jobs.check_finetune(base, dataset, **options)
             print_json(report) if as_json else click.echo(report_of(report))

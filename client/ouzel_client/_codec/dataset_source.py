@@ -30,11 +30,15 @@ _EDGES = ("left", "top", "right", "bottom")
 
 @dataclass(frozen=True)
 class Files:
-    """entries: the manifest; contents: how to read each file, by its digest; left_out: (name, reason) of the others."""
+    """entries: the manifest; contents: how to read each file, by its digest; left_out: (name, reason) of the others.
+
+    mask_classes: names of the classes of label maps; empty for images with labels.
+    """
 
     entries: list[pb.DatasetEntry]
     contents: Mapping[str, Read]
     left_out: tuple[tuple[str, str], ...] = ()
+    mask_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ def collect(
         for image in images:
             path = image.path
             entry = pb.DatasetEntry(path=path, label=image.label, split=image.split)
-            entry.file.CopyFrom(_hashed(image.read, path, contents))
+            entry.file.CopyFrom(hashed(image.read, path, contents))
             if mask := known.get(str(PurePosixPath(path).with_suffix(".png"))):
-                entry.mask.CopyFrom(_hashed(mask.read_bytes, str(mask), contents))
+                entry.mask.CopyFrom(hashed(mask.read_bytes, str(mask), contents))
             for edges in left.pop(path, ()):
                 try:
                     entry.boxes.append(pb.Box(**dict(zip(_EDGES, edges, strict=True))))
@@ -82,7 +86,8 @@ def collect(
     return Files(entries, contents, left_out)
 
 
-def _hashed(read: Read, path: str, contents: dict[str, Read]) -> pb.FileRef:
+def hashed(read: Read, path: str, contents: dict[str, Read]) -> pb.FileRef:
+    """The digest of a file; how to read it again goes into `contents`. Raises InvalidArgument for one too large."""
     content = read()
     if len(content) > manifest.LARGEST_FILE:
         raise InvalidArgument(

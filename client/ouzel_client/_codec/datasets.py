@@ -23,6 +23,7 @@ def dataset(message: pb.Dataset) -> Dataset:
         message.bytes,
         _sorted(message.classes),
         message.masks,
+        tuple(message.mask_classes),
     )
 
 

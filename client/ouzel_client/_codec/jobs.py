@@ -201,18 +201,21 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         return audit_result(common)
     if not job.spec.HasField("finetune"):
         return JobResult(*common)
+    measure = "miou" if "miou" in figures else "accuracy"
     return FinetuneResult(
         *common,
         model=figures.get("model", ""),
         version=figures.get("version", ""),
         accuracy=figures.get("accuracy", math.nan),
-        interval=(figures.get("accuracy_low", math.nan), figures.get("accuracy_high", math.nan)),
+        interval=(figures.get(f"{measure}_low", math.nan), figures.get(f"{measure}_high", math.nan)),
         balanced_accuracy=figures.get("balanced_accuracy", math.nan),
         promoted=figures.get("promoted", False),
         served=figures.get("served", False),
         notes=tuple(figures.get("notes", ())),
         gate=gate_of(figures),
         repair=repair_of(figures),
+        miou=figures.get("miou"),
+        pixel_accuracy=figures.get("pixel_accuracy"),
     )
 
 

@@ -26,9 +26,10 @@ def parts(files: Files, missing: Sequence[str]) -> Iterator[pb.UploadFilesReques
             return
 
 
-def manifest_parts(entries: Sequence[pb.DatasetEntry], title: str) -> Iterator[pb.CreateDatasetRequest]:
+def manifest_parts(files: Files, title: str) -> Iterator[pb.CreateDatasetRequest]:
     """The messages of a manifest."""
-    first = pb.CreateDatasetRequest(title=title, id=manifest.digest(entries))
+    entries, classes = files.entries, files.mask_classes
+    first = pb.CreateDatasetRequest(title=title, id=manifest.digest(entries, classes), mask_classes=classes)
     for start in range(0, len(entries), _ENTRIES):
         first.entries.extend(entries[start : start + _ENTRIES])
         yield first

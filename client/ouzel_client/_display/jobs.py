@@ -152,6 +152,7 @@ _FORMS: dict[str, Callable[[float], str]] = {
     "epoch": lambda value: f"epoch {value:.1f}",
     "loss": lambda value: f"loss {value:.4g}",
     "accuracy": lambda value: f"accuracy {value:.1%}",
+    "miou": lambda value: f"mean IoU {value:.1%}",
     "learning_rate": lambda value: f"learning rate {value:.3g}",
     "images_per_second": lambda value: f"{value:.{0 if value >= 10 else 2}f} images/s",
     "seconds_left": _duration,

@@ -17,8 +17,9 @@ class Dataset:
         created: When it was first uploaded.
         images: Number of images.
         bytes: Size of the images.
-        classes: Number of images of each class.
+        classes: Number of images of each class; empty if the images have label maps.
         masks: Number of images with a mask.
+        mask_classes: Names of the classes of label maps, by their number; empty if the images have labels.
         left_out: (name, reason) of the files that an upload did not use. Empty unless this comes from an upload.
     """
 
@@ -29,6 +30,7 @@ class Dataset:
     bytes: int
     classes: Mapping[str, int]
     masks: int
+    mask_classes: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
 

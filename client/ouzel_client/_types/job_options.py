@@ -33,8 +33,8 @@ class FinetuneOptions(JobOptions, total=False):
 
     Attributes:
         name: The name of the new model. If there is a model of this name, the new one becomes its next version.
-        recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch"; `repair` uses "debias" and
-            "debias_all".
+        recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch"; "segment" for the class of each
+            pixel, from what `client.datasets.upload_masked` returns; `repair` uses "debias" and "debias_all".
         promote: Whether callers who name no version get the new one. "if_better" by default. "if_grounded" asks a gate:
             it must not be less right than the present default, nor rest more on backgrounds. That needs a data set with
             masks or boxes. The first version of a name that does not pass has no callers but those who name it.

@@ -263,14 +263,15 @@ class FinetuneResult(JobResult):
         version: The new version.
         accuracy: Share of the held-out images that it classifies correctly, in [0, 1]. NaN if the worker does not
             tell it, as the next two.
-        interval: The 95 % confidence interval of the accuracy.
+        interval: The 95 % confidence interval of the accuracy, or of `miou`.
         balanced_accuracy: Mean of the accuracies of the classes.
         promoted: Whether callers who name no version get this one.
         served: Whether it was served when the job ended.
-        notes: Sentences about what did not go as requested, a time limit that left no time for fine-tuning for
-            example.
+        notes: Sentences about what did not go as requested, such as a time limit that left no time to tune.
         gate: What the gate said, with promote="if_grounded"; None if it was not asked.
         repair: What the network rested on before and after its repair; None if it was not repaired.
+        miou: Mean intersection over union, in [0, 1], of a segmentation, which has no accuracy; None of a classifier.
+        pixel_accuracy: Share of the held-out pixels that are right; None of a classifier.
     """
 
     model: str
@@ -283,13 +284,15 @@ class FinetuneResult(JobResult):
     notes: tuple[str, ...] = ()
     gate: GateVerdict | None = None
     repair: Repair | None = None
+    miou: float | None = None
+    pixel_accuracy: float | None = None
 
     def __str__(self) -> str:
         low, high = self.interval
-        return (
-            f"{self.model} version {self.version}: {100 * self.accuracy:.1f} % of the held-out images are right "
-            f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
-        )
+        said = f"{100 * self.accuracy:.1f} % of the held-out images are right"
+        if self.miou is not None:
+            said = f"mean IoU {100 * self.miou:.1f} % on the held-out images"
+        return f"{self.model} version {self.version}: {said} (95 %: {100 * low:.1f} to {100 * high:.1f})"
 
     def _repr_html_(self) -> str:
         gate = () if self.gate is None else (f"{'Passed' if self.gate.passed else 'Not passed'}: {self.gate.reason}",)

@@ -45,7 +45,7 @@ class FakeDatasets:
             del self._known[request.id]
             return Empty()
         if name == "CheckDataset":
-            classes = Counter(entry.label for entry in entries)
+            classes = Counter(entry.label for entry in entries if entry.label)
             return dataset_pb2.DatasetReport(dataset=dataset.id, usable=True, classes=classes, images=len(entries))
         return dataset
 
@@ -67,18 +67,20 @@ class FakeDatasets:
         return dataset_pb2.UploadFilesResponse(files=len(self.received))
 
     def _create(self, requests: Iterator[Any]) -> dataset_pb2.Dataset:
-        title, entries = "", []
+        title, entries, classes = "", [], []
         for request in requests:
             title = title or request.title
             entries += request.entries
-        manifest.check(entries)
+            classes += request.mask_classes
+        manifest.check(entries, classes)
         made = dataset_pb2.Dataset(
-            id=manifest.digest(entries),
+            id=manifest.digest(entries, classes),
             title=title,
             images=len(entries),
             bytes=sum(entry.file.size for entry in entries),
-            classes=Counter(entry.label for entry in entries),
+            classes=Counter(entry.label for entry in entries if entry.label),
             masks=sum(entry.HasField("mask") for entry in entries),
+            mask_classes=classes,
         )
         made.create_time.GetCurrentTime()
         return self._known.setdefault(made.id, (made, entries))[0]

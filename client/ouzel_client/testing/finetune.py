@@ -7,7 +7,7 @@ from typing import Any
 
 from ouzel_client.testing.models import FakeModels
 from ouzel_protos import parameters
-from ouzel_protos.recipes import GATE_DEFAULTS, REPAIRS
+from ouzel_protos.recipes import GATE_DEFAULTS, REPAIRS, SEGMENT
 from ouzel_protos.v1 import job_pb2 as pb
 
 FILES = ("curves.png", "mistakes/00.png", "compared/00-before.png", "compared/00-after.png")
@@ -32,6 +32,7 @@ REPAIRED: Mapping[str, Any] = {
         "reliance_high": 0.1,
     },
 }
+_MASKED = {"task": "segmentation", "miou": 0.7, "miou_low": 0.6, "miou_high": 0.75, "pixel_accuracy": 0.9}
 _FIGURES = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "balanced_accuracy": 0.85}
 
 
@@ -61,6 +62,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool) -> Ma
     spec, kinds = job.spec.finetune, pb.FinetuneSpec
     base, _, version = spec.base.partition("@")
     known = models.find(base, version)
+    measured: Mapping[str, Any] = _MASKED if spec.recipe == SEGMENT else _FIGURES
     lineage: dict[str, Any] = {
         "job": job.id,
         "base": base,
@@ -73,7 +75,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool) -> Ma
         "image_size": spec.image_size,
         "max_training_seconds": spec.max_training_seconds,
         "promote": parameters.names_of(parameters.PROMOTIONS)[spec.promote],
-        "metrics": _FIGURES,
+        "metrics": measured,
     }
     promote = spec.promote == kinds.ALWAYS or (spec.promote == kinds.IF_BETTER and better)
     figures: dict[str, Any] = {"repair": REPAIRED} if spec.recipe in REPAIRS.values() else {}
@@ -83,7 +85,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool) -> Ma
         figures["gate"] = lineage["gate"] = _gate(spec, models, grounded)
     made = models.publish(spec.name, lineage, promote, held_back=gated and not grounded)
     named = {"model": made.name, "version": made.version, "digest": made.digest}
-    return {**named, **_FIGURES, **figures, "promoted": made.is_default, "served": made.served}
+    return {**named, **measured, **figures, "promoted": made.is_default, "served": made.served}
 
 
 def _gate(spec: pb.FinetuneSpec, models: FakeModels, passed: bool) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from ouzel.finetune.metrics import mcnemar
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model
+from ouzel.task_names import CLASSIFICATION, kind_of
 
 _BATCH = 32
 
@@ -53,6 +54,8 @@ def compare(other: Model, tuned: Tuned, tell: Callable[[int, int], None] = lambd
         tell: Called with the images done and how many there are.
     """
     name = f"{other.name}@{other.version}"
+    if other.task != CLASSIFICATION:
+        return Comparison(name, problem=f"it is {kind_of(other.task)}")
     if set(other.labels) != set(tuned.labels):
         return Comparison(name, problem=_difference(set(other.labels), set(tuned.labels)))
     test = tuned.split.test

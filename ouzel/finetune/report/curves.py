@@ -1,4 +1,4 @@
-"""Loss and accuracy by epoch, drawn."""
+"""Loss and accuracy by epoch, drawn; of a segmentation, mean IoU in place of accuracy."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ _TEXT = "#010203"  # stands for the colour of the page's text
 _LOSS, _ACCURACY = ("#d9702b", "#3b82c4"), ("#2f9e6b", "#8b6fc4")  # to be told apart on white and on black
 
 History = Sequence[Mapping[str, float]]
+Shares = tuple[str, tuple[tuple[str, str], ...]]  # the title of the right half, and its lines: key and name
+ACCURACIES: Shares = (
+    "Validation accuracy, %",
+    (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")),
+)
+OVERLAPS: Shares = ("Validation, %", (("miou", "mean IoU"), ("pixel_accuracy", "pixels that are right")))
 
 
-def png(history: History, kept: int | None = None) -> bytes | None:
+def png(history: History, kept: int | None = None, shares: Shares = ACCURACIES) -> bytes | None:
     """As a file; None if nothing was trained by epochs, or matplotlib is missing. kept: the epoch whose weights are."""
-    figure = _figure(history, kept, "#222222")
+    figure = _figure(history, kept, "#222222", shares)
     if figure is None:
         return None
     out = io.BytesIO()
@@ -27,11 +33,11 @@ def png(history: History, kept: int | None = None) -> bytes | None:
     return out.getvalue()
 
 
-def svg(history: History, kept: int | None = None) -> str:
+def svg(history: History, kept: int | None = None, shares: Shares = ACCURACIES) -> str:
     """The same for a page, in the colour of its text, on no ground; empty instead of None."""
     import matplotlib as mpl
 
-    figure = _figure(history, kept, _TEXT)
+    figure = _figure(history, kept, _TEXT, shares)
     if figure is None:
         return ""
     out = io.StringIO()
@@ -52,7 +58,7 @@ def best_epoch(history: History) -> int | None:
     return int(max(finite, key=lambda row: (row["accuracy"], -row["loss"]))["epoch"]) if finite else None
 
 
-def _figure(history: History, kept: int | None, text: str) -> Figure | None:
+def _figure(history: History, kept: int | None, text: str, shares: Shares) -> Figure | None:
     if not history or find_spec("matplotlib") is None:
         return None
     import matplotlib as mpl
@@ -67,9 +73,8 @@ def _figure(history: History, kept: int | None, text: str) -> Figure | None:
         FigureCanvasAgg(figure)
         losses, accuracies = figure.subplots(1, 2)
         _lines(losses, history, (("train_loss", "training, last step"), ("loss", "validation")), _LOSS, 1)
-        names = (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"))
-        _lines(accuracies, history, names, _ACCURACY, 100)
-        for axes, title in ((losses, "Loss"), (accuracies, "Validation accuracy, %")):
+        _lines(accuracies, history, shares[1], _ACCURACY, 100)
+        for axes, title in ((losses, "Loss"), (accuracies, shares[0])):
             axes.set_title(title, loc="left")
             axes.set_xlabel("epoch")
             axes.set_xlim(0.8, max(2, len(history)) + 0.2)

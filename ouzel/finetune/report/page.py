@@ -86,13 +86,16 @@ def page(
         chart=chart,
         kept=kept,
         why=why(tuned, kept),
-        lineage=pages.rows(
-            {key: value or _NO_MATTER.get(key, value) for key, value in lineage.items() if key not in shown}, _NAMES
-        ),
+        lineage=lineage_rows({key: value for key, value in lineage.items() if key not in shown}),
         links=links,
         sections=sections,
         chosen_by=chosen_by(tuned),
     )
+
+
+def lineage_rows(lineage: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where a model comes from, as the rows of a table."""
+    return pages.rows({key: value or _NO_MATTER.get(key, value) for key, value in lineage.items()}, _NAMES)
 
 
 def lead(report: Report, figures: Sequence[Mapping[str, Any]]) -> str:

@@ -83,6 +83,7 @@ class DatasetService(Service, DatasetServiceServicer):
     async def CreateDataset(self, requests: AsyncIterator[pb.CreateDatasetRequest], context: Context) -> pb.Dataset:
         title = expected = ""
         entries: list[pb.DatasetEntry] = []
+        classes: list[str] = []
         size = 0
         async for request in self._patiently(requests):
             size += request.ByteSize()
@@ -90,9 +91,10 @@ class DatasetService(Service, DatasetServiceServicer):
                 raise InvalidArgument(f"entries: {size} bytes are more than {_LARGEST_MANIFEST}", field="entries")
             title, expected = title or request.title, expected or request.id
             entries += request.entries
+            classes += request.mask_classes
             if len(entries) > manifest.MOST_IMAGES:
                 raise InvalidArgument(f"entries: there are more than {manifest.MOST_IMAGES} images", field="entries")
-        return await self.run(self._datasets.create, self.owner(context), title, entries, expected)
+        return await self.run(self._datasets.create, self.owner(context), title, entries, expected, classes)
 
     @unary
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.Dataset:

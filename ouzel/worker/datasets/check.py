@@ -18,7 +18,7 @@ import numpy as np
 
 from ouzel.errors import DataLoss, InvalidArgument, NotFound
 from ouzel.worker.parent_watch import end_with_parent
-from ouzel_protos import manifest
+from ouzel_protos import label_maps, manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 Read = Callable[[str], bytes]  # of a digest
@@ -34,15 +34,22 @@ _NAMED = 20  # in a warning
 
 @dataclass(frozen=True)
 class _Seen:
-    """One image. hash: 64 bits of differences of neighbours; thumbnail: grey, of mean 0 and length 1; None if flat."""
+    """One image. hash: 64 bits of differences of neighbours; thumbnail: grey, of mean 0 and length 1; None if flat.
+
+    classes: labels that it counts for; of a label map, those of its pixels.
+    """
 
     refused: str = ""
+    classes: tuple[str, ...] = ()
     hash: int = 0
     thumbnail: np.ndarray | None = None
 
 
 def check(
-    entries: Sequence[pb.DatasetEntry], read: Read, on_image: Callable[[int], None] = lambda _: None
+    entries: Sequence[pb.DatasetEntry],
+    read: Read,
+    on_image: Callable[[int], None] = lambda _: None,
+    mask_classes: Sequence[str] = (),
 ) -> pb.DatasetReport:
     """Looks at every image of a data set.
 
@@ -50,40 +57,47 @@ def check(
         entries: The data set, sorted by path.
         read: The bytes of a file, by its digest.
         on_image: Hears after each image how many were looked at. What it raises ends the check.
+        mask_classes: Names of the classes of label maps; empty for images with labels.
 
     Returns:
         What was found: refused images, duplicates, problems, warnings.
     """
     seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        for one in threads.map(lambda entry: _look(entry, read), entries):
+        for one in threads.map(lambda entry: _look(entry, read, mask_classes), entries):
             seen.append(one)
             on_image(len(seen))
-    report = pb.DatasetReport(dataset=manifest.digest(entries), images=len(entries))
+    report = pb.DatasetReport(dataset=manifest.digest(entries, mask_classes), images=len(entries))
     kept: list[tuple[pb.DatasetEntry, _Seen]] = []
     for entry, one in zip(entries, seen, strict=True):
         if one.refused:
             report.refused.add(path=entry.path, reason=one.refused)
         else:
             kept.append((entry, one))
-    report.classes.update(Counter(entry.label for entry, _ in kept))
+    report.classes.update(Counter(label for _, one in kept for label in one.classes))
     report.duplicates.extend(_duplicates(kept))
-    report.problems.extend(_problems(report, {entry.label for entry in entries}))
-    if not any(entry.split for entry in entries) and max(report.classes.values(), default=_THREE) < _THREE:
-        report.problems.append("no class has three images: to train on, to choose by, and for the figures")
-    report.warnings.extend(_warnings(report))
+    if mask_classes:
+        _judge_label_maps(report, [entry for entry, _ in kept], mask_classes)
+    else:
+        report.problems.extend(_problems(report, {entry.label for entry in entries}))
+        if not any(entry.split for entry in entries) and max(report.classes.values(), default=_THREE) < _THREE:
+            report.problems.append("no class has three images: to train on, to choose by, and for the figures")
+        report.warnings.extend(_warnings(report))
     report.usable = not report.problems
     return report
 
 
-def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
+def _look(entry: pb.DatasetEntry, read: Read, mask_classes: Sequence[str]) -> _Seen:
     from PIL import Image
 
     from ouzel.images import decode, original_size
 
+    classes: tuple[str, ...] = (entry.label,)
     try:
         image = decode(read(entry.file.sha256), smallest=4 * _EDGE)
-        if entry.HasField("mask"):
+        if mask_classes:
+            classes = _look_at_label_map(read(entry.mask.sha256), original_size(image), mask_classes)
+        elif entry.HasField("mask"):
             _look_at_mask(read(entry.mask.sha256), original_size(image))
         for box in entry.boxes:
             width, height = original_size(image)
@@ -98,8 +112,18 @@ def _look(entry: pb.DatasetEntry, read: Read) -> _Seen:
     small -= small.mean()
     length = float(np.linalg.norm(small))
     if length < _EDGE:  # nearly uniform: a deviation of one grey level
-        return _Seen()
-    return _Seen(hash=int.from_bytes(np.packbits(bits).tobytes(), "big"), thumbnail=(small / length).astype(np.float16))
+        return _Seen(classes=classes)
+    number = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return _Seen(classes=classes, hash=number, thumbnail=(small / length).astype(np.float16))
+
+
+def _look_at_label_map(content: bytes, size: tuple[int, int], mask_classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that there are pixels of."""
+    try:
+        labels = label_maps.read(content, size, len(mask_classes))
+    except label_maps.BadMask as error:
+        raise InvalidArgument(f"mask: {error}") from None
+    return tuple(mask_classes[label] for label in np.unique(labels).tolist() if label != label_maps.IGNORED)
 
 
 def _look_at_mask(content: bytes, size: tuple[int, int]) -> None:
@@ -175,6 +199,24 @@ class _Groups:
         return number
 
 
+def _judge_label_maps(
+    report: pb.DatasetReport, entries: Sequence[pb.DatasetEntry], mask_classes: Sequence[str]
+) -> None:
+    """Says whether a segmentation can be learnt, and what a person should know before."""
+    if len(entries) < _THREE and not {"train", "test"} <= {entry.split for entry in entries}:
+        report.problems.append(f"{len(entries)} image(s) can be used; {_THREE} are needed at least")
+    if len(report.classes) < 2:
+        report.problems.append(f"{len(report.classes)} class(es) have pixels; two are needed at least")
+    report.warnings.extend(_left_out(report))
+    missing = [label for label in mask_classes if label not in report.classes]
+    if missing:
+        report.warnings.append(f"no pixel in any image: {', '.join(missing[:_NAMED])}; nothing of them is learnt")
+    tiny = sorted(label for label, count in report.classes.items() if count < _TINY)
+    if tiny:
+        report.warnings.append(f"in fewer than {_TINY} images: {', '.join(tiny[:_NAMED])}")
+    report.warnings.extend(_leaks(report))
+
+
 def _problems(report: pb.DatasetReport, labels: set[str]) -> Iterator[str]:
     usable = {label for label, count in report.classes.items() if count >= _NEEDED}
     for label in sorted(labels - usable):
@@ -184,9 +226,13 @@ def _problems(report: pb.DatasetReport, labels: set[str]) -> Iterator[str]:
         yield f"{len(usable)} class(es) can be used; two are needed at least"
 
 
-def _warnings(report: pb.DatasetReport) -> Iterator[str]:
+def _left_out(report: pb.DatasetReport) -> Iterator[str]:
     if report.refused:
         yield f"{len(report.refused)} of {report.images} images are left out; `refused` says why"
+
+
+def _warnings(report: pb.DatasetReport) -> Iterator[str]:
+    yield from _left_out(report)
     tiny = sorted(label for label, count in report.classes.items() if _NEEDED <= count < _TINY)
     if tiny:
         yield f"fewer than {_TINY} images: {', '.join(tiny[:_NAMED])}"
@@ -198,6 +244,10 @@ def _warnings(report: pb.DatasetReport) -> Iterator[str]:
             "accuracy alone will flatter"
         )
     yield from _odd_labels(sorted(report.classes))
+    yield from _leaks(report)
+
+
+def _leaks(report: pb.DatasetReport) -> Iterator[str]:
     if report.duplicates:
         extra = sum(len(group.paths) - 1 for group in report.duplicates)
         yield f"{extra} images are the same as others, or nearly so; they stay on one side of the split"
@@ -224,8 +274,9 @@ def main() -> int:
     end_with_parent()
     from ouzel.worker.artifacts import Artifacts
 
-    entries = manifest.read(Path(sys.argv[1]).read_bytes())
-    report = check(entries, Artifacts(Path(sys.argv[2])).get)
+    content = Path(sys.argv[1]).read_bytes()
+    classes = manifest.read_mask_classes(content)
+    report = check(manifest.read(content), Artifacts(Path(sys.argv[2])).get, mask_classes=classes)
     sys.stdout.buffer.write(report.SerializeToString(deterministic=True))
     return 0
 

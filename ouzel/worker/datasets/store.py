@@ -95,7 +95,14 @@ class Datasets:
         """Size of the owner's files in bytes."""
         return sum(path.stat().st_size for path in (self._of(owner) / "files").glob("??/*"))
 
-    def create(self, owner: str, title: str, entries: Sequence[pb.DatasetEntry], expected: str = "") -> pb.Dataset:
+    def create(
+        self,
+        owner: str,
+        title: str,
+        entries: Sequence[pb.DatasetEntry],
+        expected: str = "",
+        mask_classes: Sequence[str] = (),
+    ) -> pb.Dataset:
         """Makes a data set durable. The same one again changes nothing.
 
         Args:
@@ -103,6 +110,7 @@ class Datasets:
             title: One line.
             entries: The images.
             expected: The id that the client computed; "" allows any.
+            mask_classes: Names of the classes of label maps; empty for images with labels.
 
         Returns:
             The data set; its id is the SHA-256 of its manifest.
@@ -116,10 +124,13 @@ class Datasets:
             raise InvalidArgument(
                 f"title: {title!r:.80} is not a line of at most {_LONGEST_TITLE} characters", field="title"
             )
-        checked(manifest.check, entries)
-        checked(manifest.check_classes, entries)
-        content = manifest.canonical(entries)
-        digest = manifest.digest(entries)
+        checked(manifest.check, entries, mask_classes)
+        if not mask_classes:
+            checked(manifest.check_classes, entries)
+        elif not entries:
+            raise InvalidArgument("entries: there is no image", field="entries")
+        content = manifest.canonical(entries, mask_classes)
+        digest = manifest.digest(entries, mask_classes)
         if expected and expected != digest:
             raise InvalidArgument(f"id: the manifest has the digest {digest}, not {expected:.80}", field="id")
         self._check_files(owner, entries)
@@ -134,8 +145,9 @@ class Datasets:
             create_time=timestamp(time.time()),
             images=len(entries),
             bytes=sum(each.file.size for each in entries),
-            classes=Counter(each.label for each in entries),
+            classes=Counter(each.label for each in entries if not mask_classes),
             masks=sum(each.HasField("mask") for each in entries),
+            mask_classes=mask_classes,
         )
         for name, held in ((digest, content), (f"{digest}.about", about.SerializeToString())):
             self._write(folder / name, held)

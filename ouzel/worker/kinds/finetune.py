@@ -1,5 +1,7 @@
 """Fine-tuning: a model of the store becomes a classifier of the images of a data set, and is served.
 
+The recipe "segment" makes a segmentation model; `segmentation.py` runs it.
+
 Artifacts: report.html, report.json, predictions.csv (of the test images), curves.png (of recipes that train by
 epochs), mistakes/00.png, ... (test images that were taken for something else, the worst first, with what the network
 looked at), compared/00-before.png, 00-after.png, ... (of test images, what the base and the tuned network look at);
@@ -17,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.task_names import CLASSIFICATION, need_task
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, training_data
+from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, segmentation, training_data
 from ouzel.worker.kinds import lineage as lineages
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput, proof_files
 from ouzel.worker.kinds.finetune_progress import Told
-from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
+from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, SEGMENT
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     base = catalogue.model(spec.base, "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
+    if spec.recipe != SEGMENT:  # which learns on from either
+        need_task(catalogue.file(spec.base, "base").task, CLASSIFICATION, "recipes for labels", spec.base, "base")
     catalogue.check_new_name(spec.name)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
@@ -49,13 +54,15 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         within("image_size", spec.image_size, *_EDGE)
     if spec.promote not in pb.FinetuneSpec.Promotion.values():
         raise InvalidArgument(f"promote: {spec.promote} is not one that is known", field="promote")
-    training_data.check(spec.dataset, catalogue)
+    training_data.check(spec.dataset, catalogue, masked=spec.recipe == SEGMENT)
+    if spec.recipe == SEGMENT:
+        segmentation.validate(spec)
     grounding.validate(spec, catalogue)
 
 
 def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
     """What `validate_only` answers: how the data set looks."""
-    return training_data.report(spec.dataset, catalogue)
+    return training_data.report(spec.dataset, catalogue, masked=spec.recipe == SEGMENT)
 
 
 def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
@@ -77,6 +84,8 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     context.progress(0, phase="checking the images")
+    if spec.recipe == SEGMENT:
+        return segmentation.run(spec, context, base, recipe_of(spec))
     examples = training_data.examples(spec.dataset, context)
     trim(context.environment.cache, _CACHE_BYTES)
     recipe, told = recipe_of(spec), Told(context)
@@ -106,7 +115,9 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
         raise JobInterrupted
     verdict = None if grounded is None else grounded.verdict
     entry = None if grounded is None or verdict is None else context.record("gate", grounded.facts(spec))
-    published = promotion.publish(spec, context, base, tuning_report, lineage=lineage, verdict=verdict)
+    published = promotion.publish(
+        spec, context, base, tuned, promotion.accuracy_of(tuning_report), lineage=lineage, verdict=verdict
+    )
     written = reports.files(tuning_report, f"{published['model']}@{published['version']}", lineage, sections)
     made = [File(name, media_type, content) for name, (media_type, content) in written.items()]
     figures = {key: value for each in sections for key, value in each.figures.items()}

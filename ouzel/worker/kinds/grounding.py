@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import parameter
 from ouzel.errors import InvalidArgument
+from ouzel.task_names import CLASSIFICATION
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel.worker.kinds.finetune_progress import Told
@@ -188,6 +189,8 @@ class Audits:
         if not gated(self._spec):
             return
         check_apart(self._parts)
+        if present is not None:
+            present.need(CLASSIFICATION, "comparisons of the gate", "promote")
         if present is not None and set(present.labels) != classes:
             odd = sorted(set(present.labels) ^ classes)[0]
             raise InvalidArgument(

@@ -22,7 +22,8 @@ from ouzel_protos.recipes import FINETUNE
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.finetune import Split, Tuned
+    from ouzel.finetune import Score, Split, Tuned
+    from ouzel.finetune.segmentation import PixelScore, Segmented
     from ouzel.models import Model
     from ouzel.worker.kinds.context import JobContext
 
@@ -31,7 +32,7 @@ _LARGEST_CLASSES = 4096  # bytes as JSON: lists of models carry their lineages
 _EXACT = 2**53  # beyond it a number of JSON is no more exact in most languages, and goes as text
 
 
-def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned) -> dict[str, Any]:
+def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned | Segmented) -> dict[str, Any]:
     """The lineage of a tuned model, as its card keeps it.
 
     Args:
@@ -43,7 +44,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
     Returns:
         Values of JSON's types. `classes` is absent where there are too many; the model's labels have them in any case.
     """
-    test, recipe = tuned.test, tuned.recipe
+    recipe = tuned.recipe
     record: dict[str, Any] = {
         "job": context.job,
         "owner": context.owner,
@@ -68,21 +69,15 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
             "out_of_time": tuned.out_of_time,
             "seconds": round(tuned.seconds, 1),
         },
-        "metrics": {
-            "accuracy": test.accuracy,
-            "accuracy_low": test.interval[0],
-            "accuracy_high": test.interval[1],
-            "balanced_accuracy": test.balanced,
-            "test_images": test.images,
-        },
+        "metrics": _metrics(tuned.test),
         "precision": tuned.precision,  # of training; features, figures and maps are exact
         "device": _device(base),
         "batch_scale": context.batch_scale,
         "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
-    if tuned.used:
-        record["pictures"] = dict(tuned.used)  # that were made of the images, to learn from and to choose by
+    if used := getattr(tuned, "used", None):
+        record["pictures"] = dict(used)  # that were made of the images, to learn from and to choose by
     if tuned.recipe.repairs and spec.promote != pb.FinetuneSpec.IF_GROUNDED:
         record |= {"reliance_margin": spec.reliance_margin, "scenes": list(spec.scenes)}
     if len(json.dumps(record["classes"])) > _LARGEST_CLASSES:
@@ -90,7 +85,19 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
     return record | ({"notes": list(tuned.notes)} if tuned.notes else {})
 
 
-def _parameters(tuned: Tuned) -> dict[str, Any]:
+def _metrics(test: Score | PixelScore) -> dict[str, Any]:
+    from ouzel.finetune import Score
+
+    low, high = test.interval
+    if isinstance(test, Score):
+        figures = {"accuracy": test.accuracy, "accuracy_low": low, "accuracy_high": high}
+        figures["balanced_accuracy"] = test.balanced
+    else:
+        figures = {"miou": test.miou, "miou_low": low, "miou_high": high, "pixel_accuracy": test.pixel_accuracy}
+    return figures | {"test_images": test.images}
+
+
+def _parameters(tuned: Tuned | Segmented) -> dict[str, Any]:
     return {name: getattr(tuned.recipe, name) for name in FINETUNE[tuned.recipe.name]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import NotFound
@@ -11,9 +12,38 @@ from ouzel.worker.kinds.context import JobContext
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.finetune import Report
+    from ouzel.finetune import Report, Tuned
+    from ouzel.finetune.segmentation import Segmented
     from ouzel.grounding import GateVerdict
     from ouzel.models import Model
+
+
+@dataclass(frozen=True)
+class Figure:
+    """By which a new version is better than the present default, or not.
+
+    Attributes:
+        what: The figure in words, as in "... of the held-out images are right".
+        value: Of the new version, in [0, 1].
+        served: NAME@VERSION of the present default; "" without one.
+        served_value: Of the present default, on the same images; None if it cannot be compared.
+        problem: Why it cannot.
+    """
+
+    what: str
+    value: float
+    served: str = ""
+    served_value: float | None = None
+    problem: str = ""
+
+
+def accuracy_of(report: Report) -> Figure:
+    """The accuracy of a classifier, and that of the present default."""
+    value, served = report.tuned.test.accuracy, report.served
+    what = "of the held-out images are right"
+    if served is None:
+        return Figure(what, value)
+    return Figure(what, value, served.name, served.accuracy, served.problem)
 
 
 def present_default(spec: pb.FinetuneSpec, context: JobContext) -> Model | None:
@@ -41,10 +71,12 @@ def publish(
     spec: pb.FinetuneSpec,
     context: JobContext,
     base: Model,
-    report: Report,
+    tuned: Tuned | Segmented,
+    figure: Figure,
     *,
     lineage: Mapping[str, Any],
     verdict: GateVerdict | None,
+    arch: str = "",
 ) -> dict[str, Any]:
     """Publishes in the model store and, if there is one, the model server: once, however often the job is started.
 
@@ -52,24 +84,28 @@ def publish(
         spec: Of the job.
         context: Of the job.
         base: The model that was tuned.
-        report: With the comparison with the present default.
+        tuned: What came of it.
+        figure: What it is compared by with the present default.
         lineage: Of the new version.
         verdict: Of the gate; None if it was not asked.
+        arch: Of the new version; "" is that of the base.
 
     Returns:
         What the summary says of the new version.
     """
+    from ouzel import models
     from ouzel.models.card import Card
     from ouzel.models.store import ModelStore
     from ouzel.worker.kinds import publishing
 
-    store, tuned = ModelStore(context.environment.models), report.tuned
-    wanted = _promoted(spec, context, report) if verdict is None else _passed(spec, context, verdict, store)
+    store = ModelStore(context.environment.models)
+    wanted = _promoted(spec, context, figure) if verdict is None else _passed(spec, context, verdict, store)
 
     def promote() -> bool:
         return wanted and (verdict is None or _unchanged(spec, context, verdict, store))
 
-    card = Card(spec.name, "1", base.arch, tuned.labels, tuned.preprocessing, "", lineage=lineage)
+    arch = arch or base.arch
+    card = Card(spec.name, "1", arch, tuned.labels, tuned.preprocessing, "", lineage=lineage, task=models.task_of(arch))
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
     context.check_lease()
@@ -118,21 +154,19 @@ def _mine(spec: pb.FinetuneSpec, context: JobContext, store: ModelFiles) -> Mode
     return next((file for file in store.of(spec.name) if file.job == context.job), None)
 
 
-def _promoted(spec: pb.FinetuneSpec, context: JobContext, report: Report) -> bool:
+def _promoted(spec: pb.FinetuneSpec, context: JobContext, figure: Figure) -> bool:
     """Whether the new version is to be the default, where no gate decides."""
     kinds = pb.FinetuneSpec
     if spec.promote in (kinds.PROMOTION_UNSPECIFIED, kinds.NEVER):
         return False
-    served = report.served
-    if spec.promote == kinds.ALWAYS or served is None:  # None: the first of its name
+    if spec.promote == kinds.ALWAYS or not figure.served:  # the first of its name
         return True
-    if served.accuracy is None:
-        context.log(f"not promoted: {served.name} is the default, and {served.problem}", pb.Log.WARNING)
+    if figure.served_value is None:
+        context.log(f"not promoted: {figure.served} is the default, and {figure.problem}", pb.Log.WARNING)
         return False
-    accuracy = report.tuned.test.accuracy
-    better = accuracy > served.accuracy
+    better = figure.value > figure.served_value
     context.log(
-        f"{'promoted' if better else 'not promoted'}: {100 * accuracy:.2f} % of the held-out images "
-        f"are right, of the present default {100 * served.accuracy:.2f} %"
+        f"{'promoted' if better else 'not promoted'}: {100 * figure.value:.2f} % {figure.what}, of the present default "
+        f"{100 * figure.served_value:.2f} %"
     )
     return better

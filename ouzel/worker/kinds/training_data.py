@@ -17,10 +17,12 @@ from ouzel.worker.kinds.context import JobInterrupted
 from ouzel_protos import folders, manifest
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.manifest import BadEntry
+from ouzel_protos.recipes import SEGMENT
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Example
+    from ouzel.worker.datasets.store import Look
     from ouzel.worker.kinds.context import JobContext
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]*)://.+")
@@ -28,15 +30,16 @@ _NAMED = 5  # problems in a message
 MOST_TOLD = 1000  # refused images, and groups of duplicates, in an answer
 
 
-def check(dataset: str, catalogue: Catalogue) -> None:
+def check(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> None:
     """Checks what can be said of a data set at once.
 
     Args:
         dataset: Id of an upload, or a URI.
         catalogue: With the data sets as the owner sees them.
+        masked: Whether it must have label maps, and not labels.
 
     Raises:
-        InvalidArgument: The operator does not allow the URI's scheme.
+        InvalidArgument: The operator does not allow the URI's scheme, or the data set is of the other kind.
         NotFound: The owner has no such data set.
     """
     if (uri := _URI.fullmatch(dataset)) is not None:
@@ -48,15 +51,22 @@ def check(dataset: str, catalogue: Catalogue) -> None:
         return
     if catalogue.uploads is None or catalogue.owner is None:
         raise NotFound(f"dataset: no data set {dataset!r:.80}", field="dataset")
-    catalogue.uploads.get(catalogue.owner, dataset)
+    if bool(catalogue.uploads.get(catalogue.owner, dataset).mask_classes) != masked:
+        kinds = ("labels", "label maps")
+        raise InvalidArgument(
+            f"dataset: {dataset:.80} has {kinds[not masked]}; {kinds[masked]} are needed here (the recipe {SEGMENT} "
+            "learns from label maps, all others from labels)",
+            field="dataset",
+        )
 
 
-def report(dataset: str, catalogue: Catalogue) -> Mapping[str, Any]:
+def report(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> Mapping[str, Any]:
     """What a look at every image of an uploaded data set finds.
 
     Args:
         dataset: Id of an upload.
         catalogue: With the data sets as the owner sees them.
+        masked: As in `check`.
 
     Returns:
         A DatasetReport as values of JSON's types.
@@ -65,7 +75,7 @@ def report(dataset: str, catalogue: Catalogue) -> Mapping[str, Any]:
         FailedPrecondition: The data set is a URI.
         NotFound, InvalidArgument: As `check`.
     """
-    check(dataset, catalogue)
+    check(dataset, catalogue, masked=masked)
     if catalogue.uploads is None or catalogue.owner is None or _URI.fullmatch(dataset):
         raise FailedPrecondition("dataset: only uploaded ones can be checked beforehand", field="dataset")
     return as_json(told(catalogue.uploads.report(catalogue.owner, dataset)))
@@ -105,17 +115,8 @@ def examples(dataset: str, context: JobContext, *, training: bool = True) -> lis
     """
     from ouzel.finetune import Example
 
-    def look(entries: Sequence[pb.DatasetEntry], read: Callable[[str], bytes]) -> pb.DatasetReport:
-        from ouzel.worker.datasets.check import check
-
-        def seen(count: int) -> None:
-            context.progress(count, len(entries), "checking the images")
-            if context.stop_wanted():
-                raise JobInterrupted
-
-        return check(entries, read, seen)
-
-    if _URI.fullmatch(dataset):
+    look = looker(context)
+    if is_uri(dataset):
         entries, read, left_out = _remote(dataset)
         for name, reason in left_out[:MOST_TOLD]:
             context.log(f"left out: {name!r:.200}: {reason}")
@@ -130,11 +131,11 @@ def examples(dataset: str, context: JobContext, *, training: bool = True) -> lis
 
     refused = {each.path: each.reason for each in dataset_report.refused}
     if (training and not dataset_report.usable) or len(refused) == len(entries):
-        raise InvalidArgument(f"dataset: {'; '.join(dataset_report.problems[:_NAMED])}", field="dataset")
+        raise unusable(dataset_report)
     for warning in dataset_report.warnings:
         context.log(warning)
     context.log(_counted([entry for entry in entries if entry.path not in refused], training))
-    groups = {path: f"group {n}" for n, each in enumerate(dataset_report.duplicates) for path in each.paths}
+    groups = groups_of(dataset_report)
 
     def reader(file: pb.FileRef, path: str) -> Callable[[], bytes]:
         return lambda: _not_refused(read(file.sha256), refused.get(path))
@@ -153,6 +154,37 @@ def examples(dataset: str, context: JobContext, *, training: bool = True) -> lis
         for entry in entries
         if not training or entry.path not in refused
     ]
+
+
+def is_uri(dataset: str) -> bool:
+    """Whether a data set is named by a URI, and not by the id of an upload."""
+    return _URI.fullmatch(dataset) is not None
+
+
+def looker(context: JobContext, mask_classes: Sequence[str] = ()) -> Look:
+    """Checks the images of a data set, tells how far it is, and raises JobInterrupted when the job is to stop."""
+
+    def look(entries: Sequence[pb.DatasetEntry], read: Callable[[str], bytes]) -> pb.DatasetReport:
+        from ouzel.worker.datasets.check import check
+
+        def seen(count: int) -> None:
+            context.progress(count, len(entries), "checking the images")
+            if context.stop_wanted():
+                raise JobInterrupted
+
+        return check(entries, read, seen, mask_classes)
+
+    return look
+
+
+def unusable(dataset_report: pb.DatasetReport) -> InvalidArgument:
+    """Why a job cannot learn from a data set."""
+    return InvalidArgument(f"dataset: {'; '.join(dataset_report.problems[:_NAMED])}", field="dataset")
+
+
+def groups_of(dataset_report: pb.DatasetReport) -> dict[str, str]:
+    """The group of each image that has duplicates, by its path."""
+    return {path: f"group {n}" for n, each in enumerate(dataset_report.duplicates) for path in each.paths}
 
 
 def _not_refused(content: bytes, reason: str | None) -> bytes:

