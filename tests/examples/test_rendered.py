@@ -37,7 +37,7 @@ def test_a_scene_is_that_of_its_seed_and_number(scenes: ModuleType) -> None:
 
 
 def test_labels_are_where_objects_are(scenes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects in the pure colour of their class, without light, shadow, texture and lens: the label is most of a pixel."""
+    """Objects in pure colours, without light, shadow, texture and lens: the label is what most of a pixel shows."""
     kinds: list[int] = []
     drawn, makers = scenes._drawn, dict(scenes.MAKERS)
 
