@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         PreviewEvent,
         Progress,
         ProgressEvent,
+        PublicationEvent,
         StateEvent,
         Unit,
     )
@@ -167,6 +168,7 @@ __all__ = [
     "PreviewEvent",
     "Progress",
     "ProgressEvent",
+    "PublicationEvent",
     "RecordedPrediction",
     "Repair",
     "RepairOptions",

@@ -44,8 +44,9 @@ def improvement(first: Tuned, later: Tuned) -> Improvement:
     fixed, broken = len(beside.fixed), len(beside.broken)
     better = fixed > broken
     reason = (
-        f"{'better' if better else 'not better'}: {_right(later)} of {first.test.images} held-out images are right, and "
-        f"{_right(first)} with the head alone ({fixed} became right and {broken} wrong, McNemar p = {beside.p:.2g})"
+        f"{'better' if better else 'not better'}: {_right(later)} of {first.test.images} held-out images are right, "
+        f"and {_right(first)} with the head alone ({fixed} became right and {broken} wrong, McNemar p = "
+        f"{beside.p:.2g})"
     )
     return Improvement(better, False, reason, {"fixed": fixed, "broken": broken, "p": beside.p})
 

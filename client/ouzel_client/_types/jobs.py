@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ouzel_client._optional import need_pillow
 from ouzel_client._pictures.figure import figure_html
+from ouzel_client._types.early import EarlyOutcome
 from ouzel_client._types.grounding import GateVerdict, Repair
 from ouzel_client.errors import InvalidArgument
 
@@ -180,6 +181,31 @@ class LogEvent(JobEvent):
 
 
 @dataclass(frozen=True)
+class PublicationEvent(JobEvent):
+    """A fine-tuning with `early` has published a version; it may be called from now on.
+
+    Attributes:
+        model: The name of the model.
+        version: The version.
+        digest: Of its weights.
+        promoted: Whether callers who name no version got it from then on.
+        served: Whether the model server answers for it.
+        number: 1 for the head alone, 2 for what was better.
+    """
+
+    model: str
+    version: str
+    digest: str
+    promoted: bool
+    served: bool
+    number: int
+
+    def __str__(self) -> str:
+        default = "it is the default" if self.promoted else "it is not the default"
+        return f"published {self.model}@{self.version}: {default}" + ("" if self.served else ", and not served yet")
+
+
+@dataclass(frozen=True)
 class StateEvent(JobEvent):
     """The state of a job has changed.
 
@@ -272,6 +298,8 @@ class FinetuneResult(JobResult):
         repair: What the network rested on before and after its repair; None if it was not repaired.
         miou: Mean intersection over union, in [0, 1], of a segmentation, which has no accuracy; None of a classifier.
         pixel_accuracy: Share of the held-out pixels that are right; None of a classifier.
+        early: With early=True, the version that was published first beside what came after it. All other attributes
+            are of the better one of the two. None if the job did not answer early.
     """
 
     model: str
@@ -286,6 +314,7 @@ class FinetuneResult(JobResult):
     repair: Repair | None = None
     miou: float | None = None
     pixel_accuracy: float | None = None
+    early: EarlyOutcome | None = None
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -296,5 +325,6 @@ class FinetuneResult(JobResult):
 
     def _repr_html_(self) -> str:
         gate = () if self.gate is None else (f"{'Passed' if self.gate.passed else 'Not passed'}: {self.gate.reason}",)
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *gate, *self.notes))
+        early = () if self.early is None else (f"The training is {self.early.reason}",)
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *early, *gate, *self.notes))
         return f"{lines}{super()._repr_html_()}"

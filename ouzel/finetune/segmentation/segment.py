@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,26 +106,24 @@ def segment(
         run.pictures.close()
 
 
+@dataclass
 class _Run:
-    """One training. The arguments are those of `segment`; base has the preprocessing that it gets."""
+    """One training. The attributes are the arguments of `segment`; base has the preprocessing that it gets."""
 
-    def __init__(
-        self,
-        base: Model,
-        classes: tuple[str, ...],
-        parts: Split,
-        recipe: Recipe,
-        seed: int,
-        begun: float,
-        seconds: float,
-        on_event: OnEvent,
-        early: OnEarly | None,
-        precision: Precision,
-    ) -> None:
-        self.base, self.classes, self.parts, self.recipe, self.seed = base, classes, parts, recipe, seed
-        self.begun, self.seconds, self.on_event, self.early, self.precision = begun, seconds, on_event, early, precision
-        self.pictures = Pictures(base.preprocessing, room(device_of(base)), label_map(len(classes)))
-        self.pictures.expect(parts.train)
+    base: Model
+    classes: tuple[str, ...]
+    parts: Split
+    recipe: Recipe
+    seed: int
+    begun: float
+    seconds: float
+    on_event: OnEvent
+    early: OnEarly | None
+    precision: Precision
+
+    def __post_init__(self) -> None:
+        self.pictures = Pictures(self.base.preprocessing, room(device_of(self.base)), label_map(len(self.classes)))
+        self.pictures.expect(self.parts.train)
         self._decoder: Mapping[str, Any] | None = None  # what has learnt alone, for later attempts
 
     def result(self, resume: Mapping[str, Any] | None, batch_scale: float) -> Segmented:

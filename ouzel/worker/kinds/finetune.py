@@ -41,7 +41,6 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Example, Recipe, Tuned
-    from ouzel.models import Model as LoadedModel
 
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
@@ -105,7 +104,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     early = Early(spec, context, told) if spec.early else None
     versions = Versions(spec, context, base, audits, early)
     try:
-        tuned = _tuned(spec, context, base, examples, told, versions)
+        tuned = _tuned(versions, examples, told)
     except Diverged:
         told.keep_best()
         if early is not None:
@@ -116,17 +115,11 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     return versions.last(tuned)
 
 
-def _tuned(
-    spec: pb.FinetuneSpec,
-    context: JobContext,
-    base: LoadedModel,
-    examples: Sequence[Example],
-    told: Told,
-    versions: Versions,
-) -> Tuned:
+def _tuned(versions: Versions, examples: Sequence[Example], told: Told) -> Tuned:
     """Trains, or goes on with the training of an attempt before this one."""
     from ouzel.finetune import finetune
 
+    spec, context, base = versions.spec, versions.context, versions.base
     options: dict[str, Any] = {
         "seed": spec.seed,
         "max_training_seconds": spec.max_training_seconds,

@@ -3,8 +3,8 @@
 These are what a repeated run must be given: base, base_version, base_digest, dataset, recipe, parameters (all that the
 recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote, and of `gate` its
 accuracy_margin, reliance_margin and scenes; of a repair that no gate judged, reliance_margin and scenes; of a job that
-publishes twice, early. The others, the rest of `gate` included, say what came of it, and what can make two such runs differ: split, classes, training,
-precision, device, libraries.
+publishes twice, early. The others, the rest of `gate` included, say what came of it, and what can make two such runs
+differ: split, classes, training, precision, device, libraries; which of two versions it is: publication, improves_on.
 """
 
 from __future__ import annotations
