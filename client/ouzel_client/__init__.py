@@ -77,15 +77,8 @@ if TYPE_CHECKING:
         View,
     )
     from ouzel_client._types.grounding import GateCheck, GateVerdict, Grounding, Repair
-    from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
-    from ouzel_client._types.jobs import (
-        Artifact,
-        Channel,
-        ClassLogit,
-        Direction,
-        FinetuneResult,
+    from ouzel_client._types.job_events import (
         JobEvent,
-        JobResult,
         LogEvent,
         MetricEvent,
         PreviewEvent,
@@ -93,8 +86,9 @@ if TYPE_CHECKING:
         ProgressEvent,
         PublicationEvent,
         StateEvent,
-        Unit,
     )
+    from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
+    from ouzel_client._types.jobs import Artifact, Channel, ClassLogit, Direction, FinetuneResult, JobResult, Unit
     from ouzel_client._types.ledger import LedgerEntry
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When

@@ -14,25 +14,18 @@ from ouzel_client._codec.message import made, put
 from ouzel_client._types.audit_job import audit_result
 from ouzel_client._types.early import early_of
 from ouzel_client._types.grounding import gate_of, repair_of
-from ouzel_client._types.jobs import (
-    FINAL,
-    Artifact,
-    Channel,
-    ClassLogit,
-    Direction,
-    FinetuneResult,
+from ouzel_client._types.job_events import (
     JobEvent,
-    JobResult,
     LogEvent,
     MetricEvent,
-    Node,
     PreviewEvent,
     Progress,
     ProgressEvent,
     PublicationEvent,
     StateEvent,
-    Unit,
 )
+from ouzel_client._types.job_states import FINAL
+from ouzel_client._types.jobs import Artifact, Channel, ClassLogit, Direction, FinetuneResult, JobResult, Node, Unit
 from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos import parameters as codec
 from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from ouzel_client._display.progress import Bar, Lines, bar, counted, is_terminal
-from ouzel_client._types.jobs import (
-    FINAL,
+from ouzel_client._types.job_events import (
     JobEvent,
     LogEvent,
     MetricEvent,
@@ -19,6 +18,7 @@ from ouzel_client._types.jobs import (
     PublicationEvent,
     StateEvent,
 )
+from ouzel_client._types.job_states import FINAL
 
 Show = Callable[[JobEvent], None]
 _QUIET = 30.0  # s within an epoch without a line
