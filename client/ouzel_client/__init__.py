@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     )
     from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
+    from ouzel_client._types.early import EarlyOutcome
     from ouzel_client._types.explanation import (
         Deviation,
         Estimate,
@@ -129,6 +130,7 @@ __all__ = [
     "Deviation",
     "Direction",
     "Duplicates",
+    "EarlyOutcome",
     "Estimate",
     "ExplainOptions",
     "Explanation",
@@ -195,7 +197,17 @@ _MODULES = (
     "_transport.retry",
     *(
         f"_types.{module}"
-        for module in ("jobs", "job_options", "grounding", "saliency", "datasets", "models", "explanation")
+        for module in (
+            "jobs",
+            "job_events",
+            "job_options",
+            "early",
+            "grounding",
+            "saliency",
+            "datasets",
+            "models",
+            "explanation",
+        )
     ),
     *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job", "ledger")),
     *(
