@@ -50,8 +50,8 @@ def early_of(figures: Mapping[str, Any]) -> EarlyOutcome | None:
     early = figures.get("early")
     if not isinstance(early, Mapping):
         return None
-    steps = [_step(early.get(name, {})) for name in ("first", "later")]
-    return EarlyOutcome(*steps, early.get("better", False), early.get("reason", ""))
+    first, later = (_step(early.get(name, {})) for name in ("first", "later"))
+    return EarlyOutcome(first, later, early.get("better", False), early.get("reason", ""))
 
 
 def _step(values: Mapping[str, Any]) -> Step:

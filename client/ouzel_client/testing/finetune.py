@@ -99,7 +99,7 @@ def published(summary: Mapping[str, Any], number: int) -> pb.JobEvent:
 def early(first: Mapping[str, Any], second: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The summary of a job that has answered early. second: of the next version; None if it is not better."""
     nothing: Mapping[str, Any] = {"version": "", "digest": "", "promoted": False, "served": False}
-    later = first | nothing if second is None else second
+    later = {**first, **nothing} if second is None else second
     reason = f"{'not better' if second is None else 'better'}: pretended"
     left = ("model", "repair", "gate")
     steps = [{name: value for name, value in each.items() if name not in left} for each in (first, later)]
