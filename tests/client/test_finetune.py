@@ -393,7 +393,8 @@ def test_early_that_is_not_improved(steps: Steps, server: FakeServer) -> None:
 
 
 def test_a_repeated_run_answers_early_again(steps: Steps, server: FakeServer) -> None:
-    steps(early(), lambda job: job.wait(30))
+    asked = {"name": "pets", "early": True}
+    steps(lambda client: client.jobs.finetune("m", "s3://bucket/pets", **asked), lambda job: job.wait(30))
     for more, expected in (({}, True), ({"early": False}, False), ({"recipe": "fine_tune"}, False)):
         steps(lambda client, more=more: client.jobs.finetune(like="pets@1", **more))
         assert list(server.jobs._jobs.values())[-1].message.spec.finetune.early is expected
