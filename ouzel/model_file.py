@@ -60,6 +60,12 @@ class ModelFile:
         return str((self.lineage or {}).get("job", ""))
 
     @property
+    def publication(self) -> int:
+        """Which of the versions that its job has published: 1, or 2 of one that has answered early."""
+        number = (self.lineage or {}).get("publication", 1)
+        return int(number) if isinstance(number, (int, float)) else 1
+
+    @property
     def held_back(self) -> bool:
         """Whether a gate has refused it as the default. Whoever promotes it overrules the gate."""
         gate = (self.lineage or {}).get("gate")

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
+    from ouzel_client._types.early import EarlyOutcome
     from ouzel_client._types.explanation import (
         Deviation,
         Estimate,
@@ -78,23 +79,18 @@ if TYPE_CHECKING:
         View,
     )
     from ouzel_client._types.grounding import GateCheck, GateVerdict, Grounding, Repair
-    from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
-    from ouzel_client._types.jobs import (
-        Artifact,
-        Channel,
-        ClassLogit,
-        Direction,
-        FinetuneResult,
+    from ouzel_client._types.job_events import (
         JobEvent,
-        JobResult,
         LogEvent,
         MetricEvent,
         PreviewEvent,
         Progress,
         ProgressEvent,
+        PublicationEvent,
         StateEvent,
-        Unit,
     )
+    from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
+    from ouzel_client._types.jobs import Artifact, Channel, ClassLogit, Direction, FinetuneResult, JobResult, Unit
     from ouzel_client._types.ledger import LedgerEntry
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.regions import Box, Pixel
@@ -138,6 +134,7 @@ __all__ = [
     "Deviation",
     "Direction",
     "Duplicates",
+    "EarlyOutcome",
     "Estimate",
     "ExplainOptions",
     "Explanation",
@@ -173,6 +170,7 @@ __all__ = [
     "PreviewEvent",
     "Progress",
     "ProgressEvent",
+    "PublicationEvent",
     "RecordedPrediction",
     "Repair",
     "RepairOptions",
@@ -210,7 +208,9 @@ _MODULES = (
         f"_types.{module}"
         for module in (
             "jobs",
+            "job_events",
             "job_options",
+            "early",
             "grounding",
             "regions",
             "saliency",

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from ouzel.errors import InvalidArgument
 from ouzel.finetune import data as data_module
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import room
-from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.features import BATCH, Features, MemoryCache, file_cache
-from ouzel.finetune.head import Featured, HeadFitter, LinearHead, LogisticFitter
-from ouzel.finetune.loop import Training
-from ouzel.finetune.metrics import Score, class_weights, score
+from ouzel.finetune.events import OnEvent
+from ouzel.finetune.head import HeadFitter, LogisticFitter
 from ouzel.finetune.pictures import Pictures
-from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe, make_recipe
+from ouzel.finetune.run import OnEarly, Run
 from ouzel.finetune.tuned import Tuned
-from ouzel.models import Model, Preprocessing, computing, freeze
-from ouzel.models.heads import head_tensors
+from ouzel.models import Model, Preprocessing, computing
 from ouzel.precision_names import EXACT, Precision, check_precision
 from ouzel.task_names import CLASSIFICATION
 from ouzel_protos.recipes import FINETUNE_DEFAULT
@@ -51,6 +43,7 @@ def finetune(
     extend: Extend | None = None,
     fitter: HeadFitter | None = None,
     precision: Precision = EXACT,
+    early: OnEarly | None = None,
 ) -> Tuned:
     """Tune a model on labelled images. The base stays as it is; work happens on its device.
 
@@ -70,15 +63,21 @@ def finetune(
         fitter: Of the last layer; None is one logistic regression.
         precision: Of the steps of training: "exact", or "tf32" or "bf16", which are faster on a GPU. Features and
             figures are computed exactly in any case. `on_event` runs while PyTorch is set to that.
+        early: Is given what would be the result if only the head had learnt, on frozen features, before all layers
+            learn: once in each run, in one that is resumed too, and always with the same weights. The time that this
+            takes does not count.
 
     Raises:
-        InvalidArgument: The data, parameters, image_size or precision are wrong.
+        InvalidArgument: The data, parameters, image_size or precision are wrong; or `early` is asked of a recipe
+            without a head that learns first.
         FailedPrecondition: The base is no classifier, or the recipe cannot tune its network.
         Diverged: The loss is not finite any more.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     check_precision("precision", precision)
     base.need(CLASSIFICATION, "recipes", "base")
+    if early is not None and not (recipe.regression and recipe.epochs):
+        raise InvalidArgument(f"early: {recipe.name} has no head that learns before all layers do", field="early")
     begun = time.monotonic()
     base.preprocessing.check_takes_images("base")
     parts = data_module.split(data, recipe, seed)
@@ -97,7 +96,7 @@ def finetune(
     if resume is not None and resume["base"] != base.digest:
         resume = None  # begun with another network
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
-    run = _Run(
+    run = Run(
         base,
         parts,
         own,
@@ -111,174 +110,10 @@ def finetune(
         max_training_seconds,
         fitter or LogisticFitter(device),
         precision,
+        early,
     )
     try:
         with computing():
             return run.result(resume)
     finally:
         pictures.close()
-
-
-@dataclass
-class _Run:
-    base: Model
-    split: Split
-    own: Split  # before it was extended
-    recipe: Recipe
-    seed: int
-    pictures: Pictures
-    cache: str | Path | None
-    on_event: OnEvent
-    batch_scale: float
-    begun: float
-    max_training_seconds: float
-    fitter: HeadFitter
-    precision: Precision
-
-    def result(self, resume: Mapping[str, Any] | None) -> Tuned:
-        base, recipe, labels = self.base, self.recipe, self.split.labels
-        network = networks.renewed(base, len(labels), pretrained=recipe.pretrained, seed=self.seed)
-        training = self._training(network)
-        candidates: dict[str, float] = {}
-        head = self._head(network, resume, training) if recipe.regression else None
-        progress = Progress()
-        if head is not None:
-            head_score = self._score(head, self.split.validation)
-            candidates[self.fitter.name] = head_score.accuracy
-            progress.best_key = (head_score.accuracy, -head_score.loss)
-            progress.best = {name: each.detach().clone() for name, each in network.state_dict().items()}
-            self._tell_head(head, head_score)
-        if recipe.epochs:
-            progress = self._train(training, progress, resume, head)
-            if progress.history:
-                candidates[recipe.name] = max(row["accuracy"] for row in progress.history)
-        only_head = head is not None and not progress.improved
-        if only_head and head is not None:
-            # What was kept back for choosing may now be learnt from too.
-            head = self._refit(head)
-            networks.install_head(network, self._head_name, head.weight, head.bias)
-            logits = head.logits(self._features.of(self.split.test))
-        else:
-            logits = training.logits(self.split.test)
-        return Tuned(
-            network=freeze(network).cpu().to(memory_format=torch.contiguous_format),
-            labels=labels,
-            preprocessing=base.preprocessing,
-            recipe=recipe,
-            seed=self.seed,
-            split=self.own,
-            test=score(logits, training.classes(self.split.test)),
-            validation=candidates,
-            chosen=self.fitter.name if only_head else recipe.name,
-            history=tuple(progress.history),
-            logits=logits,
-            seconds=time.monotonic() - self.begun,
-            steps=progress.steps,
-            precision=self.precision,
-            planned_steps=training.planned,
-            out_of_time=progress.out_of_time,
-            notes=self._notes(progress, training.planned, only_head),
-            used={}
-            if self.split is self.own
-            else {"train": len(self.split.train), "validation": len(self.split.validation)},
-        )
-
-    def _notes(self, progress: Progress, planned: int, only_head: bool) -> tuple[str, ...]:
-        if not progress.out_of_time:
-            return ()
-        limit = f"The time limit of {self.max_training_seconds:g} s"
-        head = "the model is the base with a new head, a logistic regression on its features"
-        if not progress.steps:
-            return (f"{limit} was over before any fine-tuning: {head}. A higher limit lets the layers learn too.",)
-        ended = f"{limit} ended the training after {progress.steps} of {planned} steps"
-        return (f"{ended}, in which nothing better was found: {head}." if only_head else f"{ended}.",)
-
-    def _training(self, network: nn.Module) -> Training:
-        deadline = self.begun + self.max_training_seconds if self.max_training_seconds else math.inf
-        head = head_tensors(self.base.arch, self.base.preprocessing.channels)
-        micro = max(1, int(self.recipe.batch_size * self.batch_scale))
-        return Training(
-            network,
-            head,
-            self.pictures,
-            self.split,
-            self.recipe,
-            self.seed,
-            self.on_event,
-            deadline,
-            micro,
-            self.precision,
-        )
-
-    def _head(self, network: nn.Module, resume: Mapping[str, Any] | None, training: Training) -> LinearHead:
-        """The logistic regression, put into the network; of an earlier attempt if there is one."""
-        base = self.base
-        self._head_name = networks.linear_head(network, base.arch, base.preprocessing.channels)
-        cache = MemoryCache() if self.cache is None else file_cache(Path(self.cache), base.digest, base.preprocessing)
-        batch = max(1, int(BATCH * self.batch_scale))
-        self._features = Features(networks.backbone(base, self._head_name), self.pictures, cache, batch)
-        if resume is not None and resume.get("head"):
-            head = LinearHead(**resume["head"])
-        else:
-            train = self._train_features(self.split.train)
-            chosen_by = self.split.validation
-            validation = Featured(self._told(chosen_by), training.classes(chosen_by), chosen_by)
-            head = self.fitter.choose(train, validation, self._weights(train.classes))
-        networks.install_head(network, self._head_name, head.weight, head.bias)
-        return head
-
-    def _train(
-        self, training: Training, progress: Progress, resume: Mapping[str, Any] | None, head: LinearHead | None
-    ) -> Progress:
-        optimizer = None
-        if resume is not None and "training" in resume:
-            progress = progress_from(resume["training"])
-            training.network.load_state_dict(resume["training"]["network"])
-            optimizer = resume["training"]["optimizer"]
-
-        def on_event(event: Event) -> None:
-            inner = event.state
-            state = None if inner is None else lambda: self._state(head, inner())
-            self.on_event(dataclasses.replace(event, state=state))
-
-        training.on_event = on_event
-        return training.run(progress, optimizer)
-
-    def _tell_head(self, head: LinearHead, head_score: Score) -> None:
-        metrics = {"accuracy": head_score.accuracy, "loss": head_score.loss}
-        self.on_event(Event("head", 1, 1, metrics, lambda: self._state(head, None)))
-
-    def _state(self, head: LinearHead | None, training: dict[str, Any] | None) -> dict[str, Any]:
-        return {
-            "base": self.base.digest,
-            "elapsed": time.monotonic() - self.begun,
-            "head": None if head is None else {"weight": head.weight, "bias": head.bias, "c": head.c},
-        } | ({} if training is None else {"training": training})
-
-    def _refit(self, head: LinearHead) -> LinearHead:
-        data = self._train_features((*self.split.train, *self.split.validation))
-        return self.fitter.refit(data, self._weights(data.classes), head)
-
-    def _train_features(self, examples: tuple[Example, ...]) -> Featured:
-        index = {label: number for number, label in enumerate(self.split.labels)}
-        classes = torch.tensor([index[each.label] for each in examples])
-        features = self._told(examples)
-        if not self.recipe.flip:
-            return Featured(features, classes, examples)
-        mirrored = self._told(examples, mirrored=True)
-        return Featured(torch.cat([features, mirrored]), classes.repeat(2), (*examples, *examples))
-
-    def _told(self, examples: tuple[Example, ...], mirrored: bool = False) -> Tensor:
-        def tell(done: int, of: int) -> None:
-            self.on_event(Event("features", done, of))
-
-        return self._features.of(examples, mirrored=mirrored, tell=tell)
-
-    def _weights(self, classes: Tensor) -> Tensor:
-        count = len(self.split.labels)
-        return class_weights(classes, count) if self.recipe.balance else torch.ones(count)
-
-    def _score(self, head: LinearHead, examples: tuple[Example, ...]) -> Score:
-        index = {label: number for number, label in enumerate(self.split.labels)}
-        classes = torch.tensor([index[each.label] for each in examples])
-        return score(head.logits(self._features.of(examples)), classes)

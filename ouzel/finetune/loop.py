@@ -58,6 +58,9 @@ class Task:
     new_norms: bool = False
 
 
+State = Callable[[], dict[str, Any]]
+
+
 @dataclass
 class Training:
     """Trains a network on a split.
@@ -78,6 +81,8 @@ class Training:
         micro: Images that go through the network at a time; smaller ones give the same gradients with less memory.
         precision: Of the steps; what is measured is computed exactly.
         task: What is learnt; None: the classes of the images.
+        between: Called when the head alone has learnt, before all layers do, with what gives the state. The time that
+            it takes does not count.
     """
 
     network: nn.Module
@@ -91,6 +96,7 @@ class Training:
     micro: int = 1024
     precision: Precision = EXACT
     task: Task | None = None
+    between: Callable[[Progress, State], None] | None = None
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
@@ -137,6 +143,11 @@ class Training:
             if not finished or (self._is_over(progress) and (left or any(stages[progress.stage + 1 :]))):
                 progress.out_of_time = True
                 break
+            if self.between is not None and progress.stage == 0 and progress.best is not None:
+                since = time.monotonic()
+                self.between(progress, self._state(progress, optimizer))
+                spent = time.monotonic() - since
+                start, self.deadline = start + spent, self.deadline + spent
             progress.stage, progress.epoch, progress.step, progress.stale = progress.stage + 1, 0, 0, 0
         if progress.best is not None:
             self.network.load_state_dict(progress.best)
@@ -215,13 +226,15 @@ class Training:
 
     @models.computing()
     @torch.no_grad()
-    def outputs(self, examples: tuple[Example, ...]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """What the network says of images as they are served, batch by batch, on its device.
+    def outputs(
+        self, examples: tuple[Example, ...], network: nn.Module | None = None
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """What the network, or another one, says of images as they are served, batch by batch, on its device.
 
         Yields:
             (B, C, H, W) uint8, as `Pictures.served` gives it; the output (B, ...), float32.
         """
-        self.network.eval()
+        network = (self.network if network is None else network).eval()
         parts = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
         with closing(self.pictures.served(parts)) as images:
             for start, pixels in zip(range(0, len(examples), _BATCH), images, strict=True):
@@ -232,7 +245,7 @@ class Training:
                 if wants_one_shape(self.device):
                     x = filled(x, _BATCH)
                 x = self.pictures.preprocessing.normalised(x).contiguous(memory_format=torch.channels_last)
-                yield pixels, logits_of(self.network(x))[: len(pixels)].float()
+                yield pixels, logits_of(network(x))[: len(pixels)].float()
 
     def _batches(self, epoch: int) -> list[Tensor]:
         count = len(self.split.train)
@@ -276,12 +289,11 @@ class Training:
         figure = "accuracy" if self.task is None else self.task.figure
         if progress.history and figure in progress.history[-1]:
             metrics[figure] = progress.history[-1][figure]
+        self.on_event(Event("training", done, total, metrics, self._state(progress, optimizer)))
 
-        def state() -> dict[str, Any]:
-            return {
-                "progress": dict(vars(progress)),
-                "network": self.network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-
-        self.on_event(Event("training", done, total, metrics, state))
+    def _state(self, progress: Progress, optimizer: torch.optim.Optimizer) -> State:
+        return lambda: {
+            "progress": dict(vars(progress)),
+            "network": self.network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }

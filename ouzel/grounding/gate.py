@@ -7,6 +7,7 @@ verdict.passed, verdict.reason
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,18 @@ class GateVerdict:
         """Why, in a sentence or two: the checks that failed, or all of them."""
         told = [each.reason for each in self.checks if not each.passed] or [each.reason for each in self.checks]
         return " ".join(told)
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> GateVerdict:
+        """What `to_dict` gave, with its rules or without."""
+        named = ("name", "passed", "reason")
+        checks = [
+            Check(each["name"], each["passed"], each["reason"], {k: v for k, v in each.items() if k not in named})
+            for each in facts["checks"]
+        ]
+        margins = GateMargins(facts["accuracy_margin"], facts["reliance_margin"], tuple(facts["scenes"]))
+        digests = (facts["design_sha256"], facts["examples_sha256"])
+        return cls(facts["passed"], facts["against"], tuple(checks), margins, *digests)
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON's types, with the rules in words."""

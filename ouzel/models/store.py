@@ -88,22 +88,24 @@ class ModelStore(ModelFiles):
         seen = layers(model.network, torch.zeros(1, *model.input_shape))
         return Details(self._entries([file])[0], model.card, seen, model)
 
-    def publish(self, name: str, make: Make, job: str) -> Entry:
+    def publish(self, name: str, make: Make, job: str, *, publication: int = 1, after: str = "") -> Entry:
         """Add the model that `make` gives as the next version of `name`; once for a job, however often it is called.
 
         The card's name, version and lineage["job"] are set here; its lineage["owner"] says whose the model is. The
-        archive is there whole or not at all. Raises AlreadyExists for the name of an operator's model or of somebody
-        else's, and FailedPrecondition for a store that cannot be written.
+        archive is there whole or not at all. A job that publishes twice says which `publication` this is, and which
+        version it has to be `after`, though that may be deleted by now. Raises AlreadyExists for the name of an
+        operator's model or of somebody else's, and FailedPrecondition for a store that cannot be written.
         """
         with self.locked(check_name(name)):
             files = self.of(name)
-            if (done := next((file for file in files if file.job == job), None)) is not None:
+            mine = (file for file in files if file.job == job and file.publication == publication)
+            if (done := next(mine, None)) is not None:
                 return self._entries([done])[0]
             _check_free(name, files)
             self._tidy(name)
-            version = str(max((int(file.version) for file in files if file.version.isdigit()), default=0) + 1)
+            version = str(max((int(each) for each in (*_versions(files), after) if each.isdigit()), default=0) + 1)
             card, state = make(version)
-            lineage = {**(card.lineage or {}), "job": job}
+            lineage = {**(card.lineage or {}), "job": job} | ({"publication": publication} if publication > 1 else {})
             _check_free(name, files, str(lineage.get("owner", "")))
             card = dataclasses.replace(card, name=name, version=version, lineage=lineage)
             path = self.folder / f"{name}@{version}.mar"
@@ -120,6 +122,10 @@ class ModelStore(ModelFiles):
     def _entries(self, files: builtins.list[ModelFile] | tuple[ModelFile, ...]) -> tuple[Entry, ...]:
         defaults = {file.path for file in self.defaults().values()}
         return tuple(_entry(file, file.path in defaults) for file in files)
+
+
+def _versions(files: tuple[ModelFile, ...]) -> builtins.list[str]:
+    return [file.version for file in files]
 
 
 def _check_free(name: str, files: tuple[ModelFile, ...], owner: str | None = None) -> None:

@@ -110,6 +110,9 @@ SEGMENT_LIMITS: Parameters = MappingProxyType(
     }
 )
 
+# Recipes whose head learns before all layers do, so that it can be published before them.
+EARLY = (FINETUNE_DEFAULT, SEGMENT)
+
 # The gate before production; `ouzel.grounding.margins` says what each means.
 GATE_LIMITS: Parameters = MappingProxyType(
     {"accuracy_margin": Range(float, 0.001, 0.5), "reliance_margin": Range(float, 0.01, 1.0)}

@@ -357,3 +357,44 @@ def test_shown(server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         -1
     ] == "pretending: epoch 3.0, loss 0.1, accuracy 90.0%, learning rate 0.001, 100 images/s, 0:00 left"
     assert "SUCCEEDED: pretended" in capsys.readouterr().err
+
+
+def early(**options: Any) -> Any:
+    return finetune(early=True, **options)
+
+
+def test_early(steps: Steps, server: FakeServer) -> None:
+    """The first version is told while the job goes on; the result names both."""
+    events = steps(early(promote="always"), lambda job: job.events())
+    told = [each for each in events if isinstance(each, oc.PublicationEvent)]
+    assert [(each.model, each.version, each.number, each.promoted) for each in told] == [
+        ("pets", "1", 1, True),
+        ("pets", "2", 2, True),
+    ]
+    assert str(told[0]) == "published pets@1: it is the default"
+    assert events.index(told[0]) < [type(each) for each in events].index(oc.ProgressEvent, 5)
+    assert only_spec(server).finetune.early
+    (job,) = server.jobs._jobs
+    result = steps(lambda client: client.jobs.get(job), lambda job: job.result())
+    assert (result.version, result.early.first.version, result.early.later.version) == ("2", "1", "2")
+    assert (result.early.better, result.early.reason) == (True, "better: pretended")
+    assert (result.early.first.accuracy, result.early.first.interval) == (0.9, (0.8, 0.95))
+    assert "<p>The training is better: pretended</p>" in result._repr_html_()
+    versions = steps(lambda client: client.models.list("pets"))
+    assert [(each.lineage["publication"], each.lineage["job"]) for each in versions] == [(1, job), (2, job)]
+
+
+def test_early_that_is_not_improved(steps: Steps, server: FakeServer) -> None:
+    server.jobs.improves = False
+    result = steps(early(), lambda job: job.result(30))
+    assert (result.version, result.early.better) == ("1", False)
+    assert (result.early.first.version, result.early.later.version, result.early.later.promoted) == ("1", "", False)
+    assert steps(finetune(), lambda job: job.result(30)).early is None
+
+
+def test_a_repeated_run_answers_early_again(steps: Steps, server: FakeServer) -> None:
+    asked = {"name": "pets", "early": True}
+    steps(lambda client: client.jobs.finetune("m", "s3://bucket/pets", **asked), lambda job: job.wait(30))
+    for more, expected in (({}, True), ({"early": False}, False), ({"recipe": "fine_tune"}, False)):
+        steps(lambda client, more=more: client.jobs.finetune(like="pets@1", **more))
+        assert list(server.jobs._jobs.values())[-1].message.spec.finetune.early is expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ouzel.worker.kinds import context as module
 from ouzel.worker.kinds.context import JobContext
 from ouzel.worker.store.job import Lease
 from ouzel.worker.store.protocol import LeaseLost
+from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import until
 
 
@@ -29,7 +31,7 @@ class Told:
         if len(self.phases) > 2:
             raise LeaseLost
 
-    def checkpoint(self, lease: Lease, digest: str) -> None:
+    def checkpoint(self, lease: Lease, digest: str, events: Sequence[pb.JobEvent] = ()) -> None:
         self.checkpoints.append(digest)
 
 

@@ -17,7 +17,8 @@ from ouzel_client._codec.message import made
 from ouzel_client._types.audit_job import AUDIT, DatasetAuditOptions
 from ouzel_client._types.datasets import Dataset
 from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions, check_names
-from ouzel_client._types.jobs import Node, State
+from ouzel_client._types.job_states import State
+from ouzel_client._types.jobs import Node
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos.limits import out_of_range
 from ouzel_protos.v1 import job_pb2 as pb

@@ -13,7 +13,7 @@ import click
 from ouzel_client._cli.follow import client, download, job_json
 from ouzel_client._cli.follow import watch as show_how_it_goes
 from ouzel_client._display.jobs import how_far, steps_of
-from ouzel_client._types.jobs import JobEvent, PreviewEvent
+from ouzel_client._types.job_events import JobEvent, PreviewEvent
 from ouzel_client.arguments import label
 from ouzel_client.terminal import (
     Column,

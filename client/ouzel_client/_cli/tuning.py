@@ -13,7 +13,7 @@ from ouzel_client._cli.follow import client, follow
 from ouzel_client._types.jobs import Promotion
 from ouzel_client.arguments import setting
 from ouzel_client.terminal import json_option, print_json
-from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, REPAIRS, SEGMENT
+from ouzel_protos.recipes import EARLY, FINETUNE, FINETUNE_DEFAULT, REPAIRS, SEGMENT
 
 if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
@@ -73,6 +73,11 @@ def gate_options(promote: str) -> Callable[[F], F]:
 @gate_options("if_better")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set epochs=10."
+)
+@click.option(
+    "--early/--no-early",
+    default=None,
+    help=f"Publish the head alone before all layers learn ({', '.join(EARLY)}); the rest only if it is better.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the split and of everything random.  [default: 0]")
 @click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Longest training, in seconds.")
@@ -194,6 +199,10 @@ def outcome(job: Job) -> str:
         promoted = f"it is not the default, `ouzel models --worker promote {model}` makes it that"
     served = "" if result.served else "; not served yet"
     lines = [f"{result}; {promoted}{served}"]
+    if result.early is not None:
+        lines.append(
+            f"Published first: {result.model}@{result.early.first.version}. The training is {result.early.reason}"
+        )
     if result.gate is not None:
         lines.append(f"Gate {'passed' if result.gate.passed else 'not passed'}: {result.gate.reason}")
     if result.repair is not None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ouzel_client._codec import jobs as wire
-from ouzel_client._types.jobs import FINAL, Progress, State
+from ouzel_client._types.job_events import Progress
+from ouzel_client._types.job_states import FINAL, State
 from ouzel_client.errors import JobCancelled, JobFailed
 from ouzel_protos.v1 import job_pb2 as pb
 

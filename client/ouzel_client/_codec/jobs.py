@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -12,25 +12,20 @@ from google.protobuf import json_format
 
 from ouzel_client._codec.message import made, put
 from ouzel_client._types.audit_job import audit_result
+from ouzel_client._types.early import early_of
 from ouzel_client._types.grounding import gate_of, repair_of
-from ouzel_client._types.jobs import (
-    FINAL,
-    Artifact,
-    Channel,
-    ClassLogit,
-    Direction,
-    FinetuneResult,
+from ouzel_client._types.job_events import (
     JobEvent,
-    JobResult,
     LogEvent,
     MetricEvent,
-    Node,
     PreviewEvent,
     Progress,
     ProgressEvent,
+    PublicationEvent,
     StateEvent,
-    Unit,
 )
+from ouzel_client._types.job_states import FINAL
+from ouzel_client._types.jobs import Artifact, Channel, ClassLogit, Direction, FinetuneResult, JobResult, Node, Unit
 from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos import parameters as codec
 from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter
@@ -142,21 +137,45 @@ def time_of(job: pb.Job, field: str) -> datetime | None:
 def event(message: pb.JobEvent) -> JobEvent:
     """An event, of the class of its kind."""
     common = (message.sequence, message.time.ToDatetime(tzinfo=UTC), message.attempt)
-    kind = message.WhichOneof("kind")
-    if kind == "progress":
-        return ProgressEvent(*common, progress(message.progress))
-    if kind == "metric":
-        return MetricEvent(*common, message.metric.step, MappingProxyType(dict(sorted(message.metric.values.items()))))
-    if kind == "preview":
-        shown = message.preview
-        return PreviewEvent(*common, shown.step, shown.title, shown.media_type, shown.image)
-    if kind == "log":
-        level: Any = pb.Log.Level.Name(message.log.level)
-        return LogEvent(*common, level, message.log.message)
-    if kind == "state_change":
-        change = message.state_change
-        return StateEvent(*common, _previous(change), state(change.state), change.reason)
-    return JobEvent(*common)  # of a later version
+    read = _EVENTS.get(message.WhichOneof("kind") or "")
+    return JobEvent(*common) if read is None else read(common, message)  # without one: of a later version
+
+
+_Common = tuple[int, datetime, int]
+
+
+def _metric_event(common: _Common, message: pb.JobEvent) -> JobEvent:
+    return MetricEvent(*common, message.metric.step, MappingProxyType(dict(sorted(message.metric.values.items()))))
+
+
+def _preview_event(common: _Common, message: pb.JobEvent) -> JobEvent:
+    shown = message.preview
+    return PreviewEvent(*common, shown.step, shown.title, shown.media_type, shown.image)
+
+
+def _log_event(common: _Common, message: pb.JobEvent) -> JobEvent:
+    level: Any = pb.Log.Level.Name(message.log.level)
+    return LogEvent(*common, level, message.log.message)
+
+
+def _state_event(common: _Common, message: pb.JobEvent) -> JobEvent:
+    change = message.state_change
+    return StateEvent(*common, _previous(change), state(change.state), change.reason)
+
+
+def _publication_event(common: _Common, message: pb.JobEvent) -> JobEvent:
+    told = message.publication
+    return PublicationEvent(*common, told.model, told.version, told.digest, told.promoted, told.served, told.number)
+
+
+_EVENTS: Mapping[str, Callable[[_Common, pb.JobEvent], JobEvent]] = {
+    "progress": lambda common, message: ProgressEvent(*common, progress(message.progress)),
+    "metric": _metric_event,
+    "preview": _preview_event,
+    "log": _log_event,
+    "state_change": _state_event,
+    "publication": _publication_event,
+}
 
 
 def _previous(change: pb.StateChange) -> Any:
@@ -216,6 +235,7 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         repair=repair_of(figures),
         miou=figures.get("miou"),
         pixel_accuracy=figures.get("pixel_accuracy"),
+        early=early_of(figures),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ouzel_client._types.models import StoredModel
 from ouzel_client.errors import FailedPrecondition, InvalidArgument, NotFound
-from ouzel_protos.recipes import REPAIRS
+from ouzel_protos.recipes import EARLY, REPAIRS
 
 # What a lineage says of a run, by the argument of `finetune` that it becomes.
 _ARGUMENTS = ("dataset", "recipe", "promote", "parameters", "seed", "max_training_seconds", "image_size")
@@ -53,6 +53,8 @@ def repeated(like: StoredModel, given: Mapping[str, Any]) -> dict[str, Any]:
         arguments["parameters"] = {**lineage.get("parameters", {}), **given["parameters"]}
     elif "recipe" in given and given["recipe"] != lineage["recipe"]:
         arguments["parameters"] = given.get("parameters", {})
+    if lineage.get("early") and arguments["recipe"] in EARLY:
+        arguments.setdefault("early", True)
     if arguments["promote"] == "if_grounded":
         gate = lineage.get("gate", {})
         arguments = {each: gate[each] for each in _GATE if gate.get(each)} | arguments

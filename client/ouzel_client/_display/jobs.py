@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from ouzel_client._display.progress import Bar, Lines, bar, counted, is_terminal
-from ouzel_client._types.jobs import (
-    FINAL,
+from ouzel_client._types.job_events import (
     JobEvent,
     LogEvent,
     MetricEvent,
     PreviewEvent,
     ProgressEvent,
+    PublicationEvent,
     StateEvent,
 )
+from ouzel_client._types.job_states import FINAL
 
 Show = Callable[[JobEvent], None]
 _QUIET = 30.0  # s within an epoch without a line
@@ -66,7 +67,7 @@ class _Drawn:
                 self._bar.finish()
             elif event.state in FINAL:
                 self._bar.halt()
-        elif isinstance(event, LogEvent):
+        elif isinstance(event, (LogEvent, PublicationEvent)):
             self._print(str(event))
         elif isinstance(event, PreviewEvent) and self._notebook is not None:
             self._preview(event)
@@ -113,7 +114,7 @@ class _Told:
         elif isinstance(event, StateEvent):
             self._epoch = None
             self._lines.say(f"{event.time.astimezone():%H:%M:%S} {self._job} {event}")
-        elif isinstance(event, LogEvent):
+        elif isinstance(event, (LogEvent, PublicationEvent)):
             self._lines.say(str(event))
 
 

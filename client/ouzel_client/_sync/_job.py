@@ -19,7 +19,8 @@ from ouzel_client._codec import jobs as wire
 from ouzel_client._codec.job_fields import JobFields
 from ouzel_client._codec.message import made
 from ouzel_client._display.jobs import how_far, presenter
-from ouzel_client._types.jobs import Artifact, JobEvent, JobResult
+from ouzel_client._types.job_events import JobEvent
+from ouzel_client._types.jobs import Artifact, JobResult
 from ouzel_client.errors import (
     DataLoss,
     DeadlineExceeded,

@@ -42,6 +42,9 @@ class FinetuneOptions(JobOptions, total=False):
             0.5; 0.02 by default.
         reliance_margin: With "if_grounded", the share of images that backgrounds may turn, 0.01 to 1; 0.2 by default.
         scenes: With "if_grounded", labels of classes that are places: they may rest on their background.
+        early: With "lp_ft" and "segment": the head alone, learnt on frozen features, is published as a version before
+            all layers learn. What they come to becomes the next version only if it is better on the held-out images.
+            `promote` holds for each of the two. False by default.
         parameters: Parameters of the recipe by name.
         seed: Of the split and of everything random; 0 by default.
         max_training_seconds: Training ends after this many seconds with the best that it has. 0, the default, sets no
@@ -58,6 +61,7 @@ class FinetuneOptions(JobOptions, total=False):
     accuracy_margin: float | None
     reliance_margin: float | None
     scenes: Sequence[str] | None
+    early: bool | None
     parameters: Mapping[str, float | bool] | None
     seed: int | None
     max_training_seconds: float | None

@@ -6,20 +6,18 @@ import html
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ouzel_client._optional import need_pillow
 from ouzel_client._pictures.figure import figure_html
+from ouzel_client._types.early import EarlyOutcome
 from ouzel_client._types.grounding import GateVerdict, Repair
 from ouzel_client.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-State = Literal["QUEUED", "RUNNING", "PUBLISHING", "PAUSED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
 Promotion = Literal["never", "if_better", "always", "if_grounded"]
-FINAL: frozenset[str] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
 @dataclass(frozen=True)
@@ -77,124 +75,6 @@ class Direction:
 
 
 Node: TypeAlias = ClassLogit | Unit | Channel | Direction
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is.
-
-    Attributes:
-        step: Steps that are done.
-        steps: Steps in all, 0 while that is not known.
-        phase: What is being done, in a word.
-    """
-
-    step: int
-    steps: int
-    phase: str
-
-
-@dataclass(frozen=True)
-class JobEvent:
-    """Base of all events. As a text, an event is one line.
-
-    Attributes:
-        sequence: 1, 2, 3, ... within a job.
-        time: When it happened.
-        attempt: The attempt it belongs to, counted from 1.
-    """
-
-    sequence: int
-    time: datetime
-    attempt: int
-
-
-@dataclass(frozen=True)
-class ProgressEvent(JobEvent):
-    """A job has made progress.
-
-    Attributes:
-        progress: How far it is.
-    """
-
-    progress: Progress
-
-    def __str__(self) -> str:
-        done = self.progress
-        return f"{done.phase} {done.step}" + (f" of {done.steps}" if done.steps else "")
-
-
-@dataclass(frozen=True)
-class MetricEvent(JobEvent):
-    """A job has measured something.
-
-    Attributes:
-        step: The step at which it was measured.
-        values: Figures by name.
-    """
-
-    step: int
-    values: Mapping[str, float]
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.values.items())
-
-
-@dataclass(frozen=True)
-class PreviewEvent(JobEvent):
-    """A small picture of the state of a job. A notebook shows it.
-
-    Attributes:
-        step: The step at which it was made.
-        title: What it shows.
-        media_type: The type of the file, "image/png" for example.
-        image: The content of the file.
-    """
-
-    step: int
-    title: str
-    media_type: str
-    image: bytes = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"preview of {self.title}"
-
-    def _repr_html_(self) -> str:
-        return figure_html(self.image, self.media_type, self.title)
-
-
-@dataclass(frozen=True)
-class LogEvent(JobEvent):
-    """A job has logged a message.
-
-    Attributes:
-        level: How important it is.
-        message: The text.
-    """
-
-    level: Literal["INFO", "WARNING", "ERROR"]
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.message}"
-
-
-@dataclass(frozen=True)
-class StateEvent(JobEvent):
-    """The state of a job has changed.
-
-    Attributes:
-        previous: The state before. None for the first event, before which there was no job.
-        state: The state now.
-        reason: Why it changed, or empty.
-    """
-
-    previous: State | None
-    state: State
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.state}: {self.reason}" if self.reason else self.state
 
 
 @dataclass(frozen=True)
@@ -272,6 +152,8 @@ class FinetuneResult(JobResult):
         repair: What the network rested on before and after its repair; None if it was not repaired.
         miou: Mean intersection over union, in [0, 1], of a segmentation, which has no accuracy; None of a classifier.
         pixel_accuracy: Share of the held-out pixels that are right; None of a classifier.
+        early: With early=True, the version that was published first beside what came after it. All other attributes
+            are of the better one of the two. None if the job did not answer early.
     """
 
     model: str
@@ -286,6 +168,7 @@ class FinetuneResult(JobResult):
     repair: Repair | None = None
     miou: float | None = None
     pixel_accuracy: float | None = None
+    early: EarlyOutcome | None = None
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -296,5 +179,6 @@ class FinetuneResult(JobResult):
 
     def _repr_html_(self) -> str:
         gate = () if self.gate is None else (f"{'Passed' if self.gate.passed else 'Not passed'}: {self.gate.reason}",)
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *gate, *self.notes))
+        early = () if self.early is None else (f"The training is {self.early.reason}",)
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in (str(self), *early, *gate, *self.notes))
         return f"{lines}{super()._repr_html_()}"

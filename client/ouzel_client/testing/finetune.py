@@ -57,8 +57,8 @@ def report(labels: tuple[str, ...]) -> Mapping[str, Any]:
     return {"dataset": "", "usable": True, **empty, **counts}
 
 
-def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool) -> Mapping[str, Any]:
-    """Add a version to the models, and return the summary of its job."""
+def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool, publication: int = 1) -> Mapping[str, Any]:
+    """Add a version to the models, and return the summary of its job. publication: which of the job's versions."""
     spec, kinds = job.spec.finetune, pb.FinetuneSpec
     base, _, version = spec.base.partition("@")
     known = models.find(base, version)
@@ -77,6 +77,8 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool) -> Ma
         "promote": parameters.names_of(parameters.PROMOTIONS)[spec.promote],
         "metrics": measured,
     }
+    if spec.early:
+        lineage |= {"early": True, "publication": publication}
     promote = spec.promote == kinds.ALWAYS or (spec.promote == kinds.IF_BETTER and better)
     figures: dict[str, Any] = {"repair": REPAIRED} if spec.recipe in REPAIRS.values() else {}
     gated = spec.promote == kinds.IF_GROUNDED
@@ -86,6 +88,23 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool) -> Ma
     made = models.publish(spec.name, lineage, promote, held_back=gated and not grounded)
     named = {"model": made.name, "version": made.version, "digest": made.digest}
     return {**named, **measured, **figures, "promoted": made.is_default, "served": made.served}
+
+
+def published(summary: Mapping[str, Any], number: int) -> pb.JobEvent:
+    """The event that tells a version."""
+    named = {name: summary[name] for name in ("model", "version", "digest", "promoted", "served")}
+    return pb.JobEvent(publication=pb.Publication(number=number, **named))
+
+
+def early(first: Mapping[str, Any], second: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The summary of a job that has answered early. second: of the next version; None if it is not better."""
+    nothing: Mapping[str, Any] = {"version": "", "digest": "", "promoted": False, "served": False}
+    later = {**first, **nothing} if second is None else second
+    reason = f"{'not better' if second is None else 'better'}: pretended"
+    left = ("model", "repair", "gate")
+    steps = [{name: value for name, value in each.items() if name not in left} for each in (first, later)]
+    outcome = {"first": steps[0], "later": steps[1], "better": second is not None, "reason": reason}
+    return {**(second or first), "early": outcome}
 
 
 def _gate(spec: pb.FinetuneSpec, models: FakeModels, passed: bool) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,7 @@ class _FakeJob:
     body: bytes
     events: list[pb.JobEvent] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    first: Mapping[str, Any] | None = None  # what was published early
 
 
 class FakeJobs:
@@ -56,6 +57,7 @@ class FakeJobs:
         better: Whether a fine-tuned version is better than the present default, for promote="if_better". Its figures
             are always the same.
         grounded: Whether a fine-tuned version passes the gate, for promote="if_grounded".
+        improves: Whether a training is better than its head alone, with early=True.
         fail: Jobs fail with this message instead of succeeding. Empty does not fail them.
         hold: Whether jobs stay RUNNING.
         cut: The next stream breaks with UNAVAILABLE after this many messages. None does not break it.
@@ -67,6 +69,7 @@ class FakeJobs:
         self.steps = 3
         self.better = True
         self.grounded = True
+        self.improves = True
         self.fail = ""
         self.hold = False
         self.cut: int | None = None
@@ -177,6 +180,8 @@ class FakeJobs:
                 _tell(job, pb.JobEvent(progress=message.progress))
                 if message.spec.HasField("finetune"):
                     _tell(job, pb.JobEvent(metric=finetune.metric(message.progress)))
+                if message.spec.finetune.early and job.first is None:
+                    job.first = self._publish(job, 1)
             elif self.fail:
                 message.error.CopyFrom(pb.JobError(failure_class=pb.JobError.USER, message=self.fail, field="spec"))
                 _move(job, pb.Job.FAILED)
@@ -187,7 +192,10 @@ class FakeJobs:
         kind = job.message.spec.WhichOneof("kind") or ""
         if kind == "finetune":
             names: Sequence[str] = finetune.FILES
-            summary = finetune.publish(job.message, self.models, self.better, self.grounded)
+            if job.first is None:
+                summary = finetune.publish(job.message, self.models, self.better, self.grounded)
+            else:
+                summary = finetune.early(job.first, self._publish(job, 2) if self.improves else None)
         elif kind == "audit":
             names, summary = ("suspects/00.png",), AUDITED
         else:
@@ -200,6 +208,11 @@ class FakeJobs:
             job.message.result.artifacts.add(name=name, media_type="image/png", size=len(content), sha256=digest)
         job.message.result.summary.update(summary)
         _move(job, pb.Job.SUCCEEDED)
+
+    def _publish(self, job: _FakeJob, number: int) -> Mapping[str, Any]:
+        summary = finetune.publish(job.message, self.models, self.better, self.grounded, number)
+        _tell(job, finetune.published(summary, number))
+        return summary
 
     def _check_finetune(self, spec: pb.FinetuneSpec, context: grpc.ServicerContext) -> None:
         if self.models.find(*spec.base.partition("@")[::2]) is None:

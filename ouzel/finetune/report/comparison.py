@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +69,22 @@ def compare(other: Model, tuned: Tuned, tell: Callable[[int, int], None] = lambd
             predicted += [other.labels[index] for index in logits.argmax(1).tolist()]
     finally:
         pictures.close()
+    return _paired(name, predicted, tuned)
+
+
+def compare_trainings(other: Tuned, tuned: Tuned, name: str) -> Comparison:
+    """Set one tuning beside another one of the same split, by what both have said of its test images.
+
+    Args:
+        other: That was published until now.
+        tuned: What is to follow it.
+        name: Of the other, NAME@VERSION.
+    """
+    return _paired(name, [other.labels[index] for index in other.logits.argmax(1).tolist()], tuned)
+
+
+def _paired(name: str, predicted: Sequence[str], tuned: Tuned) -> Comparison:
+    test = tuned.split.test
     before = [said == each.label for said, each in zip(predicted, test, strict=True)]
     now = [tuned.labels[k] == each.label for k, each in zip(tuned.logits.argmax(1).tolist(), test, strict=True)]
     numbers = range(len(test))

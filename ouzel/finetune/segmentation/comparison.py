@@ -56,7 +56,11 @@ def beside(other: Model, made: Segmented, tell: Callable[[int, int], None] = lam
         return Beside(name, problem=f"it is {kind_of(other.task)}")
     if other.labels != made.labels:
         return Beside(name, problem="it tells other classes apart, or the same ones in another order")
-    theirs = _counted(other, made.split.test, tell)
+    return beside_counts(name, _counted(other, made.split.test, tell), made)
+
+
+def beside_counts(name: str, theirs: np.ndarray, made: Segmented) -> Beside:
+    """The same by what another model of the same classes has said of the test images: (N, K, K) counts of pixels."""
     miou = float(mean_iou(theirs.sum(0)))
     return Beside(name, miou, (made.test.miou - miou, *bootstrap_difference(made.counts, theirs)))
 

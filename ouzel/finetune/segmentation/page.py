@@ -10,6 +10,7 @@ import numpy as np
 from ouzel import pages
 from ouzel.finetune.report import curves
 from ouzel.finetune.report.page import lineage_rows
+from ouzel.finetune.report.results import Section
 from ouzel.finetune.segmentation.results import SegmentationReport, ShownMasks, kept_epoch
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.pages import percent
@@ -23,8 +24,14 @@ _EDGE = 256  # pixels along the longer edge of a picture, at least
 _OPACITY = 0.55  # of classes over a picture
 
 
-def page(report: SegmentationReport, title: str, lineage: Mapping[str, Any], links: Sequence[str] = ()) -> str:
-    """All of it; it needs nothing from elsewhere. links: files beside the page."""
+def page(
+    report: SegmentationReport,
+    title: str,
+    lineage: Mapping[str, Any],
+    links: Sequence[str] = (),
+    sections: Sequence[Section] = (),
+) -> str:
+    """All of it; it needs nothing from elsewhere. links: files beside the page. sections: before the classes."""
     made, test = report.made, report.made.test
     height, width = made.preprocessing.input_size
     kept, chosen = kept_epoch(made), bool(made.split.validation)
@@ -49,6 +56,7 @@ def page(report: SegmentationReport, title: str, lineage: Mapping[str, Any], lin
         why=why(made, kept),
         lineage=lineage_rows(lineage),
         links=links,
+        sections=sections,
     )
 
 

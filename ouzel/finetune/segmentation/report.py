@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from ouzel.finetune.pictures import Pictures, png
 from ouzel.finetune.report import curves
+from ouzel.finetune.report.results import Section
 from ouzel.finetune.segmentation.comparison import Beside
 from ouzel.finetune.segmentation.data import label_map
 from ouzel.finetune.segmentation.looks import Looks
@@ -96,10 +97,11 @@ def segmentation_summary(report: SegmentationReport) -> dict[str, Any]:
 
 
 def segmentation_files(
-    report: SegmentationReport, title: str, lineage: Mapping[str, Any]
+    report: SegmentationReport, title: str, lineage: Mapping[str, Any], sections: Sequence[Section] = ()
 ) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
-    described = json.dumps({**segmentation_summary(report), "lineage": lineage}, ensure_ascii=False)
+    more = {name: value for each in sections for name, value in each.figures.items()}
+    described = json.dumps({**segmentation_summary(report), **more, "lineage": lineage}, ensure_ascii=False)
     images = [
         {"image": each.name, "miou": None if math.isnan(miou) else miou}
         for each, miou in zip(report.made.split.test, mean_iou(report.made.counts).tolist(), strict=True)
@@ -115,7 +117,9 @@ def segmentation_files(
     links = tuple(written)
     for number, one in enumerate(report.worst):
         written[f"worst/{number:02}-looks.png"] = ("image/png", png(one.looks))
-    whole = page(report, title, lineage, links)
+    for each in sections:
+        written |= each.files
+    whole = page(report, title, lineage, links, sections)
     return {"report.html": ("text/html; charset=utf-8", whole.encode()), **written}
 
 

@@ -59,14 +59,14 @@ class JobOutput:
     summary: Mapping[str, Any]
 
 
-def proof_files(recorded: Recorded | None) -> list[File]:
-    """What proves an entry of the log, as artifacts; nothing without a log."""
+def proof_files(recorded: Recorded | None, folder: str = "ledger") -> list[File]:
+    """What proves an entry of the log, as artifacts in a folder; nothing without a log."""
     if recorded is None:
         return []
     return [
-        File("ledger/entry.json", "application/json", recorded.entry),
-        File("ledger/entry.salt", "text/plain", recorded.salt.hex().encode() + b"\n"),
-        File("ledger/entry.tlog-proof", "text/plain", recorded.proof.encode()),
+        File(f"{folder}/entry.json", "application/json", recorded.entry),
+        File(f"{folder}/entry.salt", "text/plain", recorded.salt.hex().encode() + b"\n"),
+        File(f"{folder}/entry.tlog-proof", "text/plain", recorded.proof.encode()),
     ]
 
 
@@ -242,18 +242,19 @@ class JobContext:
         """Whether it is time for another checkpoint."""
         return time.monotonic() - self._saved >= self.environment.checkpoint_seconds
 
-    def save(self, checkpoint: bytes) -> None:
+    def save(self, checkpoint: bytes, events: Sequence[pb.JobEvent] = ()) -> None:
         """Stores a checkpoint durably. The next attempt gets it as `checkpoint`; the one before is removed.
 
         Args:
             checkpoint: As the kind reads it again.
+            events: Of what it says, which are told if and only if it is stored.
 
         Raises:
             ResourceExhausted: The disk is full.
             LeaseLost: Another worker has the job by now.
         """
         digest, _ = self._artifacts.put(self._mark + checkpoint)
-        self._store.checkpoint(self._lease, digest)
+        self._store.checkpoint(self._lease, digest, events)
         if self._last not in ("", digest):
             self._artifacts.discard(self._last)
         self._last = digest

@@ -9,7 +9,8 @@ gate/00-....png, repaired/00-....png, ... (held-out images that backgrounds turn
 Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy and
 the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent where
 all went well; gate, its verdict with all figures, where it was asked; repair, figures of the base and of the new
-version, where the base was repaired.
+version, where the base was repaired; early, the version that was published first beside what came after it, where that
+was asked for. The other figures are those of the version that is named: the second, or the first if that was better.
 """
 
 from __future__ import annotations
@@ -21,22 +22,29 @@ from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.task_names import CLASSIFICATION
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, segmentation, training_data
-from ouzel.worker.kinds import lineage as lineages
-from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput, proof_files
+from ouzel.worker.kinds import early as early_versions
+from ouzel.worker.kinds import (
+    gate_request,
+    grounding,
+    parameters,
+    pinned_model,
+    promotion,
+    segmentation,
+    training_data,
+)
+from ouzel.worker.kinds.classifier import Versions
+from ouzel.worker.kinds.context import JobContext, JobOutput
+from ouzel.worker.kinds.early import Early
 from ouzel.worker.kinds.finetune_progress import Told
 from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, SEGMENT
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Example, Recipe, Tuned
-    from ouzel.models import Model as LoadedModel
 
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
-_LONG = ("history", "classes")
-_GROWING, _FEW = ("labels", "confusion"), 20  # classes
 
 
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
@@ -57,7 +65,8 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     training_data.check(spec.dataset, catalogue, masked=spec.recipe == SEGMENT)
     if spec.recipe == SEGMENT:
         segmentation.validate(spec)
-    grounding.validate(spec, catalogue)
+    early_versions.validate(spec, _parameters(spec))
+    gate_request.validate(spec, catalogue)
 
 
 def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
@@ -70,8 +79,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     import torch
 
     from ouzel import models
-    from ouzel.finetune import Diverged, compare
-    from ouzel.finetune import report as reports
+    from ouzel.finetune import Diverged
     from ouzel.finetune.data import split
     from ouzel.finetune.features import trim
     from ouzel.models.store import ModelStore
@@ -90,46 +98,28 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     trim(context.environment.cache, _CACHE_BYTES)
     recipe, told = recipe_of(spec), Told(context)
     audits = None
-    if grounding.gated(spec) or grounding.repairs(spec):
+    if gate_request.gated(spec) or gate_request.repairs(spec):
         audits = grounding.Audits(spec, context, split(examples, recipe, spec.seed), told)
         audits.check(promotion.present_default(spec, context), {each.label for each in examples})
+    early = Early(spec, context, told) if spec.early else None
+    versions = Versions(spec, context, base, audits, early)
     try:
-        tuned = _tuned(spec, context, base, examples, told)
+        tuned = _tuned(versions, examples, told)
     except Diverged:
         told.keep_best()
+        if early is not None:
+            early.tell_what_stays()
         raise
-    present = promotion.present_default(spec, context)
-    served = None
-    if present is not None:
-        served = compare(present, tuned, lambda done, of: context.progress(done, of, phase="comparing"))
-    grounded = None if audits is None else audits.run(base, tuned, served, present)
-    context.progress(0, phase="reporting")
-    tuning_report = reports.make_report(base, tuned, served)
     for note in tuned.notes:
         context.log(note, pb.Log.WARNING)
-    lineage = lineages.lineage(spec, context, base, tuned)
-    if grounded is not None:
-        lineage |= grounded.lineage()
-    sections = () if grounded is None else grounding.sections(grounded)
-    if context.stop_wanted():
-        raise JobInterrupted
-    verdict = None if grounded is None else grounded.verdict
-    entry = None if grounded is None or verdict is None else context.record("gate", grounded.facts(spec))
-    published = promotion.publish(
-        spec, context, base, tuned, promotion.accuracy_of(tuning_report), lineage=lineage, verdict=verdict
-    )
-    written = reports.files(tuning_report, f"{published['model']}@{published['version']}", lineage, sections)
-    made = [File(name, media_type, content) for name, (media_type, content) in written.items()]
-    figures = {key: value for each in sections for key, value in each.figures.items()}
-    return JobOutput(made + proof_files(entry), {**_short(reports.summary(tuning_report)), **figures, **published})
+    return versions.last(tuned)
 
 
-def _tuned(
-    spec: pb.FinetuneSpec, context: JobContext, base: LoadedModel, examples: Sequence[Example], told: Told
-) -> Tuned:
+def _tuned(versions: Versions, examples: Sequence[Example], told: Told) -> Tuned:
     """Trains, or goes on with the training of an attempt before this one."""
     from ouzel.finetune import finetune
 
+    spec, context, base = versions.spec, versions.context, versions.base
     options: dict[str, Any] = {
         "seed": spec.seed,
         "max_training_seconds": spec.max_training_seconds,
@@ -138,17 +128,12 @@ def _tuned(
         "resume": told.resumed,
         "batch_scale": context.batch_scale,
     }
-    if grounding.repairs(spec):
+    if gate_request.repairs(spec):
         from ouzel.grounding import repair
 
         return repair(base, examples, recipe_of(spec), on_scene=told.on_scene, **options)
-    return finetune(base, examples, recipe_of(spec), image_size=spec.image_size, **options)
-
-
-def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what grows with classes and epochs, where there are many: lists of jobs carry their results."""
-    few = len(summary["labels"]) <= _FEW
-    return {key: value for key, value in summary.items() if key not in _LONG and (few or key not in _GROWING)}
+    given = versions.first if spec.early else None
+    return finetune(base, examples, recipe_of(spec), image_size=spec.image_size, early=given, **options)
 
 
 def recipe_of(spec: pb.FinetuneSpec) -> Recipe:

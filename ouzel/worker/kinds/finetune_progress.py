@@ -1,21 +1,23 @@
 """What a job that tunes tells while it trains, and its checkpoints.
 
-A checkpoint is the state of the training; while audits follow, it holds theirs beside it.
+A checkpoint is the state of the training; where there are audits or versions that were published, it holds theirs
+beside it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ouzel.worker.kinds.context import JobContext, JobInterrupted
+from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Event
 
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
-_TRAINING, _AUDITS = "training bytes", "audits"
+_TRAINING, _AUDITS, _PUBLISHED = "training bytes", "audits", "published"
 _PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
 
 
@@ -24,7 +26,8 @@ class Told:
 
     Attributes:
         resumed: The state of the training of an earlier attempt; None without one.
-        audits: The states of audits of an earlier attempt.
+        audits: The states of audits, by what is audited.
+        published: What was published, by its number.
     """
 
     def __init__(self, context: JobContext) -> None:
@@ -33,19 +36,22 @@ class Told:
         self._saving = 0.0  # seconds that the last checkpoint took
         self._saved = time.monotonic()
         self._training: bytes | None = None  # the last checkpoint
-        self.resumed, self.audits = self._read()
+        self.audits: Mapping[str, Any] = {}
+        self.published: Mapping[int, Any] = {}
+        self.resumed = self._read()
 
-    def _read(self) -> tuple[Any, Mapping[str, Any]]:
+    def _read(self) -> Any:
         from ouzel.worker.kinds import checkpoint
 
         if self._work.checkpoint is None:
-            return None, {}
+            return None
         state = checkpoint.read(self._work.checkpoint)
         if _TRAINING not in state:
             self._training = self._work.checkpoint
-            return state, {}
+            return state
         self._training = state[_TRAINING].numpy().tobytes()
-        return checkpoint.read(self._training), state[_AUDITS]
+        self.audits, self.published = state[_AUDITS], state.get(_PUBLISHED, {})
+        return checkpoint.read(self._training)
 
     def __call__(self, event: Event) -> None:
         """Hears an event. Raises JobInterrupted, LeaseLost or ResourceExhausted."""
@@ -58,7 +64,7 @@ class Told:
         due = context.save_wanted() and time.monotonic() - self._saved >= _SAVE_SHARE * self._saving
         # The head is a result already, and the last step would be a pity to lose. One that an earlier attempt has saved
         # is no news: were it saved again, a job could fail behind it for ever.
-        due |= event.step == event.steps and not (event.phase == "head" and context.checkpoint)
+        due |= event.step == event.steps and not (event.phase == "head" and self._knows_head)
         if event.state is not None and (stop or due):
             begun = time.monotonic()
             self.keep_best()
@@ -79,15 +85,39 @@ class Told:
 
         if self._state is not None:
             self._training = checkpoint.dump(self._state())
-            self._work.save(self._training)
+            self._save()
 
     def keep_audits(self, states: Mapping[str, Any]) -> None:
-        """Save where audits stand, beside the training before them."""
+        """Save where audits stand, beside the training."""
+        self.audits = dict(states)
+        self._save()
+
+    def keep_published(self, number: int, version: Mapping[str, Any], event: pb.JobEvent) -> None:
+        """Save what was published, and tell it: both or neither.
+
+        Args:
+            number: Of the publication.
+            version: Of JSON's types.
+            event: That tells it.
+        """
+        self.published = {**self.published, number: dict(version)}
+        self._save([event])
+
+    def _save(self, events: Sequence[pb.JobEvent] = ()) -> None:
         import numpy as np
         import torch
 
         from ouzel.worker.kinds import checkpoint
 
-        if self._training is not None:
+        if self._training is None:
+            return
+        content = self._training
+        if self.audits or self.published:
             packed = torch.from_numpy(np.frombuffer(self._training, dtype=np.uint8).copy())
-            self._work.save(checkpoint.dump({_TRAINING: packed, _AUDITS: dict(states)}))
+            content = checkpoint.dump({_TRAINING: packed, _AUDITS: self.audits, _PUBLISHED: self.published})
+        self._work.save(content, events)
+
+    @property
+    def _knows_head(self) -> bool:
+        """Whether an earlier attempt has saved it, of a classifier or of a segmentation."""
+        return self.resumed is not None and bool(self.resumed.get("head") or self.resumed.get("decoder"))

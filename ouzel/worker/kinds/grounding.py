@@ -1,4 +1,4 @@
-"""What a job that tunes does beside the training, if a gate or a repair is asked for: checks, audits, the verdict."""
+"""What a job that tunes does beside the training, if a gate or a repair is asked for: audits, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,108 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ouzel.checks import parameter
 from ouzel.errors import InvalidArgument
 from ouzel.task_names import CLASSIFICATION
-from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel.worker.kinds.finetune_progress import Told
-from ouzel_protos.recipes import GATE_LIMITS, REPAIRS
+from ouzel.worker.kinds.gate_request import gated, margins_of, repairs
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.audit.dataset import DatasetDesign, Event
     from ouzel.finetune import Comparison, Section, Split, Tuned
-    from ouzel.grounding import Audited, GateMargins, GateVerdict
+    from ouzel.grounding import Audited, GateVerdict
     from ouzel.models import Model
 
-_MOST_SCENES = 2000
 _LARGEST_LIST = 16_000  # characters of JSON; an entry of the log has 65,535 bytes
-
-
-def gated(spec: pb.FinetuneSpec) -> bool:
-    """Whether the gate decides on the promotion."""
-    return spec.promote == pb.FinetuneSpec.IF_GROUNDED
-
-
-def repairs(spec: pb.FinetuneSpec) -> bool:
-    """Whether the base is repaired."""
-    return spec.recipe in REPAIRS.values()
-
-
-def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
-    """Refuses margins out of range, and data sets that no gate or repair can work with.
-
-    Raises:
-        InvalidArgument: It names the field.
-    """
-    for name, allowed in GATE_LIMITS.items():
-        if (value := getattr(spec, name)) != 0:
-            parameter(name, value, allowed)
-    given = [name for name in (*GATE_LIMITS, "scenes") if getattr(spec, name)]
-    if given and not gated(spec) and (given[0] == "accuracy_margin" or not repairs(spec)):
-        raise InvalidArgument(f"{given[0]}: is of the gate; it needs promote=if_grounded", field=given[0])
-    if not (gated(spec) or repairs(spec)):
-        return
-    field = "promote" if gated(spec) else "recipe"
-    what = "if_grounded" if gated(spec) else spec.recipe
-    if "://" in spec.dataset:
-        raise InvalidArgument(
-            f"{field}: {what} needs masks or boxes of the objects, which only uploaded data sets have", field=field
-        )
-    assert catalogue.uploads is not None  # `training_data.check` has seen to that
-    assert catalogue.owner is not None
-    entries = catalogue.uploads.entries(catalogue.owner, spec.dataset)
-    known = [entry for entry in entries if entry.HasField("mask") or entry.boxes]
-    if not known:
-        raise InvalidArgument(
-            f"{field}: {what} needs masks or boxes of the objects, and the data set has none; upload it with masks",
-            field=field,
-        )
-    held_out = [entry for entry in entries if entry.split == "test"]
-    if gated(spec) and held_out and not any(entry.split == "test" for entry in known):
-        raise InvalidArgument(
-            f"{field}: {what} needs masks or boxes of the objects on held-out images; none of those in test has one",
-            field=field,
-        )
-    labels = {entry.label for entry in entries}
-    if len(spec.scenes) > _MOST_SCENES:
-        raise InvalidArgument(f"scenes: names more than {_MOST_SCENES}", field="scenes")
-    for number, label in enumerate(spec.scenes):
-        if label not in labels or label in spec.scenes[:number]:
-            problem = "is named twice" if label in labels else "is no class of the data set"
-            raise InvalidArgument(f"scenes[{number}]: {label!r:.80} {problem}", field=f"scenes[{number}]")
-    if repairs(spec):
-        _check_repair(spec, catalogue, labels, {entry.label for entry in known})
-
-
-def _check_repair(spec: pb.FinetuneSpec, catalogue: Catalogue, labels: set[str], known: set[str]) -> None:
-    theirs = set(catalogue.model(spec.base, "base").labels)
-    if theirs != labels:
-        odd = sorted(theirs ^ labels)[0]
-        problem = "which the data set has no images of" if odd in theirs else "which the base does not know"
-        raise InvalidArgument(
-            f"dataset: {spec.recipe} needs images of the classes of the base; there is {odd!r:.80}, {problem}",
-            field="dataset",
-        )
-    if lacking := sorted(labels - known):
-        raise InvalidArgument(
-            f"dataset: {spec.recipe} needs an object that it can cut out of each class, and no image of "
-            f"{lacking[0]!r:.80} has a mask or boxes",
-            field="dataset",
-        )
-    if spec.image_size:
-        raise InvalidArgument(
-            f"image_size: {spec.recipe} keeps the input of the base; leave it out", field="image_size"
-        )
-
-
-def margins_of(spec: pb.FinetuneSpec) -> GateMargins:
-    """The margins of a checked spec."""
-    from ouzel.grounding import GateMargins
-
-    given = {name: getattr(spec, name) for name in GATE_LIMITS if getattr(spec, name)}
-    return GateMargins(scenes=tuple(spec.scenes), **given)
 
 
 @dataclass(frozen=True)
@@ -172,6 +84,7 @@ class Audits:
         self.design: DatasetDesign = self.margins.design(spec.seed)
         self.images = audited_images(parts.test, spec.seed)
         self._states: dict[str, Any] = dict(told.audits)
+        self._done: dict[str, Audited] = {}  # by this attempt
 
     def check(self, present: Model | None, classes: set[str]) -> None:
         """Refuses what no version could pass, before something is trained.
@@ -198,24 +111,38 @@ class Audits:
                 f"other classes apart: {odd!r:.80} is not among the classes of both",
                 field="promote",
             )
-        check_images(self._parts.test, self.images, self.margins, first=present is None)
+        # Of two versions the first may be the default that the second is compared with.
+        check_images(self._parts.test, self.images, self.margins, first=present is None and not self._spec.early)
 
-    def run(self, base: Model, tuned: Tuned, served: Comparison | None, present: Model | None) -> Grounding:
+    def run(
+        self, base: Model, tuned: Tuned, served: Comparison | None, present: Model | None, role: str = "new"
+    ) -> Grounding:
         """Audits the new version, the base if it is repaired, and the present default if the gate asks for it.
+
+        Args:
+            base: Of the job.
+            tuned: The new version.
+            served: The present default beside it.
+            present: The present default; None if there is none.
+            role: "new", or "first" of the version that is published before it.
 
         Raises:
             JobInterrupted: The job is to stop.
             OuzelError: The images cannot be audited.
         """
-        new = self._of("new", _new_model(self._spec, base, tuned))
+        new = self.of(role, base, tuned)
         repaired = self._of("base", base) if repairs(self._spec) else None
         if not gated(self._spec):
             return Grounding(new, repaired, None)
         default = None
         if present is not None:
-            same = all(getattr(present, name) == getattr(base, name) for name in ("digest", "labels", "preprocessing"))
-            default = repaired if repaired is not None and same else self._of("present", present)
+            default = next((one for one in self._done.values() if _same(one.model, present)), None)
+            default = default or self._of("present", present)
         return Grounding(new, repaired, self._verdict(new, default, tuned, served, present))
+
+    def of(self, role: str, base: Model, tuned: Tuned) -> Audited:
+        """The audit of a new version. role: as in `run`."""
+        return self._of(role, _new_model(self._spec, base, tuned))
 
     def _verdict(
         self, new: Audited, default: Audited | None, tuned: Tuned, served: Comparison | None, present: Model | None
@@ -239,9 +166,16 @@ class Audits:
         from ouzel.audit.dataset import Stopped
         from ouzel.grounding import audit_model
 
+        if (audited := self._done.get(role)) is not None and _same(audited.model, model):
+            return audited
         known = self._states.get(role)
         resumed = known["state"] if known is not None and known["digest"] == model.digest else None
-        phases = {"new": "auditing the new version", "base": "auditing the base", "present": "auditing the default"}
+        phases = {
+            "new": "auditing the new version",
+            "first": "auditing the first version",
+            "base": "auditing the base",
+            "present": "auditing the default",
+        }
 
         def tell(event: Event) -> None:
             self._context.progress(event.step, event.steps, phase=phases[role])
@@ -259,7 +193,12 @@ class Audits:
         except Stopped as stopped:
             keep(stopped.state)
             raise JobInterrupted from None
+        self._done[role] = done
         return done
+
+
+def _same(one: Model, other: Model) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in ("digest", "labels", "preprocessing"))
 
 
 def sections(grounded: Grounding) -> tuple[Section, ...]:

@@ -2,9 +2,9 @@
 
 These are what a repeated run must be given: base, base_version, base_digest, dataset, recipe, parameters (all that the
 recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote, and of `gate` its
-accuracy_margin, reliance_margin and scenes; of a repair that no gate judged, reliance_margin and scenes. The others,
-the rest of `gate` included, say what came of it, and what can make two such runs differ: split, classes, training,
-precision, device, libraries.
+accuracy_margin, reliance_margin and scenes; of a repair that no gate judged, reliance_margin and scenes; of a job that
+publishes twice, early. The others, the rest of `gate` included, say what came of it, and what can make two such runs
+differ: split, classes, training, precision, device, libraries; which of two versions it is: publication, improves_on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _LARGEST_CLASSES = 4096  # bytes as JSON: lists of models carry their lineages
 _EXACT = 2**53  # beyond it a number of JSON is no more exact in most languages, and goes as text
 
 
-def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned | Segmented) -> dict[str, Any]:
+def lineage(
+    spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned | Segmented, publication: int = 1
+) -> dict[str, Any]:
     """The lineage of a tuned model, as its card keeps it.
 
     Args:
@@ -40,6 +42,7 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
         context: Of the job.
         base: The model that was tuned.
         tuned: What came of it.
+        publication: Which of the job's versions this is.
 
     Returns:
         Values of JSON's types. `classes` is absent where there are too many; the model's labels have them in any case.
@@ -69,13 +72,15 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
             "out_of_time": tuned.out_of_time,
             "seconds": round(tuned.seconds, 1),
         },
-        "metrics": _metrics(tuned.test),
+        "metrics": metrics(tuned.test),
         "precision": tuned.precision,  # of training; features, figures and maps are exact
         "device": _device(base),
         "batch_scale": context.batch_scale,
         "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }
+    if spec.early:
+        record |= {"early": True, "publication": publication}
     if used := getattr(tuned, "used", None):
         record["pictures"] = dict(used)  # that were made of the images, to learn from and to choose by
     if tuned.recipe.repairs and spec.promote != pb.FinetuneSpec.IF_GROUNDED:
@@ -85,7 +90,8 @@ def lineage(spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tune
     return record | ({"notes": list(tuned.notes)} if tuned.notes else {})
 
 
-def _metrics(test: Score | PixelScore) -> dict[str, Any]:
+def metrics(test: Score | PixelScore) -> dict[str, Any]:
+    """Figures of the held-out images by name."""
     from ouzel.finetune import Score
 
     low, high = test.interval

@@ -12,7 +12,7 @@ from ouzel.worker.kinds.context import JobContext
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.finetune import Report, Tuned
+    from ouzel.finetune import Comparison, Tuned
     from ouzel.finetune.segmentation import Segmented
     from ouzel.grounding import GateVerdict
     from ouzel.models import Model
@@ -37,24 +37,27 @@ class Figure:
     problem: str = ""
 
 
-def accuracy_of(report: Report) -> Figure:
+def accuracy_of(tuned: Tuned, served: Comparison | None) -> Figure:
     """The accuracy of a classifier, and that of the present default."""
-    value, served = report.tuned.test.accuracy, report.served
+    value = tuned.test.accuracy
     what = "of the held-out images are right"
     if served is None:
         return Figure(what, value)
     return Figure(what, value, served.name, served.accuracy, served.problem)
 
 
-def present_default(spec: pb.FinetuneSpec, context: JobContext) -> Model | None:
-    """The default of the new version's name before this job; None if there is none."""
-    import torch
+def present_default(spec: pb.FinetuneSpec, context: JobContext, publication: int = 1) -> Model | None:
+    """The default of the new version's name before that was published; None if there is none.
 
-    from ouzel import models
+    Args:
+        spec: Of the job.
+        context: Of the job.
+        publication: Which of the job's versions the new one is: of the second, the first may be the default.
+    """
     from ouzel.models.store import ModelStore
 
     store = ModelStore(context.environment.models)
-    mine, reference = _mine(spec, context, store), spec.name
+    mine, reference = own_version(spec, context, publication), spec.name
     gate = None if mine is None else (mine.lineage or {}).get("gate")
     if gate is not None:  # an attempt before this one has published, after the gate compared with this version
         reference = gate["against"]
@@ -62,9 +65,27 @@ def present_default(spec: pb.FinetuneSpec, context: JobContext) -> Model | None:
         present = store.file(reference) if reference else None
     except NotFound:
         return None
-    if present is None or present.job == context.job:
+    if present is None or (present.job == context.job and present.publication >= publication):
         return None
-    return models.load(present.path, "cuda" if torch.cuda.is_available() else "cpu")
+    return _loaded(present)
+
+
+def version_of(reference: str, context: JobContext) -> Model | None:
+    """The version NAME@VERSION; None if it is gone."""
+    from ouzel.models.store import ModelStore
+
+    try:
+        return _loaded(ModelStore(context.environment.models).file(reference)) if reference else None
+    except NotFound:
+        return None
+
+
+def _loaded(file: ModelFile) -> Model:
+    import torch
+
+    from ouzel import models
+
+    return models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def publish(
@@ -77,6 +98,8 @@ def publish(
     lineage: Mapping[str, Any],
     verdict: GateVerdict | None,
     arch: str = "",
+    publication: int = 1,
+    after: str = "",
 ) -> dict[str, Any]:
     """Publishes in the model store and, if there is one, the model server: once, however often the job is started.
 
@@ -89,6 +112,8 @@ def publish(
         lineage: Of the new version.
         verdict: Of the gate; None if it was not asked.
         arch: Of the new version; "" is that of the base.
+        publication: Which of the job's versions this is.
+        after: The version that the job has published before; "" without one.
 
     Returns:
         What the summary says of the new version.
@@ -99,42 +124,47 @@ def publish(
     from ouzel.worker.kinds import publishing
 
     store = ModelStore(context.environment.models)
-    wanted = _promoted(spec, context, figure) if verdict is None else _passed(spec, context, verdict, store)
+    wanted = _promoted(spec, context, figure) if verdict is None else _passed(spec, context, verdict, publication)
 
     def promote() -> bool:
-        return wanted and (verdict is None or _unchanged(spec, context, verdict, store))
+        return wanted and (verdict is None or _unchanged(spec, context, verdict, publication))
 
     arch = arch or base.arch
     card = Card(spec.name, "1", arch, tuned.labels, tuned.preprocessing, "", lineage=lineage, task=models.task_of(arch))
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
     context.check_lease()
-    entry = store.publish(spec.name, lambda version: (card, state), context.job)
+    entry = store.publish(spec.name, lambda version: (card, state), context.job, publication=publication, after=after)
     served = publishing.serve(context, store, entry, base=f"{base.name}@{base.version}", promote=promote)
-    default = store.default_of(store.of(entry.name))
     return {
         "model": entry.name,
         "version": entry.version,
         "digest": entry.digest,
-        "promoted": default is not None and default.version == entry.version,
+        "promoted": is_default(entry.name, entry.version, context),
         "served": served,
     }
 
 
-def _passed(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, store: ModelFiles) -> bool:
+def is_default(name: str, version: str, context: JobContext) -> bool:
+    """Whether callers who name no version get this one."""
+    default = _default_of(name, context)
+    return default is not None and default.version == version
+
+
+def _passed(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, publication: int) -> bool:
     """Whether the gate was passed, by this attempt or by one before it that got as far as the promotion."""
     context.log(
         f"{'promoted' if verdict.passed else 'not promoted'}: {verdict.reason}",
         pb.Log.INFO if verdict.passed else pb.Log.WARNING,
     )
-    return verdict.passed or _default_of(spec, store) == _mine(spec, context, store) is not None
+    return verdict.passed or _default_of(spec.name, context) == own_version(spec, context, publication) is not None
 
 
-def _unchanged(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, store: ModelFiles) -> bool:
+def _unchanged(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict, publication: int) -> bool:
     """Whether the default is the one that the gate compared with, or this job's own of an attempt before this one."""
-    now = _default_of(spec, store)
+    now = _default_of(spec.name, context)
     name = "" if now is None else f"{now.name}@{now.version}"
-    if name == verdict.against or now == _mine(spec, context, store):
+    if name == verdict.against or now == own_version(spec, context, publication):
         return True
     context.log(
         f"not promoted: {name or 'no version'} has become the default meanwhile, and the gate was asked about "
@@ -144,14 +174,16 @@ def _unchanged(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict,
     return False
 
 
-def _default_of(spec: pb.FinetuneSpec, store: ModelFiles) -> ModelFile | None:
-    files = store.of(spec.name)
+def _default_of(name: str, context: JobContext) -> ModelFile | None:
+    store = ModelFiles(context.environment.models)
+    files = store.of(name)
     return store.default_of(files) if files else None
 
 
-def _mine(spec: pb.FinetuneSpec, context: JobContext, store: ModelFiles) -> ModelFile | None:
-    """The version that an attempt before this one has published."""
-    return next((file for file in store.of(spec.name) if file.job == context.job), None)
+def own_version(spec: pb.FinetuneSpec, context: JobContext, publication: int = 1) -> ModelFile | None:
+    """The version that an attempt before this one has published as its first or its second."""
+    files = ModelFiles(context.environment.models).of(spec.name)
+    return next((file for file in files if file.job == context.job and file.publication == publication), None)
 
 
 def _promoted(spec: pb.FinetuneSpec, context: JobContext, figure: Figure) -> bool:

@@ -158,8 +158,8 @@ class WorkerStore(Protocol):
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
         """Appends events; sequence, time and attempt are filled in. A Progress also becomes the job's."""
 
-    def checkpoint(self, lease: Lease, digest: str) -> None:
-        """Makes the artifact of this digest the job's newest checkpoint."""
+    def checkpoint(self, lease: Lease, digest: str, events: Iterable[pb.JobEvent] = ()) -> None:
+        """Makes the artifact of this digest the job's newest checkpoint, and appends events in the same transaction."""
 
     def publishing(self, lease: Lease) -> None:
         """Makes a running job PUBLISHING."""

@@ -91,8 +91,9 @@ class SqlStore:
         written = builtins.list(events)
         self._db.write(lambda c: worker_ops.emit(c, lease, written))
 
-    def checkpoint(self, lease: Lease, digest: str) -> None:
-        self._db.write(lambda c: worker_ops.checkpoint(c, lease, digest))
+    def checkpoint(self, lease: Lease, digest: str, events: Iterable[pb.JobEvent] = ()) -> None:
+        written = builtins.list(events)
+        self._db.write(lambda c: worker_ops.checkpoint(c, lease, digest, written))
 
     def publishing(self, lease: Lease) -> None:
         self._db.write(lambda c: worker_ops.publishing(c, lease))

@@ -47,10 +47,12 @@ def emit(c: Connection, lease: Lease, events: Sequence[pb.JobEvent]) -> None:
     job_table.append(c, job_table.require_lease(c, lease), events)
 
 
-def checkpoint(c: Connection, lease: Lease, digest: str) -> None:
-    """Notes the newest checkpoint; lost processes are counted from it on."""
-    job_table.require_lease(c, lease)
+def checkpoint(c: Connection, lease: Lease, digest: str, events: Sequence[pb.JobEvent] = ()) -> None:
+    """Notes the newest checkpoint, with events of what it says; lost processes are counted from it on."""
+    job = job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET checkpoint = ?, lost = 0 WHERE id = ?", digest, lease.job)
+    if events:
+        job_table.append(c, job, events)
 
 
 def publishing(c: Connection, lease: Lease) -> None:

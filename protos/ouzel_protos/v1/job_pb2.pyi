@@ -144,7 +144,7 @@ class SearchActivationsSpec(_message.Message):
     def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ..., model_digest: _Optional[str] = ...) -> None: ...
 
 class FinetuneSpec(_message.Message):
-    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest", "accuracy_margin", "reliance_margin", "scenes")
+    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest", "accuracy_margin", "reliance_margin", "scenes", "early")
     class Promotion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PROMOTION_UNSPECIFIED: _ClassVar[FinetuneSpec.Promotion]
@@ -177,6 +177,7 @@ class FinetuneSpec(_message.Message):
     ACCURACY_MARGIN_FIELD_NUMBER: _ClassVar[int]
     RELIANCE_MARGIN_FIELD_NUMBER: _ClassVar[int]
     SCENES_FIELD_NUMBER: _ClassVar[int]
+    EARLY_FIELD_NUMBER: _ClassVar[int]
     base: str
     dataset: str
     recipe: str
@@ -190,7 +191,8 @@ class FinetuneSpec(_message.Message):
     accuracy_margin: float
     reliance_margin: float
     scenes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ..., accuracy_margin: _Optional[float] = ..., reliance_margin: _Optional[float] = ..., scenes: _Optional[_Iterable[str]] = ...) -> None: ...
+    early: bool
+    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ..., accuracy_margin: _Optional[float] = ..., reliance_margin: _Optional[float] = ..., scenes: _Optional[_Iterable[str]] = ..., early: bool = ...) -> None: ...
 
 class AuditSpec(_message.Message):
     __slots__ = ("model", "endpoint", "dataset", "recorded", "surrogate", "method", "scenes", "fills", "parameters", "seed", "contact", "model_digest", "surrogate_digest")
@@ -336,7 +338,7 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., media_type: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("sequence", "time", "attempt", "progress", "metric", "preview", "log", "state_change")
+    __slots__ = ("sequence", "time", "attempt", "progress", "metric", "preview", "log", "state_change", "publication")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +347,7 @@ class JobEvent(_message.Message):
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     STATE_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    PUBLICATION_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     attempt: int
@@ -353,7 +356,8 @@ class JobEvent(_message.Message):
     preview: Preview
     log: Log
     state_change: StateChange
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., metric: _Optional[_Union[Metric, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., state_change: _Optional[_Union[StateChange, _Mapping]] = ...) -> None: ...
+    publication: Publication
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., metric: _Optional[_Union[Metric, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., state_change: _Optional[_Union[StateChange, _Mapping]] = ..., publication: _Optional[_Union[Publication, _Mapping]] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("step", "values")
@@ -399,6 +403,22 @@ class Log(_message.Message):
     level: Log.Level
     message: str
     def __init__(self, level: _Optional[_Union[Log.Level, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Publication(_message.Message):
+    __slots__ = ("model", "version", "digest", "promoted", "served", "number")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    digest: str
+    promoted: bool
+    served: bool
+    number: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., promoted: bool = ..., served: bool = ..., number: _Optional[int] = ...) -> None: ...
 
 class StateChange(_message.Message):
     __slots__ = ("previous", "state", "reason")
