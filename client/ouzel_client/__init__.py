@@ -220,7 +220,7 @@ _MODULES = (
             "segmentation",
         )
     ),
-    *(f"_types.{module}" for module in ("explanation", "audit", "audit_evidence", "audit_job", "ledger")),
+    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")
