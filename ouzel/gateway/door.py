@@ -173,7 +173,7 @@ class Door:
         raise await self._no_version(caller, model, version)
 
     async def _no_version(self, caller: Caller, model: str, version: str) -> NotFound:
-        """What is said of a version that is not there, or not for the caller: it tells of no others than the caller's."""
+        """What is said of a version that is not there, or not for the caller: it names the caller's only."""
         listed = (each.seen_by(caller.tenant) for each in await self.engine.models() if each.name == model)
         versions = next((each for each in listed if each), ())
         if not versions:
