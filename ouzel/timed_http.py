@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -28,7 +29,7 @@ class TimedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Begins with a connection that has sent nothing."""
-        lingering: Any = _Lingering(transport, self.loop)
+        lingering: Any = _Lingering(transport, self.loop, self._may_come)
         super().connection_made(lingering)
         self.app = self._guarded(self.app)
         self._watch()
@@ -86,6 +87,10 @@ class TimedProtocol(H11Protocol):
 
         return guarded
 
+    def _may_come(self) -> bool:
+        """Whether bytes may come, or have come, that nobody reads."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])
+
     def _watch(self) -> None:
         if self._late is None:
             self._late = self.loop.call_later(self.seconds, self.transport.abort)
@@ -97,17 +102,18 @@ class TimedProtocol(H11Protocol):
 
 
 class _Lingering:
-    """A transport that is closed in two steps: it says that nothing more comes, and goes a little later.
+    """A transport that is closed in two steps where the caller still sends: nothing is said any more, then it goes.
 
     Closed at once with bytes in it that nobody has read, it would throw away what the caller has not read, too.
 
     Args:
         transport: That is closed.
         loop: In which.
+        may_come: Whether the caller still sends.
     """
 
-    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop, may_come: Callable[[], bool]) -> None:
+        self._transport, self._loop, self._may_come = transport, loop, may_come
         self._closing = False
 
     def __getattr__(self, name: str) -> Any:
@@ -122,6 +128,9 @@ class _Lingering:
         if self.is_closing():
             return
         self._closing = True
+        if not self._may_come():
+            self._transport.close()
+            return
         self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,9 +19,10 @@ from ouzel.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ouzel.gateway import owned
 from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
-from ouzel.gateway.engine import Description, Engine, Row, not_served
+from ouzel.gateway.engine import Description, Engine, Row
 from ouzel.gateway.metrics import GatewayMetrics
 from ouzel.gateway.observer import Observer
 from ouzel.gateway.reading import Reading
@@ -162,33 +162,12 @@ class Door:
         A tuned model is there for the tenant that has tuned it, and for nobody else.
         """
         _check(model, version)
-        try:
-            described = await self.engine.describe(model, version)
-            versions = described.seen_by(caller.tenant)
-            if described.version in versions:
-                return replace(described, versions=versions)
-        except NotFound as error:
-            if error.field != "version":
-                raise
-        raise await self._no_version(caller, model, version)
-
-    async def _no_version(self, caller: Caller, model: str, version: str) -> NotFound:
-        """What is said of a version that is not there, or not for the caller, whose own versions alone are told."""
-        listed = (each.seen_by(caller.tenant) for each in await self.engine.models() if each.name == model)
-        versions = next((each for each in listed if each), ())
-        if not versions:
-            return not_served(model)
-        held = ", ".join(versions[:20])
-        if not version:
-            return NotFound(f"version: {model!r} has no default version; name one of {held}", field="version")
-        return NotFound(f"version: {version!r:.40} of {model!r} is not served; there are {held}", field="version")
+        return await owned.found(self.engine, caller.tenant, model, version)
 
     async def models(self, caller: Caller) -> list[Description]:
         """All models that exist for the caller."""
         with self.admit(caller, "explain"):
-            named = [each for each in await self.engine.models() if caller.may_see(each.name)]
-            seen = [(each, each.seen_by(caller.tenant)) for each in named]
-            return [replace(each, versions=versions) for each, versions in seen if each.version in versions]
+            return [each for each in await owned.models(self.engine, caller.tenant) if caller.may_see(each.name)]
 
     async def ready(self) -> bool:
         """Whether predictions are answered."""

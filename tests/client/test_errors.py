@@ -57,6 +57,13 @@ def test_codes_of_an_answer_are_those_of_grpc():
             assert type(from_answer(Error(code=number, message="x"))) is ERRORS.get(numbers[number], oc.ServerError)
 
 
+def test_who_may_not_is_told_apart_from_who_is_not_known():
+    """TorchServe has one status for both, and knows roles of nobody."""
+    assert type(from_answer(Error(code=CODE.PERMISSION_DENIED.value[0], message="x"))) is oc.PermissionDenied
+    assert type(from_status(CODE.PERMISSION_DENIED, "this needs the role 'jobs'", "host:1")) is oc.PermissionDenied
+    assert not issubclass(oc.PermissionDenied, oc.Unauthenticated)
+
+
 def test_an_unknown_code_is_the_servers_fault():
     error = from_answer(Error(code=99))
     assert type(error) is oc.ServerError

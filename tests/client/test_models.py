@@ -83,6 +83,15 @@ def test_a_worker_that_is_away_is_asked_again(steps: Call, server: FakeServer) -
         steps(lambda client: client.models.list())
 
 
+def test_models_are_not_iterated_over(server: FakeServer) -> None:
+    with Client(worker=server.target) as client:
+        for use in (list, iter):
+            with pytest.raises(TypeError, match=r"list\(\) gives those of the store"):
+                use(client.models)
+        with pytest.raises(TypeError):
+            assert "m" in client.models  # type: ignore[operator]
+
+
 def test_a_token_is_needed(server: FakeServer) -> None:
     server.token = "secret"
     with Client(worker=server.target) as client, pytest.raises(oc.Unauthenticated):

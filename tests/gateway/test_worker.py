@@ -250,7 +250,7 @@ def test_errors_name_no_models_that_the_caller_may_not_see(store: Path, worker: 
                 _, _, answer = call(addresses, "POST", f"/v1/{path}", json.dumps(body).encode(), headers)
                 problem = json.loads(answer)
                 assert problem["status"] == 404, problem
-                assert "'birdq'" in problem["detail"]
+                assert "'birdq" in problem["detail"], problem
                 assert ("there is toy" in problem["detail"]) is named, (path, problem)
 
 

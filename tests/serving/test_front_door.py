@@ -141,6 +141,7 @@ def test_the_record_has_addresses_that_can_be_called(listens: str, near: str, tm
     record = read_gateway(tmp_path)
     assert record is not None
     assert (record["grpc"], record["rest"], record["pool"]) == (near, f"http://{near}", True)
+    assert record["listens"] == [f"http://{listens}", listens]  # which operators are shown
     assert state_folder.running_gateway(tmp_path) == record
     Record(tmp_path).close()
     assert read_gateway(tmp_path) is None

@@ -268,6 +268,8 @@ def test_bytes_that_are_no_grpc(shared: Worker) -> None:
         (pb.CreateJobRequest(spec=count(), max_duration={"seconds": 10**9}), "max_duration"),
         (pb.CreateJobRequest(spec=count(model="refused")), "model"),
         (pb.CreateJobRequest(spec=count(model="x" * (2 * 2**20))), "spec"),
+        (pb.ListJobsRequest(states=[2] * 33), "states"),
+        (pb.ListJobsRequest(states=[2] * 10_001), "request"),
         (pb.ListJobsRequest(page_size=501), "page_size"),
         (pb.ListJobsRequest(page_size=-1), "page_size"),
         (pb.ListJobsRequest(page_token="forged"), "page_token"),

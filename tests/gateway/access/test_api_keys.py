@@ -9,12 +9,13 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from ouzel.cli.keys import _used
 from ouzel.cli.keys import keys as command
 from ouzel.databases.database import Database
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated, Unavailable
@@ -405,3 +406,13 @@ def test_the_commands_are_on_record_where_there_is_a_log(tmp_path: Path, monkeyp
     assert (result.exit_code, "ouzel_" in result.stdout) == (1, False)
     assert "could not be recorded, so it is not done" in result.stderr
     assert run("list", "--json") == before
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"), [(0.07, "< 1 h"), (0.99, "< 1 h"), (1.5, "< 2 h"), (23.9, "< 24 h"), (50, "2 d")]
+)
+def test_the_last_use_is_shown_as_exactly_as_it_is_known(hours: float, shown: str) -> None:
+    """A key of four minutes was not used 57 minutes ago, although the hour began then."""
+    hour = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert _used(hour, hour + timedelta(hours=hours)) == shown
+    assert _used(None) == ""
