@@ -66,10 +66,8 @@ if TYPE_CHECKING:
     from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.explanation import (
-        Deviation,
         Estimate,
         Explanation,
-        ModelInfo,
         ResolvedTarget,
         SaliencyMap,
         SaliencyMaps,
@@ -95,6 +93,7 @@ if TYPE_CHECKING:
         Unit,
     )
     from ouzel_client._types.ledger import LedgerEntry
+    from ouzel_client._types.model_info import Deviation, ModelInfo
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.regions import Box, Pixel
     from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When, Within
@@ -218,7 +217,7 @@ _MODULES = (
             "segmentation",
         )
     ),
-    *(f"_types.{module}" for module in ("explanation", "audit", "audit_evidence", "audit_job", "ledger")),
+    *(f"_types.{module}" for module in ("explanation", "model_info", "audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")
