@@ -68,10 +68,8 @@ if TYPE_CHECKING:
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
     from ouzel_client._types.early import EarlyOutcome
     from ouzel_client._types.explanation import (
-        Deviation,
         Estimate,
         Explanation,
-        ModelInfo,
         ResolvedTarget,
         SaliencyMap,
         SaliencyMaps,
@@ -92,6 +90,7 @@ if TYPE_CHECKING:
     from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
     from ouzel_client._types.jobs import Artifact, Channel, ClassLogit, Direction, FinetuneResult, JobResult, Unit
     from ouzel_client._types.ledger import LedgerEntry
+    from ouzel_client._types.model_info import Deviation, ModelInfo
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.regions import Box, Pixel
     from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When, Within
@@ -220,7 +219,7 @@ _MODULES = (
             "segmentation",
         )
     ),
-    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job", "ledger")),
+    *(f"_types.{module}" for module in ("model_info", "audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

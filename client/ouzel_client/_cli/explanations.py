@@ -16,7 +16,8 @@ import click
 import numpy as np
 
 from ouzel_client._transport import config
-from ouzel_client._types.explanation import Explanation, ModelInfo, SaliencyMap
+from ouzel_client._types.explanation import Explanation, SaliencyMap
+from ouzel_client._types.model_info import ModelInfo
 from ouzel_client._types.segmentation import Segmentation
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table

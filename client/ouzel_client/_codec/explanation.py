@@ -14,16 +14,15 @@ from ouzel_client._codec import ledger, regions
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
-    Deviation,
     Estimate,
     Explanation,
-    ModelInfo,
     ResolvedTarget,
     SaliencyMap,
     SaliencyMaps,
     Timing,
     View,
 )
+from ouzel_client._types.model_info import Deviation, ModelInfo
 from ouzel_client.errors import ServerError
 from ouzel_protos import parameters, tensors
 from ouzel_protos.parameters import REDUCTIONS, SIZES, names_of
