@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.task_names import CLASSIFICATION
+from ouzel.task_names import CLASSIFICATION, SEGMENTATION
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import early as early_versions
 from ouzel.worker.kinds import (
@@ -54,7 +54,7 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         base.need(CLASSIFICATION, "recipes for labels", "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
-    catalogue.check_new_name(spec.name)
+    catalogue.check_new_name(spec.name, SEGMENTATION if spec.recipe == SEGMENT else CLASSIFICATION)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
     within("max_training_seconds", spec.max_training_seconds, 0, _LONGEST)
