@@ -13,6 +13,7 @@ from typing import Any
 
 from ouzel.errors import FailedPrecondition
 from ouzel.model_names import version_key
+from ouzel.task_names import CLASSIFICATION, TASKS, Task
 from ouzel_protos.zips import DAMAGED
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
@@ -29,10 +30,11 @@ class ModelFile:
         version: Of the model.
         path: Of the file.
         size: In bytes.
-        arch: `torchvision:NAME` or `timm:NAME`.
+        arch: As of `ouzel.models.build`.
         digest: "sha256:<hex>" of the weights.
         classes: How many.
         lineage: Where a tuned model comes from; None for an operator's.
+        task: What the model is for.
         error: Why the archive cannot be used; what could not be read is then empty.
     """
 
@@ -45,6 +47,7 @@ class ModelFile:
     classes: int = 0
     lineage: Mapping[str, Any] | None = None
     error: str = ""
+    task: Task = CLASSIFICATION
 
     @property
     def owner(self) -> str:
@@ -101,7 +104,10 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
         digest, classes = str(described["weights"]["digest"]), len(described["labels"])
         if not isinstance(lineage, Mapping | None):
             raise TypeError("lineage is not an object")
-        return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage)
+        task = described.get("task", CLASSIFICATION)
+        if task not in TASKS:
+            raise ValueError(f"its task {task!r:.40} is not one of {', '.join(TASKS)}")
+        return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage, task=task)
     except zipfile.BadZipFile as error:
         return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
     except _UNSOUND as error:

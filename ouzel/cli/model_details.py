@@ -64,6 +64,7 @@ def _print_details(details: Details, folding: dict[str, Any]) -> None:
         {
             "name": entry.name,
             "version": entry.version,
+            "task": entry.task,
             "architecture": entry.arch,
             "weights": entry.digest,
             "size": file_size(entry.size),

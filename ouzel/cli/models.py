@@ -17,6 +17,7 @@ from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.precision_names import EXACT, PRECISIONS, Precision
+from ouzel.task_names import TASKS, Task
 from ouzel.torchserve import publication
 from ouzel_client.terminal import (
     MODEL_COLUMNS,
@@ -66,7 +67,7 @@ def models() -> None:
 
 @models.command()
 @_name
-@click.option("--arch", required=True, help="torchvision:NAME or timm:NAME, such as timm:tf_efficientnet_lite0.")
+@click.option("--arch", required=True, help="torchvision:NAME, timm:NAME or unet:timm:NAME.")
 @click.option(
     "--weights",
     required=True,
@@ -74,7 +75,9 @@ def models() -> None:
     help="A state dict or checkpoint: .safetensors, .pth, .pt, .ckpt or .bin.",
 )
 @click.option(
-    "--labels", required=True, help="imagenet, a text file with one label per line, or TorchServe's index_to_name.json."
+    "--labels",
+    required=True,
+    help="imagenet, voc, a text file with one label per line, or TorchServe's index_to_name.json.",
 )
 @click.option(
     "--match",
@@ -97,6 +100,7 @@ def models() -> None:
     show_default=True,
     help="What the model is served in. tf32 and bf16 are faster on a GPU, and their answers deviate.",
 )
+@click.option("--task", type=click.Choice(TASKS), help="What the model is for. [default: what the architecture is for]")
 @store_option
 @json_option
 def add(
@@ -108,6 +112,7 @@ def add(
     match: str,
     version: str | None,
     precision: Precision,
+    task: Task | None,
     store: Path,
     as_json: bool,
     **given: Any,
@@ -130,6 +135,7 @@ def add(
         match=match,
         version=version or "1",
         precision=precision,
+        task=task,
         preprocessing=_preprocessing(arch, match, given),
     )
     files = ModelFiles(store)

@@ -1,4 +1,4 @@
-"""Image classifiers: built by name, kept in archives, fed with images.
+"""Image classifiers and segmentation models: built by name, kept in archives, fed with images.
 
     model = models.load("model_store/efficientnet-lite0.mar")
     x = model.preprocessing(models.decode(data, smallest=model.preprocessing.resize))
@@ -9,7 +9,7 @@ Networks are in eval mode and frozen from the start. Nothing here ever downloads
 """
 
 from ouzel.images import Limits, decode, from_array, original_size
-from ouzel.models.architectures import build, default_preprocessing, freeze
+from ouzel.models.architectures import build, default_preprocessing, freeze, task_of
 from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
 from ouzel.models.networks.axes import Layout
@@ -20,6 +20,7 @@ from ouzel.models.networks.tracking import Tracker
 from ouzel.models.precision import computing, forward_pass
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.probabilities import entropy, most_entropy, probabilities
+from ouzel.models.segmentation import Segments, architectures_over, load_backbone, segments
 from ouzel.names import label_index, label_indices
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "Limits",
     "Model",
     "Preprocessing",
+    "Segments",
     "Tracker",
+    "architectures_over",
     "build",
     "cam_layer",
     "check_size",
@@ -44,10 +47,13 @@ __all__ = [
     "label_indices",
     "layers",
     "load",
+    "load_backbone",
     "most_entropy",
     "original_size",
     "own_copy",
     "probabilities",
     "read_labels",
+    "segments",
+    "task_of",
     "wrong_size",
 ]

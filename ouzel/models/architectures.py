@@ -1,20 +1,30 @@
-"""Networks by name, `torchvision:resnet50` or `timm:tf_efficientnet_lite0`: random weights, eval, frozen, offline."""
+"""Networks by name, `torchvision:resnet50` or `timm:tf_efficientnet_lite0`: random weights, eval, frozen, offline.
+
+A name belongs to one task: `torchvision:fcn_resnet50` and `unet:timm:tf_efficientnet_lite0` segment images.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.models.networks import dense, unet
 from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
+from ouzel.models.segmentation import check_count
+from ouzel.task_names import CLASSIFICATION, SEGMENTATION, Task, kind_of
 
 
 @dataclass(frozen=True)
-class _Library:
+class _Family:
+    """Architectures of one task that a library has. prefix: before their names."""
+
+    prefix: str
+    task: Task
     names: Callable[[], Sequence[str]]
     create: Callable[[str, int, int], nn.Module]
     preprocessing: Callable[[str], Preprocessing | None]
@@ -26,12 +36,13 @@ def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module
     Weights are never downloaded.
 
     Args:
-        arch: `torchvision:NAME` (its image classifiers) or `timm:NAME`.
-        num_classes: K, 1 to 1,000,000.
+        arch: `torchvision:NAME` (its image classifiers and segmentation networks), `timm:NAME`, or `unet:timm:NAME`, a
+            U-Net over the features of that classifier.
+        num_classes: K, 1 to 1,000,000; of a segmentation network 2 to 255.
         in_channels: C, 1 to 64.
 
     Returns:
-        A network from (B, C, H, W) to logits (B, K).
+        A network from (B, C, H, W) to logits (B, K); of a segmentation network (B, K, H, W).
 
     Raises:
         InvalidArgument: The name has another form, or the architecture cannot have so many classes or channels.
@@ -40,9 +51,11 @@ def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module
     for field, value, most in (("num_classes", num_classes, 1_000_000), ("in_channels", in_channels, 64)):
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise InvalidArgument(f"{field}: {value!r} is not an integer from 1 to {most}", field=field)
-    library, name = _find(arch)
+    family, name = _find(arch)
+    if family.task == SEGMENTATION:
+        check_count(num_classes, "num_classes")
     try:
-        return freeze(library.create(name, num_classes, in_channels))
+        return freeze(family.create(name, num_classes, in_channels))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise InvalidArgument(
             f"arch: {arch} cannot have {num_classes} classes and {in_channels} channels ({error})", field="arch"
@@ -64,21 +77,42 @@ def default_preprocessing(arch: str) -> Preprocessing:
         InvalidArgument: The name has another form.
         NotFound: There is no architecture of that name.
     """
-    library, name = _find(arch)
-    return library.preprocessing(name) or Preprocessing()
+    family, name = _find(arch)
+    return family.preprocessing(name) or Preprocessing()
 
 
-def _find(arch: str) -> tuple[_Library, str]:
-    prefix, colon, name = arch.partition(":") if isinstance(arch, str) else ("", "", "")
-    if not colon or prefix not in _LIBRARIES:
-        known = " or ".join(f"{library}:NAME" for library in _LIBRARIES)
+def task_of(arch: str) -> Task:
+    """What networks of an architecture are for. Raises as `default_preprocessing`."""
+    return _find(arch)[0].task
+
+
+def check_task_of(arch: str, task: Task) -> None:
+    """Check that networks of an architecture are for a task.
+
+    Raises:
+        InvalidArgument: They are for another one, or the name has another form.
+        NotFound: There is no architecture of that name.
+    """
+    own = task_of(arch)
+    if own != task:
+        raise InvalidArgument(f"task: {arch} is {kind_of(own)}, its task is {own}, not {task}", field="task")
+
+
+def _find(arch: str) -> tuple[_Family, str]:
+    prefixes = dict.fromkeys(family.prefix for family in _FAMILIES)
+    fits = [prefix for prefix in prefixes if isinstance(arch, str) and arch.startswith(f"{prefix}:")]
+    if not fits:
+        known = " or ".join(f"{prefix}:NAME" for prefix in prefixes)
         raise InvalidArgument(f"arch: {arch!r} is not of the form {known}", field="arch")
-    library = _LIBRARIES[prefix]
-    names = library.names()
-    if name not in names:  # also keeps out timm's "hf-hub:..." and "local-dir:...", which load from elsewhere
-        hint = did_you_mean(name, names, prefix=f"{prefix}:")
-        raise NotFound(f"arch: {prefix} has no image classifier named {name!r}{hint}", field="arch")
-    return library, name
+    prefix = fits[0]  # none begins another one
+    name = arch.removeprefix(f"{prefix}:")
+    families = [family for family in _FAMILIES if family.prefix == prefix]
+    for family in families:
+        if name in family.names():  # also keeps out timm's "hf-hub:..." and "local-dir:...", which load from elsewhere
+            return family, name
+    names = [each for family in families for each in family.names()]
+    hint = did_you_mean(name, names, prefix=f"{prefix}:")
+    raise NotFound(f"arch: {prefix} has no network named {name!r}{hint}", field="arch")
 
 
 # -- torchvision ------------------------------------------------------------------------------------------------------
@@ -159,7 +193,49 @@ def _timm_preprocessing(name: str) -> Preprocessing | None:
     )
 
 
-_LIBRARIES = {
-    "torchvision": _Library(_torchvision_names, _torchvision_create, _torchvision_preprocessing),
-    "timm": _Library(_timm_names, _timm_create, _timm_preprocessing),
-}
+# -- segmentation -----------------------------------------------------------------------------------------------------
+
+
+def _dense_names() -> Sequence[str]:
+    from torchvision import models
+
+    names: list[str] = models.list_models(module=models.segmentation)
+    return names
+
+
+def _dense_create(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    from torchvision import models
+
+    # Weights of the backbone would be downloaded unless told otherwise.
+    network = models.get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
+    if in_channels != 3:
+        _replace_first_convolution(network, in_channels)
+    return dense.Dense(network)
+
+
+def _dense_preprocessing(name: str) -> Preprocessing | None:
+    from torchvision import models
+
+    published = models.get_model_weights(name).DEFAULT.transforms()
+    edge = published.resize_size[0]
+    return Preprocessing(
+        input_size=(edge, edge),
+        resize=edge,
+        interpolation=published.interpolation.value,
+        mean=tuple(published.mean),
+        std=tuple(published.std),
+    )
+
+
+def _unet_preprocessing(name: str) -> Preprocessing | None:
+    """That of the classifier, but for the margin that classifiers leave out of sight."""
+    published = _timm_preprocessing(name)
+    return None if published is None else replace(published, resize=max(published.input_size))
+
+
+_FAMILIES = (
+    _Family("torchvision", CLASSIFICATION, _torchvision_names, _torchvision_create, _torchvision_preprocessing),
+    _Family("torchvision", SEGMENTATION, _dense_names, _dense_create, _dense_preprocessing),
+    _Family("timm", CLASSIFICATION, _timm_names, _timm_create, _timm_preprocessing),
+    _Family("unet:timm", SEGMENTATION, _timm_names, unet.over_timm, _unet_preprocessing),
+)

@@ -29,13 +29,16 @@ from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Not
 from ouzel.handler_files import handler_file
 from ouzel.model_files import CARD, MANIFEST
 from ouzel.model_names import check_name, check_version
+from ouzel.models import segmentation
 from ouzel.models import weights as weights_module
-from ouzel.models.architectures import build, default_preprocessing
+from ouzel.models.architectures import build, check_task_of, default_preprocessing, task_of
 from ouzel.models.card import Card, parse
 from ouzel.models.labels import read_labels
+from ouzel.models.networks.dense import AUXILIARY
 from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.precision_names import EXACT, Precision, check_precision
+from ouzel.task_names import SEGMENTATION, Task, check_task
 from ouzel_protos.zips import DAMAGED
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
@@ -53,6 +56,7 @@ def create(
     preprocessing: Preprocessing | None = None,
     version: str = "1",
     precision: Precision = EXACT,
+    task: Task | None = None,
 ) -> Path:
     """Write `<store>/<name>.mar` in one step; an archive of that name is replaced.
 
@@ -66,6 +70,7 @@ def create(
         preprocessing: By default `preprocessing_for(arch, match)`.
         version: Of the model.
         precision: What it is served in, one of PRECISIONS.
+        task: What the model is for, one of TASKS; None is that of the architecture.
 
     Returns:
         The path of the archive.
@@ -77,19 +82,31 @@ def create(
     check_name(name)
     check_version(version)
     check_precision("precision", precision)
+    if task is not None:
+        check_task_of(arch, check_task("task", task))
+    task = task_of(arch)
     _check_untuned(name, Path(store))
     label_names = read_labels(labels)
     if preprocessing is None:
         preprocessing = preprocessing_for(arch, match)
-    network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
     state = weights_module.read(weights)
+    if task == SEGMENTATION:
+        segmentation.check_count(len(label_names), "labels")
+        state = {name: tensor for name, tensor in state.items() if AUXILIARY not in name}
+    network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
     if match == "name":
         state = weights_module.named_for(state, network)
     _check_classes(state, network, len(label_names))
     shape = (preprocessing.channels, *preprocessing.input_size)
     check_size(network, shape, "preprocessing.input_size", own=default_preprocessing(arch).input_size)
     card = Card(
-        name=name, version=version, arch=arch, labels=label_names, preprocessing=preprocessing, precision=precision
+        name=name,
+        version=version,
+        arch=arch,
+        labels=label_names,
+        preprocessing=preprocessing,
+        precision=precision,
+        task=task,
     )
     path = Path(store) / f"{name}.mar"
     return _write(card, weights_module.match(state, network, by=match), path, replace=True)
@@ -113,6 +130,7 @@ def digest_in_archive(card: Card, state: Mapping[str, Tensor]) -> str:
 
 
 def _fitted(card: Card, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    check_task_of(card.arch, card.task)
     network = build(card.arch, num_classes=len(card.labels), in_channels=card.preprocessing.channels)
     return weights_module.match({name: tensor.cpu() for name, tensor in state.items()}, network)
 

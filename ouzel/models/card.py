@@ -14,6 +14,7 @@ from ouzel.model_names import check_name, check_version
 from ouzel.models.labels import check_labels
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.precision_names import EXACT, Precision, check_precision
+from ouzel.task_names import CLASSIFICATION, Task, check_task
 
 SCHEMA = 1
 LARGEST_LINEAGE = 64 * 2**10  # bytes, as JSON
@@ -26,7 +27,8 @@ class Card:
 
     `lineage` is None but for tuned models. Its values are JSON's, its keys free; these are used: job, owner, base,
     base_version, base_digest, dataset, recipe, seed, metrics, libraries. At most 64 KiB. `precision` is what the model
-    is served in; a card without it is of a model that is served exactly.
+    is served in; a card without it is of a model that is served exactly. `task` is what the model is for; a card
+    without it is of a classifier.
     """
 
     name: str
@@ -38,9 +40,10 @@ class Card:
     ouzel: str = ouzel.__version__
     lineage: Mapping[str, Any] | None = None
     precision: Precision = EXACT
+    task: Task = CLASSIFICATION
 
     def to_json(self) -> bytes:
-        """The same card always gives the same bytes. Raises InvalidArgument for wrong labels, lineage or precision."""
+        """The same card always gives the same bytes. Raises InvalidArgument for a field that is wrong."""
         labels = check_labels(self.labels)
         content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -56,6 +59,8 @@ class Card:
         }
         if check_precision("precision", self.precision) != EXACT:
             content["precision"] = self.precision
+        if check_task("task", self.task) != CLASSIFICATION:
+            content["task"] = self.task
         if check_lineage(self.lineage) is not None:
             content["lineage"] = self.lineage
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -83,6 +88,7 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
             ouzel=values["ouzel"],
             lineage=check_lineage(values.get("lineage")),
             precision=check_precision("precision", values.get("precision", EXACT)),
+            task=check_task("task", values.get("task", CLASSIFICATION)),
         )
     except (KeyError, TypeError) as error:
         raise FailedPrecondition(f"model.json lacks something ({type(error).__name__}: {error})") from error
@@ -94,7 +100,7 @@ def parse(content: bytes) -> tuple[Card, dict[str, Any]]:
         raise FailedPrecondition("model.json: labels is not a list")
     if values.get("num_classes") != len(card.labels) or values.get("in_channels") != card.preprocessing.channels:
         raise FailedPrecondition("model.json: num_classes or in_channels contradicts labels or preprocessing")
-    return card, {**values, "labels": list(card.labels), "precision": card.precision}
+    return card, {**values, "labels": list(card.labels), "precision": card.precision, "task": card.task}
 
 
 def check_lineage(lineage: object) -> Mapping[str, Any] | None:

@@ -24,7 +24,8 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     Unicode form alone.
 
     Args:
-        source: "imagenet" (the 1000 of ILSVRC-2012, which torchvision carries), a text file (UTF-8) with one label per
+        source: "imagenet" (the 1000 of ILSVRC-2012) or "voc" (the 21 of Pascal VOC, the background first), which
+            torchvision carries, a text file (UTF-8) with one label per
             line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
             ["n01440764", "tench"], ...}, of which the last entry is the label, or a list of labels.
 
@@ -36,6 +37,10 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
         from torchvision.models import ResNet18_Weights
 
         return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+    if isinstance(source, str) and source == "voc":
+        from torchvision.models.segmentation import FCN_ResNet50_Weights
+
+        return tuple(FCN_ResNet50_Weights.DEFAULT.meta["categories"])
     if not isinstance(source, (str, Path)):
         return _told(_composed(source), "which is part of the label: whoever names the class must write it too")
     path = Path(source)
@@ -85,7 +90,7 @@ def _told(labels: Sequence[str], what: str) -> tuple[str, ...]:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise NotFound(f"labels: {path} is no file (nor is it the word imagenet)", field="labels")
+        raise NotFound(f"labels: {path} is no file (nor is it the word imagenet or voc)", field="labels")
     if path.stat().st_size > _MOST_BYTES:
         raise InvalidArgument(f"labels: {path} has more than {_MOST_BYTES} bytes", field="labels")
     try:

@@ -12,26 +12,28 @@ from torch import nn
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.models import archive
-from ouzel.models.architectures import build, freeze
+from ouzel.models.architectures import build, check_task_of, freeze
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.models.weights import match
 from ouzel.precision_names import EXACT, Precision
+from ouzel.task_names import CLASSIFICATION, Task, need_task
 
 
 @dataclass(frozen=True)
 class Model:
-    """A classifier, ready to predict.
+    """A classifier or a segmentation model, ready to predict.
 
     Attributes:
         name: 1 to 63 of a-z 0-9 . _ -
         version: 1 to 31 letters, digits and dots.
-        network: (B, C, H, W) to logits (B, K); in eval mode and frozen.
+        network: (B, C, H, W) to logits (B, K), those of a segmentation model (B, K, H, W); in eval mode and frozen.
         labels: Names of the K classes, in the order of the outputs.
         preprocessing: From an image to the network's input.
-        arch: `torchvision:NAME` or `timm:NAME`.
+        arch: As of `build`.
         digest: "sha256:<hex>" of the weights.
         card: model.json as read.
         precision: What it is served in.
+        task: What it is for.
     """
 
     name: str
@@ -43,6 +45,11 @@ class Model:
     digest: str
     card: Mapping[str, Any] = field(repr=False)
     precision: Precision = EXACT
+    task: Task = CLASSIFICATION
+
+    def need(self, task: Task, what: str, field: str = "model") -> None:
+        """Refuse a model of another task. Arguments and errors as those of `need_task`."""
+        need_task(self.task, task, what, self.name, field)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -70,6 +77,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     except RuntimeError as error:
         raise InvalidArgument(f"device: {device!r} is not a device of torch", field="device") from error
     try:
+        check_task_of(card.arch, card.task)
         network = build(card.arch, num_classes=len(card.labels), in_channels=card.preprocessing.channels)
         network.load_state_dict(match(state, network))
     except OuzelError as error:
@@ -84,4 +92,5 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         digest=card.digest,
         card=values,
         precision=card.precision,
+        task=card.task,
     )

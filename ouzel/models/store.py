@@ -19,6 +19,7 @@ from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.model import Model, load
 from ouzel.models.networks.probe import Layer, layers
+from ouzel.task_names import CLASSIFICATION, Task
 
 Make = Callable[[str], tuple[Card, Mapping[str, Tensor]]]  # of the version that it will have: the card and the weights
 
@@ -39,6 +40,7 @@ class Entry:
     error: str = ""
     lineage: Mapping[str, Any] | None = None
     is_default: bool = False
+    task: Task = CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -139,5 +141,5 @@ def _entry(file: ModelFile, is_default: bool) -> Entry:
     if file.error:
         return dataclasses.replace(known, error=file.error)
     return dataclasses.replace(
-        known, arch=card.arch, digest=card.digest, classes=len(card.labels), lineage=card.lineage
+        known, arch=card.arch, digest=card.digest, classes=len(card.labels), lineage=card.lineage, task=card.task
     )

@@ -148,6 +148,7 @@ def _message(file: ModelFile, is_default: bool, served: bool) -> pb.Model:
         size=file.size,
         classes=file.classes,
         served=served,
+        task=file.task,
     )
     if file.lineage is not None:
         message.lineage.update(file.lineage)

@@ -32,7 +32,7 @@ MODEL_INPUT: MapSize
 ORIGINAL_IMAGE: MapSize
 
 class ExplainOptions(_message.Message):
-    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout", "record")
+    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout", "record", "label_map_size")
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     WHEN_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class ExplainOptions(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
+    LABEL_MAP_SIZE_FIELD_NUMBER: _ClassVar[int]
     top_k: int
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyRequest]
     when: Condition
@@ -47,7 +48,8 @@ class ExplainOptions(_message.Message):
     request_id: str
     timeout: float
     record: bool
-    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ..., record: bool = ...) -> None: ...
+    label_map_size: MapSize
+    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ..., record: bool = ..., label_map_size: _Optional[_Union[MapSize, str]] = ...) -> None: ...
 
 class SaliencyRequest(_message.Message):
     __slots__ = ("method", "target", "reduction", "parameters", "dtype", "size", "faithfulness")
@@ -89,18 +91,48 @@ class Parameter(_message.Message):
     def __init__(self, number: _Optional[float] = ..., integer: _Optional[int] = ..., text: _Optional[str] = ..., flag: bool = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("rank", "index", "label", "contrast", "top")
+    __slots__ = ("rank", "index", "label", "contrast", "top", "region")
     RANK_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
     rank: int
     index: int
     label: str
     contrast: Contrast
     top: int
-    def __init__(self, rank: _Optional[int] = ..., index: _Optional[int] = ..., label: _Optional[str] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., top: _Optional[int] = ...) -> None: ...
+    region: Region
+    def __init__(self, rank: _Optional[int] = ..., index: _Optional[int] = ..., label: _Optional[str] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., top: _Optional[int] = ..., region: _Optional[_Union[Region, _Mapping]] = ...) -> None: ...
+
+class Region(_message.Message):
+    __slots__ = ("box", "pixel", "mask")
+    class Box(_message.Message):
+        __slots__ = ("left", "top", "right", "bottom")
+        LEFT_FIELD_NUMBER: _ClassVar[int]
+        TOP_FIELD_NUMBER: _ClassVar[int]
+        RIGHT_FIELD_NUMBER: _ClassVar[int]
+        BOTTOM_FIELD_NUMBER: _ClassVar[int]
+        left: float
+        top: float
+        right: float
+        bottom: float
+        def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ...) -> None: ...
+    class Pixel(_message.Message):
+        __slots__ = ("x", "y")
+        X_FIELD_NUMBER: _ClassVar[int]
+        Y_FIELD_NUMBER: _ClassVar[int]
+        x: int
+        y: int
+        def __init__(self, x: _Optional[int] = ..., y: _Optional[int] = ...) -> None: ...
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    PIXEL_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    box: Region.Box
+    pixel: Region.Pixel
+    mask: _tensor_pb2.Tensor
+    def __init__(self, box: _Optional[_Union[Region.Box, _Mapping]] = ..., pixel: _Optional[_Union[Region.Pixel, _Mapping]] = ..., mask: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class ClassRef(_message.Message):
     __slots__ = ("index", "label")
@@ -129,7 +161,7 @@ class Condition(_message.Message):
     def __init__(self, score_below: _Optional[float] = ..., entropy_above: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("model", "scores", "saliency", "timing", "request_id", "error", "estimate", "skipped", "view", "ledger")
+    __slots__ = ("model", "scores", "saliency", "timing", "request_id", "error", "estimate", "skipped", "view", "ledger", "segmentation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +172,7 @@ class Explanation(_message.Message):
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     model: ModelInfo
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyMap]
@@ -150,7 +183,30 @@ class Explanation(_message.Message):
     skipped: str
     view: View
     ledger: _ledger_pb2.LedgerEntry
-    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ...) -> None: ...
+    segmentation: Segmentation
+    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ...) -> None: ...
+
+class Segmentation(_message.Message):
+    __slots__ = ("label_map", "size", "classes")
+    LABEL_MAP_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    label_map: _tensor_pb2.Tensor
+    size: MapSize
+    classes: _containers.RepeatedCompositeFieldContainer[SegmentedClass]
+    def __init__(self, label_map: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., size: _Optional[_Union[MapSize, str]] = ..., classes: _Optional[_Iterable[_Union[SegmentedClass, _Mapping]]] = ...) -> None: ...
+
+class SegmentedClass(_message.Message):
+    __slots__ = ("index", "label", "area", "confidence")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    label: str
+    area: float
+    confidence: float
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., area: _Optional[float] = ..., confidence: _Optional[float] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("name", "version", "weights_digest", "precision", "deviation")
@@ -229,16 +285,20 @@ class SaliencyMap(_message.Message):
     def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[ResolvedTarget, _Mapping]] = ..., values: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., size: _Optional[_Union[MapSize, str]] = ..., rectified: _Optional[int] = ..., caveats: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, Parameter]] = ..., measures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ResolvedTarget(_message.Message):
-    __slots__ = ("index", "label", "minus_index", "minus_label")
+    __slots__ = ("index", "label", "minus_index", "minus_label", "region", "region_area")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     MINUS_INDEX_FIELD_NUMBER: _ClassVar[int]
     MINUS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    REGION_AREA_FIELD_NUMBER: _ClassVar[int]
     index: int
     label: str
     minus_index: int
     minus_label: str
-    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., minus_index: _Optional[int] = ..., minus_label: _Optional[str] = ...) -> None: ...
+    region: str
+    region_area: float
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., minus_index: _Optional[int] = ..., minus_label: _Optional[str] = ..., region: _Optional[str] = ..., region_area: _Optional[float] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("decode_ms", "compute_ms", "total_ms", "batch_size", "preprocess_ms", "copy_ms", "encode_ms")

@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouzel_protos/v1/model.proto\x12\x08ouzel.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb1\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\x0c\n\x04\x61rch\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x03\x12\x0f\n\x07\x63lasses\x18\x07 \x01(\x05\x12\x0e\n\x06served\x18\x08 \x01(\x08\x12(\n\x07lineage\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\"\xc2\x01\n\x0cModelDetails\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.ouzel.v1.Model\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12,\n\x06layers\x18\x03 \x03(\x0b\x32\x1c.ouzel.v1.ModelDetails.Layer\x12.\n\rpreprocessing\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a$\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.ouzel.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x13PromoteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t2\x9b\x02\n\x0cModelService\x12G\n\nListModels\x12\x1b.ouzel.v1.ListModelsRequest\x1a\x1c.ouzel.v1.ListModelsResponse\x12=\n\x08GetModel\x12\x19.ouzel.v1.GetModelRequest\x1a\x16.ouzel.v1.ModelDetails\x12\x43\n\x0b\x44\x65leteModel\x12\x1c.ouzel.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12>\n\x0cPromoteModel\x12\x1d.ouzel.v1.PromoteModelRequest\x1a\x0f.ouzel.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bouzel_protos/v1/model.proto\x12\x08ouzel.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xbf\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12\x0c\n\x04\x61rch\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x03\x12\x0f\n\x07\x63lasses\x18\x07 \x01(\x05\x12\x0e\n\x06served\x18\x08 \x01(\x08\x12(\n\x07lineage\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04task\x18\n \x01(\t\"\xc2\x01\n\x0cModelDetails\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.ouzel.v1.Model\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12,\n\x06layers\x18\x03 \x03(\x0b\x32\x1c.ouzel.v1.ModelDetails.Layer\x12.\n\rpreprocessing\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a$\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\"!\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.ouzel.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"4\n\x13PromoteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t2\x9b\x02\n\x0cModelService\x12G\n\nListModels\x12\x1b.ouzel.v1.ListModelsRequest\x1a\x1c.ouzel.v1.ListModelsResponse\x12=\n\x08GetModel\x12\x19.ouzel.v1.GetModelRequest\x1a\x16.ouzel.v1.ModelDetails\x12\x43\n\x0b\x44\x65leteModel\x12\x1c.ouzel.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12>\n\x0cPromoteModel\x12\x1d.ouzel.v1.PromoteModelRequest\x1a\x0f.ouzel.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ouzel_protos.v1.model_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL']._serialized_start=101
-  _globals['_MODEL']._serialized_end=278
-  _globals['_MODELDETAILS']._serialized_start=281
-  _globals['_MODELDETAILS']._serialized_end=475
-  _globals['_MODELDETAILS_LAYER']._serialized_start=439
-  _globals['_MODELDETAILS_LAYER']._serialized_end=475
-  _globals['_LISTMODELSREQUEST']._serialized_start=477
-  _globals['_LISTMODELSREQUEST']._serialized_end=510
-  _globals['_LISTMODELSRESPONSE']._serialized_start=512
-  _globals['_LISTMODELSRESPONSE']._serialized_end=565
-  _globals['_GETMODELREQUEST']._serialized_start=567
-  _globals['_GETMODELREQUEST']._serialized_end=615
-  _globals['_DELETEMODELREQUEST']._serialized_start=617
-  _globals['_DELETEMODELREQUEST']._serialized_end=668
-  _globals['_PROMOTEMODELREQUEST']._serialized_start=670
-  _globals['_PROMOTEMODELREQUEST']._serialized_end=722
-  _globals['_MODELSERVICE']._serialized_start=725
-  _globals['_MODELSERVICE']._serialized_end=1008
+  _globals['_MODEL']._serialized_end=292
+  _globals['_MODELDETAILS']._serialized_start=295
+  _globals['_MODELDETAILS']._serialized_end=489
+  _globals['_MODELDETAILS_LAYER']._serialized_start=453
+  _globals['_MODELDETAILS_LAYER']._serialized_end=489
+  _globals['_LISTMODELSREQUEST']._serialized_start=491
+  _globals['_LISTMODELSREQUEST']._serialized_end=524
+  _globals['_LISTMODELSRESPONSE']._serialized_start=526
+  _globals['_LISTMODELSRESPONSE']._serialized_end=579
+  _globals['_GETMODELREQUEST']._serialized_start=581
+  _globals['_GETMODELREQUEST']._serialized_end=629
+  _globals['_DELETEMODELREQUEST']._serialized_start=631
+  _globals['_DELETEMODELREQUEST']._serialized_end=682
+  _globals['_PROMOTEMODELREQUEST']._serialized_start=684
+  _globals['_PROMOTEMODELREQUEST']._serialized_end=736
+  _globals['_MODELSERVICE']._serialized_start=739
+  _globals['_MODELSERVICE']._serialized_end=1022
 # @@protoc_insertion_point(module_scope)

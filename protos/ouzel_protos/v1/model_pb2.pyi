@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "is_default", "arch", "digest", "size", "classes", "served", "lineage")
+    __slots__ = ("name", "version", "is_default", "arch", "digest", "size", "classes", "served", "lineage", "task")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Model(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     is_default: bool
@@ -28,7 +29,8 @@ class Model(_message.Message):
     classes: int
     served: bool
     lineage: _struct_pb2.Struct
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., is_default: bool = ..., arch: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., classes: _Optional[int] = ..., served: bool = ..., lineage: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    task: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., is_default: bool = ..., arch: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., classes: _Optional[int] = ..., served: bool = ..., lineage: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., task: _Optional[str] = ...) -> None: ...
 
 class ModelDetails(_message.Message):
     __slots__ = ("model", "labels", "layers", "preprocessing")
