@@ -20,6 +20,7 @@ from ouzel.models import Model
 from ouzel.saliency import Contrast, Method, Rank, Saliency, SaliencyPlan, Target, Top
 from ouzel.saliency.engine.answer import located
 from ouzel.saliency.methods.occlusion import Occlusion
+from ouzel.saliency.targets import maps_of
 from ouzel_protos import parameters
 from ouzel_protos.parameters import REDUCTIONS, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -188,7 +189,7 @@ def check_cost(plan: SaliencyPlan, limit: int) -> None:
 
 def _count(request: Saliency) -> int:
     """How many maps a request gives."""
-    return request.target.count if isinstance(request.target, Top) else 1
+    return maps_of(request.target)  # type: ignore[arg-type]  # a request of one row has one target
 
 
 def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.checks import at_least
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.models.segmentation import background
 from ouzel.precision_names import EXACT, Precision, check_precision
 from ouzel.saliency.engine.answer import located
+from ouzel.saliency.engine.asked import check_finite, check_input, for_row
 from ouzel.saliency.engine.batch import Batch
 from ouzel.saliency.engine.deviation import Deviation, measure
 from ouzel.saliency.engine.forward import Forward
@@ -25,8 +27,9 @@ from ouzel.saliency.engine.work import MapRequest, SaliencyPlan, Work, mixes
 from ouzel.saliency.method import Method
 from ouzel.saliency.request import Saliency
 from ouzel.saliency.results import Explanation
-from ouzel.saliency.targets import Top, expand
+from ouzel.saliency.targets import Classes, expand
 from ouzel.saliency.transfer import Transfer
+from ouzel.task_names import SEGMENTATION
 
 GRAPHS_SHARE = 4  # of the memory for further passes: what CUDA graphs may hold
 
@@ -39,7 +42,8 @@ class Explainer:
     the first call for a plain module, of whose input black is taken to be 0 and white 1 in every channel.
 
     Args:
-        model: An `ouzel.models.Model`, or any `nn.Module` that maps (B, C, H, W) to logits (B, K).
+        model: An `ouzel.models.Model`, or any `nn.Module` that maps (B, C, H, W) to logits (B, K), or to logits
+            (B, K, H, W) of each pixel.
         memory_bytes: What methods of many passes (integrated gradients, noise, masks) may take at a time, 1 or more;
             None is a share of the device's memory.
         known_formats: A folder in which the faster memory format is remembered for other processes, by the network's
@@ -51,7 +55,7 @@ class Explainer:
 
     Raises:
         InvalidArgument: `memory_bytes` is less than 1, or there is no such precision.
-        FailedPrecondition: The network is not a classifier, or cannot be explained (quantized, spread over devices).
+        FailedPrecondition: The network answers something else, or cannot be explained (quantized, spread over devices).
 
     Attributes:
         labels: Names of the classes; empty for a plain module.
@@ -76,6 +80,7 @@ class Explainer:
         self.deviation: Deviation | None = None
         self._memory_bytes, self._known_formats = memory_bytes, known_formats
         self._preprocessing = None if isinstance(model, nn.Module) else model.preprocessing
+        self._task = None if isinstance(model, nn.Module) else model.task
         self._network = model if isinstance(model, nn.Module) else model.network
         self.labels: tuple[str, ...] = () if isinstance(model, nn.Module) else model.labels
         parameter = next((p for p in self._network.parameters() if p.is_floating_point()), None)
@@ -99,7 +104,7 @@ class Explainer:
             The prepared network, with what its preparation has shown.
 
         Raises:
-            FailedPrecondition: The network is not a classifier.
+            FailedPrecondition: The network answers something else than logits.
         """
         with self._lock:
             if self._prepared is None:
@@ -111,12 +116,20 @@ class Explainer:
                     memory_bytes=self._memory_bytes,
                     known_formats=self._known_formats,
                     precision=self.precision,
+                    background=background(self.labels),
                 )
+                self._check_task(prepared)
                 self.deviation = None if self.precision == EXACT else measure(prepared, example)
-                if self._capturer is not None:
+                if self._capturer is not None and not prepared.dense:  # whose regions a graph has no place for
                     self._graphs = Graphs(prepared, self._capturer, prepared.memory_bytes // GRAPHS_SHARE)
                 self._prepared = prepared
             return self._prepared
+
+    def _check_task(self, prepared: Prepared) -> None:
+        """Raises FailedPrecondition for a Model whose network does something else than its task says."""
+        if self._task is not None and (self._task == SEGMENTATION) != prepared.dense:
+            what = "logits of each pixel" if prepared.dense else "logits of the image"
+            raise FailedPrecondition(f"model: its task is {self._task}, and its network answers {what}", field="model")
 
     @property
     def uncaptured(self) -> str:
@@ -144,21 +157,21 @@ class Explainer:
             NotFound: A request names a layer or a method that does not exist.
             FailedPrecondition: A method does not fit the network.
         """
-        _check_input(x)
+        check_input(x)
         transfer = Transfer()
         finite = transfer.take(x.isfinite().all())
         if not x.is_cuda:
-            _check_finite(finite)
+            check_finite(finite)
         rows: list[Sequence[Saliency]] = [requests] * len(x)
         if any(isinstance(request.target, tuple) for request in requests):
-            rows = [[_for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
+            rows = [[for_row(request, row, len(x)) for request in requests] for row in range(len(x))]
         try:
             with models.computing(self.precision):  # once for all passes
                 batch = self.forward(x, rows)
                 return Explanation(batch.logits, batch.explain_alike(transfer))
         finally:  # of an x on a GPU it is known only now, without waiting for it; it explains any other error
             transfer.wait()
-            _check_finite(finite)
+            check_finite(finite)
 
     def forward(
         self,
@@ -183,7 +196,7 @@ class Explainer:
             InvalidArgument: A request is wrong, or the network does not take an input of this size.
             OuzelError: As `plan` raises.
         """
-        _check_input(x)
+        check_input(x)
         if len(rows) != len(x):
             raise InvalidArgument(f"rows: requests for {len(rows)} rows, x has {len(x)}", field="rows")
         with self._sizes_told(x):
@@ -205,13 +218,13 @@ class Explainer:
             asked = [plan.maps for plan in plans]
             computed = None if mixes(asked) else self._graphs.compute(x.to(self.device, self.dtype), Work.of(asked))
             if computed is not None:
-                return Batch(computed, plans)
+                return Batch(computed, plans, self.labels)
         specs = {spec for maps in {plan.maps for plan in plans} for one in maps for spec in one.method.gradient_specs()}
         with self._sizes_told(x):
             shared = None if heads is None else Heads.of(heads)
             forward = Forward(prepared, x.to(self.device, self.dtype), specs, shared)
         self._taken.add(x.shape[1:])
-        return Batch(forward, plans)
+        return Batch(forward, plans, self.labels)
 
     @contextmanager
     def _sizes_told(self, x: Tensor) -> Iterator[None]:
@@ -242,12 +255,15 @@ class Explainer:
             OuzelError: InvalidArgument, NotFound or FailedPrecondition, whose field names the request.
         """
         assert self._prepared is not None, "prepare() comes first"
-        classes, labels = (self._prepared.classes, self.labels) if head is None else (head.classes, head.labels)
+        prepared, size = self._prepared, (height, width)
+        known = Classes(prepared.classes, self.labels, prepared.dense, size)
+        if head is not None:
+            known = Classes(head.classes, head.labels)
         maps: list[MapRequest] = []
         for number, request in enumerate(requests):
             try:
                 method = _bind(request.method, self._prepared)
-                targets = expand(request.target, classes, labels)  # type: ignore[arg-type]
+                targets = expand(request.target, known)  # type: ignore[arg-type]
                 method = method.sized(height, width)
             except OuzelError as error:
                 raise located(error, number) from None
@@ -270,27 +286,3 @@ def _bind(method: Method, prepared: Prepared) -> Method:
                 field="method",
             )
     return method
-
-
-def _check_input(x: Tensor) -> None:
-    if not isinstance(x, Tensor):
-        raise InvalidArgument(f"x: a {type(x).__name__} is no tensor", field="x")
-    if x.ndim != 4 or x.numel() == 0:
-        raise InvalidArgument(f"x: shape {tuple(x.shape)} is not (batch, channels, height, width)", field="x")
-
-
-def _check_finite(finite: Tensor) -> None:
-    if not finite:
-        raise InvalidArgument("x: has values that are not finite", field="x")
-
-
-def _for_row(request: Saliency, row: int, rows: int) -> Saliency:
-    """The request as this row sees it, where targets are given per row."""
-    targets = request.target
-    if not isinstance(targets, tuple):
-        return request
-    if len(targets) != rows:
-        raise InvalidArgument(f"target: {len(targets)} targets for {rows} rows", field="target")
-    if any(isinstance(target, Top) for target in targets) and any(target != targets[0] for target in targets):
-        raise InvalidArgument("target: Top gives each row as many maps, so all rows need the same", field="target")
-    return request.with_target(targets[row])

@@ -77,7 +77,7 @@ class Rows(Protocol):
 
     @property
     def logits(self) -> Tensor:
-        """(n, K)."""
+        """(n, K), or (n, K, H, W) of a network that answers each pixel."""
 
     @property
     def rectifiers(self) -> int:
@@ -92,7 +92,7 @@ class Rows(Protocol):
         """Of the model."""
 
     def score(self) -> Tensor:
-        """(n,) what is explained: each row's target, a logit or a difference of two."""
+        """(n,) what is explained: each row's target, a logit or a difference of two, or their mean over a region."""
 
     def probability(self) -> Tensor:
         """(n,) the same of the probabilities, see `ouzel.models.probabilities`."""

@@ -41,7 +41,7 @@ class Explanation:
     """What the engine answers for a batch.
 
     Attributes:
-        logits: (B, K).
+        logits: (B, K), or (B, K, H, W) of a network that answers each pixel.
         maps: One per request (several for a Top target), each over the whole batch.
     """
 

@@ -1,5 +1,9 @@
 """What is explained: a linear functional of one row's logits.
 
+Of a network that answers each pixel it is the mean of a class's logit over a region: where the network, for the image
+as it is, predicts that class, or a region that the caller gives. A place of the prediction is then one by area: rank 0
+is the class with the most pixels of the region, and a class named background comes after all others that have any.
+
 The derivative is always that of a logit, never of the softmax probability: where the network is certain, the
 probability's derivative vanishes and the map with it.
 """
@@ -7,12 +11,13 @@ probability's derivative vanishes and the map with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel.saliency.regions import Region, check_region
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,11 @@ class Rank:
 
     Attributes:
         place: 0 is the predicted class.
+        region: Of a network that answers each pixel: where; None is the whole image, and the pixels of the class.
     """
 
     place: int = 0
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,22 @@ class Contrast:
     b: int | str
 
 
+@dataclass(frozen=True)
+class Within:
+    """A target of a network that answers each pixel, over a region.
+
+    Attributes:
+        target: A class, or a difference of two; None is the class with the most pixels in the region.
+        region: In pixels of the model's input.
+    """
+
+    target: int | str | Rank | Contrast | Top | None
+    region: Region
+
+
 # None is the predicted class, an int a class index, a str what `models.label_index` takes: a label, or digits that are
 # no label, or "index:3" or "label:3".
-Target = None | int | str | Rank | Contrast | Top
+Target = int | str | Rank | Contrast | Top | Within | None
 
 
 @dataclass(frozen=True)
@@ -62,14 +82,49 @@ class ResolvedTarget:
     Attributes:
         index: The class whose logit is explained.
         minus: The class whose logit is subtracted; None if there is none.
+        region: Over which logits of pixels are averaged; None is where the class is predicted, or there are none.
+        area: Share of the pixels that the region has, in a result of a network that answers each pixel.
     """
 
     index: int
     minus: int | None = None
+    region: Region | None = None
+    area: float | None = None
 
 
-def expand(target: Target, classes: int, labels: Sequence[str] = ()) -> list[Rank | ResolvedTarget]:
+@dataclass(frozen=True)
+class Classes:
+    """What targets may name.
+
+    Attributes:
+        count: K.
+        labels: Of the classes; empty if they have none.
+        dense: Whether there is a prediction for each pixel, so that targets may have regions.
+        size: (height, width) of the model's input.
+    """
+
+    count: int
+    labels: Sequence[str] = ()
+    dense: bool = False
+    size: tuple[int, int] = (0, 0)
+
+
+def expand(target: Target, known: Classes) -> list[Rank | ResolvedTarget]:
     """Check a target against the model and spell it out as single targets. Raises InvalidArgument."""
+    if isinstance(target, Rank) and target.region is not None:
+        target = Within(Rank(target.place), target.region)
+    if not isinstance(target, Within):
+        return _expand(target, known)
+    if not known.dense:
+        raise InvalidArgument(
+            "target: a region is for segmentation models; a classifier's answer has no places", field="target"
+        )
+    region = check_region(target.region, *known.size)
+    return [replace(one, region=region) for one in _expand(target.target, known)]
+
+
+def _expand(target: object, known: Classes) -> list[Rank | ResolvedTarget]:
+    classes, labels = known.count, known.labels
     match target:
         case None:
             return [Rank(0)]
@@ -89,6 +144,12 @@ def expand(target: Target, classes: int, labels: Sequence[str] = ()) -> list[Ran
         case int() | str():
             return [ResolvedTarget(_class_index(target, classes, labels))]
     raise InvalidArgument(f"target: {target!r:.80} is neither an index, a label, a contrast nor a rank", field="target")
+
+
+def maps_of(target: Target) -> int:
+    """How many maps a target asks for."""
+    inside = target.target if isinstance(target, Within) else target
+    return inside.count if isinstance(inside, Top) else 1
 
 
 def _class_index(ref: int | str, classes: int, labels: Sequence[str]) -> int:

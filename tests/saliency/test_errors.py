@@ -207,7 +207,12 @@ def answer(kind: str) -> type[nn.Module]:
 
         def forward(self, x: Tensor) -> Any:
             y = self.conv(x)
-            return {"tuple": (y, y), "map": y, "no rows": y.mean(dim=(0, 2, 3)), "turned": y.mean(dim=(2, 3)).T}[kind]
+            return {
+                "tuple": (y, y),
+                "map": y[..., ::2],
+                "no rows": y.mean(dim=(0, 2, 3)),
+                "turned": y.mean(dim=(2, 3)).T,
+            }[kind]
 
     return Wrong
 

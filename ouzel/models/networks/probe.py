@@ -40,7 +40,7 @@ def layers(network: nn.Module, example: Tensor | None = None) -> tuple[Layer, ..
     return tuple(Layer(name, type(module).__name__, shapes.get(name)) for name, module in named)
 
 
-def cam_layer(network: nn.Module, example: Tensor) -> str:
+def cam_layer(network: nn.Module, example: Tensor, part: str = "") -> str:
     """The layer that Grad-CAM looks at unless told otherwise: `layer4` of a ResNet, `features.29` of VGG-16.
 
     The rule: of all outputs that are maps of more than one position, channels first or last, leaving out what a pooling
@@ -50,6 +50,7 @@ def cam_layer(network: nn.Module, example: Tensor) -> str:
     Args:
         network: Is run once.
         example: (B, C, H, W), any input that the network takes.
+        part: Name of the module in which the layer is; "" is the whole network.
 
     Raises:
         FailedPrecondition: The network has no such maps, or goes on to turn them into tokens (vision transformers):
@@ -57,7 +58,7 @@ def cam_layer(network: nn.Module, example: Tensor) -> str:
     """
     image = example[:1].clone()
     with Tracker(image):
-        outputs = _outputs(network, image)
+        outputs = [one for one in _outputs(network, image) if not part or one[0].startswith(f"{part}.")]
     pooled = {id(out) for name, out in outputs if _is_pooling(network.get_submodule(name))}
     maps = [i for i, (_, out) in enumerate(outputs) if _is_map(out) and id(out) not in pooled]
     if not maps or any(out.ndim == 3 for _, out in outputs[maps[-1] :]):

@@ -39,6 +39,7 @@ class Answer:
         computed: What came of it.
         transfer: Is waited for, with whatever it has taken.
         maps_too: Whether the maps come to the host as well.
+        labels: Of the classes, for words; empty if they have none.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Answer:
         transfer: Transfer,
         *,
         maps_too: bool,
+        labels: Sequence[str] = (),
     ) -> None:
+        self._labels = labels
         self._rows, self._work, self._groups = rows, work, computed.groups
         brought = transfer.take(computed.figures)
         made = [one.values for one in computed.groups if isinstance(one, GroupMaps)]
@@ -57,7 +60,18 @@ class Answer:
         transfer.wait()
         figures = iter(brought.tolist())
         self._finite = [math.isfinite(one) for one in islice(figures, work.rows)]
-        self._best = list(islice(figures, work.rows * work.places))
+        self._areas: list[float] = []
+        if computed.dense:
+            self._classes = [int(one) for one in islice(figures, len(work.pairs))]
+            self._areas = list(islice(figures, len(work.pairs)))
+        else:
+            best = list(islice(figures, work.rows * work.places))
+            self._classes = [
+                int(best[pair.row * work.places + pair.target.place])
+                if isinstance(pair.target, Rank)
+                else pair.target.index
+                for pair in work.pairs
+            ]
         self._known: list[_Known | OuzelError] = []
         for one, group in zip(computed.groups, work.groups, strict=True):
             if isinstance(one, OuzelError):
@@ -75,10 +89,10 @@ class Answer:
         if error is not None:
             return error
         maps = []
-        for one, (group, place) in zip(self._rows[row], self._work.answers[row], strict=False):
+        for _, (group, place) in zip(self._rows[row], self._work.answers[row], strict=False):
             known = self._known_of(group)
             measures = {name: figures[place] for name, figures in known.measures.items()}
-            maps.append(self._map(group, self._target(row, one), known.values[place], measures))
+            maps.append(self._map(group, self._target(group, place), known.values[place], measures))
         return maps
 
     def together(self) -> tuple[SaliencyMap, ...]:
@@ -88,10 +102,10 @@ class Answer:
             if error is not None:
                 raise error
         maps = []
-        for number, where in enumerate(zip(*self._work.answers, strict=True)):
+        for where in zip(*self._work.answers, strict=True):
             group, places = where[0][0], [place for _, place in where]
             known = self._known_of(group)
-            targets = tuple(self._target(row, asked[number]) for row, asked in enumerate(self._rows))
+            targets = tuple(self._target(*one) for one in where)
             measures = {
                 name: torch.tensor([figures[place] for place in places]) for name, figures in known.measures.items()
             }
@@ -103,7 +117,7 @@ class Answer:
         if not self._finite[row]:
             return FailedPrecondition("model: its answer for this image has values that are not finite", field="model")
         for one, (group, place) in zip(self._rows[row], self._work.answers[row], strict=False):
-            error = _error(self._known[group], place, self._work.groups[group])
+            error = self._empty(group, place) or _error(self._known[group], place, self._work.groups[group])
             if error is not None:
                 return located(error, one.request)
         return None
@@ -113,10 +127,28 @@ class Answer:
         assert isinstance(known, _Known)
         return known
 
-    def _target(self, row: int, one: MapRequest) -> ResolvedTarget:
-        if isinstance(one.target, Rank):
-            return ResolvedTarget(int(self._best[row * self._work.places + one.target.place]))
-        return one.target
+    def _empty(self, group: int, place: int) -> OuzelError | None:
+        """Why a map has no region, if that is so."""
+        pair = self._work.groups[group].pairs[place]
+        if not self._areas or self._areas[pair]:
+            return None
+        target, found = self._work.pairs[pair].target, self._target(group, place)
+        if isinstance(target, Rank):
+            what = f"rank {target.place}: fewer classes are predicted in this image"
+        else:
+            name = f" {self._labels[found.index]!r:.80}" if self._labels else ""
+            what = f"class {found.index}{name} is predicted nowhere in this image"
+        return FailedPrecondition(
+            f"target: {what}, so there is no region to explain; name a box, a pixel or a mask", field="target"
+        )
+
+    def _target(self, group: int, place: int) -> ResolvedTarget:
+        pair = self._work.groups[group].pairs[place]
+        target, index = self._work.pairs[pair].target, self._classes[pair]
+        minus = None if isinstance(target, Rank) else target.minus
+        if not self._areas:
+            return ResolvedTarget(index, minus)
+        return ResolvedTarget(index, minus, target.region, self._areas[pair])
 
     def _map(
         self,

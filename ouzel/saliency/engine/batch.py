@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ouzel.errors import OuzelError
 from ouzel.saliency.engine.answer import Answer
+from ouzel.saliency.engine.chosen import Chosen
 from ouzel.saliency.engine.compute import Computed, classes_of, compute
-from ouzel.saliency.engine.forward import Chosen, Forward, Over
+from ouzel.saliency.engine.forward import Forward, Over
 from ouzel.saliency.engine.work import MapRequest, SaliencyPlan, Work, mixes
 from ouzel.saliency.results import SaliencyMap
 from ouzel.saliency.targets import Rank, ResolvedTarget, best
@@ -20,10 +21,11 @@ class Batch:
     """A batch that has been predicted and can be explained.
 
     Attributes:
-        logits: (B, K), detached.
+        logits: (B, K), or (B, K, H, W) of a network that answers each pixel; detached.
     """
 
-    def __init__(self, begun: Forward | Computed, plans: Sequence[SaliencyPlan]) -> None:
+    def __init__(self, begun: Forward | Computed, plans: Sequence[SaliencyPlan], labels: Sequence[str] = ()) -> None:
+        self._labels = labels
         self._begun = begun  # the forward pass, or all that its plans ask for
         self._plans = plans
         self.logits = begun.logits
@@ -69,12 +71,12 @@ class Batch:
         if isinstance(begun, Computed):
             work, computed = Work.of([plan.maps for plan in self._plans]), begun
         else:
-            if mixes(rows):  # a look at the prediction saves a pass where both name one class
+            if self.logits.ndim == 2 and mixes(rows):  # a look at the prediction saves a pass where both name one class
                 rows = _resolved(rows, self.logits)
             work = Work.of(rows)
             classes = sent(classes_of(work), self.logits.device)
             computed = compute(begun, work, classes, Chosen(self.logits.device), over)
-        return Answer(rows, work, computed, transfer, maps_too=maps_too)
+        return Answer(rows, work, computed, transfer, maps_too=maps_too, labels=self._labels)
 
 
 def _resolved(rows: Sequence[Sequence[MapRequest]], logits: Tensor) -> list[tuple[MapRequest, ...]]:

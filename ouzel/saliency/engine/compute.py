@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition, OuzelError
-from ouzel.saliency.engine.forward import Chosen, Forward, ForwardRows, Over
+from ouzel.saliency.engine.chosen import Chosen
+from ouzel.saliency.engine.dense import dense_targets
+from ouzel.saliency.engine.forward import Forward, ForwardRows, Over
+from ouzel.saliency.engine.functionals import Functionals
 from ouzel.saliency.engine.work import Group, Pass, Work
 from ouzel.saliency.method import GradientSpec
 from ouzel.saliency.reductions import REDUCTIONS
@@ -44,11 +47,12 @@ class Computed:
     """What a batch came to.
 
     Attributes:
-        logits: (B, K).
+        logits: (B, K), or (B, K, H, W).
         groups: The maps of each group, or the error that stands for them all.
         figures: All that the host needs to know, as float64, which holds every class and every float32: of each row the
-            largest absolute logit; of each row the `Work.places` best classes; then of each group the largest absolute
-            value of each map, each measure, and whether each refusal holds. What is largest is NaN if any value is.
+            largest absolute logit; of each row the `Work.places` best classes, or, with logits of pixels, of each pair
+            its class and then of each the share of its region; then of each group the largest absolute value of each
+            map, each measure, and whether each refusal holds. What is largest is NaN if any value is.
     """
 
     logits: Tensor
@@ -61,6 +65,11 @@ class Computed:
             one if isinstance(one, OuzelError) else replace(one, values=change(one.values)) for one in self.groups
         ]
         return Computed(change(self.logits), tuple(groups), change(self.figures))
+
+    @property
+    def dense(self) -> bool:
+        """Whether there are logits for each pixel."""
+        return self.logits.ndim == 4
 
 
 def classes_of(work: Work) -> Tensor:
@@ -85,18 +94,22 @@ def compute(
         over: For each row, whether nobody waits for it any more; a group goes on as long as somebody waits for a row.
     """
     logits = forward.logits
-    ranking = best(logits, work.places) if work.places else logits.new_empty(len(logits), 0, dtype=torch.int64)
-    weights = _weights(work, logits, ranking, classes, chosen) if work.pairs else logits[:0]
+    functionals, targets = _targets(forward, work, classes, chosen)
     errors = {number: error for number, group in enumerate(work.groups) if (error := _error(forward, group))}
     ready = [group for number, group in enumerate(work.groups) if number not in errors]
     with models.computing(forward.prepared.precision):
         passes = work.passes(ready)
         gradients = [
-            forward.backward(one.rule, one.layers, _served(one, weights, chosen), retain_graph=number < len(passes))
+            forward.backward(
+                one.rule,
+                one.layers,
+                functionals.served(one.pairs, chosen).gradient,
+                retain_graph=number < len(passes),
+            )
             for number, one in enumerate(passes, 1)
         ]
         groups: list[GroupMaps | OuzelError] = []
-        figures = [_largest(logits), ranking.flatten().double()]
+        figures = [_largest(logits), *targets]
         for number, group in enumerate(work.groups):
             if number in errors:
                 groups.append(errors[number])
@@ -105,7 +118,7 @@ def compute(
             specs = group.method.gradient_specs()
             mine = {spec: _of_group(spec, group, passes, gradients, chosen) for spec in specs}
             ended = None if over is None else _all([over[row] for row in rows])
-            of_group = ForwardRows(forward, rows, chosen.rows(weights, group.pairs), mine, chosen, specs, ended)
+            of_group = ForwardRows(forward, rows, functionals.rows(group.pairs, chosen), mine, chosen, specs, ended)
             try:
                 maps, more = _maps(of_group, group)
             except OuzelError as error:
@@ -131,6 +144,18 @@ def _error(forward: Forward, group: Group) -> OuzelError | None:
     return None
 
 
+def _targets(forward: Forward, work: Work, classes: Tensor, chosen: Chosen) -> tuple[Functionals, list[Tensor]]:
+    """What the pairs are about, and the figures that say so."""
+    logits, prepared = forward.logits, forward.prepared
+    if not work.pairs:
+        return Functionals(logits[:0]), []
+    if prepared.dense:
+        found = dense_targets(work, logits, classes, chosen, prepared.background)
+        return found.functionals, [found.classes.double(), found.areas]
+    ranking = best(logits, work.places) if work.places else logits.new_empty(len(logits), 0, dtype=torch.int64)
+    return Functionals(_weights(work, logits, ranking, classes, chosen)), [ranking.flatten().double()]
+
+
 def _weights(work: Work, logits: Tensor, ranking: Tensor, classes: Tensor, chosen: Chosen) -> Tensor:
     """(pairs, K): 1 at the class that is explained, -1 at the one that is subtracted."""
     targets = [pair.target for pair in work.pairs]
@@ -147,15 +172,6 @@ def _weights(work: Work, logits: Tensor, ranking: Tensor, classes: Tensor, chose
     if any(signs):
         weights.scatter_add_(1, classes[:, 1:], chosen.numbers(signs)[:, None].to(weights.dtype))
     return weights
-
-
-def _served(one: Pass, weights: Tensor, chosen: Chosen) -> Tensor:
-    """(B, K) weights of a pass; 0 for a row that it does not serve."""
-    if None not in one.pairs:
-        return chosen.rows(weights, one.pairs)  # type: ignore[arg-type]
-    nothing = len(weights)
-    with_nothing = torch.cat([weights, weights.new_zeros(1, weights.shape[1])])
-    return chosen.rows(with_nothing, [nothing if pair is None else pair for pair in one.pairs])
 
 
 def _of_group(

@@ -12,19 +12,20 @@ from torch import Tensor
 
 from ouzel import models
 from ouzel.errors import DeadlineExceeded, FailedPrecondition
+from ouzel.saliency.engine.chosen import Chosen
+from ouzel.saliency.engine.functionals import Functionals
 from ouzel.saliency.engine.heads import Heads, answering
 from ouzel.saliency.engine.prepare import Prepared
 from ouzel.saliency.engine.rectifiers import Rectifiers
 from ouzel.saliency.method import GradientSpec, ModelFacts, Rule
-from ouzel.saliency.transfer import sent
 
 
 @dataclass
 class Forward:
     """A forward pass whose graph is kept until `release`, or no graph without `specs`.
 
-    x: (B, C, H, W); after construction in the network's memory format, and `logits` is (B, K), both detached. heads: of
-    a network that is shared, one per row.
+    x: (B, C, H, W); after construction in the network's memory format, and `logits` is (B, K), or (B, K, H, W) of a
+    network that answers each pixel, both detached. heads: of a network that is shared, one per row.
     """
 
     prepared: Prepared
@@ -104,7 +105,7 @@ class Forward:
         Args:
             rule: How rectifiers pass the gradient on.
             layers: Whose gradients are wanted; None is the input.
-            weights: (B, K) of the logits in what is differentiated.
+            weights: Of the logits in what is differentiated, in their shape.
             retain_graph: Whether another pass follows.
 
         Returns:
@@ -141,28 +142,6 @@ Over = Callable[[], bool]
 """Whether nobody waits any more."""
 
 
-class Chosen:
-    """Picks rows of tensors by lists of numbers, each of which is sent to the device once."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._sent: dict[tuple[int, ...], Tensor] = {}
-
-    def numbers(self, numbers: Sequence[int]) -> Tensor:
-        """(n,) integers on the device."""
-        key = tuple(numbers)
-        if key not in self._sent:
-            self._sent[key] = sent(key, self._device, torch.int64)
-        return self._sent[key]
-
-    def rows(self, tensor: Tensor, numbers: Sequence[int]) -> Tensor:
-        """(n, ...) these rows; the tensor itself, or a part of it, where they follow each other."""
-        first = numbers[0]
-        if list(numbers) == list(range(first, first + len(numbers))):
-            return tensor if len(numbers) == len(tensor) else tensor[first : first + len(numbers)]
-        return tensor.index_select(0, self.numbers(numbers))
-
-
 @dataclass(frozen=True)
 class ForwardRows:
     """`method.Rows` over one forward pass.
@@ -170,7 +149,7 @@ class ForwardRows:
     Attributes:
         forward: The pass.
         numbers: Of its rows, n.
-        weights: (n, K) of the logits in what is explained.
+        functionals: What is explained, n.
         gradients: What the backward passes gave, (n, ...) each.
         chosen: Of the batch.
         specs: The gradients that were asked for.
@@ -179,7 +158,7 @@ class ForwardRows:
 
     forward: Forward
     numbers: Sequence[int]
-    weights: Tensor
+    functionals: Functionals
     gradients: Mapping[GradientSpec, Tensor | None]
     chosen: Chosen
     specs: tuple[GradientSpec, ...]
@@ -192,7 +171,7 @@ class ForwardRows:
 
     @cached_property
     def logits(self) -> Tensor:
-        """(n, K)."""
+        """(n, K), or (n, K, H, W)."""
         return self.chosen.rows(self.forward.logits, self.numbers)
 
     @property
@@ -220,13 +199,13 @@ class ForwardRows:
 
     def score(self) -> Tensor:
         """(n,) each row's target, a logit or a difference of two."""
-        return (self.logits * self.weights).sum(dim=1)
+        return self.functionals.of(self.logits)
 
     def probability(self) -> Tensor:
         """(n,) the same of the probabilities."""
         heads = self._heads
-        probabilities = models.probabilities(self.logits) if heads is None else heads.probabilities(self.logits)
-        return (probabilities * self.weights).sum(dim=1)
+        own = self.functionals if heads is None else heads
+        return self.functionals.of(own.probabilities(self.logits))
 
     @property
     def _heads(self) -> Heads | None:
@@ -237,25 +216,24 @@ class ForwardRows:
         if self.over is not None and self.over():
             raise DeadlineExceeded("the caller's time is over, or the caller has left; the work was stopped")
         specs = self.specs if specs is None else specs
-        blocks = max(1, len(x) // len(self.weights))
-        weights = self.weights if blocks == 1 else self.weights.repeat(blocks, 1)
+        functionals = self.functionals.blocks(max(1, len(x) // len(self.functionals)))
         heads = self._heads
-        if heads is not None and len(x) < len(weights) and not heads.alike:  # one image, which each head sees
-            x = x.expand(len(weights), -1, -1, -1)
+        if heads is not None and len(x) < len(functionals) and not heads.alike:  # one image, which each head sees
+            x = x.expand(len(functionals), -1, -1, -1)
         if heads is not None:
-            heads = heads.chosen([number % len(self.weights) for number in range(len(x))])
+            heads = heads.chosen([number % len(self.functionals) for number in range(len(x))])
         forward = Forward(self.forward.prepared, x, specs, heads)
         gradients: dict[GradientSpec, Tensor | None] = {}
         rules = list(dict.fromkeys(spec.rule for spec in specs))
         for number, rule in enumerate(rules, 1):
             layers = [spec.layer for spec in specs if spec.rule == rule]
-            gradients |= forward.backward(rule, layers, weights, retain_graph=number < len(rules))
+            gradients |= forward.backward(rule, layers, functionals.gradient, retain_graph=number < len(rules))
         forward.release()
-        numbers = [0] * len(weights) if len(x) < len(weights) else range(len(x))
-        return ForwardRows(forward, numbers, weights, gradients, self.chosen, specs, self.over)
+        numbers = [0] * len(functionals) if len(x) < len(functionals) else range(len(x))
+        return ForwardRows(forward, numbers, functionals, gradients, self.chosen, specs, self.over)
 
     def blocks(self, specs: tuple[GradientSpec, ...] | None = None) -> int:
         """How many blocks of n rows one such pass may have at most."""
         specs = self.specs if specs is None else specs
         rules = {spec.rule for spec in specs}
-        return max(1, self.forward.prepared.rows_per_pass(rules) // len(self.weights))
+        return max(1, self.forward.prepared.rows_per_pass(rules) // len(self.functionals))

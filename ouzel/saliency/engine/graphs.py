@@ -21,9 +21,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ouzel.saliency.engine.chosen import Chosen
 from ouzel.saliency.engine.compute import Computed, GroupMaps, classes_of, compute
 from ouzel.saliency.engine.deviation import inputs
-from ouzel.saliency.engine.forward import Chosen, Forward
+from ouzel.saliency.engine.forward import Forward
 from ouzel.saliency.engine.prepare import Prepared
 from ouzel.saliency.engine.work import Work, specs_of
 from ouzel.saliency.targets import Rank

@@ -25,6 +25,7 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]  # black, white
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # More rows in one pass are slower on a CPU, whose caches they leave, and no faster on a GPU.
 MOST_ROWS = {"cpu": 16, "cuda": 64}
+BACKBONES = ("backbone", "encoder")  # what segmentation networks call it
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Prepared:
 
     scripted: whether it has parts in TorchScript. row_bytes: what one row's graph keeps until its backward pass.
     memory_bytes, most_rows: what the further passes of a method may take, each. precision: what passes are computed in.
+    dense: whether the network answers each pixel. background: of these classes the one that stands for all others.
     """
 
     network: nn.Module
@@ -46,6 +48,8 @@ class Prepared:
     memory_bytes: int
     most_rows: int
     precision: Precision
+    dense: bool = False
+    background: int | None = None
 
     def rows_per_pass(self, rules: Collection[Rule]) -> int:
         """How many rows fit into the memory granted, at least 1 and at most what is quick.
@@ -70,28 +74,25 @@ def prepare(
     rows: int = 4,
     known_formats: Path | None = None,
     precision: Precision = EXACT,
+    background: int | None = None,
 ) -> Prepared:
     """Prepare a private copy of the network; the network itself is left as it is.
 
     example: (C, H, W) of the dtype and device that the network takes. colours: of black and white pixels, (C,) each.
     memory_bytes: for the further passes of a method; None is a share of the device's memory. rows: batch size at which
     formats are compared. known_formats: a folder in which the faster format is remembered. precision: what the passes
-    are to be computed in; what is judged here is judged exactly.
-    Raises FailedPrecondition for a network that is no classifier.
+    are to be computed in; what is judged here is judged exactly. background: see `Prepared`.
+    Raises FailedPrecondition for a network that is neither a classifier nor one that answers each pixel.
     """
     example = example[None].detach().clone()
     ready = models.own_copy(network)
     with torch.no_grad():
         logits = ready(example.clone())
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise FailedPrecondition(
-            f"model: it answers {shape} for one image; a classifier answers (1, classes)", field="model"
-        )
+    dense = _is_dense(logits, example)
     folded = fold(ready, example)
     ready = folded.network
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
-    cam_layer = "" if scripted else _cam_layer(ready, example)
+    cam_layer = "" if scripted else _cam_layer(ready, example, dense=dense)
     row_bytes = _graph_bytes(ready, example)
     ready, memory_format = faster_format(ready, example.expand(rows, -1, -1, -1), known_formats, precision)
     taps = Taps(ready, folded.affines)
@@ -107,12 +108,35 @@ def prepare(
         memory_bytes=memory_bytes or _memory_share(example.device),
         most_rows=MOST_ROWS.get(example.device.type, 16),
         precision=precision,
+        dense=dense,
+        background=background,
     )
 
 
-def _cam_layer(network: nn.Module, example: Tensor) -> str:
+def _is_dense(logits: object, example: Tensor) -> bool:
+    """Whether there are logits for each pixel. Raises FailedPrecondition for what is no network's answer here."""
+    if isinstance(logits, Tensor) and len(logits) == 1:
+        if logits.ndim == 2:
+            return False
+        if logits.ndim == 4 and logits.shape[1] > 1 and logits.shape[2:] == example.shape[2:]:
+            return True
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    height, width = example.shape[2:]
+    raise FailedPrecondition(
+        f"model: it answers {shape} for one image; a classifier answers (1, classes), a segmentation network of two "
+        f"classes or more (1, classes, {height}, {width}), the size of its input",
+        field="model",
+    )
+
+
+def _cam_layer(network: nn.Module, example: Tensor, *, dense: bool) -> str:
+    """Of a network that answers each pixel it is in the backbone: what follows has the form of the answer."""
+    children = dict(network.named_children())
+    part = next((name for name in BACKBONES if name in children), None) if dense else ""
+    if part is None:
+        return ""
     try:
-        return models.cam_layer(network, example.clone())
+        return models.cam_layer(network, example.clone(), part)
     except FailedPrecondition:
         return ""
 
