@@ -12,7 +12,11 @@ TASKS: tuple[Task, ...] = get_args(Task)
 CLASSIFICATION: Task = "classification"
 SEGMENTATION: Task = "segmentation"
 DETECTION: Task = "detection"
-_KINDS: dict[Task, str] = {CLASSIFICATION: "a classifier", SEGMENTATION: "a segmentation model", DETECTION: "a detector"}
+_KINDS: dict[Task, str] = {
+    CLASSIFICATION: "a classifier",
+    SEGMENTATION: "a segmentation model",
+    DETECTION: "a detector",
+}
 
 
 def check_task(field: str, value: object) -> Task:

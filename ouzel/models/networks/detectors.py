@@ -132,16 +132,18 @@ class TwoStage(Detector):
         proposals, _ = self.rpn(ImageList(x, sizes), features)
         regions = self.roi_heads.box_head(self.roi_heads.box_roi_pool(features, proposals, sizes))
         logits, deltas = self.roi_heads.box_predictor(regions)
-        boxes = self.roi_heads.box_coder.decode(deltas.to(x.dtype), proposals)  # (regions, K, 4)
+        boxes = self.roi_heads.box_coder.decode(deltas.to(x.dtype), proposals).reshape(len(logits), self.classes, 4)
         rows = torch.cat(
             [logits.to(x.dtype), _shares(boxes, x).flatten(1), logits.new_zeros(len(logits), 1, dtype=x.dtype)], dim=1
         )
-        nothing = rows.new_zeros(1, rows.shape[1])
-        nothing[:, -1] = -1
-        # One place that is no candidate: an image may have no proposals at all.
-        each = [torch.cat([part, nothing]) for part in rows.split([len(one) for one in proposals])]
+        # One place that is no candidate: an image may have no proposals at all. Features that are not finite show in it;
+        # else they would look like an image without objects.
+        sound = sum(0 * level.flatten(1).amax(dim=1) for level in features.values())
+        nothing = rows.new_zeros(len(x), 1, rows.shape[1]) + sound.to(x.dtype)[:, None, None]
+        parts = rows.split([len(one) for one in proposals])
+        each = [torch.cat([part, last]) for part, last in zip(parts, nothing, strict=True)]
         padded = pad_sequence(each, batch_first=True)
-        there = torch.tensor([len(part) for part in each], device=x.device)[:, None]
+        there = torch.tensor([len(part) for part in parts], device=x.device)[:, None]
         levels = torch.where(torch.arange(padded.shape[1], device=x.device) < there, padded[..., -1], -1.0)
         return torch.cat([padded[..., :-1], levels[..., None]], dim=2).transpose(1, 2)[..., None]
 

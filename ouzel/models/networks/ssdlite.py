@@ -15,8 +15,7 @@ from torchvision.ops.misc import Conv2dNormActivation
 
 from ouzel.models.networks.detectors import OneStage, Rules
 
-COARSEST = 32  # stride: finer features than a sixteenth would give anchors that no small data set fills
-FINEST = 16
+FINEST, COARSEST = 16, 32  # strides of the classifier's features that are used, as SSDlite has them
 EXTRA = (512, 256, 256, 128)  # channels of the levels after the classifier's
 # As torchvision's SSDlite has them.
 RULES = Rules(0.001, 0.55, 300, group="class", candidates=300)
@@ -109,5 +108,5 @@ def over_timm(name: str, num_classes: int, in_channels: int) -> OneStage:
     anchors = DefaultBoxGenerator([list(ASPECTS) for _ in levels], min_ratio=SCALES[0], max_ratio=SCALES[1])
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
     head = SSDLiteHead(levels, anchors.num_anchors_per_location(), num_classes, norm)
-    shared = "backbone.model"
+    shared = f"backbone.model.{features.feature_info.module_name()[used[0]]}"
     return OneStage(_Parts(backbone, head, anchors), num_classes, background=True, rules=RULES, shared=shared)
