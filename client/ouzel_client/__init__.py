@@ -96,7 +96,9 @@ if TYPE_CHECKING:
     )
     from ouzel_client._types.ledger import LedgerEntry
     from ouzel_client._types.models import ModelDetails, StoredModel
-    from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When
+    from ouzel_client._types.regions import Box, Pixel
+    from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When, Within
+    from ouzel_client._types.segmentation import Segmentation, SegmentedClass
 
 __all__ = [
     "Agreement",
@@ -117,6 +119,7 @@ __all__ = [
     "AuditMap",
     "AuditOptions",
     "AuditSource",
+    "Box",
     "Channel",
     "ClassLogit",
     "ClassScore",
@@ -163,6 +166,7 @@ __all__ = [
     "NotFound",
     "OuzelError",
     "Overloaded",
+    "Pixel",
     "PredictionAudit",
     "PreviewEvent",
     "Progress",
@@ -178,6 +182,8 @@ __all__ = [
     "Saliency",
     "SaliencyMap",
     "SaliencyMaps",
+    "Segmentation",
+    "SegmentedClass",
     "ServerError",
     "StateEvent",
     "StoredModel",
@@ -191,6 +197,7 @@ __all__ = [
     "View",
     "WaitTimeout",
     "When",
+    "Within",
 ]
 
 # grpc and numpy take half a second to import. The command line, and code that only catches our errors, do not wait for
@@ -199,9 +206,19 @@ _MODULES = (
     "_transport.retry",
     *(
         f"_types.{module}"
-        for module in ("jobs", "job_options", "grounding", "saliency", "datasets", "models", "explanation")
+        for module in (
+            "jobs",
+            "job_options",
+            "grounding",
+            "regions",
+            "saliency",
+            "datasets",
+            "models",
+            "explanation",
+            "segmentation",
+        )
     ),
-    *(f"_types.{module}" for module in ("audit", "audit_evidence", "audit_job", "ledger")),
+    *(f"_types.{module}" for module in ("explanation", "audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

@@ -13,6 +13,7 @@ from ouzel.audit.view import View
 from ouzel.errors import FailedPrecondition
 from ouzel.precision_names import EXACT
 from ouzel.saliency import Explainer
+from ouzel.task_names import CLASSIFICATION
 
 # Pictures per forward pass, at most. On a CPU more are slower: glibc takes tensors of more than 32 MiB from the system
 # and gives them back each time, so that every page is cleared again.
@@ -64,10 +65,12 @@ class ModelPredictor:
 
     Raises:
         InvalidArgument: The model takes tensors alone.
-        FailedPrecondition: The model has one class only: there is nothing that it could say instead.
+        FailedPrecondition: The model is no classifier, or has one class only: there is nothing that it could say
+            instead.
     """
 
     def __init__(self, model: models.Model, explainer: Explainer | None = None) -> None:
+        model.need(CLASSIFICATION, "audits")
         model.preprocessing.check_takes_images("model")
         if len(model.labels) < 2:
             raise FailedPrecondition(

@@ -11,9 +11,9 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import OuzelError, ResourceExhausted
 from ouzel.explain import encode, faithfulness, inputs
-from ouzel.explain.conditions import skipped
 from ouzel.explain.faults import internal, raise_if_fatal
 from ouzel.explain.memory import give_back
+from ouzel.explain.predictions import Prediction, predicted
 from ouzel.explain.reading import Row
 from ouzel.explain.served import Served
 from ouzel.explain.stages import Stages
@@ -65,7 +65,7 @@ def _answer(rows: Sequence[Row], stages: Stages) -> None:
         return
     for half in halves:
         for row in half:  # part of it may be there already
-            for part in ("scores", "saliency", "skipped"):
+            for part in ("scores", "segmentation", "saliency", "skipped"):
                 row.reply.envelope.ClearField(part)
         _answer(half, stages)
 
@@ -80,17 +80,16 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
     with models.computing(explainer.precision):  # once for all passes
         batch = explainer.forward(x, [plan.saliency for plan in plans], certain=certain, heads=heads or None)
         reasons = [""] * len(rows)
-        predicted: dict[int, tuple[Tensor, Tensor]] = {}
+        predictions: dict[int, tuple[Prediction, int]] = {}
         for served, numbers in _by_model(rows):
             logits = _own(batch.logits, len(served.model.labels), numbers).float()
-            probabilities = models.probabilities(logits)
+            prediction = predicted(served.model.task, logits)
             if not certain:
-                told = skipped([plans[number] for number in numbers], served.model.labels, logits, probabilities)
+                told = prediction.unmet([plans[number] for number in numbers], served.model.labels)
                 for number, reason in zip(numbers, told, strict=True):
                     reasons[number] = reason
-            logits, probabilities = transfer.take(logits), transfer.take(probabilities)
-            for place, number in enumerate(numbers):
-                predicted[number] = logits[place], probabilities[place]
+            prediction.take(transfer)
+            predictions |= {number: (prediction, place) for place, number in enumerate(numbers)}
         answers = batch.explain([not reason for reason in reasons], [row.over for row in rows], transfer)
     stages.lap("compute")
     stages.move("compute", "copy", transfer.seconds)
@@ -101,7 +100,8 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
         assert row.plan is not None
         assert row.source is not None
         envelope, model = row.reply.envelope, row.served.model
-        envelope.scores.extend(encode.scores(*predicted[number], model.labels, row.plan.top_k))
+        prediction, place = predictions[number]
+        prediction.write(envelope, place, row.plan, model.labels, row.source.view)
         envelope.skipped = reasons[number]
         if not reasons[number]:
             try:

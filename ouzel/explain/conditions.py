@@ -25,6 +25,23 @@ def skipped(plans: Sequence[Plan], labels: Sequence[str], logits: Tensor, probab
     return [_unmet(plan.when, labels, int(best), *rest) for plan, (best, *rest) in zip(plans, seen, strict=True)]
 
 
+def skipped_of_areas(plans: Sequence[Plan], labels: Sequence[str], areas: Tensor) -> list[str]:
+    """The same of a segmentation model, of which a condition can only ask whether a class is there.
+
+    Args:
+        plans: Of the rows.
+        labels: Of the classes.
+        areas: (B, K) share of each class.
+    """
+    reasons = []
+    for plan, row in zip(plans, areas.tolist(), strict=True):
+        wanted = None if plan.when is None else plan.when.classes
+        met = wanted is None or any(row[index] > 0 for index in wanted)
+        there = [labels[index] for index, area in enumerate(row) if area > 0]
+        reasons.append("" if met else f"when.labels: none of them is among the prediction's {there!r:.200}")
+    return reasons
+
+
 def _unmet(when: Condition | None, labels: Sequence[str], best: int, score: float, entropy: float) -> str:
     if when is None:
         return ""

@@ -12,10 +12,13 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.plan import Plan, Presentation
 from ouzel.models import Model
+from ouzel.models.segmentation import VOID
 from ouzel.saliency import Deviation, Explainer, GivenImage, ResolvedTarget, SaliencyMap
+from ouzel.saliency.regions import kind_of
 from ouzel_protos import parameters, tensors
 from ouzel_protos.parameters import REDUCTIONS, BadParameter
 from ouzel_protos.v1 import explain_pb2 as pb
+from ouzel_protos.v1.tensor_pb2 import Tensor as WireTensor
 
 
 def model_info(model: Model, explainer: Explainer) -> pb.ModelInfo:
@@ -27,6 +30,7 @@ def model_info(model: Model, explainer: Explainer) -> pb.ModelInfo:
         weights_digest=model.digest,
         precision=explainer.precision,
         deviation=None if measured is None else deviation(measured),
+        task=model.task,
     )
 
 
@@ -48,6 +52,21 @@ def scores(logits: Tensor, probabilities: Tensor, labels: Sequence[str], count: 
     best = among[np.argsort(-values[among], kind="stable")][:count]
     columns = (best.tolist(), probabilities.numpy()[best].tolist(), values[best].tolist())
     return [pb.Score(index=i, label=labels[i], probability=p, logit=x) for i, p, x in zip(*columns, strict=True)]
+
+
+def label_map(classes: Tensor, view: pb.View | None) -> WireTensor:
+    """A label map, (H, W) uint8 on the host; of the uploaded image's size where its view is given."""
+    array = classes.numpy()
+    if view is not None:
+        left, top, right, bottom = _rectangle(view)
+        rows, columns = (
+            ((np.arange(high - low) + 0.5) * count / (high - low)).astype(np.int64)
+            for low, high, count in zip((top, left), (bottom, right), array.shape, strict=True)
+        )
+        frame = np.full((view.image_height, view.image_width), VOID, np.uint8)
+        frame[top:bottom, left:right] = array[rows[:, None], columns]
+        array = frame
+    return tensors.encode(array)
 
 
 def saliency_maps(
@@ -93,7 +112,7 @@ def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[st
 
 def _placed(values: Tensor, view: pb.View) -> Tensor:
     """Resize (..., H, W) to the rectangle that the model saw, in a frame of zeros of the uploaded image's size."""
-    left, top, right, bottom = (round(edge) for edge in (view.left, view.top, view.right, view.bottom))
+    left, top, right, bottom = _rectangle(view)
     planes = values.reshape(1, -1, *values.shape[-2:]).float()
     resized = F.interpolate(planes, size=(bottom - top, right - left), mode="bilinear", align_corners=False)
     frame = torch.zeros(*values.shape[:-2], view.image_height, view.image_width, device=values.device)
@@ -101,11 +120,18 @@ def _placed(values: Tensor, view: pb.View) -> Tensor:
     return frame
 
 
+def _rectangle(view: pb.View) -> tuple[int, int, int, int]:
+    """What the model saw, in whole pixels of the image."""
+    return round(view.left), round(view.top), round(view.right), round(view.bottom)
+
+
 def _target(target: ResolvedTarget, labels: Sequence[str]) -> pb.ResolvedTarget:
     message = pb.ResolvedTarget(index=target.index, label=labels[target.index])
     if target.minus is not None:
         message.minus_index = target.minus
         message.minus_label = labels[target.minus]
+    if target.area is not None:
+        message.region, message.region_area = kind_of(target.region), target.area
     return message
 
 

@@ -13,6 +13,8 @@ from ouzel.errors import DeadlineExceeded, InvalidArgument
 from ouzel.metrics.deletion import areas_of
 from ouzel.models import Model
 from ouzel.saliency import ResolvedTarget, SaliencyMap
+from ouzel.saliency.regions import planes
+from ouzel.task_names import SEGMENTATION
 from ouzel_protos.v1 import explain_pb2 as pb
 
 _LEAST, _MOST = 2, 64  # steps
@@ -58,11 +60,23 @@ def _measured(
     target = one.target
     assert isinstance(target, ResolvedTarget)  # a map of one row has one target
 
+    inside = _region(target, model, x) if model.task == SEGMENTATION else None
+
     def probability(images: torch.Tensor) -> torch.Tensor:
         if over is not None and over():
             raise DeadlineExceeded("faithfulness: the time was over before it was measured", field="faithfulness")
         with models.computing(), torch.no_grad():
+            if inside is not None:
+                return model.network(images).double().softmax(dim=1)[:, target.index, inside].mean(dim=1)
             return models.probabilities(model.network(images).double())[:, target.index]
 
     ((deletion, insertion),) = areas_of(probability, x, [one.values.to(x.device).float()], steps=steps)
     return replace(one, measures={**one.measures, "deletion": deletion, "insertion": insertion})
+
+
+def _region(target: ResolvedTarget, model: Model, x: torch.Tensor) -> torch.Tensor:
+    """(H, W) of bool: the pixels over whose probabilities a map's faithfulness is measured."""
+    if target.region is not None:
+        return torch.from_numpy(planes([target.region], *x.shape[1:])[0]).to(x.device)
+    with models.computing(), torch.no_grad():
+        return model.network(x[None])[0].argmax(dim=0) == target.index

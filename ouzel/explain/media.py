@@ -13,7 +13,7 @@ from PIL import Image
 
 from ouzel import images
 from ouzel.explain.accept import JSON, PNG, PROTOBUF
-from ouzel_protos import heatmap, overlay, tensors
+from ouzel_protos import heatmap, label_map, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
 # Bytes of an answer per byte of its message, at most: base64 and spelled-out names make JSON longer.
@@ -54,6 +54,8 @@ def render(
         return envelope.SerializeToString(), PROTOBUF
     if media_type == PNG and envelope.saliency:
         return _overlays(envelope, picture, limit), PNG
+    if media_type == PNG and envelope.HasField("segmentation"):
+        return _png(_segments(envelope, picture, limit)), PNG
     # A zero is a value: class 0, a probability of 0.0, an all-zero map must not look as if they had none.
     body = json_format.MessageToJson(
         envelope, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
@@ -76,8 +78,32 @@ def _overlays(envelope: pb.Explanation, picture: Image.Image | None, limit: int)
     for tile in drawn:
         canvas.paste(tile, (left, 0))
         left += tile.width
+    return _png(canvas)
+
+
+def _segments(envelope: pb.Explanation, picture: Image.Image | None, limit: int) -> Image.Image:
+    """The label map over the picture, with a legend."""
+    found, view = envelope.segmentation, envelope.view
+    values = tensors.decode(found.label_map)
+    original = found.size == pb.ORIGINAL_IMAGE
+    if original:  # no class around the part that the model saw
+        values = np.ascontiguousarray(overlay.seen(values, (view.left, view.top, view.right, view.bottom)))
+    classes = [(each.index, each.label, each.area) for each in found.classes]
+    (size,) = tiles(view, (values.shape[0], values.shape[1]), [original], limit - legend_bytes(len(classes)))
+    box = None
+    if picture is not None:
+        box = images.scaled((view.left, view.top, view.right, view.bottom), picture)
+    return label_map.with_legend(label_map.draw(picture, values, view=box, size=size), classes)
+
+
+def legend_bytes(classes: int) -> int:
+    """Of a legend under the largest picture, as a PNG, at most."""
+    return int(_PIXEL * math.prod(label_map.legend_size(classes, _LONGEST)))
+
+
+def _png(picture: Image.Image) -> bytes:
     out = io.BytesIO()
-    canvas.save(out, "PNG", compress_level=3)
+    picture.save(out, "PNG", compress_level=3)
     return out.getvalue()
 
 

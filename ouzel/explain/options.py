@@ -2,9 +2,10 @@
 
 JSON is the form for curl: `{"saliency": ["guided", {"method": "grad_cam", "target": "tabby", "layer": "blocks.6"}]}`.
 A target is a class or one of {"contrast": [a, b]}, {"top": n}, {"rank": n}; a class is a number, its index, or a text,
-as `ouzel.models.label_index` takes it. In a saliency entry, keys that are not the request's own are parameters of the
-method; where one is an image, it is {"image": "..."}, with a PNG, JPEG or WebP file in base64. No message starts with a
-brace, so the two cannot be confused.
+as `ouzel.models.label_index` takes it. Of a segmentation model, a region stands beside it, or alone: {"class": c,
+"box": [left, top, right, bottom]}, {"pixel": [x, y]}, {"mask": "..."}, a PNG file in base64. In a saliency entry, keys
+that are not the request's own are parameters of the method; where one is an image, it is {"image": "..."}, with a PNG,
+JPEG or WebP file in base64. No message starts with a brace, so the two cannot be confused.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def _from_document(document: Any) -> pb.ExplainOptions:
     _apply(document, "options", {
         "top_k": lambda value, path: setattr(options, "top_k", _integer(value, path)),
         "saliency": lambda value, path: options.saliency.extend(_saliency_list(value, path)),
+        "label_map_size": lambda value, path: setattr(options, "label_map_size", _choice(value, SIZES, path)),
         "when": lambda value, path: options.when.CopyFrom(_condition(value, path)),
         "estimate_only": lambda value, path: setattr(options, "estimate_only", _of(bool, value, path)),
         "record": lambda value, path: setattr(options, "record", _of(bool, value, path)),
@@ -97,20 +99,42 @@ def _saliency(value: Any, path: str) -> pb.SaliencyRequest:
 def _target(value: Any, path: str) -> pb.Target:
     target = pb.Target()
     if isinstance(value, dict):
-        if len(value) != 1:
-            raise InvalidArgument(f"{path}: give exactly one of contrast, top, rank", field=path)
+        if len(value.keys() - _REGIONS) > 1 or len(value.keys() & _REGIONS) > 1 or not value:
+            raise InvalidArgument(
+                f"{path}: give exactly one of class, contrast, top, rank; for a region one of box, pixel, mask",
+                field=path,
+            )
         _apply(value, path, {
+            "class": lambda v, p: _name(target, v, p),
             "contrast": lambda v, p: target.contrast.CopyFrom(_contrast(v, p)),
             "top": lambda v, p: setattr(target, "top", _integer(v, p)),
             "rank": lambda v, p: setattr(target, "rank", _integer(v, p)),
+            "box": lambda v, p: target.region.box.CopyFrom(pb.Region.Box(**_listed(v, _BOX, _number, p))),
+            "pixel": lambda v, p: target.region.pixel.CopyFrom(pb.Region.Pixel(**_listed(v, _PIXEL, _integer, p))),
+            "mask": lambda v, p: target.region.mask.CopyFrom(_bytes(_text(v, p), p)),
         })  # fmt: skip
-        return target
+    else:
+        _name(target, value, path)
+    return target
+
+
+_REGIONS = {"box", "pixel", "mask"}
+_BOX, _PIXEL = ("left", "top", "right", "bottom"), ("x", "y")
+
+
+def _name(target: pb.Target, value: Any, path: str) -> None:
     ref = _class_ref(value, path)
     if ref.HasField("label"):
         target.label = ref.label
     else:
         target.index = ref.index
-    return target
+
+
+def _listed(value: Any, names: tuple[str, ...], read: Callable[[Any, str], Any], path: str) -> dict[str, Any]:
+    """A list of numbers, by what each is called."""
+    if not isinstance(value, list) or len(value) != len(names):
+        raise InvalidArgument(f"{path}: {value!r:.80} is not [{', '.join(names)}]", field=path)
+    return {name: read(one, f"{path}[{number}]") for number, (name, one) in enumerate(zip(names, value, strict=True))}
 
 
 def _contrast(value: Any, path: str) -> pb.Contrast:
@@ -148,8 +172,12 @@ def _parameter(value: Any, path: str) -> pb.Parameter:
 
 
 def _file(text: str, path: str) -> Tensor:
+    return _bytes(text, f"{path}.image")
+
+
+def _bytes(text: str, path: str) -> Tensor:
     """The bytes of a file, as a tensor of one axis."""
-    data = from_base64(text, f"{path}.image")
+    data = from_base64(text, path)
     return Tensor(dtype=Tensor.UINT8, shape=[len(data)], data=data)
 
 

@@ -13,14 +13,15 @@ import numpy as np
 from ouzel import models
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
-from ouzel.explain import faithfulness, inputs
+from ouzel.explain import faithfulness, inputs, targets
 from ouzel.explain.limits import Limits
 from ouzel.explain.served import Served
 from ouzel.models import Model
-from ouzel.saliency import Contrast, Method, Rank, Saliency, SaliencyPlan, Target, Top
+from ouzel.saliency import Method, Saliency, SaliencyPlan
 from ouzel.saliency.engine.answer import located
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel.saliency.targets import maps_of
+from ouzel.task_names import CLASSIFICATION, SEGMENTATION, need_task
 from ouzel_protos import parameters
 from ouzel_protos.parameters import REDUCTIONS, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -75,6 +76,7 @@ class Plan:
         estimate_only: Whether the answer is the cost alone.
         timeout: Seconds that the caller waits; None is for ever.
         response_bytes: Of the answer, at most.
+        original_label_map: Whether the label map of a segmentation model is of the image's size.
     """
 
     top_k: int
@@ -84,6 +86,7 @@ class Plan:
     estimate_only: bool
     timeout: float | None
     response_bytes: int
+    original_label_map: bool = False
 
 
 def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits: Limits) -> Plan:
@@ -110,7 +113,7 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
     when = _condition(options.when, model) if options.HasField("when") else None
     if (images := sum(_images(request) for request in options.saliency)) > limits.images:
         raise InvalidArgument(
-            f"saliency: {images} images among the parameters; at most {limits.images}", field="saliency"
+            f"saliency: {images} images among parameters and masks; at most {limits.images}", field="saliency"
         )
     requests: list[Saliency] = []
     presentations: list[Presentation] = []
@@ -118,7 +121,7 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
     for number, request in enumerate(options.saliency):
         path = f"saliency[{number}]"
         try:
-            saliency, presentation = _saliency(request, model), _presentation(request)
+            saliency, presentation = _saliency(request, model, view), _presentation(request)
         except OuzelError as error:
             raise located(error, number) from None
         count = _count(saliency)
@@ -131,9 +134,13 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
         channels += [model.input_shape[0] if saliency.reduction == "none" else 1] * count
     if not 0 <= options.timeout < math.inf:
         raise InvalidArgument(f"timeout: {options.timeout} is not a number of seconds", field="timeout")
-    top_k = options.top_k or min(DEFAULT_TOP_K, classes)
+    segments, original = model.task == SEGMENTATION, options.label_map_size == pb.ORIGINAL_IMAGE
+    _check_label_map(options.label_map_size, model)
+    top_k = options.top_k or (classes if segments else min(DEFAULT_TOP_K, classes))
     _, height, width = model.input_shape
     size = _ANSWER_OVERHEAD + top_k * (32 + _longest(model.labels))
+    if segments:
+        size += view.image_height * view.image_width if original else height * width
     for presentation, depth in zip(presentations, channels, strict=True):
         pixels = view.image_height * view.image_width if presentation.original_size else height * width
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
@@ -147,7 +154,15 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
         estimate_only=options.estimate_only,
         timeout=options.timeout or None,
         response_bytes=size,
+        original_label_map=original,
     )
+
+
+def _check_label_map(size: Any, model: Model) -> None:
+    if size not in pb.MapSize.values():
+        raise InvalidArgument(f"label_map_size: {size} is not a MapSize", field="label_map_size")
+    if size:
+        need_task(model.task, SEGMENTATION, "sizes of label maps", model.name, "label_map_size")
 
 
 @lru_cache(16)
@@ -161,7 +176,7 @@ def check_response(size: int, limit: int) -> None:
     if size > limit:
         raise TooLarge(
             f"saliency: the answer would have up to {size} bytes, the limit is {limit}; "
-            "ask for fewer maps, dtype float16, or size model instead of original",
+            "ask for fewer maps, dtype float16, or size model instead of original (of a label map: label_map_size)",
             field="saliency",
         )
 
@@ -208,18 +223,20 @@ def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
     return values[place] if place < len(values) else None
 
 
-def _saliency(request: pb.SaliencyRequest, model: Model) -> Saliency:
+def _saliency(request: pb.SaliencyRequest, model: Model, view: pb.View) -> Saliency:
     if request.reduction not in _REDUCTIONS:
         raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
     parameters = {key: _parameter(key, value, model) for key, value in request.parameters.items()}
     clash = parameters.keys() & {"method", "target", "reduction"}
     if clash:
         raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
-    return Saliency(request.method, _target(request.target), _REDUCTIONS[request.reduction], **parameters)
+    target = targets.read(request.target, model, view)
+    return Saliency(request.method, target, _REDUCTIONS[request.reduction], **parameters)
 
 
 def _images(request: pb.SaliencyRequest) -> int:
-    return sum(parameter.HasField("tensor") for parameter in request.parameters.values())
+    given = sum(parameter.HasField("tensor") for parameter in request.parameters.values())
+    return given + request.target.region.HasField("mask")
 
 
 def _presentation(request: pb.SaliencyRequest) -> Presentation:
@@ -229,30 +246,6 @@ def _presentation(request: pb.SaliencyRequest) -> Presentation:
         raise InvalidArgument(f"size: {request.size} is not a MapSize", field="size")
     faithfulness.check(request)
     return Presentation(DTYPES[request.dtype], request.size == pb.ORIGINAL_IMAGE, request.faithfulness)
-
-
-def _target(target: pb.Target) -> Target:
-    match target.WhichOneof("kind"):
-        case "rank":
-            return Rank(target.rank)
-        case "index":
-            return target.index
-        case "label":
-            return target.label
-        case "contrast":
-            return Contrast(_class_ref(target.contrast.a, "a"), _class_ref(target.contrast.b, "b"))
-        case "top":
-            return Top(target.top)
-    return None
-
-
-def _class_ref(ref: pb.ClassRef, side: str) -> int | str:
-    match ref.WhichOneof("kind"):
-        case "index":
-            return ref.index
-        case "label":
-            return ref.label
-    raise InvalidArgument(f"target.contrast.{side}: missing", field="target")
 
 
 def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
@@ -276,6 +269,9 @@ def _parameter(key: str, parameter: pb.Parameter, model: Model) -> Any:
 def _condition(when: pb.Condition, model: Model) -> Condition:
     score = when.score_below if when.HasField("score_below") else None
     entropy = when.entropy_above if when.HasField("entropy_above") else None
+    for name, value in (("score_below", score), ("entropy_above", entropy)):
+        if value is not None:
+            need_task(model.task, CLASSIFICATION, "conditions on it", model.name, f"when.{name}")
     if score is not None:
         within("when.score_below", score, 0, 1)
     if entropy is not None:

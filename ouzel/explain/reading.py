@@ -17,6 +17,7 @@ from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.explain.served import Served
 from ouzel.explain.stages import Stages
+from ouzel.task_names import SEGMENTATION
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -85,7 +86,7 @@ class Reader:
         plan = make_plan(asked, row.served, source.view, self.limits)
         if asked.record:
             recording.check(self.record, estimate=plan.estimate_only, picture=request.media_type == PNG)
-        if request.media_type == PNG and not plan.presentations:
+        if request.media_type == PNG and not plan.presentations and model.task != SEGMENTATION:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
         size = self._response_bytes(row.served, plan, source, request.media_type, asked.record)
         if plan.estimate_only:
@@ -111,8 +112,11 @@ class Reader:
             proof = recording.LARGEST if record else 0
             return int((plan.response_bytes + proof) * media.RESPONSE_FACTORS[media_type])
         _, height, width = served.model.input_shape
-        original = [each.original_size for each in plan.presentations]
-        return media.picture_bytes(media.tiles(source.view, (height, width), original, self.limits.response_bytes))
+        legend, original = 0, [each.original_size for each in plan.presentations]
+        if not original:  # of a segmentation model: the label map
+            legend, original = media.legend_bytes(plan.top_k), [plan.original_label_map]
+        sizes = media.tiles(source.view, (height, width), original, self.limits.response_bytes - legend)
+        return media.picture_bytes(sizes) + legend
 
 
 def _over(deadline: float | None, gone: Callable[[], bool] | None) -> Callable[[], bool] | None:

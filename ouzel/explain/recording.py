@@ -22,6 +22,7 @@ from ouzel_protos.v1.ledger_pb2 import LedgerEntry
 LARGEST = 2**18  # bytes that an entry and its proof take of an answer, at most
 _LARGEST_OPTIONS = 24_000  # characters of JSON; an entry has 65,535 bytes
 _PATIENCE = 10.0  # s for publishing; the other rows of the batch wait as well
+_CLASSES = 16  # of a segmentation; an entry has room for more, and nobody compares what is a few pixels large
 _GRID = 4  # a map's means over so many places along each edge
 # Records something before an answer leaves. The arguments are those of `ouzel.ledger.recorder.Event`.
 Record = Callable[..., LedgerEntry]
@@ -120,7 +121,7 @@ def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict
     model = {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.weights_digest}
     if answer.model.precision != EXACT:  # an entry that says nothing is of an exact answer
         model["precision"] = answer.model.precision
-    return {
+    facts: dict[str, Any] = {
         "model": model,
         "input": form,
         "options": _options(options),
@@ -130,6 +131,21 @@ def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict
         ],
         "skipped": answer.skipped,
         "maps": [_map(each) for each in answer.saliency],
+    }
+    if answer.HasField("segmentation"):
+        facts["segmentation"] = _segmentation(answer.segmentation)
+    return facts
+
+
+def _segmentation(found: pb.Segmentation) -> dict[str, Any]:
+    """The label map by its SHA-256, and the largest classes."""
+    return {
+        "sha256": hashlib.sha256(found.label_map.data).hexdigest(),
+        "shape": list(found.label_map.shape),
+        "classes": [
+            {"index": each.index, "label": each.label, "area": each.area, "confidence": each.confidence}
+            for each in found.classes[:_CLASSES]
+        ],
     }
 
 
@@ -143,7 +159,10 @@ def _options(options: pb.ExplainOptions) -> dict[str, Any]:
     kept.CopyFrom(options)
     for name in ("request_id", "record", "timeout"):
         kept.ClearField(name)
-    if any(each.HasField("tensor") for request in kept.saliency for each in request.parameters.values()):
+    if any(
+        request.target.region.HasField("mask") or any(each.HasField("tensor") for each in request.parameters.values())
+        for request in kept.saliency
+    ):
         return {"left_out": "tensors"}  # pixels, perhaps of a person
     text = json_format.MessageToJson(kept, indent=None, sort_keys=True, preserving_proto_field_name=True)
     if len(text) > _LARGEST_OPTIONS:
@@ -161,6 +180,7 @@ def _map(each: pb.SaliencyMap) -> dict[str, Any]:
         "method": each.method,
         "index": each.target.index,
         "minus": each.target.minus_index if each.target.HasField("minus_index") else None,
+        **({"region": each.target.region, "area": each.target.region_area} if each.target.region else {}),
         "shape": list(values.shape),
         "sha256": hashlib.sha256(each.values.data).hexdigest(),
         "norm": float(np.linalg.norm(values.astype(np.float64))),

@@ -28,6 +28,7 @@ from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, Preprocessing, computing, freeze
 from ouzel.models.heads import head_tensors
 from ouzel.precision_names import EXACT, Precision, check_precision
+from ouzel.task_names import CLASSIFICATION
 from ouzel_protos.recipes import FINETUNE_DEFAULT
 
 # Gives other images to train on and to choose by. It is not shown those that are held out.
@@ -71,11 +72,12 @@ def finetune(
 
     Raises:
         InvalidArgument: The data, parameters, image_size or precision are wrong.
-        FailedPrecondition: The recipe cannot tune this network.
+        FailedPrecondition: The base is no classifier, or the recipe cannot tune its network.
         Diverged: The loss is not finite any more.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     check_precision("precision", precision)
+    base.need(CLASSIFICATION, "recipes", "base")
     begun = time.monotonic()
     base.preprocessing.check_takes_images("base")
     parts = data_module.split(data, recipe, seed)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ouzel.task_names import CLASSIFICATION, SEGMENTATION, Task
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -35,6 +36,7 @@ class Description:
         labels: Names of the K classes, in the order of the outputs.
         input_shape: (C, H, W) of one input.
         platform: What computes.
+        task: What the model is for.
     """
 
     name: str
@@ -43,6 +45,12 @@ class Description:
     labels: tuple[str, ...]
     input_shape: tuple[int, int, int]
     platform: str = "ouzel"
+    task: Task = CLASSIFICATION
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a segmentation model, which answers with label maps in place of scores."""
+        return self.task == SEGMENTATION
 
     @property
     def takes_images(self) -> bool:

@@ -71,6 +71,12 @@ class Readout:
 def readout(node: Node, shape: tuple[int, ...], labels: Sequence[str], field: str) -> Readout:
     """`shape`: (C,) or (C, h, w) of the layer's output. Raises InvalidArgument that names what is allowed."""
     if isinstance(node, ClassLogit):
+        if len(shape) != 1:
+            raise InvalidArgument(
+                f"{field}.logit: the network answers each pixel, and its classes are channels of its last layer; name "
+                "that layer and a channel",
+                field=f"{field}.logit",
+            )
         index = _class(node.target, shape[0], labels, field)
         return Readout(LOGITS, _one_hot(shape[0], index), labels[index] if labels else f"class {index}")
     if len(shape) not in (1, 3):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.errors import FailedPrecondition
 from ouzel.saliency.baselines import blurred
 
 Mode = Literal["deletion", "insertion"]
@@ -111,7 +112,12 @@ def _mean(x: Tensor) -> Tensor:
 def _of_network(network: nn.Module, target: int) -> Probability:
     def probability(images: Tensor) -> Tensor:
         with models.computing(), torch.no_grad():
-            return models.probabilities(network(images).double())[:, target]
+            logits = network(images).double()
+            if logits.ndim != 2:
+                raise FailedPrecondition(
+                    f"network: it answers {tuple(logits.shape)}; these figures are of classifiers", field="network"
+                )
+            return models.probabilities(logits)[:, target]
 
     return probability
 

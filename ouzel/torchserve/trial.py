@@ -40,6 +40,7 @@ def smoke(server: Server, name: str, version: str, *, pooled: bool = False) -> s
     try:
         answer = json.loads(body)
         scores = [float(score.get("probability", 0.0)) for score in answer["scores"]]
+        scores += [float(each["confidence"]) for each in (answer.get("segmentation") or {}).get("classes", [])]
         (saliency,) = answer["saliency"]
         values = [float(saliency.get(key, 0.0)) for key in ("minimum", "maximum")]  # JSON leaves zeros out
         digest = str(answer["model"]["weights_digest"])

@@ -22,6 +22,7 @@ from ouzel.metrics import deletion, randomization, regions, robustness
 from ouzel.models.photographs import Photograph
 from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency import METHODS, Explainer, make_method
+from ouzel.task_names import CLASSIFICATION
 from ouzel.trust import explainers
 from ouzel.trust.explainers import EDGES, RANDOM, Maps
 
@@ -144,7 +145,9 @@ def trust(
 
     Raises:
         InvalidArgument: There are no photographs, or captum or scipy is missing.
+        FailedPrecondition: The model is no classifier.
     """
+    model.need(CLASSIFICATION, "trust reports")
     robustness.need_packages()
     if not photographs:
         raise InvalidArgument("images: give at least one photograph", field="images")

@@ -9,7 +9,7 @@ neighbour. Arrays keep what the method said; only pictures are drawn so. Pillow 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image as PILImage
 
 Floats = npt.NDArray[np.floating[Any]]
+Map = TypeVar("Map", bound=npt.NDArray[Any])
 Box = tuple[float, float, float, float]
 
 # Methods whose maps tell of single pixels.
@@ -62,7 +63,7 @@ def draw(
 
     width, height = size or picture.size
     grey = np.asarray(picture.convert("L").resize((width, height), Image.Resampling.LANCZOS))
-    left, top, right, bottom = _inside(view, picture.size, (width, height))
+    left, top, right, bottom = inside(view, picture.size, (width, height))
     shown = field(values, (right - left, bottom - top), method)
     signed = bool((shown < 0).any())
     background = np.repeat(heatmap.beneath(grey, signed)[..., None], 3, axis=2)
@@ -98,15 +99,15 @@ def field(values: Floats, size: tuple[int, int], method: str = "") -> Floats:
     return shown
 
 
-def seen(values: Floats, view: Box) -> Floats:
+def seen(values: Map, view: Box) -> Map:
     """The part of a map of the whole picture that the model saw.
 
     Args:
         values: (H, W), as large as the picture.
         view: (left, top, right, bottom), in pixels.
     """
-    left, top, right, bottom = _inside(view, values.shape[::-1], values.shape[::-1])
-    return values[top:bottom, left:right]
+    left, top, right, bottom = inside(view, values.shape[::-1], values.shape[::-1])
+    return values[top:bottom, left:right]  # type: ignore[return-value]  # a part is of the same kind
 
 
 def enlarged(picture: tuple[int, int], view: Box, values: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -144,8 +145,14 @@ def bar(width: int, height: int, signed: bool) -> PILImage.Image:
     return Image.fromarray(heatmap.paint(beneath, ramp, 1.0, full=1.0))
 
 
-def _inside(view: Box | None, picture: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part, in whole pixels of what is drawn; one pixel at least."""
+def inside(view: Box | None, picture: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of a picture that the model saw, in whole pixels of what is drawn; one pixel at least.
+
+    Args:
+        view: (left, top, right, bottom) in pixels of the picture; None is all of it.
+        picture: (width, height).
+        size: (width, height) of what is drawn.
+    """
     if view is None:
         return 0, 0, *size
     x, y = size[0] / picture[0], size[1] / picture[1]

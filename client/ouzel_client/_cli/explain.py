@@ -32,11 +32,22 @@ if TYPE_CHECKING:
 @click.option("--contrast", nargs=2, metavar="A B", help="Explain why class A and not class B.")
 @click.option("--target-top", type=click.IntRange(min=1), help="Explain each of so many best classes, a map for each.")
 @click.option(
+    "--box", metavar="L,T,R,B", help="Of a segmentation model: explain over this box, in pixels of the image."
+)
+@click.option("--pixel", metavar="X,Y", help="The same over one pixel.")
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="The same over a PNG mask of the image's size, 0 outside."
+)
+@click.option(
     "--reduction",
     type=click.Choice(["max_abs", "sum_abs", "signed_sum", "none"]),
     help="How channels become one value per pixel; none keeps them. Default: max_abs.",
 )
-@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    help="How many classes to show. Default: 1, of a segmentation model all that are there.",
+)
 @click.option(
     "--size",
     type=click.Choice(["model", "original"]),
@@ -63,8 +74,11 @@ def explain(
     target: str | None,
     contrast: tuple[str, str] | None,
     target_top: int | None,
+    box: str | None,
+    pixel: str | None,
+    mask: Path | None,
     reduction: Any,
-    top_k: int,
+    top_k: int | None,
     size: Any,
     when_score_below: float | None,
     out: Path | None,
@@ -79,7 +93,8 @@ def explain(
 
     if record and out is None and not as_json:
         raise click.UsageError("--record: give --out, which saves the proofs, or --json, which prints them")
-    common = {"target": parse.target(target, contrast, target_top), "reduction": reduction, "size": size}
+    region = parse.region(box, pixel, mask)
+    common = {"target": parse.target(target, contrast, target_top, region), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
         "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),
         "top_k": top_k,
@@ -103,6 +118,7 @@ def _rows(images: Sequence[Path], model: str, out: Path | None, options: dict[st
     stems = shown.stems(images)
     with Client() as ouzel:
         results = ouzel.models[model].explain_many(images, on_error="return", **options)
-        for path, stem, result in zip(images, stems, results, strict=True):
+        for path, stem, given in zip(images, stems, results, strict=True):
+            result = shown.first(given) if options["top_k"] is None else given
             files = [] if out is None or isinstance(result, OuzelError) else shown.write(result, out, stem)
             yield path, result, files

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from ouzel_client._transport import config
 from ouzel_client._types.explanation import Explanation, ModelInfo, SaliencyMap
+from ouzel_client._types.segmentation import Segmentation
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table
 from ouzel_protos import local
@@ -67,6 +68,14 @@ def _served(serving: local.Serving) -> list[str]:
         return serving["models"]
 
 
+def first(result: Explanation | OuzelError) -> Explanation | OuzelError:
+    """The result with its best class alone; of a segmentation model, which has none, as it is."""
+    if isinstance(result, OuzelError) or result.segmentation is not None:
+        return result
+    parts: dict[str, Any] = {name: getattr(result, name)[:1] for name in ("labels", "indices", "scores", "logits")}
+    return replace(result, **parts)
+
+
 def stems(images: Sequence[Path]) -> list[str]:
     """Names for the files of each image: its stem, with a number where that is taken (images of several folders)."""
     names: list[str] = []
@@ -84,13 +93,20 @@ def write(result: Explanation, out: Path, stem: str) -> list[Path]:
     for name, one in zip(names, result.saliency, strict=True):
         written.append(out / f"{stem}.{name}.png")
         one.overlay().save(written[-1])
+    found = result.segmentation
+    if found is not None:
+        written.append(out / f"{stem}.classes.png")
+        found.overlay().save(written[-1])
     written.append(out / f"{stem}.npz")
     arrays: dict[str, Any] = {f"saliency/{n}": one.array for n, one in zip(names, result.saliency, strict=True)}
+    if found is not None:
+        arrays |= {"label_map": found.label_map, "areas": np.array([each.area for each in found.classes])}
+        arrays["confidences"] = np.array([each.confidence for each in found.classes])
     np.savez_compressed(
         written[-1],
         allow_pickle=False,
-        labels=np.array(result.labels),
-        indices=result.indices,
+        labels=np.array(_labels(result)),
+        indices=result.indices if found is None else np.array([each.index for each in found.classes]),
         scores=result.scores,
         logits=result.logits,
         **arrays,
@@ -99,6 +115,11 @@ def write(result: Explanation, out: Path, stem: str) -> list[Path]:
         written.append(out / f"{stem}.{name}")
         written[-1].write_bytes(content)
     return written
+
+
+def _labels(result: Explanation) -> list[str]:
+    found = result.segmentation
+    return list(result.labels) if found is None else [each.label for each in found.classes]
 
 
 def _map_names(maps: Iterable[SaliencyMap]) -> Iterator[str]:
@@ -125,9 +146,11 @@ def print_documents(rows: Iterable[Row]) -> int:
 
 def _document(result: Explanation) -> dict[str, Any]:
     places = zip(result.indices.tolist(), result.labels, result.scores.tolist(), result.logits.tolist(), strict=True)
+    found = result.segmentation
     return {
         "model": asdict(result.model),
         "scores": [dict(zip(("index", "label", "probability", "logit"), place, strict=True)) for place in places],
+        **({} if found is None else {"segmentation": _segmentation_document(found)}),
         "saliency": [_map_document(one) for one in result.saliency],
         "view": vars(result.view),
         "skipped": result.skipped,
@@ -135,6 +158,10 @@ def _document(result: Explanation) -> dict[str, Any]:
         "request_id": result.request_id,
         "ledger": result.ledger.document() if result.ledger else None,
     }
+
+
+def _segmentation_document(found: Segmentation) -> dict[str, Any]:
+    return {"shape": list(found.label_map.shape), "classes": [asdict(each) for each in found.classes]}
 
 
 def inexact(model: ModelInfo) -> list[str]:
@@ -180,9 +207,13 @@ def print_rows(rows: Iterable[Row]) -> int:
             continue
         explained += 1
         notes |= dict.fromkeys(inexact(result.model))
-        for place, (label, score) in enumerate(zip(result.labels, result.scores, strict=True)):
+        classes = [(label, f"{score:.3f}") for label, score in zip(result.labels, result.scores, strict=True)]
+        if result.segmentation is not None:
+            of_area = [(f"{each.label} {each.area:.1%}", each.confidence) for each in result.segmentation.classes]
+            classes = [(name, f"{confidence:.3f}") for name, confidence in of_area]
+        for place, (name, score) in enumerate(classes):
             first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
-            table.append((first[0], label, f"{score:.3f}", first[1]))
+            table.append((first[0], name, score, first[1]))
         for place, one in enumerate(result.saliency):
             least = f"{one.minimum:.3g}" if one.minimum < 0 else ""  # that of a map without signs tells nothing
             caveats |= dict.fromkeys(f"{one.method}: {caveat}" for caveat in one.caveats)

@@ -108,6 +108,7 @@ def show(model: str, version: str, as_json: bool) -> None:
             "name": stored.name,
             "version": f"{stored.version}{_standing(stored)}",
             "served": "yes" if stored.served else "no",
+            "task": stored.task,
             "architecture": stored.arch,
             "weights": stored.digest,
             "size": file_size(stored.size),

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ouzel_client._types.saliency import Contrast, Saliency, Target, Top
+from ouzel_client._types.regions import Box, Pixel, Region
+from ouzel_client._types.saliency import Contrast, Saliency, Target, Top, Within
 from ouzel_client.errors import InvalidArgument
 
 
-def target(one: str | None, contrast: tuple[str, str] | None, top: int | None) -> Target:
-    """The target of all methods; at most one of the three may be given. Raises click.UsageError."""
+def target(one: str | None, contrast: tuple[str, str] | None, top: int | None, region: Region | None = None) -> Target:
+    """The target of all methods; at most one of the first three may be given. Raises click.UsageError."""
     if sum(option is not None for option in (one, contrast, top)) > 1:
         raise click.UsageError("give one of --target, --contrast and --target-top")
+    plain: str | Contrast | Top | None = one  # digits may be a label: the service knows
     if contrast is not None:
-        return Contrast(*contrast)
+        plain = Contrast(*contrast)
     if top is not None:
-        return Top(top)
-    return one  # digits may be a label: the service knows
+        plain = Top(top)
+    return plain if region is None else Within(plain, region)
+
+
+def region(box: str | None, pixel: str | None, mask: Path | None) -> Region | None:
+    """The region of all targets; at most one may be given. Raises click.UsageError or click.BadParameter."""
+    if sum(option is not None for option in (box, pixel, mask)) > 1:
+        raise click.UsageError("give one of --box, --pixel and --mask")
+    if box is not None:
+        left, top, right, bottom = _numbers(box, float, 4, "--box")
+        return Box(left, top, right, bottom)
+    if pixel is not None:
+        x, y = _numbers(pixel, int, 2, "--pixel")
+        return Pixel(x, y)
+    return mask
+
+
+def _numbers(text: str, kind: Callable[[str], Any], count: int, option: str) -> list[Any]:
+    try:
+        numbers = [kind(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise click.BadParameter(f"{text!r} is not {count} numbers with commas between", param_hint=option)
+    return numbers
 
 
 def saliency(methods: Sequence[str], common: Mapping[str, Any]) -> list[Saliency]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ouzel_client._codec import ledger
+from ouzel_client._codec import ledger, regions
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
@@ -56,8 +56,9 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
     )
     try:
         maps = [_map(one, view, upload) for one in answer.saliency]
+        segmentation = regions.segmentation(answer, upload)
     except (ValueError, KeyError) as error:
-        raise ServerError(f"the answer holds a saliency map that cannot be read: {error}") from error
+        raise ServerError(f"the answer holds a map that cannot be read: {error}") from error
     return Explanation(
         model=_model(answer.model),
         labels=tuple(score.label for score in answer.scores),
@@ -70,6 +71,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         skipped=answer.skipped,
         request_id=answer.request_id,
         ledger=ledger.entry(answer.ledger) if answer.HasField("ledger") else None,
+        segmentation=segmentation,
     )
 
 
@@ -87,7 +89,7 @@ def _model(model: pb.ModelInfo) -> ModelInfo:
         message = model.deviation
         logits, gradient = (getattr(message, key) if message.HasField(key) else None for key in ("logits", "gradient"))
         deviation = Deviation(logits, gradient, message.inputs)
-    return ModelInfo(model.name, model.version, model.weights_digest, model.precision, deviation)
+    return ModelInfo(model.name, model.version, model.weights_digest, model.precision, deviation, model.task)
 
 
 def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:
@@ -113,7 +115,8 @@ def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:
 
 def _target(target: pb.ResolvedTarget) -> ResolvedTarget:
     minus = target.minus_index if target.HasField("minus_index") else None
-    return ResolvedTarget(target.index, target.label, minus, target.minus_label)
+    area = target.region_area if target.region else None
+    return ResolvedTarget(target.index, target.label, minus, target.minus_label, target.region, area)
 
 
 def _array(values: list[Any], dtype: type[Any]) -> npt.NDArray[Any]:

@@ -46,6 +46,7 @@ def stored_model(message: pb.Model) -> StoredModel:
         message.classes,
         message.served,
         MappingProxyType(json_format.MessageToDict(message.lineage)),
+        message.task,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-from ouzel_client._codec import images
+from ouzel_client._codec import images, regions
 from ouzel_client._codec.message import put
 from ouzel_client._transport.config import MAX_REQUEST_BYTES
-from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Target, Top, When
+from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Size, Target, Top, When, Within
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import parameters
 from ouzel_protos.limits import too_small
@@ -26,10 +26,17 @@ def encode(
     when: When | None = None,
     estimate_only: bool = False,
     record: bool = False,
+    label_map_size: Size | None = None,
 ) -> pb.ExplainOptions:
     """The message of these options. Raises InvalidArgument that names the field."""
     options = pb.ExplainOptions(estimate_only=estimate_only)
     put(options, "record", record)
+    if label_map_size is not None:
+        if label_map_size not in SIZES:
+            raise InvalidArgument(
+                f"label_map_size: {label_map_size!r:.80} is not one of {', '.join(SIZES)}", field="label_map_size"
+            )
+        options.label_map_size = SIZES[label_map_size]
     if top_k is not None:
         if problem := too_small(_integer(top_k, "top_k", bits=32), 1):
             raise InvalidArgument(f"top_k: {problem}", field="top_k")
@@ -64,6 +71,12 @@ def _request(one: Saliency, default: Target, path: str) -> pb.SaliencyRequest:
 
 def _target(target: Target, path: str) -> pb.Target:
     match target:
+        case Within(inner, region):
+            if isinstance(inner, Within):
+                raise InvalidArgument(f"{path}: a region within a region", field=path)
+            message = pb.Target() if inner is None else _target(inner, path)
+            message.region.CopyFrom(regions.region(region, path, MAX_REQUEST_BYTES))
+            return message
         case Contrast():
             return pb.Target(
                 contrast=pb.Contrast(a=class_ref(target.a, f"{path}.a"), b=class_ref(target.b, f"{path}.b"))

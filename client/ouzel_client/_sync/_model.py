@@ -20,7 +20,7 @@ from ouzel_client._display.progress import progress_bar
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport import grpc_sync as backend
 from ouzel_client._types.explanation import Estimate, Explanation
-from ouzel_client._types.saliency import ExplainOptions, SaliencyInput, Target, When
+from ouzel_client._types.saliency import ExplainOptions, SaliencyInput, Size, Target, When
 from ouzel_client.errors import InvalidArgument, OuzelError
 from ouzel_protos.limits import too_small
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
@@ -57,6 +57,7 @@ class Model:
         top_k: int | None = None,
         when: When | None = None,
         record: bool = False,
+        label_map_size: Size | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> Explanation:
@@ -73,13 +74,15 @@ class Model:
             when: Compute saliency only if this holds.
             record: Whether the answer becomes an entry of the service's log before it leaves; `ledger` of the result
                 proves it. A call that is repeated makes another entry.
+            label_map_size: Of a segmentation model: "model" for the resolution of the model's input, "original" for
+                that of the image. None is "model", and right for every model.
             timeout: Seconds that the call may take, retries included. None is the client's.
             request_id: At most 128 characters; the result has it as well. None makes up a new one.
 
         Raises:
             OuzelError: The tree of errors is at the top of `ouzel_client.errors`.
         """
-        options = encode(saliency, target=target, top_k=top_k, when=when, record=record)
+        options = encode(saliency, target=target, top_k=top_k, when=when, record=record, label_map_size=label_map_size)
         return self._explain(image, options, timeout, request_id)
 
     @overload
@@ -150,6 +153,7 @@ class Model:
         saliency: SaliencyInput = (),
         target: Target = None,
         top_k: int | None = None,
+        label_map_size: Size | None = None,
         timeout: float | None = None,
     ) -> Estimate:
         """What `explain` with the same arguments would cost. Nothing is computed.
@@ -159,12 +163,13 @@ class Model:
             saliency: See `explain`.
             target: See `explain`.
             top_k: See `explain`.
+            label_map_size: See `explain`.
             timeout: See `explain`.
 
         Raises:
             OuzelError: What `explain` raises.
         """
-        options = encode(saliency, target=target, top_k=top_k, estimate_only=True)
+        options = encode(saliency, target=target, top_k=top_k, estimate_only=True, label_map_size=label_map_size)
         upload = self._upload(image)
         return explanation.estimate(self._call(upload, options, timeout, None))
 

@@ -15,6 +15,7 @@ from ouzel_client._pictures.figure import prediction_html
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._types.ledger import LedgerEntry
 from ouzel_client._types.saliency import Reduction, Size
+from ouzel_client._types.segmentation import Segmentation
 from ouzel_client.errors import AmbiguousKey
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ModelInfo:
         precision: What it computes in: "exact" (float32 as IEEE 754 has it), "tf32" or "bf16"; empty if the service
             does not say.
         deviation: How far that moves its answers; None for "exact".
+        task: What it is for: "classification" or "segmentation"; empty if the service does not say.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ModelInfo:
     digest: str
     precision: str = ""
     deviation: Deviation | None = None
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,16 @@ class ResolvedTarget:
         label: Its label.
         minus_index: For a contrast, the index of the class that was subtracted, else None.
         minus_label: For a contrast, the label of that class, else empty.
+        region: Of a segmentation model: "predicted", "box", "pixel" or "mask", else empty.
+        region_area: Share of the pixels of the model's input that the region has; None of a classifier.
     """
 
     index: int
     label: str
     minus_index: int | None = None
     minus_label: str = ""
+    region: str = ""
+    region_area: float | None = None
 
     def __str__(self) -> str:
         return self.label if self.minus_index is None else f"{self.label} - {self.minus_label}"
@@ -272,6 +279,7 @@ class Explanation:
         skipped: Why saliency was requested and not computed, or empty.
         request_id: The id of the request.
         ledger: The entry of the service's log; None if none was asked for.
+        segmentation: Of a segmentation model, whose `labels`, `indices`, `scores` and `logits` are empty; else None.
     """
 
     model: ModelInfo
@@ -285,7 +293,12 @@ class Explanation:
     skipped: str
     request_id: str
     ledger: LedgerEntry | None = None
+    segmentation: Segmentation | None = None
 
     def _repr_html_(self) -> str:
+        if self.segmentation is not None:
+            shares = ((each.label, each.area) for each in self.segmentation.classes)
+            pictures = [self.segmentation, *self.saliency]
+            return prediction_html(shares, self.skipped, (one._repr_html_() for one in pictures))
         scores = zip(self.labels, self.scores.tolist(), strict=True)
         return prediction_html(scores, self.skipped, (one._repr_html_() for one in self.saliency))

@@ -24,6 +24,7 @@ class StoredModel:
         served: Whether the model server has loaded it.
         lineage: Where a tuned model comes from: base, data set, recipe, seed, metrics, versions of libraries, job.
             Empty for a model of the operator.
+        task: What the model is for: "classification" or "segmentation"; empty if the service does not say.
     """
 
     name: str
@@ -35,6 +36,7 @@ class StoredModel:
     classes: int
     served: bool
     lineage: Mapping[str, Any] = field(repr=False, hash=False)
+    task: str = ""
 
     @property
     def gate(self) -> GateVerdict | None:

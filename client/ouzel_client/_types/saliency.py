@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
+from ouzel_client._types.regions import Region
 from ouzel_client.errors import InvalidArgument
 
 Class: TypeAlias = int | str
@@ -41,7 +42,24 @@ class Top:
     count: int
 
 
-Target: TypeAlias = int | str | Contrast | Top | None
+@dataclass(frozen=True)
+class Within:
+    """A target of a segmentation model: a class over a part of the image.
+
+    Without a region a class is explained over the pixels that the model gives to it.
+
+    Attributes:
+        target: An index, a text, Contrast or Top, as in `Saliency.target`. None is the class with the most pixels in
+            the region.
+        region: Box, Pixel or a mask: a Path or the bytes of a PNG file of grey levels, a PIL image, or an array uint8
+            or bool (H, W), of the size of the uploaded image.
+    """
+
+    target: int | str | Contrast | Top | None
+    region: Region
+
+
+Target: TypeAlias = int | str | Contrast | Top | Within | None
 
 
 @dataclass(frozen=True)
@@ -74,8 +92,9 @@ class Saliency:
 
     Args:
         method: Name of the method: "guided", "grad_cam", "integrated_gradients", ...
-        target: None for the predicted class (or the default of the call), an index, a text, Contrast or Top. A text is
-            a label. Digits that are not a label of the model are an index; "label:1" and "index:1" say which is meant.
+        target: None for the predicted class (or the default of the call), an index, a text, Contrast, Top or Within. A
+            text is a label. Digits that are not a label of the model are an index; "label:1" and "index:1" say which is
+            meant. The predicted class of a segmentation model is the one with the largest area, but the background.
         reduction: How channels become one value per pixel: "max_abs", "sum_abs", "signed_sum", or "none", which keeps
             the channels. None leaves it to the method.
         size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
@@ -141,6 +160,8 @@ class ExplainOptions(TypedDict, total=False):
         top_k: How many classes to return, at least 1. None, the default, leaves it to the service.
         when: Compute saliency only if this holds.
         record: Whether the answer becomes an entry of the service's log before it leaves.
+        label_map_size: Of a segmentation model: "model" for the resolution of the model's input, "original" for that
+            of the uploaded image. None, the default, is "model", and right for every model.
     """
 
     saliency: SaliencyInput
@@ -148,3 +169,4 @@ class ExplainOptions(TypedDict, total=False):
     top_k: int | None
     when: When | None
     record: bool
+    label_map_size: Size | None

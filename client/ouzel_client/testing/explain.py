@@ -114,6 +114,10 @@ class FakeModel:
 
     def _targets(self, target: pb.Target, path: str) -> list[pb.ResolvedTarget]:
         kind = target.WhichOneof("kind")
+        if target.HasField("region"):
+            raise InvalidArgument(
+                f"{path}.region: {self.name!r} is a classifier, whose answer has no places", field=f"{path}.region"
+            )
         if kind == "top":
             return [self._resolved(index) for index in range(min(target.top, len(self.labels)))]
         if kind == "contrast":

@@ -131,4 +131,4 @@ def _described(file: ModelFile, versions: tuple[str, ...], platform: str) -> Des
         shape = (int(values["in_channels"]), height, width)
     except (KeyError, TypeError, ValueError) as error:
         raise FailedPrecondition(f"model: the archive of {file.name!r} cannot be read ({error})") from None
-    return Description(file.name, file.version, versions, labels, shape, platform)
+    return Description(file.name, file.version, versions, labels, shape, platform, file.task)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ouzel.errors import NotFound, OuzelError, Unavailable
@@ -125,9 +125,7 @@ class TorchServeEngine:
         described = await self._catalogue.describe(file.name, file.version, _PLATFORM)
         pooled = pool.is_among(self._served)
         served = tuple(each for each in described.versions if pooled or (file.name, each) in self._served)
-        return Description(
-            described.name, described.version, served, described.labels, described.input_shape, described.platform
-        )
+        return replace(described, versions=served)
 
     async def _file(self, model: str, version: str) -> ModelFile:
         try:

@@ -10,8 +10,7 @@ from ouzel.gateway.engine import Description
 IMAGE, INPUT = "image", "input"
 SCORES, LOGITS, LABELS, CLASSES = "scores", "logits", "labels", "classes"
 SALIENCY, FAITHFULNESS = "saliency", "faithfulness"
-OUTPUTS = (SCORES, LOGITS, LABELS, CLASSES, SALIENCY, FAITHFULNESS)
-USUAL = (SCORES, LABELS)  # what is answered to those who ask for nothing by name
+LABEL_MAP, AREAS, CONFIDENCES = "label_map", "areas", "confidences"
 SERVER = "ouzel"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository(index)", "model_configuration", "statistics")
 
@@ -39,16 +38,30 @@ def inputs(model: Description) -> list[TensorSpec]:
 def outputs(model: Description) -> list[TensorSpec]:
     """What it answers, as asked.
 
-    `scores` and `logits` are of all classes in their order, `labels` and `classes` of the best ones (`top_k`).
-    `saliency` is one map per row, `faithfulness` the areas under its deletion and its insertion curve.
+    `scores` and `logits` are of all classes in their order, `labels` and `classes` of the best ones (`top_k`). A
+    segmentation model has none of these: `label_map` is the class of each pixel, `areas` and `confidences` are of all
+    classes in their order. `saliency` is one map per row, `faithfulness` the areas under its deletion and its insertion
+    curve.
     """
     _, height, width = model.input_shape
     classes = len(model.labels)
+    maps = [TensorSpec(SALIENCY, "FP32", (-1, height, width)), TensorSpec(FAITHFULNESS, "FP32", (-1, 2))]
+    if model.segments:
+        return [
+            TensorSpec(LABEL_MAP, "UINT8", (-1, height, width)),
+            TensorSpec(AREAS, "FP32", (-1, classes)),
+            TensorSpec(CONFIDENCES, "FP32", (-1, classes)),
+            *maps,
+        ]
     return [
         TensorSpec(SCORES, "FP32", (-1, classes)),
         TensorSpec(LOGITS, "FP32", (-1, classes)),
         TensorSpec(LABELS, "BYTES", (-1, -1)),
         TensorSpec(CLASSES, "INT32", (-1, -1)),
-        TensorSpec(SALIENCY, "FP32", (-1, height, width)),
-        TensorSpec(FAITHFULNESS, "FP32", (-1, 2)),
+        *maps,
     ]
+
+
+def usual(model: Description) -> tuple[str, ...]:
+    """What is answered to those who ask for nothing by name."""
+    return (LABEL_MAP,) if model.segments else (SCORES, LABELS)

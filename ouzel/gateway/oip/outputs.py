@@ -85,12 +85,31 @@ def _faithfulness(name: str, _asked: Ask, answers: Sequence[pb.Explanation], _mo
     return OutputTensor(name, "FP32", values.shape, values)
 
 
+def _label_map(name: str, _asked: Ask, answers: Sequence[pb.Explanation], _model: Description) -> OutputTensor:
+    values: npt.NDArray[np.uint8] = np.stack([tensors.decode(answer.segmentation.label_map) for answer in answers])
+    return OutputTensor(name, "UINT8", values.shape, values)
+
+
+def _of_regions(name: str, _asked: Ask, answers: Sequence[pb.Explanation], model: Description) -> OutputTensor:
+    """Of all classes; 0 of those that have no pixel."""
+    values = np.zeros((len(answers), len(model.labels)), np.float32)
+    for row, answer in zip(values, answers, strict=True):
+        for each in answer.segmentation.classes:
+            if not 0 <= each.index < len(row):
+                raise OuzelError("the answer has other classes than the model's description")
+            row[each.index] = each.area if name == metadata.AREAS else each.confidence
+    return OutputTensor(name, "FP32", values.shape, values)
+
+
 _Maker = Callable[[str, Ask, Sequence[pb.Explanation], Description], OutputTensor]
 _MAKERS: Mapping[str, _Maker] = {
     metadata.SCORES: _of_all_classes,
     metadata.LOGITS: _of_all_classes,
     metadata.LABELS: _labels,
     metadata.CLASSES: _classes,
+    metadata.LABEL_MAP: _label_map,
+    metadata.AREAS: _of_regions,
+    metadata.CONFIDENCES: _of_regions,
     metadata.SALIENCY: _saliency,
     metadata.FAITHFULNESS: _faithfulness,
 }

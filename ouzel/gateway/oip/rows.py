@@ -65,14 +65,17 @@ def ask(request: InferRequest, model: Description, most_rows: int) -> Ask:
         InvalidArgument: Names the tensor or the parameter, the value and the limit.
         Unimplemented: The request uses a part of the protocol that is not spoken here.
     """
-    outputs = request.outputs or tuple(RequestedOutput(name) for name in metadata.USUAL)
+    outputs = request.outputs or tuple(RequestedOutput(name) for name in metadata.usual(model))
     names = tuple(output.name for output in outputs)
+    known = [each.name for each in metadata.outputs(model)]
     for number, name in enumerate(names):
-        one_of("outputs", name, metadata.OUTPUTS)
+        one_of("outputs", name, known)
         if name in names[:number]:
             raise InvalidArgument(f"outputs: {name!r} is asked for twice", field="outputs")
     classes = len(model.labels)
     rest = dict(own_parameters(request.parameters, "parameters", _REQUEST))
+    if model.segments and "top_k" in request.parameters:
+        raise InvalidArgument("parameters.top_k: is of classifiers; a label map has all classes", field="top_k")
     top_k = int(request.parameters.get("top_k", min(5, classes)))
     within("parameters.top_k", top_k, 1, classes)
     classification: dict[str, int] = {}
@@ -89,7 +92,8 @@ def ask(request: InferRequest, model: Description, most_rows: int) -> Ask:
         for name, value in own.items():
             if rest.setdefault(name, value) != value:
                 raise InvalidArgument(f"{where}.{name}: contradicts the same parameter elsewhere", field=where)
-    options = pb.ExplainOptions(top_k=classes if any(name in _ALL_CLASSES for name in names) else top_k)
+    everything = model.segments or any(name in _ALL_CLASSES for name in names)
+    options = pb.ExplainOptions(top_k=classes if everything else top_k)
     if any(name in _MAPS for name in names):
         options.saliency.append(_saliency(rest))
         if metadata.FAITHFULNESS in names:

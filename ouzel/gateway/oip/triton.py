@@ -16,7 +16,7 @@ from ouzel.gateway.oip import metadata
 from ouzel.gateway.statistics import Counts, Duration
 from ouzel_protos.oip import inference_pb2 as pb
 
-_TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32}
+_TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32, "UINT8": pb.TYPE_UINT8}
 
 
 def config(model: Description) -> pb.ModelConfig:

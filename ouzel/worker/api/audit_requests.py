@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from ouzel.checks import did_you_mean, one_of
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
+from ouzel.task_names import CLASSIFICATION, need_task
 from ouzel.worker.auditing.task import Archive, Task
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
@@ -158,6 +159,7 @@ def _archive(catalogue: Catalogue, reference: str, field: str) -> Archive | None
     file = catalogue.file(reference, field)
     if file.error:
         raise FailedPrecondition(f"{field}: {reference!r:.80} cannot be used: {file.error:.400}", field=field)
+    need_task(file.task, CLASSIFICATION, "audits", file.name, field)
     try:
         changed = file.path.stat().st_mtime_ns
     except FileNotFoundError:

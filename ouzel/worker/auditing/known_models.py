@@ -13,6 +13,7 @@ from ouzel import models
 from ouzel.errors import NotFound, Unavailable
 from ouzel.precision_names import EXACT
 from ouzel.saliency import Explainer
+from ouzel.task_names import CLASSIFICATION
 from ouzel.worker.auditing.task import Archive
 
 
@@ -47,7 +48,7 @@ class KnownModels:
         Raises:
             NotFound: It was removed just now.
             Unavailable: It was replaced just now.
-            OuzelError: It is damaged, or takes no images.
+            OuzelError: It is damaged, no classifier, or takes no images.
         """
         with self._turn:
             if archive not in self._loaded:
@@ -65,5 +66,6 @@ class KnownModels:
             raise NotFound(f"{field}: it was removed just now", field=field) from None
         if model.digest != archive.digest:
             raise Unavailable(f"{field}: {model.name!r} was replaced just now; try again", field=field)
+        model.need(CLASSIFICATION, "audits", field)
         model.preprocessing.check_takes_images(field)
         return Loaded(model, Explainer(model, known_formats=self._formats, precision=EXACT))

@@ -17,11 +17,12 @@ import ouzel
 from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.task_names import CLASSIFICATION, Task, kind_of, need_task
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.isolated import Isolated
 
 _log = logging.getLogger(__name__)
-_FORM = 3  # of what is remembered
+_FORM = 4  # of what is remembered
 _SECONDS = 300  # a model must load in this time
 
 
@@ -35,6 +36,7 @@ class Model:
         input: Shape of one image, (C, H, W).
         labels: Of its classes.
         layers: For each layer with one output, the shape of what it puts out for one image.
+        task: What the model is for.
     """
 
     name: str
@@ -42,6 +44,11 @@ class Model:
     input: tuple[int, ...]
     labels: tuple[str, ...]
     layers: Mapping[str, tuple[int, ...]]
+    task: Task = CLASSIFICATION
+
+    def need(self, task: Task, what: str, field: str) -> None:
+        """Refuses a model of another task. Arguments and errors as those of `need_task`."""
+        need_task(self.task, task, what, self.name, field)
 
 
 @dataclass(frozen=True)
@@ -156,20 +163,23 @@ class Catalogue:
                     self._known[key] = _model(self._content(path, key), field)
         return self._known[key]
 
-    def check_new_name(self, name: str) -> None:
+    def check_new_name(self, name: str, task: Task = CLASSIFICATION) -> None:
         """Checks that the owner may tune a model of this name.
 
         Args:
             name: Of the new model.
+            task: What the new model is for: all versions of a model are for the same.
 
         Raises:
             InvalidArgument: It cannot be a name.
-            AlreadyExists: It is the name of somebody else's model.
+            AlreadyExists: It is the name of somebody else's model, or of one for another task.
         """
         for file in ModelFiles(self.folder).of(name):
             if file.lineage is None or not file.seen_by(self.owner):
                 whose = "the operator's" if file.lineage is None else "somebody else's"
                 raise AlreadyExists(f"name: {name!r} is {whose} model; choose another name", field="name")
+            if file.task != task and not file.error:
+                raise AlreadyExists(f"name: {name!r} is {kind_of(file.task)}; choose another name", field="name")
 
     def warm(self) -> None:
         """Looks at all models before the first request."""
@@ -201,7 +211,8 @@ def _model(content: Mapping[str, Any], field: str) -> Model:
     if "error" in content:
         raise FailedPrecondition(f"{field}: {content['error']}", field=field)
     layers = {name: _shape(shape) for name, shape in content["layers"].items()}
-    return Model(content["name"], content["digest"], _shape(content["input"]), tuple(content["labels"]), layers)
+    shape, labels = _shape(content["input"]), tuple(content["labels"])
+    return Model(content["name"], content["digest"], shape, labels, layers, content["task"])
 
 
 def _shape(values: Sequence[int]) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ def describe(path: Path) -> dict[str, Any]:
         "digest": model.digest,
         "input": list(model.input_shape),
         "labels": list(model.labels),
+        "task": model.task,
         "layers": {layer.name: list(layer.shape) for layer in seen if layer.shape},
     }
 

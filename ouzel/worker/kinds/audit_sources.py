@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ouzel.checks import one_of
 from ouzel.errors import InvalidArgument, NotFound
 from ouzel.names import label_index
+from ouzel.task_names import CLASSIFICATION
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model
 from ouzel_protos.methods import METHODS
@@ -57,6 +58,7 @@ def check(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
     if source == "model":
         model = catalogue.model(spec.model)
         pinned_model.check_digest(spec.model, model.digest, spec.model_digest, "model_digest")
+        model.need(CLASSIFICATION, "audits", "model")
         for number, label in enumerate(spec.scenes):
             label_of_scene(model.labels, label, f"scenes[{number}]")
         if spec.surrogate:
@@ -79,6 +81,7 @@ def check(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
     if spec.surrogate:
         other = catalogue.model(spec.surrogate, "surrogate")
         pinned_model.check_digest(spec.surrogate, other.digest, spec.surrogate_digest, "surrogate_digest")
+        other.need(CLASSIFICATION, "audits", "surrogate")
 
 
 def label_of_scene(labels: Sequence[str], label: str, field: str) -> None:

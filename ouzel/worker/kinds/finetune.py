@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
+from ouzel.task_names import CLASSIFICATION
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import grounding, parameters, pinned_model, promotion, training_data
 from ouzel.worker.kinds import lineage as lineages
@@ -39,6 +40,7 @@ _GROWING, _FEW = ("labels", "confusion"), 20  # classes
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     """Refuses what can never work: an unknown base or data set, a name that is taken, values out of range."""
     base = catalogue.model(spec.base, "base")
+    base.need(CLASSIFICATION, "recipes", "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
     catalogue.check_new_name(spec.name)

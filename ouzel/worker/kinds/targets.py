@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.names import label_index, unknown_layer
+from ouzel.task_names import SEGMENTATION
 from ouzel.worker.catalog.catalog import Model
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -43,6 +44,12 @@ def _check(node: pb.Node, model: Model, field: str) -> None:
     if kind is None:
         raise InvalidArgument(f"{field}: must be a logit, unit, channel or direction", field=field)
     if kind == "logit":
+        if model.task == SEGMENTATION:
+            raise InvalidArgument(
+                f"{field}.logit: {model.name!r} is a segmentation model, whose classes are channels of its last layer; "
+                "name that layer and a channel",
+                field=f"{field}.logit",
+            )
         _check_class(node, model, f"{field}.logit")
         return
     asked = getattr(node, kind)

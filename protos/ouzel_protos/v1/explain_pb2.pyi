@@ -209,18 +209,20 @@ class SegmentedClass(_message.Message):
     def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., area: _Optional[float] = ..., confidence: _Optional[float] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "weights_digest", "precision", "deviation")
+    __slots__ = ("name", "version", "weights_digest", "precision", "deviation", "task")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     DEVIATION_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     weights_digest: str
     precision: str
     deviation: Deviation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., precision: _Optional[str] = ..., deviation: _Optional[_Union[Deviation, _Mapping]] = ...) -> None: ...
+    task: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_digest: _Optional[str] = ..., precision: _Optional[str] = ..., deviation: _Optional[_Union[Deviation, _Mapping]] = ..., task: _Optional[str] = ...) -> None: ...
 
 class Deviation(_message.Message):
     __slots__ = ("logits", "gradient", "inputs")
