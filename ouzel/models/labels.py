@@ -24,9 +24,9 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     Unicode form alone.
 
     Args:
-        source: "imagenet" (the 1000 of ILSVRC-2012) or "voc" (the 21 of Pascal VOC, the background first), which
-            torchvision carries, "coco" (the 91 of its detectors, the background first), a text file (UTF-8) with one label
-            per line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
+        source: "imagenet" (the 1000 of ILSVRC-2012), "voc" (the 21 of Pascal VOC) or "coco" (the 91 of detectors), the
+            latter two with the background first, which torchvision carries, a text file (UTF-8) with one label per
+            line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
             ["n01440764", "tench"], ...}, of which the last entry is the label, or a list of labels.
 
     Raises:

@@ -13,7 +13,7 @@ from ouzel.model_file import archives
 from ouzel.models import archive, detection
 from ouzel.models.detection import Candidates, candidates, in_image, in_input, select
 from ouzel.models.networks.detectors import Rules
-from tests.support import detectors
+from support import detectors
 
 SSDLITE = "ssdlite:timm:test_resnet"
 LABELS = ("background", "cat", "dog")
@@ -101,16 +101,9 @@ def plain_select(found: Candidates, rules: Rules) -> list[tuple[float, int, tupl
             taken.append(row)
     kept: list = []
     for row in taken:
-        if all(row[1] != other[1] or plain_iou(row[2], other[2]) <= rules.overlap for other in kept):
+        if all(row[1] != other[1] or detectors.plain_iou(row[2], other[2]) <= rules.overlap for other in kept):
             kept.append(row)
     return [row[:4] for row in kept[: rules.most]]
-
-
-def plain_iou(a, b) -> float:
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(wide, 0) * max(high, 0)
-    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / both if both else 0.0
 
 
 @pytest.mark.parametrize("group", ["class", "level", ""])

@@ -12,11 +12,13 @@ from torch import nn
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.saliency import METHODS as CLASSIFIERS
-from ouzel.saliency.boxes import METHODS, BoxSaliency, DetectionExplainer, Found, GivenBox
+from ouzel.saliency.boxes import METHODS, BoxSaliency, DetectionExplainer, GivenBox
 from ouzel.saliency.boxes.request import BoxPlan
-from tests.models.test_detection import plain_iou
-from tests.saliency.test_more_methods import masks_of_rise
-from tests.support import detectors
+from ouzel.saliency.targets import Contrast, Rank, Top
+from support import detectors
+from support.detectors import plain_iou
+
+from .test_more_methods import masks_of_rise
 
 ONE_STAGE = {"ssd": detectors.ssd, "retinanet": detectors.retinanet}
 MAKERS = ONE_STAGE | {"faster_rcnn": detectors.faster_rcnn}
@@ -85,9 +87,9 @@ def test_d_rise_is_the_mean_of_masks_weighted_by_what_is_still_detected(any_dete
     network, explainer, theirs = any_detector
     x = detectors.pictures()
     asked = [
-        [BoxSaliency("d_rise", Found(1), masks=9, seed=4), BoxSaliency("d_rise", GivenBox(2, BOX), masks=9, seed=4)],
+        [BoxSaliency("d_rise", Rank(1), masks=9, seed=4), BoxSaliency("d_rise", GivenBox(2, BOX), masks=9, seed=4)],
         [],
-        [BoxSaliency("d_rise", Found(0), masks=9, seed=4)],
+        [BoxSaliency("d_rise", Rank(0), masks=9, seed=4)],
     ]
     answer = explainer(x, asked)
     masks = masks_of_rise(9, 7, 0.5, 4, 64, 64).double()
@@ -95,7 +97,7 @@ def test_d_rise_is_the_mean_of_masks_weighted_by_what_is_still_detected(any_dete
     for row, requests in enumerate(asked):
         assert len(answer.maps[row]) == len(requests)
         for request, made in zip(requests, answer.maps[row], strict=True):
-            if isinstance(request.target, Found):
+            if isinstance(request.target, Rank):
                 place = request.target.place
                 label = int(detections[row]["labels"][place])
                 box = detections[row]["boxes"][place].tolist()
@@ -117,9 +119,9 @@ def test_d_rise_is_the_mean_of_masks_weighted_by_what_is_still_detected(any_dete
 def test_rows_of_a_batch_are_explained_as_they_are_alone(any_detector):
     network, explainer, _ = any_detector
     x = detectors.pictures(3, seed=5)
-    requests = [BoxSaliency("d_rise", Found(0), masks=7), BoxSaliency("d_rise", GivenBox(1, BOX), masks=7)]
+    requests = [BoxSaliency("d_rise", Rank(0), masks=7), BoxSaliency("d_rise", GivenBox(1, BOX), masks=7)]
     if network.shared:
-        requests += [BoxSaliency("gradient", Found(2)), BoxSaliency("integrated_gradients", Found(0), steps=3)]
+        requests += [BoxSaliency("gradient", Rank(2)), BoxSaliency("integrated_gradients", Rank(0), steps=3)]
     together = explainer(x, requests)
     for row in range(3):
         alone = explainer(x[row : row + 1], requests)
@@ -162,9 +164,7 @@ def test_the_gradient_is_that_of_the_logit_of_the_anchor_that_gave_the_box(one_s
     x = detectors.pictures()
     with torch.no_grad():
         detections = theirs(list(x))
-    asked = [
-        [BoxSaliency("gradient", Found(row), "none"), BoxSaliency("gradient", Found(3), "none")] for row in range(3)
-    ]
+    asked = [[BoxSaliency("gradient", Rank(row), "none"), BoxSaliency("gradient", Rank(3), "none")] for row in range(3)]
     answer = explainer(x, asked)
     for row in range(3):
         for made, number in zip(answer.maps[row], (row, 3), strict=True):
@@ -181,7 +181,7 @@ def test_the_gradient_is_that_of_the_logit_of_the_anchor_that_gave_the_box(one_s
 def test_the_gradient_is_what_differences_of_the_score_show(one_stage):
     network, explainer, _ = one_stage
     x = detectors.pictures(1, seed=9)
-    (made,) = explainer(x, [BoxSaliency("gradient", Found(0), "none")]).maps[0]
+    (made,) = explainer(x, [BoxSaliency("gradient", Rank(0), "none")]).maps[0]
     channel, row, column = (int(i) for i in torch.unravel_index(made.values.abs().argmax(), made.values.shape))
     step, ends = 1e-6, []
     for sign in (1, -1):
@@ -195,7 +195,7 @@ def test_the_gradient_is_what_differences_of_the_score_show(one_stage):
 def test_guided_maps_pass_positive_gradients_alone(one_stage):
     network, explainer, _ = one_stage
     x = detectors.pictures(1)
-    (made,) = explainer(x, [BoxSaliency("guided", Found(0), "none")]).maps[0]
+    (made,) = explainer(x, [BoxSaliency("guided", Rank(0), "none")]).maps[0]
 
     class Guided(torch.autograd.Function):
         @staticmethod
@@ -225,7 +225,7 @@ def test_guided_maps_pass_positive_gradients_alone(one_stage):
 def test_grad_cam_looks_at_the_layer_that_all_levels_come_from(one_stage):
     network, explainer, _ = one_stage
     x = detectors.pictures(2)
-    answer = explainer(x, [BoxSaliency("grad_cam", Found(0))])
+    answer = explainer(x, [BoxSaliency("grad_cam", Rank(0))])
     for row in range(2):
         (made,) = answer.maps[row]
         kept = {}
@@ -249,7 +249,7 @@ def test_a_layer_that_the_boxs_level_does_not_come_from_is_refused(one_stage):
     x = detectors.pictures(1)
     answers = {}
     for place in range(len(explainer(x, []).detections[0])):
-        (answer,) = explainer(x, [BoxSaliency("grad_cam", Found(place), layer="backbone.coarse.1")]).maps
+        (answer,) = explainer(x, [BoxSaliency("grad_cam", Rank(place), layer="backbone.coarse.1")]).maps
         answers[place] = answer
     refused = [one for one in answers.values() if isinstance(one, FailedPrecondition)]
     assert 0 < len(refused) < len(answers)
@@ -264,7 +264,7 @@ def test_a_layer_that_the_boxs_level_does_not_come_from_is_refused(one_stage):
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"d_rise"}))
 def test_what_cannot_be_differentiated_faithfully_is_refused(two_stage, method):
-    with pytest.raises(FailedPrecondition, match="This detector has two stages: .* ask for d_rise"):
+    with pytest.raises(FailedPrecondition, match=r"This detector has two stages: .* ask for d_rise"):
         two_stage(detectors.pictures(1), [BoxSaliency(method)])
 
 
@@ -285,7 +285,7 @@ def test_a_rank_beyond_the_detections_is_that_rows_error_alone(maker):
         x,
         [
             [BoxSaliency("d_rise", GivenBox(1, BOX), masks=2)],
-            [BoxSaliency("d_rise"), BoxSaliency("gradient", Found(2))],
+            [BoxSaliency("d_rise"), BoxSaliency("gradient", Rank(2))],
         ],
     )
     assert len(answer.detections[1]) == 2
@@ -298,15 +298,17 @@ def test_a_rank_beyond_the_detections_is_that_rows_error_alone(maker):
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        (Found(-1), "rank -1 is not an integer in 0..19"),
-        (Found(20), "rank 20 is not an integer in 0..19"),
-        (Found(True), "rank True is not an integer"),
+        (Rank(-1), "rank -1 is not an integer in 0..19"),
+        (Rank(20), "rank 20 is not an integer in 0..19"),
+        (Rank(True), "rank True is not an integer"),
         (GivenBox(4, BOX), "class index 4 is not an integer in 0..3"),
         (GivenBox(1, (8.0, 12.0, 8.0, 40.0)), "has no area"),
         (GivenBox(1, (8.0, 12.0, math.nan, 40.0)), "in finite numbers"),
         (GivenBox(1, (64.0, 0.0, 80.0, 20.0)), "lies outside of what the model sees, 64 x 64 pixels"),
         (GivenBox(1, (1.0, 2.0, 3.0)), "is not left, top, right, bottom"),
         ("cat", "neither a detection nor a box"),
+        (Contrast(1, 2), "it has no contrasts and no other regions"),
+        (Top(21), "top 21 is not an integer in 1..20"),
     ],
 )
 def test_targets_that_make_no_sense_are_refused(one_stage, target, told):
@@ -352,10 +354,10 @@ def test_a_plan_tells_the_passes(one_stage):
     _, explainer, _ = one_stage
     plan = explainer.plan(
         [
-            BoxSaliency("d_rise", Found(0), masks=30),
-            BoxSaliency("d_rise", Found(1), masks=30),
-            BoxSaliency("gradient", Found(0)),
-            BoxSaliency("guided", Found(0)),
+            BoxSaliency("d_rise", Rank(0), masks=30),
+            BoxSaliency("d_rise", Rank(1), masks=30),
+            BoxSaliency("gradient", Rank(0)),
+            BoxSaliency("guided", Rank(0)),
         ],
         64,
         64,

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 
-from ouzel.models.networks.detectors import OneStage, Rules, TwoStage
+from ouzel import models
+from ouzel.models import Model, Preprocessing, archive
+from ouzel.models.card import Card
+from ouzel.models.networks.detectors import Detector, OneStage, Rules, TwoStage
 
 SIZE = 64  # torchvision pads to multiples of 32
 CLASSES = 4
@@ -114,3 +122,49 @@ def pictures(count: int = 3, seed: int = 1) -> torch.Tensor:
     """(count, 3, SIZE, SIZE) float64: coarse noise in [0, 1]."""
     coarse = torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")
+
+
+def plain_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes, 0 of two without area."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(wide, 0) * max(high, 0)
+    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / both if both else 0.0
+
+
+# -- as models ---------------------------------------------------------------------------------------------------------
+
+ARCH = "ssdlite:timm:test_resnet"
+LABELS = ("background", "sheep", "goat", "rock")
+EDGE = 96
+PREPROCESSING = Preprocessing(input_size=(EDGE, EDGE), resize=EDGE, fit="stretch")
+
+
+def picture(seed: int, width: int = 192, height: int = 96) -> np.ndarray:
+    """(height, width, 3) uint8 of coloured patches."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST))
+
+
+@torch.random.fork_rng()
+def network() -> OneStage:
+    """Random weights after which objects of several classes are found."""
+    torch.manual_seed(0)
+    made = models.build(ARCH, len(LABELS))
+    for name, parameter in made.named_parameters():
+        if name.startswith("head") and parameter.ndim > 1:
+            nn.init.normal_(parameter, std=2.0 / parameter[0].numel() ** 0.5)
+    made.rules = replace(made.rules, score=0.3)
+    return made
+
+
+def archived(folder: Path, name: str = "finds", version: str = "1") -> Path:
+    """The network in an archive of a store; loaded, it has its own threshold."""
+    card = Card(name, version, ARCH, LABELS, PREPROCESSING, task="detection")
+    return archive.write(card, network().state_dict(), folder / f"{name}.mar")
+
+
+def model(detector: Detector | None = None) -> Model:
+    """The same without an archive."""
+    made = network() if detector is None else detector
+    return Model("finds", "1", made, LABELS, PREPROCESSING, ARCH, "sha256:finds", {}, task="detection")

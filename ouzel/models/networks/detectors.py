@@ -136,8 +136,8 @@ class TwoStage(Detector):
         rows = torch.cat(
             [logits.to(x.dtype), _shares(boxes, x).flatten(1), logits.new_zeros(len(logits), 1, dtype=x.dtype)], dim=1
         )
-        # One place that is no candidate: an image may have no proposals at all. Features that are not finite show in it;
-        # else they would look like an image without objects.
+        # One place that is no candidate: an image may have no proposals at all. Features that are not finite show in
+        # it; else they would look like an image without objects.
         sound = sum(0 * level.flatten(1).amax(dim=1) for level in features.values())
         nothing = rows.new_zeros(len(x), 1, rows.shape[1]) + sound.to(x.dtype)[:, None, None]
         parts = rows.split([len(one) for one in proposals])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,9 +40,7 @@ class Features(nn.Module):
         self.model, self._indices = model, list(indices)
         widths = [channels, *EXTRA]
         norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
-        self.extra = nn.ModuleList(
-            _Smaller(before, after, norm) for before, after in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.extra = nn.ModuleList(_Smaller(before, after, norm) for before, after in pairwise(widths))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The levels, the finest first."""

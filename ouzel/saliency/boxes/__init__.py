@@ -1,7 +1,7 @@
 """What detectors found, and why: maps of single boxes.
 
     explainer = DetectionExplainer(model)
-    answer = explainer(x, [BoxSaliency("d_rise"), BoxSaliency("gradient", Found(1))])
+    answer = explainer(x, [BoxSaliency("d_rise"), BoxSaliency("gradient", Rank(1))])
     answer.detections[0].boxes     # (D, 4), pixels of the input
     answer.maps[0][1].values       # (H, W), of the first image's second request
 
@@ -11,7 +11,7 @@
 from ouzel.saliency.boxes.d_rise import DRise
 from ouzel.saliency.boxes.explainer import Answered, DetectionExplainer
 from ouzel.saliency.boxes.request import METHODS, BoxPlan, BoxSaliency
-from ouzel.saliency.boxes.targets import BoxTarget, Found, GivenBox
+from ouzel.saliency.boxes.targets import BoxTarget, GivenBox
 
 __all__ = [
     "METHODS",
@@ -21,6 +21,5 @@ __all__ = [
     "BoxTarget",
     "DRise",
     "DetectionExplainer",
-    "Found",
     "GivenBox",
 ]

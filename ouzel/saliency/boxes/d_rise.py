@@ -54,9 +54,11 @@ class DRise(Method):
         check_masks(self)
 
     def cost(self, height: int, width: int) -> int:
+        """See `Method`."""
         return self.masks
 
     def attribute(self, rows: Rows) -> Attribution:
+        """Not of one network's scores."""
         raise NotImplementedError("of detectors alone, see `maps`")
 
 
@@ -101,6 +103,7 @@ def maps(
     x: Tensor,
     black: Tensor,
     sought: Sought,
+    *,
     detect: Callable[[Tensor], Candidates],
     blocks: int,
 ) -> Tensor:

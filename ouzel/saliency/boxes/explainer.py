@@ -11,21 +11,22 @@ from torch import Tensor, nn
 
 from ouzel import models
 from ouzel.checks import at_least
-from ouzel.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, OuzelError
+from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.models import detection
-from ouzel.models.detection import Candidates, Detections
+from ouzel.models.detection import Detections
 from ouzel.models.networks.detectors import Detector
 from ouzel.precision_names import EXACT
-from ouzel.saliency.boxes import d_rise
 from ouzel.saliency.boxes.d_rise import DRise
 from ouzel.saliency.boxes.gradients import gradient_maps
+from ouzel.saliency.boxes.masking import mask_maps
 from ouzel.saliency.boxes.prepared import Network
 from ouzel.saliency.boxes.request import BoxMapRequest, BoxPlan, BoxSaliency
-from ouzel.saliency.boxes.targets import BoxClasses, BoxTarget, Found, check_target
+from ouzel.saliency.boxes.targets import BoxClasses, BoxTarget, check_target
 from ouzel.saliency.engine.answer import located
 from ouzel.saliency.engine.asked import check_input
 from ouzel.saliency.engine.forward import Over
 from ouzel.saliency.results import SaliencyMap
+from ouzel.saliency.targets import Rank
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,12 @@ class DetectionExplainer:
         maps: list[BoxMapRequest] = []
         for number, request in enumerate(requests):
             try:
-                target = check_target(request.target, known)
-                method = request.method
+                targets, method = check_target(request.target, known), request.method
                 if not isinstance(method, DRise):
-                    self._check_differentiable(method.name, target)
+                    self._check_differentiable(method.name, targets[0])
                     method = self.network.bind(method)
-                maps.append(BoxMapRequest(method.sized(height, width), target, request.reduction, number))
+                method = method.sized(height, width)
+                maps += [BoxMapRequest(method, target, request.reduction, number) for target in targets]
             except OuzelError as error:
                 raise located(error, number) from None
         backward = {(each.rule, one.target) for one in maps for each in one.method.gradient_specs()}
@@ -116,7 +117,7 @@ class DetectionExplainer:
         further = sum(method.cost(height, width) for method in (*masks, *others))
         return BoxPlan(tuple(maps), height, width, 1 + len(backward) + further)
 
-    def _check_differentiable(self, method: str, target: Found | BoxTarget) -> None:
+    def _check_differentiable(self, method: str, target: Rank | BoxTarget) -> None:
         if not self.network.spec.shared:
             raise FailedPrecondition(
                 f"method: {method} needs the score of a single place of the network. This detector has two stages: the "
@@ -164,13 +165,14 @@ class DetectionExplainer:
             finite = answer.isfinite().flatten(1).all(dim=1).tolist()
             errors, rows = _resolved(plans, detections, finite)
             made: list[dict[int, SaliencyMap]] = [{} for _ in plans]
+            parts = [mask_maps(self.network, x, found, rows, over)]
             if forward is not None:
-                for row, one in enumerate(gradient_maps(self.network, forward, rows, over)):
-                    if isinstance(one, OuzelError):
-                        errors[row] = errors[row] or one
-                    else:
-                        made[row] |= one
-            self._mask_maps(x, found, rows, over, made, errors)
+                parts.append(gradient_maps(self.network, forward, rows, over))
+            for row, one in ((row, one) for part in parts for row, one in enumerate(part)):
+                if isinstance(one, OuzelError):
+                    errors[row] = errors[row] or one
+                else:
+                    made[row] |= one
         maps = [
             error or [made[row][place] for place in range(len(plans[row].maps))] for row, error in enumerate(errors)
         ]
@@ -186,55 +188,6 @@ class DetectionExplainer:
         if len(requests) != len(x):
             raise InvalidArgument(f"requests: for {len(requests)} rows, x has {len(x)}", field="requests")
         return [one if isinstance(one, BoxPlan) else self.plan(one, height, width) for one in requests]  # type: ignore[arg-type]
-
-    def _mask_maps(
-        self,
-        x: Tensor,
-        found: Candidates,
-        rows: Sequence[Sequence[tuple[int, BoxMapRequest]]],
-        over: Sequence[Over | None],
-        made: list[dict[int, SaliencyMap]],
-        errors: list[OuzelError | None],
-    ) -> None:
-        """Maps of D-RISE, for all rows that ask for the same masks at once."""
-        asked: dict[DRise, dict[int, list[tuple[int, BoxMapRequest]]]] = {}
-        for row, maps in enumerate(rows):
-            for place, one in maps:
-                if isinstance(one.method, DRise) and errors[row] is None:
-                    asked.setdefault(one.method, {}).setdefault(row, []).append((place, one))
-        for how, mine in asked.items():
-            numbers = list(mine)
-            sought = _sought([[one.target for _, one in mine[row]] for row in numbers], numbers, found)
-            ended = [over[row] for row in numbers]
-
-            def detect(masked: Tensor, ended: Sequence[Over | None] = ended) -> Candidates:
-                if all(each is not None and each() for each in ended):
-                    raise DeadlineExceeded("the caller's time is over, or the caller has left; the work was stopped")
-                return self.network.candidates(self.network.answer(masked), masked)
-
-            images = x[numbers]
-            blocks = max(1, self.network.rows_per_pass // len(numbers))
-            try:
-                with torch.no_grad():
-                    values = d_rise.maps(how, images, self.network.black(x), sought, detect, blocks).cpu()
-                    before = d_rise.similarity(sought, _rows_of(found, numbers))[0].tolist()
-            except DeadlineExceeded as error:
-                for row in numbers:
-                    errors[row] = located(error, mine[row][0][1].request)
-                continue
-            for number, row in enumerate(numbers):
-                for which, (place, one) in enumerate(mine[row]):
-                    assert isinstance(one.target, BoxTarget)
-                    made[row][place] = SaliencyMap(
-                        method=how.name,
-                        target=one.target,
-                        values=values[number, which],
-                        reduction=one.reduction,
-                        rectified=0,
-                        caveats=how.caveats,
-                        parameters={each.name: getattr(how, each.name) for each in fields(how)},
-                        measures={"similarity": before[number][which]},
-                    )
 
 
 def _resolved(
@@ -257,7 +210,7 @@ def _resolved(
     return errors, rows
 
 
-def _of_detection(target: Found | BoxTarget, mine: Detections) -> BoxTarget:
+def _of_detection(target: Rank | BoxTarget, mine: Detections) -> BoxTarget:
     if isinstance(target, BoxTarget):
         return target
     place = target.place
@@ -276,33 +229,3 @@ def _of_detection(target: Found | BoxTarget, mine: Detections) -> BoxTarget:
         place=place,
         candidate=int(mine.places[place]),
     )
-
-
-def _sought(targets: Sequence[Sequence[object]], numbers: Sequence[int], found: Candidates) -> d_rise.Sought:
-    """Targets of some rows as tensors, those of rows with fewer padded with their first one."""
-    most = max(map(len, targets))
-    like = found.probabilities
-    boxes, labels, probabilities = [], [], []
-    for row, mine in zip(numbers, targets, strict=True):
-        for target in (*mine, *[mine[0]] * (most - len(mine))):
-            assert isinstance(target, BoxTarget)
-            boxes.append(target.box)
-            labels.append(target.index)
-            if target.candidate is None:
-                probabilities.append(like.new_zeros(like.shape[2]).index_fill(0, _index(target.index, like), 1))
-            else:
-                probabilities.append(like[row, target.candidate])
-    shape = (len(targets), most)
-    return d_rise.Sought(
-        like.new_tensor(boxes).unflatten(0, shape),
-        torch.tensor(labels, device=like.device).unflatten(0, shape),
-        torch.stack(probabilities).unflatten(0, shape),
-    )
-
-
-def _index(index: int, like: Tensor) -> Tensor:
-    return torch.tensor([index], device=like.device)
-
-
-def _rows_of(found: Candidates, numbers: Sequence[int]) -> Candidates:
-    return Candidates(*(getattr(found, each.name)[list(numbers)] for each in fields(found)))

@@ -1,4 +1,4 @@
-"""Maps of the class score of single detections: of the logit at the anchor that gave the box, before any suppression."""
+"""Maps of the class scores of detections: of the logit at the anchor that gave the box, before any suppression."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def gradient_maps(
         forward.release()
         return [{} for _ in rows]
     device = forward.logits.device
-    computed = compute(forward, work, sent(classes_of(work), device), Chosen(device), over, _targets(work, forward))
+    classes, found = sent(classes_of(work), device), _targets(work, forward)
+    computed = compute(forward, work, classes, Chosen(device), over, found=found)
     transfer = Transfer()
     answer = Answer(requests, work, computed, transfer, maps_too=True)
     made: list[dict[int, SaliencyMap] | OuzelError] = []

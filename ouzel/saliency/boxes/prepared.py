@@ -35,6 +35,7 @@ class Network:
         spec: The network itself, for what it says of itself.
         device: Where it is.
         dtype: Of its parameters.
+        copy: That runs, once it is prepared.
         rows_per_pass: How many images a pass without a graph may have, once it is prepared.
     """
 
@@ -53,12 +54,12 @@ class Network:
         self._preprocessing, self._memory_bytes, self._known_formats = preprocessing, memory_bytes, known_formats
         self._lock = threading.Lock()
         self._prepared: Prepared | None = None
-        self._copy: torch.nn.Module | None = None
+        self.copy: torch.nn.Module | None = None
 
     def prepare(self, example: Tensor) -> None:
         """Make the copy, once. example: (C, H, W), any input that the network takes."""
         with self._lock:
-            if self._copy is not None:
+            if self.copy is not None:
                 return
             example = example.to(self.device, self.dtype)
             if self.spec.shared:
@@ -70,7 +71,7 @@ class Network:
                     known_formats=self._known_formats,
                     shared=self.spec.shared,
                 )
-            self._copy = models.own_copy(self.spec) if self._prepared is None else self._prepared.network
+            self.copy = models.own_copy(self.spec) if self._prepared is None else self._prepared.network
             self.rows_per_pass = self._rows(example)
 
     def _rows(self, example: Tensor) -> int:
@@ -83,8 +84,8 @@ class Network:
         return max(1, min(memory // each, MOST_ROWS.get(self.device.type, 16)))
 
     def _run(self, x: Tensor) -> Tensor:
-        assert self._copy is not None, "prepare() comes first"
-        answer: Tensor = self._copy(x)
+        assert self.copy is not None, "prepare() comes first"
+        answer: Tensor = self.copy(x)
         return answer
 
     def bind(self, method: Method) -> Method:

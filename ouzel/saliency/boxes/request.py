@@ -9,9 +9,10 @@ from typing import Any
 from ouzel.checks import one_of
 from ouzel.saliency import request
 from ouzel.saliency.boxes.d_rise import DRise
-from ouzel.saliency.boxes.targets import BoxRequest, BoxTarget, Found
+from ouzel.saliency.boxes.targets import BoxRequest, BoxTarget
 from ouzel.saliency.method import Method
 from ouzel.saliency.reductions import REDUCTIONS
+from ouzel.saliency.targets import Rank
 
 # RISE weighs masks by the probability of a class in the image, which a detector does not tell: D-RISE is in its place.
 METHODS: dict[str, type] = {name: kind for name, kind in request.METHODS.items() if name != "rise"}
@@ -20,11 +21,11 @@ METHODS[DRise.name] = DRise
 
 @dataclass(frozen=True, init=False)
 class BoxSaliency:
-    """One map, asked for: `BoxSaliency("d_rise", Found(2), masks=1000)`.
+    """One map, asked for: `BoxSaliency("d_rise", Rank(2), masks=1000)`.
 
     Args:
         method: One of METHODS.
-        target: Which box; None is the most probable detection.
+        target: Which box.
         reduction: One of `ouzel.saliency.REDUCTIONS`; maps of `d_rise` have one channel and ignore it.
         **parameters: Those of the method.
 
@@ -33,12 +34,10 @@ class BoxSaliency:
     """
 
     method: Method
-    target: BoxRequest | None
+    target: BoxRequest
     reduction: str
 
-    def __init__(
-        self, method: str, target: BoxRequest | None = None, reduction: str = "max_abs", **parameters: Any
-    ) -> None:
+    def __init__(self, method: str, target: BoxRequest = None, reduction: str = "max_abs", **parameters: Any) -> None:
         object.__setattr__(self, "method", request.make_method(method, parameters, METHODS))
         object.__setattr__(self, "target", target)
         one_of("reduction", reduction, REDUCTIONS)
@@ -57,7 +56,7 @@ class BoxMapRequest:
     """
 
     method: Method
-    target: Found | BoxTarget
+    target: Rank | BoxTarget
     reduction: str
     request: int = dataclasses.field(default=0, compare=False)
 

@@ -1,4 +1,4 @@
-"""Which box is explained."""
+"""Which box is explained: a detection by its rank, 0 being the most probable, or a box with its class."""
 
 from __future__ import annotations
 
@@ -7,20 +7,9 @@ from dataclasses import dataclass
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
-from ouzel.saliency.targets import ResolvedTarget
+from ouzel.saliency.targets import Contrast, Rank, ResolvedTarget, Top, Within
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-@dataclass(frozen=True)
-class Found:
-    """A detection of the image as it is.
-
-    Attributes:
-        place: 0 is the most probable.
-    """
-
-    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,7 @@ class GivenBox:
     box: Box
 
 
-BoxRequest = Found | GivenBox
+BoxRequest = Rank | Top | GivenBox | None  # None is the most probable detection
 
 
 @dataclass(frozen=True)
@@ -75,20 +64,31 @@ class BoxClasses:
     size: tuple[int, int]
 
 
-def check_target(target: object, known: BoxClasses) -> Found | BoxTarget:
-    """A target as it can be told before the image has been seen. Raises InvalidArgument."""
+def check_target(target: object, known: BoxClasses) -> list[Rank | BoxTarget]:
+    """A target, spelled out as single ones as they can be told before the image is seen. Raises InvalidArgument."""
     match target:
         case None:
-            return Found()
-        case Found(place):
-            if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < known.most:
-                raise InvalidArgument(
-                    f"target: rank {place!r:.80} is not an integer in 0..{known.most - 1}", field="target"
-                )
-            return target
+            return [Rank(0)]
+        case Rank(place, None):
+            _check("rank", place, 0, known.most - 1)
+            return [target]
+        case Top(count):
+            _check("top", count, 1, known.most)
+            return [Rank(place) for place in range(count)]
         case GivenBox(label, box):
-            return BoxTarget(_class_index(label, known), box=_checked(box, known.size))
+            return [BoxTarget(_class_index(label, known), box=_checked(box, known.size))]
+        case Contrast() | Within() | Rank():
+            raise InvalidArgument(
+                "target: a detector explains a detection by its rank, or a class in a box; it has no contrasts and no "
+                "other regions",
+                field="target",
+            )
     raise InvalidArgument(f"target: {target!r:.80} is neither a detection nor a box with its class", field="target")
+
+
+def _check(what: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(f"target: {what} {value!r:.80} is not an integer in {least}..{most}", field="target")
 
 
 def _class_index(label: int | str, known: BoxClasses) -> int:

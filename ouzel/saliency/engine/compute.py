@@ -87,6 +87,7 @@ def compute(
     classes: Tensor,
     chosen: Chosen,
     over: Sequence[Over | None] | None = None,
+    *,
     found: DenseTargets | None = None,
 ) -> Computed:
     """All maps of a batch.
@@ -228,8 +229,8 @@ def _blind(rows: ForwardRows, spec: GradientSpec) -> tuple[Tensor, OuzelError] |
     gradient = rows.gradients[spec]
     if gradient is not None and spec.layer is not None and rows.forward.prepared.shared:
         apart = FailedPrecondition(
-            f"layer: the score of this detection does not depend on {spec.layer!r}, which its level of the pyramid does "
-            "not come from; name an earlier layer",
+            f"layer: the score of this detection does not depend on {spec.layer!r}, which its level of the pyramid "
+            "does not come from; name an earlier layer",
             field="layer",
         )
         return ~gradient.flatten(1).any(dim=1), apart
