@@ -149,8 +149,8 @@ def test_the_client(addresses: Addresses, found: Any, tmp_path: Path) -> None:
     with Client(addresses.grpc) as client:
         result = client.models["segments"].explain(SHOTS[0], saliency=requests[:3])
         others = client.models["segments"].explain(SHOTS[0], saliency=requests[3:], label_map_size="original")
+        bad = ClientSaliency("gradient", ClientWithin("goat", np.ones((5, 5), np.uint8)))
         with pytest.raises(InvalidArgument, match=r"saliency\[0\]\.target\.region\.mask: the mask has 5 x 5 pixels"):
-            bad = ClientSaliency("gradient", ClientWithin("goat", np.ones((5, 5), np.uint8)))
             client.models["segments"].explain(SHOTS[0], saliency=bad)
     segments, explained = found
     largest = float(explained.maps[0].values[0].max())
