@@ -65,11 +65,10 @@ if TYPE_CHECKING:
     )
     from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
+    from ouzel_client._types.detection import Detection, Detections
     from ouzel_client._types.explanation import (
-        Deviation,
         Estimate,
         Explanation,
-        ModelInfo,
         ResolvedTarget,
         SaliencyMap,
         SaliencyMaps,
@@ -95,9 +94,10 @@ if TYPE_CHECKING:
         Unit,
     )
     from ouzel_client._types.ledger import LedgerEntry
+    from ouzel_client._types.model_info import Deviation, ModelInfo
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.regions import Box, Pixel
-    from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When, Within
+    from ouzel_client._types.saliency import Contrast, ExplainOptions, Rank, Saliency, Top, When, Within
     from ouzel_client._types.segmentation import Segmentation, SegmentedClass
 
 __all__ = [
@@ -134,6 +134,8 @@ __all__ = [
     "DatasetReport",
     "Datasets",
     "DeadlineExceeded",
+    "Detection",
+    "Detections",
     "Deviation",
     "Direction",
     "Duplicates",
@@ -171,6 +173,7 @@ __all__ = [
     "PreviewEvent",
     "Progress",
     "ProgressEvent",
+    "Rank",
     "RecordedPrediction",
     "Repair",
     "RepairOptions",
@@ -214,8 +217,10 @@ _MODULES = (
             "saliency",
             "datasets",
             "models",
+            "model_info",
             "explanation",
             "segmentation",
+            "detection",
         )
     ),
     *(f"_types.{module}" for module in ("explanation", "audit", "audit_evidence", "audit_job", "ledger")),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ouzel.task_names import CLASSIFICATION, SEGMENTATION, Task
+from ouzel.task_names import CLASSIFICATION, DETECTION, SEGMENTATION, Task
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -51,6 +51,11 @@ class Description:
     def segments(self) -> bool:
         """Whether it is a segmentation model, which answers with label maps in place of scores."""
         return self.task == SEGMENTATION
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, which answers with boxes in place of scores of the image."""
+        return self.task == DETECTION
 
     @property
     def takes_images(self) -> bool:
