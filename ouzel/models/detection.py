@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from ouzel.errors import InvalidArgument
 from ouzel.models.networks.detectors import Detector, Rules
@@ -92,6 +91,8 @@ def select(found: Candidates, rules: Rules) -> list[Detections]:
 
 
 def _select(boxes: Tensor, probabilities: Tensor, levels: Tensor, rules: Rules) -> Detections:
+    from torchvision.ops import batched_nms
+
     places, labels = (probabilities > rules.score).nonzero(as_tuple=True)
     scores = probabilities[places, labels]
     order = scores.argsort(descending=True, stable=True)

@@ -20,8 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import boxes as box_ops
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class OneStage(Detector):
         features = self.backbone(x)
         levels = [features] if isinstance(features, Tensor) else list(features.values())
         outputs = self.head(levels)
-        images = ImageList(x, [(x.shape[-2], x.shape[-1])] * len(x))
-        anchors = self.anchor_generator(images, levels)[0]
+        anchors = self.anchor_generator(_listed(x), levels)[0]
         places = [level.shape[-2] * level.shape[-1] for level in levels]
         each = len(anchors) // sum(places)  # those of SSDs differ between levels, and nobody asks
         return outputs, anchors, [each * count for count in places]
@@ -129,7 +126,7 @@ class TwoStage(Detector):
         if isinstance(features, Tensor):
             features = OrderedDict([("0", features)])
         sizes = [(x.shape[-2], x.shape[-1])] * len(x)
-        proposals, _ = self.rpn(ImageList(x, sizes), features)
+        proposals, _ = self.rpn(_listed(x), features)
         regions = self.roi_heads.box_head(self.roi_heads.box_roi_pool(features, proposals, sizes))
         logits, deltas = self.roi_heads.box_predictor(regions)
         boxes = self.roi_heads.box_coder.decode(deltas.to(x.dtype), proposals).reshape(len(logits), self.classes, 4)
@@ -148,11 +145,18 @@ class TwoStage(Detector):
         return torch.cat([padded[..., :-1], levels[..., None]], dim=2).transpose(1, 2)[..., None]
 
 
+def _listed(x: Tensor) -> Any:
+    """Images as torchvision's detectors take them."""
+    from torchvision.models.detection.image_list import ImageList
+
+    return ImageList(x, [(x.shape[-2], x.shape[-1])] * len(x))
+
+
 def _shares(boxes: Tensor, x: Tensor) -> Tensor:
     """(..., 4) edges in pixels of the input, cut at its edges, as shares of its width and height."""
     height, width = x.shape[-2:]
-    boxes = box_ops.clip_boxes_to_image(boxes, (height, width))
-    return boxes / boxes.new_tensor([width, height, width, height])
+    edges = boxes.new_tensor([width, height, width, height])
+    return torch.minimum(boxes.clamp_min(0), edges) / edges
 
 
 def of_torchvision(name: str, num_classes: int) -> Detector:

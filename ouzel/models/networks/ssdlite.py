@@ -9,10 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.ssdlite import SSDLiteHead
-from torchvision.ops.misc import Conv2dNormActivation
 
 from ouzel.models.networks.detectors import OneStage, Rules
 
@@ -58,6 +54,8 @@ class _Smaller(nn.Sequential):
     """Half the height and width: SSDlite's extra layers, with a depthwise convolution."""
 
     def __init__(self, before: int, after: int, norm: Any) -> None:
+        from torchvision.ops.misc import Conv2dNormActivation
+
         between, act = after // 2, nn.ReLU6
         super().__init__(
             Conv2dNormActivation(before, between, kernel_size=1, norm_layer=norm, activation_layer=act),
@@ -69,7 +67,9 @@ class _Smaller(nn.Sequential):
 class _Parts(nn.Module):
     """What `OneStage` takes from a network of torchvision."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, anchors: DefaultBoxGenerator) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, anchors: nn.Module) -> None:
+        from torchvision.models.detection._utils import BoxCoder
+
         super().__init__()
         self.backbone, self.head, self.anchor_generator = backbone, head, anchors
         self.box_coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
@@ -92,6 +92,8 @@ def over_timm(name: str, num_classes: int, in_channels: int) -> OneStage:
         arXiv 1801.04381, for the depthwise heads.
     """
     import timm
+    from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+    from torchvision.models.detection.ssdlite import SSDLiteHead
 
     features: Any = timm.create_model(
         name, pretrained=False, in_chans=in_channels, features_only=True, feature_cls="getter"
