@@ -38,7 +38,7 @@ from ouzel.models.networks.dense import AUXILIARY
 from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.precision_names import EXACT, Precision, check_precision
-from ouzel.task_names import SEGMENTATION, Task, check_task
+from ouzel.task_names import DETECTION, SEGMENTATION, Task, check_task
 from ouzel_protos.zips import DAMAGED
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
@@ -85,6 +85,8 @@ def create(
     if task is not None:
         check_task_of(arch, check_task("task", task))
     task = task_of(arch)
+    if task == DETECTION and precision != EXACT:
+        raise InvalidArgument(f"precision: {precision} is for others; detectors compute exactly", field="precision")
     _check_untuned(name, Path(store))
     label_names = read_labels(labels)
     if preprocessing is None:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ouzel import models
+from ouzel.errors import FailedPrecondition
 from ouzel.explain import PNG, ExplainService, Limits, RawRequest
 from ouzel.explain.pool import PoolService
 from ouzel.explain.recording import facts
@@ -293,3 +294,29 @@ def test_the_pool_answers_as_a_process_of_its_own(tmp_path):
 def test_a_detector_computes_exactly_whatever_is_set(model, monkeypatch):
     monkeypatch.setenv("OUZEL_PRECISION", "bf16")
     assert sound(ask(ExplainService(model), {})).model.precision == "exact"
+
+
+# -- where classes of images are needed --------------------------------------------------------------------------------
+
+
+def test_audits_trust_reports_and_tuning_of_classifiers_need_a_classifier(model):
+    from ouzel.audit.predictor import ModelPredictor
+    from ouzel.finetune import finetune
+    from ouzel.trust.report import trust
+
+    with pytest.raises(FailedPrecondition, match="model: 'finds' is a detector; audits need a classifier"):
+        ModelPredictor(model)
+    with pytest.raises(FailedPrecondition, match="'finds' is a detector; trust reports need a classifier"):
+        trust(model, [])
+    with pytest.raises(FailedPrecondition, match="base: 'finds' is a detector; recipes need a classifier"):
+        finetune(model, [])
+
+
+def test_maximization_and_search_refuse_a_detector(model):
+    from ouzel.maximize import Channel, ClassLogit, maximize, search
+
+    for node in (ClassLogit(1), Channel("backbone.model.layer1", 0)):
+        with pytest.raises(FailedPrecondition, match="model: it is a detector, whose candidates are no nodes"):
+            maximize(model, [node])
+    with pytest.raises(FailedPrecondition, match="model: it is a detector"):
+        search(model, [ClassLogit(1)], [("grey", torch.full((3, EDGE, EDGE), 0.5))])

@@ -204,3 +204,8 @@ def test_a_classifiers_weights_become_the_backbone_by_name():
     assert all(torch.equal(tensor, classifier.state_dict()[name]) for name, tensor in kept.items())
     with pytest.raises(InvalidArgument, match=r"weights: conv1.0.weight is missing where the backbone has"):
         detection.load_backbone(network, {})
+
+
+def test_detectors_compute_exactly(weights, tmp_path):
+    with pytest.raises(InvalidArgument, match="precision: bf16 is for others; detectors compute exactly"):
+        archive.create("finds", SSDLITE, weights, LABELS, tmp_path, precision="bf16")
