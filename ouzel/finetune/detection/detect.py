@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,11 @@ def detect(
             # A stage that begins next begins with an optimizer of its own.
             fresh = number == options.frozen_epochs and bool(options.epochs)
             kept = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-            return {"epoch": number, "network": kept, "optimizer": None if fresh else steps.optimizer.state_dict()}
+            return {
+                "epoch": number,
+                "network": kept,
+                "optimizer": None if fresh else copy.deepcopy(steps.optimizer.state_dict()),
+            }
 
         on_epoch(Epoch(epoch + 1, total, loss, state))
     models.freeze(network)
@@ -238,6 +243,7 @@ class _Steps:
             groups.append({"params": list(features.parameters()), "lr": options.learning_rate / options.spread})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
 
+    @torch.random.fork_rng()
     def epoch(self, pictures: _Pictures, seed: int) -> float:
         """The mean loss."""
         self._network.train()
@@ -271,12 +277,12 @@ class _Steps:
         with models.computing():
             loss = loss_of(self._network, x, targets)
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self._network.parameters(), 10.0)
             self.optimizer.step()
         if not torch.isfinite(loss):
             raise FailedPrecondition("the loss is not finite any more; take a smaller learning rate")
-        return float(loss)
+        return float(loss.detach())
 
 
 def loss_of(network: OneStage, x: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
