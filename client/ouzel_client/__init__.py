@@ -223,7 +223,7 @@ _MODULES = (
             "detection",
         )
     ),
-    *(f"_types.{module}" for module in ("explanation", "audit", "audit_evidence", "audit_job", "ledger")),
+    *(f"_types.{module}" for module in ("explanation", "model_info", "audit", "audit_evidence", "audit_job", "ledger")),
     *(
         f"{half}.{module}"
         for half in ("_sync", "_async")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.saliency import METHODS, Box, Contrast, Explainer, Mask, Pixel, Rank, Saliency, Top, Within
 
@@ -334,6 +335,27 @@ def test_the_layer_of_grad_cam_is_the_backbones_last(explainer: Explainer) -> No
     with pytest.raises(FailedPrecondition, match="name a layer"):
         plain(pictures(1), [Saliency("grad_cam")])
     assert plain(pictures(1), [Saliency("grad_cam", layer="1")]).maps[0].values.shape == (1, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("arch", ["unet:timm:test_efficientnet", "torchvision:lraspp_mobilenet_v3_large"])
+def test_networks_of_libraries(arch: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = models.build(arch, CLASSES).double()
+    for module in network.modules():  # random weights let hardly anything through otherwise
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.fill_(0.05)  # type: ignore[union-attr]
+    x = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    asked = [Within(1, Pixel(50, 3)), Within(Contrast(2, 0), Box(3, 4, 30, 20))]
+    (made,) = Explainer(network)(x, [Saliency("gradient", asked, "none")]).maps
+    for row, (target, region) in enumerate(((1, (3, 4, 50, 51)), (2, (4, 20, 3, 30)))):
+        leaf = x[row : row + 1].clone().requires_grad_()
+        top, bottom, left, right = region
+        logits = network(leaf)[0]
+        score = logits[target] if row == 0 else logits[2] - logits[0]
+        (wanted,) = torch.autograd.grad(score[top:bottom, left:right].mean(), leaf)
+        assert error(made.values[row], wanted[0]) <= EXACT
+        assert wanted.abs().max() > 1e-6
 
 
 JOBS: dict[str, Callable[[int], list[Saliency]]] = {

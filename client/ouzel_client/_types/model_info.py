@@ -1,4 +1,4 @@
-"""Which model answered, and how it computes."""
+"""Which model answered, and how exactly."""
 
 from __future__ import annotations
 
