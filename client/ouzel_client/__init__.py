@@ -217,7 +217,6 @@ _MODULES = (
             "saliency",
             "datasets",
             "models",
-            "model_info",
             "explanation",
             "segmentation",
             "detection",

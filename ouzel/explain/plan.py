@@ -38,7 +38,7 @@ DEFAULT_TOP_K = 5
 _MOST_WHOLE = 2**53  # from here on not every whole number is a double
 # Room for everything of a map that is no tensor: names, caveats, parameters; and of the answer that is no map or score.
 _MAP_OVERHEAD = 2048
-_ENTRY = 80  # of a score, a class or a detection, without its label
+_ENTRY, _DETECTION = 32, 128  # bytes of a score or a class, and of a detection, without the label
 _ANSWER_OVERHEAD = 2048
 
 
@@ -143,7 +143,8 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
     _check_label_map(options.label_map_size, model)
     top_k = options.top_k or (min(DEFAULT_TOP_K, classes) if model.task == CLASSIFICATION else classes)
     _, height, width = model.input_shape
-    size = _ANSWER_OVERHEAD + top_k * (_ENTRY + _longest(model.labels))
+    entry = _DETECTION if model.task == DETECTION else _ENTRY
+    size = _ANSWER_OVERHEAD + top_k * (entry + _longest(model.labels))
     if segments:
         size += view.image_height * view.image_width if original else height * width
     for presentation, depth in zip(presentations, channels, strict=True):

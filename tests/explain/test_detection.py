@@ -13,7 +13,7 @@ from PIL import Image
 
 from ouzel import models
 from ouzel.errors import FailedPrecondition
-from ouzel.explain import PNG, ExplainService, Limits, RawRequest
+from ouzel.explain import JSON, PNG, PROTOBUF, ExplainService, Limits, RawRequest
 from ouzel.explain.pool import PoolService
 from ouzel.explain.recording import facts
 from ouzel.model_file import archives
@@ -213,6 +213,24 @@ def test_a_box_that_is_not_finite_is_refused(service):
 def test_an_estimate_counts_the_masks(service):
     estimate = sound(ask(service, {"estimate_only": True, "saliency": [{"method": "d_rise", "masks": 40}, "gradient"]}))
     assert estimate.estimate.passes == 1 + 40 + 1
+
+
+@pytest.mark.parametrize("media_type", [JSON, PROTOBUF])
+def test_an_answer_is_no_larger_than_its_estimate(model, media_type):
+    network = detectors.network()
+    network.rules = dataclasses.replace(network.rules, score=0.0)
+    service = ExplainService(detectors.model(network))
+    image = file(detectors.picture(0))
+
+    def reply(options: dict) -> object:
+        request = RawRequest(image=image, options=json.dumps(options), media_type=media_type)
+        return service.answer([request])[0]
+
+    asked = {"saliency": [{"method": "d_rise", "masks": 1}]}
+    estimate = reply({"estimate_only": True, **asked}).envelope.estimate
+    answer = reply(asked)
+    assert answer.envelope.detected.found == 300
+    assert len(answer.render(media_type)[0]) <= estimate.response_bytes
 
 
 def test_a_classifier_takes_no_least_score():
