@@ -241,6 +241,7 @@ def test_grad_cam_looks_at_the_layer_that_all_levels_come_from(one_stage):
         plain = (gradient.mean(dim=(2, 3), keepdim=True) * kept["layer"]).sum(dim=1, keepdim=True).clamp_min(0)
         plain = nn.functional.interpolate(plain.detach(), size=(64, 64), mode="bilinear", align_corners=False)[0, 0]
         assert made.parameters["layer"].startswith("backbone.fine.")
+        assert "layer_cam weights each place" in made.caveats[-1]
         torch.testing.assert_close(made.values, plain, rtol=1e-6, atol=1e-10)
 
 
@@ -364,3 +365,23 @@ def test_a_plan_tells_the_passes(one_stage):
     )
     assert isinstance(plan, BoxPlan)
     assert plan.passes == 1 + 30 + 2
+
+
+def test_layer_cam_is_zero_where_the_anchor_does_not_see_the_layer(one_stage):
+    network, explainer, _ = one_stage
+    x = detectors.pictures(1, seed=3)
+    (made,) = explainer(x, [BoxSaliency("layer_cam", Rank(0))]).maps[0]
+    kept = {}
+
+    def keep(_module, _inputs, output):
+        output.requires_grad_()
+        kept["layer"] = output
+
+    handle = network.get_submodule(made.parameters["layer"]).register_forward_hook(keep)
+    score = anchor_score(network, x[0], made.target.candidate, made.target.index)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept["layer"])
+    plain = (gradient.clamp_min(0) * kept["layer"]).sum(dim=1, keepdim=True).clamp_min(0).detach()
+    plain = nn.functional.interpolate(plain, size=(64, 64), mode="bilinear", align_corners=False)[0, 0]
+    torch.testing.assert_close(made.values, plain, rtol=1e-6, atol=1e-10)
+    assert not made.caveats

@@ -23,6 +23,12 @@ from ouzel.saliency.engine.work import MapRequest, Work
 from ouzel.saliency.results import SaliencyMap
 from ouzel.saliency.transfer import Transfer, sent
 
+_POOLED = (
+    "its channels are weighted by means over the whole image: it shows where such channels respond anywhere, also "
+    "where the detection does not depend on the image; layer_cam weights each place",
+)
+_CAVEATS = dict.fromkeys(("grad_cam", "grad_cam_plus_plus"), _POOLED)
+
 
 def gradient_maps(
     network: Network,
@@ -58,7 +64,12 @@ def gradient_maps(
             made.append(result)
             continue
         pairs = zip(maps, result, strict=True)
-        made.append({place: replace(one, target=_target(asked)) for (place, asked), one in pairs})
+        made.append(
+            {
+                place: replace(one, target=_target(asked), caveats=one.caveats + _CAVEATS.get(one.method, ()))
+                for (place, asked), one in pairs
+            }
+        )
     return made
 
 
