@@ -7,11 +7,16 @@ from typing import Literal, get_args
 from ouzel.checks import one_of
 from ouzel.errors import FailedPrecondition
 
-Task = Literal["classification", "segmentation"]
+Task = Literal["classification", "segmentation", "detection"]
 TASKS: tuple[Task, ...] = get_args(Task)
 CLASSIFICATION: Task = "classification"
 SEGMENTATION: Task = "segmentation"
-_KINDS: dict[Task, str] = {CLASSIFICATION: "a classifier", SEGMENTATION: "a segmentation model"}
+DETECTION: Task = "detection"
+_KINDS: dict[Task, str] = {
+    CLASSIFICATION: "a classifier",
+    SEGMENTATION: "a segmentation model",
+    DETECTION: "a detector",
+}
 
 
 def check_task(field: str, value: object) -> Task:

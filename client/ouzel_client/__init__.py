@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from ouzel_client._types.audit_job import DatasetAuditOptions, DatasetAuditResult, RecordedPrediction
     from ouzel_client._types.datasets import Dataset, DatasetReport, Duplicates
+    from ouzel_client._types.detection import Detection, Detections
     from ouzel_client._types.early import EarlyOutcome
     from ouzel_client._types.explanation import (
         Estimate,
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
     from ouzel_client._types.model_info import Deviation, ModelInfo
     from ouzel_client._types.models import ModelDetails, StoredModel
     from ouzel_client._types.regions import Box, Pixel
-    from ouzel_client._types.saliency import Contrast, ExplainOptions, Saliency, Top, When, Within
+    from ouzel_client._types.saliency import Contrast, ExplainOptions, Rank, Saliency, Top, When, Within
     from ouzel_client._types.segmentation import Segmentation, SegmentedClass
 
 __all__ = [
@@ -130,6 +131,8 @@ __all__ = [
     "DatasetReport",
     "Datasets",
     "DeadlineExceeded",
+    "Detection",
+    "Detections",
     "Deviation",
     "Direction",
     "Duplicates",
@@ -170,6 +173,7 @@ __all__ = [
     "Progress",
     "ProgressEvent",
     "PublicationEvent",
+    "Rank",
     "RecordedPrediction",
     "Repair",
     "RepairOptions",
@@ -217,6 +221,7 @@ _MODULES = (
             "models",
             "explanation",
             "segmentation",
+            "detection",
         )
     ),
     *(f"_types.{module}" for module in ("model_info", "audit", "audit_evidence", "audit_job", "ledger")),

@@ -67,7 +67,7 @@ def models() -> None:
 
 @models.command()
 @_name
-@click.option("--arch", required=True, help="torchvision:NAME, timm:NAME or unet:timm:NAME.")
+@click.option("--arch", required=True, help="torchvision:NAME, timm:NAME, unet:timm:NAME or ssdlite:timm:NAME.")
 @click.option(
     "--weights",
     required=True,
@@ -77,7 +77,7 @@ def models() -> None:
 @click.option(
     "--labels",
     required=True,
-    help="imagenet, voc, a text file with one label per line, or TorchServe's index_to_name.json.",
+    help="imagenet, voc, coco, a text file with one label per line, or TorchServe's index_to_name.json.",
 )
 @click.option(
     "--match",

@@ -17,6 +17,8 @@ from ouzel.explain.predictions import Prediction, predicted
 from ouzel.explain.reading import Row
 from ouzel.explain.served import Served
 from ouzel.explain.stages import Stages
+from ouzel.saliency import SaliencyPlan
+from ouzel.saliency.boxes import BoxPlan, DetectionExplainer
 from ouzel.saliency.transfer import Transfer, sent
 
 logger = logging.getLogger(__name__)
@@ -65,20 +67,24 @@ def _answer(rows: Sequence[Row], stages: Stages) -> None:
         return
     for half in halves:
         for row in half:  # part of it may be there already
-            for part in ("scores", "segmentation", "saliency", "skipped"):
+            for part in ("scores", "segmentation", "detected", "saliency", "skipped"):
                 row.reply.envelope.ClearField(part)
         _answer(half, stages)
 
 
 def _compute(rows: Sequence[Row], stages: Stages) -> None:
-    explainer, preprocessing = rows[0].served.explainer, rows[0].served.model.preprocessing
+    if rows[0].served.detector is not None:
+        _detect(rows, rows[0].served.detector, stages)
+        return
+    explainer, preprocessing = rows[0].served.classifier, rows[0].served.model.preprocessing
     pixels = [row.pixels for row in rows if row.pixels is not None]
     x = inputs.batched(pixels, preprocessing, explainer.device, stages)  # who shares an explainer normalises alike
     plans = [row.plan for row in rows if row.plan]
     certain, transfer = all(plan.when is None for plan in plans), Transfer()
     heads = [row.served.head for row in rows if row.served.head is not None]
     with models.computing(explainer.precision):  # once for all passes
-        batch = explainer.forward(x, [plan.saliency for plan in plans], certain=certain, heads=heads or None)
+        asked = [plan.saliency for plan in plans if isinstance(plan.saliency, SaliencyPlan)]
+        batch = explainer.forward(x, asked, certain=certain, heads=heads or None)
         reasons = [""] * len(rows)
         predictions: dict[int, tuple[Prediction, int]] = {}
         for served, numbers in _by_model(rows):
@@ -112,6 +118,28 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
                 envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, model.labels))
             except OuzelError as error:
                 row.error = error
+
+
+def _detect(rows: Sequence[Row], explainer: DetectionExplainer, stages: Stages) -> None:
+    """The same of a detector, which no other model shares."""
+    model = rows[0].served.model
+    pixels = [row.pixels for row in rows if row.pixels is not None]
+    x = inputs.batched(pixels, model.preprocessing, explainer.device, stages)
+    plans = [row.plan.saliency for row in rows if row.plan is not None and isinstance(row.plan.saliency, BoxPlan)]
+    answer = explainer(x, plans, [row.over for row in rows])
+    stages.lap("compute")
+    for row, found, maps in zip(rows, answer.detections, answer.maps, strict=True):
+        if isinstance(maps, OuzelError):
+            row.error = maps
+            continue
+        assert row.plan is not None
+        assert row.source is not None
+        view, size = row.source.view, model.preprocessing.input_size
+        try:
+            row.reply.envelope.saliency.extend(encode.saliency_maps(maps, row.plan, view, model.labels))
+            row.reply.envelope.detected.CopyFrom(encode.detected(found, row.plan, view, size, model.labels))
+        except OuzelError as error:
+            row.error = error
 
 
 def _by_model(rows: Sequence[Row]) -> list[tuple[Served, list[int]]]:

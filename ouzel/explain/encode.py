@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ouzel.errors import InvalidArgument, OuzelError
 from ouzel.explain.plan import Plan, Presentation
-from ouzel.models import Model
+from ouzel.models import Model, detection
+from ouzel.models.detection import Detections
 from ouzel.models.segmentation import VOID
 from ouzel.saliency import Deviation, Explainer, GivenImage, ResolvedTarget, SaliencyMap
+from ouzel.saliency.boxes import BoxTarget, DetectionExplainer
 from ouzel.saliency.regions import kind_of
 from ouzel_protos import parameters, tensors
 from ouzel_protos.parameters import REDUCTIONS, BadParameter
@@ -21,7 +23,7 @@ from ouzel_protos.v1 import explain_pb2 as pb
 from ouzel_protos.v1.tensor_pb2 import Tensor as WireTensor
 
 
-def model_info(model: Model, explainer: Explainer) -> pb.ModelInfo:
+def model_info(model: Model, explainer: Explainer | DetectionExplainer) -> pb.ModelInfo:
     """Who answers, and how it computes."""
     measured = explainer.deviation
     return pb.ModelInfo(
@@ -97,7 +99,7 @@ def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[st
     assert isinstance(one.target, ResolvedTarget)  # a map of one row has one target
     return pb.SaliencyMap(
         method=one.method,
-        target=_target(one.target, labels),
+        target=_target(one.target, labels, view, one.values.shape[-2:]),
         values=tensors.encode(array),
         minimum=float(array.min()),
         maximum=float(array.max()),
@@ -125,13 +127,40 @@ def _rectangle(view: pb.View) -> tuple[int, int, int, int]:
     return round(view.left), round(view.top), round(view.right), round(view.bottom)
 
 
-def _target(target: ResolvedTarget, labels: Sequence[str]) -> pb.ResolvedTarget:
+def detected(found: Detections, plan: Plan, view: pb.View, size: tuple[int, int], labels: Sequence[str]) -> pb.Detected:
+    """What a detector found in one image; size: (height, width) of its input."""
+    kept = min(plan.top_k, int((found.scores >= plan.min_score).sum()))
+    boxes = _in_image(found.boxes[:kept], view, size)
+    rows = zip(boxes, found.labels[:kept].tolist(), found.scores[:kept].tolist(), strict=True)
+    return pb.Detected(
+        detections=[pb.Detection(box=box, index=i, label=labels[i], score=score) for box, i, score in rows],
+        found=len(found),
+    )
+
+
+def _in_image(boxes: Tensor, view: pb.View, size: tuple[int, int]) -> list[pb.Region.Box]:
+    """Boxes in pixels of the input in those of the image; where the model saw more than there is, cut at its edges."""
+    seen = view.left, view.top, view.right, view.bottom
+    there = detection.in_image(boxes.double(), seen, size)
+    edges = there.new_tensor([view.image_width, view.image_height] * 2)
+    return [
+        pb.Region.Box(left=left, top=top, right=right, bottom=bottom)
+        for left, top, right, bottom in torch.minimum(there.clamp_min(0), edges).tolist()
+    ]
+
+
+def _target(target: ResolvedTarget, labels: Sequence[str], view: pb.View, size: Sequence[int]) -> pb.ResolvedTarget:
     message = pb.ResolvedTarget(index=target.index, label=labels[target.index])
     if target.minus is not None:
         message.minus_index = target.minus
         message.minus_label = labels[target.minus]
     if target.area is not None:
         message.region, message.region_area = kind_of(target.region), target.area
+    if isinstance(target, BoxTarget):
+        (box,) = _in_image(torch.tensor([target.box], dtype=torch.float64), view, (size[0], size[1]))
+        message.box.CopyFrom(box)
+        if target.place is not None and target.score is not None:
+            message.rank, message.score = target.place, target.score
     return message
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ouzel import images
 from ouzel.explain.accept import JSON, PNG, PROTOBUF
-from ouzel_protos import heatmap, label_map, overlay, tensors
+from ouzel_protos import boxes, heatmap, label_map, overlay, tensors
 from ouzel_protos.v1 import explain_pb2 as pb
 
 # Bytes of an answer per byte of its message, at most: base64 and spelled-out names make JSON longer.
@@ -54,6 +54,8 @@ def render(
         return envelope.SerializeToString(), PROTOBUF
     if media_type == PNG and envelope.saliency:
         return _overlays(envelope, picture, limit), PNG
+    if media_type == PNG and envelope.HasField("detected") and picture is not None:
+        return _png(_found(envelope, picture, limit)), PNG
     if media_type == PNG and envelope.HasField("segmentation"):
         return _png(_segments(envelope, picture, limit)), PNG
     # A zero is a value: class 0, a probability of 0.0, an all-zero map must not look as if they had none.
@@ -79,6 +81,20 @@ def _overlays(envelope: pb.Explanation, picture: Image.Image | None, limit: int)
         canvas.paste(tile, (left, 0))
         left += tile.width
     return _png(canvas)
+
+
+def _found(envelope: pb.Explanation, picture: Image.Image, limit: int) -> Image.Image:
+    """What a detector found, over the picture."""
+    view = envelope.view
+    whole = (view.image_width, view.image_height)
+    (size,) = tiles(view, (view.image_height, view.image_width), [False], limit)
+    shown = images.plain(picture).convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return boxes.draw(shown, [_box(each.box, each) for each in envelope.detected.detections], whole)
+
+
+def _box(edges: pb.Region.Box, of: pb.Detection | pb.ResolvedTarget) -> boxes.Box:
+    score = of.score if isinstance(of, pb.Detection) or of.HasField("score") else None
+    return boxes.Box((edges.left, edges.top, edges.right, edges.bottom), of.index, of.label, score)
 
 
 def _segments(envelope: pb.Explanation, picture: Image.Image | None, limit: int) -> Image.Image:
@@ -126,4 +142,7 @@ def _overlay(
     left, top, right, bottom = images.scaled((view.left, view.top, view.right, view.bottom), picture)
     if one.size == pb.ORIGINAL_IMAGE:  # zeros around the part that the model saw
         plane = overlay.seen(plane, (view.left, view.top, view.right, view.bottom))
-    return overlay.draw(picture, plane, view=(left, top, right, bottom), method=one.method, size=size)
+    drawn = overlay.draw(picture, plane, view=(left, top, right, bottom), method=one.method, size=size)
+    if not one.target.HasField("box"):
+        return drawn
+    return boxes.draw(drawn, [_box(one.target.box, one.target)], (view.image_width, view.image_height))

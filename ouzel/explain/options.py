@@ -70,6 +70,7 @@ def _from_document(document: Any) -> pb.ExplainOptions:
         "when": lambda value, path: options.when.CopyFrom(_condition(value, path)),
         "estimate_only": lambda value, path: setattr(options, "estimate_only", _of(bool, value, path)),
         "record": lambda value, path: setattr(options, "record", _of(bool, value, path)),
+        "min_score": lambda value, path: setattr(options, "min_score", _number(value, path)),
         "timeout": lambda value, path: setattr(options, "timeout", _number(value, path)),
         "request_id": lambda value, path: setattr(options, "request_id", _text(value, path)),
     })  # fmt: skip

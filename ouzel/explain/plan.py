@@ -13,15 +13,16 @@ import numpy as np
 from ouzel import models
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, OuzelError, TooLarge
-from ouzel.explain import faithfulness, inputs, targets
+from ouzel.explain import detecting, faithfulness, inputs, targets
 from ouzel.explain.limits import Limits
 from ouzel.explain.served import Served
 from ouzel.models import Model
 from ouzel.saliency import Method, Saliency, SaliencyPlan
+from ouzel.saliency.boxes import BoxPlan, BoxSaliency
 from ouzel.saliency.engine.answer import located
 from ouzel.saliency.methods.occlusion import Occlusion
 from ouzel.saliency.targets import maps_of
-from ouzel.task_names import CLASSIFICATION, SEGMENTATION, need_task
+from ouzel.task_names import CLASSIFICATION, DETECTION, SEGMENTATION, need_task
 from ouzel_protos import parameters
 from ouzel_protos.parameters import REDUCTIONS, names_of
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -37,6 +38,7 @@ DEFAULT_TOP_K = 5
 _MOST_WHOLE = 2**53  # from here on not every whole number is a double
 # Room for everything of a map that is no tensor: names, caveats, parameters; and of the answer that is no map or score.
 _MAP_OVERHEAD = 2048
+_ENTRY, _DETECTION = 32, 128  # bytes of a score or a class, and of a detection, without the label
 _ANSWER_OVERHEAD = 2048
 
 
@@ -70,23 +72,25 @@ class Plan:
 
     Attributes:
         top_k: Scores in the answer.
-        saliency: The maps that the engine is to make, and their cost.
+        saliency: The maps that the engine is to make, and their cost; of a detector a BoxPlan.
         presentations: One per map of `saliency`, in its order.
         when: The condition on which the maps are made; None is always.
         estimate_only: Whether the answer is the cost alone.
         timeout: Seconds that the caller waits; None is for ever.
         response_bytes: Of the answer, at most.
         original_label_map: Whether the label map of a segmentation model is of the image's size.
+        min_score: Of a detector: detections that are less probable are left out of the answer.
     """
 
     top_k: int
-    saliency: SaliencyPlan
+    saliency: SaliencyPlan | BoxPlan
     presentations: tuple[Presentation, ...]
     when: Condition | None
     estimate_only: bool
     timeout: float | None
     response_bytes: int
     original_label_map: bool = False
+    min_score: float = 0.0
 
 
 def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits: Limits) -> Plan:
@@ -104,8 +108,9 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
         FailedPrecondition: A method does not fit the model.
     """
     model = served.model
-    classes = len(model.labels)
+    classes = detecting.most(model) or len(model.labels)  # or detections
     within("top_k", options.top_k, 0, classes)
+    detecting.check(options, model)
     if len(options.request_id) > limits.request_id:
         raise InvalidArgument(
             f"request_id: {len(options.request_id)} characters; at most {limits.request_id}", field="request_id"
@@ -115,7 +120,7 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
         raise InvalidArgument(
             f"saliency: {images} images among parameters and masks; at most {limits.images}", field="saliency"
         )
-    requests: list[Saliency] = []
+    requests: list[Saliency | BoxSaliency] = []
     presentations: list[Presentation] = []
     channels: list[int] = []
     for number, request in enumerate(options.saliency):
@@ -136,15 +141,16 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
         raise InvalidArgument(f"timeout: {options.timeout} is not a number of seconds", field="timeout")
     segments, original = model.task == SEGMENTATION, options.label_map_size == pb.ORIGINAL_IMAGE
     _check_label_map(options.label_map_size, model)
-    top_k = options.top_k or (classes if segments else min(DEFAULT_TOP_K, classes))
+    top_k = options.top_k or (min(DEFAULT_TOP_K, classes) if model.task == CLASSIFICATION else classes)
     _, height, width = model.input_shape
-    size = _ANSWER_OVERHEAD + top_k * (32 + _longest(model.labels))
+    entry = _DETECTION if model.task == DETECTION else _ENTRY
+    size = _ANSWER_OVERHEAD + top_k * (entry + _longest(model.labels))
     if segments:
         size += view.image_height * view.image_width if original else height * width
     for presentation, depth in zip(presentations, channels, strict=True):
         pixels = view.image_height * view.image_width if presentation.original_size else height * width
         size += _MAP_OVERHEAD + depth * pixels * presentation.dtype.itemsize
-    saliency_plan = served.explainer.plan(requests, height, width, served.head)
+    saliency_plan = served.plan(requests, height, width)
     measuring = sum(faithfulness.passes(each.faithfulness) for each in presentations)
     return Plan(
         top_k=top_k,
@@ -155,6 +161,7 @@ def make_plan(options: pb.ExplainOptions, served: Served, view: pb.View, limits:
         timeout=options.timeout or None,
         response_bytes=size,
         original_label_map=original,
+        min_score=options.min_score,
     )
 
 
@@ -181,7 +188,7 @@ def check_response(size: int, limit: int) -> None:
         )
 
 
-def check_cost(plan: SaliencyPlan, limit: int) -> None:
+def check_cost(plan: SaliencyPlan | BoxPlan, limit: int) -> None:
     """Raises InvalidArgument where a request would take more passes through the network than the limit."""
     if plan.passes <= limit:
         return
@@ -202,7 +209,7 @@ def check_cost(plan: SaliencyPlan, limit: int) -> None:
     )
 
 
-def _count(request: Saliency) -> int:
+def _count(request: Saliency | BoxSaliency) -> int:
     """How many maps a request gives."""
     return maps_of(request.target)  # type: ignore[arg-type]  # a request of one row has one target
 
@@ -223,13 +230,16 @@ def _fitting(method: Method, spare: int, height: int, width: int) -> int | None:
     return values[place] if place < len(values) else None
 
 
-def _saliency(request: pb.SaliencyRequest, model: Model, view: pb.View) -> Saliency:
+def _saliency(request: pb.SaliencyRequest, model: Model, view: pb.View) -> Saliency | BoxSaliency:
     if request.reduction not in _REDUCTIONS:
         raise InvalidArgument(f"reduction: {request.reduction} is not a ChannelReduction", field="reduction")
     parameters = {key: _parameter(key, value, model) for key, value in request.parameters.items()}
     clash = parameters.keys() & {"method", "target", "reduction"}
     if clash:
         raise InvalidArgument(f"parameters: {min(clash)!r} is no parameter of a method", field="parameters")
+    if model.task == DETECTION:
+        box = detecting.target(request.target, model, view)
+        return BoxSaliency(request.method, box, _REDUCTIONS[request.reduction], **parameters)
     target = targets.read(request.target, model, view)
     return Saliency(request.method, target, _REDUCTIONS[request.reduction], **parameters)
 

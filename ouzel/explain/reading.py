@@ -17,7 +17,7 @@ from ouzel.explain.plan import Plan, check_cost, check_response, make_plan
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.explain.served import Served
 from ouzel.explain.stages import Stages
-from ouzel.task_names import SEGMENTATION
+from ouzel.task_names import DETECTION, SEGMENTATION
 from ouzel_protos.v1 import explain_pb2 as pb
 
 
@@ -86,7 +86,8 @@ class Reader:
         plan = make_plan(asked, row.served, source.view, self.limits)
         if asked.record:
             recording.check(self.record, estimate=plan.estimate_only, picture=request.media_type == PNG)
-        if request.media_type == PNG and not plan.presentations and model.task != SEGMENTATION:
+        drawn = model.task == SEGMENTATION or (model.task == DETECTION and source.picture is not None)
+        if request.media_type == PNG and not plan.presentations and not drawn:
             raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
         size = self._response_bytes(row.served, plan, source, request.media_type, asked.record)
         if plan.estimate_only:
@@ -113,7 +114,9 @@ class Reader:
             return int((plan.response_bytes + proof) * media.RESPONSE_FACTORS[media_type])
         _, height, width = served.model.input_shape
         legend, original = 0, [each.original_size for each in plan.presentations]
-        if not original:  # of a segmentation model: the label map
+        if not original and served.detector is not None:  # the picture with boxes
+            original = [False]
+        elif not original:  # of a segmentation model: the label map
             legend, original = media.legend_bytes(plan.top_k), [plan.original_label_map]
         sizes = media.tiles(source.view, (height, width), original, self.limits.response_bytes - legend)
         return media.picture_bytes(sizes) + legend

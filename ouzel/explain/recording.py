@@ -23,6 +23,7 @@ LARGEST = 2**18  # bytes that an entry and its proof take of an answer, at most
 _LARGEST_OPTIONS = 24_000  # characters of JSON; an entry has 65,535 bytes
 _PATIENCE = 10.0  # s for publishing; the other rows of the batch wait as well
 _CLASSES = 16  # of a segmentation; an entry has room for more, and nobody compares what is a few pixels large
+_DETECTIONS = 16  # the same of a detector
 _GRID = 4  # a map's means over so many places along each edge
 # Records something before an answer leaves. The arguments are those of `ouzel.ledger.recorder.Event`.
 Record = Callable[..., LedgerEntry]
@@ -134,7 +135,25 @@ def facts(options: pb.ExplainOptions, answer: pb.Explanation, form: str) -> dict
     }
     if answer.HasField("segmentation"):
         facts["segmentation"] = _segmentation(answer.segmentation)
+    if answer.HasField("detected"):
+        facts["detected"] = _detected(answer.detected)
     return facts
+
+
+def _detected(answer: pb.Detected) -> dict[str, Any]:
+    """How many were found, and the most probable of those that were answered."""
+    return {
+        "found": answer.found,
+        "answered": len(answer.detections),
+        "detections": [
+            {"index": each.index, "label": each.label, "score": each.score, "box": _box(each.box)}
+            for each in answer.detections[:_DETECTIONS]
+        ],
+    }
+
+
+def _box(box: pb.Region.Box) -> list[float]:
+    return [box.left, box.top, box.right, box.bottom]
 
 
 def _segmentation(found: pb.Segmentation) -> dict[str, Any]:
@@ -181,6 +200,7 @@ def _map(each: pb.SaliencyMap) -> dict[str, Any]:
         "index": each.target.index,
         "minus": each.target.minus_index if each.target.HasField("minus_index") else None,
         **({"region": each.target.region, "area": each.target.region_area} if each.target.region else {}),
+        **({"box": _box(each.target.box)} if each.target.HasField("box") else {}),
         "shape": list(values.shape),
         "sha256": hashlib.sha256(each.values.data).hexdigest(),
         "norm": float(np.linalg.norm(values.astype(np.float64))),

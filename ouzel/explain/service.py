@@ -20,8 +20,10 @@ from ouzel.explain.memory import give_back
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.explain.served import Served
 from ouzel.models import Model
-from ouzel.precision_names import VARIABLE, Precision, check_precision
+from ouzel.precision_names import EXACT, VARIABLE, Precision, check_precision
 from ouzel.saliency import Explainer
+from ouzel.saliency.boxes import DetectionExplainer
+from ouzel.task_names import DETECTION
 from ouzel_protos import tensors
 
 logger = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class ExplainService:
         precision: Precision | None = None,
     ) -> None:
         self.model, self.limits = model, limits or Limits()
-        self.explainer = explainer_of(model, self.limits, precision)
+        self.explainer = engine_of(model, self.limits, precision)
         self._served = Served(model, self.explainer, encode.model_info(model, self.explainer))
         self._answering = Answering(self.limits, threads, record)
         self._warm: set[int] = set()  # sizes of batches
@@ -77,6 +79,16 @@ class ExplainService:
             One reply per request, in order. What a request holds never raises: each error is that row's answer.
         """
         return self._answering.answer([(self._served, request) for request in requests])
+
+
+def engine_of(model: Model, limits: Limits, precision: Precision | None = None) -> Explainer | DetectionExplainer:
+    """What explains a model that is served, whatever its task, as `explainer_of`. Detectors always compute exactly."""
+    if model.task != DETECTION:
+        return explainer_of(model, limits, precision)
+    known = os.environ.get(FORMATS)
+    if precision_of(model.precision if precision is None else precision) != EXACT:
+        logger.warning("computes exactly: detectors have no other precision")
+    return DetectionExplainer(model, memory_bytes=limits.memory_bytes, known_formats=Path(known) if known else None)
 
 
 def explainer_of(model: Model, limits: Limits, precision: Precision | None = None, *, graphs: bool = True) -> Explainer:
@@ -110,6 +122,8 @@ def warm_up(model: Model, answer: Callable[[Sequence[RawRequest]], object], rows
         return
     warm.add(rows)
     asked = b'{"saliency": ["gradient", "grad_cam"]}'
+    if model.task == DETECTION:  # in grey nothing may be found, whose gradient could be asked for
+        asked = b'{"saliency": [{"method": "d_rise", "masks": 1, "target": {"class": 1, "box": [0, 0, 16, 16]}}]}'
     if model.preprocessing.takes_images:
         file = io.BytesIO()
         Image.new("RGB", (256, 256), "gray").save(file, "JPEG")

@@ -21,19 +21,20 @@ def read(target: pb.Target, model: Model, view: pb.View) -> Target:
     Raises:
         InvalidArgument: Something is missing, or a region is wrong, or the model has none.
     """
-    plain = _plain(target)
+    named = plain(target)
     if not target.HasField("region"):
-        return plain
+        return named
     if model.task != SEGMENTATION:
         raise InvalidArgument(
             f"target.region: {model.name!r} is a classifier, whose answer has no places; a region is for segmentation "
             "models",
             field="target.region",
         )
-    return Within(plain, regions.read(target.region, view, model.preprocessing.input_size))
+    return Within(named, regions.read(target.region, view, model.preprocessing.input_size))
 
 
-def _plain(target: pb.Target) -> int | str | Rank | Contrast | Top | None:
+def plain(target: pb.Target) -> int | str | Rank | Contrast | Top | None:
+    """What a target names, without its region. Raises InvalidArgument."""
     match target.WhichOneof("kind"):
         case "rank":
             return Rank(target.rank)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ouzel.errors import NotFound
-from ouzel.task_names import CLASSIFICATION, SEGMENTATION, Task
+from ouzel.task_names import CLASSIFICATION, DETECTION, SEGMENTATION, Task
 from ouzel_protos.text import shown
 from ouzel_protos.v1 import explain_pb2 as pb
 
@@ -59,6 +59,11 @@ class Description:
     def seen_by(self, tenant: str) -> tuple[str, ...]:
         """The versions that exist for a tenant: all of the operator's, and those that it has tuned itself."""
         return tuple(each for each in self.versions if self.owners.get(each, tenant) == tenant)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, which answers with boxes in place of scores of the image."""
+        return self.task == DETECTION
 
     @property
     def takes_images(self) -> bool:

@@ -88,7 +88,7 @@ class ExplainRest:
                 row = await while_connected(request, aside(_read, kind, body, given, media_type))
             else:
                 row = _read(kind, body, given, media_type)
-            if media_type == PNG and not row.options.saliency and not await self._segments(caller, model, version):
+            if media_type == PNG and not row.options.saliency and not await self._drawn(caller, model, version, row):
                 raise InvalidArgument("saliency: image/png needs at least one map to draw", field="saliency")
             deadline = self._door.deadline(seconds(request))
             work = self._door.predict(caller, model, version, [row], deadline)
@@ -101,9 +101,10 @@ class ExplainRest:
                 content, media_type = _rendered(answer, row.image, media_type)
         return Response(content, media_type=media_type)
 
-    async def _segments(self, caller: Caller, model: str, version: str) -> bool:
-        """Whether a picture can be drawn without a map: that of the classes."""
-        return (await self._door.found(caller, model, version)).segments
+    async def _drawn(self, caller: Caller, model: str, version: str, row: Row) -> bool:
+        """Whether a picture can be drawn without a map: that of the classes, or of the boxes over the image."""
+        described = await self._door.found(caller, model, version)
+        return described.segments or (described.detects and row.image is not None)
 
 
 def _row_of(parts: Mapping[str, bytes]) -> Row:
@@ -126,6 +127,6 @@ def _row(request: RawRequest) -> Row:
 
 def _rendered(answer: pb.Explanation, image: bytes | None, media_type: str) -> tuple[bytes, str]:
     """(body, its media type). Pictures are drawn here, with the image that was sent."""
-    if media_type != PNG or not (answer.saliency or answer.HasField("segmentation")):
+    if media_type != PNG or not (answer.saliency or answer.HasField("segmentation") or answer.HasField("detected")):
         return drawing.render(answer, None, PROTOBUF if media_type == PROTOBUF else JSON)
     return drawing.render(answer, None if image is None else images.decode(image), PNG)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
-from ouzel.errors import InvalidArgument
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.nodes import LOGITS, ClassLogit, Node, Readout, readout
+from ouzel.models.networks.detectors import Detector
 
 _LARGER = 32  # pixels; what halves an image five times takes that, too
 
@@ -35,6 +36,12 @@ class Inputs:
             self._own = model.preprocessing.input_size
             size = size or self._own
             network, self.labels = model.network, model.labels
+        if isinstance(network, Detector):
+            raise FailedPrecondition(
+                "model: it is a detector, whose candidates are no nodes; activations are maximized and searched in "
+                "classifiers and segmentation models",
+                field="model",
+            )
         if not all(isinstance(edge, int) and 1 <= edge <= 4096 for edge in size):
             raise InvalidArgument(f"size: {size} is not (height, width), each within 1..4096", field="size")
         self.network = models.own_copy(network, share=True)

@@ -1,6 +1,7 @@
 """Networks by name, `torchvision:resnet50` or `timm:tf_efficientnet_lite0`: random weights, eval, frozen, offline.
 
-A name belongs to one task: `torchvision:fcn_resnet50` and `unet:timm:tf_efficientnet_lite0` segment images.
+A name belongs to one task: `torchvision:fcn_resnet50` and `unet:timm:tf_efficientnet_lite0` segment images,
+`torchvision:retinanet_resnet50_fpn` and `ssdlite:timm:tf_efficientnet_lite0` detect objects.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from torch import nn
 
 from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.models.networks import dense, unet
+from ouzel.models import detection
+from ouzel.models.networks import dense, detectors, ssdlite, unet
 from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
 from ouzel.models.segmentation import check_count
-from ouzel.task_names import CLASSIFICATION, SEGMENTATION, Task, kind_of
+from ouzel.task_names import CLASSIFICATION, DETECTION, SEGMENTATION, Task, kind_of
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,15 @@ def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module
     Weights are never downloaded.
 
     Args:
-        arch: `torchvision:NAME` (its image classifiers and segmentation networks), `timm:NAME`, or `unet:timm:NAME`, a
-            U-Net over the features of that classifier.
-        num_classes: K, 1 to 1,000,000; of a segmentation network 2 to 255.
+        arch: `torchvision:NAME` (its image classifiers, segmentation networks, SSDs, RetinaNets and Faster R-CNNs),
+            `timm:NAME`, or `unet:timm:NAME` and `ssdlite:timm:NAME`, a U-Net and an SSDlite over the features of that
+            classifier.
+        num_classes: K, 1 to 1,000,000; of a segmentation network 2 to 255, of a detector 2 to 1000.
         in_channels: C, 1 to 64.
 
     Returns:
-        A network from (B, C, H, W) to logits (B, K); of a segmentation network (B, K, H, W).
+        A network from (B, C, H, W) to logits (B, K); of a segmentation network (B, K, H, W); of a detector to its
+        candidates, see `ouzel.models.networks.detectors`.
 
     Raises:
         InvalidArgument: The name has another form, or the architecture cannot have so many classes or channels.
@@ -54,6 +58,8 @@ def build(arch: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module
     family, name = _find(arch)
     if family.task == SEGMENTATION:
         check_count(num_classes, "num_classes")
+    if family.task == DETECTION:
+        detection.check_count(num_classes, "num_classes")
     try:
         return freeze(family.create(name, num_classes, in_channels))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
@@ -233,9 +239,48 @@ def _unet_preprocessing(name: str) -> Preprocessing | None:
     return None if published is None else replace(published, resize=max(published.input_size))
 
 
+# -- detection --------------------------------------------------------------------------------------------------------
+
+# (edge of the input, mean, deviation) where they are not those of torchvision's larger detectors.
+_DETECTORS: dict[str, tuple[int, tuple[float, ...], tuple[float, ...]]] = {
+    "ssdlite320_mobilenet_v3_large": (320, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "ssd300_vgg16": (300, (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (320, Preprocessing().mean, Preprocessing().std),
+}
+
+
+def _detector_names() -> Sequence[str]:
+    from torchvision import models
+
+    names: list[str] = models.list_models(module=models.detection)
+    return [name for name in names if name.startswith(("ssd", "retinanet", "fasterrcnn"))]
+
+
+def _detector_create(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    network = detectors.of_torchvision(name, num_classes)
+    if in_channels != 3:
+        _replace_first_convolution(network, in_channels)
+    return network
+
+
+def _detector_preprocessing(name: str) -> Preprocessing | None:
+    """Stretched to a square: what is at the edges is seen, too."""
+    edge, mean, std = _DETECTORS.get(name, (800, Preprocessing().mean, Preprocessing().std))
+    return Preprocessing(input_size=(edge, edge), resize=edge, mean=mean, std=std, fit="stretch")
+
+
+def _ssdlite_preprocessing(name: str) -> Preprocessing | None:
+    """The classifier's colours, at the size of SSDlite."""
+    published = _timm_preprocessing(name) or Preprocessing()
+    edge = max(320, *published.input_size)
+    return replace(published, input_size=(edge, edge), resize=edge, fit="stretch")
+
+
 _FAMILIES = (
     _Family("torchvision", CLASSIFICATION, _torchvision_names, _torchvision_create, _torchvision_preprocessing),
     _Family("torchvision", SEGMENTATION, _dense_names, _dense_create, _dense_preprocessing),
     _Family("timm", CLASSIFICATION, _timm_names, _timm_create, _timm_preprocessing),
     _Family("unet:timm", SEGMENTATION, _timm_names, unet.over_timm, _unet_preprocessing),
+    _Family("torchvision", DETECTION, _detector_names, _detector_create, _detector_preprocessing),
+    _Family("ssdlite:timm", DETECTION, _timm_names, ssdlite.over_timm, _ssdlite_preprocessing),
 )

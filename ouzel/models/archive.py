@@ -29,7 +29,7 @@ from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Not
 from ouzel.handler_files import handler_file
 from ouzel.model_files import CARD, MANIFEST
 from ouzel.model_names import check_new_name, check_version
-from ouzel.models import segmentation
+from ouzel.models import detection, segmentation
 from ouzel.models import weights as weights_module
 from ouzel.models.architectures import build, check_task_of, default_preprocessing, task_of
 from ouzel.models.card import Card, parse
@@ -38,7 +38,7 @@ from ouzel.models.networks.dense import AUXILIARY
 from ouzel.models.networks.sizes import check_size
 from ouzel.models.preprocessing import Preprocessing
 from ouzel.precision_names import EXACT, Precision, check_precision
-from ouzel.task_names import SEGMENTATION, Task, check_task
+from ouzel.task_names import DETECTION, SEGMENTATION, Task, check_task
 from ouzel_protos.zips import DAMAGED
 
 HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
@@ -85,6 +85,8 @@ def create(
     if task is not None:
         check_task_of(arch, check_task("task", task))
     task = task_of(arch)
+    if task == DETECTION and precision != EXACT:
+        raise InvalidArgument(f"precision: {precision} is for others; detectors compute exactly", field="precision")
     _check_untuned(name, Path(store))
     label_names = read_labels(labels)
     if preprocessing is None:
@@ -94,6 +96,7 @@ def create(
         segmentation.check_count(len(label_names), "labels")
         state = {name: tensor for name, tensor in state.items() if AUXILIARY not in name}
     network = build(arch, num_classes=len(label_names), in_channels=preprocessing.channels)
+    detection.check_labels(label_names, network)
     if match == "name":
         state = weights_module.named_for(state, network)
     _check_classes(state, network, len(label_names))
@@ -132,6 +135,7 @@ def digest_in_archive(card: Card, state: Mapping[str, Tensor]) -> str:
 def _fitted(card: Card, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     check_task_of(card.arch, card.task)
     network = build(card.arch, num_classes=len(card.labels), in_channels=card.preprocessing.channels)
+    detection.check_labels(card.labels, network)
     return weights_module.match({name: tensor.cpu() for name, tensor in state.items()}, network)
 
 

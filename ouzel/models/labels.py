@@ -24,8 +24,8 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     Unicode form alone.
 
     Args:
-        source: "imagenet" (the 1000 of ILSVRC-2012) or "voc" (the 21 of Pascal VOC, the background first), which
-            torchvision carries, a text file (UTF-8) with one label per
+        source: "imagenet" (the 1000 of ILSVRC-2012), "voc" (the 21 of Pascal VOC) or "coco" (the 91 of detectors), the
+            latter two with the background first, which torchvision carries, a text file (UTF-8) with one label per
             line, a `.json` file, or a sequence. JSON is TorchServe's index_to_name.json, {"0": "tench", ...} or {"0":
             ["n01440764", "tench"], ...}, of which the last entry is the label, or a list of labels.
 
@@ -41,6 +41,10 @@ def read_labels(source: str | Path | Sequence[str]) -> tuple[str, ...]:
         from torchvision.models.segmentation import FCN_ResNet50_Weights
 
         return tuple(FCN_ResNet50_Weights.DEFAULT.meta["categories"])
+    if isinstance(source, str) and source == "coco":
+        from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
+
+        return tuple(RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
     if not isinstance(source, (str, Path)):
         return _told(_composed(source), "which is part of the label: whoever names the class must write it too")
     path = Path(source)
@@ -90,7 +94,7 @@ def _told(labels: Sequence[str], what: str) -> tuple[str, ...]:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise NotFound(f"labels: {path} is no file (nor is it the word imagenet or voc)", field="labels")
+        raise NotFound(f"labels: {path} is no file (nor is it the word imagenet, voc or coco)", field="labels")
     if path.stat().st_size > _MOST_BYTES:
         raise InvalidArgument(f"labels: {path} has more than {_MOST_BYTES} bytes", field="labels")
     try:

@@ -1,4 +1,4 @@
-"""From a decoded image to a network's input: resize the shorter side, crop the centre, normalise."""
+"""From a decoded image to a network's input: resize the shorter side and crop the centre, or stretch; normalise."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ouzel.errors import InvalidArgument
 from ouzel.images import original_size, plain, scaled
 
+FITS = ("crop", "stretch")
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 LARGEST_CHANNELS = 64
 _LARGEST = 4096  # pixels along an edge of the input
@@ -24,6 +25,9 @@ _LARGEST = 4096  # pixels along an edge of the input
 @dataclass(frozen=True)
 class Preprocessing:
     """Shorter side to `resize`, centre crop of `input_size`, then (value / 255 - mean) / std.
+
+    With the fit "stretch" the whole image becomes the input, whatever its proportions: detectors look for what is at
+    the edges, too.
 
     The defaults are the usual ones for ImageNet.
 
@@ -35,6 +39,7 @@ class Preprocessing:
         interpolation: One of INTERPOLATIONS.
         mean: (C,) of values in [0, 1].
         std: (C,), above 0.
+        fit: One of FITS.
 
     Raises:
         InvalidArgument: Values that make no sense.
@@ -46,6 +51,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    fit: str = "crop"
 
     def __post_init__(self) -> None:
         _require(_whole(self.channels, LARGEST_CHANNELS), "channels", self.channels, f"must be 1 to {LARGEST_CHANNELS}")
@@ -66,6 +72,7 @@ class Preprocessing:
             ok = isinstance(values, tuple) and len(values) == self.channels and all(_finite(v) for v in values)
             _require(ok, field, values, f"must be {self.channels} finite number(s), one per channel")
         _require(min(self.std) > 0, "std", self.std, "must be above 0")
+        _require(self.fit in FITS, "fit", self.fit, f"must be {' or '.join(FITS)}")
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Preprocess an image.
@@ -125,6 +132,8 @@ class Preprocessing:
         Returns:
             (left, top, right, bottom) in pixels of the image.
         """
+        if self.fit == "stretch":
+            return 0.0, 0.0, float(width), float(height)
         crop_height, crop_width = self.input_size
         short = min(width, height)
         resized_width, resized_height = int(self.resize * width / short), int(self.resize * height / short)
@@ -151,13 +160,18 @@ class Preprocessing:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; `from_dict` reads them back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """As plain values for JSON; `from_dict` reads them back. The fit "crop" is left out: older cards have none."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        if self.fit == FITS[0]:
+            del values["fit"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """The inverse of `to_dict`: every field, and no other. Raises InvalidArgument."""
         names = [field.name for field in fields(cls)]
+        if isinstance(values, Mapping):
+            values = {"fit": FITS[0], **values}
         if not isinstance(values, Mapping) or sorted(values) != sorted(names):
             raise InvalidArgument(f"preprocessing: needs exactly the fields {', '.join(names)}", field="preprocessing")
         given: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}

@@ -27,6 +27,7 @@ from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.heads import linear_head
 from ouzel.models.weights import checked
+from ouzel.task_names import CLASSIFICATION
 
 _PIECE = 4 * 2**20  # bytes
 _LARGEST_HEADER = 100_000_000  # bytes, as the library safetensors has it
@@ -90,6 +91,8 @@ def split(path: Path, known: Content | None = None) -> Split | None:
         FailedPrecondition: The archive is damaged, or its weights are not those that its card describes.
     """
     card, values = archive.read_card(path)
+    if card.task != CLASSIFICATION:
+        return None
     layer, features = linear_head(card.arch, card.preprocessing.channels)
     if not layer:
         return None

@@ -83,18 +83,19 @@ class Saliency:
         return other
 
 
-def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
+def make_method(name: str, parameters: Mapping[str, Any], known: Mapping[str, type] = METHODS) -> Method:
     """A method by name, with its parameters checked.
 
     Args:
-        name: One of METHODS.
+        name: One of `known`.
         parameters: By name; those that are missing have their defaults.
+        known: Methods by name.
 
     Raises:
         InvalidArgument: Names what is allowed.
     """
-    one_of("method", name, METHODS)
-    kind = METHODS[name]
+    one_of("method", name, known)
+    kind = known[name]
     allowed = _parameter_types(kind)
     checked: dict[str, Any] = {}
     for key, given in parameters.items():

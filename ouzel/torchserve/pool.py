@@ -37,5 +37,5 @@ def try_out(server: Server, file: ModelFile) -> None:
     if file.error:
         raise PublicationFailed(f"{file.name} {file.version} cannot be served: {file.error}")
     check(file.name, file.path)
-    if smoke(server, file.name, file.version, pooled=True) != file.digest:
+    if smoke(server, file.name, file.version, pooled=True, task=file.task) != file.digest:
         raise PublicationFailed(f"{file.name} {file.version}: other weights answer than those of {file.path}")

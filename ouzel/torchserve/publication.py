@@ -220,7 +220,7 @@ def _load(server: Server, store: ModelFiles, file: ModelFile, base: str, undo: E
     settings = settings_of(server, base_name, base_version) or retention.usual_settings(server)
     for _attempt in range(2):
         register(server, name, version, file.path.name, settings)
-        if smoke(server, name, version) == file.digest:
+        if smoke(server, name, version, task=file.task) == file.digest:
             return
         unregister(server, name, version)  # an earlier archive of this version was still there
     raise PublicationFailed(f"{name} {version}: other weights answer than those of {file.path}")

@@ -14,6 +14,7 @@ from ouzel.saliency import METHODS, Explainer, Saliency
 from ouzel.saliency.baselines import blurred
 from ouzel.saliency.methods.integrated_gradients import quadrature
 from ouzel.saliency.methods.rise import Rise
+from ouzel.saliency.random_masks import random_masks
 
 from .nets import CLASSES, Cnn, images, seeded
 from .reference import error
@@ -180,7 +181,7 @@ def test_rise(network: nn.Module, explainer: Explainer) -> None:
 
 
 def test_masks_of_rise_show_what_they_should() -> None:
-    drawn = torch.cat(list(Rise(masks=2000, seed=0, cells=5, keep=0.3)._masks(torch.zeros(1, 1, 33, 47), 300)))
+    drawn = torch.cat(list(random_masks(Rise(masks=2000, seed=0, cells=5, keep=0.3), torch.zeros(1, 1, 33, 47), 300)))
     assert torch.equal(drawn, masks_of_rise(2000, 5, 0.3, 0, 33, 47))
     assert drawn.min() >= 0
     assert drawn.max() <= 1 + 1e-6

@@ -119,7 +119,7 @@ def test_without_a_default_nothing_is_loaded_but_what_is_promoted(
     monkeypatch.setattr(publication, "register", register)
     monkeypatch.setattr(publication, "check", lambda *_: None)
     monkeypatch.setattr(publication, "settings_of", lambda *_: publication.Settings())
-    monkeypatch.setattr(publication, "smoke", lambda *_: "d")
+    monkeypatch.setattr(publication, "smoke", lambda *_, **__: "d")
     monkeypatch.setattr(publication.retention, "trim", lambda *_, **__: ())
     monkeypatch.setattr(publication.pool, "answers_for", lambda *_: False)
     assert publication.publish_model(SERVER, store, "m", "3") is False

@@ -55,6 +55,7 @@ class AsyncModel:
         when: When | None = None,
         record: bool = False,
         label_map_size: Size | None = None,
+        min_score: float | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> Explanation:
@@ -73,13 +74,16 @@ class AsyncModel:
                 proves it. A call that is repeated makes another entry.
             label_map_size: Of a segmentation model: "model" for the resolution of the model's input, "original" for
                 that of the image. None is "model", and right for every model.
+            min_score: Of a detector: detections that are less probable are left out, in [0, 1]. None is the network's
+                own threshold.
             timeout: Seconds that the call may take, retries included. None is the client's.
             request_id: At most 128 characters; the result has it as well. None makes up a new one.
 
         Raises:
             OuzelError: The tree of errors is at the top of `ouzel_client.errors`.
         """
-        options = encode(saliency, target=target, top_k=top_k, when=when, record=record, label_map_size=label_map_size)
+        sizes: dict[str, Any] = {"label_map_size": label_map_size, "min_score": min_score}
+        options = encode(saliency, target=target, top_k=top_k, when=when, record=record, **sizes)
         return await self._explain(image, options, timeout, request_id)
 
     @overload
@@ -151,6 +155,7 @@ class AsyncModel:
         target: Target = None,
         top_k: int | None = None,
         label_map_size: Size | None = None,
+        min_score: float | None = None,
         timeout: float | None = None,
     ) -> Estimate:
         """What `explain` with the same arguments would cost. Nothing is computed.
@@ -161,12 +166,14 @@ class AsyncModel:
             target: See `explain`.
             top_k: See `explain`.
             label_map_size: See `explain`.
+            min_score: See `explain`.
             timeout: See `explain`.
 
         Raises:
             OuzelError: What `explain` raises.
         """
-        options = encode(saliency, target=target, top_k=top_k, estimate_only=True, label_map_size=label_map_size)
+        sizes: dict[str, Any] = {"label_map_size": label_map_size, "min_score": min_score}
+        options = encode(saliency, target=target, top_k=top_k, estimate_only=True, **sizes)
         upload = await self._upload(image)
         return explanation.estimate(await self._call(upload, options, timeout, None))
 

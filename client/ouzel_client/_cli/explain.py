@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 @click.option("--contrast", nargs=2, metavar="A B", help="Explain why class A and not class B.")
 @click.option("--target-top", type=click.IntRange(min=1), help="Explain each of so many best classes, a map for each.")
 @click.option(
-    "--box", metavar="L,T,R,B", help="Of a segmentation model: explain over this box, in pixels of the image."
+    "--rank", type=click.IntRange(min=0), help="Explain what has this place in the prediction; 0 is the best."
+)
+@click.option(
+    "--box",
+    metavar="L,T,R,B",
+    help="Of a segmentation model: explain over this box, in pixels of the image. Of a detector: --target in this box.",
 )
 @click.option("--pixel", metavar="X,Y", help="The same over one pixel.")
 @click.option(
@@ -46,8 +51,9 @@ if TYPE_CHECKING:
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
-    help="How many classes to show. Default: 1, of a segmentation model all that are there.",
+    help="How many classes to show. Default: 1, of segmentation models and detectors all that are there.",
 )
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Of a detector: leave out what is less probable.")
 @click.option(
     "--size",
     type=click.Choice(["model", "original"]),
@@ -74,6 +80,8 @@ def explain(
     target: str | None,
     contrast: tuple[str, str] | None,
     target_top: int | None,
+    rank: int | None,
+    min_score: float | None,
     box: str | None,
     pixel: str | None,
     mask: Path | None,
@@ -94,10 +102,11 @@ def explain(
     if record and out is None and not as_json:
         raise click.UsageError("--record: give --out, which saves the proofs, or --json, which prints them")
     region = parse.region(box, pixel, mask)
-    common = {"target": parse.target(target, contrast, target_top, region), "reduction": reduction, "size": size}
+    common = {"target": parse.target(target, contrast, target_top, rank, region), "reduction": reduction, "size": size}
     options: dict[str, Any] = {
         "saliency": parse.saliency(methods or ("guided", "grad_cam"), common),
         "top_k": top_k,
+        "min_score": min_score,
         "when": When(score_below=when_score_below) if when_score_below is not None else None,
         "record": record,
         "timeout": timeout,

@@ -16,8 +16,10 @@ import click
 import numpy as np
 
 from ouzel_client._transport import config
+from ouzel_client._types.detection import Detections
 from ouzel_client._types.explanation import Explanation, SaliencyMap
 from ouzel_client._types.model_info import ModelInfo
+from ouzel_client._types.regions import Box
 from ouzel_client._types.segmentation import Segmentation
 from ouzel_client.errors import ConfigurationError, OuzelError
 from ouzel_client.terminal import Column, print_table
@@ -71,7 +73,7 @@ def _served(serving: local.Serving) -> list[str]:
 
 def first(result: Explanation | OuzelError) -> Explanation | OuzelError:
     """The result with its best class alone; of a segmentation model, which has none, as it is."""
-    if isinstance(result, OuzelError) or result.segmentation is not None:
+    if isinstance(result, OuzelError) or result.segmentation is not None or result.detected is not None:
         return result
     parts: dict[str, Any] = {name: getattr(result, name)[:1] for name in ("labels", "indices", "scores", "logits")}
     return replace(result, **parts)
@@ -98,17 +100,23 @@ def write(result: Explanation, out: Path, stem: str) -> list[Path]:
     if found is not None:
         written.append(out / f"{stem}.classes.png")
         found.overlay().save(written[-1])
+    if result.detected is not None:
+        written.append(out / f"{stem}.boxes.png")
+        result.detected.overlay().save(written[-1])
     written.append(out / f"{stem}.npz")
     arrays: dict[str, Any] = {f"saliency/{n}": one.array for n, one in zip(names, result.saliency, strict=True)}
     if found is not None:
         arrays |= {"label_map": found.label_map, "areas": np.array([each.area for each in found.classes])}
         arrays["confidences"] = np.array([each.confidence for each in found.classes])
+    if result.detected is not None:
+        boxes = [(one.box.left, one.box.top, one.box.right, one.box.bottom) for one in result.detected]
+        arrays["boxes"] = np.array(boxes, np.float64).reshape(-1, 4)
     np.savez_compressed(
         written[-1],
         allow_pickle=False,
         labels=np.array(_labels(result)),
-        indices=result.indices if found is None else np.array([each.index for each in found.classes]),
-        scores=result.scores,
+        indices=_indices(result),
+        scores=result.scores if result.detected is None else np.array([one.score for one in result.detected]),
         logits=result.logits,
         **arrays,
     )
@@ -119,8 +127,17 @@ def write(result: Explanation, out: Path, stem: str) -> list[Path]:
 
 
 def _labels(result: Explanation) -> list[str]:
+    if result.detected is not None:
+        return [one.label for one in result.detected]
     found = result.segmentation
     return list(result.labels) if found is None else [each.label for each in found.classes]
+
+
+def _indices(result: Explanation) -> np.ndarray[Any, Any]:
+    if result.detected is not None:
+        return np.array([one.index for one in result.detected], np.int64)
+    found = result.segmentation
+    return result.indices if found is None else np.array([each.index for each in found.classes])
 
 
 def _map_names(maps: Iterable[SaliencyMap]) -> Iterator[str]:
@@ -152,6 +169,7 @@ def _document(result: Explanation) -> dict[str, Any]:
         "model": asdict(result.model),
         "scores": [dict(zip(("index", "label", "probability", "logit"), place, strict=True)) for place in places],
         **({} if found is None else {"segmentation": _segmentation_document(found)}),
+        **({} if result.detected is None else {"detected": _detected_document(result.detected)}),
         "saliency": [_map_document(one) for one in result.saliency],
         "view": vars(result.view),
         "skipped": result.skipped,
@@ -163,6 +181,10 @@ def _document(result: Explanation) -> dict[str, Any]:
 
 def _segmentation_document(found: Segmentation) -> dict[str, Any]:
     return {"shape": list(found.label_map.shape), "classes": [asdict(each) for each in found.classes]}
+
+
+def _detected_document(found: Detections) -> dict[str, Any]:
+    return {"found": found.found, "detections": [asdict(each) for each in found]}
 
 
 def inexact(model: ModelInfo) -> list[str]:
@@ -188,6 +210,19 @@ def _map_document(one: SaliencyMap) -> dict[str, Any]:
     }
 
 
+def _classes(result: Explanation) -> list[tuple[str, str]]:
+    """What was predicted, and how surely."""
+    if result.detected is not None:
+        return [(f"{one.label} {_corners(one.box)}", f"{one.score:.3f}") for one in result.detected]
+    if result.segmentation is not None:
+        return [(f"{each.label} {each.area:.1%}", f"{each.confidence:.3f}") for each in result.segmentation.classes]
+    return [(label, f"{score:.3f}") for label, score in zip(result.labels, result.scores, strict=True)]
+
+
+def _corners(box: Box) -> str:
+    return f"({box.left:.0f}, {box.top:.0f}, {box.right:.0f}, {box.bottom:.0f})"
+
+
 def print_rows(rows: Iterable[Row]) -> int:
     """Tables of classes and of maps on stdout, a line per failed image on stderr; how many failed."""
     failed = explained = 0
@@ -208,10 +243,9 @@ def print_rows(rows: Iterable[Row]) -> int:
             continue
         explained += 1
         notes |= dict.fromkeys(inexact(result.model))
-        classes = [(label, f"{score:.3f}") for label, score in zip(result.labels, result.scores, strict=True)]
-        if result.segmentation is not None:
-            of_area = [(f"{each.label} {each.area:.1%}", each.confidence) for each in result.segmentation.classes]
-            classes = [(name, f"{confidence:.3f}") for name, confidence in of_area]
+        classes = _classes(result)
+        if result.detected is not None and result.detected.found > len(classes):
+            notes[f"{path}: {len(classes)} of {result.detected.found} detections are shown"] = None
         for place, (name, score) in enumerate(classes):
             first = (path, f"{result.timing.total_ms:.0f}") if place == 0 else ("", "")
             table.append((first[0], name, score, first[1]))

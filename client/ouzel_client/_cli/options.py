@@ -9,19 +9,23 @@ from typing import Any
 import click
 
 from ouzel_client._types.regions import Box, Pixel, Region
-from ouzel_client._types.saliency import Contrast, Saliency, Target, Top, Within
+from ouzel_client._types.saliency import Contrast, Rank, Saliency, Target, Top, Within
 from ouzel_client.errors import InvalidArgument
 
 
-def target(one: str | None, contrast: tuple[str, str] | None, top: int | None, region: Region | None = None) -> Target:
-    """The target of all methods; at most one of the first three may be given. Raises click.UsageError."""
-    if sum(option is not None for option in (one, contrast, top)) > 1:
-        raise click.UsageError("give one of --target, --contrast and --target-top")
-    plain: str | Contrast | Top | None = one  # digits may be a label: the service knows
+def target(
+    one: str | None, contrast: tuple[str, str] | None, top: int | None, rank: int | None, region: Region | None = None
+) -> Target:
+    """The target of all methods; at most one of the first four may be given. Raises click.UsageError."""
+    if sum(option is not None for option in (one, contrast, top, rank)) > 1:
+        raise click.UsageError("give one of --target, --contrast, --target-top and --rank")
+    plain: str | Rank | Contrast | Top | None = one  # digits may be a label: the service knows
     if contrast is not None:
         plain = Contrast(*contrast)
     if top is not None:
         plain = Top(top)
+    if rank is not None:
+        plain = Rank(rank)
     return plain if region is None else Within(plain, region)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from ouzel_client._codec import ledger, regions
+from ouzel_client._codec import detections, ledger, regions
 from ouzel_client._pictures.upload import Upload
 from ouzel_client._transport.status import from_answer
 from ouzel_client._types.explanation import (
@@ -56,6 +56,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
     try:
         maps = [_map(one, view, upload) for one in answer.saliency]
         segmentation = regions.segmentation(answer, upload)
+        detected = detections.detections(answer, upload)
     except (ValueError, KeyError) as error:
         raise ServerError(f"the answer holds a map that cannot be read: {error}") from error
     return Explanation(
@@ -71,6 +72,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         request_id=answer.request_id,
         ledger=ledger.entry(answer.ledger) if answer.HasField("ledger") else None,
         segmentation=segmentation,
+        detected=detected,
     )
 
 
@@ -115,7 +117,9 @@ def _map(one: pb.SaliencyMap, view: View, upload: Upload) -> SaliencyMap:
 def _target(target: pb.ResolvedTarget) -> ResolvedTarget:
     minus = target.minus_index if target.HasField("minus_index") else None
     area = target.region_area if target.region else None
-    return ResolvedTarget(target.index, target.label, minus, target.minus_label, target.region, area)
+    box = detections.box(target.box) if target.HasField("box") else None
+    rank, score = (getattr(target, key) if target.HasField(key) else None for key in ("rank", "score"))
+    return ResolvedTarget(target.index, target.label, minus, target.minus_label, target.region, area, box, rank, score)
 
 
 def _array(values: list[Any], dtype: type[Any]) -> npt.NDArray[Any]:

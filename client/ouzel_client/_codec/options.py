@@ -8,7 +8,7 @@ from typing import Any
 from ouzel_client._codec import images, regions
 from ouzel_client._codec.message import put
 from ouzel_client._transport.config import MAX_REQUEST_BYTES
-from ouzel_client._types.saliency import Class, Contrast, Saliency, SaliencyInput, Size, Target, Top, When, Within
+from ouzel_client._types.saliency import Class, Contrast, Rank, Saliency, SaliencyInput, Size, Target, Top, When, Within
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import parameters
 from ouzel_protos.limits import too_small
@@ -27,6 +27,7 @@ def encode(
     estimate_only: bool = False,
     record: bool = False,
     label_map_size: Size | None = None,
+    min_score: float | None = None,
 ) -> pb.ExplainOptions:
     """The message of these options. Raises InvalidArgument that names the field."""
     options = pb.ExplainOptions(estimate_only=estimate_only)
@@ -37,6 +38,10 @@ def encode(
                 f"label_map_size: {label_map_size!r:.80} is not one of {', '.join(SIZES)}", field="label_map_size"
             )
         options.label_map_size = SIZES[label_map_size]
+    if min_score is not None:
+        if isinstance(min_score, bool) or not isinstance(min_score, Real) or not 0 <= min_score <= 1:
+            raise InvalidArgument(f"min_score: {min_score!r:.80} is not a number in [0, 1]", field="min_score")
+        options.min_score = float(min_score)
     if top_k is not None:
         if problem := too_small(_integer(top_k, "top_k", bits=32), 1):
             raise InvalidArgument(f"top_k: {problem}", field="top_k")
@@ -81,6 +86,10 @@ def _target(target: Target, path: str) -> pb.Target:
             return pb.Target(
                 contrast=pb.Contrast(a=class_ref(target.a, f"{path}.a"), b=class_ref(target.b, f"{path}.b"))
             )
+        case Rank():
+            if _integer(target.place, path, bits=32) < 0:
+                raise InvalidArgument(f"{path}: rank {target.place} is less than 0", field=path)
+            return pb.Target(rank=target.place)
         case Top():
             if _integer(target.count, path, bits=32) < 1:
                 raise InvalidArgument(f"{path}: top {target.count} is less than 1", field=path)

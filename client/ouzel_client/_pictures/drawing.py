@@ -17,6 +17,7 @@ from ouzel_client._pictures.upload import Upload
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos import heatmap as drawing
 from ouzel_protos import overlay as over
+from ouzel_protos.boxes import Box, draw
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -35,6 +36,7 @@ class Drawing:
         whole: (width, height) of the uploaded picture in pixels, or None if it is not known.
         box: (left, top, right, bottom) of the part that the model saw, in those pixels.
         upload: The picture, or None if it is not known.
+        boxes: That are drawn over the map, in pixels of the uploaded picture.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Drawing:
     whole: tuple[int, int] | None = None
     box: tuple[float, float, float, float] = (0, 0, 0, 0)
     upload: Upload | None = None
+    boxes: tuple[Box, ...] = ()
 
     def heatmap(self) -> PILImage.Image:
         """The map alone, (H, W) pixels."""
@@ -71,7 +74,8 @@ class Drawing:
         picture = self.upload.picture(smallest=-(-min(size) // 2))
         x, y = picture.width / self.whole[0], picture.height / self.whole[1]
         box = (self.box[0] * x, self.box[1] * y, self.box[2] * x, self.box[3] * y)
-        return over.draw(picture, values, view=box, method=self.method, size=size, alpha=alpha)
+        drawn = over.draw(picture, values, view=box, method=self.method, size=size, alpha=alpha)
+        return draw(drawn, self.boxes, self.whole) if self.boxes else drawn
 
     def png(self) -> bytes:
         """A PNG file for a page: the overlay where there is a picture, else the map alone."""

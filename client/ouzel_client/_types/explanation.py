@@ -13,11 +13,14 @@ import numpy.typing as npt
 from ouzel_client._pictures.drawing import Drawing
 from ouzel_client._pictures.figure import prediction_html
 from ouzel_client._pictures.upload import Upload
+from ouzel_client._types.detection import Detections
 from ouzel_client._types.ledger import LedgerEntry
 from ouzel_client._types.model_info import ModelInfo
+from ouzel_client._types.regions import Box
 from ouzel_client._types.saliency import Reduction, Size
 from ouzel_client._types.segmentation import Segmentation
 from ouzel_client.errors import AmbiguousKey
+from ouzel_protos import boxes
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -95,6 +98,9 @@ class ResolvedTarget:
         minus_label: For a contrast, the label of that class, else empty.
         region: Of a segmentation model: "predicted", "box", "pixel" or "mask", else empty.
         region_area: Share of the pixels of the model's input that the region has; None of a classifier.
+        box: Of a detector: the box that is explained, in pixels of the uploaded image, else None.
+        rank: The place of the detection among those found; None of a box that was given.
+        score: The probability of the detection; None of a box that was given.
     """
 
     index: int
@@ -103,6 +109,9 @@ class ResolvedTarget:
     minus_label: str = ""
     region: str = ""
     region_area: float | None = None
+    box: Box | None = None
+    rank: int | None = None
+    score: float | None = None
 
     def __str__(self) -> str:
         return self.label if self.minus_index is None else f"{self.label} - {self.minus_label}"
@@ -171,7 +180,14 @@ class SaliencyMap:
         if (view := self.view) is None:
             return Drawing(self.method, self.array, original, upload=self._upload)
         whole, box = (view.image_width, view.image_height), (view.left, view.top, view.right, view.bottom)
-        return Drawing(self.method, self.array, original, whole, box, self._upload)
+        return Drawing(self.method, self.array, original, whole, box, self._upload, self._boxes())
+
+    def _boxes(self) -> tuple[boxes.Box, ...]:
+        """What is drawn over the map: the box that it explains."""
+        target, box = self.target, self.target.box
+        if box is None:
+            return ()
+        return (boxes.Box((box.left, box.top, box.right, box.bottom), target.index, target.label, target.score),)
 
     def _repr_png_(self) -> bytes:
         return self._drawing().png()
@@ -244,6 +260,7 @@ class Explanation:
         request_id: The id of the request.
         ledger: The entry of the service's log; None if none was asked for.
         segmentation: Of a segmentation model, whose `labels`, `indices`, `scores` and `logits` are empty; else None.
+        detected: Of a detector, of which the same is empty; else None.
     """
 
     model: ModelInfo
@@ -258,8 +275,12 @@ class Explanation:
     request_id: str
     ledger: LedgerEntry | None = None
     segmentation: Segmentation | None = None
+    detected: Detections | None = None
 
     def _repr_html_(self) -> str:
+        if self.detected is not None:
+            found = ((each.label, each.score) for each in self.detected)
+            return prediction_html(found, self.skipped, (one._repr_html_() for one in (self.detected, *self.saliency)))
         if self.segmentation is not None:
             shares = ((each.label, each.area) for each in self.segmentation.classes)
             pictures = [self.segmentation, *self.saliency]

@@ -31,7 +31,7 @@ class ModelInfo:
         precision: What it computes in: "exact" (float32 as IEEE 754 has it), "tf32" or "bf16"; empty if the service
             does not say.
         deviation: How far that moves its answers; None for "exact".
-        task: What it is for: "classification" or "segmentation"; empty if the service does not say.
+        task: What it is for: "classification", "segmentation" or "detection"; empty if the service does not say.
     """
 
     name: str

@@ -24,7 +24,7 @@ class StoredModel:
         served: Whether the model server has loaded it.
         lineage: Where a tuned model comes from: base, data set, recipe, seed, metrics, versions of libraries, job.
             Empty for a model of the operator.
-        task: What the model is for: "classification" or "segmentation"; empty if the service does not say.
+        task: What the model is for: "classification", "segmentation" or "detection"; empty if the service does not say.
     """
 
     name: str

@@ -43,23 +43,35 @@ class Top:
 
 
 @dataclass(frozen=True)
-class Within:
-    """A target of a segmentation model: a class over a part of the image.
-
-    Without a region a class is explained over the pixels that the model gives to it.
+class Rank:
+    """The class at this place of the prediction; of a detector, the detection.
 
     Attributes:
-        target: An index, a text, Contrast or Top, as in `Saliency.target`. None is the class with the most pixels in
-            the region.
+        place: 0 is the best.
+    """
+
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class Within:
+    """A class over a part of the image, of a segmentation model; or in a box, of a detector.
+
+    Without a region a segmentation model's class is explained over the pixels that the model gives to it. A detector
+    explains a class in a Box whether or not it finds it there, with the method "d_rise".
+
+    Attributes:
+        target: An index, a text, Rank, Contrast or Top, as in `Saliency.target`. None is the class with the most pixels
+            in the region.
         region: Box, Pixel or a mask: a Path or the bytes of a PNG file of grey levels, a PIL image, or an array uint8
             or bool (H, W), of the size of the uploaded image.
     """
 
-    target: int | str | Contrast | Top | None
+    target: int | str | Rank | Contrast | Top | None
     region: Region
 
 
-Target: TypeAlias = int | str | Contrast | Top | Within | None
+Target: TypeAlias = int | str | Rank | Contrast | Top | Within | None
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,10 @@ class Saliency:
 
     Args:
         method: Name of the method: "guided", "grad_cam", "integrated_gradients", ...
-        target: None for the predicted class (or the default of the call), an index, a text, Contrast, Top or Within. A
-            text is a label. Digits that are not a label of the model are an index; "label:1" and "index:1" say which is
-            meant. The predicted class of a segmentation model is the one with the largest area, but the background.
+        target: None for the predicted class (or the default of the call), an index, a text, Rank, Contrast, Top or
+            Within. A text is a label. Digits that are not a label of the model are an index; "label:1" and "index:1"
+            say which is meant. The predicted class of a segmentation model is the one with the largest area, but the
+            background; of a detector it is the most probable detection.
         reduction: How channels become one value per pixel: "max_abs", "sum_abs", "signed_sum", or "none", which keeps
             the channels. None leaves it to the method.
         size: "model" for the resolution of the model's input, "original" for that of the uploaded image.
@@ -162,6 +175,8 @@ class ExplainOptions(TypedDict, total=False):
         record: Whether the answer becomes an entry of the service's log before it leaves.
         label_map_size: Of a segmentation model: "model" for the resolution of the model's input, "original" for that
             of the uploaded image. None, the default, is "model", and right for every model.
+        min_score: Of a detector: detections that are less probable are left out, in [0, 1]. None, the default, is the
+            network's own threshold.
     """
 
     saliency: SaliencyInput
@@ -170,3 +185,4 @@ class ExplainOptions(TypedDict, total=False):
     when: When | None
     record: bool
     label_map_size: Size | None
+    min_score: float | None

@@ -19,8 +19,10 @@ from ouzel.models import Model
 from ouzel.models.split import Split
 from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency import Explainer
+from ouzel.saliency.boxes import DetectionExplainer
 from ouzel.saliency.engine.deviation import measure
 from ouzel.saliency.engine.heads import Head, Headed, SharedHead, install
+from ouzel.task_names import DETECTION
 from ouzel_protos.v1 import explain_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class Network:
     """
 
     model: Model
-    explainer: Explainer
+    explainer: Explainer | DetectionExplainer
     bytes: int
     after: frozenset[str] = frozenset()
     features: tuple[Tensor, Tensor] | None = None
@@ -50,6 +52,10 @@ class Network:
     @classmethod
     def single(cls, model: Model, limits: Limits, precision: Precision) -> Network:
         """The network of one model alone."""
+        if model.task == DETECTION:
+            detector = DetectionExplainer(model, memory_bytes=limits.memory_bytes)
+            assert detector.network.copy is not None  # it was prepared for a Model
+            return cls(model, detector, _bytes([model.network, detector.network.copy]))
         explainer = explainer_of(model, limits, precision, graphs=False)
         return cls(model, explainer, _bytes([model.network, _prepared(explainer, model)]))
 
@@ -101,7 +107,7 @@ class Network:
 
     def _info(self, model: Model, head: Head) -> pb.ModelInfo:
         info = encode.model_info(model, self.explainer)
-        if self.explainer.precision != EXACT:  # how far it is from exact depends on the head
+        if isinstance(self.explainer, Explainer) and self.explainer.precision != EXACT:  # how far depends on the head
             example = _example(model).to(self.explainer.device, self.explainer.dtype)
             measured = measure(self.explainer.prepare(example), example, head)
             info.deviation.CopyFrom(encode.deviation(measured))

@@ -10,6 +10,7 @@ from ouzel.gateway.engine import Description
 IMAGE, INPUT = "image", "input"
 SCORES, LOGITS, LABELS, CLASSES = "scores", "logits", "labels", "classes"
 SALIENCY, FAITHFULNESS = "saliency", "faithfulness"
+BOXES, COUNTS = "boxes", "counts"
 LABEL_MAP, AREAS, CONFIDENCES = "label_map", "areas", "confidences"
 SERVER = "ouzel"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository(index)", "model_configuration", "statistics")
@@ -40,8 +41,13 @@ def outputs(model: Description) -> list[TensorSpec]:
 
     `scores` and `logits` are of all classes in their order, `labels` and `classes` of the best ones (`top_k`). A
     segmentation model has none of these: `label_map` is the class of each pixel, `areas` and `confidences` are of all
-    classes in their order. `saliency` is one map per row, `faithfulness` the areas under its deletion and its insertion
-    curve.
+    classes in their order.
+
+    A detector has `boxes` (left, top, right, bottom, in pixels of the image), `scores`, `labels` and `classes` of its
+    detections, the most probable first, and `counts`, how many each row has: rows with fewer than others are filled up
+    with boxes and scores of 0, empty labels and class -1.
+
+    `saliency` is one map per row, `faithfulness` the areas under its deletion and its insertion curve.
     """
     _, height, width = model.input_shape
     classes = len(model.labels)
@@ -52,6 +58,15 @@ def outputs(model: Description) -> list[TensorSpec]:
             TensorSpec(AREAS, "FP32", (-1, classes)),
             TensorSpec(CONFIDENCES, "FP32", (-1, classes)),
             *maps,
+        ]
+    if model.detects:
+        return [
+            TensorSpec(BOXES, "FP32", (-1, -1, 4)),
+            TensorSpec(SCORES, "FP32", (-1, -1)),
+            TensorSpec(LABELS, "BYTES", (-1, -1)),
+            TensorSpec(CLASSES, "INT32", (-1, -1)),
+            TensorSpec(COUNTS, "INT32", (-1,)),
+            maps[0],
         ]
     return [
         TensorSpec(SCORES, "FP32", (-1, classes)),
@@ -64,4 +79,6 @@ def outputs(model: Description) -> list[TensorSpec]:
 
 def usual(model: Description) -> tuple[str, ...]:
     """What is answered to those who ask for nothing by name."""
+    if model.detects:
+        return BOXES, SCORES, LABELS, COUNTS
     return (LABEL_MAP,) if model.segments else (SCORES, LABELS)

@@ -31,7 +31,9 @@ def outputs(asked: Ask, answers: Sequence[pb.Explanation], model: Description) -
     check_answers(answers)
     made: list[OutputTensor] = []
     for name in asked.outputs:
-        if (count := asked.classification.get(name)) is not None:
+        if model.detects and name != metadata.SALIENCY:
+            made.append(_detections(name, answers))
+        elif (count := asked.classification.get(name)) is not None:
             made.append(_classification(name, answers, count))
         else:
             made.append(_MAKERS[name](name, asked, answers, model))
@@ -98,6 +100,31 @@ def _of_regions(name: str, _asked: Ask, answers: Sequence[pb.Explanation], model
             if not 0 <= each.index < len(row):
                 raise OuzelError("the answer has other classes than the model's description")
             row[each.index] = each.area if name == metadata.AREAS else each.confidence
+    return OutputTensor(name, "FP32", values.shape, values)
+
+
+def _detections(name: str, answers: Sequence[pb.Explanation]) -> OutputTensor:
+    """Of each row's detections, filled up to as many as the row with the most has."""
+    if not all(answer.HasField("detected") for answer in answers):
+        raise OuzelError("the answer holds no detections, although the model is described as a detector")
+    rows = [answer.detected.detections for answer in answers]
+    if name == metadata.COUNTS:
+        counts = np.array([len(row) for row in rows], np.int32)
+        return OutputTensor(name, "INT32", counts.shape, counts)
+    most = max(map(len, rows))
+    if name == metadata.LABELS:
+        texts = [row[place].label.encode() if place < len(row) else b"" for row in rows for place in range(most)]
+        return OutputTensor(name, "BYTES", (len(rows), most), texts)
+    if name == metadata.CLASSES:
+        classes = np.full((len(rows), most), -1, np.int32)
+        for line, row in zip(classes, rows, strict=True):
+            line[: len(row)] = [each.index for each in row]
+        return OutputTensor(name, "INT32", classes.shape, classes)
+    values = np.zeros((len(rows), most, 4) if name == metadata.BOXES else (len(rows), most), np.float32)
+    for line, row in zip(values, rows, strict=True):
+        for place, each in enumerate(row):
+            box = each.box
+            line[place] = (box.left, box.top, box.right, box.bottom) if name == metadata.BOXES else each.score
     return OutputTensor(name, "FP32", values.shape, values)
 
 

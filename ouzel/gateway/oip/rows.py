@@ -74,10 +74,9 @@ def ask(request: InferRequest, model: Description, most_rows: int) -> Ask:
             raise InvalidArgument(f"outputs: {name!r} is asked for twice", field="outputs")
     classes = len(model.labels)
     rest = dict(own_parameters(request.parameters, "parameters", _REQUEST))
-    if model.segments and "top_k" in request.parameters:
-        raise InvalidArgument("parameters.top_k: is of classifiers; a label map has all classes", field="top_k")
-    top_k = int(request.parameters.get("top_k", min(5, classes)))
-    within("parameters.top_k", top_k, 1, classes)
+    if model.detects:
+        return _ask_detector(request, names, rest, model, most_rows)
+    top_k = _top_k(request, model)
     classification: dict[str, int] = {}
     for output in outputs:
         where = f"outputs.{output.name}.parameters"
@@ -105,6 +104,51 @@ def ask(request: InferRequest, model: Description, most_rows: int) -> Ask:
         )
     rows = tuple(_rows(request, model, most_rows, options))
     return Ask(rows, names, classification, top_k)
+
+
+def _top_k(request: InferRequest, model: Description) -> int:
+    """How many classes are answered. Raises InvalidArgument."""
+    classes = len(model.labels)
+    if model.segments and "top_k" in request.parameters:
+        raise InvalidArgument("parameters.top_k: is of classifiers; a label map has all classes", field="top_k")
+    top_k = int(request.parameters.get("top_k", min(5, classes)))
+    within("parameters.top_k", top_k, 1, classes)
+    return top_k
+
+
+def _ask_detector(
+    request: InferRequest, names: tuple[str, ...], rest: dict[str, Any], model: Description, most_rows: int
+) -> Ask:
+    """The same of a detector, whose detections have no fixed number."""
+    options = pb.ExplainOptions(top_k=int(request.parameters.get("top_k", 0)))
+    if options.top_k < 0:
+        raise InvalidArgument(f"parameters.top_k: {options.top_k} is less than 0", field="parameters.top_k")
+    least = rest.pop("min_score", None)
+    if least is not None:
+        if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
+            raise InvalidArgument(f"parameters.min_score: {least!r:.40} is not a number in 0..1", field="parameters")
+        options.min_score = least
+    for output in request.outputs:
+        where = f"outputs.{output.name}.parameters"
+        if unknown := set(output.parameters) - {"binary_data"}:
+            raise InvalidArgument(f"{where}: {shown(min(unknown), 40)} is not of a detector's output", field=where)
+    if metadata.SALIENCY in names:
+        rank = rest.pop("rank", 0)
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < 2**31:
+            raise InvalidArgument(f"parameters.rank: {rank!r:.40} is not an integer from 0 up", field="parameters.rank")
+        if "target" in rest or "minus" in rest:
+            raise InvalidArgument(
+                f"parameters.target: of a detector name the rank of a detection; for a box, {_ELSEWHERE}",
+                field="parameters.target",
+            )
+        options.saliency.append(_saliency({"method": "d_rise", **rest}))
+        options.saliency[0].target.rank = rank
+    elif rest:
+        raise InvalidArgument(
+            f"parameters: {shown(min(rest), 40)} means nothing here; those of methods need the output saliency",
+            field="parameters",
+        )
+    return Ask(tuple(_rows(request, model, most_rows, options)), names, {}, 0)
 
 
 def _saliency(given: Mapping[str, Any]) -> pb.SaliencyRequest:

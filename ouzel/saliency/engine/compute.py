@@ -12,7 +12,7 @@ from torch import Tensor
 from ouzel import models
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.saliency.engine.chosen import Chosen
-from ouzel.saliency.engine.dense import dense_targets
+from ouzel.saliency.engine.dense import DenseTargets, dense_targets
 from ouzel.saliency.engine.forward import Forward, ForwardRows, Over
 from ouzel.saliency.engine.functionals import Functionals
 from ouzel.saliency.engine.work import Group, Pass, Work
@@ -82,7 +82,13 @@ def classes_of(work: Work) -> Tensor:
 @torch.inference_mode(False)
 @torch.no_grad()
 def compute(
-    forward: Forward, work: Work, classes: Tensor, chosen: Chosen, over: Sequence[Over | None] | None = None
+    forward: Forward,
+    work: Work,
+    classes: Tensor,
+    chosen: Chosen,
+    over: Sequence[Over | None] | None = None,
+    *,
+    found: DenseTargets | None = None,
 ) -> Computed:
     """All maps of a batch.
 
@@ -92,9 +98,10 @@ def compute(
         classes: (pairs, 2), `classes_of` the work on the device.
         chosen: To pick rows with.
         over: For each row, whether nobody waits for it any more; a group goes on as long as somebody waits for a row.
+        found: What the pairs are about, of a detector's candidates; else it is found here.
     """
     logits = forward.logits
-    functionals, targets = _targets(forward, work, classes, chosen)
+    functionals, targets = _targets(forward, work, classes, chosen, found)
     errors = {number: error for number, group in enumerate(work.groups) if (error := _error(forward, group))}
     ready = [group for number, group in enumerate(work.groups) if number not in errors]
     with models.computing(forward.prepared.precision):
@@ -144,13 +151,15 @@ def _error(forward: Forward, group: Group) -> OuzelError | None:
     return None
 
 
-def _targets(forward: Forward, work: Work, classes: Tensor, chosen: Chosen) -> tuple[Functionals, list[Tensor]]:
+def _targets(
+    forward: Forward, work: Work, classes: Tensor, chosen: Chosen, found: DenseTargets | None
+) -> tuple[Functionals, list[Tensor]]:
     """What the pairs are about, and the figures that say so."""
     logits, prepared = forward.logits, forward.prepared
     if not work.pairs:
         return Functionals(logits[:0]), []
     if prepared.dense:
-        found = dense_targets(work, logits, classes, chosen, prepared.background)
+        found = found or dense_targets(work, logits, classes, chosen, prepared.background)
         return found.functionals, [found.classes.double(), found.areas]
     ranking = best(logits, work.places) if work.places else logits.new_empty(len(logits), 0, dtype=torch.int64)
     return Functionals(_weights(work, logits, ranking, classes, chosen)), [ranking.flatten().double()]
@@ -218,6 +227,13 @@ def _maps(rows: ForwardRows, group: Group) -> tuple[GroupMaps, list[Tensor]]:
 def _blind(rows: ForwardRows, spec: GradientSpec) -> tuple[Tensor, OuzelError] | None:
     """Which rows depend on a layer through what has no place in its maps; None of a layer without such parts."""
     gradient = rows.gradients[spec]
+    if gradient is not None and spec.layer is not None and rows.forward.prepared.shared:
+        apart = FailedPrecondition(
+            f"layer: the score of this detection does not depend on {spec.layer!r}, which its level of the pyramid "
+            "does not come from; name an earlier layer",
+            field="layer",
+        )
+        return ~gradient.flatten(1).any(dim=1), apart
     if gradient is None or spec.layer is None or rows.forward.layout(spec.layer).cut is None:
         return None
     seen = rows.gradient(spec).flatten(1).any(dim=1)

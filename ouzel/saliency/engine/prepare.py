@@ -35,6 +35,7 @@ class Prepared:
     scripted: whether it has parts in TorchScript. row_bytes: what one row's graph keeps until its backward pass.
     memory_bytes, most_rows: what the further passes of a method may take, each. precision: what passes are computed in.
     dense: whether the network answers each pixel. background: of these classes the one that stands for all others.
+    shared: of a detector, whose answer is dense, the part in which methods look at layers.
     """
 
     network: nn.Module
@@ -50,6 +51,7 @@ class Prepared:
     precision: Precision
     dense: bool = False
     background: int | None = None
+    shared: str = ""
 
     def rows_per_pass(self, rules: Collection[Rule]) -> int:
         """How many rows fit into the memory granted, at least 1 and at most what is quick.
@@ -75,24 +77,26 @@ def prepare(
     known_formats: Path | None = None,
     precision: Precision = EXACT,
     background: int | None = None,
+    shared: str = "",
 ) -> Prepared:
     """Prepare a private copy of the network; the network itself is left as it is.
 
     example: (C, H, W) of the dtype and device that the network takes. colours: of black and white pixels, (C,) each.
     memory_bytes: for the further passes of a method; None is a share of the device's memory. rows: batch size at which
     formats are compared. known_formats: a folder in which the faster format is remembered. precision: what the passes
-    are to be computed in; what is judged here is judged exactly. background: see `Prepared`.
+    are to be computed in; what is judged here is judged exactly. background, shared: see
+    `Prepared`.
     Raises FailedPrecondition for a network that is neither a classifier nor one that answers each pixel.
     """
     example = example[None].detach().clone()
     ready = models.own_copy(network)
     with torch.no_grad():
         logits = ready(example.clone())
-    dense = _is_dense(logits, example)
+    dense = bool(shared) or _is_dense(logits, example)
     folded = fold(ready, example)
     ready = folded.network
     scripted = any(isinstance(m, torch.jit.ScriptModule) for m in ready.modules())
-    cam_layer = "" if scripted else _cam_layer(ready, example, dense=dense)
+    cam_layer = "" if scripted else _cam_layer(ready, example, dense=dense, shared=shared)
     row_bytes = _graph_bytes(ready, example)
     ready, memory_format = faster_format(ready, example.expand(rows, -1, -1, -1), known_formats, precision)
     taps = Taps(ready, folded.affines)
@@ -105,11 +109,12 @@ def prepare(
         scripted=scripted,
         facts=ModelFacts(cam_layer, *colours, unfolded=folded.given_up),
         row_bytes=row_bytes,
-        memory_bytes=memory_bytes or _memory_share(example.device),
+        memory_bytes=memory_bytes or memory_share(example.device),
         most_rows=MOST_ROWS.get(example.device.type, 16),
         precision=precision,
         dense=dense,
         background=background,
+        shared=shared,
     )
 
 
@@ -129,10 +134,10 @@ def _is_dense(logits: object, example: Tensor) -> bool:
     )
 
 
-def _cam_layer(network: nn.Module, example: Tensor, *, dense: bool) -> str:
+def _cam_layer(network: nn.Module, example: Tensor, *, dense: bool, shared: str) -> str:
     """Of a network that answers each pixel it is in the backbone: what follows has the form of the answer."""
     children = dict(network.named_children())
-    part = next((name for name in BACKBONES if name in children), None) if dense else ""
+    part = shared or (next((name for name in BACKBONES if name in children), None) if dense else "")
     if part is None:
         return ""
     try:
@@ -159,7 +164,7 @@ def _graph_bytes(network: nn.Module, example: Tensor) -> int:
     return sum(sizes.values())
 
 
-def _memory_share(device: torch.device) -> int:
+def memory_share(device: torch.device) -> int:
     """A quarter of the GPU's free memory, or an eighth of the machine's, or container's, which others need too."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4

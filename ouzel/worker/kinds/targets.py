@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.names import label_index, unknown_layer
-from ouzel.task_names import SEGMENTATION
+from ouzel.task_names import CLASSIFICATION, DETECTION, SEGMENTATION, need_task
 from ouzel.worker.catalog.catalog import Model
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -43,6 +43,8 @@ def _check(node: pb.Node, model: Model, field: str) -> None:
     kind = node.WhichOneof("kind")
     if kind is None:
         raise InvalidArgument(f"{field}: must be a logit, unit, channel or direction", field=field)
+    if model.task == DETECTION:
+        need_task(model.task, CLASSIFICATION, "nodes to maximize or search for", model.name, field)
     if kind == "logit":
         if model.task == SEGMENTATION:
             raise InvalidArgument(

@@ -32,7 +32,7 @@ MODEL_INPUT: MapSize
 ORIGINAL_IMAGE: MapSize
 
 class ExplainOptions(_message.Message):
-    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout", "record", "label_map_size")
+    __slots__ = ("top_k", "saliency", "when", "estimate_only", "request_id", "timeout", "record", "label_map_size", "min_score")
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     WHEN_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class ExplainOptions(_message.Message):
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     LABEL_MAP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     top_k: int
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyRequest]
     when: Condition
@@ -49,7 +50,8 @@ class ExplainOptions(_message.Message):
     timeout: float
     record: bool
     label_map_size: MapSize
-    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ..., record: bool = ..., label_map_size: _Optional[_Union[MapSize, str]] = ...) -> None: ...
+    min_score: float
+    def __init__(self, top_k: _Optional[int] = ..., saliency: _Optional[_Iterable[_Union[SaliencyRequest, _Mapping]]] = ..., when: _Optional[_Union[Condition, _Mapping]] = ..., estimate_only: bool = ..., request_id: _Optional[str] = ..., timeout: _Optional[float] = ..., record: bool = ..., label_map_size: _Optional[_Union[MapSize, str]] = ..., min_score: _Optional[float] = ...) -> None: ...
 
 class SaliencyRequest(_message.Message):
     __slots__ = ("method", "target", "reduction", "parameters", "dtype", "size", "faithfulness")
@@ -161,7 +163,7 @@ class Condition(_message.Message):
     def __init__(self, score_below: _Optional[float] = ..., entropy_above: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("model", "scores", "saliency", "timing", "request_id", "error", "estimate", "skipped", "view", "ledger", "segmentation")
+    __slots__ = ("model", "scores", "saliency", "timing", "request_id", "error", "estimate", "skipped", "view", "ledger", "segmentation", "detected")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +175,7 @@ class Explanation(_message.Message):
     VIEW_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
     SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    DETECTED_FIELD_NUMBER: _ClassVar[int]
     model: ModelInfo
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     saliency: _containers.RepeatedCompositeFieldContainer[SaliencyMap]
@@ -184,7 +187,28 @@ class Explanation(_message.Message):
     view: View
     ledger: _ledger_pb2.LedgerEntry
     segmentation: Segmentation
-    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ...) -> None: ...
+    detected: Detected
+    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., saliency: _Optional[_Iterable[_Union[SaliencyMap, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., skipped: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ..., ledger: _Optional[_Union[_ledger_pb2.LedgerEntry, _Mapping]] = ..., segmentation: _Optional[_Union[Segmentation, _Mapping]] = ..., detected: _Optional[_Union[Detected, _Mapping]] = ...) -> None: ...
+
+class Detected(_message.Message):
+    __slots__ = ("detections", "found")
+    DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    detections: _containers.RepeatedCompositeFieldContainer[Detection]
+    found: int
+    def __init__(self, detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., found: _Optional[int] = ...) -> None: ...
+
+class Detection(_message.Message):
+    __slots__ = ("box", "index", "label", "score")
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    box: Region.Box
+    index: int
+    label: str
+    score: float
+    def __init__(self, box: _Optional[_Union[Region.Box, _Mapping]] = ..., index: _Optional[int] = ..., label: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class Segmentation(_message.Message):
     __slots__ = ("label_map", "size", "classes")
@@ -287,20 +311,26 @@ class SaliencyMap(_message.Message):
     def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[ResolvedTarget, _Mapping]] = ..., values: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., size: _Optional[_Union[MapSize, str]] = ..., rectified: _Optional[int] = ..., caveats: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, Parameter]] = ..., measures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ResolvedTarget(_message.Message):
-    __slots__ = ("index", "label", "minus_index", "minus_label", "region", "region_area")
+    __slots__ = ("index", "label", "minus_index", "minus_label", "region", "region_area", "box", "rank", "score")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     MINUS_INDEX_FIELD_NUMBER: _ClassVar[int]
     MINUS_LABEL_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     REGION_AREA_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     index: int
     label: str
     minus_index: int
     minus_label: str
     region: str
     region_area: float
-    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., minus_index: _Optional[int] = ..., minus_label: _Optional[str] = ..., region: _Optional[str] = ..., region_area: _Optional[float] = ...) -> None: ...
+    box: Region.Box
+    rank: int
+    score: float
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., minus_index: _Optional[int] = ..., minus_label: _Optional[str] = ..., region: _Optional[str] = ..., region_area: _Optional[float] = ..., box: _Optional[_Union[Region.Box, _Mapping]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("decode_ms", "compute_ms", "total_ms", "batch_size", "preprocess_ms", "copy_ms", "encode_ms")
