@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from platformdirs import user_state_path
 
@@ -76,7 +76,7 @@ class Gateway(TypedDict):
     health: str
     tls: bool
     pool: bool
-    listens: NotRequired[list[str]]
+    listens: list[str]
 
 
 class _Supervisor(TypedDict):

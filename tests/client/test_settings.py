@@ -159,7 +159,9 @@ def test_a_token_that_has_changed_is_read_again(serving):
 def test_a_gateway_is_asked_where_it_computes_itself(serving):
     def recorded(**changes: bool) -> None:
         record = {"pid": os.getpid(), "create_time": 1.0, "grpc": "127.0.0.1:8001", "rest": "", "health": ""}
-        (serving / local.GATEWAY).write_text(json.dumps({**record, "tls": False, "pool": False, **changes}))
+        (serving / local.GATEWAY).write_text(
+            json.dumps({**record, "tls": False, "pool": False, "listens": [], **changes})
+        )
 
     recorded()
     assert find() == Address(HERE, "local-token")  # TorchServe is one hop nearer

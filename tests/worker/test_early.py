@@ -27,7 +27,7 @@ from support.datasets import entries, send, stored_masked, two_colours
 from support.jobs import ended, submit, until
 from support.masked import CLASSES
 from support.tuning import Place
-from worker import test_finetune, test_segmentation
+from worker import test_finetune, test_segmentation_job
 
 # By these, all layers learn what the head alone does not know yet.
 LEARNING = {"epochs": 4, "learning_rate": 0.01, "spread": 1.0, "crop": 0.9, "batch_size": 4}
@@ -40,7 +40,7 @@ def asked(dataset: str, recipe: str = "lp_ft", **more: Any) -> pb.JobSpec:
 
 
 def segmented(dataset: str, **more: Any) -> pb.JobSpec:
-    return test_segmentation.asked(dataset, **{"early": True, **more})
+    return test_segmentation_job.asked(dataset, **{"early": True, **more})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def dataset(place: Place) -> str:
 
 @pytest.fixture(scope="module")
 def shapes(place: Place) -> str:
-    return stored_masked(place.datasets, "me", test_segmentation.shapes(), CLASSES).id
+    return stored_masked(place.datasets, "me", test_segmentation_job.shapes(), CLASSES).id
 
 
 def told(place: Place, job: Job) -> list[pb.Publication]:
@@ -241,7 +241,7 @@ def test_a_first_version_that_was_deleted_is_not_published_again(place: Place, d
 
 
 def test_segmentations_killed_between_the_two(place: Place, shapes: str) -> None:
-    parameters = test_segmentation.FAST | {"epochs": 3}
+    parameters = test_segmentation_job.FAST | {"epochs": 3}
     whole = place.run(segmented(shapes, name="whole", parameters=parameters, promote=PROMOTE.IF_BETTER))
     early, summary = whole.result.summary["early"], dict(whole.result.summary)
     assert early["later"]["miou"] > early["first"]["miou"], "the test needs images that the decoder does not know yet"
@@ -265,7 +265,7 @@ def test_segmentations_killed_between_the_two(place: Place, shapes: str) -> None
 
 def test_a_segmentation_that_does_not_improve(place: Place, shapes: str) -> None:
     """A step of 1e-8 changes nothing that could be measured."""
-    parameters = test_segmentation.FAST | {"epochs": 1, "learning_rate": 1e-8}
+    parameters = test_segmentation_job.FAST | {"epochs": 1, "learning_rate": 1e-8}
     done = place.run(segmented(shapes, name="unmoved", parameters=parameters))
     early = done.result.summary["early"]
     assert early["later"]["miou"] == pytest.approx(early["first"]["miou"], abs=1e-3)
@@ -291,7 +291,7 @@ def test_recipes_without_a_head_that_learns_first_are_refused(place: Place, data
 
 @pytest.mark.parametrize("name", ["epochs", "frozen_epochs"])
 def test_a_segmentation_of_one_stage_is_refused(place: Place, shapes: str, name: str) -> None:
-    spec = segmented(shapes, parameters=test_segmentation.FAST | {name: 0})
+    spec = segmented(shapes, parameters=test_segmentation_job.FAST | {name: 0})
     with pytest.raises(InvalidArgument, match=f"parameters.{name} is 0") as caught:
         requests.new_job(pb.CreateJobRequest(spec=spec), place.catalogue)
     assert caught.value.field == "early"

@@ -84,7 +84,7 @@ def test_audits_trust_reports_and_recipes_refuse_it(catalogue: Catalogue, model:
     with pytest.raises(FailedPrecondition, match=TOLD.format("audits")):
         audit_sources.check(audit, catalogue)
     tune = job_pb2.FinetuneSpec(base="segments", name="new")
-    with pytest.raises(FailedPrecondition, match=TOLD.format("recipes")):
+    with pytest.raises(FailedPrecondition, match=TOLD.format("recipes for labels")):
         finetune_kind.validate(tune, catalogue)
     claimed = explain_pb2.ClassRef(index=0)
     image = (Path(__file__).parents[2] / "docs" / "demo.jpg").read_bytes()
@@ -98,7 +98,7 @@ def test_audits_trust_reports_and_recipes_refuse_it(catalogue: Catalogue, model:
 
 def test_versions_of_a_model_are_for_one_task(catalogue: Catalogue, store: Path) -> None:
     publish_head(ModelStore(store), backbone(), 3, 1, name="mine")
-    mine = catalogue.seen_by("ann")
+    mine = catalogue.seen_by("local")
     mine.check_new_name("mine")
     with pytest.raises(AlreadyExists, match="'mine' is a classifier; choose another name"):
         mine.check_new_name("mine", "segmentation")
