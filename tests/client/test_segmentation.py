@@ -146,10 +146,12 @@ def test_the_palette_is_that_of_pascal_voc():
 
 
 def test_options_of_the_command():
-    assert parse.target("cat", None, None, parse.region("1,2,3,4.5", None, None)) == Within("cat", Box(1, 2, 3, 4.5))
-    assert parse.target(None, None, 2, parse.region(None, "3,4", None)) == Within(Top(2), Pixel(3, 4))
-    assert parse.target(None, None, None, parse.region(None, None, Path("m.png"))) == Within(None, Path("m.png"))
-    assert parse.target("cat", None, None, parse.region(None, None, None)) == "cat"
+    assert parse.target("cat", None, None, None, parse.region("1,2,3,4.5", None, None)) == Within(
+        "cat", Box(1, 2, 3, 4.5)
+    )
+    assert parse.target(None, None, 2, None, parse.region(None, "3,4", None)) == Within(Top(2), Pixel(3, 4))
+    assert parse.target(None, None, None, None, parse.region(None, None, Path("m.png"))) == Within(None, Path("m.png"))
+    assert parse.target("cat", None, None, None, parse.region(None, None, None)) == "cat"
     for box, pixel in (("1,2,3", None), ("a,b,c,d", None), (None, "1"), (None, "1.5,2")):
         with pytest.raises(click.BadParameter, match="numbers with commas between"):
             parse.region(box, pixel, None)

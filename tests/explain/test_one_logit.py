@@ -61,8 +61,9 @@ def test_rise_tells_networks_apart(tiny: Model) -> None:
     assert np.abs(maps[0] - maps[1]).max() > 0.01
     # Both logits of each masked image add up to zero, so both probabilities add up to one: the mean of the masks.
     from ouzel.saliency.methods.rise import Rise
+    from ouzel.saliency.random_masks import random_masks
 
-    (masks,) = Rise(masks=32)._masks(torch.zeros(1, 3, 32, 32), 32)
+    (masks,) = random_masks(Rise(masks=32), torch.zeros(1, 3, 32, 32), 32)
     mean = masks.sum(dim=0).numpy() / (32 * 0.5)
     np.testing.assert_allclose(maps[0] + maps[1], mean, atol=1e-5)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from ouzel.saliency import METHODS, Contrast, Explainer, GivenImage, Rank, Saliency, Top, baselines
+from ouzel.saliency import METHODS, Contrast, Explainer, GivenImage, Rank, Saliency, Top, baselines, random_masks
 from ouzel.saliency.draws import Draws
 from ouzel.saliency.engine.compute import Computed, GroupMaps, classes_of, compute
 from ouzel.saliency.engine.forward import Chosen, Forward
@@ -24,7 +24,7 @@ from ouzel.saliency.engine.heads import Head, Heads, SharedHead
 from ouzel.saliency.engine.layouts import Layouts
 from ouzel.saliency.engine.taps import Taps
 from ouzel.saliency.engine.work import MapRequest, Work, specs_of
-from ouzel.saliency.methods import integrated_gradients, rise, smoothgrad
+from ouzel.saliency.methods import integrated_gradients, smoothgrad
 from ouzel.saliency.transfer import sent
 
 EDGE = 16
@@ -59,7 +59,7 @@ def gpu() -> Iterator[None]:
         mock.patch.object(Tensor, "pin_memory", lambda tensor: tensor),
         mock.patch.object(torch.autograd, "grad", no_autograd),
         mock.patch.object(smoothgrad, "draws", Draws()),
-        mock.patch.object(rise, "draws", Draws()),
+        mock.patch.object(random_masks, "draws", Draws()),
     ):
         yield
     for cache in caches:  # no later test may get a tensor without values
