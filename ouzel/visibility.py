@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 HEADER = "x-ouzel-models"  # metadata of a call to the worker
 _LONGEST = 4096  # bytes
+_UNTOLD = "-"  # no list of patterns
 
 
 def fits(name: str, patterns: Sequence[str]) -> bool:
@@ -23,9 +24,6 @@ def told(*patterns: Sequence[str]) -> str:
     """
     text = json.dumps(patterns, separators=(",", ":"))
     return text if len(text) <= _LONGEST else _UNTOLD
-
-
-_UNTOLD = "-"
 
 
 def of(text: str) -> Callable[[str], bool]:

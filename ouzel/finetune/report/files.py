@@ -54,7 +54,12 @@ def write_report(
     Returns:
         The path of report.html.
     """
-    for name, (_, content) in files(report, title, lineage or {}).items():
+    return write(files(report, title, lineage or {}), folder)
+
+
+def write(written: Mapping[str, tuple[str, bytes]], folder: str | Path) -> Path:
+    """Write the files of a report into a folder. Returns the path of report.html."""
+    for name, (_, content) in written.items():
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ouzel.finetune.pictures import Pictures, png
 from ouzel.finetune.report import curves
+from ouzel.finetune.report.files import write
 from ouzel.finetune.report.results import Section
 from ouzel.finetune.segmentation.comparison import Beside
 from ouzel.finetune.segmentation.data import label_map
@@ -141,8 +142,4 @@ def write_segmentation_report(
     Returns:
         The path of report.html.
     """
-    for name, (_, content) in segmentation_files(report, title, lineage or {}).items():
-        path = Path(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Path(folder, "report.html")
+    return write(segmentation_files(report, title, lineage or {}), folder)
