@@ -120,7 +120,7 @@ def gateway(
     """
     try:
         from ouzel.gateway import server
-        from ouzel.gateway.metrics import GatewayMetrics
+        from ouzel.gateway.observing.metrics import GatewayMetrics
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed; run `pip install 'ouzel[gateway]'`") from error
     from ouzel.gateway.options import GatewayOptions

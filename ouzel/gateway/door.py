@@ -23,11 +23,11 @@ from ouzel.gateway import owned
 from ouzel.gateway.access.caller import BEHALF, Access, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.engine import Description, Engine, Row
-from ouzel.gateway.metrics import GatewayMetrics
-from ouzel.gateway.observer import Observer
+from ouzel.gateway.observing.metrics import GatewayMetrics
+from ouzel.gateway.observing.observer import Observer
+from ouzel.gateway.observing.statistics import Counts, Statistics
 from ouzel.gateway.reading import Reading
 from ouzel.gateway.shedding import Load
-from ouzel.gateway.statistics import Counts, Statistics
 from ouzel.gateway.under_way import UnderWay
 from ouzel.model_names import check_name, check_version
 from ouzel_protos.v1 import explain_pb2 as pb

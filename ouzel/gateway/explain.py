@@ -14,13 +14,13 @@ from ouzel.errors import InvalidArgument
 from ouzel.explain import JSON, PNG, PROTOBUF, RawRequest, header_text, negotiate, read_row
 from ouzel.explain import media as drawing
 from ouzel.explain.options import parse
-from ouzel.gateway import multipart, problems
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.answers import check_answers
 from ouzel.gateway.door import Door
 from ouzel.gateway.engine import Row
 from ouzel.gateway.grpc_calls import Context, Unary, seconds_left
-from ouzel.gateway.http_calls import Calls, seconds, single, while_connected
+from ouzel.gateway.rest import multipart, problems
+from ouzel.gateway.rest.http_calls import Calls, seconds, single, while_connected
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb

@@ -15,8 +15,8 @@ from ouzel.errors import DeadlineExceeded, InvalidArgument, Oversized, Unimpleme
 from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.door import Door
-from ouzel.gateway.metrics import OTHER
-from ouzel.gateway.observer import GRPC, Observed
+from ouzel.gateway.observing.metrics import OTHER
+from ouzel.gateway.observing.observer import GRPC, Observed
 from ouzel.telemetry import request_ids
 from ouzel.telemetry.calls import read_headers
 

@@ -18,11 +18,11 @@ from starlette.routing import Route
 from ouzel.bounded_messages import parsed
 from ouzel.checks import one_of, within
 from ouzel.errors import NotFound, PermissionDenied
-from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.grpc_calls import Context, Unary, seconds_left
-from ouzel.gateway.http_calls import Calls, seconds
 from ouzel.gateway.ledger_log import Log
+from ouzel.gateway.rest import problems
+from ouzel.gateway.rest.http_calls import Calls, seconds
 from ouzel.gateway.worker.json_messages import largest, message, printed
 from ouzel.gateway.worker.methods import LEDGER, Method
 from ouzel.gateway.worker.visible import sees_all

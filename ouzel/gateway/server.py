@@ -18,20 +18,20 @@ from starlette.routing import BaseRoute, Route
 
 from ouzel import timed_http
 from ouzel.errors import FailedPrecondition
-from ouzel.gateway import app
 from ouzel.gateway.access.http_certificates import with_certificates
 from ouzel.gateway.door import Door
 from ouzel.gateway.engine import Engine
 from ouzel.gateway.explain import ExplainRest, PredictionsService
 from ouzel.gateway.grpc_calls import Refusing, Service, UnaryHandler
-from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.ledger_log import Log
 from ouzel.gateway.ledger_service import LedgerService
-from ouzel.gateway.metrics import GatewayMetrics
+from ouzel.gateway.observing.metrics import GatewayMetrics
+from ouzel.gateway.observing.refusals import Refusals
 from ouzel.gateway.oip.grpc_service import OipService, refusal
 from ouzel.gateway.oip.rest import OipRest
 from ouzel.gateway.options import GatewayOptions
-from ouzel.gateway.refusals import Refusals
+from ouzel.gateway.rest import app
+from ouzel.gateway.rest.http_calls import Calls
 from ouzel.gateway.worker.grpc_proxy import WorkerProxy
 from ouzel.gateway.worker.methods import LEDGER, METHODS
 from ouzel.gateway.worker.openapi import described

@@ -153,7 +153,7 @@ def test_promtool_has_no_complaint() -> None:
 
 
 def test_metrics_need_no_torch() -> None:
-    modules = "ouzel.gateway.metrics, ouzel.worker.gauges, ouzel.sink.metrics"
+    modules = "ouzel.gateway.observing.metrics, ouzel.worker.gauges, ouzel.sink.metrics"
     program = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"

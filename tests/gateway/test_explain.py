@@ -16,7 +16,7 @@ from PIL import Image
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
-from ouzel.gateway import multipart
+from ouzel.gateway.rest import multipart
 from ouzel.gateway.server import Addresses
 from ouzel.metrics.deletion import area
 from ouzel.saliency import Explainer, Saliency

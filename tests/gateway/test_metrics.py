@@ -17,7 +17,7 @@ import pytest
 from ouzel.errors import ResourceExhausted, Unauthenticated
 from ouzel.gateway.access.caller import ROLES, Caller, TenantLimits
 from ouzel.gateway.engine import Description, Row
-from ouzel.gateway.metrics import GatewayMetrics
+from ouzel.gateway.observing.metrics import GatewayMetrics
 from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
 from ouzel.gateway.worker.place import WorkerOptions, WorkerPlace

@@ -32,12 +32,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ouzel.errors import DeadlineExceeded, NotFound, OuzelError, Oversized, ResourceExhausted, TooLarge, Unavailable
-from ouzel.gateway import bodies
 from ouzel.gateway.batcher import Batcher
 from ouzel.gateway.engine import Row
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.engines.torchserve_calls import Place, TorchServeCalls
 from ouzel.gateway.options import GatewayOptions
+from ouzel.gateway.rest import bodies
 from ouzel.gateway.server import Addresses, serving
 from ouzel.gateway.shedding import Load
 from ouzel_protos.torchserve import PREDICTIONS

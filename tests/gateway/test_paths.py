@@ -9,8 +9,8 @@ from ouzel.errors import InvalidArgument
 from ouzel.gateway.access.open import OpenAccess
 from ouzel.gateway.door import Door
 from ouzel.gateway.explain import ExplainRest
-from ouzel.gateway.http_calls import Calls
 from ouzel.gateway.oip.rest import OipRest
+from ouzel.gateway.rest.http_calls import Calls
 from ouzel.model_names import check_new_name
 from support.still_engine import StillEngine
 

@@ -9,11 +9,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ouzel.errors import NotFound, OuzelError, Unimplemented
-from ouzel.gateway import bodies, problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.http_calls import Calls, seconds, single, while_connected
 from ouzel.gateway.oip import json_bodies, metadata, triton
 from ouzel.gateway.oip.infer import infer
+from ouzel.gateway.rest import bodies, problems
+from ouzel.gateway.rest.http_calls import Calls, seconds, single, while_connected
 
 _LARGE = 2**16  # bytes of a body that are read in a thread
 _BINARY = "application/octet-stream"

@@ -12,8 +12,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from ouzel.gateway.engine import Description
+from ouzel.gateway.observing.statistics import Counts, Duration
 from ouzel.gateway.oip import metadata
-from ouzel.gateway.statistics import Counts, Duration
 from ouzel_protos.oip import inference_pb2 as pb
 
 _TYPES = {"BYTES": pb.TYPE_STRING, "FP32": pb.TYPE_FP32, "INT32": pb.TYPE_INT32, "UINT8": pb.TYPE_UINT8}

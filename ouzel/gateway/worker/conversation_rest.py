@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ouzel.errors import InvalidArgument
-from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.bodies import Aside
-from ouzel.gateway.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.rest import problems
+from ouzel.gateway.rest.bodies import Aside
+from ouzel.gateway.rest.http_calls import Calls, seconds, while_connected
 from ouzel.gateway.worker.conversations import Conversations, Step
 from ouzel.gateway.worker.json_messages import message, printed
 from ouzel.gateway.worker.methods import METHODS, Method

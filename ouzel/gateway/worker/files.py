@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from starlette.requests import Request
 
-from ouzel.gateway.bodies import Aside
+from ouzel.gateway.rest.bodies import Aside
 from ouzel.gateway.worker.methods import Method
 from ouzel_protos.v1 import dataset_pb2, job_pb2
 

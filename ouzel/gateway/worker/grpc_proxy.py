@@ -15,7 +15,7 @@ from ouzel.errors import DeadlineExceeded, InvalidArgument
 from ouzel.gateway.access.caller import Caller
 from ouzel.gateway.door import Door
 from ouzel.gateway.grpc_calls import Context, check_size, identified, observed
-from ouzel.gateway.observer import Observed
+from ouzel.gateway.observing.observer import Observed
 from ouzel.gateway.worker.methods import METHODS, Method
 from ouzel.gateway.worker.relay import Relay, WorkerError, whole
 

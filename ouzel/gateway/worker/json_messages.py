@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 
 from ouzel import bounded_json
 from ouzel.errors import InvalidArgument, OuzelError, ResourceExhausted, kind_of
-from ouzel.gateway.bodies import Aside
+from ouzel.gateway.rest.bodies import Aside
 from ouzel.gateway.worker.json_faults import serialized
 from ouzel.gateway.worker.methods import Method
 from ouzel.gateway.worker.relay import WorkerError

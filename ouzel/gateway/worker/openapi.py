@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import ouzel
-from ouzel.gateway.paths import PATHS, PROBLEM
+from ouzel.gateway.rest.paths import PATHS, PROBLEM
 from ouzel.gateway.worker.files import BINARY
 from ouzel.gateway.worker.methods import LEDGER, METHODS, Method
 from ouzel_protos.v1.dataset_pb2 import UploadFilesRequest

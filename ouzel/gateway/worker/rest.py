@@ -19,11 +19,11 @@ from starlette.types import Receive, Scope, Send
 
 from ouzel import grpc_errors
 from ouzel.errors import NotFound, OuzelError
-from ouzel.gateway import problems
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.bodies import Aside
-from ouzel.gateway.http_calls import Calls, seconds, while_connected
-from ouzel.gateway.http_observed import observed
+from ouzel.gateway.rest import problems
+from ouzel.gateway.rest.bodies import Aside
+from ouzel.gateway.rest.http_calls import Calls, seconds, while_connected
+from ouzel.gateway.rest.http_observed import observed
 from ouzel.gateway.worker import files
 from ouzel.gateway.worker.conversation_rest import ConversationRest
 from ouzel.gateway.worker.json_messages import largest, message, messages, printed, told

@@ -232,7 +232,7 @@ def forms() -> Target:
     from ouzel.errors import OuzelError
     from ouzel.explain import read_row
     from ouzel.explain.options import parse
-    from ouzel.gateway import multipart
+    from ouzel.gateway.rest import multipart
 
     def run(data: bytes) -> None:
         first, _, body = data.partition(b"\n")
@@ -333,7 +333,7 @@ def compressed() -> Target:
     import zlib
 
     from ouzel.errors import OuzelError
-    from ouzel.gateway import bodies
+    from ouzel.gateway.rest import bodies
 
     def run(data: bytes) -> None:
         assert len(bodies._decompressed(data, "gzip", 2**20)) <= 2**20

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ouzel.gateway.access.caller import Caller
-from ouzel.gateway.metrics import GatewayMetrics
+from ouzel.gateway.observing.metrics import GatewayMetrics
 from ouzel.telemetry import calls, tracing
 from ouzel.telemetry.calls import ObservedCall
 

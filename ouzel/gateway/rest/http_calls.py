@@ -13,13 +13,13 @@ from starlette.responses import Response
 
 from ouzel import grpc_errors
 from ouzel.errors import InvalidArgument
-from ouzel.gateway import bodies
 from ouzel.gateway.access.caller import BEHALF, Caller
 from ouzel.gateway.access.certificate import Certificate
 from ouzel.gateway.access.http_certificates import CERTIFICATE
 from ouzel.gateway.door import Door
-from ouzel.gateway.http_observed import observed
-from ouzel.gateway.problems import Form
+from ouzel.gateway.rest import bodies
+from ouzel.gateway.rest.http_observed import observed
+from ouzel.gateway.rest.problems import Form
 
 T = TypeVar("T")
 TIMEOUT = "x-ouzel-timeout"  # s

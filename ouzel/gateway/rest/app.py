@@ -12,9 +12,9 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from ouzel import grpc_errors
-from ouzel.gateway import problems
-from ouzel.gateway.http_observed import ObservedApp
-from ouzel.gateway.observer import Observer
+from ouzel.gateway.observing.observer import Observer
+from ouzel.gateway.rest import problems
+from ouzel.gateway.rest.http_observed import ObservedApp
 
 
 def make(routes: Sequence[BaseRoute], observer: Observer) -> ASGIApp:

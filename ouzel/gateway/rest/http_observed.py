@@ -8,8 +8,8 @@ from typing import Any
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ouzel.gateway.metrics import OTHER
-from ouzel.gateway.observer import REST, Observed, Observer
+from ouzel.gateway.observing.metrics import OTHER
+from ouzel.gateway.observing.observer import REST, Observed, Observer
 from ouzel.telemetry import request_ids
 from ouzel.telemetry.calls import read_headers
 

@@ -1,0 +1,1 @@
+"""What the gateway tells of its calls: metrics, statistics, and refusals on record."""

@@ -1,0 +1,1 @@
+"""The port of REST: its application, bodies and errors."""
