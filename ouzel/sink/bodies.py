@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ouzel.endpoints.clients import scores
-from ouzel.endpoints.clients.strict_json import document
+from ouzel.endpoints.clients.strict_json import NOT_READ, document
 from ouzel.endpoints.description.json_path import JsonPath
 from ouzel.endpoints.description.protocols import HttpJson, Oip
 from ouzel.errors import FailedPrecondition
@@ -126,7 +126,7 @@ def _json(body: bytes, what: str) -> Any:
     try:
         return document(body)
     except (ValueError, RecursionError):
-        raise FailedPrecondition(f"{what}: is not JSON, or names a key twice") from None
+        raise FailedPrecondition(f"{what}: {NOT_READ}") from None
 
 
 def _labelled(service: Service, path: JsonPath, values: Any) -> Prediction:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ouzel.endpoints.clients.strict_json import document
+from ouzel.endpoints.clients.strict_json import NOT_READ, document
 from ouzel.errors import InvalidArgument
 from ouzel_protos.text import is_line, shown
 
@@ -125,7 +125,7 @@ def _structured(body: bytes) -> Event:
     try:
         values = document(body)
     except (ValueError, RecursionError):
-        raise Malformed("the body is not JSON, or names a key twice", "json") from None
+        raise Malformed(f"the body {NOT_READ}", "json") from None
     if not isinstance(values, dict):
         raise Malformed("the body is not a JSON object", "json")
     if "data" in values and "data_base64" in values:

@@ -91,6 +91,7 @@ DOCUMENTS: dict[str, tuple[Any, str]] = {
     "no object": (b"[1]", "json"),
     "no text": (b"\xff\xfe\xfd", "json"),
     "a key twice": (b'{"id": "1", "id": "2"}', "json"),
+    "millions of members": (b"[" + b"{}," * 5_000_000 + b"1]", "json"),
     "deep": (b"[" * 100_000, "json"),
     "digits": (b'{"id": ' + b"9" * 10_000 + b"}", "json"),
     "id is a list": (STRUCTURED | {"id": [1]}, "attribute"),
