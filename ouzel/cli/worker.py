@@ -121,6 +121,11 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "Keep no process that has imported what jobs need: saves 450 MiB, and each job begins seconds later.",
     is_flag=True,
 )
+@_option(
+    "--webhooks",
+    "File of the addresses that callers may have told of their jobs.",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",

@@ -29,6 +29,7 @@ class WorkerMetrics:
         self._waited = self._histogram("job_wait_seconds", words, JOB_BUCKETS, "kind")
         self._ran = self._histogram("job_run_seconds", "From an attempt's start to its end.", JOB_BUCKETS, "kind")
         self._lost = self._counter("leases_lost", "Jobs that were taken back from workers that were gone.")
+        self._webhooks = self._counter("webhooks", "Attempts to tell of a job, by receiver.", "receiver", "outcome")
         self._database = self._counter("database_errors", "Transactions of the job store that failed.", "code")
 
     def ended(self, method: str, code: str, seconds: float) -> None:
@@ -55,6 +56,10 @@ class WorkerMetrics:
     def lost(self) -> None:
         """Counts a job that was taken back."""
         self._lost.inc()
+
+    def webhook(self, receiver: str, outcome: str) -> None:
+        """Counts an attempt to tell of a job: "delivered", "failed" or "given_up"."""
+        self._webhooks.labels(receiver, outcome).inc()
 
     def database_failed(self, code: str) -> None:
         """Counts a transaction that failed, by the code of its error."""

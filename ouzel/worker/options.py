@@ -25,6 +25,7 @@ from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.retry_policy import Retries
+from ouzel.worker.webhooks import receivers
 from ouzel_protos.local import state_dir
 
 MEMORY_FORMATS = "memory-formats"  # as the services call it, where model processes remember theirs
@@ -71,6 +72,7 @@ class WorkerOptions:
         no_fork: Whether each job starts an interpreter and imports what it needs. By default jobs are forked from a
             process that has done so, which takes some 450 MiB of memory, and begin at once.
         metrics: Where its numbers are read; None serves none.
+        webhooks: File of the addresses that may be told of jobs, see `ouzel.worker.webhooks.receivers`.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -107,6 +109,7 @@ class WorkerOptions:
     no_ledger: bool = False
     no_fork: bool = False
     metrics: MetricsOptions | None = None
+    webhooks: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -181,6 +184,11 @@ class WorkerOptions:
     def endpoints(self) -> Mapping[str, Endpoint]:
         """The services that can be audited, by the name that callers use. Raises OuzelError."""
         return registered(self.audit_endpoint_file, self.audit_endpoint_flags)
+
+    @cached_property
+    def receivers(self) -> receivers.Receivers:
+        """Who may be told of jobs. Raises OuzelError."""
+        return receivers.read(self.webhooks)
 
     @property
     def auditing(self) -> ResidentOptions:

@@ -47,6 +47,8 @@ from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
+from ouzel.worker.webhooks.deliverer import Deliverer
+from ouzel.worker.webhooks.sending import Sender
 from ouzel_protos.local import WORKER, Worker
 from ouzel_protos.v1 import audit_pb2, dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
@@ -96,6 +98,7 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if ledger is not None:
             opened.callback(ledger.close)
         forks = None
+        options.receivers  # noqa: B018 - a file that cannot be read ends the start
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
@@ -119,14 +122,17 @@ async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     runner = _runner(parts)
+    deliverer = Deliverer(parts.store, parts.options.receivers, Sender(), parts.metrics)
     async with _listening(parts, runner) as (address, drain):
         runner.start()
+        deliverer.start()
         ready(address)
         if forks is not None:
             forks.warm()
         await stopping.wait()
         _log.info("stopping: %d jobs write their checkpoints", runner.running)
         await drain()
+        await asyncio.to_thread(deliverer.close)
 
 
 @asynccontextmanager
@@ -157,6 +163,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         limits=options.runner.limits,
         recorder=recorder,
         denials=denials,
+        receivers=options.receivers,
     )
     server = grpc.aio.server(
         interceptors=[

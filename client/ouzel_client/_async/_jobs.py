@@ -260,6 +260,7 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
     kind = spec.WhichOneof("kind") or ""
     if kind not in ("finetune", "audit"):  # they have options of their own, and have checked them
         check_names(kind, options, JobOptions)
+    spec.notify = options.get("notify", "")
     request = made(
         pb.CreateJobRequest,
         spec=spec,

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ouzel_client._sync._client import Client
     from ouzel_client._sync._job import Job
 
+notify_option = click.option(
+    "--notify", default="", metavar="URL", help="Tell this address of each change of the job's state."
+)
+
 
 @contextmanager
 def client() -> Iterator[Client]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ouzel_client._cli import plugins
-from ouzel_client._cli.follow import client, follow
+from ouzel_client._cli.follow import client, follow, notify_option
 from ouzel_client._types import jobs as kinds
 from ouzel_client._types.jobs import Node
 from ouzel_client.arguments import label, node_options, nodes, setting
@@ -30,6 +30,7 @@ def _common(command: F) -> F:
             click.option(
                 "--max-seconds", type=click.FloatRange(min=1), help="The job fails after it has run for so long."
             ),
+            notify_option,
             click.option("--request-id", help="The same one again gives the same job."),
             click.option(
                 "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files of the job."
@@ -136,4 +137,5 @@ def _options(common: dict[str, Any]) -> dict[str, Any]:
         "labels": dict(map(label, common.pop("labels"))),
         "max_duration": common.pop("max_seconds"),
         "request_id": common.pop("request_id"),
+        "notify": common.pop("notify"),
     }

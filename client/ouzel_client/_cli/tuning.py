@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from ouzel_client._cli.datasets import LINKS, dataset_of
-from ouzel_client._cli.follow import client, follow
+from ouzel_client._cli.follow import client, follow, notify_option
 from ouzel_client._types.jobs import Promotion
 from ouzel_client.arguments import setting
 from ouzel_client.terminal import json_option, print_json
@@ -87,6 +87,7 @@ def gate_options(promote: str) -> Callable[[F], F]:
 @click.option("--check", "only_check", is_flag=True, help="Check the images, and train nothing.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
+@notify_option
 @json_option
 def finetune(
     source: str | None,
@@ -152,6 +153,7 @@ def finetune(
 @click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Longest training, in seconds.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
+@notify_option
 @json_option
 def repair(
     model: str,

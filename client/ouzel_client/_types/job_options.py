@@ -18,6 +18,8 @@ class JobOptions(TypedDict, total=False):
             limit.
         request_id: At most 128 characters. A repeated call with the same one gives the same job. A new one is made up
             by default.
+        notify: An address that is told of each change of the job's state, as a webhook (Standard Webhooks). The
+            worker's operator must admit it. Nobody by default.
         timeout: Seconds that the call may take, retries included. None, the default, is the client's.
     """
 
@@ -25,6 +27,7 @@ class JobOptions(TypedDict, total=False):
     labels: Mapping[str, str]
     max_duration: float | None
     request_id: str | None
+    notify: str
     timeout: float | None
 
 

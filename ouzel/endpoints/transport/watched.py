@@ -102,15 +102,18 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-def pools(connections: int, tls: ssl.SSLContext | None, proxy: str) -> urllib3.PoolManager:
+def pools(connections: int, tls: ssl.SSLContext | None, proxy: str, *, named: str = "") -> urllib3.PoolManager:
     """Pools of connections for `run`. urllib3 reads no settings of proxies from the environment.
 
     Args:
         connections: That are kept.
         tls: For https.
         proxy: Its URL; empty asks directly.
+        named: Whose certificate is asked for where URLs hold an address in place of a name.
     """
     settings: dict[str, Any] = {"maxsize": connections, "retries": False, "ssl_context": tls}
+    if named:
+        settings |= {"server_hostname": named, "assert_hostname": named}
     manager = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     return manager

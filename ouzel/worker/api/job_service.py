@@ -23,6 +23,7 @@ from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.store.job import FINAL, Job, Limits, State
 from ouzel.worker.store.protocol import ClientStore
+from ouzel.worker.webhooks.receivers import NOBODY, Receivers
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceServicer
 
@@ -43,6 +44,7 @@ class JobService(Service, JobServiceServicer):
         limits: Of one owner.
         recorder: Records what is refused and what is deleted.
         denials: See `Service`.
+        receivers: Who may be told of jobs.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class JobService(Service, JobServiceServicer):
         limits: Limits,
         recorder: Recorder,
         denials: Denials | None = None,
+        receivers: Receivers = NOBODY,
     ) -> None:
         super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder, denials=denials)
         self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
-        self._nudge, self._limits = nudge, limits
+        self._nudge, self._limits, self._receivers = nudge, limits, receivers
         self._watches = Watches(store)
 
     def close(self) -> None:
@@ -69,6 +72,7 @@ class JobService(Service, JobServiceServicer):
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.Job:
         owner = self.owner(context)
+        self._receivers.check(request.spec.notify, owner)
         seen = self._catalogue.seen_by(owner, self.may_name(context))
         new = await self.run(requests.new_job, request, seen)
         if request.validate_only:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ouzel.errors import NotFound
+from ouzel.worker.store import notices
 from ouzel.worker.store.database import Connection, wrote
 from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Job, Lease, State, timestamp
 from ouzel.worker.store.protocol import LeaseLost
@@ -100,6 +101,8 @@ def append(c: Connection, job: Job, events: Sequence[pb.JobEvent]) -> Job:
             "INSERT INTO events (job, sequence, body) VALUES (?, ?, ?)", job.id, sequence, numbered.SerializeToString()
         )
         written.append(numbered)
+        if numbered.HasField("state_change"):
+            notices.write(c, job, numbered)
     progress = next((each.progress for each in reversed(written) if each.WhichOneof("kind") == "progress"), None)
     job = replace(job, last_sequence=job.last_sequence + len(written), updated=now, progress=progress or job.progress)
     c.run(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -200,7 +201,25 @@ class WorkerStore(Protocol):
         """Which of some digests a job still needs."""
 
 
-class Store(ClientStore, WorkerStore, Protocol):
+class NoticeStore(Protocol):
+    """What delivers webhooks needs."""
+
+    def take_notice(self, prefix: str, seconds: float) -> Notice | None:
+        """Takes the notice that has been due longest, and of its job is the oldest.
+
+        Args:
+            prefix: Of the address.
+            seconds: In which nobody else takes it.
+
+        Returns:
+            The notice; None if none is due.
+        """
+
+    def settle_notice(self, notice: Notice, wait: float | None) -> None:
+        """Ends an attempt: removes the notice, or has it tried again after `wait` seconds."""
+
+
+class Store(ClientStore, WorkerStore, NoticeStore, Protocol):
     """A store of jobs."""
 
     def statistics(self) -> Statistics:

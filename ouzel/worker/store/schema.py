@@ -66,7 +66,23 @@ CREATE TABLE IF NOT EXISTS artifacts (
     sha256 TEXT NOT NULL,
     PRIMARY KEY (job, name)
 ) {rowid};
-CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (sha256)
+CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (sha256);
+CREATE TABLE IF NOT EXISTS notices (
+    number {number},
+    job TEXT NOT NULL,
+    sequence BIGINT NOT NULL,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    url TEXT NOT NULL,
+    event {blob} NOT NULL,
+    error {blob} NOT NULL,
+    labels TEXT NOT NULL,
+    tries INTEGER NOT NULL,
+    due {float} NOT NULL,
+    created {float} NOT NULL
+);
+CREATE INDEX IF NOT EXISTS notices_by_job ON notices (job, number);
+CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due)
 """
 
 JOBS = Schema(words="the job store", version=VERSION, tables=_TABLES)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 
-from ouzel.worker.store import client_ops, figures, job_table, pagination, worker_ops
+from ouzel.worker.store import client_ops, figures, job_table, notices, pagination, worker_ops
 from ouzel.worker.store.database import Database
 from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.subscriptions import Listeners
@@ -124,6 +125,12 @@ class SqlStore:
 
     def referenced(self, digests: Sequence[str]) -> set[str]:
         return self._db.read(lambda c: client_ops.referenced(c, digests))
+
+    def take_notice(self, prefix: str, seconds: float) -> Notice | None:
+        return self._db.write(lambda c: notices.take(c, prefix, seconds))
+
+    def settle_notice(self, notice: Notice, wait: float | None) -> None:
+        self._db.write(lambda c: notices.settle(c, notice, wait))
 
     def check(self) -> None:
         self._db.check()
