@@ -7,16 +7,15 @@ import json
 import secrets
 from collections.abc import Sequence
 
-from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
 from ouzel.worker.store import job_table
 from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State
+from ouzel.worker.store.room import Room
 from ouzel_protos.v1 import job_pb2 as pb
 
-_WAITING = (State.QUEUED, State.PAUSED)
 
-
-def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
+def create(c: Connection, owner: str, new: NewJob, limits: Limits, room: Room) -> Job:
     """Writes a new job, or finds the one that the same request made."""
     body = _body(new)
     if new.request_id:
@@ -26,39 +25,29 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits) -> Job:
                 message = f"request_id: {new.request_id!r:.140} was used for another job, {row[0]}"
                 raise AlreadyExists(message, field="request_id")
             return job_table.find(c, owner, row[0])
-    _room(c, owner, limits)
-    now, job = c.now(), f"job-{secrets.token_hex(10)}"
-    columns = {
-        "id": job,
-        "owner": owner,
-        "kind": new.kind,
-        "spec": new.spec.SerializeToString(deterministic=True),
-        "state": int(State.UNSPECIFIED),
-        "attempt": 0,
-        "progress": b"",
-        "created": now,
-        "updated": now,
-        "last_sequence": 0,
-        "priority": new.priority,
-        "labels": json.dumps(dict(new.labels), sort_keys=True),
-        "request_id": new.request_id or None,
-        "body": body,
-        "timeout": new.timeout,
-        "ran": 0.0,
-        "lost": 0,
-        "memory_deaths": 0,
-        "batch_scale": 1.0,
-        "checkpoint": "",
-        "pause": 0,
-        "worker": "",
-        "beat": 0,
-        "handle": "",
-    }
-    places = ", ".join("?" * len(columns))
-    c.run(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({places})", *columns.values())
-    for name, value in new.labels.items():
-        c.run("INSERT INTO labels (job, name, value) VALUES (?, ?, ?)", job, name, value)
-    return job_table.transition(c, job_table.find(c, owner, job), State.QUEUED, "accepted")
+    room.take(c, owner, limits)
+    now = c.now()
+    job = Job(
+        id=f"job-{secrets.token_hex(10)}",
+        owner=owner,
+        kind=new.kind,
+        spec=new.spec,
+        state=State.QUEUED,
+        attempt=0,
+        progress=pb.Progress(),
+        created=now,
+        started=None,
+        ended=None,
+        updated=now,
+        error=None,
+        result=None,
+        last_sequence=0,
+        priority=new.priority,
+        labels=dict(new.labels),
+        request_id=new.request_id,
+        timeout=new.timeout,
+    )
+    return job_table.insert(c, job, body)
 
 
 def events(c: Connection, owner: str, job: str, after: int, limit: int) -> list[pb.JobEvent]:
@@ -107,12 +96,12 @@ def resume(c: Connection, owner: str, job: str) -> Job:
     raise _not_in(record, "resumed", "PAUSED")
 
 
-def retry(c: Connection, owner: str, job: str, limits: Limits) -> Job:
+def retry(c: Connection, owner: str, job: str, limits: Limits, room: Room) -> Job:
     """Queues a job that failed or was cancelled."""
     record = job_table.find(c, owner, job, lock=True)
     if record.state not in (State.FAILED, State.CANCELLED):
         raise _not_in(record, "retried", "FAILED or CANCELLED")
-    _room(c, owner, limits)
+    room.take(c, owner, limits)
     cleared = {
         "error": None,
         "started": None,
@@ -163,14 +152,6 @@ def _wish_pause(c: Connection, job: Job, wish: bool, message: str) -> Job:
     c.run("UPDATE jobs SET pause = ? WHERE id = ?", int(wish), job.id)
     job_table.append(c, job, [pb.JobEvent(log=pb.Log(level=pb.Log.INFO, message=message))])
     return job_table.find(c, job.owner, job.id)
-
-
-def _room(c: Connection, owner: str, limits: Limits) -> None:
-    """Two calls at the same moment may get past it by one: the limit guards the disk, not a promise."""
-    states = ", ".join(str(int(each)) for each in _WAITING)
-    row = c.one(f"SELECT COUNT(*) FROM jobs WHERE owner = ? AND state IN ({states})", owner)
-    if row is not None and row[0] >= limits.queued:
-        raise ResourceExhausted(f"{row[0]} jobs wait already; the limit is {limits.queued}", retry_after=10.0)
 
 
 def _body(new: NewJob) -> bytes:

@@ -61,6 +61,55 @@ def require_lease(c: Connection, lease: Lease) -> Job:
     return job
 
 
+def insert(c: Connection, job: Job, body: bytes) -> Job:
+    """Writes a new job with its first event. Nobody can know its id yet, so nobody is told.
+
+    Args:
+        c: The transaction.
+        job: In its first state, without events.
+        body: What makes a request the same as an earlier one.
+
+    Returns:
+        The job as it is then.
+    """
+    change = pb.StateChange(previous=int(State.UNSPECIFIED), state=int(job.state), reason="accepted")  # type: ignore[arg-type]
+    event = pb.JobEvent(sequence=1, time=timestamp(job.created), state_change=change)
+    job = replace(job, last_sequence=1)
+    columns = {
+        "id": job.id,
+        "owner": job.owner,
+        "kind": job.kind,
+        "spec": job.spec.SerializeToString(deterministic=True),
+        "state": int(job.state),
+        "attempt": job.attempt,
+        "progress": b"",
+        "created": job.created,
+        "updated": job.updated,
+        "last_sequence": job.last_sequence,
+        "priority": job.priority,
+        "labels": json.dumps(dict(job.labels), sort_keys=True),
+        "request_id": job.request_id or None,
+        "body": body,
+        "timeout": job.timeout,
+        "ran": job.ran,
+        "lost": job.lost,
+        "memory_deaths": job.memory_deaths,
+        "batch_scale": job.batch_scale,
+        "checkpoint": job.checkpoint,
+        "pause": int(job.pause),
+        "worker": job.worker,
+        "beat": 0,
+        "handle": "",
+    }
+    places = ", ".join("?" * len(columns))
+    c.run(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({places})", *columns.values())
+    for name, value in job.labels.items():
+        c.run("INSERT INTO labels (job, name, value) VALUES (?, ?, ?)", job.id, name, value)
+    c.run("INSERT INTO events (job, sequence, body) VALUES (?, ?, ?)", job.id, 1, event.SerializeToString())
+    notices.write(c, job, event)
+    return job
+
+
 def transition(c: Connection, job: Job, state: State, reason: str, **changes: Any) -> Job:
     """Changes the state of a job, and writes the event.
 

@@ -11,6 +11,7 @@ from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, 
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
+from ouzel.worker.store.room import Room
 from ouzel.worker.store.subscriptions import Listeners
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -28,7 +29,7 @@ class SqlStore:
     def __init__(self, database: Database, retries: Retries | None = None) -> None:
         self._db = database
         self.retries = retries or Retries()
-        self._listeners = Listeners()
+        self._listeners, self._room = Listeners(), Room()
         try:
             database.write(pagination.create_key)
             database.on_commit(self._listeners.tell, self._listeners.wanted)
@@ -39,7 +40,7 @@ class SqlStore:
     # For callers
 
     def create(self, owner: str, new: NewJob, *, limits: Limits = _LIMITS) -> Job:
-        return self._db.write(lambda c: client_ops.create(c, owner, new, limits))
+        return self._db.write(lambda c: client_ops.create(c, owner, new, limits, self._room))
 
     def get(self, owner: str, job: str) -> Job:
         return self._db.read(lambda c: job_table.find(c, owner, job))
@@ -60,7 +61,7 @@ class SqlStore:
         return self._db.write(lambda c: client_ops.resume(c, owner, job))
 
     def retry(self, owner: str, job: str, *, limits: Limits = _LIMITS) -> Job:
-        return self._db.write(lambda c: client_ops.retry(c, owner, job, limits))
+        return self._db.write(lambda c: client_ops.retry(c, owner, job, limits, self._room))
 
     def delete(self, owner: str, job: str) -> None:
         self._db.write(lambda c: client_ops.delete(c, owner, job))

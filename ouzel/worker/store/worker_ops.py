@@ -15,6 +15,23 @@ from ouzel_protos.v1 import job_pb2 as pb
 _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
 
 
+# Of each owner with jobs that wait, the oldest of the highest priority. It goes from owner to owner in the index, so
+# that a long queue costs no more than a short one.
+_FIRST = f"""
+WITH RECURSIVE waiting (owner) AS (
+    SELECT MIN(owner) FROM jobs WHERE state = {int(State.QUEUED)}
+    UNION ALL
+    SELECT (SELECT MIN(owner) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner > waiting.owner)
+    FROM waiting WHERE waiting.owner IS NOT NULL
+), highest (owner, priority) AS (
+    SELECT owner, (SELECT MAX(priority) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner = waiting.owner)
+    FROM waiting WHERE waiting.owner IS NOT NULL
+)
+SELECT owner, priority, (SELECT MIN(number) FROM jobs WHERE state = {int(State.QUEUED)}
+    AND jobs.owner = highest.owner AND jobs.priority = highest.priority) FROM highest
+"""
+
+
 def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | None:
     """Takes the next job that may run; `WorkerStore.claim` says which."""
     c.lock("claim")  # so that the limit of running jobs is exact
@@ -121,9 +138,7 @@ def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
 def _next(c: Connection, limits: Limits) -> int | None:
     """Number of the job whose turn it is."""
     running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
-    waiting = c.all(
-        f"SELECT owner, priority, MIN(number) FROM jobs WHERE state = {int(State.QUEUED)} GROUP BY owner, priority"
-    )
+    waiting = c.all(_FIRST)
     turns = [
         (-priority, running.get(owner, 0), number)
         for owner, priority, number in waiting
