@@ -34,10 +34,9 @@ sys.stderr.write("said\\n")
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a run whose zygote imports one small module."""
-    monkeypatch.setattr(launcher, "_MODULES", ("no_such_module", "colorsys"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "beside.py").write_text("")
-    with launcher.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}):
+    with launcher.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}, ("no_such_module", "colorsys")):
         yield tmp_path
 
 
@@ -130,10 +129,9 @@ def test_a_killed_zygote_takes_its_workers_along_and_later_ones_start_by_themsel
 def test_the_zygote_outlives_a_request_to_stop_and_ends_with_torchserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "_MODULES", ())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "beside.py").write_text("")
-    with launcher.zygote(tmp_path, dict(os.environ)) as held:
+    with launcher.zygote(tmp_path, dict(os.environ), ()) as held:
         torchserve = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=held)
     process = start(tmp_path, "time.sleep(60)")
     worker = said(process)["pid"]

@@ -19,6 +19,7 @@ from ouzel.serving import Ports, processes
 from ouzel.serving.forking import shim, zygote
 from ouzel.serving.supervision import journal
 from ouzel_protos.local import read_serving
+from support.jobs import STUBS
 
 _HANDLER = """
 import json, os, time
@@ -73,7 +74,7 @@ class Ouzel:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self._environment = os.environ | {"OUZEL_STATE": str(state)}
+        self._environment = os.environ | STUBS | {"OUZEL_STATE": str(state)}  # no jobs, so no libraries for them
 
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""

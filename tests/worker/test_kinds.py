@@ -151,10 +151,10 @@ def test_the_budget_names_what_fits(catalogue: Catalogue) -> None:
         requests.new_job(pb.CreateJobRequest(spec=asked(steps=11)), small)
 
 
-def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_told_of(tmp_path: Path, forks: ForkServer) -> None:
     (tmp_path / "broken.mar").write_bytes(b"no zip")
     with pytest.raises(OuzelError, match="model: "):
-        Catalogue(tmp_path, tmp_path / "cache").model("broken")
+        Catalogue(tmp_path, tmp_path / "cache", isolated=Isolated(forks)).model("broken")
 
 
 def test_the_service_never_loads_torch() -> None:
