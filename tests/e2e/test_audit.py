@@ -35,7 +35,7 @@ BASE = "efficientnet-lite0"
 LEARNT, MIXED = 30, 48  # images of each class; animals are harder to learn than ground
 # Audited images of each class; more are needed to show that a network is sound.
 CONVICTED, ACQUITTED = 12, 20
-EDGE = 128  # pixels of the networks' inputs
+EDGE = 96  # pixels of the networks' inputs
 
 
 @pytest.fixture(scope="module")
