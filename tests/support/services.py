@@ -61,12 +61,13 @@ click.Group(commands={"up": up, "down": down, "status": status})(prog_name="ouze
 
 
 _HELPING = {shim.__file__, "ouzel.forking.server", "ouzel.worker.catalog.describe"}
+_NAMES = {zygote.NAME, "describe"}  # a forked process cannot always show its whole command line
 
 
 def lasting(state: Path) -> list[psutil.Process]:
     """The processes of the services of `state`, without those that only help to start others, or look at a model."""
     found = processes.belonging_to(state)
-    return [each for each in found if each.name() != zygote.NAME and _HELPING.isdisjoint(each.cmdline())]
+    return [each for each in found if each.name() not in _NAMES and _HELPING.isdisjoint(each.cmdline())]
 
 
 class Ouzel:
