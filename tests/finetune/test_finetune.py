@@ -35,8 +35,8 @@ def tuned_digits(lite0, digits, cache) -> dict[str, Tuned]:
     """The three recipes on the same digits. Mirrored digits are others, so nothing is flipped."""
     chosen = {
         "feature_extractor": make_recipe("feature_extractor", {}),
-        "lp_ft": make_recipe("lp_ft", {"flip": False, "crop": 0.8, "epochs": 3}),
-        "scratch": make_recipe("scratch", {"flip": False, "epochs": 1}),
+        "lp_ft": make_recipe("lp_ft", {"flip": False, "crop": 0.8, "epochs": 5}),
+        "scratch": make_recipe("scratch", {"flip": False, "epochs": 2}),
     }
     return {
         name: finetune(lite0, digits, recipe, image_size=SIZE, cache=cache, seed=1) for name, recipe in chosen.items()
