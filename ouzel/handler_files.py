@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ouzel.errors import NotFound
 
+SALIENCY, POOL = "saliency_handler.py", "pool_handler.py"  # of one model, and of the pool of many
+
 
 def handler_file(name: str) -> Path:
     """A handler: of the checkout, or of the wheel. Raises NotFound."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import yaml
 
 from ouzel.cli.services import up
 from ouzel.serving import Ports
+from support.services import write_archive
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -96,9 +96,9 @@ def _found(words: list[str]) -> list[str]:
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["torchserve", "worker"])
-def test_the_commands_as_processes(name: str, lite0_store: Path, tmp_path: Path) -> None:
+def test_the_commands_as_processes(name: str, tmp_path: Path) -> None:
     service = SERVICES[name]
-    shutil.copytree(lite0_store, tmp_path / "models")
+    write_archive(tmp_path / "models" / "toy.mar")
     places = {"/state": str(tmp_path / "state"), "/models": str(tmp_path / "models"), "/jobs": str(tmp_path / "jobs")}
     places["/ledger"] = str(tmp_path / "ledger")
     own = {key: places.get(value, "") for key, value in service["environment"].items()}

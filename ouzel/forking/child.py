@@ -14,8 +14,11 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ouzel.forking.request import Request, close
 
@@ -90,6 +93,31 @@ def become(request: Request, short: str) -> None:
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed()  # else all children would draw the same numbers
     atexit.register(gc.unfreeze)  # else libraries report at the end what was not collected
+
+
+def end(main: Callable[[], int]) -> NoReturn:
+    """Runs `main` and ends this process with what it returns, or as `sys.exit` in it says.
+
+    Threads are waited for, what was registered with `atexit` is run, and output is written, as an interpreter does at
+    its end. Then it takes all modules apart, which in a process that shares the memory of hundreds takes longer than
+    many a job: that is left out.
+    """
+    try:
+        code: object = main()
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:  # noqa: BLE001 - as an interpreter does
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int | None):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
 
 
 def show(words: Sequence[str]) -> None:

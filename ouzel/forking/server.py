@@ -105,7 +105,7 @@ def _run(request: Request) -> None:
     child.become(request, request.words[0].rpartition(".")[2])
     child.show([sys.executable, "-m", *request.words])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    sys.exit(importlib.import_module(request.words[0]).main())
+    child.end(importlib.import_module(request.words[0]).main)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from ouzel.handler_files import handler_file
+from ouzel.handler_files import SALIENCY, handler_file
 from ouzel.model_files import CARD, MANIFEST
 from ouzel.model_names import check_new_name, check_version
 from ouzel.models import detection, segmentation
@@ -41,7 +41,7 @@ from ouzel.precision_names import EXACT, Precision, check_precision
 from ouzel.task_names import DETECTION, SEGMENTATION, Task, check_task
 from ouzel_protos.zips import DAMAGED
 
-HANDLER, WEIGHTS = "saliency_handler.py", "weights.safetensors"
+HANDLER, WEIGHTS = SALIENCY, "weights.safetensors"
 _LIMITS = {MANIFEST: 2**20, CARD: 64 * 2**20, HANDLER: 2**20, WEIGHTS: 16 * 2**30}  # bytes
 
 

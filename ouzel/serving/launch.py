@@ -104,7 +104,11 @@ def _launch(
     command = config.command(options, granted, run, log)
     environment = config.environment(options, granted, run, processes=len(models) * granted.workers)
     environment |= {processes.PART: processes.TORCHSERVE}
-    with launcher.zygote(run, environment) as zygote, secret_files.open_log(run / state_folder.CONSOLE) as console:
+    modules = launcher.libraries(archive.handler for archive in models)
+    with (
+        launcher.zygote(run, environment, modules) as zygote,
+        secret_files.open_log(run / state_folder.CONSOLE) as console,
+    ):
         process = subprocess.Popen(
             command,
             cwd=run,  # where it puts the key file

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ouzel.handler_files import handler_file
+from ouzel import handler_files
 from ouzel.model_files import MANIFEST
 from ouzel.model_names import POOL, POOL_VERSION
 from ouzel.serving.options import Resources, ServingOptions
 from ouzel.torchserve.archives import Archive
-
-HANDLER = "pool_handler.py"
 
 
 def pool_archive(run: Path) -> Archive:
@@ -23,12 +21,12 @@ def pool_archive(run: Path) -> Archive:
     Returns:
         What TorchServe is to load.
     """
-    folder = run / POOL
-    manifest = {"runtime": "python", "model": {"modelName": POOL, "modelVersion": POOL_VERSION, "handler": HANDLER}}
+    folder, handler = run / POOL, handler_files.POOL
+    manifest = {"runtime": "python", "model": {"modelName": POOL, "modelVersion": POOL_VERSION, "handler": handler}}
     (folder / MANIFEST).parent.mkdir(parents=True)
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="ascii")
-    (folder / HANDLER).write_bytes(handler_file(HANDLER).read_bytes())
-    return Archive(POOL, POOL_VERSION, folder)
+    (folder / handler).write_bytes(handler_files.handler_file(handler).read_bytes())
+    return Archive(POOL, POOL_VERSION, folder, handler)
 
 
 def environment(options: ServingOptions, granted: Resources) -> dict[str, str]:

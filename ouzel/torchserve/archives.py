@@ -9,7 +9,7 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
@@ -30,11 +30,13 @@ class Archive:
         name: The model's name.
         version: As its manifest says.
         path: The archive, or a folder as it would be unpacked.
+        handler: The file in it that TorchServe runs.
     """
 
     name: str
     version: str
     path: Path
+    handler: str = field(default="", compare=False)
 
     @property
     def url(self) -> str:
@@ -134,7 +136,8 @@ def check(name: str, path: Path) -> Archive:
                 raise ValueError(f"member {unsafe!r} would leave its folder")
             if broken := archive.testzip():
                 raise ValueError(f"checksum of {broken!r} is wrong")
-            version = json.loads(archive.read(MANIFEST))["model"]["modelVersion"]
+            described = json.loads(archive.read(MANIFEST))["model"]
+            version, handler = described["modelVersion"], described.get("handler", "")
     except FileNotFoundError:
         raise
     except (*DAMAGED, KeyError, TypeError) as error:
@@ -142,7 +145,7 @@ def check(name: str, path: Path) -> Archive:
         raise InvalidArgument(f"{path} is not a model archive: {reason}", field="models") from error
     if path.stem not in (name, f"{name}@{version}"):
         raise InvalidArgument(f"{path} is not a model archive: its manifest says version {version}", field="models")
-    return Archive(name, str(version), path)
+    return Archive(name, str(version), path, str(handler))
 
 
 def _leaves(member: str) -> bool:

@@ -35,7 +35,7 @@ BASE = "efficientnet-lite0"
 LEARNT, MIXED = 30, 48  # images of each class; animals are harder to learn than ground
 # Audited images of each class; more are needed to show that a network is sound.
 CONVICTED, ACQUITTED = 12, 20
-EDGE = 128  # pixels of the networks' inputs
+EDGE = 96  # pixels of the networks' inputs
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> 
         "OUZEL_STATE": str(folder / "state"),
         "OUZEL_MODEL_STORE": str(folder / "store"),
         "OUZEL_WORKER_CHECKPOINT": "0",
+        "OUZEL_WARM_UP_ROWS": "1",  # nobody asks for batches here
     }
     variables = os.environ | ports | own
     ouzel(variables, "up", "--detach")
@@ -163,18 +164,22 @@ def test_one_that_learnt_on_mixed_grounds_is_acquitted(
 def test_one_prediction_of_each(client: Client, tmp_path: Path) -> None:
     flock.write(tmp_path / "pool", 8, seed=4)
     pool = client.datasets.upload(tmp_path / "pool" / "images", masks=tmp_path / "pool" / "masks")
-    for model, expected in (("by-the-grass", "rests_on_background"), ("by-the-animal", "rests_on_object")):
-        picture, mask = flock.scene("sheep", "grass", (55,))
+    expected = {"by-the-grass": "rests_on_background", "by-the-animal": "rests_on_object"}
+    picture, mask = _called_a_sheep(client, *expected)
+    for model, verdict in expected.items():
+        audit = client.audit(picture, claimed="sheep", model=model, mask=mask, dataset=pool.id)
+        assert audit.verdict == verdict, audit.reason
+
+
+def _called_a_sheep(client: Client, *names: str) -> tuple[bytes, np.ndarray]:
+    """The first of some sheep on grass that these models call so, with its mask: of a wrong answer nothing is asked."""
+    for n in range(55, 60):
+        picture, mask = flock.scene("sheep", "grass", (n,))
         out = io.BytesIO()
         picture.save(out, "PNG")
-        audit = client.audit(
-            out.getvalue(),
-            claimed="sheep",
-            model=model,
-            mask=np.asarray(mask) > 127,
-            dataset=pool.id,
-        )
-        assert audit.verdict == expected, audit.reason
+        if all(client.models[name].explain(out.getvalue()).labels[0] == "sheep" for name in names):
+            return out.getvalue(), np.asarray(mask) > 127
+    raise AssertionError("none of five sheep is called a sheep")
 
 
 def test_a_served_model_is_audited_from_outside_to_the_same_verdict(

@@ -113,6 +113,15 @@ def test_how_it_ends_is_known(forks: ForkServer, tmp_path: Path, words: tuple[st
     assert ("RuntimeError: on purpose" in (tmp_path / "log").read_text()) == bool(status)
 
 
+@pytest.mark.parametrize(("word", "status", "said"), [("3", 3, ""), ("0", 0, ""), ("words", 1, "words")])
+def test_what_is_left_for_the_end_is_done(forks: ForkServer, tmp_path: Path, word: str, status: int, said: str) -> None:
+    forked = fork(forks, tmp_path / "log", word, module="support.forked.last_words")
+    assert code(forked) == status
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [each for each in lines if each != said] == ["main", "thread", "registered"]
+    assert (said in lines) == bool(said)
+
+
 def test_one_that_is_asked_to_stop_before_it_can_be_stops(forks: ForkServer, tmp_path: Path) -> None:
     for _ in range(20):
         forked = fork(forks, tmp_path / "log", "sleep")

@@ -202,6 +202,11 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
         ModelStore(tmp_path / "file" / "store").publish("tuned", tuned(), "job")
 
 
+# Each process has imported what takes long; the one that they are forked from runs nothing else.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["timm", "torchvision", "ouzel.cli.models", "ouzel.models.store"])
+
+
 def _publish(folder: Path, jobs: list[str], start, versions) -> None:
     torch.set_num_threads(1)
     start.wait()
@@ -209,10 +214,9 @@ def _publish(folder: Path, jobs: list[str], start, versions) -> None:
 
 
 def test_two_processes_at_once(store: ModelStore) -> None:
-    context = multiprocessing.get_context("spawn")
-    start, versions = context.Barrier(2), context.Queue()
+    start, versions = PROCESSES.Barrier(2), PROCESSES.Queue()
     jobs = ["a1", "a2", "both", "a3"], ["b1", "both", "b2", "b3"]
-    processes = [context.Process(target=_publish, args=(store.folder, each, start, versions)) for each in jobs]
+    processes = [PROCESSES.Process(target=_publish, args=(store.folder, each, start, versions)) for each in jobs]
     for process in processes:
         process.start()
     told = versions.get(timeout=120) + versions.get(timeout=120)
@@ -242,7 +246,7 @@ def _killed(folder: Path, step: str) -> None:
 
 @pytest.mark.parametrize(("step", "versions"), [("chmod", 0), ("_place", 0), ("sync_folder", 1)])
 def test_killed_between_two_steps(step: str, versions: int, store: ModelStore) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_killed, args=(store.folder, step))
+    process = PROCESSES.Process(target=_killed, args=(store.folder, step))
     process.start()
     process.join(120)
     assert process.exitcode == -9

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,10 @@ import psutil
 import pytest
 
 from ouzel.forking import child
+from ouzel.model_files import MANIFEST
+from ouzel.models import archive
 from ouzel.serving.forking import launcher, shim
+from ouzel.torchserve.archives import archives
 
 pytestmark = pytest.mark.skipif(not child.supported(), reason="workers are forked on Linux only")
 
@@ -34,10 +38,9 @@ sys.stderr.write("said\\n")
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a run whose zygote imports one small module."""
-    monkeypatch.setattr(launcher, "_MODULES", ("no_such_module", "colorsys"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "beside.py").write_text("")
-    with launcher.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}):
+    with launcher.zygote(tmp_path, dict(os.environ) | {"OTHER": "of the zygote"}, ("no_such_module", "colorsys")):
         yield tmp_path
 
 
@@ -130,10 +133,9 @@ def test_a_killed_zygote_takes_its_workers_along_and_later_ones_start_by_themsel
 def test_the_zygote_outlives_a_request_to_stop_and_ends_with_torchserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "_MODULES", ())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "beside.py").write_text("")
-    with launcher.zygote(tmp_path, dict(os.environ)) as held:
+    with launcher.zygote(tmp_path, dict(os.environ), ()) as held:
         torchserve = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=held)
     process = start(tmp_path, "time.sleep(60)")
     worker = said(process)["pid"]
@@ -144,6 +146,17 @@ def test_the_zygote_outlives_a_request_to_stop_and_ends_with_torchserve(
     until(gone(worker))
     assert process.wait(20) != 0
     until(lambda: not zygote.is_running() or zygote.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_only_models_with_a_handler_of_ouzel_make_the_zygote_import_its_libraries(store: Path) -> None:
+    def imported() -> set[str]:
+        return set(launcher.libraries(each.handler for each in archives(store)))
+
+    assert imported() == {"torch"}  # TorchServe's own worker imports it
+    with zipfile.ZipFile(store / "ours.mar", "w") as ours:
+        model = {"modelName": "ours", "modelVersion": "1", "handler": archive.HANDLER}
+        ours.writestr(MANIFEST, json.dumps({"runtime": "python", "model": model}))
+    assert imported() > {"torch", "timm"}
 
 
 def test_a_worker_that_is_asked_for_again_knows_that_callers_wait(run: Path) -> None:

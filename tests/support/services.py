@@ -19,6 +19,7 @@ from ouzel.serving import Ports, processes
 from ouzel.serving.forking import shim, zygote
 from ouzel.serving.supervision import journal
 from ouzel_protos.local import read_serving
+from support.jobs import STUBS
 
 _HANDLER = """
 import json, os, time
@@ -60,12 +61,13 @@ click.Group(commands={"up": up, "down": down, "status": status})(prog_name="ouze
 
 
 _HELPING = {shim.__file__, "ouzel.forking.server", "ouzel.worker.catalog.describe"}
+_NAMES = {zygote.NAME, "describe"}  # a forked process cannot always show its whole command line
 
 
 def lasting(state: Path) -> list[psutil.Process]:
     """The processes of the services of `state`, without those that only help to start others, or look at a model."""
     found = processes.belonging_to(state)
-    return [each for each in found if each.name() != zygote.NAME and _HELPING.isdisjoint(each.cmdline())]
+    return [each for each in found if each.name() not in _NAMES and _HELPING.isdisjoint(each.cmdline())]
 
 
 class Ouzel:
@@ -73,7 +75,7 @@ class Ouzel:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self._environment = os.environ | {"OUZEL_STATE": str(state)}
+        self._environment = os.environ | STUBS | {"OUZEL_STATE": str(state)}  # no jobs, so no libraries for them
 
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""

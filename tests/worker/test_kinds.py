@@ -41,6 +41,7 @@ from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, ended, environment, submit, until
+from support.services import write_archive
 
 MODEL = "efficientnet-lite0"
 OUZEL = pb.Node(logit=explain_pb2.ClassRef(label="water ouzel"))
@@ -151,10 +152,20 @@ def test_the_budget_names_what_fits(catalogue: Catalogue) -> None:
         requests.new_job(pb.CreateJobRequest(spec=asked(steps=11)), small)
 
 
-def test_a_damaged_archive_is_told_of(tmp_path: Path) -> None:
+class Nobody(Isolated):
+    """Whoever asks it, need not have asked."""
+
+    def ask(self, module: str, *_arguments: str, seconds: float) -> bytes:
+        raise AssertionError(f"{module} was asked, for {seconds} s")
+
+
+def test_a_damaged_archive_and_one_of_others_are_told_of_without_torch(tmp_path: Path) -> None:
     (tmp_path / "broken.mar").write_bytes(b"no zip")
-    with pytest.raises(OuzelError, match="model: "):
-        Catalogue(tmp_path, tmp_path / "cache").model("broken")
+    write_archive(tmp_path / "foreign.mar")
+    catalogue = Catalogue(tmp_path, tmp_path / "cache", isolated=Nobody())
+    for name, reason in (("broken", "is not a sound zip file"), ("foreign", "model.json")):
+        with pytest.raises(FailedPrecondition, match=f"^model: .*{reason}"):
+            catalogue.model(name)
 
 
 def test_the_service_never_loads_torch() -> None:

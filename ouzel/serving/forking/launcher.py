@@ -9,10 +9,10 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ouzel import secret_files
+from ouzel import handler_files, secret_files
 from ouzel.forking import child
 from ouzel.serving.forking import shim
 
@@ -21,8 +21,9 @@ LOG = "zygote.log"  # in the run's folder
 _SOCKET = "zygote.sock"
 _INTERPRETER = "python"
 _WAITING = 128
-# What the handler needs and what takes long: torch and the libraries of architectures, 400 MiB of each process.
-_MODULES = ("torch", "torchvision.models", "timm", "ouzel.models", "ouzel.explain.pool")
+# What takes long: what TorchServe's worker itself needs, and what Ouzel's handlers need, 400 MiB of each process.
+_OF_TORCHSERVE = ("torch",)
+_OF_HANDLERS = (*_OF_TORCHSERVE, "torchvision.models", "timm", "ouzel.models", "ouzel.explain.pool")
 
 
 def interpreter(run: Path) -> Path:
@@ -30,8 +31,18 @@ def interpreter(run: Path) -> Path:
     return run / _INTERPRETER if child.supported() else Path(sys.executable)
 
 
+def libraries(handlers: Iterable[str]) -> tuple[str, ...]:
+    """Names of the modules that workers are to find imported.
+
+    Args:
+        handlers: Of the models that are served, the file names of their handlers.
+    """
+    ours = {handler_files.SALIENCY, handler_files.POOL}
+    return _OF_TORCHSERVE if ours.isdisjoint(handlers) else _OF_HANDLERS
+
+
 @contextlib.contextmanager
-def zygote(run: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, ...]]:
+def zygote(run: Path, environment: Mapping[str, str], modules: Sequence[str]) -> Iterator[tuple[int, ...]]:
     """Starts the process that forks, where that can be done.
 
     Yields a file descriptor to pass on: once no process has it open any longer, the zygote ends with all that it
@@ -40,18 +51,19 @@ def zygote(run: Path, environment: Mapping[str, str]) -> Iterator[tuple[int, ...
     Args:
         run: Folder of the run.
         environment: Of the process.
+        modules: Names of the modules that it imports; see `libraries`.
     """
     if not child.supported():
         yield ()
         return
-    held = _start(run, environment)
+    held = _start(run, environment, modules)
     try:
         yield (held,)
     finally:
         os.close(held)
 
 
-def _start(run: Path, environment: Mapping[str, str]) -> int:
+def _start(run: Path, environment: Mapping[str, str], modules: Sequence[str]) -> int:
     script = run / _INTERPRETER
     words = [sys.executable, "-I", "-S", shim.__file__, str(run / _SOCKET)]
     script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
@@ -62,7 +74,7 @@ def _start(run: Path, environment: Mapping[str, str]) -> int:
             listener.bind(str(run / _SOCKET))
             listener.listen(_WAITING)  # who comes before all is imported waits
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ouzel.serving.forking.zygote", str(listener.fileno()), *_MODULES],
+                [sys.executable, "-P", "-m", "ouzel.serving.forking.zygote", str(listener.fileno()), *modules],
                 pass_fds=[listener.fileno()],
                 env={**environment, **child.ENVIRONMENT},
                 stdin=reading,

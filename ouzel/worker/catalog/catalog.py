@@ -157,7 +157,10 @@ class Catalogue:
             FailedPrecondition: The archive is damaged.
             Unavailable: It could not be loaded.
         """
-        path = self.file(name, field).path
+        file = self.file(name, field)
+        if file.error:  # known without torch, which would have to be loaded to say the same
+            raise FailedPrecondition(f"{field}: {file.error}", field=field)
+        path = file.path
         try:
             status = path.stat()
         except FileNotFoundError:
