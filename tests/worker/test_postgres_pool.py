@@ -71,7 +71,7 @@ def test_connections_are_as_they_were_ordered(pool: PostgresPool) -> None:
         for each in (raw, own):
             assert each.autocommit
             assert each.prepare_threshold is None
-            for name, value in (("synchronous_commit", "on"), ("lock_timeout", "10s"), ("statement_timeout", "30s")):
+            for name, value in (("synchronous_commit", "on"), ("lock_timeout", "10s"), ("statement_timeout", "20s")):
                 assert each.execute(f"SHOW {name}").fetchone() == (value,)
 
 
