@@ -94,6 +94,8 @@ def test_closing_ends_connections_and_threads(postgres: str) -> None:
         assert own
         assert all(each.daemon for each in own)  # a process may end without closing
         pool.close()
+    for each in own:
+        each.join(5)  # that which watches what is lent ends after it
     assert not any(each.is_alive() for each in own)
     deadline = time.monotonic() + 20
     while connections(postgres):
