@@ -16,11 +16,13 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from ouzel.databases.silence import SilenceWatch
 from ouzel.errors import Unavailable
 
 _CONNECTIONS = 16  # at most at a time: a server has few, for all workers
 _WAIT = 10.0  # s for one of them to be free
 _TURN = 0.05  # s between two looks whether connecting has failed
+LONGEST = 25.0  # s that a transaction may take: a server that says nothing for longer is paused, or cut off
 _NAME = "ouzel-database"
 _SETTINGS = " ".join(
     f"-c {each}"
@@ -28,7 +30,7 @@ _SETTINGS = " ".join(
         "synchronous_commit=on",
         "idle_in_transaction_session_timeout=10s",  # a stopped worker must not hold its locks for ever
         "lock_timeout=10s",
-        "statement_timeout=30s",
+        "statement_timeout=20s",
     )
 )
 _OPTIONS: dict[str, Any] = {
@@ -56,6 +58,7 @@ class PostgresPool:
     def __init__(self, url: str, words: str = "the database") -> None:
         self._url = url
         self._words = words
+        self._watch = SilenceWatch(LONGEST)
         self._failure: Exception | None = None  # of the last attempt to connect that failed
         # The pool logs every call, and failures, which reach the callers. Other pools of this process keep their say.
         logging.getLogger("psycopg.pool").addFilter(_not_ours)
@@ -76,11 +79,18 @@ class PostgresPool:
 
         Raises:
             psycopg.OperationalError: The server does not answer, or the pool is closed.
-            Unavailable: All connections are in use.
+            Unavailable: All connections are in use, or the server has not answered in time.
         """
         raw = self._borrow()
         try:
-            yield raw
+            with self._watch.over(raw.fileno()) as watched:
+                try:
+                    yield raw
+                except psycopg.OperationalError:
+                    if not watched.ended:
+                        raise
+                if watched.ended:  # also where the caller wants to try again: it would wait as long
+                    raise Unavailable(f"{self._words} has not answered within {LONGEST:g} s")
         finally:
             lost = raw.closed
             self._pool.putconn(raw)
@@ -94,6 +104,7 @@ class PostgresPool:
     def close(self) -> None:
         """Closes what is not lent now; what is lent is closed when it comes back."""
         self._pool.close(timeout=1.0)  # a thread that is connecting ends by itself
+        self._watch.close()
 
     def _borrow(self) -> psycopg.Connection:
         known, deadline = self._failure, time.monotonic() + _WAIT

@@ -71,7 +71,7 @@ def test_connections_are_as_they_were_ordered(pool: PostgresPool) -> None:
         for each in (raw, own):
             assert each.autocommit
             assert each.prepare_threshold is None
-            for name, value in (("synchronous_commit", "on"), ("lock_timeout", "10s"), ("statement_timeout", "30s")):
+            for name, value in (("synchronous_commit", "on"), ("lock_timeout", "10s"), ("statement_timeout", "20s")):
                 assert each.execute(f"SHOW {name}").fetchone() == (value,)
 
 
@@ -94,6 +94,8 @@ def test_closing_ends_connections_and_threads(postgres: str) -> None:
         assert own
         assert all(each.daemon for each in own)  # a process may end without closing
         pool.close()
+    for each in own:
+        each.join(5)  # that which watches what is lent ends after it
     assert not any(each.is_alive() for each in own)
     deadline = time.monotonic() + 20
     while connections(postgres):

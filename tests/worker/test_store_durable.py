@@ -18,8 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from ouzel.databases import postgres_pool
 from ouzel.databases.sqlite import SqliteConnection
 from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
@@ -544,6 +546,45 @@ def test_a_server_that_restarts_between_calls(server: Server, mode: str) -> None
         store.succeed(lease, pb.JobResult())
     finally:
         store.close()
+
+
+def test_a_server_that_is_paused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its connections and says nothing: calls fail in time, and afterwards all goes on."""
+    monkeypatch.setattr(postgres_pool, "LONGEST", 1.0)
+    store = open_store(server.url)
+    try:
+        job = store.create(ALICE, new()).id
+        _, lease = claim(store)
+        parent = psutil.Process(int((server._data / "postmaster.pid").read_text().split()[0]))
+        paused = [parent, *parent.children(recursive=True)]
+        for each in paused:
+            each.suspend()
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                calls = [pool.submit(store.get, ALICE, job) for _ in range(6)]
+                calls += [
+                    pool.submit(store.heartbeat, lease),
+                    pool.submit(store.create, ALICE, new(request_id="paused")),
+                ]
+                problems = [each.exception(60) for each in calls]
+            assert all(isinstance(each, Unavailable) for each in problems), problems
+            assert any("has not answered within 1 s" in str(each) for each in problems)
+        finally:
+            for each in paused:
+                each.resume()
+        until(lambda: there(store, job))
+        store.emit(lease, [log("after")])
+        again = {store.create(ALICE, new(request_id="paused")).id for _ in range(2)}
+        assert len(again) == 1
+    finally:
+        store.close()
+
+
+def there(store: Store, job: str) -> bool:
+    try:
+        return store.get(ALICE, job).id == job
+    except Unavailable:
+        return False
 
 
 def test_a_restart_that_nobody_was_waiting_for_is_not_noticed(server: Server) -> None:
