@@ -2,6 +2,7 @@
 
     images/[SPLIT/]PATH.jpg                     the images
     boxes.csv                                   a line for each object; classes by their name
+    classes.txt                                 beside boxes.csv, if wanted: all classes in their order, one a line
     annotations.json, annotations/*.json        or COCO's annotations; classes are the categories, by their id
 
 SPLIT may also lie above images. Client, worker and library read folders, zip files and listings of other file systems
@@ -18,9 +19,10 @@ from pathlib import PurePosixPath
 
 from ouzel_protos import annotated_folders, box_tables, folders, objects
 from ouzel_protos.annotated_folders import IMAGES, Read, is_annotations, lies_in, put, refuse_lonely, splits_of, without
-from ouzel_protos.box_tables import CSV, Line
+from ouzel_protos.box_tables import CLASSES, CSV, Line
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.objects import BadBoxes, Box
+from ouzel_protos.v1 import dataset_pb2 as pb
 
 SizeOf = Callable[[bytes], tuple[int, int]]  # of an image as it is shown: (width, height); raises ValueError
 
@@ -64,7 +66,7 @@ def collect(reads: Mapping[str, Read], size_of: SizeOf | None = None) -> BoxedIm
         BadFolder: The order of the files does not tell the boxes, or images and boxes do not fit each other.
         BadBoxes: A table, its boxes or its classes are wrong.
     """
-    images, tables, annotations, left_out = _sorted(sorted(reads))
+    images, tables, annotations, named, left_out = _sorted(sorted(reads))
     if not images:
         raise BadFolder(f"no {folders.FORMATS} file lies in a folder images/")
     if bool(tables) == bool(annotations):
@@ -74,12 +76,18 @@ def collect(reads: Mapping[str, Read], size_of: SizeOf | None = None) -> BoxedIm
     known: list[str] | None = None
     if tables:
         lines = [line for name in tables for line in box_tables.from_csv(reads[name](), name)]
+        known = [name for each in named for name in box_tables.class_names(reads[each](), each)] or None
     else:
         lines, known = box_tables.from_coco([(name, reads[name]()) for name in annotations])
     if known is None:
         known = sorted({line.label for line in lines if line.label is not None})
         _check_labels(lines)
+        if not known:
+            raise BadBoxes("no image has an object")
     classes = objects.check_classes(known)
+    for line in lines:
+        if line.label is not None and line.label not in classes:
+            raise BadBoxes(f"{line.where}: label: {line.label!r:.80} is none of the {len(classes)} classes")
     by_path = _by_path(lines, images, loose=bool(annotations))
     refuse_lonely(f"images of which {tables[0] if tables else 'the annotations'} say nothing", images.keys() - by_path)
     numbers = {name: number for number, name in enumerate(classes, 1)}
@@ -94,15 +102,27 @@ def collect(reads: Mapping[str, Read], size_of: SizeOf | None = None) -> BoxedIm
     return BoxedImages(tuple(made), classes, tuple(sorted(left_out)))
 
 
-def _sorted(names: Sequence[str]) -> tuple[dict[str, str], list[str], list[str], list[tuple[str, str]]]:
+def add_boxes(entry: pb.DatasetEntry, image: BoxedImage) -> None:
+    """Adds the objects of an image to its entry."""
+    for (left, top, right, bottom), label in zip(image.boxes, image.labels, strict=True):
+        entry.boxes.add(left=left, top=top, right=right, bottom=bottom, index=label)
+
+
+def _sorted(
+    names: Sequence[str],
+) -> tuple[dict[str, str], list[str], list[str], list[str], list[tuple[str, str]]]:
+    """Images by path, tables, annotations, names of classes, and what is left out with the reason."""
     parts, left_out = annotated_folders.parts_of(names, ())
     images: dict[str, str] = {}
     tables: list[str] = []
     annotations: list[str] = []
+    classes: list[str] = []
     for name, each in parts.items():
         reason = ""
         if len(each) == 1 and each[0].lower() == CSV:
             tables.append(name)
+        elif len(each) == 1 and each[0].lower() == CLASSES:
+            classes.append(name)
         elif is_annotations(each):
             annotations.append(name)
         elif lies_in(each, IMAGES) and PurePosixPath(each[-1]).suffix.lower() in folders.SUFFIXES:
@@ -111,7 +131,7 @@ def _sorted(names: Sequence[str]) -> tuple[dict[str, str], list[str], list[str],
             reason = f"no {folders.FORMATS} file in images/, no {CSV}, no annotations"
         if reason:
             left_out.append((name, reason))
-    return images, tables, annotations, left_out
+    return images, tables, annotations, classes, left_out
 
 
 def _check_labels(lines: Sequence[Line]) -> None:

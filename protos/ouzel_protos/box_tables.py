@@ -19,8 +19,8 @@ from ouzel_protos.objects import BadBoxes
 from ouzel_protos.text import nfc
 
 COLUMNS = ("path", "label", "left", "top", "right", "bottom")
-CSV = "boxes.csv"
-LARGEST_CSV = 256 * 2**20  # bytes
+CSV, CLASSES = "boxes.csv", "classes.txt"
+LARGEST_CSV, LARGEST_NAMES = 256 * 2**20, 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,7 @@ class Line:
 
 def from_csv(content: bytes, name: str = CSV) -> Iterator[Line]:
     """The lines of a table. Raises BadBoxes."""
-    if len(content) > LARGEST_CSV:
-        raise BadBoxes(f"{name}: {len(content)} bytes are more than {LARGEST_CSV}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadBoxes(f"{name}: is not UTF-8 text ({error})") from None
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(_text(content, name, LARGEST_CSV), newline=""))
     try:
         header = next(reader, [])
         if tuple(each.strip() for each in header) != COLUMNS:
@@ -71,6 +65,11 @@ def from_csv(content: bytes, name: str = CSV) -> Iterator[Line]:
                 yield Line(where, nfc(path), nfc(label), numbers)
     except csv.Error as error:
         raise BadBoxes(f"{name}:{reader.line_num}: is no line of a table ({error})") from None
+
+
+def class_names(content: bytes, name: str = CLASSES) -> list[str]:
+    """A name of each line that is not empty. Raises BadBoxes."""
+    return [nfc(line.strip()) for line in _text(content, name, LARGEST_NAMES).splitlines() if line.strip()]
 
 
 def from_coco(files: Iterable[tuple[str, bytes]]) -> tuple[list[Line], list[str]]:
@@ -104,6 +103,15 @@ def from_coco(files: Iterable[tuple[str, bytes]]) -> tuple[list[Line], list[str]
                 edges = _of_bbox(each.get("bbox"), f"{where}.bbox")
                 lines.append(Line(where, nfc(paths[each["image_id"]]), own[each["category_id"]], edges))
     return lines, [categories[key] for key in sorted(categories)]
+
+
+def _text(content: bytes, name: str, largest: int) -> str:
+    if len(content) > largest:
+        raise BadBoxes(f"{name}: {len(content)} bytes are more than {largest}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadBoxes(f"{name}: is not UTF-8 text ({error})") from None
 
 
 _OF = {"image_id": "images", "category_id": "categories"}

@@ -32,13 +32,14 @@ _EDGES = ("left", "top", "right", "bottom")
 class Files:
     """entries: the manifest; contents: how to read each file, by its digest; left_out: (name, reason) of the others.
 
-    mask_classes: names of the classes of label maps; empty for images with labels.
+    mask_classes: names of the classes of label maps; box_classes: of boxes. Images with labels have neither.
     """
 
     entries: list[pb.DatasetEntry]
     contents: Mapping[str, Read]
     left_out: tuple[tuple[str, str], ...] = ()
     mask_classes: tuple[str, ...] = ()
+    box_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
