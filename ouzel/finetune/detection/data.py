@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ouzel.errors import InvalidArgument
@@ -76,13 +77,13 @@ def boxed(
 
 
 def split_boxed(data: Sequence[Example], classes: int, recipe: Recipe, seed: int) -> Split:
-    """Divide images with boxes; each part has an object. Raises InvalidArgument."""
+    """Divide images with boxes, those with objects and those without in the same shares. Raises InvalidArgument."""
     for each in data:
         wrong = [label for label in each.box_labels if not 1 <= label <= classes]
         if wrong or len(each.boxes) != len(each.box_labels) or min(each.size) < 1:
             what = f"label {wrong[0]} is not within 1..{classes}" if wrong else "needs a size, and a label for each box"
             raise InvalidArgument(f"data: {each.name}: {what}", field="data")
-    parts = split_annotated(data, recipe, seed)
+    parts = _stratified(data, recipe, seed)
     for name in ("train", "validation", "test"):
         part: tuple[Example, ...] = getattr(parts, name)
         if part and not any(each.boxes for each in part):
@@ -90,3 +91,12 @@ def split_boxed(data: Sequence[Example], classes: int, recipe: Recipe, seed: int
                 f"data: none of the {len(part)} {name} images has an object; {len(data)} images are there", field="data"
             )
     return parts
+
+
+def _stratified(data: Sequence[Example], recipe: Recipe, seed: int) -> Split:
+    marked = [replace(each, label="objects" if each.boxes else "none") for each in data]
+    parts = split_annotated(marked, recipe, seed)
+    train, validation, test = (
+        tuple(replace(each, label="") for each in part) for part in (parts.train, parts.validation, parts.test)
+    )
+    return Split(train, validation, test)

@@ -39,10 +39,10 @@ def judge_boxes(report: pb.DatasetReport, entries: Sequence[pb.DatasetEntry], bo
         if part and not any(entry.boxes for entry in part):
             report.problems.append(f"no {name} image has an object")
     with_objects = sum(bool(entry.boxes) for entry in entries)
-    if with_objects < _NEEDED:
+    if with_objects < _THREE and not any(entry.split for entry in entries):
         report.problems.append(
-            f"{with_objects} image(s) that can be used have an object; {_NEEDED} are needed: to train on, and for the "
-            "figures"
+            f"{with_objects} image(s) that can be used have an object; {_THREE} are needed: to train on, to choose by, "
+            "and for the figures"
         )
     report.warnings.extend(_left_out(report))
     _name_rare(report, box_classes, "box")
