@@ -79,6 +79,8 @@ def collect(reads: Mapping[str, Read], size_of: SizeOf | None = None) -> BoxedIm
         known = [name for each in named for name in box_tables.class_names(reads[each](), each)] or None
     else:
         lines, known = box_tables.from_coco([(name, reads[name]()) for name in annotations])
+    by_path = _by_path(lines, images, loose=bool(annotations))
+    refuse_lonely(f"images of which {tables[0] if tables else annotations[0]} says nothing", images.keys() - by_path)
     if known is None:
         known = sorted({line.label for line in lines if line.label is not None})
         _check_labels(lines)
@@ -88,8 +90,6 @@ def collect(reads: Mapping[str, Read], size_of: SizeOf | None = None) -> BoxedIm
     for line in lines:
         if line.label is not None and line.label not in classes:
             raise BadBoxes(f"{line.where}: label: {line.label!r:.80} is none of the {len(classes)} classes")
-    by_path = _by_path(lines, images, loose=bool(annotations))
-    refuse_lonely(f"images of which {tables[0] if tables else 'the annotations'} say nothing", images.keys() - by_path)
     numbers = {name: number for number, name in enumerate(classes, 1)}
     made = [
         BoxedImage(path, splits.get(path.split("/", maxsplit=1)[0], ""), reads[name], *_objects(mine, numbers, size))

@@ -1,4 +1,4 @@
-"""Folders of images with boxes: both forms alike, splits, and hostile files refused with file, line, value and limit."""
+"""Folders of images with boxes: both forms alike, and hostile files refused with file, line, value and limit."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_rounding_of_annotations_is_forgiven() -> None:
         ("a.png,,1,2,30,40\n", "boxes.csv:2: label: the class '' is not a line"),
         ("a.png,background,1,2,30,40\n", "boxes.csv:2: label: the class 'background' cannot be that of an object"),
         ("a.png,,,,,\n", "no image has an object"),
-        ("", "images of which boxes.csv say nothing: 'a.png'"),
+        ("", "images of which boxes.csv says nothing: 'a.png'"),
         (GOOD * 2, "boxes.csv:3: the same box and label as boxes.csv:2"),
         (GOOD + "a.png,,,,,\n", "boxes.csv:3: 'a.png' is there already, in boxes.csv:2"),
         ("a.png,,,,,\n" + GOOD, "boxes.csv:3: 'a.png' is there already, in boxes.csv:2"),
@@ -194,7 +194,7 @@ def test_hostile_annotations_are_refused_with_their_place(content: str, told: st
         (table(GOOD) | {"boxes.csv": b"\xff\xfe"}, "boxes.csv: is not UTF-8 text"),
         (
             table(GOOD) | {"boxes.csv": "path;label\n"},
-            "boxes.csv:1: 'path;label' is not path,label,left,top,right,bottom",
+            "boxes.csv:1: 'path;label' is not path,label,left,top",
         ),
         (table(GOOD) | {"boxes.csv": ""}, "boxes.csv:1: '' is not path,label"),
     ],
