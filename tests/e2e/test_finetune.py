@@ -148,7 +148,7 @@ def _boxes_too(client: Client, store: ModelStore, folder: Path) -> None:
     assert result.map is not None
     assert result.interval[0] <= result.map <= result.interval[1]
     image = (folder / "street" / "images" / "001.png").read_bytes()
-    given = Saliency("d_rise", Within("disc", Box(5, 5, 60, 60)), parameters={"masks": 8})
+    given = Saliency("d_rise", Within("disc", Box(5, 5, 60, 60)), masks=8)
     explained = client.models["street"].explain(image, saliency=given, top_k=5)
     model = models.load(store.find("street"))
     (expected,) = DetectionExplainer(model)(model.preprocessing(models.decode(image))[None], []).detections

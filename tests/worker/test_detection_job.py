@@ -19,6 +19,7 @@ from ouzel.finetune.detection import boxed_from_folder, detect
 from ouzel.finetune.recipes import make_recipe
 from ouzel.forking.client import ForkServer
 from ouzel.worker.api import requests
+from ouzel.worker.auditing import scenes
 from ouzel.worker.datasets.check import check
 from ouzel.worker.store.job import State
 from ouzel_protos import manifest
@@ -153,6 +154,8 @@ def test_what_cannot_work_is_refused_at_once(place: Place, dataset: str) -> None
     audit = pb.JobSpec(audit=pb.AuditSpec(model="base", dataset=dataset))
     with pytest.raises(InvalidArgument, match="has boxes; labels are needed here"):
         requests.new_job(pb.CreateJobRequest(spec=audit), place.catalogue)
+    with pytest.raises(InvalidArgument, match="has boxes of classes; audits need images with labels"):
+        scenes.candidates(place.datasets, "me", dataset)
 
 
 def test_boxes_by_uri(place: Place, tmp_path: Path) -> None:
@@ -170,8 +173,8 @@ def test_boxes_by_uri(place: Place, tmp_path: Path) -> None:
 
 
 def test_hostile_boxes_are_left_out_and_said() -> None:
-    scenes = boxed.scenes(6)
-    image = scenes["001.png"][0]
+    drawn = boxed.scenes(6)
+    image = drawn["001.png"][0]
     hostile: dict[str, Any] = {
         "right.png": (image, [(0, 0, 130, 20, 1)]),
         "bottom.png": (image, [(0, 0, 20, 20, 1), (0, 0, 20, 90.5, 2)]),
@@ -179,8 +182,8 @@ def test_hostile_boxes_are_left_out_and_said() -> None:
         "empty.png": (b"", []),
         "broken.png": (image[:100], []),
     }
-    entries = boxed_entries(scenes | hostile)
-    contents = {ref(content).sha256: content for content, _ in (scenes | hostile).values()}
+    entries = boxed_entries(drawn | hostile)
+    contents = {ref(content).sha256: content for content, _ in (drawn | hostile).values()}
     report = check(entries, contents.__getitem__, box_classes=(*boxed.OBJECTS, "ring"))
     said = {each.path: each.reason for each in report.refused}
     assert said.keys() == hostile.keys()
@@ -190,7 +193,7 @@ def test_hostile_boxes_are_left_out_and_said() -> None:
     assert (report.usable, report.images, dict(report.classes)) == (True, 11, {"disc": 4, "square": 4})
     assert "no box in any image: ring; nothing of them is learnt" in report.warnings
     assert report.dataset == manifest.digest(entries, box_classes=(*boxed.OBJECTS, "ring"))
-    nothing = boxed_entries({name: (content, []) for name, (content, _) in scenes.items()})
+    nothing = boxed_entries({name: (content, []) for name, (content, _) in drawn.items()})
     (problem,) = check(nothing, contents.__getitem__, box_classes=boxed.OBJECTS).problems
     assert problem.startswith("0 image(s) that can be used have an object; 3 are needed")
 
