@@ -22,7 +22,6 @@ from ouzel_protos.annotated_folders import IMAGES, Read, is_annotations, lies_in
 from ouzel_protos.box_tables import CLASSES, CSV, Line
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.objects import BadBoxes, Box
-from ouzel_protos.v1 import dataset_pb2 as pb
 
 SizeOf = Callable[[bytes], tuple[int, int]]  # of an image as it is shown: (width, height); raises ValueError
 
@@ -100,12 +99,6 @@ def collect(reads: Mapping[str, Read], size_of: SizeOf | None = None) -> BoxedIm
     if not any(image.boxes for image in made):
         raise BadBoxes("no image has an object")
     return BoxedImages(tuple(made), classes, tuple(sorted(left_out)))
-
-
-def add_boxes(entry: pb.DatasetEntry, image: BoxedImage) -> None:
-    """Adds the objects of an image to its entry."""
-    for (left, top, right, bottom), label in zip(image.boxes, image.labels, strict=True):
-        entry.boxes.add(left=left, top=top, right=right, bottom=bottom, index=label)
 
 
 def _sorted(

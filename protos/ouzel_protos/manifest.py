@@ -133,6 +133,12 @@ def _check_boxes(entry: pb.DatasetEntry, at: str, classes: int) -> None:
         seen.add((*edges, box.index))
 
 
+def add_boxes(entry: pb.DatasetEntry, boxes: Iterable[objects.Box], labels: Iterable[int]) -> None:
+    """Adds the objects of an image to its entry. labels: the class of each, from 1 on."""
+    for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
+        entry.boxes.add(left=left, top=top, right=right, bottom=bottom, index=label)
+
+
 def check_classes(entries: Iterable[pb.DatasetEntry]) -> None:
     """Checks that there are two classes at least, and not too many. Raises BadEntry."""
     labels = {entry.label for entry in entries}

@@ -38,7 +38,7 @@ def collect_boxed(source: str | os.PathLike[str], follow_links: bool = False) ->
         for image in found.images:
             entry = pb.DatasetEntry(path=image.path, split=image.split)
             entry.file.CopyFrom(hashed(image.read, image.path, contents))
-            box_folders.add_boxes(entry, image)
+            manifest.add_boxes(entry, image.boxes, image.labels)
             entries.append(entry)
         manifest.check(entries, box_classes=found.classes)
     except BadEntry as error:

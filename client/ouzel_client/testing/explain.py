@@ -117,7 +117,7 @@ class FakeModel:
     def _maps(
         self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
     ) -> list[pb.SaliencyMap]:
-        methods = METHODS
+        methods: tuple[str, ...] = METHODS
         if self.task == DETECTION:
             methods = (*(name for name in METHODS if name != "rise"), "d_rise")
         if request.method not in methods:

@@ -21,8 +21,8 @@ def improvement(first: Detected, later: Detected) -> Improvement:
     if later.chosen == first.chosen:
         return Improvement(False, True, unchanged(later.out_of_time))
     gain = later.test.map - first.test.map
-    tables = (matches(made.there, made.found) for made in (later, first))
-    low, high = bootstrap_difference(*tables, later.test.images)
+    after, before = (matches(made.there, made.found) for made in (later, first))
+    low, high = bootstrap_difference(after, before, later.test.images)
     better = gain > 0
     said = "better" if better else "not better"
     reason = (

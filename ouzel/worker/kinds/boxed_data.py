@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ouzel.worker.kinds.annotated_data import LeftOut, Refer, used
-from ouzel_protos import box_folders
+from ouzel_protos import box_folders, manifest
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 if TYPE_CHECKING:
@@ -52,6 +52,6 @@ def _collected(
     for image in found.images:
         entry = pb.DatasetEntry(path=image.path, split=image.split)
         entry.file.CopyFrom(ref(image.read))
-        box_folders.add_boxes(entry, image)
+        manifest.add_boxes(entry, image.boxes, image.labels)
         entries.append(entry)
     return entries, found.classes, found.left_out
