@@ -113,7 +113,6 @@ RECIPES: Mapping[str, Recipe] = {
             weight_decay=1e-4,
             patience=30,
             batch_size=8,
-            crop=1.0,
             balance=False,
         ),
         Recipe("debias", regression=True, flip=False),
