@@ -30,10 +30,13 @@ class Example:
         split: One of SPLITS, or "" if that is left to `split`.
         group: Images of the same one, near duplicates say, never come to lie on two sides; "" is the image's own.
         read_mask: Gives an image of the same size, above mid-grey on the object.
-        boxes: Of the object, where there is no mask: left, top, right, bottom in pixels.
+        boxes: Of the object, where there is no mask: left, top, right, bottom in pixels. Of images with `size`, boxes
+            of all objects, for detectors.
         background: What is behind the object, where it was replaced; "" where it is the image's own.
         read_label_map: Gives a PNG file with the class of each pixel, see `ouzel_protos.label_maps`. `label` is ""
             then, and `sha256` is that of both files together.
+        box_labels: The class of each box, from 1 on, for detectors. `label` is "" then, and `sha256` is that of all.
+        size: (width, height) in pixels of an image for detectors, as it is shown; (0, 0) of all others.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Example:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     background: str = ""
     read_label_map: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+    box_labels: tuple[int, ...] = ()
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,32 @@ def split(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
     parts = Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
     _check(parts)
     return parts
+
+
+def split_annotated(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
+    """Divide examples without labels by the shares of the recipe.
+
+    Groups stay whole, and splits that are given are respected. With the recipe's `validation` at 0, images are kept for
+    choosing only if they are given.
+
+    Raises:
+        InvalidArgument: A part has no image.
+    """
+    given = {name: [each for each in examples if each.split == name] for name in SPLITS}
+    rest = [each for each in examples if not each.split]
+    if not given["test"] and not rest and given["validation"]:  # two parts: the figures come from the second
+        given["test"], given["validation"] = given["validation"], []
+    train = [*given["train"], *rest]
+    if not given["test"]:
+        given["test"], train = part(train, recipe.held_out, seed)
+    if not given["validation"] and recipe.validation:
+        given["validation"], train = part(train, recipe.validation, seed + 1)
+    for name, images in (("train", train), ("test", given["test"])):
+        if not images:
+            raise InvalidArgument(
+                f"data: there is no {name} image among {len(examples)}; three are needed", field="data"
+            )
+    return Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))
 
 
 def part(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:

@@ -164,8 +164,9 @@ class Training:
                 done = first + progress.step
                 rate = self._rate(progress.stage, done)
                 set_rate(optimizer, self.recipe, rate)
-                classes = self.targets[sent(batches[progress.step], self.device)]
-                self.stepper.take(optimizer, pixels, sizes, classes, (self.seed % 2**64, progress.stage, done))
+                rows, chance = batches[progress.step], (self.seed % 2**64, progress.stage, done)
+                classes = self.targets[sent(rows, self.device)]
+                self.stepper.take(optimizer, pixels, sizes, classes, chance, rows=rows.tolist())
                 progress.step, progress.steps = progress.step + 1, progress.steps + 1
                 now = time.monotonic()
                 over = now >= self.deadline

@@ -7,6 +7,7 @@ lp_ft               the logistic regression, then all layers from there (Kumar e
 scratch             all layers from random weights: what the transfer is worth
 segment             a class for each pixel: a decoder on the features of the base learns alone, then all layers do;
                     frozen_epochs 0 or epochs 0 leaves out the one or the other
+detect              boxes of objects: a detector on the features of the base, in the same two stages
 debias              repairs the base: its last layer is fitted anew, on objects before other backgrounds
 debias_all          the same, and then all layers from there; whichever is better on the validation images is kept
 
@@ -22,7 +23,7 @@ from typing import Any
 
 from ouzel.checks import one_of, parameter
 from ouzel.errors import InvalidArgument
-from ouzel_protos.recipes import FINETUNE, REPAIRS, SEGMENT
+from ouzel_protos.recipes import DETECT, FINETUNE, REPAIRS, SEGMENT
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,18 @@ RECIPES: Mapping[str, Recipe] = {
             patience=15,
             batch_size=8,
             color=0.2,
+            balance=False,
+        ),
+        Recipe(
+            DETECT,
+            epochs=20,
+            frozen_epochs=10,
+            learning_rate=2e-3,
+            head_rate=4e-3,
+            spread=10.0,
+            weight_decay=1e-4,
+            patience=30,
+            batch_size=8,
             balance=False,
         ),
         Recipe("debias", regression=True, flip=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,8 +41,8 @@ class Reading:
 class Vary(Protocol):
     """What is done to images, see `Variation`."""
 
-    def draw(self, draw: Draw, sizes: np.ndarray) -> Views:
-        """Views of a batch."""
+    def draw(self, draw: Draw, sizes: np.ndarray, rows: Sequence[int] = ()) -> Views:
+        """Views of a batch. rows: the places of its images among those that are learnt from."""
 
     def __call__(self, pixels: Pixels, views: Views) -> Tensor:
         """(B, C, H, W) float32, normalised; behind the channels of the image there may be some of its labels."""
@@ -54,8 +54,8 @@ class Loss(Protocol):
     def inputs(self, varied: Tensor) -> Tensor:
         """What the network sees of what `Vary` gives."""
 
-    def __call__(self, output: Tensor, varied: Tensor) -> Tensor:
-        """(B,) of the network's output for a batch; computed on the device, without looking at a value."""
+    def __call__(self, output: Tensor, varied: Tensor, views: Views | None = None) -> Tensor:
+        """(B,) of the network's output for a batch. views: by which it was varied."""
 
 
 @dataclass
@@ -93,7 +93,14 @@ class Stepper:
         self._steps = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def take(
-        self, optimizer: torch.optim.Optimizer, pixels: Pixels, sizes: np.ndarray, classes: Tensor, draw: Draw
+        self,
+        optimizer: torch.optim.Optimizer,
+        pixels: Pixels,
+        sizes: np.ndarray,
+        classes: Tensor,
+        draw: Draw,
+        *,
+        rows: Sequence[int] = (),
     ) -> None:
         """One step, unless one went wrong before.
 
@@ -103,15 +110,17 @@ class Stepper:
             sizes: (B, 2), their heights and widths.
             classes: (B,) int64, on the device.
             draw: What chance depends on.
+            rows: The places of the images among those that are learnt from.
         """
-        views = self.vary.draw(draw, sizes).to(self.device)
+        views = self.vary.draw(draw, sizes, rows).to(self.device)
         optimizer.zero_grad(set_to_none=True)
         summed = torch.zeros((), device=self.device)
         with _chance(draw, self.device), models.computing(self.precision):
             for start in range(0, len(classes), self.micro):
                 part = slice(start, start + self.micro)
-                x = self.vary(pixels.part(part), views.part(part))
-                loss = self._losses(x, classes[part]).sum() / len(classes)
+                some = views.part(part)
+                x = self.vary(pixels.part(part), some)
+                loss = self._losses(x, classes[part], some).sum() / len(classes)
                 loss.backward()
                 summed += loss.detach()
         self._note(optimizer, summed)
@@ -123,7 +132,7 @@ class Stepper:
         self._steps.zero_()
         return Reading(loss, bool(wrong), int(steps))
 
-    def _losses(self, varied: Tensor, classes: Tensor) -> Tensor:
+    def _losses(self, varied: Tensor, classes: Tensor, views: Views) -> Tensor:
         x = varied if self.loss is None else self.loss.inputs(varied)
         if self.one_shape:
             x = filled(x, self.micro)
@@ -131,7 +140,7 @@ class Stepper:
         with models.forward_pass(self.precision, self.device):
             logits = logits_of(self.network(x.contiguous(memory_format=torch.channels_last)))[: len(classes)]
         if self.loss is not None:
-            return self.loss(logits.float(), varied)
+            return self.loss(logits.float(), varied, views)
         return F.cross_entropy(
             logits.float(),
             classes,

@@ -83,12 +83,13 @@ class Variation:
     flip: bool
     color: float
 
-    def draw(self, draw: Sequence[int], sizes: np.ndarray) -> Views:
+    def draw(self, draw: Sequence[int], sizes: np.ndarray, rows: Sequence[int] = ()) -> Views:
         """Views of a batch.
 
         Args:
             draw: What chance depends on; equal ones give equal views. Each 0 or more.
             sizes: (B, 2), height and width of each image.
+            rows: Not used: views do not depend on what is in the images.
         """
         numbers = np.random.default_rng(draw).random((len(sizes), _NUMBERS))
         shapes, (place, mirrored, factors, order) = (

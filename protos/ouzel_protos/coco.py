@@ -53,21 +53,22 @@ def parse(files: Iterable[tuple[str, bytes]]) -> Annotations:
         size += len(content)
         if size > LARGEST:
             raise BadMask(f"{name!r:.200}: {size} bytes of annotations are more than {LARGEST}")
-        values = _json(name, content)
-        own = {each["id"]: nfc(each["name"]) for each in _entries(name, values, "categories", {"id": int, "name": str})}
+        values = loaded(name, content)
+        named = entries_of(name, values, "categories", {"id": int, "name": str})
+        own = {each["id"]: nfc(each["name"]) for each in named}
         if number and own != categories:
             raise BadMask(f"{name!r:.200} has other categories than the files before it")
         categories = own
         known = set()
         kinds = {"id": int, "file_name": str, "width": int, "height": int}
-        for each in _entries(name, values, "images", kinds):
+        for each in entries_of(name, values, "images", kinds):
             width, height = each["width"], each["height"]
             if not (1 <= width <= _LONGEST_EDGE and 1 <= height <= _LONGEST_EDGE):
                 raise BadMask(f"{name!r:.200}: {each['file_name']!r:.200} has {width} x {height} pixels")
             images.append(AnnotatedImage(each["file_name"], width, height, (number, each["id"])))
             known.add(each["id"])
         order = {category: place for place, category in enumerate(sorted(categories), 1)}
-        for each in _entries(name, values, "annotations", {"image_id": int, "category_id": int}):
+        for each in entries_of(name, values, "annotations", {"image_id": int, "category_id": int}):
             for field, allowed in (("image_id", known), ("category_id", categories)):
                 if each[field] not in allowed:
                     raise BadMask(f"{name!r:.200}: an annotation has the {field} {each[field]}, which there is not")
@@ -164,7 +165,8 @@ def _filled(runs: Sequence[int], image: AnnotatedImage) -> np.ndarray[Any, Any]:
     return np.repeat(inside, runs).reshape(image.width, image.height).T
 
 
-def _json(name: str, content: bytes) -> Mapping[str, Any]:
+def loaded(name: str, content: bytes) -> Mapping[str, Any]:
+    """The object in a file of annotations. Raises BadMask."""
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -174,7 +176,8 @@ def _json(name: str, content: bytes) -> Mapping[str, Any]:
     return values
 
 
-def _entries(name: str, values: Mapping[str, Any], field: str, kinds: Mapping[str, type]) -> list[Mapping[str, Any]]:
+def entries_of(name: str, values: Mapping[str, Any], field: str, kinds: Mapping[str, type]) -> list[Mapping[str, Any]]:
+    """The objects of a list in it. kinds: of the values that each must have. Raises BadMask."""
     entries = values.get(field)
     if not isinstance(entries, list):
         raise BadMask(f"{name!r:.200} has no list {field}, as COCO has it")

@@ -12,23 +12,20 @@ systems by these rules. An image without a mask and a mask without an image are 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
-from ouzel_protos import coco, folders, label_maps
+from ouzel_protos import annotated_folders, coco, folders, label_maps
+from ouzel_protos.annotated_folders import IMAGES, Read, is_annotations, lies_in, put, refuse_lonely, splits_of, without
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.label_maps import BACKGROUND, BadMask
 from ouzel_protos.text import nfc
 
-Read = Callable[[], bytes]
-_IMAGES = frozenset(("images", "image", "imgs", "img", "jpegimages"))
 _MASKS = frozenset(("masks", "mask", "labels", "labelmaps", "label_maps", "segmentationclass"))
-_ANNOTATIONS = "annotations"
 _CLASSES = "classes.txt"
 _LARGEST_TEXT = 2**17  # bytes of classes.txt
-_NAMED = 3  # files in a message
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def collect(reads: Mapping[str, Read]) -> MaskedImages:
     found = _sorted(sorted(reads))
     if not found.images:
         raise BadFolder(f"no {folders.FORMATS} file lies in a folder images/")
-    splits = _splits(found.images)
+    splits = splits_of(found.images)
     if found.annotations:
         if found.masks or found.classes:
             raise BadFolder(f"{found.annotations[0]!r:.200} and {found.classes or 'masks/'}: masks of two kinds")
@@ -100,77 +97,27 @@ def collect(reads: Mapping[str, Read]) -> MaskedImages:
 
 
 def _sorted(names: Sequence[str]) -> _Found:
-    parts = {name: nfc(name).split("/") for name in names if not folders.is_system(name)}
-    while parts and len({each[0] for each in parts.values()}) == 1 and not _is_known(next(iter(parts.values()))[0]):
-        if any(len(each) < 2 for each in parts.values()):
-            break
-        parts = {name: each[1:] for name, each in parts.items()}
-    found = _Found(
-        {}, {}, [], "", [(name, "hidden, or of the operating system") for name in names if name not in parts]
-    )
+    parts, left_out = annotated_folders.parts_of(names, _MASKS)
+    found = _Found({}, {}, [], "", left_out)
     for name, each in parts.items():
-        place, reason = _place(each), ""
+        reason = ""
         suffix = PurePosixPath(each[-1]).suffix.lower()
-        if place == "classes":
+        images, masks = (lies_in(each, words) for words in (IMAGES, _MASKS))
+        if len(each) == 1 and each[0].lower() == _CLASSES:
             found.classes = name
-        elif place == "annotations":
+        elif is_annotations(each):
             found.annotations.append(name)
-        elif place == "images" and suffix in folders.SUFFIXES:
-            reason = _put(found.images, _without(each, _IMAGES), name)
-        elif place == "masks" and suffix == ".png":
-            reason = _put(found.masks, _without(each, _MASKS), name)
-        elif place == "masks":
+        elif images and suffix in folders.SUFFIXES:
+            reason = put(found.images, without(each, IMAGES), name)
+        elif masks and not images and suffix == ".png":
+            reason = put(found.masks, without(each, _MASKS), name)
+        elif masks and not images:
             reason = "a mask that is not a PNG file: other formats change classes"
         else:
             reason = f"no {folders.FORMATS} file in images/, no PNG file in masks/"
         if reason:
             found.left_out.append((name, reason))
     return found
-
-
-def _is_known(folder: str) -> bool:
-    return folder.lower() in (*_IMAGES, *_MASKS, _ANNOTATIONS) or bool(folders.split_of(folder))
-
-
-def _place(parts: Sequence[str]) -> str:
-    if len(parts) == 1 and parts[0].lower() == _CLASSES:
-        return "classes"
-    if parts[-1].lower().endswith(".json") and (len(parts) == 1 or parts[0].lower() == _ANNOTATIONS):
-        return "annotations"
-    above = [part.lower() for part in parts[: min(2, len(parts) - 1)]]
-    if len(above) == 2 and not folders.split_of(above[0]):  # the second counts below a split alone
-        above = above[:1]
-    for part in above:
-        if part in _IMAGES:
-            return "images"
-        if part in _MASKS:
-            return "masks"
-    return ""
-
-
-def _without(parts: Sequence[str], words: frozenset[str]) -> str:
-    place = next(number for number, part in enumerate(parts) if part.lower() in words)
-    return "/".join([*parts[:place], *parts[place + 1 :]])
-
-
-def _put(files: dict[str, str], path: str, name: str) -> str:
-    if path in files:
-        return f"the same path as {files[path]!r:.200}"
-    files[path] = name
-    return ""
-
-
-def _splits(images: Iterable[str]) -> Mapping[str, str]:
-    """The split of each first folder; nothing if they are no splits."""
-    first = {path.split("/", maxsplit=1)[0] for path in images if "/" in path}
-    known = {name: split for name in first if (split := folders.split_of(name))}
-    if not known:
-        return {}
-    beside = sorted(path for path in images if path.split("/", maxsplit=1)[0] not in known)
-    if beside:
-        raise BadFolder(f"{beside[0]!r:.200} lies in none of the splits {', '.join(map(repr, sorted(known)))}")
-    has_test = "test" in known.values()
-    return {name: ("validation" if has_test else "test") if s == "eval" else s for name, s in known.items()}
 
 
 def _stems(images: Mapping[str, str]) -> dict[str, str]:
@@ -184,19 +131,11 @@ def _stems(images: Mapping[str, str]) -> dict[str, str]:
     return stems
 
 
-def _refuse_lonely(what: str, paths: Iterable[str]) -> None:
-    lonely = sorted(paths)
-    if lonely:
-        named = ", ".join(repr(path)[:200] for path in lonely[:_NAMED])
-        more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
-        raise BadFolder(f"{what}: {named}{more}")
-
-
 def _label_maps(found: _Found, reads: Mapping[str, Read]) -> tuple[dict[str, Read], list[str]]:
     stems = _stems(found.images)
     masks = {str(PurePosixPath(path).with_suffix("")): name for path, name in found.masks.items()}
-    _refuse_lonely("images without a mask", (stems[stem] for stem in stems.keys() - masks.keys()))
-    _refuse_lonely("masks without an image", (masks[stem] for stem in masks.keys() - stems.keys()))
+    refuse_lonely("images without a mask", (stems[stem] for stem in stems.keys() - masks.keys()))
+    refuse_lonely("masks without an image", (masks[stem] for stem in masks.keys() - stems.keys()))
     return {stems[stem]: reads[name] for stem, name in masks.items()}, _class_names(found.classes, reads)
 
 
@@ -222,9 +161,9 @@ def _class_masks(found: _Found, reads: Mapping[str, Read], split: bool) -> tuple
             )
         stem = str(PurePosixPath("/".join([*parts[:place], *parts[place + 1 :]])).with_suffix(""))
         by_image[stem][parts[place]] = name
-    _refuse_lonely("images without a mask", (stems[stem] for stem in stems.keys() - by_image.keys()))
+    refuse_lonely("images without a mask", (stems[stem] for stem in stems.keys() - by_image.keys()))
     lonely = by_image.keys() - stems.keys()
-    _refuse_lonely("masks without an image", (name for stem in lonely for name in by_image[stem].values()))
+    refuse_lonely("masks without an image", (name for stem in lonely for name in by_image[stem].values()))
     names = [BACKGROUND, *sorted({label for each in by_image.values() for label in each} - {BACKGROUND})]
     number = {label: index for index, label in enumerate(names)}
     made: dict[str, Read] = {}
@@ -276,7 +215,7 @@ def _of_coco(found: _Found, reads: Mapping[str, Read]) -> tuple[dict[str, Read],
         if paths[0] in made:
             raise BadFolder(f"the annotations have {image.file_name!r:.200} twice")
         made[paths[0]] = partial(_drawn, annotated, image)
-    _refuse_lonely("images without annotations", found.images.keys() - made.keys())
+    refuse_lonely("images without annotations", found.images.keys() - made.keys())
     return made, [BACKGROUND, *annotated.classes]
 
 

@@ -124,6 +124,17 @@ def upright(image: PILImage.Image) -> PILImage.Image:
     return image if transpose is None else image.transpose(transpose)
 
 
+def shown_size(data: bytes | bytearray) -> tuple[int, int]:
+    """(width, height) of a file's picture as it is shown, from a caller's own disk: limits are not checked."""
+    try:
+        with _reader(file_format(data))(io.BytesIO(data)) as file:
+            return file.size[::-1] if _transpose(file) in _sideways() else file.size
+    except BadPicture:
+        raise
+    except Exception as error:  # Pillow raises nearly every kind on broken files
+        raise BadPicture(f"is broken ({error!s:.200})") from error
+
+
 def encode(image: PILImage.Image) -> bytes:
     """A PNG file of an image, upright and plain; `decode` gives the same image. Raises BadPicture."""
     out = io.BytesIO()

@@ -110,8 +110,13 @@ SEGMENT_LIMITS: Parameters = MappingProxyType(
     }
 )
 
+# Boxes of objects, with the same two stages.
+DETECT = "detect"
+DETECT_LIMITS: Parameters = MappingProxyType({name: limit for name, limit in SEGMENT_LIMITS.items() if name != "dice"})
+
 # Recipes whose head learns before all layers do, so that it can be published before them.
-EARLY = (FINETUNE_DEFAULT, SEGMENT)
+EARLY = (FINETUNE_DEFAULT, SEGMENT, DETECT)
+STAGED = (SEGMENT, DETECT)  # of which those whose parameters say how long either learns
 
 # The gate before production; `ouzel.grounding.margins` says what each means.
 GATE_LIMITS: Parameters = MappingProxyType(
@@ -159,6 +164,7 @@ FINETUNE: Mapping[str, Parameters] = MappingProxyType(
         "lp_ft": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate")),
         "scratch": _without(FINETUNE_LIMITS, ("frozen_epochs", "head_rate", "spread")),
         SEGMENT: SEGMENT_LIMITS,
+        DETECT: DETECT_LIMITS,
         "debias": MappingProxyType(
             {name: FINETUNE_LIMITS[name] for name in ("flip", "held_out", "validation")} | dict(REPAIR_LIMITS)
         ),

@@ -17,10 +17,11 @@ from PIL import Image
 from e2e.test_jobs import ouzel
 from ouzel import models
 from ouzel.models.store import ModelStore
+from ouzel.saliency.boxes import DetectionExplainer
 from ouzel.serving import Ports
-from ouzel_client import Client, OuzelError
+from ouzel_client import Box, Client, OuzelError, Saliency, Within
 from ouzel_client._sync._job import Job
-from support import masked
+from support import boxed, masked
 from support.digits import digits as mnist
 from support.jobs import processes_of, until
 
@@ -110,6 +111,7 @@ def test_from_a_folder_to_production(
         assert client.models["digits"].explain(others[0][0]).model.version == "1"
         assert client.models["digits@2"].explain(others[0][0]).model.version == "2"
         _pixels_too(client, store, tmp_path)
+        _boxes_too(client, store, tmp_path)
 
 
 def _pixels_too(client: Client, store: ModelStore, folder: Path) -> None:
@@ -131,6 +133,31 @@ def _pixels_too(client: Client, store: ModelStore, folder: Path) -> None:
     expected = model.network(model.preprocessing(models.decode(image))[None])[0].argmax(0).numpy()
     assert (explained.segmentation.label_map != expected).mean() < 1e-2
     assert np.abs(explained.saliency["guided"].array).max() > 0
+
+
+def _boxes_too(client: Client, store: ModelStore, folder: Path) -> None:
+    """From a folder with boxes to a detector that is served and explained; the job is killed on its way."""
+    dataset = client.datasets.upload_boxed(boxed.write(folder / "street"))
+    assert client.datasets.check(dataset.id).usable
+    parameters = {"frozen_epochs": 2, "epochs": 1, "batch_size": 4}
+    job = client.jobs.finetune(BASE, dataset, name="street", recipe="detect", image_size=96, parameters=parameters)
+    until(lambda: job.refresh().progress.phase in ("training", "validating", "reporting"), 90)
+    for process in processes_of(job.id):
+        process.kill()
+    result = job.result(180)
+    assert (result.version, result.served, job.refresh().attempt) == ("1", True, 2)
+    assert result.map is not None
+    assert result.interval[0] <= result.map <= result.interval[1]
+    image = (folder / "street" / "images" / "001.png").read_bytes()
+    given = Saliency("d_rise", Within("disc", Box(5, 5, 60, 60)), masks=8)
+    explained = client.models["street"].explain(image, saliency=given, top_k=5)
+    model = models.load(store.find("street"))
+    (expected,) = DetectionExplainer(model)(model.preprocessing(models.decode(image))[None], []).detections
+    assert explained.detected is not None
+    assert explained.detected.found == pytest.approx(len(expected), abs=2)
+    assert [each.score for each in explained.detected] == pytest.approx(expected.scores[:5].tolist(), abs=1e-3)
+    assert explained.saliency[0].target.label == "disc"
+    assert np.abs(explained.saliency[0].array).max() > 0
 
 
 def _second_version(client: Client, first: Job, others: dict[int, list[bytes]]) -> Job:

@@ -195,11 +195,11 @@ def test_a_fault_is_told_with_its_own_step_and_no_state_follows_it(tiny, colours
     monkeypatch.setattr("ouzel.finetune.loop.TELL_EVERY", 1e9)
     take, taken, events = Stepper.take, [], []
 
-    def spoiled(self, optimizer, pixels, sizes, classes, draw):
+    def spoiled(self, optimizer, pixels, sizes, classes, draw, **more):
         taken.append(draw)
         if len(taken) == 6:
             self.network.fc.register_forward_hook(lambda module, x, y: y * float("inf"))
-        take(self, optimizer, pixels, sizes, classes, draw)
+        take(self, optimizer, pixels, sizes, classes, draw, **more)
 
     monkeypatch.setattr(Stepper, "take", spoiled)
     with pytest.raises(Diverged, match="the loss became nan in step 6 at a learning rate of 0"):

@@ -85,3 +85,27 @@ def stored_masked(
         for path, (image, mask) in pairs.items()
     ]
     return datasets.create(owner, "", made, mask_classes=classes)
+
+
+def stored_boxed(
+    datasets: Datasets,
+    owner: str,
+    images: Mapping[str, tuple[bytes, Sequence[tuple[float, float, float, float, int]]]],
+    classes: Sequence[str],
+) -> pb.Dataset:
+    """Images with boxes, by path, uploaded and created. The last number of a box is its class."""
+    send(datasets, owner, {image for image, _ in images.values()})
+    return datasets.create(owner, "", boxed_entries(images), box_classes=classes)
+
+
+def boxed_entries(
+    images: Mapping[str, tuple[bytes, Sequence[tuple[float, float, float, float, int]]]],
+) -> list[pb.DatasetEntry]:
+    """As `stored_boxed` has them."""
+    made = []
+    for path, (image, boxes) in images.items():
+        entry = pb.DatasetEntry(path=path, file=ref(image))
+        for left, top, right, bottom, index in boxes:
+            entry.boxes.add(left=left, top=top, right=right, bottom=bottom, index=index)
+        made.append(entry)
+    return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,6 +26,7 @@ from ouzel_client.terminal import (
 if TYPE_CHECKING:
     from ouzel_client._types.datasets import Dataset, DatasetReport
 
+Kind = Literal["labels", "masks", "boxes"]
 _COLUMNS = (
     Column("data set"),
     Column("title", shrinks=1),
@@ -36,6 +37,7 @@ _COLUMNS = (
 )
 _ID = re.compile(r"[0-9a-f]{64}")
 MASKED = "SOURCE has images/ and masks/, with classes.txt; or annotations.json."
+BOXED = "SOURCE has images/, and boxes.csv or annotations.json."
 LINKS = "Also follow links that lead out of the folder."
 _TOLD = 20  # names of files that are left out, at most, on a terminal
 
@@ -50,22 +52,38 @@ def datasets() -> None:
 @click.option("--title", default="", help="For people.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of PNG masks.")
 @click.option("--masked", is_flag=True, help=MASKED)
+@click.option("--boxed", is_flag=True, help=BOXED)
 @click.option("--follow-links", is_flag=True, help=LINKS)
 @click.option("--check", is_flag=True, help="Check every image too, and print the report.")
 @json_option
 def upload(
-    source: Path, *, title: str, masks: Path | None, masked: bool, follow_links: bool, check: bool, as_json: bool
+    source: Path,
+    *,
+    title: str,
+    masks: Path | None,
+    masked: bool,
+    boxed: bool,
+    follow_links: bool,
+    check: bool,
+    as_json: bool,
 ) -> None:
     """Upload the images of SOURCE: a folder LABEL/FILE or SPLIT/LABEL/FILE, or a zip file of one.
 
-    With --masked, a folder of images and masks of classes, which the recipe segment learns from.
+    With --masked, a folder of images and masks of classes, which the recipe segment learns from. With --boxed, one of
+    images and boxes of objects, which the recipe detect learns from.
     """
+    if masked and boxed:
+        raise click.UsageError("--masked, --boxed: SOURCE holds one of them")
     if masked and masks is not None:
         raise click.UsageError("--masked: the masks lie in SOURCE; --masks is of objects in labelled images")
+    if boxed and masks is not None:
+        raise click.UsageError("--boxed: has no masks; --masks is of objects in labelled images")
     options: dict[str, Any] = {"title": title, "follow_links": follow_links, "progress": shown(as_json)}
     with _client() as ouzel:
         if masked:
             made = ouzel.datasets.upload_masked(source, **options)
+        elif boxed:
+            made = ouzel.datasets.upload_boxed(source, **options)
         else:
             made = ouzel.datasets.upload(source, masks=masks, **options)
         _tell_left_out(made)
@@ -74,7 +92,7 @@ def upload(
         print_json(_plain(made) | ({"report": _report(report)} if report else {}))
         return
     click.echo(made.id)
-    count = len(made.mask_classes or made.classes)
+    count = len(made.mask_classes or made.box_classes or made.classes)
     click.echo(report if report else f"{made.images} images of {count} classes", err=report is None)
 
 
@@ -107,12 +125,16 @@ def show(dataset: str, as_json: bool) -> None:
             "created": local_time(stored.created),
             "images": stored.images,
             "masks": stored.masks,
+            **({"boxes": stored.boxes} if stored.box_classes else {}),
             "size": file_size(stored.bytes),
         }
     )
     click.echo()
     if stored.mask_classes:
         print_table((Column("value", right=True), Column("class")), enumerate(stored.mask_classes))
+        return
+    if stored.box_classes:
+        print_table((Column("number", right=True), Column("class")), enumerate(stored.box_classes, 1))
         return
     print_table((Column("class"), Column("images", right=True)), stored.classes.items())
 
@@ -148,21 +170,22 @@ def dataset_of(
     source: str,
     *,
     masks: Path | None = None,
-    masked: bool = False,
+    kind: Kind = "labels",
     follow_links: bool = False,
     as_json: bool = False,
 ) -> str:
-    """The id of a data set; a folder or a zip file is uploaded. URIs stay as they are. masked: it has label maps."""
+    """The id of a data set; a folder or a zip file is uploaded. URIs stay as they are. kind: what its images have."""
     if _ID.fullmatch(source) or "://" in source:
         if masks is not None:
             raise click.UsageError("--masks: only images that are uploaded now can get masks")
         return source
     options: dict[str, Any] = {"title": Path(source).name, "follow_links": follow_links, "progress": shown(as_json)}
     made: Dataset
-    if masked:
+    if kind != "labels":
         if masks is not None:
-            raise click.UsageError("--masks: of objects in labelled images; those of classes lie in SOURCE")
-        made = ouzel.datasets.upload_masked(source, **options)
+            raise click.UsageError(f"--masks: of objects in labelled images; the {kind} lie in SOURCE")
+        upload_ = ouzel.datasets.upload_masked if kind == "masks" else ouzel.datasets.upload_boxed
+        made = upload_(source, **options)
     else:
         made = ouzel.datasets.upload(source, masks=masks, **options)
     _tell_left_out(made)
@@ -181,7 +204,7 @@ def _full(ouzel: Any, dataset: str) -> str:
 
 def _row(dataset: Dataset) -> tuple[object, ...]:
     size = file_size(dataset.bytes)
-    count = len(dataset.mask_classes or dataset.classes)
+    count = len(dataset.mask_classes or dataset.box_classes or dataset.classes)
     return dataset.id[:12], dataset.title, dataset.images, count, size, local_time(dataset.created)
 
 

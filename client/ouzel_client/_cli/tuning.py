@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from ouzel_client._cli.datasets import LINKS, dataset_of
+from ouzel_client._cli.datasets import LINKS, Kind, dataset_of
 from ouzel_client._cli.follow import client, follow, notify_option
 from ouzel_client._types.jobs import Promotion
 from ouzel_client.arguments import setting
 from ouzel_client.terminal import json_option, print_json
-from ouzel_protos.recipes import EARLY, FINETUNE, FINETUNE_DEFAULT, REPAIRS, SEGMENT
+from ouzel_protos.recipes import DETECT, EARLY, FINETUNE, FINETUNE_DEFAULT, REPAIRS, SEGMENT
 
 if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
     from ouzel_client._types.grounding import Repair
 
 F = TypeVar("F", bound=Callable[..., Any])
+_KINDS: Mapping[str, Kind] = {SEGMENT: "masks", DETECT: "boxes"}
 _RECIPES = ", ".join(name for name in FINETUNE if name not in REPAIRS.values())
 
 
@@ -106,7 +107,8 @@ def finetune(
 ) -> None:
     """Train a classifier of the images of SOURCE from BASE. SOURCE is a folder, a zip file, or the id of a data set.
 
-    With --recipe segment, the class of each pixel is learnt: SOURCE has images/ and masks/.
+    With --recipe segment, the class of each pixel is learnt: SOURCE has images/ and masks/. With --recipe detect, boxes
+    of objects are learnt: SOURCE has images/, and boxes.csv or annotations.json.
 
     Waits and shows the progress, unless --detach. Ctrl-C leaves the job running.
 
@@ -125,8 +127,8 @@ def finetune(
     with client() as ouzel:
         dataset = source
         if source is not None:
-            masked = options.get("recipe") == SEGMENT
-            dataset = dataset_of(ouzel, source, masks=masks, masked=masked, follow_links=follow_links, as_json=as_json)
+            kind = _KINDS.get(options.get("recipe") or "", "labels")
+            dataset = dataset_of(ouzel, source, masks=masks, kind=kind, follow_links=follow_links, as_json=as_json)
         if only_check:
             report = ouzel.jobs.check_finetune(base, dataset, **options)
             print_json(report) if as_json else click.echo(report_of(report))

@@ -25,20 +25,20 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[tuple[ImageInput, str]]"
 Boxes: TypeAlias = Mapping[str, Sequence[tuple[float, float, float, float]]]
 Read = Callable[[], bytes]
-_EDGES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
 class Files:
     """entries: the manifest; contents: how to read each file, by its digest; left_out: (name, reason) of the others.
 
-    mask_classes: names of the classes of label maps; empty for images with labels.
+    mask_classes: names of the classes of label maps; box_classes: of boxes. Images with labels have neither.
     """
 
     entries: list[pb.DatasetEntry]
     contents: Mapping[str, Read]
     left_out: tuple[tuple[str, str], ...] = ()
     mask_classes: tuple[str, ...] = ()
+    box_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def collect(
                 entry.mask.CopyFrom(hashed(mask.read_bytes, str(mask), contents))
             for edges in left.pop(path, ()):
                 try:
-                    entry.boxes.append(pb.Box(**dict(zip(_EDGES, edges, strict=True))))
+                    left_edge, top, right, bottom = edges
+                    entry.boxes.add(left=left_edge, top=top, right=right, bottom=bottom)
                 except (TypeError, ValueError):
                     raise BadEntry(f"boxes: {edges!r:.80} of {path} is no left, top, right, bottom", "boxes") from None
             entries.append(entry)

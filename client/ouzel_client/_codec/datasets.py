@@ -24,6 +24,8 @@ def dataset(message: pb.Dataset) -> Dataset:
         _sorted(message.classes),
         message.masks,
         tuple(message.mask_classes),
+        tuple(message.box_classes),
+        message.boxes,
     )
 
 

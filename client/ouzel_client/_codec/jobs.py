@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from ouzel_client._codec.message import made, put
 from ouzel_client._types.audit_job import audit_result
-from ouzel_client._types.early import early_of
+from ouzel_client._types.early import early_of, measure_of
 from ouzel_client._types.grounding import gate_of, repair_of
 from ouzel_client._types.job_events import (
     JobEvent,
@@ -220,7 +220,7 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         return audit_result(common)
     if not job.spec.HasField("finetune"):
         return JobResult(*common)
-    measure = "miou" if "miou" in figures else "accuracy"
+    measure = measure_of(figures)
     return FinetuneResult(
         *common,
         model=figures.get("model", ""),
@@ -235,6 +235,8 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         repair=repair_of(figures),
         miou=figures.get("miou"),
         pixel_accuracy=figures.get("pixel_accuracy"),
+        map=figures.get("map"),
+        map50=figures.get("map50"),
         early=early_of(figures),
     )
 

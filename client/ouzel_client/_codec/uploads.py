@@ -28,8 +28,9 @@ def parts(files: Files, missing: Sequence[str]) -> Iterator[pb.UploadFilesReques
 
 def manifest_parts(files: Files, title: str) -> Iterator[pb.CreateDatasetRequest]:
     """The messages of a manifest."""
-    entries, classes = files.entries, files.mask_classes
-    first = pb.CreateDatasetRequest(title=title, id=manifest.digest(entries, classes), mask_classes=classes)
+    entries, masked, boxed = files.entries, files.mask_classes, files.box_classes
+    digest = manifest.digest(entries, masked, boxed)
+    first = pb.CreateDatasetRequest(title=title, id=digest, mask_classes=masked, box_classes=boxed)
     for start in range(0, len(entries), _ENTRIES):
         first.entries.extend(entries[start : start + _ENTRIES])
         yield first

@@ -16,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from ouzel_client._sync._transport import Transport
 from ouzel_client._codec import datasets as codec
+from ouzel_client._codec.boxed_source import collect_boxed
 from ouzel_client._codec.dataset_source import Boxes, Files, Source, collect
 from ouzel_client._codec.masked_source import collect_masked
 from ouzel_client._codec.message import made
@@ -103,6 +104,35 @@ class Datasets:
             InvalidArgument: It names the file at fault; nothing was sent.
         """
         files = backend.run(collect_masked, source, follow_links)
+        if files.left_out:
+            logger.info("left out of %s: %s", source, files.left_out)
+        return self._upload(files, title, progress)
+
+    def upload_boxed(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        title: str = "",
+        follow_links: bool = False,
+        progress: bool | None = None,
+    ) -> Dataset:
+        """Upload images with boxes of objects, for the recipe "detect". Only what is missing is sent.
+
+        Args:
+            source: A folder, or a zip file of one, with images/PATH, and boxes.csv (columns path, label, left, top,
+                right, bottom, in pixels of the image as it is shown; a line with a path alone is an image without
+                objects) or COCO's annotations.json. Splits lie above PATH, or above images.
+            title: For people.
+            follow_links: Whether to follow links that lead out of the folder.
+            progress: Whether to show a progress bar. None shows one on a terminal if rich is installed.
+
+        Returns:
+            The data set; its `left_out` has the files that are not used, which are logged as well.
+
+        Raises:
+            InvalidArgument: It names the file, the line and the value at fault; nothing was sent.
+        """
+        files = backend.run(collect_boxed, source, follow_links)
         if files.left_out:
             logger.info("left out of %s: %s", source, files.left_out)
         return self._upload(files, title, progress)

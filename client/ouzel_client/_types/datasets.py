@@ -17,9 +17,11 @@ class Dataset:
         created: When it was first uploaded.
         images: Number of images.
         bytes: Size of the images.
-        classes: Number of images of each class; empty if the images have label maps.
+        classes: Number of images of each class; empty if the images have label maps, or boxes of classes.
         masks: Number of images with a mask.
-        mask_classes: Names of the classes of label maps, by their number; empty if the images have labels.
+        mask_classes: Names of the classes of label maps, by their number; empty for other images.
+        box_classes: Names of the classes of boxes, by their number from 1 on; empty for other images.
+        boxes: Number of boxes of all images.
         left_out: (name, reason) of the files that an upload did not use. Empty unless this comes from an upload.
     """
 
@@ -31,6 +33,8 @@ class Dataset:
     classes: Mapping[str, int]
     masks: int
     mask_classes: tuple[str, ...] = ()
+    box_classes: tuple[str, ...] = ()
+    boxes: int = 0
     left_out: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
 

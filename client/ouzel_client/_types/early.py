@@ -14,8 +14,8 @@ class Step:
 
     Attributes:
         version: That it was published as; "" if it was not published.
-        accuracy: Share of the held-out images that it classifies correctly, or the mean IoU of a segmentation, in
-            [0, 1].
+        accuracy: Share of the held-out images that it classifies correctly, the mean IoU of a segmentation, or the mAP
+            of a detector, in [0, 1].
         interval: The 95 % confidence interval of that.
         promoted: Whether it became the default when it was published.
         served: Whether it was served then.
@@ -54,8 +54,13 @@ def early_of(figures: Mapping[str, Any]) -> EarlyOutcome | None:
     return EarlyOutcome(first, later, early.get("better", False), early.get("reason", ""))
 
 
+def measure_of(figures: Mapping[str, Any]) -> str:
+    """The figure that versions are compared by: that of a segmentation, of a detector, or of a classifier."""
+    return next((name for name in ("miou", "map") if name in figures), "accuracy")
+
+
 def _step(values: Mapping[str, Any]) -> Step:
-    measure = "miou" if "miou" in values else "accuracy"
+    measure = measure_of(values)
     figure, low, high = (values.get(f"{measure}{end}", math.nan) for end in ("", "_low", "_high"))
     return Step(
         values.get("version", ""), figure, (low, high), values.get("promoted", False), values.get("served", False)

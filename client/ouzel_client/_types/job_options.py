@@ -37,7 +37,8 @@ class FinetuneOptions(JobOptions, total=False):
     Attributes:
         name: The name of the new model. If there is a model of this name, the new one becomes its next version.
         recipe: "feature_extractor", "fine_tune", "lp_ft" (the default) or "scratch"; "segment" for the class of each
-            pixel, from what `client.datasets.upload_masked` returns; `repair` uses "debias" and "debias_all".
+            pixel, from what `client.datasets.upload_masked` returns; "detect" for boxes of objects, from what
+            `client.datasets.upload_boxed` returns; `repair` uses "debias" and "debias_all".
         promote: Whether callers who name no version get the new one. "if_better" by default. "if_grounded" asks a gate:
             it must not be less right than the present default, nor rest more on backgrounds. That needs a data set with
             masks or boxes. The first version of a name that does not pass has no callers but those who name it.
@@ -45,9 +46,9 @@ class FinetuneOptions(JobOptions, total=False):
             0.5; 0.02 by default.
         reliance_margin: With "if_grounded", the share of images that backgrounds may turn, 0.01 to 1; 0.2 by default.
         scenes: With "if_grounded", labels of classes that are places: they may rest on their background.
-        early: With "lp_ft" and "segment": the head alone, learnt on frozen features, is published as a version before
-            all layers learn. What they come to becomes the next version only if it is better on the held-out images.
-            `promote` holds for each of the two. False by default.
+        early: With "lp_ft", "segment" and "detect": the head alone, learnt on frozen features, is published as a
+            version before all layers learn. What they come to becomes the next version only if it is better on
+            the held-out images. `promote` holds for each of the two. False by default.
         parameters: Parameters of the recipe by name.
         seed: Of the split and of everything random; 0 by default.
         max_training_seconds: Training ends after this many seconds with the best that it has. 0, the default, sets no

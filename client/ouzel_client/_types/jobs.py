@@ -143,15 +143,17 @@ class FinetuneResult(JobResult):
         version: The new version.
         accuracy: Share of the held-out images that it classifies correctly, in [0, 1]. NaN if the worker does not
             tell it, as the next two.
-        interval: The 95 % confidence interval of the accuracy, or of `miou`.
+        interval: The 95 % confidence interval of the accuracy, of `miou` or of `map`.
         balanced_accuracy: Mean of the accuracies of the classes.
         promoted: Whether callers who name no version get this one.
         served: Whether it was served when the job ended.
         notes: Sentences about what did not go as requested, such as a time limit that left no time to tune.
         gate: What the gate said, with promote="if_grounded"; None if it was not asked.
         repair: What the network rested on before and after its repair; None if it was not repaired.
-        miou: Mean intersection over union, in [0, 1], of a segmentation, which has no accuracy; None of a classifier.
-        pixel_accuracy: Share of the held-out pixels that are right; None of a classifier.
+        miou: Mean intersection over union, in [0, 1], of a segmentation, which has no accuracy; None of others.
+        pixel_accuracy: Share of the held-out pixels that are right, of a segmentation.
+        map: COCO's mean average precision, in [0, 1], of a detector, which has no accuracy; None of others.
+        map50: The same at an overlap of .5 alone.
         early: With early=True, the version that was published first beside what came after it. All other attributes
             are of the better one of the two. None if the job did not answer early.
     """
@@ -168,6 +170,8 @@ class FinetuneResult(JobResult):
     repair: Repair | None = None
     miou: float | None = None
     pixel_accuracy: float | None = None
+    map: float | None = None
+    map50: float | None = None
     early: EarlyOutcome | None = None
 
     def __str__(self) -> str:
@@ -175,6 +179,8 @@ class FinetuneResult(JobResult):
         said = f"{100 * self.accuracy:.1f} % of the held-out images are right"
         if self.miou is not None:
             said = f"mean IoU {100 * self.miou:.1f} % on the held-out images"
+        if self.map is not None:
+            said = f"mAP {100 * self.map:.1f} % on the held-out images"
         return f"{self.model} version {self.version}: {said} (95 %: {100 * low:.1f} to {100 * high:.1f})"
 
     def _repr_html_(self) -> str:

@@ -67,20 +67,26 @@ class FakeDatasets:
         return dataset_pb2.UploadFilesResponse(files=len(self.received))
 
     def _create(self, requests: Iterator[Any]) -> dataset_pb2.Dataset:
-        title, entries, classes = "", [], []
+        title = ""
+        entries: list[dataset_pb2.DatasetEntry] = []
+        classes: list[str] = []
+        boxed: list[str] = []
         for request in requests:
             title = title or request.title
             entries += request.entries
             classes += request.mask_classes
-        manifest.check(entries, classes)
+            boxed += request.box_classes
+        manifest.check(entries, classes, boxed)
         made = dataset_pb2.Dataset(
-            id=manifest.digest(entries, classes),
+            id=manifest.digest(entries, classes, boxed),
             title=title,
             images=len(entries),
             bytes=sum(entry.file.size for entry in entries),
             classes=Counter(entry.label for entry in entries if entry.label),
             masks=sum(entry.HasField("mask") for entry in entries),
             mask_classes=classes,
+            box_classes=boxed,
+            boxes=sum(len(entry.boxes) for entry in entries),
         )
         made.create_time.GetCurrentTime()
         return self._known.setdefault(made.id, (made, entries))[0]

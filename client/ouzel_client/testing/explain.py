@@ -14,6 +14,15 @@ import numpy.typing as npt
 
 from ouzel_client._optional import need_pillow
 from ouzel_client.errors import InvalidArgument
+from ouzel_client.testing.places import (
+    CLASSIFICATION,
+    DETECTION,
+    SEGMENTATION,
+    detected,
+    detector_targets,
+    region_of,
+    segmented,
+)
 from ouzel_protos import classes, tensors
 from ouzel_protos.methods import METHODS
 from ouzel_protos.v1 import explain_pb2 as pb
@@ -37,16 +46,19 @@ class FakeModel:
         name: Its name.
         version: Its version.
         labels: Its labels.
+        task: "classification", "segmentation" or "detection".
     """
 
     name: str
     version: str
     labels: tuple[str, ...]
+    task: str = CLASSIFICATION
 
     def info(self) -> pb.ModelInfo:
         """What an answer says of the model."""
         digest = "sha256:" + "0" * 64
-        return pb.ModelInfo(name=self.name, version=self.version or "1.0", weights_digest=digest, precision="exact")
+        version = self.version or "1.0"
+        return pb.ModelInfo(name=self.name, version=version, weights_digest=digest, precision="exact", task=self.task)
 
     def explain(self, parts: Mapping[str, bytes], size: tuple[int, int]) -> pb.Explanation:
         """Answer a request, as the service would. An error is a part of the answer.
@@ -88,8 +100,13 @@ class FakeModel:
                 pb.Estimate(passes=1 + len(maps), response_bytes=response, response_limit_bytes=6_553_500)
             )
             return
-        for index in range(min(options.top_k or 5, len(self.labels))):
-            answer.scores.add(index=index, label=self.labels[index], probability=scores[index], logit=logits[index])
+        if self.task == DETECTION:
+            answer.detected.CopyFrom(detected(self.labels, options, picture))
+        elif self.task == SEGMENTATION:
+            answer.segmentation.CopyFrom(segmented(self.labels, options, picture, size))
+        else:
+            for index in range(min(options.top_k or 5, len(self.labels))):
+                answer.scores.add(index=index, label=self.labels[index], probability=scores[index], logit=logits[index])
         if options.when.HasField("score_below") and not scores[0] < options.when.score_below:
             answer.skipped = f"when.score_below: the score {scores[0]:.4f} is not below {options.when.score_below:g}"
         else:
@@ -100,8 +117,11 @@ class FakeModel:
     def _maps(
         self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int], size: tuple[int, int]
     ) -> list[pb.SaliencyMap]:
-        if request.method not in METHODS:
-            allowed = ", ".join(METHODS)
+        methods: tuple[str, ...] = METHODS
+        if self.task == DETECTION:
+            methods = (*(name for name in METHODS if name != "rise"), "d_rise")
+        if request.method not in methods:
+            allowed = ", ".join(methods)
             raise InvalidArgument(f"{path}.method: {request.method!r} is not one of {allowed}", field=f"{path}.method")
         _check_faithfulness(request, f"{path}.faithfulness")
         shape = (picture[1], picture[0]) if request.size == pb.ORIGINAL_IMAGE else size
@@ -109,12 +129,20 @@ class FakeModel:
         dtype = np.float16 if request.dtype == Tensor.FLOAT16 else np.float32
         return [
             _map(request, target, _values(f"{request.method} {target.label}", shape, channels).astype(dtype))
-            for target in self._targets(request.target, f"{path}.target")
+            for target in self._targets(request, f"{path}.target", picture)
         ]
 
-    def _targets(self, target: pb.Target, path: str) -> list[pb.ResolvedTarget]:
+    def _targets(self, request: pb.SaliencyRequest, path: str, picture: tuple[int, int]) -> list[pb.ResolvedTarget]:
+        if self.task == DETECTION:
+            return detector_targets(request, self.labels, picture, self._index, path)
+        resolved = self._classes(request.target, path)
+        if self.task == SEGMENTATION:
+            resolved = [region_of(request.target, each, self.labels, picture, path) for each in resolved]
+        return resolved
+
+    def _classes(self, target: pb.Target, path: str) -> list[pb.ResolvedTarget]:
         kind = target.WhichOneof("kind")
-        if target.HasField("region"):
+        if target.HasField("region") and self.task == CLASSIFICATION:
             raise InvalidArgument(
                 f"{path}.region: {self.name!r} is a classifier, whose answer has no places", field=f"{path}.region"
             )

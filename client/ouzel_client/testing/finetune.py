@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ouzel_client.testing.models import FakeModels
+from ouzel_client.testing.places import CLASSIFICATION, DETECTION, SEGMENTATION
 from ouzel_protos import parameters
-from ouzel_protos.recipes import GATE_DEFAULTS, REPAIRS, SEGMENT
+from ouzel_protos.recipes import DETECT, GATE_DEFAULTS, REPAIRS, SEGMENT
 from ouzel_protos.v1 import job_pb2 as pb
 
 FILES = ("curves.png", "mistakes/00.png", "compared/00-before.png", "compared/00-after.png")
@@ -33,7 +34,9 @@ REPAIRED: Mapping[str, Any] = {
     },
 }
 _MASKED = {"task": "segmentation", "miou": 0.7, "miou_low": 0.6, "miou_high": 0.75, "pixel_accuracy": 0.9}
+_BOXED = {"task": "detection", "map": 0.4, "map_low": 0.3, "map_high": 0.5, "map50": 0.6}
 _FIGURES = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "balanced_accuracy": 0.85}
+_OF: Mapping[str, tuple[str, Mapping[str, Any]]] = {SEGMENT: (SEGMENTATION, _MASKED), DETECT: (DETECTION, _BOXED)}
 
 
 def metric(progress: pb.Progress) -> pb.Metric:
@@ -62,7 +65,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool, publi
     spec, kinds = job.spec.finetune, pb.FinetuneSpec
     base, _, version = spec.base.partition("@")
     known = models.find(base, version)
-    measured: Mapping[str, Any] = _MASKED if spec.recipe == SEGMENT else _FIGURES
+    task, measured = _OF.get(spec.recipe, (CLASSIFICATION, _FIGURES))
     lineage: dict[str, Any] = {
         "job": job.id,
         "base": base,
@@ -85,7 +88,7 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool, publi
     if gated:
         promote = grounded
         figures["gate"] = lineage["gate"] = _gate(spec, models, grounded)
-    made = models.publish(spec.name, lineage, promote, held_back=gated and not grounded)
+    made = models.publish(spec.name, lineage, promote, held_back=gated and not grounded, task=task)
     named = {"model": made.name, "version": made.version, "digest": made.digest}
     return {**named, **measured, **figures, "promoted": made.is_default, "served": made.served}
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
+from ouzel_client.testing.places import CLASSIFICATION, DETECTION, SEGMENTATION
 from ouzel_protos.v1 import model_pb2 as pb
 
 _LAYERS = {"conv": (4, 8, 8)}
@@ -21,26 +22,43 @@ class FakeModels:
 
     Args:
         operators: The labels of the operator's models by name. Callers cannot change them. Each has one version, "1.0".
+        tasks: What they are for, by name; those that are not named are classifiers.
+
+    Raises:
+        ValueError: A task, or the name of a model, is not known.
 
     Attributes:
-        labels: The labels of the versions that fine-tuning jobs add from now on.
+        labels: The labels of the versions that fine-tuning jobs add from now on; detectors have the background before.
     """
 
-    def __init__(self, operators: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, operators: Mapping[str, tuple[str, ...]], tasks: Mapping[str, str] | None = None) -> None:
+        for name, task in (tasks or {}).items():
+            if name not in operators or task not in (CLASSIFICATION, SEGMENTATION, DETECTION):
+                raise ValueError(f"tasks: {name!r} is no model here, or {task!r} no task")
+        self._tasks = dict(tasks or {})
         self.labels: tuple[str, ...] = ("cat", "dog")
         self._operators = operators
         self._tuned: dict[str, list[tuple[pb.Model, tuple[str, ...]]]] = {}  # of a name the oldest first
         self._made: dict[str, int] = {}  # versions of each name, those that were deleted too: no number is used twice
         self._lock = threading.RLock()
 
-    def publish(self, name: str, lineage: Mapping[str, Any], promote: bool, held_back: bool = False) -> pb.Model:
+    def publish(
+        self,
+        name: str,
+        lineage: Mapping[str, Any],
+        promote: bool,
+        *,
+        held_back: bool = False,
+        task: str = CLASSIFICATION,
+    ) -> pb.Model:
         """Add the next version of a name; the first is its default, unless its gate held it back."""
+        labels = ("background", *self.labels) if task == DETECTION else self.labels
         with self._lock:
             self._made[name] = self._made.get(name, 0) + 1
-            made = _model(name, str(self._made[name]), self.labels)
+            made = _model(name, str(self._made[name]), labels, task)
             made.lineage.update(lineage)
             versions = self._tuned.setdefault(name, [])
-            versions.append((made, self.labels))
+            versions.append((made, labels))
             default = any(each.is_default for each, _ in versions)
             if promote or not (default or held_back):
                 self._promote(made)
@@ -84,7 +102,7 @@ class FakeModels:
         return [model for _, models in sorted(named.items()) for model in models]
 
     def _operators_model(self, name: str) -> pb.Model:
-        model = _model(name, "1.0", self._operators[name])
+        model = _model(name, "1.0", self._operators[name], self._tasks.get(name, CLASSIFICATION))
         model.is_default = True
         return model
 
@@ -105,10 +123,17 @@ def _is(model: pb.Model, version: str) -> bool:
     return model.version == version if version else model.is_default
 
 
-def _model(name: str, version: str, labels: tuple[str, ...]) -> pb.Model:
+def _model(name: str, version: str, labels: tuple[str, ...], task: str) -> pb.Model:
     digest = "sha256:" + hashlib.sha256(f"{name}@{version}".encode()).hexdigest()
     return pb.Model(
-        name=name, version=version, arch="fake:net", digest=digest, size=1000, classes=len(labels), served=True
+        name=name,
+        version=version,
+        arch="fake:net",
+        digest=digest,
+        size=1000,
+        classes=len(labels),
+        served=True,
+        task=task,
     )
 
 

@@ -63,6 +63,8 @@ class FakeServer:
 
     Args:
         models: Labels by name of the model, the best class first.
+        tasks: By name, "segmentation" or "detection" of models that are no classifiers. A detector's first label is the
+            background.
         token: If given, requests without it are refused, as TorchServe refuses them.
         input_size: (height, width) of the maps.
 
@@ -80,6 +82,7 @@ class FakeServer:
         self,
         models: Mapping[str, Sequence[str]] | None = None,
         *,
+        tasks: Mapping[str, str] | None = None,
         token: str | None = None,
         input_size: tuple[int, int] = (8, 8),
     ) -> None:
@@ -87,7 +90,7 @@ class FakeServer:
         self.token = token
         self.input_size = input_size
         self.requests: list[ReceivedRequest] = []
-        self._store = FakeModels(self.models)
+        self._store = FakeModels(self.models, tasks)
         self.jobs = FakeJobs(self._store)
         self.datasets = FakeDatasets()
         self.audits = FakeAudits(self._store)
@@ -219,7 +222,8 @@ class FakeServer:
         stored = self._store.find(request.model_name, request.model_version)
         if stored is None:
             context.abort(grpc.StatusCode.INTERNAL, f"Model not found: {request.model_name}\nModelNotFoundException")
-        model = explain.FakeModel(request.model_name, request.model_version or stored[0].version, stored[1])
+        version = request.model_version or stored[0].version
+        model = explain.FakeModel(request.model_name, version, stored[1], stored[0].task)
         if failure is not None:
             error = pb.Error(code=failure.code, message=failure.message)
             return pb.Explanation(model=model.info(), error=error)

@@ -1,24 +1,24 @@
-"""Detectors from a classifier and images with boxes.
+"""Detectors with the features of a classifier: boxes of objects, learnt from images with boxes.
 
-examples, classes = boxed_from_folder("street/")            # boxes.csv, or annotations.json of COCO
-made = detect(models.load("model_store/efficientnet-lite0.mar"), examples, classes)
-made.test.map, made.test.map50
-made.archive("model_store/street.mar", "street")
+base = models.load("model_store/efficientnet-lite0.mar")
+examples, classes = boxed_from_folder("street/")            # images/, and boxes.csv or annotations.json
+made = detect(base, examples, classes)
+made.test.map, made.test.interval, made.test.map50
 """
 
-from ouzel.finetune.detection.annotations import Boxed, boxed_from_folder
 from ouzel.finetune.detection.average_precision import AveragePrecision, Objects, average_precision
-from ouzel.finetune.detection.detect import Detected, Epoch, detect
-from ouzel.finetune.detection.options import DetectOptions
+from ouzel.finetune.detection.data import boxed, boxed_from_folder
+from ouzel.finetune.detection.detect import detect
+from ouzel.finetune.detection.detected import Detected
+from ouzel.finetune.detection.score import BoxScore
 
 __all__ = [
     "AveragePrecision",
-    "Boxed",
-    "DetectOptions",
+    "BoxScore",
     "Detected",
-    "Epoch",
     "Objects",
     "average_precision",
+    "boxed",
     "boxed_from_folder",
     "detect",
 ]

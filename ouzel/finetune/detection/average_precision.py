@@ -14,7 +14,7 @@ RECALLS = np.linspace(0, 1, 101)
 MOST = 100  # detections of a class in an image that count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Objects:
     """What is in an image, or what was found there.
 
@@ -44,6 +44,38 @@ class AveragePrecision:
     by_class: dict[int, float]
 
 
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The detections of a class in N images, the best first, and which of them have an object.
+
+    Attributes:
+        image: (D,) the number of the image of each.
+        hits: (10, D) whether it has an object of its own, at each overlap.
+        totals: (N,) objects of each image.
+    """
+
+    image: npt.NDArray[np.int64]
+    hits: npt.NDArray[np.bool_]
+    totals: npt.NDArray[np.int64]
+
+    def areas(self, times: Floats) -> Floats:
+        """(R, 10) average precision at each overlap, if image n is there times[r, n] times; NaN without an object."""
+        weights = times[:, self.image]
+        seen, totals = weights.cumsum(1), times @ self.totals
+        made = np.zeros((len(times), len(OVERLAPS)))
+        for number, hits in enumerate(self.hits if len(self.image) else ()):
+            true = (weights * hits).cumsum(1)
+            precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
+            best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            for row, total in enumerate(totals):
+                if total:
+                    places = np.searchsorted(true[row] / total, RECALLS, side="left")
+                    reached = places < best.shape[1]
+                    made[row, number] = np.where(reached, best[row, np.minimum(places, best.shape[1] - 1)], 0.0).mean()
+        made[totals == 0] = np.nan
+        return made
+
+
 def average_precision(there: Sequence[Objects], found: Sequence[Objects]) -> AveragePrecision:
     """Compare what was found with what is there.
 
@@ -57,8 +89,8 @@ def average_precision(there: Sequence[Objects], found: Sequence[Objects]) -> Ave
     References:
         Lin et al. 2014, "Microsoft COCO: Common objects in context", arXiv 1405.0312.
     """
-    classes = sorted({int(label) for one in there for label in one.labels})
-    curves = {label: _of_class(label, there, found) for label in classes}
+    once = np.ones((1, len(there)))
+    curves = {label: each.areas(once)[0] for label, each in matches(there, found).items()}
     if not curves:
         return AveragePrecision(float("nan"), float("nan"), {})
     values = np.stack(list(curves.values()))
@@ -66,43 +98,39 @@ def average_precision(there: Sequence[Objects], found: Sequence[Objects]) -> Ave
     return AveragePrecision(float(values.mean()), float(values[:, 0].mean()), by_class)
 
 
-def _of_class(label: int, there: Sequence[Objects], found: Sequence[Objects]) -> Floats:
-    """(10,) average precision at each overlap."""
-    scores, right, total = [], [], 0
-    for real, seen in zip(there, found, strict=True):
+def matches(there: Sequence[Objects], found: Sequence[Objects]) -> dict[int, Matches]:
+    """Of each class that has an object."""
+    classes = sorted({int(label) for one in there for label in one.labels})
+    return {label: _of_class(label, there, found) for label in classes}
+
+
+def _of_class(label: int, there: Sequence[Objects], found: Sequence[Objects]) -> Matches:
+    scores, right, images, totals = [], [], [], []
+    for number, (real, seen) in enumerate(zip(there, found, strict=True)):
         assert seen.scores is not None
         mine = np.flatnonzero(seen.labels == label)
         mine = mine[np.argsort(-seen.scores[mine], kind="stable")][:MOST]
         boxes = real.boxes[real.labels == label]
-        total += len(boxes)
+        totals.append(len(boxes))
         scores.append(seen.scores[mine])
+        images.append(np.full(len(mine), number))
         right.append(_matched(iou(seen.boxes[mine], boxes)))
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    hits = np.concatenate(right, axis=1)[:, order]
-    return np.array([_area(row, total) for row in hits])
+    return Matches(np.concatenate(images)[order], np.concatenate(right, axis=1)[:, order], np.array(totals))
 
 
 def _matched(overlaps: Floats) -> npt.NDArray[np.bool_]:
     """(10, detections) whether each has an object. overlaps: (detections, objects), the best detection first."""
     hits = np.zeros((len(OVERLAPS), len(overlaps)), np.bool_)
+    possible_at_all = overlaps.max(axis=1, initial=0.0) >= OVERLAPS[0]
     for number, least in enumerate(OVERLAPS):
         free = np.ones(overlaps.shape[1], np.bool_)
-        for detection, row in enumerate(overlaps):
-            possible = np.where(free, row, -1.0)
-            if len(possible) and possible.max() >= least:
+        for detection in np.flatnonzero(possible_at_all):
+            possible = np.where(free, overlaps[detection], -1.0)
+            if possible.max() >= least:
                 free[len(possible) - 1 - int(possible[::-1].argmax())] = False  # of equal ones the last, as COCO has it
                 hits[number, detection] = True
     return hits
-
-
-def _area(hits: npt.NDArray[np.bool_], total: int) -> float:
-    true = np.cumsum(hits)
-    recall, precision = true / total, true / np.arange(1, len(hits) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, RECALLS, side="left")
-    return (
-        float(np.where(places < len(best), best[np.minimum(places, len(best) - 1)], 0.0).mean()) if len(best) else 0.0
-    )
 
 
 def iou(one: Floats, other: Floats) -> Floats:

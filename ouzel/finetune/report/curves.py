@@ -1,4 +1,4 @@
-"""Loss and accuracy by epoch, drawn; of a segmentation, mean IoU in place of accuracy."""
+"""Loss and accuracy by epoch, drawn; of a segmentation, mean IoU in place of accuracy; of a detector, mAP."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ ACCURACIES: Shares = (
     "Validation accuracy, %",
     (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")),
 )
+PRECISIONS: Shares = ("Validation, %", (("map", "mAP"), ("map50", "mAP at an overlap of .5")))
 OVERLAPS: Shares = ("Validation, %", (("miou", "mean IoU"), ("pixel_accuracy", "pixels that are right")))
 
 

@@ -10,7 +10,7 @@ from ouzel.finetune.report import curves
 from ouzel.finetune.report.results import Section
 from ouzel.pages import percent
 
-_FIGURES = {"accuracy": "Accuracy", "miou": "Mean IoU"}
+_FIGURES = {"accuracy": "accuracy", "miou": "mean IoU", "map": "mAP"}
 
 
 def early_section(outcome: Mapping[str, Any], history: curves.History, shares: curves.Shares) -> Section:
@@ -36,7 +36,6 @@ def early_section(outcome: Mapping[str, Any], history: curves.History, shares: c
         figure=_FIGURES[figure],
         better=outcome["better"],
         reason=outcome["reason"],
-        masked=figure == "miou",
         chart=curves.svg(history, None, shares),
     )
     files = {} if drawn is None else {"early/curves.png": ("image/png", drawn)}

@@ -6,9 +6,9 @@ made = segment(base, examples, classes)
 made.test.miou, made.test.interval
 """
 
-from ouzel.finetune.segmentation.data import masked, masked_from_folder, split_masked
+from ouzel.finetune.segmentation.data import masked, masked_from_folder
 from ouzel.finetune.segmentation.metrics import PixelScore
 from ouzel.finetune.segmentation.segment import segment
 from ouzel.finetune.segmentation.segmented import Segmented
 
-__all__ = ["PixelScore", "Segmented", "masked", "masked_from_folder", "segment", "split_masked"]
+__all__ = ["PixelScore", "Segmented", "masked", "masked_from_folder", "segment"]

@@ -1,17 +1,16 @@
-"""Images with label maps, and which of them are for training, for choosing, and for the figures at the end."""
+"""Images with label maps."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ouzel.errors import InvalidArgument
-from ouzel.finetune.data import SPLITS, Example, Split, part
-from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.data import Example
 from ouzel_protos import folders, label_maps, mask_folders
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.label_maps import BadMask
@@ -76,28 +75,3 @@ def label_map(classes: int) -> Callable[[Example, tuple[int, int]], np.ndarray]:
             raise InvalidArgument(f"mask: {error}", field="data") from None
 
     return read
-
-
-def split_masked(examples: Sequence[Example], recipe: Recipe, seed: int = 0) -> Split:
-    """Divide examples by the shares of the recipe. Groups stay whole, and splits that are given are respected.
-
-    With the recipe's `validation` at 0, images are kept for choosing only if they are given.
-
-    Raises:
-        InvalidArgument: A part has no image.
-    """
-    given = {name: [each for each in examples if each.split == name] for name in SPLITS}
-    rest = [each for each in examples if not each.split]
-    if not given["test"] and not rest and given["validation"]:  # two parts: the figures come from the second
-        given["test"], given["validation"] = given["validation"], []
-    train = [*given["train"], *rest]
-    if not given["test"]:
-        given["test"], train = part(train, recipe.held_out, seed)
-    if not given["validation"] and recipe.validation:
-        given["validation"], train = part(train, recipe.validation, seed + 1)
-    for name, images in (("train", train), ("test", given["test"])):
-        if not images:
-            raise InvalidArgument(
-                f"data: there is no {name} image among {len(examples)}; three are needed", field="data"
-            )
-    return Split(tuple(train), tuple(given["validation"]), tuple(given["test"]))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouzel.finetune.variation import Views
 from ouzel_protos.label_maps import IGNORED
 
 _SMOOTH = 1.0  # pixels; keeps the quotient of small classes steady
@@ -30,7 +31,7 @@ class PixelLoss:
         """(B, C, H, W): without the labels, which are the last channel."""
         return varied[:, :-1]
 
-    def __call__(self, output: Tensor, varied: Tensor) -> Tensor:
+    def __call__(self, output: Tensor, varied: Tensor, views: Views | None = None) -> Tensor:
         """(B,). output: (B, K, H, W); varied: (B, C + 1, H, W)."""
         return pixel_losses(output, varied[:, -1].long(), self.dice)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
+from ouzel.finetune import staged
 from ouzel.finetune.segmentation.comparison import Beside
 from ouzel.finetune.segmentation.segmented import Segmented
 
@@ -57,7 +58,4 @@ class SegmentationReport:
 
 def kept_epoch(made: Segmented) -> int | None:
     """The epoch whose weights were kept: of the highest mean IoU, of equals the least loss, the first."""
-    if not made.split.validation:
-        return int(made.history[-1]["epoch"]) if made.history else None
-    finite = [row for row in made.history if row["loss"] == row["loss"]]
-    return int(max(finite, key=lambda row: (row["miou"], -row["loss"]))["epoch"]) if finite else None
+    return staged.kept_epoch(made.history, "miou", chosen=bool(made.split.validation))

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ouzel.errors import InvalidArgument
 from ouzel.finetune import network as networks
-from ouzel.finetune.data import Example, Split
+from ouzel.finetune.data import Example, split_annotated
 from ouzel.finetune.devices import room
-from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.loop import State, Task, Training
+from ouzel.finetune.events import OnEvent
+from ouzel.finetune.loop import Task, Training
 from ouzel.finetune.pictures import Pictures
-from ouzel.finetune.progress import Progress, progress_from
+from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe, make_recipe
-from ouzel.finetune.segmentation.data import label_map, split_masked
+from ouzel.finetune.segmentation.data import label_map
 from ouzel.finetune.segmentation.loss import PixelLoss
 from ouzel.finetune.segmentation.metrics import confusions, mean_iou, pixel_score
 from ouzel.finetune.segmentation.network import architecture, head_tensors, segmenter, whole_side
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.finetune.segmentation.variation import MaskedVariation
+from ouzel.finetune.staged import Learning, Staged, check_stages
 from ouzel.finetune.variation import variation
 from ouzel.models import Model, computing, freeze
-from ouzel.precision_names import EXACT, Precision, check_precision
+from ouzel.precision_names import EXACT, Precision
 from ouzel.task_names import SEGMENTATION
 from ouzel_protos.recipes import SEGMENT
 
-_FIGURE = "miou"
+_NEW, _FIGURE = "decoder", "miou"
 # Is given the network whose decoder alone has learnt, as it would be the result, before all layers learn.
 OnEarly = Callable[[Segmented], None]
 
@@ -82,162 +80,54 @@ def segment(
         Diverged: The loss is not finite any more.
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
-    if not recipe.epochs + recipe.frozen_epochs:
-        raise InvalidArgument(
-            "parameters.epochs: 0, and parameters.frozen_epochs is 0 as well: nothing would be learnt",
-            field="parameters.epochs",
-        )
-    check_precision("precision", precision)
-    if early is not None and not (recipe.epochs and recipe.frozen_epochs):
-        raise InvalidArgument(
-            "early: needs epochs in which the decoder learns alone, and epochs in which all layers learn; "
-            "parameters.frozen_epochs or parameters.epochs is 0",
-            field="early",
-        )
+    check_stages(recipe, _NEW, precision, early=early is not None)
     begun = time.monotonic()
     base.preprocessing.check_takes_images("base")
     classes = tuple(classes)
-    parts = split_masked(data, recipe, seed)
+    parts = split_annotated(data, recipe, seed)
     base = dataclasses.replace(base, preprocessing=whole_side(networks.resized(base.preprocessing, image_size)))
-    run = _Run(base, classes, parts, recipe, seed, begun, max_training_seconds, on_event, early, precision)
+    pictures = Pictures(base.preprocessing, room(device_of(base)), label_map(len(classes)))
+    pictures.expect(parts.train)
+    learning = Learning(
+        _NEW,
+        lambda: segmenter(base, classes, pretrained=recipe.pretrained, seed=seed),
+        head_tensors,
+        lambda network: _task(base, len(classes), recipe),
+        _FIGURE,
+        lambda training, network, common: _made(training, network, base, classes, common),
+    )
+    run = Staged(learning, base, pictures, parts, recipe, seed, begun, max_training_seconds, on_event, early, precision)
     try:
         with computing():
             return run.result(resume, batch_scale)
     finally:
-        run.pictures.close()
+        pictures.close()
 
 
-@dataclass
-class _Run:
-    """One training. The attributes are the arguments of `segment`; base has the preprocessing that it gets."""
+def _task(base: Model, classes: int, recipe: Recipe) -> Task:
+    return Task(
+        MaskedVariation(variation(recipe, base.preprocessing)),
+        PixelLoss(recipe.dice),
+        _measured(classes, recipe.dice),
+        _FIGURE,
+        new_norms=not (recipe.pretrained and base.task == SEGMENTATION),
+    )
 
-    base: Model
-    classes: tuple[str, ...]
-    parts: Split
-    recipe: Recipe
-    seed: int
-    begun: float
-    seconds: float
-    on_event: OnEvent
-    early: OnEarly | None
-    precision: Precision
 
-    def __post_init__(self) -> None:
-        self.pictures = Pictures(self.base.preprocessing, room(device_of(self.base)), label_map(len(self.classes)))
-        self.pictures.expect(self.parts.train)
-        self._decoder: Mapping[str, Any] | None = None  # what has learnt alone, for later attempts
-
-    def result(self, resume: Mapping[str, Any] | None, batch_scale: float) -> Segmented:
-        network = self._new()
-        if resume is not None and resume["base"] != self.base.digest:
-            resume = None  # begun with another network
-        self.begun -= 0.0 if resume is None else float(resume["elapsed"])
-        training = self._training(network, max(2, int(self.recipe.batch_size * batch_scale)))  # as BatchNorms need
-        progress, optimizer = Progress(), None
-        if resume is not None:
-            progress = progress_from(resume["training"])
-            network.load_state_dict(resume["training"]["network"])
-            optimizer = resume["training"]["optimizer"]
-        if self.early is not None and resume is not None and resume.get("decoder"):
-            self._decoder = resume["decoder"]
-            since = time.monotonic()
-            self._give(training)
-            self.begun, training.deadline = self._later(since), training.deadline + time.monotonic() - since
-        progress = training.run(progress, optimizer)
-        made = self._made(training, network, progress)
-        if self.early is not None and self._decoder is None:
-            self.early(made)
-        return made
-
-    def _new(self) -> nn.Module:
-        return segmenter(self.base, self.classes, pretrained=self.recipe.pretrained, seed=self.seed)
-
-    def _training(self, network: nn.Module, micro: int) -> Training:
-        recipe = self.recipe
-
-        def told(event: Event) -> None:
-            inner = event.state
-            self.on_event(dataclasses.replace(event, state=None if inner is None else lambda: self._state(inner())))
-
-        def between(progress: Progress, state: State) -> None:
-            assert progress.best is not None
-            if self._decoder is None:  # else an attempt before this one had got as far
-                weights = {name: progress.best[name].clone() for name in head_tensors(network)}
-                rows = [dict(row) for row in progress.history]
-                self._decoder = {"weights": weights, "history": rows, "steps": progress.steps}
-                told(Event("head", 1, 1, {}, state))
-                since = time.monotonic()
-                self._give(training)
-                self.begun = self._later(since)
-
-        training = Training(
-            network,
-            head_tensors(network),
-            self.pictures,
-            self.parts,
-            recipe,
-            self.seed,
-            told,
-            self.begun + self.seconds if self.seconds else math.inf,
-            micro,
-            self.precision,
-            Task(
-                MaskedVariation(variation(recipe, self.base.preprocessing)),
-                PixelLoss(recipe.dice),
-                _measured(len(self.classes), recipe.dice),
-                _FIGURE,
-                new_norms=not (recipe.pretrained and self.base.task == SEGMENTATION),
-            ),
-            None if self.early is None else between,
-        )
-        return training
-
-    def _later(self, since: float) -> float:
-        """When the run has begun, if what was done since then does not count."""
-        return self.begun + time.monotonic() - since
-
-    def _state(self, training: dict[str, Any]) -> dict[str, Any]:
-        state = {"base": self.base.digest, "elapsed": time.monotonic() - self.begun, "training": training}
-        return state | ({} if self._decoder is None else {"decoder": self._decoder})
-
-    def _give(self, training: Training) -> None:
-        """Hands out the network whose decoder alone has learnt, as it would be the result."""
-        assert self.early is not None
-        assert self._decoder is not None
-        network = self._new().to(memory_format=torch.channels_last)
-        network.load_state_dict(self._decoder["weights"], strict=False)
-        alone = Progress(history=list(self._decoder["history"]), steps=self._decoder["steps"])
-        self.early(self._made(training, network, alone))
-
-    def _made(self, training: Training, network: nn.Module, progress: Progress) -> Segmented:
-        recipe, rows = self.recipe, progress.history
-        each, loss = counted(training, self.parts.test, len(self.classes), recipe.dice, network)
-        rated = [row for row in rows if math.isfinite(row.get("loss", 0.0))] or rows
-        best = max(rated, key=lambda row: (row.get(_FIGURE, row["epoch"]), -row.get("loss", 0.0)))
-        return Segmented(
-            network=freeze(network).cpu().to(memory_format=torch.contiguous_format),
-            labels=self.classes,
-            preprocessing=self.base.preprocessing,
-            arch=architecture(self.base),
-            recipe=recipe,
-            seed=self.seed,
-            split=self.parts,
-            test=pixel_score(each),
-            counts=each,
-            loss=loss,
-            chosen="decoder" if best["epoch"] <= self._alone(rows) else "all layers",
-            history=tuple(rows),
-            seconds=time.monotonic() - self.begun,
-            steps=progress.steps,
-            planned_steps=training.planned,
-            out_of_time=progress.out_of_time,
-            notes=_notes(progress, training.planned, self.seconds),
-            precision=self.precision,
-        )
-
-    def _alone(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """Epochs in which the decoder learnt alone: fewer than planned if it got no better for long."""
-        return self.recipe.frozen_epochs if self._decoder is None else len(self._decoder["history"])
+def _made(
+    training: Training, network: nn.Module, base: Model, classes: tuple[str, ...], common: Mapping[str, Any]
+) -> Segmented:
+    each, loss = counted(training, training.split.test, len(classes), training.recipe.dice, network)
+    return Segmented(
+        network=freeze(network).cpu().to(memory_format=torch.contiguous_format),
+        labels=classes,
+        preprocessing=base.preprocessing,
+        arch=architecture(base),
+        test=pixel_score(each),
+        counts=each,
+        loss=loss,
+        **common,
+    )
 
 
 def counted(
@@ -270,9 +160,3 @@ def _measured(classes: int, dice: float) -> Any:
         return {"loss": loss, _FIGURE: value, "pixel_accuracy": right}, (value, -loss)
 
     return measure
-
-
-def _notes(progress: Progress, planned: int, limit: float) -> tuple[str, ...]:
-    if not progress.out_of_time:
-        return ()
-    return (f"The time limit of {limit:g} s ended the training after {progress.steps} of {planned} steps.",)

@@ -22,9 +22,9 @@ class MaskedVariation:
 
     images: Variation
 
-    def draw(self, draw: Sequence[int], sizes: np.ndarray) -> Views:
+    def draw(self, draw: Sequence[int], sizes: np.ndarray, rows: Sequence[int] = ()) -> Views:
         """See `Variation.draw`."""
-        return self.images.draw(draw, sizes)
+        return self.images.draw(draw, sizes, rows)
 
     def __call__(self, pixels: Pixels, views: Views) -> Tensor:
         """(B, C + 1, H, W) float32: the image, normalised, and the class of each pixel, as a whole number."""

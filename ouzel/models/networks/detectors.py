@@ -76,7 +76,7 @@ class OneStage(Detector):
         super().__init__()
         self.backbone, self.head = network.backbone, network.head
         self.anchor_generator = network.anchor_generator  # has no parameters
-        self._coder = network.box_coder
+        self.coder = network.box_coder
         self.classes, self.background, self.rules, self.shared = classes, background, rules, shared
 
     def heads(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, list[int]]:
@@ -92,14 +92,20 @@ class OneStage(Detector):
     def forward(self, x: Tensor) -> Tensor:
         """The candidates."""
         outputs, anchors, counts = self.heads(x)
-        logits = outputs["cls_logits"].to(x.dtype)
-        deltas = outputs["bbox_regression"].detach().to(x.dtype)
-        boxes = self._coder.decode_single(deltas.flatten(0, 1), anchors.repeat(len(x), 1)).unflatten(0, (len(x), -1))
-        levels = logits.new_zeros(len(x), logits.shape[1], 1)
+        logits, deltas = outputs["cls_logits"].to(x.dtype), outputs["bbox_regression"].detach().to(x.dtype)
+        return self.answer(logits, deltas, anchors, counts, (x.shape[-2], x.shape[-1]))
+
+    def answer(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, counts: list[int], size: tuple[int, int]
+    ) -> Tensor:
+        """The candidates, of what `heads` has said of inputs of a size (height, width)."""
+        rows = len(logits)
+        boxes = self.coder.decode_single(deltas.flatten(0, 1), anchors.repeat(rows, 1)).unflatten(0, (rows, -1))
+        levels = logits.new_zeros(rows, logits.shape[1], 1)
         if self.rules.group == "level":
-            told = torch.arange(len(counts), device=x.device).repeat_interleave(torch.tensor(counts, device=x.device))
-            levels = levels + told[None, :, None]
-        return torch.cat([logits, _shares(boxes, x), levels], dim=2).transpose(1, 2)[..., None]
+            told = torch.arange(len(counts), device=logits.device)
+            levels = levels + told.repeat_interleave(torch.tensor(counts, device=logits.device))[None, :, None]
+        return torch.cat([logits, _shares(boxes, size), levels], dim=2).transpose(1, 2)[..., None]
 
 
 class TwoStage(Detector):
@@ -130,9 +136,8 @@ class TwoStage(Detector):
         regions = self.roi_heads.box_head(self.roi_heads.box_roi_pool(features, proposals, sizes))
         logits, deltas = self.roi_heads.box_predictor(regions)
         boxes = self.roi_heads.box_coder.decode(deltas.to(x.dtype), proposals).reshape(len(logits), self.classes, 4)
-        rows = torch.cat(
-            [logits.to(x.dtype), _shares(boxes, x).flatten(1), logits.new_zeros(len(logits), 1, dtype=x.dtype)], dim=1
-        )
+        edges = _shares(boxes, (x.shape[-2], x.shape[-1])).flatten(1)
+        rows = torch.cat([logits.to(x.dtype), edges, logits.new_zeros(len(logits), 1, dtype=x.dtype)], dim=1)
         # One place that is no candidate: an image may have no proposals at all. Features that are not finite show in
         # it; else they would look like an image without objects.
         sound = sum(0 * level.flatten(1).amax(dim=1) for level in features.values())
@@ -152,9 +157,9 @@ def _listed(x: Tensor) -> Any:
     return ImageList(x, [(x.shape[-2], x.shape[-1])] * len(x))
 
 
-def _shares(boxes: Tensor, x: Tensor) -> Tensor:
+def _shares(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., 4) edges in pixels of the input, cut at its edges, as shares of its width and height."""
-    height, width = x.shape[-2:]
+    height, width = size
     edges = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp_min(0), edges) / edges
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.empty_pb2 import Empty
@@ -83,7 +84,8 @@ class DatasetService(Service, DatasetServiceServicer):
     async def CreateDataset(self, requests: AsyncIterator[pb.CreateDatasetRequest], context: Context) -> pb.Dataset:
         title = expected = ""
         entries: list[pb.DatasetEntry] = []
-        classes: list[str] = []
+        masked: list[str] = []
+        boxed: list[str] = []
         size = 0
         async for request in self._patiently(requests):
             size += request.ByteSize()
@@ -91,10 +93,12 @@ class DatasetService(Service, DatasetServiceServicer):
                 raise InvalidArgument(f"entries: {size} bytes are more than {_LARGEST_MANIFEST}", field="entries")
             title, expected = title or request.title, expected or request.id
             entries += request.entries
-            classes += request.mask_classes
+            masked += request.mask_classes
+            boxed += request.box_classes
             if len(entries) > manifest.MOST_IMAGES:
                 raise InvalidArgument(f"entries: there are more than {manifest.MOST_IMAGES} images", field="entries")
-        return await self.run(self._datasets.create, self.owner(context), title, entries, expected, classes)
+        create = partial(self._datasets.create, box_classes=boxed)
+        return await self.run(create, self.owner(context), title, entries, expected, masked)
 
     @unary
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.Dataset:

@@ -29,8 +29,16 @@ def candidates(datasets: Datasets, owner: str, dataset: str) -> list[pb.DatasetE
 
     Raises:
         NotFound: The owner has no such data set.
-        InvalidArgument: It has neither masks nor boxes.
+        InvalidArgument: It has neither masks nor boxes, or they are not those of objects with a label.
     """
+    stored = datasets.get(owner, dataset)
+    if stored.mask_classes or stored.box_classes:
+        what = "label maps" if stored.mask_classes else "boxes of classes"
+        raise InvalidArgument(
+            f"dataset: {dataset[:12]} has {what}; audits need images with labels, whose masks or boxes are of the "
+            "object with the label",
+            field="dataset",
+        )
     entries = [each for each in datasets.entries(owner, dataset) if each.HasField("mask") or each.boxes]
     if not entries:
         raise InvalidArgument(

@@ -17,26 +17,23 @@ from pathlib import Path
 import numpy as np
 
 from ouzel.errors import DataLoss, InvalidArgument, NotFound
+from ouzel.worker.datasets import judging
 from ouzel.worker.parent_watch import end_with_parent
-from ouzel_protos import label_maps, manifest
+from ouzel_protos import label_maps, manifest, objects
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 Read = Callable[[str], bytes]  # of a digest
-_THREE = 3  # images of some class, unless they are split already
-_TINY, _NEEDED = 5, 2  # images of a class: below, a warning; below, a problem
-_IMBALANCE = 10
 _EDGE = 16  # pixels of a thumbnail
 _NEAR = 3  # bits of the hash in which near duplicates may differ
 _ALIKE = 0.99  # correlation of their thumbnails
 _CROWD = 2000  # of one bucket; beyond, only equal hashes are compared
-_NAMED = 20  # in a warning
 
 
 @dataclass(frozen=True)
 class _Seen:
     """One image. hash: 64 bits of differences of neighbours; thumbnail: grey, of mean 0 and length 1; None if flat.
 
-    classes: labels that it counts for; of a label map, those of its pixels.
+    classes: labels that it counts for; of a label map, those of its pixels; of boxes, theirs.
     """
 
     refused: str = ""
@@ -50,6 +47,7 @@ def check(
     read: Read,
     on_image: Callable[[int], None] = lambda _: None,
     mask_classes: Sequence[str] = (),
+    box_classes: Sequence[str] = (),
 ) -> pb.DatasetReport:
     """Looks at every image of a data set.
 
@@ -57,17 +55,18 @@ def check(
         entries: The data set, sorted by path.
         read: The bytes of a file, by its digest.
         on_image: Hears after each image how many were looked at. What it raises ends the check.
-        mask_classes: Names of the classes of label maps; empty for images with labels.
+        mask_classes: Names of the classes of label maps; empty for other images.
+        box_classes: Names of the classes of boxes; empty for other images.
 
     Returns:
         What was found: refused images, duplicates, problems, warnings.
     """
     seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        for one in threads.map(lambda entry: _look(entry, read, mask_classes), entries):
+        for one in threads.map(lambda entry: _look(entry, read, mask_classes, box_classes), entries):
             seen.append(one)
             on_image(len(seen))
-    report = pb.DatasetReport(dataset=manifest.digest(entries, mask_classes), images=len(entries))
+    report = pb.DatasetReport(dataset=manifest.digest(entries, mask_classes, box_classes), images=len(entries))
     kept: list[tuple[pb.DatasetEntry, _Seen]] = []
     for entry, one in zip(entries, seen, strict=True):
         if one.refused:
@@ -76,18 +75,18 @@ def check(
             kept.append((entry, one))
     report.classes.update(Counter(label for _, one in kept for label in one.classes))
     report.duplicates.extend(_duplicates(kept))
+    usable = [entry for entry, _ in kept]
     if mask_classes:
-        _judge_label_maps(report, [entry for entry, _ in kept], mask_classes)
+        judging.judge_label_maps(report, usable, mask_classes)
+    elif box_classes:
+        judging.judge_boxes(report, usable, box_classes)
     else:
-        report.problems.extend(_problems(report, {entry.label for entry in entries}))
-        if not any(entry.split for entry in entries) and max(report.classes.values(), default=_THREE) < _THREE:
-            report.problems.append("no class has three images: to train on, to choose by, and for the figures")
-        report.warnings.extend(_warnings(report))
+        judging.judge_labels(report, entries)
     report.usable = not report.problems
     return report
 
 
-def _look(entry: pb.DatasetEntry, read: Read, mask_classes: Sequence[str]) -> _Seen:
+def _look(entry: pb.DatasetEntry, read: Read, mask_classes: Sequence[str], box_classes: Sequence[str]) -> _Seen:
     from PIL import Image
 
     from ouzel.images import decode, original_size
@@ -99,10 +98,10 @@ def _look(entry: pb.DatasetEntry, read: Read, mask_classes: Sequence[str]) -> _S
             classes = _look_at_label_map(read(entry.mask.sha256), original_size(image), mask_classes)
         elif entry.HasField("mask"):
             _look_at_mask(read(entry.mask.sha256), original_size(image))
-        for box in entry.boxes:
-            width, height = original_size(image)
-            if box.left >= width or box.top >= height or box.right <= 0 or box.bottom <= 0:
-                raise InvalidArgument(f"boxes: one lies outside of the {width} x {height} pixels")
+        if box_classes:
+            classes = _look_at_objects(entry, original_size(image), box_classes)
+        else:
+            _look_at_boxes(entry, original_size(image))
     except (InvalidArgument, DataLoss, NotFound) as error:
         return _Seen(refused=str(error))
     grey = image.convert("L")
@@ -124,6 +123,24 @@ def _look_at_label_map(content: bytes, size: tuple[int, int], mask_classes: Sequ
     except label_maps.BadMask as error:
         raise InvalidArgument(f"mask: {error}") from None
     return tuple(mask_classes[label] for label in np.unique(labels).tolist() if label != label_maps.IGNORED)
+
+
+def _look_at_objects(entry: pb.DatasetEntry, size: tuple[int, int], box_classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that there are boxes of."""
+    for number, box in enumerate(entry.boxes):
+        try:
+            objects.checked((box.left, box.top, box.right, box.bottom), size)
+        except objects.BadBoxes as error:
+            label = box_classes[box.index - 1]
+            raise InvalidArgument(f"boxes[{number}], {label!r:.80}: {error}") from None
+    return tuple(box_classes[index - 1] for index in sorted({box.index for box in entry.boxes}))
+
+
+def _look_at_boxes(entry: pb.DatasetEntry, size: tuple[int, int]) -> None:
+    width, height = size
+    for box in entry.boxes:
+        if box.left >= width or box.top >= height or box.right <= 0 or box.bottom <= 0:
+            raise InvalidArgument(f"boxes: one lies outside of the {width} x {height} pixels")
 
 
 def _look_at_mask(content: bytes, size: tuple[int, int]) -> None:
@@ -199,84 +216,18 @@ class _Groups:
         return number
 
 
-def _judge_label_maps(
-    report: pb.DatasetReport, entries: Sequence[pb.DatasetEntry], mask_classes: Sequence[str]
-) -> None:
-    """Says whether a segmentation can be learnt, and what a person should know before."""
-    if len(entries) < _THREE and not {"train", "test"} <= {entry.split for entry in entries}:
-        report.problems.append(f"{len(entries)} image(s) can be used; {_THREE} are needed at least")
-    if len(report.classes) < 2:
-        report.problems.append(f"{len(report.classes)} class(es) have pixels; two are needed at least")
-    report.warnings.extend(_left_out(report))
-    missing = [label for label in mask_classes if label not in report.classes]
-    if missing:
-        report.warnings.append(f"no pixel in any image: {', '.join(missing[:_NAMED])}; nothing of them is learnt")
-    tiny = sorted(label for label, count in report.classes.items() if count < _TINY)
-    if tiny:
-        report.warnings.append(f"in fewer than {_TINY} images: {', '.join(tiny[:_NAMED])}")
-    report.warnings.extend(_leaks(report))
-
-
-def _problems(report: pb.DatasetReport, labels: set[str]) -> Iterator[str]:
-    usable = {label for label, count in report.classes.items() if count >= _NEEDED}
-    for label in sorted(labels - usable):
-        count = report.classes.get(label, 0)
-        yield f"class {label!r:.80} has {count} image(s) that can be used; {_NEEDED} are needed at least"
-    if len(usable) < 2:
-        yield f"{len(usable)} class(es) can be used; two are needed at least"
-
-
-def _left_out(report: pb.DatasetReport) -> Iterator[str]:
-    if report.refused:
-        yield f"{len(report.refused)} of {report.images} images are left out; `refused` says why"
-
-
-def _warnings(report: pb.DatasetReport) -> Iterator[str]:
-    yield from _left_out(report)
-    tiny = sorted(label for label, count in report.classes.items() if _NEEDED <= count < _TINY)
-    if tiny:
-        yield f"fewer than {_TINY} images: {', '.join(tiny[:_NAMED])}"
-    if report.classes and max(report.classes.values()) > _IMBALANCE * min(report.classes.values()):
-        most = max(report.classes, key=lambda label: report.classes[label])
-        least = min(report.classes, key=lambda label: report.classes[label])
-        yield (
-            f"imbalance: {report.classes[most]} images of {most!r:.80}, {report.classes[least]} of {least!r:.80}; "
-            "accuracy alone will flatter"
-        )
-    yield from _odd_labels(sorted(report.classes))
-    yield from _leaks(report)
-
-
-def _leaks(report: pb.DatasetReport) -> Iterator[str]:
-    if report.duplicates:
-        extra = sum(len(group.paths) - 1 for group in report.duplicates)
-        yield f"{extra} images are the same as others, or nearly so; they stay on one side of the split"
-    if any(group.labels_differ for group in report.duplicates):
-        yield "some images go by different labels"
-    if any(group.across_splits for group in report.duplicates):
-        yield "leakage: images for training are for validation or test as well, whose figures will flatter"
-
-
-def _odd_labels(labels: Sequence[str]) -> Iterator[str]:
-    spaced = [label for label in labels if label != label.strip()]
-    if spaced:
-        yield f"spaces at the beginning or end: {', '.join(map(repr, spaced[:_NAMED]))}"
-    by_fold = defaultdict(list)
-    for label in labels:
-        by_fold[label.strip().casefold()].append(label)
-    alike = [", ".join(map(repr, group)) for group in by_fold.values() if len(group) > 1]
-    if alike:
-        yield f"classes that differ in case or spaces alone: {'; '.join(alike[:_NAMED])}"
-
-
 def main() -> int:
     """Prints the report on the data set that is named on the command line."""
     end_with_parent()
     from ouzel.worker.artifacts import Artifacts
 
     content = Path(sys.argv[1]).read_bytes()
-    classes = manifest.read_mask_classes(content)
-    report = check(manifest.read(content), Artifacts(Path(sys.argv[2])).get, mask_classes=classes)
+    report = check(
+        manifest.read(content),
+        Artifacts(Path(sys.argv[2])).get,
+        mask_classes=manifest.read_mask_classes(content),
+        box_classes=manifest.read_box_classes(content),
+    )
     sys.stdout.buffer.write(report.SerializeToString(deterministic=True))
     return 0
 

@@ -102,6 +102,8 @@ class Datasets:
         entries: Sequence[pb.DatasetEntry],
         expected: str = "",
         mask_classes: Sequence[str] = (),
+        *,
+        box_classes: Sequence[str] = (),
     ) -> pb.Dataset:
         """Makes a data set durable. The same one again changes nothing.
 
@@ -110,7 +112,8 @@ class Datasets:
             title: One line.
             entries: The images.
             expected: The id that the client computed; "" allows any.
-            mask_classes: Names of the classes of label maps; empty for images with labels.
+            mask_classes: Names of the classes of label maps; empty for other images.
+            box_classes: Names of the classes of boxes; empty for other images.
 
         Returns:
             The data set; its id is the SHA-256 of its manifest.
@@ -124,13 +127,14 @@ class Datasets:
             raise InvalidArgument(
                 f"title: {title!r:.80} is not a line of at most {_LONGEST_TITLE} characters", field="title"
             )
-        checked(manifest.check, entries, mask_classes)
-        if not mask_classes:
+        checked(manifest.check, entries, mask_classes, box_classes)
+        labelled = not (mask_classes or box_classes)
+        if labelled:
             checked(manifest.check_classes, entries)
         elif not entries:
             raise InvalidArgument("entries: there is no image", field="entries")
-        content = manifest.canonical(entries, mask_classes)
-        digest = manifest.digest(entries, mask_classes)
+        content = manifest.canonical(entries, mask_classes, box_classes)
+        digest = manifest.digest(entries, mask_classes, box_classes)
         if expected and expected != digest:
             raise InvalidArgument(f"id: the manifest has the digest {digest}, not {expected:.80}", field="id")
         self._check_files(owner, entries)
@@ -145,9 +149,11 @@ class Datasets:
             create_time=timestamp(time.time()),
             images=len(entries),
             bytes=sum(each.file.size for each in entries),
-            classes=Counter(each.label for each in entries if not mask_classes),
+            classes=Counter(each.label for each in entries if labelled),
             masks=sum(each.HasField("mask") for each in entries),
             mask_classes=mask_classes,
+            box_classes=box_classes,
+            boxes=sum(len(each.boxes) for each in entries),
         )
         for name, held in ((digest, content), (f"{digest}.about", about.SerializeToString())):
             self._write(folder / name, held)

@@ -14,7 +14,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.worker.kinds import promotion
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, proof_files
 from ouzel.worker.kinds.finetune_progress import Told
-from ouzel_protos.recipes import EARLY, FINETUNE_DEFAULT, SEGMENT
+from ouzel_protos.recipes import EARLY, FINETUNE_DEFAULT, STAGED
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def validate(spec: pb.FinetuneSpec, parameters: Mapping[str, Any]) -> None:
     recipe = spec.recipe or FINETUNE_DEFAULT
     if recipe not in EARLY:
         raise InvalidArgument(
-            f"early: {recipe} has no head that learns before all layers do, as {' and '.join(EARLY)} have",
+            f"early: {recipe} has no head that learns before all layers do, as {', '.join(EARLY)} have",
             field="early",
         )
     for name in ("frozen_epochs", "epochs"):
-        if recipe == SEGMENT and parameters.get(name) == 0:
+        if recipe in STAGED and parameters.get(name) == 0:
             raise InvalidArgument(
-                f"early: the decoder learns alone before all layers do, and parameters.{name} is 0", field="early"
+                f"early: the new part learns alone before all layers do, and parameters.{name} is 0", field="early"
             )
 
 

@@ -1,6 +1,6 @@
 """Fine-tuning: a model of the store becomes a classifier of the images of a data set, and is served.
 
-The recipe "segment" makes a segmentation model; `segmentation.py` runs it.
+The recipe "segment" makes a segmentation model, "detect" a detector; `segmentation.py` and `detection.py` run them.
 
 Artifacts: report.html, report.json, predictions.csv (of the test images), curves.png (of recipes that train by
 epochs), mistakes/00.png, ... (test images that were taken for something else, the worst first, with what the network
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.task_names import CLASSIFICATION, SEGMENTATION
+from ouzel.task_names import CLASSIFICATION, DETECTION, SEGMENTATION, Task
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.kinds import early as early_versions
 from ouzel.worker.kinds import (
+    detection,
     gate_request,
     grounding,
     parameters,
@@ -32,16 +32,19 @@ from ouzel.worker.kinds import (
     segmentation,
     training_data,
 )
+from ouzel.worker.kinds import early as early_versions
 from ouzel.worker.kinds.classifier import Versions
 from ouzel.worker.kinds.context import JobContext, JobOutput
 from ouzel.worker.kinds.early import Early
 from ouzel.worker.kinds.finetune_progress import Told
-from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, SEGMENT
+from ouzel_protos.recipes import DETECT, FINETUNE, FINETUNE_DEFAULT, SEGMENT
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Example, Recipe, Tuned
 
+_TASKS: Mapping[str, Task] = {SEGMENT: SEGMENTATION, DETECT: DETECTION}
+_LEARNT: Mapping[Task, str] = {CLASSIFICATION: "labels", SEGMENTATION: "classes of pixels", DETECTION: "boxes"}
 _LONGEST = 30 * 86_400.0  # s
 _EDGE = (32, 1024)
 _CACHE_BYTES = 20 * 2**30
@@ -50,11 +53,12 @@ _CACHE_BYTES = 20 * 2**30
 def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     """Refuses what can never work: an unknown base or data set, a name that is taken, values out of range."""
     base = catalogue.model(spec.base, "base")
-    if spec.recipe != SEGMENT:  # which learns on from either
-        base.need(CLASSIFICATION, "recipes for labels", "base")
+    task = _TASKS.get(spec.recipe, CLASSIFICATION)
+    if base.task != task:  # which recipes for pixels and boxes learn on from
+        base.need(CLASSIFICATION, f"recipes for {_LEARNT[task]}", "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     _parameters(spec)
-    catalogue.check_new_name(spec.name, SEGMENTATION if spec.recipe == SEGMENT else CLASSIFICATION)
+    catalogue.check_new_name(spec.name, task)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
     within("max_training_seconds", spec.max_training_seconds, 0, _LONGEST)
@@ -62,16 +66,18 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         within("image_size", spec.image_size, *_EDGE)
     if spec.promote not in pb.FinetuneSpec.Promotion.values():
         raise InvalidArgument(f"promote: {spec.promote} is not one that is known", field="promote")
-    training_data.check(spec.dataset, catalogue, masked=spec.recipe == SEGMENT)
+    training_data.check(spec.dataset, catalogue, kind=training_data.kind_of(spec.recipe))
     if spec.recipe == SEGMENT:
         segmentation.validate(spec)
+    if spec.recipe == DETECT:
+        detection.validate(spec)
     early_versions.validate(spec, _parameters(spec))
     gate_request.validate(spec, catalogue)
 
 
 def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
     """What `validate_only` answers: how the data set looks."""
-    return training_data.report(spec.dataset, catalogue, masked=spec.recipe == SEGMENT)
+    return training_data.report(spec.dataset, catalogue, kind=training_data.kind_of(spec.recipe))
 
 
 def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
@@ -92,8 +98,8 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     base = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     context.progress(0, phase="checking the images")
-    if spec.recipe == SEGMENT:
-        return segmentation.run(spec, context, base, recipe_of(spec))
+    if spec.recipe in (SEGMENT, DETECT):
+        return (segmentation if spec.recipe == SEGMENT else detection).run(spec, context, base, recipe_of(spec))
     examples = training_data.examples(spec.dataset, context)
     trim(context.environment.cache, _CACHE_BYTES)
     recipe, told = recipe_of(spec), Told(context)

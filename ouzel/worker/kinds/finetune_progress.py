@@ -119,5 +119,5 @@ class Told:
 
     @property
     def _knows_head(self) -> bool:
-        """Whether an earlier attempt has saved it, of a classifier or of a segmentation."""
-        return self.resumed is not None and bool(self.resumed.get("head") or self.resumed.get("decoder"))
+        """Whether an earlier attempt has saved it."""
+        return self.resumed is not None and bool(self.resumed.get("head"))

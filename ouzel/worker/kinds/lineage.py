@@ -23,6 +23,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Score, Split, Tuned
+    from ouzel.finetune.detection import BoxScore, Detected
     from ouzel.finetune.segmentation import PixelScore, Segmented
     from ouzel.models import Model
     from ouzel.worker.kinds.context import JobContext
@@ -33,7 +34,7 @@ _EXACT = 2**53  # beyond it a number of JSON is no more exact in most languages,
 
 
 def lineage(
-    spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned | Segmented, publication: int = 1
+    spec: pb.FinetuneSpec, context: JobContext, base: Model, tuned: Tuned | Segmented | Detected, publication: int = 1
 ) -> dict[str, Any]:
     """The lineage of a tuned model, as its card keeps it.
 
@@ -90,20 +91,23 @@ def lineage(
     return record | ({"notes": list(tuned.notes)} if tuned.notes else {})
 
 
-def metrics(test: Score | PixelScore) -> dict[str, Any]:
+def metrics(test: Score | PixelScore | BoxScore) -> dict[str, Any]:
     """Figures of the held-out images by name."""
     from ouzel.finetune import Score
+    from ouzel.finetune.detection import BoxScore
 
     low, high = test.interval
     if isinstance(test, Score):
         figures = {"accuracy": test.accuracy, "accuracy_low": low, "accuracy_high": high}
         figures["balanced_accuracy"] = test.balanced
+    elif isinstance(test, BoxScore):
+        figures = {"map": test.map, "map_low": low, "map_high": high, "map50": test.map50}
     else:
         figures = {"miou": test.miou, "miou_low": low, "miou_high": high, "pixel_accuracy": test.pixel_accuracy}
     return figures | {"test_images": test.images}
 
 
-def _parameters(tuned: Tuned | Segmented) -> dict[str, Any]:
+def _parameters(tuned: Tuned | Segmented | Detected) -> dict[str, Any]:
     return {name: getattr(tuned.recipe, name) for name in FINETUNE[tuned.recipe.name]}
 
 

@@ -13,6 +13,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Comparison, Tuned
+    from ouzel.finetune.detection import Detected
     from ouzel.finetune.segmentation import Segmented
     from ouzel.grounding import GateVerdict
     from ouzel.models import Model
@@ -92,7 +93,7 @@ def publish(
     spec: pb.FinetuneSpec,
     context: JobContext,
     base: Model,
-    tuned: Tuned | Segmented,
+    tuned: Tuned | Segmented | Detected,
     figure: Figure,
     *,
     lineage: Mapping[str, Any],

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf.json_format import MessageToDict
 
@@ -17,7 +17,7 @@ from ouzel.worker.kinds.context import JobInterrupted
 from ouzel_protos import folders, manifest
 from ouzel_protos.folders import BadFolder
 from ouzel_protos.manifest import BadEntry
-from ouzel_protos.recipes import SEGMENT
+from ouzel_protos.recipes import DETECT, SEGMENT
 from ouzel_protos.v1 import dataset_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,18 +25,25 @@ if TYPE_CHECKING:
     from ouzel.worker.datasets.store import Look
     from ouzel.worker.kinds.context import JobContext
 
+Kind = Literal["labels", "label maps", "boxes"]
+_KINDS: Mapping[str, Kind] = {SEGMENT: "label maps", DETECT: "boxes"}
 _URI = re.compile(r"([a-z][a-z0-9+.-]*)://.+")
 _NAMED = 5  # problems in a message
 MOST_TOLD = 1000  # refused images, and groups of duplicates, in an answer
 
 
-def check(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> None:
+def kind_of(recipe: str) -> Kind:
+    """What the images must have that a recipe learns from."""
+    return _KINDS.get(recipe, "labels")
+
+
+def check(dataset: str, catalogue: Catalogue, *, kind: Kind = "labels") -> None:
     """Checks what can be said of a data set at once.
 
     Args:
         dataset: Id of an upload, or a URI.
         catalogue: With the data sets as the owner sees them.
-        masked: Whether it must have label maps, and not labels.
+        kind: What its images must have.
 
     Raises:
         InvalidArgument: The operator does not allow the URI's scheme, or the data set is of the other kind.
@@ -51,22 +58,23 @@ def check(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> None:
         return
     if catalogue.uploads is None or catalogue.owner is None:
         raise NotFound(f"dataset: no data set {dataset!r:.80}", field="dataset")
-    if bool(catalogue.uploads.get(catalogue.owner, dataset).mask_classes) != masked:
-        kinds = ("labels", "label maps")
+    stored = catalogue.uploads.get(catalogue.owner, dataset)
+    own: Kind = "label maps" if stored.mask_classes else "boxes" if stored.box_classes else "labels"
+    if own != kind:
         raise InvalidArgument(
-            f"dataset: {dataset:.80} has {kinds[not masked]}; {kinds[masked]} are needed here (the recipe {SEGMENT} "
-            "learns from label maps, all others from labels)",
+            f"dataset: {dataset:.80} has {own}; {kind} are needed here (the recipe {SEGMENT} learns from label maps, "
+            f"{DETECT} from boxes, all others from labels)",
             field="dataset",
         )
 
 
-def report(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> Mapping[str, Any]:
+def report(dataset: str, catalogue: Catalogue, *, kind: Kind = "labels") -> Mapping[str, Any]:
     """What a look at every image of an uploaded data set finds.
 
     Args:
         dataset: Id of an upload.
         catalogue: With the data sets as the owner sees them.
-        masked: As in `check`.
+        kind: As in `check`.
 
     Returns:
         A DatasetReport as values of JSON's types.
@@ -75,7 +83,7 @@ def report(dataset: str, catalogue: Catalogue, *, masked: bool = False) -> Mappi
         FailedPrecondition: The data set is a URI.
         NotFound, InvalidArgument: As `check`.
     """
-    check(dataset, catalogue, masked=masked)
+    check(dataset, catalogue, kind=kind)
     if catalogue.uploads is None or catalogue.owner is None or _URI.fullmatch(dataset):
         raise FailedPrecondition("dataset: only uploaded ones can be checked beforehand", field="dataset")
     return as_json(told(catalogue.uploads.report(catalogue.owner, dataset)))
@@ -161,7 +169,7 @@ def is_uri(dataset: str) -> bool:
     return _URI.fullmatch(dataset) is not None
 
 
-def looker(context: JobContext, mask_classes: Sequence[str] = ()) -> Look:
+def looker(context: JobContext, mask_classes: Sequence[str] = (), box_classes: Sequence[str] = ()) -> Look:
     """Checks the images of a data set, tells how far it is, and raises JobInterrupted when the job is to stop."""
 
     def look(entries: Sequence[pb.DatasetEntry], read: Callable[[str], bytes]) -> pb.DatasetReport:
@@ -172,7 +180,7 @@ def looker(context: JobContext, mask_classes: Sequence[str] = ()) -> Look:
             if context.stop_wanted():
                 raise JobInterrupted
 
-        return check(entries, read, seen, mask_classes)
+        return check(entries, read, seen, mask_classes, box_classes)
 
     return look
 

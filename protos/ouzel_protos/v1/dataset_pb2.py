@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1douzel_protos/v1/dataset.proto\x12\x08ouzel.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x07\x46ileRef\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"6\n\x12\x46indMissingRequest\x12 \n\x05\x66iles\x18\x01 \x03(\x0b\x32\x11.ouzel.v1.FileRef\"%\n\x13\x46indMissingResponse\x12\x0e\n\x06sha256\x18\x01 \x03(\t\"a\n\x12UploadFilesRequest\x12!\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.ouzel.v1.FileRefH\x00\x12 \n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x0f.ouzel.v1.ChunkH\x00\x42\x06\n\x04part\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"3\n\x13UploadFilesResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x03\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\"\x9a\x01\n\x0c\x44\x61tasetEntry\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x1f\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x11.ouzel.v1.FileRef\x12\r\n\x05split\x18\x04 \x01(\t\x12\x1f\n\x04mask\x18\x05 \x01(\x0b\x32\x11.ouzel.v1.FileRef\x12\x1c\n\x05\x62oxes\x18\x06 \x03(\x0b\x32\r.ouzel.v1.Box\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x01\x12\x0b\n\x03top\x18\x02 \x01(\x01\x12\r\n\x05right\x18\x03 \x01(\x01\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x01\"p\n\x14\x43reateDatasetRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\'\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x16.ouzel.v1.DatasetEntry\x12\n\n\x02id\x18\x03 \x01(\t\x12\x14\n\x0cmask_classes\x18\x04 \x03(\t\"\xfa\x01\n\x07\x44\x61taset\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06images\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12/\n\x07\x63lasses\x18\x06 \x03(\x0b\x32\x1e.ouzel.v1.Dataset.ClassesEntry\x12\r\n\x05masks\x18\x07 \x01(\x03\x12\x14\n\x0cmask_classes\x18\x08 \x03(\t\x1a.\n\x0c\x43lassesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x1f\n\x11GetDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListDatasetsResponse\x12#\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x11.ouzel.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14\x44\x65leteDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"!\n\x13\x43heckDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\xb8\x03\n\rDatasetReport\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06usable\x18\x02 \x01(\x08\x12\x10\n\x08problems\x18\x03 \x03(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12\x30\n\x07refused\x18\x05 \x03(\x0b\x32\x1f.ouzel.v1.DatasetReport.Refused\x12\x35\n\x07\x63lasses\x18\x06 \x03(\x0b\x32$.ouzel.v1.DatasetReport.ClassesEntry\x12\x36\n\nduplicates\x18\x07 \x03(\x0b\x32\".ouzel.v1.DatasetReport.Duplicates\x12\x0e\n\x06images\x18\x08 \x01(\x03\x1a\'\n\x07Refused\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x1aX\n\nDuplicates\x12\r\n\x05paths\x18\x01 \x03(\t\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x12\x15\n\rlabels_differ\x18\x03 \x01(\x08\x12\x15\n\racross_splits\x18\x04 \x01(\x08\x1a.\n\x0c\x43lassesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x8e\x04\n\x0e\x44\x61tasetService\x12J\n\x0b\x46indMissing\x12\x1c.ouzel.v1.FindMissingRequest\x1a\x1d.ouzel.v1.FindMissingResponse\x12L\n\x0bUploadFiles\x12\x1c.ouzel.v1.UploadFilesRequest\x1a\x1d.ouzel.v1.UploadFilesResponse(\x01\x12\x44\n\rCreateDataset\x12\x1e.ouzel.v1.CreateDatasetRequest\x1a\x11.ouzel.v1.Dataset(\x01\x12<\n\nGetDataset\x12\x1b.ouzel.v1.GetDatasetRequest\x1a\x11.ouzel.v1.Dataset\x12M\n\x0cListDatasets\x12\x1d.ouzel.v1.ListDatasetsRequest\x1a\x1e.ouzel.v1.ListDatasetsResponse\x12G\n\rDeleteDataset\x12\x1e.ouzel.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\x12\x46\n\x0c\x43heckDataset\x12\x1d.ouzel.v1.CheckDatasetRequest\x1a\x17.ouzel.v1.DatasetReportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1douzel_protos/v1/dataset.proto\x12\x08ouzel.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x07\x46ileRef\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"6\n\x12\x46indMissingRequest\x12 \n\x05\x66iles\x18\x01 \x03(\x0b\x32\x11.ouzel.v1.FileRef\"%\n\x13\x46indMissingResponse\x12\x0e\n\x06sha256\x18\x01 \x03(\t\"a\n\x12UploadFilesRequest\x12!\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.ouzel.v1.FileRefH\x00\x12 \n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x0f.ouzel.v1.ChunkH\x00\x42\x06\n\x04part\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"3\n\x13UploadFilesResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x03\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\"\x9a\x01\n\x0c\x44\x61tasetEntry\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x1f\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x11.ouzel.v1.FileRef\x12\r\n\x05split\x18\x04 \x01(\t\x12\x1f\n\x04mask\x18\x05 \x01(\x0b\x32\x11.ouzel.v1.FileRef\x12\x1c\n\x05\x62oxes\x18\x06 \x03(\x0b\x32\r.ouzel.v1.Box\"N\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x01\x12\x0b\n\x03top\x18\x02 \x01(\x01\x12\r\n\x05right\x18\x03 \x01(\x01\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x01\x12\r\n\x05index\x18\x05 \x01(\x05\"\x85\x01\n\x14\x43reateDatasetRequest\x12\r\n\x05title\x18\x01 \x01(\t\x12\'\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x16.ouzel.v1.DatasetEntry\x12\n\n\x02id\x18\x03 \x01(\t\x12\x14\n\x0cmask_classes\x18\x04 \x03(\t\x12\x13\n\x0b\x62ox_classes\x18\x05 \x03(\t\"\x9e\x02\n\x07\x44\x61taset\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06images\x18\x04 \x01(\x03\x12\r\n\x05\x62ytes\x18\x05 \x01(\x03\x12/\n\x07\x63lasses\x18\x06 \x03(\x0b\x32\x1e.ouzel.v1.Dataset.ClassesEntry\x12\r\n\x05masks\x18\x07 \x01(\x03\x12\x14\n\x0cmask_classes\x18\x08 \x03(\t\x12\x13\n\x0b\x62ox_classes\x18\t \x03(\t\x12\r\n\x05\x62oxes\x18\n \x01(\x03\x1a.\n\x0c\x43lassesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x1f\n\x11GetDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListDatasetsResponse\x12#\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x11.ouzel.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14\x44\x65leteDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"!\n\x13\x43heckDatasetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\xb8\x03\n\rDatasetReport\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06usable\x18\x02 \x01(\x08\x12\x10\n\x08problems\x18\x03 \x03(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12\x30\n\x07refused\x18\x05 \x03(\x0b\x32\x1f.ouzel.v1.DatasetReport.Refused\x12\x35\n\x07\x63lasses\x18\x06 \x03(\x0b\x32$.ouzel.v1.DatasetReport.ClassesEntry\x12\x36\n\nduplicates\x18\x07 \x03(\x0b\x32\".ouzel.v1.DatasetReport.Duplicates\x12\x0e\n\x06images\x18\x08 \x01(\x03\x1a\'\n\x07Refused\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x1aX\n\nDuplicates\x12\r\n\x05paths\x18\x01 \x03(\t\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x12\x15\n\rlabels_differ\x18\x03 \x01(\x08\x12\x15\n\racross_splits\x18\x04 \x01(\x08\x1a.\n\x0c\x43lassesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x8e\x04\n\x0e\x44\x61tasetService\x12J\n\x0b\x46indMissing\x12\x1c.ouzel.v1.FindMissingRequest\x1a\x1d.ouzel.v1.FindMissingResponse\x12L\n\x0bUploadFiles\x12\x1c.ouzel.v1.UploadFilesRequest\x1a\x1d.ouzel.v1.UploadFilesResponse(\x01\x12\x44\n\rCreateDataset\x12\x1e.ouzel.v1.CreateDatasetRequest\x1a\x11.ouzel.v1.Dataset(\x01\x12<\n\nGetDataset\x12\x1b.ouzel.v1.GetDatasetRequest\x1a\x11.ouzel.v1.Dataset\x12M\n\x0cListDatasets\x12\x1d.ouzel.v1.ListDatasetsRequest\x1a\x1e.ouzel.v1.ListDatasetsResponse\x12G\n\rDeleteDataset\x12\x1e.ouzel.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\x12\x46\n\x0c\x43heckDataset\x12\x1d.ouzel.v1.CheckDatasetRequest\x1a\x17.ouzel.v1.DatasetReportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,31 +52,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETENTRY']._serialized_start=433
   _globals['_DATASETENTRY']._serialized_end=587
   _globals['_BOX']._serialized_start=589
-  _globals['_BOX']._serialized_end=652
-  _globals['_CREATEDATASETREQUEST']._serialized_start=654
-  _globals['_CREATEDATASETREQUEST']._serialized_end=766
-  _globals['_DATASET']._serialized_start=769
-  _globals['_DATASET']._serialized_end=1019
-  _globals['_DATASET_CLASSESENTRY']._serialized_start=973
-  _globals['_DATASET_CLASSESENTRY']._serialized_end=1019
-  _globals['_GETDATASETREQUEST']._serialized_start=1021
-  _globals['_GETDATASETREQUEST']._serialized_end=1052
-  _globals['_LISTDATASETSREQUEST']._serialized_start=1054
-  _globals['_LISTDATASETSREQUEST']._serialized_end=1114
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=1116
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1200
-  _globals['_DELETEDATASETREQUEST']._serialized_start=1202
-  _globals['_DELETEDATASETREQUEST']._serialized_end=1236
-  _globals['_CHECKDATASETREQUEST']._serialized_start=1238
-  _globals['_CHECKDATASETREQUEST']._serialized_end=1271
-  _globals['_DATASETREPORT']._serialized_start=1274
-  _globals['_DATASETREPORT']._serialized_end=1714
-  _globals['_DATASETREPORT_REFUSED']._serialized_start=1537
-  _globals['_DATASETREPORT_REFUSED']._serialized_end=1576
-  _globals['_DATASETREPORT_DUPLICATES']._serialized_start=1578
-  _globals['_DATASETREPORT_DUPLICATES']._serialized_end=1666
-  _globals['_DATASETREPORT_CLASSESENTRY']._serialized_start=973
-  _globals['_DATASETREPORT_CLASSESENTRY']._serialized_end=1019
-  _globals['_DATASETSERVICE']._serialized_start=1717
-  _globals['_DATASETSERVICE']._serialized_end=2243
+  _globals['_BOX']._serialized_end=667
+  _globals['_CREATEDATASETREQUEST']._serialized_start=670
+  _globals['_CREATEDATASETREQUEST']._serialized_end=803
+  _globals['_DATASET']._serialized_start=806
+  _globals['_DATASET']._serialized_end=1092
+  _globals['_DATASET_CLASSESENTRY']._serialized_start=1046
+  _globals['_DATASET_CLASSESENTRY']._serialized_end=1092
+  _globals['_GETDATASETREQUEST']._serialized_start=1094
+  _globals['_GETDATASETREQUEST']._serialized_end=1125
+  _globals['_LISTDATASETSREQUEST']._serialized_start=1127
+  _globals['_LISTDATASETSREQUEST']._serialized_end=1187
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=1189
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=1273
+  _globals['_DELETEDATASETREQUEST']._serialized_start=1275
+  _globals['_DELETEDATASETREQUEST']._serialized_end=1309
+  _globals['_CHECKDATASETREQUEST']._serialized_start=1311
+  _globals['_CHECKDATASETREQUEST']._serialized_end=1344
+  _globals['_DATASETREPORT']._serialized_start=1347
+  _globals['_DATASETREPORT']._serialized_end=1787
+  _globals['_DATASETREPORT_REFUSED']._serialized_start=1610
+  _globals['_DATASETREPORT_REFUSED']._serialized_end=1649
+  _globals['_DATASETREPORT_DUPLICATES']._serialized_start=1651
+  _globals['_DATASETREPORT_DUPLICATES']._serialized_end=1739
+  _globals['_DATASETREPORT_CLASSESENTRY']._serialized_start=1046
+  _globals['_DATASETREPORT_CLASSESENTRY']._serialized_end=1092
+  _globals['_DATASETSERVICE']._serialized_start=1790
+  _globals['_DATASETSERVICE']._serialized_end=2316
 # @@protoc_insertion_point(module_scope)

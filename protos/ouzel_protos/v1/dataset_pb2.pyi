@@ -69,31 +69,35 @@ class DatasetEntry(_message.Message):
     def __init__(self, path: _Optional[str] = ..., label: _Optional[str] = ..., file: _Optional[_Union[FileRef, _Mapping]] = ..., split: _Optional[str] = ..., mask: _Optional[_Union[FileRef, _Mapping]] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ...) -> None: ...
 
 class Box(_message.Message):
-    __slots__ = ("left", "top", "right", "bottom")
+    __slots__ = ("left", "top", "right", "bottom", "index")
     LEFT_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
     RIGHT_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
     left: float
     top: float
     right: float
     bottom: float
-    def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ...) -> None: ...
+    index: int
+    def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ..., index: _Optional[int] = ...) -> None: ...
 
 class CreateDatasetRequest(_message.Message):
-    __slots__ = ("title", "entries", "id", "mask_classes")
+    __slots__ = ("title", "entries", "id", "mask_classes", "box_classes")
     TITLE_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     MASK_CLASSES_FIELD_NUMBER: _ClassVar[int]
+    BOX_CLASSES_FIELD_NUMBER: _ClassVar[int]
     title: str
     entries: _containers.RepeatedCompositeFieldContainer[DatasetEntry]
     id: str
     mask_classes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, title: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[DatasetEntry, _Mapping]]] = ..., id: _Optional[str] = ..., mask_classes: _Optional[_Iterable[str]] = ...) -> None: ...
+    box_classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, title: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[DatasetEntry, _Mapping]]] = ..., id: _Optional[str] = ..., mask_classes: _Optional[_Iterable[str]] = ..., box_classes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("id", "title", "create_time", "images", "bytes", "classes", "masks", "mask_classes")
+    __slots__ = ("id", "title", "create_time", "images", "bytes", "classes", "masks", "mask_classes", "box_classes", "boxes")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +113,8 @@ class Dataset(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     MASKS_FIELD_NUMBER: _ClassVar[int]
     MASK_CLASSES_FIELD_NUMBER: _ClassVar[int]
+    BOX_CLASSES_FIELD_NUMBER: _ClassVar[int]
+    BOXES_FIELD_NUMBER: _ClassVar[int]
     id: str
     title: str
     create_time: _timestamp_pb2.Timestamp
@@ -117,7 +123,9 @@ class Dataset(_message.Message):
     classes: _containers.ScalarMap[str, int]
     masks: int
     mask_classes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., images: _Optional[int] = ..., bytes: _Optional[int] = ..., classes: _Optional[_Mapping[str, int]] = ..., masks: _Optional[int] = ..., mask_classes: _Optional[_Iterable[str]] = ...) -> None: ...
+    box_classes: _containers.RepeatedScalarFieldContainer[str]
+    boxes: int
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., images: _Optional[int] = ..., bytes: _Optional[int] = ..., classes: _Optional[_Mapping[str, int]] = ..., masks: _Optional[int] = ..., mask_classes: _Optional[_Iterable[str]] = ..., box_classes: _Optional[_Iterable[str]] = ..., boxes: _Optional[int] = ...) -> None: ...
 
 class GetDatasetRequest(_message.Message):
     __slots__ = ("id",)

@@ -14,7 +14,8 @@ import torch
 from ouzel import models
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.finetune import Event, Example, make_recipe
-from ouzel.finetune.segmentation import masked, masked_from_folder, segment, split_masked
+from ouzel.finetune.data import split_annotated
+from ouzel.finetune.segmentation import masked, masked_from_folder, segment
 from ouzel.finetune.segmentation.comparison import beside
 from ouzel.finetune.segmentation.metrics import mean_iou
 from ouzel.finetune.segmentation.network import head_tensors
@@ -152,19 +153,19 @@ def test_without_images_to_choose_by_all_are_learnt_from_and_the_last_weights_ta
 
 def test_splits_are_those_that_are_given_or_those_of_the_recipe() -> None:
     recipe = make_recipe("segment", {})
-    parts = split_masked(shapes(20), recipe, 5)
+    parts = split_annotated(shapes(20), recipe, 5)
     assert [len(each) for each in (parts.train, parts.validation, parts.test)] == [13, 3, 4]
-    assert parts == split_masked(shapes(20), recipe, 5)
-    assert parts != split_masked(shapes(20), recipe, 6)
+    assert parts == split_annotated(shapes(20), recipe, 5)
+    assert parts != split_annotated(shapes(20), recipe, 6)
     given = [dataclasses.replace(each, split="test" if n < 3 else "train") for n, each in enumerate(shapes(10))]
-    parts = split_masked(given, recipe, 5)
+    parts = split_annotated(given, recipe, 5)
     assert [each.name for each in parts.test] == ["0.png", "1.png", "2.png"]
     grouped = [dataclasses.replace(each, group=f"group {n % 4}") for n, each in enumerate(shapes(20))]
-    parts = split_masked(grouped, recipe, 5)
+    parts = split_annotated(grouped, recipe, 5)
     groups = [{each.group for each in part} for part in (parts.train, parts.validation, parts.test)]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
     with pytest.raises(InvalidArgument, match="there is no test image among 1"):
-        split_masked(shapes(1), recipe)
+        split_annotated(shapes(1), recipe)
 
 
 def test_what_cannot_be_learnt_is_refused(tiny: Model) -> None:
