@@ -17,8 +17,9 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import photographs
@@ -35,6 +36,9 @@ from ouzel.finetune.segmentation.page import painted
 from ouzel.models import Model, archive
 from ouzel.task_names import SEGMENTATION
 from ouzel_protos import label_maps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COUNTS = (4, 8, 16, 32, 64)
 ARMS = ("scratch", "imagenet", "rendered", "both")
@@ -182,14 +186,20 @@ def run(folder: Path, asked: argparse.Namespace) -> None:
 
 
 def chart(folder: Path, path: Path, steps: int) -> None:
-    """Mean over the seeds, from the least to the greatest of them as a band."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.6), dpi=110)
-    known = [row for row in rows(folder) if row["n"] and row["steps"] == steps and "what" not in row]
+    curves(axes, rows(folder), steps)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def curves(axes: Axes, runs: Sequence[Mapping[str, Any]], steps: int) -> None:
+    """Mean over the seeds, from the least to the greatest of them as a band."""
+    known = [row for row in runs if row["n"] and row["steps"] == steps and "what" not in row]
     for arm in ARMS:
         mine = {n: [row["miou"] for row in known if (row["arm"], row["n"]) == (arm, n)] for n in COUNTS}
         there = [n for n in COUNTS if mine[n]]
@@ -197,7 +207,7 @@ def chart(folder: Path, path: Path, steps: int) -> None:
             axes.plot(there, [np.mean(mine[n]) for n in there], "o-", color=_COLOURS[arm], label=_NAMES[arm])
             low, high = ([each(mine[n]) for n in there] for each in (min, max))
             axes.fill_between(there, low, high, color=_COLOURS[arm], alpha=0.18, lw=0)
-        for row in rows(folder):
+        for row in runs:
             if (row["arm"], row.get("what")) == (arm, "no photograph"):
                 label = f"{_NAMES[arm]}, no photograph"
                 axes.axhline(row["miou"], color=_COLOURS[arm], linestyle="--", label=label)
@@ -208,10 +218,8 @@ def chart(folder: Path, path: Path, steps: int) -> None:
     axes.set_ylabel("mIoU, held-out objects and textures")
     axes.set_ylim(0, 0.9)
     axes.grid(alpha=0.3)
-    axes.legend(title="begins with", frameon=False, fontsize=8)
+    axes.legend(title="begins with", frameon=False, fontsize=8, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path)
 
 
 def answers(model: Model, pictures: Sequence[np.ndarray]) -> np.ndarray:
