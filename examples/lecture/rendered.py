@@ -17,22 +17,23 @@ from matplotlib import pyplot as plt
 from ouzel.finetune.segmentation.page import painted
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendered"))
-import experiment
+import curve
 import scenes
 
-RUNS = Path(experiment.__file__).parent
+RUNS = Path(curve.__file__).parent
 SHOWN = 4  # scenes
+SIZE = 96  # pixels
 STEPS = 120
 
 
 def draw(path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2), width_ratios=(1, 2.1))
-    drawn = [scenes.render(0, number, experiment.SIZE) for number in range(SHOWN)]
+    drawn = [scenes.render(0, number, SIZE) for number in range(SHOWN)]
     rows = [np.concatenate([picture, painted(picture, labels, scenes.CLASSES)], 1) for picture, labels in drawn]
     left.imshow(np.concatenate(rows))
     left.set_title("rendered scenes, label maps", fontsize=8)
     left.axis("off")
-    experiment.curves(right, experiment.rows(RUNS), STEPS)
+    curve.curves(right, curve.rows(RUNS), STEPS)
     figure.tight_layout()
     save(path, figure)
 
