@@ -94,7 +94,7 @@ bench: $(STAMP) ## measure against captum, pytorch-grad-cam, lucent, fastai and 
 	@$(BIN)/python benchmarks/gateway.py
 	@$(BIN)/python benchmarks/pool.py
 
-rendered: $(STAMP) ## pretrain on rendered scenes, then learn from few photographs; writes build/rendered (an hour)
+rendered: $(STAMP) ## pretrain on rendered scenes, then learn from few photographs; writes build/rendered (an hour on two free cores)
 	@$(BIN)/python examples/rendered/experiment.py --folder build/rendered
 	@$(BIN)/python examples/rendered/experiment.py --folder build/rendered --chart build/rendered/curve.png
 

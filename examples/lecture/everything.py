@@ -18,8 +18,11 @@ FIGURES = (
     "regularizers",
     "digits",
     "water_ouzel",
+    "filters",
     "saliency",
     "probability",
+    "transfer",
+    "rendered",
 )
 
 

@@ -7,7 +7,6 @@ A head is learnt on the features of EfficientNet-Lite0 at 160 pixels. An audit t
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import sys
@@ -16,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import FAILED, Tile, imagenet_network, main, sheet
+from common import FAILED, Tile, as_model, imagenet_network, main, sheet
 from PIL import Image
 
 from ouzel.audit import Claim, ModelMaps, ModelPredictor, Pool, Scene, audit_prediction
-from ouzel.finetune import Example, Tuned, finetune, make_recipe
+from ouzel.finetune import Example, finetune, make_recipe
 from ouzel.grounding import repair
 from ouzel.models import Model
 from ouzel.saliency import Explainer, Saliency
@@ -101,12 +100,6 @@ def png(image: Image.Image) -> bytes:
 
 def picture(each: Example) -> Image.Image:
     return Image.open(io.BytesIO(each.read()))
-
-
-def as_model(base: Model, tuned: Tuned) -> Model:
-    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in tuned.network.state_dict().values())).hexdigest()
-    changes = {"labels": tuned.labels, "preprocessing": tuned.preprocessing, "digest": f"sha256:{digest}"}
-    return dataclasses.replace(base, network=tuned.network, **changes)
 
 
 def accuracy(predictor: ModelPredictor, images: Sequence[tuple[str, Image.Image]]) -> float:

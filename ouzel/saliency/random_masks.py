@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,38 +13,42 @@ from torch import Tensor
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.saliency.draws import Drawing, draws
+from ouzel.saliency.method import Method
 
 
-class Masks(Protocol):
-    """How masks are drawn, see `ouzel.saliency.methods.rise.Rise`."""
+@dataclass(frozen=True)
+class MaskMethod(Method):
+    """Base of methods that ask what random masks leave.
 
-    @property
-    def masks(self) -> int:
-        """How many."""
+    Attributes:
+        masks: How many, 1 to 16384.
+        seed: Of the masks; the same seed draws the same masks for all of these methods.
+        cells: Cells of the grid along each side, 2 to 64.
+        keep: Probability that a cell is shown, between 0 and 1.
 
-    @property
-    def seed(self) -> int:
-        """Of the masks."""
+    Raises:
+        InvalidArgument: A value is out of range.
+    """
 
-    @property
-    def cells(self) -> int:
-        """Cells of the grid along each side."""
+    masks: int = 512
+    seed: int = 0
+    cells: int = 7
+    keep: float = 0.5
+    cost_parameter: ClassVar[str] = "masks"
 
-    @property
-    def keep(self) -> float:
-        """Probability that a cell is shown."""
+    def __post_init__(self) -> None:
+        within("parameters.masks", self.masks, 1, 16384)
+        within("parameters.cells", self.cells, 2, 64)
+        within("parameters.seed", self.seed, 0, 2**63 - 1)
+        if not 0 < self.keep < 1:
+            raise InvalidArgument(f"parameters.keep: {self.keep} is not between 0 and 1", field="parameters.keep")
+
+    def cost(self, height: int, width: int) -> int:
+        """See `Method`."""
+        return self.masks
 
 
-def check_masks(how: Masks) -> None:
-    """Raises InvalidArgument for a value that is out of range."""
-    within("parameters.masks", how.masks, 1, 16384)
-    within("parameters.cells", how.cells, 2, 64)
-    within("parameters.seed", how.seed, 0, 2**63 - 1)
-    if not 0 < how.keep < 1:
-        raise InvalidArgument(f"parameters.keep: {how.keep} is not between 0 and 1", field="parameters.keep")
-
-
-def random_masks(how: Masks, x: Tensor, size: int) -> Iterator[Tensor]:
+def random_masks(how: MaskMethod, x: Tensor, size: int) -> Iterator[Tensor]:
     """(at most `size`, H, W) in [0, 1]; grids and shifts are drawn on the CPU, the same for every device.
 
     Args:

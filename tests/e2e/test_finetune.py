@@ -19,7 +19,7 @@ from ouzel import models
 from ouzel.models.store import ModelStore
 from ouzel.saliency.boxes import DetectionExplainer
 from ouzel.serving import Ports
-from ouzel_client import Box, Client, OuzelError, Saliency, Within
+from ouzel_client import Box, Client, ModelInfo, OuzelError, PublicationEvent, Saliency, Within
 from ouzel_client._sync._job import Job
 from support import boxed, masked
 from support.digits import digits as mnist
@@ -115,24 +115,39 @@ def test_from_a_folder_to_production(
 
 
 def _pixels_too(client: Client, store: ModelStore, folder: Path) -> None:
-    """From a folder with label maps to a segmentation model that is served and explained."""
+    """From a folder with label maps to a segmentation model that is served and explained: first the decoder alone."""
     for name, content in masked.files(12).items():
         (folder / "shapes" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "shapes" / name).write_bytes(content)
     dataset = client.datasets.upload_masked(folder / "shapes")
-    parameters = {"frozen_epochs": 2, "epochs": 1, "batch_size": 4}
-    job = client.jobs.finetune(BASE, dataset, name="shapes", recipe="segment", image_size=64, parameters=parameters)
+    parameters = {"frozen_epochs": 1, "epochs": 8, "batch_size": 4}
+    options = {"recipe": "segment", "image_size": 64, "promote": "if_better", "early": True, "parameters": parameters}
+    job = client.jobs.finetune(BASE, dataset, name="shapes", **options)
+    first = next(event for event in job.events() if isinstance(event, PublicationEvent))
+    assert (first.version, first.number, first.promoted, first.served) == ("1", 1, True, True)
+    _explained_as_stored(client, store, "shapes@1")
     result = job.result(180)
-    assert (result.version, result.served) == ("1", True)
+    assert result.early is not None
+    assert (result.early.first.version, result.early.first.served) == ("1", True)
+    assert result.early.better, "the test needs a training that learns"
+    assert (result.version, result.promoted, result.served) == ("2", True, True)
     assert result.miou is not None
     assert result.interval[0] <= result.miou <= result.interval[1]
+    assert result.miou > result.early.first.accuracy
+    assert _explained_as_stored(client, store, "shapes").version == "2"
+    assert _explained_as_stored(client, store, "shapes@1").version == "1"
+
+
+def _explained_as_stored(client: Client, store: ModelStore, reference: str) -> ModelInfo:
+    """The label map is that of the archive."""
     image = masked.png(masked.scene(99)[0])
-    explained = client.models["shapes"].explain(image, saliency=["guided", "grad_cam"])
+    explained = client.models[reference].explain(image, saliency=["guided", "grad_cam"])
     assert explained.segmentation is not None
-    model = models.load(store.find("shapes"))
+    model = models.load(store.find(reference))
     expected = model.network(model.preprocessing(models.decode(image))[None])[0].argmax(0).numpy()
     assert (explained.segmentation.label_map != expected).mean() < 1e-2
     assert np.abs(explained.saliency["guided"].array).max() > 0
+    return explained.model
 
 
 def _boxes_too(client: Client, store: ModelStore, folder: Path) -> None:

@@ -17,6 +17,7 @@ from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.server import Addresses
 from ouzel.gateway.worker.place import WorkerOptions, local
 from ouzel_protos.local import read_worker
+from support import detectors, segmenters
 from support.gateway import gateway, write_store
 
 
@@ -33,6 +34,22 @@ def model(store: Path) -> models.Model:
 @pytest.fixture(scope="session")
 def addresses(store: Path) -> Iterator[Addresses]:
     with gateway(lambda: InProcessEngine(store)) as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="session")
+def tasks_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `store`, and a detector and a segmentation model."""
+    folder = write_store(tmp_path_factory.mktemp("tasks-store"))
+    detectors.archived(folder)
+    segmenters.archived(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tasks(tasks_store: Path) -> Iterator[Addresses]:
+    """A gateway in front of them."""
+    with gateway(lambda: InProcessEngine(tasks_store)) as addresses:
         yield addresses
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 
 from ouzel import models
-from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.server import Addresses
 from ouzel.saliency.boxes import BoxSaliency, DetectionExplainer, GivenBox
 from ouzel.saliency.targets import Rank
@@ -22,9 +20,7 @@ from ouzel_client import Box, Client, InvalidArgument, Saliency, Top, Within
 from ouzel_client import Rank as ClientRank
 from support import detectors
 from support.detectors import EDGE, LABELS
-from support.gateway import call, gateway, png, write_store
-
-from .test_oip_rest import image
+from support.gateway import call, infer_images, png
 
 SHOTS = [detectors.picture(seed) for seed in range(2)]
 FILES = [png(shot) for shot in SHOTS]
@@ -32,41 +28,24 @@ LEAST = 0.3
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_store(tmp_path_factory.mktemp("detecting-store"))
-    detectors.archived(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def addresses(store: Path) -> Iterator[Addresses]:
-    with gateway(lambda: InProcessEngine(store)) as addresses:
-        yield addresses
-
-
-@pytest.fixture(scope="module")
-def found(store: Path) -> Any:
+def found(tasks_store: Path) -> Any:
     """What the library says of both pictures."""
-    model = models.load(store / "finds.mar")
+    model = models.load(tasks_store / "finds.mar")
     x = torch.stack([model.preprocessing(Image.fromarray(shot)) for shot in SHOTS])
     return DetectionExplainer(model)(
         x, [BoxSaliency("d_rise", Rank(1), masks=4), BoxSaliency("d_rise", GivenBox("goat", (10, 10, 50, 60)), masks=4)]
     )
 
 
-def infer(addresses: Addresses, outputs: list[str], **more: Any) -> tuple[int, Any]:
-    document = {"inputs": [image(*FILES)], "outputs": [{"name": name} for name in outputs], **more}
-    if not outputs:
-        del document["outputs"]
-    status, _, body = call(addresses, "POST", "/v2/models/finds/infer", json.dumps(document).encode())
-    return status, json.loads(body)
+def infer(tasks: Addresses, outputs: list[str], **more: Any) -> tuple[int, Any]:
+    return infer_images(tasks, "finds", FILES, outputs, **more)
 
 
-def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found: Any) -> None:
-    told = json.loads(call(addresses, "GET", "/v2/models/finds")[2])
+def test_the_metadata_are_those_of_what_is_answered(tasks: Addresses, found: Any) -> None:
+    told = json.loads(call(tasks, "GET", "/v2/models/finds")[2])
     shapes = {each["name"]: (each["datatype"], each["shape"]) for each in told["outputs"]}
     assert list(shapes) == ["boxes", "scores", "labels", "classes", "counts", "saliency"]
-    status, answer = infer(addresses, list(shapes), parameters={"min_score": LEAST, "masks": 4, "rank": 1})
+    status, answer = infer(tasks, list(shapes), parameters={"min_score": LEAST, "masks": 4, "rank": 1})
     assert status == 200, answer
     arrays = {}
     for each in answer["outputs"]:
@@ -86,7 +65,7 @@ def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found:
         assert not arrays["scores"][row, count:].any()
         assert set(arrays["classes"][row, count:].tolist()) <= {-1}
         np.testing.assert_allclose(arrays["saliency"][row], found.maps[row][0].values, rtol=1e-3, atol=1e-5)
-    usual = infer(addresses, [])[1]["outputs"]
+    usual = infer(tasks, [])[1]["outputs"]
     assert [each["name"] for each in usual] == ["boxes", "scores", "labels", "counts"]
 
 
@@ -104,15 +83,15 @@ def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found:
     ],
 )
 def test_what_it_does_not_have_is_refused(
-    addresses: Addresses, outputs: list[str], parameters: dict[str, Any], told: str
+    tasks: Addresses, outputs: list[str], parameters: dict[str, Any], told: str
 ) -> None:
-    status, answer = infer(addresses, outputs, parameters=parameters)
+    status, answer = infer(tasks, outputs, parameters=parameters)
     assert status == 400
     assert told in answer["error"]
 
 
-def test_the_client_gets_boxes_and_maps(addresses: Addresses, found: Any) -> None:
-    with Client(addresses.grpc) as client:
+def test_the_client_gets_boxes_and_maps(tasks: Addresses, found: Any) -> None:
+    with Client(tasks.grpc) as client:
         model = client.models["finds"]
         asked = [
             Saliency("d_rise", ClientRank(1), masks=4),
@@ -148,8 +127,8 @@ def test_the_client_gets_boxes_and_maps(addresses: Addresses, found: Any) -> Non
     assert "detections" in two._repr_html_()
 
 
-def test_pictures_of_boxes_come_without_maps(addresses: Addresses) -> None:
+def test_pictures_of_boxes_come_without_maps(tasks: Addresses) -> None:
     headers = {"Content-Type": "image/png", "Accept": "image/png"}
-    status, _, body = call(addresses, "POST", "/v1/models/finds/explain", FILES[0], headers)
+    status, _, body = call(tasks, "POST", "/v1/models/finds/explain", FILES[0], headers)
     assert status == 200, body
     assert Image.open(io.BytesIO(body)).size == (2 * EDGE, EDGE)

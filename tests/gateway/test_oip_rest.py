@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 import socket
@@ -23,7 +22,7 @@ from ouzel.gateway.options import GatewayOptions
 from ouzel.gateway.server import Addresses
 from ouzel.saliency import Explainer, Saliency
 from support import oip_bytes as wire
-from support.gateway import LABELS, call, gateway, pictures, png
+from support.gateway import LABELS, call, gateway, image, pictures, png
 
 LENGTH = "Inference-Header-Content-Length"
 INFER = "/v2/models/toy/infer"
@@ -34,15 +33,6 @@ def infer(
 ) -> tuple[int, Any]:
     status, _, body = call(addresses, "POST", path, json.dumps(document).encode(), headers or {})
     return status, json.loads(body)
-
-
-def image(*files: bytes) -> dict[str, Any]:
-    return {
-        "name": "image",
-        "datatype": "BYTES",
-        "shape": [len(files)],
-        "data": [base64.b64encode(file).decode() for file in files],
-    }
 
 
 ONE = png(pictures(1)[0])

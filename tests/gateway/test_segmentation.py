@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from PIL import Image
 
 from ouzel import models
-from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.server import Addresses
 from ouzel.saliency import Box, Explainer, Saliency, Within
 from ouzel_client import Box as ClientBox
@@ -24,47 +22,28 @@ from ouzel_client import Pixel as ClientPixel
 from ouzel_client import Saliency as ClientSaliency
 from ouzel_client import Within as ClientWithin
 from support import segmenters
-from support.gateway import call, gateway, pictures, png, write_store
+from support.gateway import call, infer_images, pictures, png
 from support.segmenters import LABELS, SIZE
-
-from .test_oip_rest import image
 
 SHOTS = [segmenters.picture(seed) for seed in range(2)]
 FILES = [png(shot) for shot in SHOTS]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_store(tmp_path_factory.mktemp("segmenting-store"))
-    segmenters.archived(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def addresses(store: Path) -> Iterator[Addresses]:
-    with gateway(lambda: InProcessEngine(store)) as addresses:
-        yield addresses
-
-
-@pytest.fixture(scope="module")
-def found(store: Path) -> tuple[models.Segments, Any]:
+def found(tasks_store: Path) -> tuple[models.Segments, Any]:
     """What the library says of both pictures."""
-    model = models.load(store / "segments.mar")
+    model = models.load(tasks_store / "segments.mar")
     x = torch.stack([model.preprocessing(Image.fromarray(shot)) for shot in SHOTS])
     made = Explainer(model)(x, [Saliency("grad_cam", Within(2, Box(5, 10, 16, 31)))])
     return models.segments(made.logits), made
 
 
-def infer(addresses: Addresses, outputs: list[str], **more: Any) -> tuple[int, Any]:
-    document = {"inputs": [image(*FILES)], "outputs": [{"name": name} for name in outputs], **more}
-    if not outputs:
-        del document["outputs"]
-    status, _, body = call(addresses, "POST", "/v2/models/segments/infer", json.dumps(document).encode())
-    return status, json.loads(body)
+def infer(tasks: Addresses, outputs: list[str], **more: Any) -> tuple[int, Any]:
+    return infer_images(tasks, "segments", FILES, outputs, **more)
 
 
-def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found: Any) -> None:
-    told = json.loads(call(addresses, "GET", "/v2/models/segments")[2])
+def test_the_metadata_are_those_of_what_is_answered(tasks: Addresses, found: Any) -> None:
+    told = json.loads(call(tasks, "GET", "/v2/models/segments")[2])
     shapes = {each["name"]: (each["datatype"], each["shape"]) for each in told["outputs"]}
     assert shapes == {
         "label_map": ("UINT8", [-1, SIZE, SIZE]),
@@ -73,7 +52,7 @@ def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found:
         "saliency": ("FP32", [-1, SIZE, SIZE]),
         "faithfulness": ("FP32", [-1, 2]),
     }
-    status, answer = infer(addresses, list(shapes))
+    status, answer = infer(tasks, list(shapes))
     assert status == 200, answer
     assert [each["name"] for each in answer["outputs"]] == list(shapes)
     for each in answer["outputs"]:
@@ -84,9 +63,9 @@ def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found:
     assert (label_map != segments.label_map.numpy()).mean() < 1e-3
     np.testing.assert_allclose(areas, segments.areas, atol=2e-3)
     np.testing.assert_allclose(confidences, segments.confidences, atol=2e-3)
-    (usual,) = infer(addresses, [])[1]["outputs"]
+    (usual,) = infer(tasks, [])[1]["outputs"]
     assert usual["name"] == "label_map"
-    config = json.loads(call(addresses, "GET", "/v2/models/segments/config")[2])
+    config = json.loads(call(tasks, "GET", "/v2/models/segments/config")[2])
     assert [each["data_type"] for each in config["output"]][:2] == ["TYPE_UINT8", "TYPE_FP32"]
 
 
@@ -100,18 +79,17 @@ def test_the_metadata_are_those_of_what_is_answered(addresses: Addresses, found:
     ],
 )
 def test_what_it_does_not_have_is_refused(
-    addresses: Addresses, outputs: list[str], parameters: dict[str, Any], told: str
+    tasks: Addresses, outputs: list[str], parameters: dict[str, Any], told: str
 ) -> None:
-    status, answer = infer(addresses, outputs, parameters=parameters)
+    status, answer = infer(tasks, outputs, parameters=parameters)
     assert status == 400
     assert told in answer["error"]
 
 
-def test_a_classifier_has_no_label_map(addresses: Addresses) -> None:
-    document = {"inputs": [image(*FILES)], "outputs": [{"name": "label_map"}]}
-    status, _, body = call(addresses, "POST", "/v2/models/toy/infer", json.dumps(document).encode())
-    assert (status, "is not one of scores" in json.loads(body)["error"]) == (400, True)
-    with Client(addresses.grpc) as client:
+def test_a_classifier_has_no_label_map(tasks: Addresses) -> None:
+    status, answer = infer_images(tasks, "toy", FILES, ["label_map"])
+    assert (status, "is not one of scores" in answer["error"]) == (400, True)
+    with Client(tasks.grpc) as client:
         model = client.models["toy"]
         with pytest.raises(InvalidArgument, match="'toy' is a classifier, whose answer has no places"):
             model.explain(SHOTS[0], saliency="gradient", target=ClientWithin("sheep", ClientPixel(1, 1)))
@@ -120,11 +98,11 @@ def test_a_classifier_has_no_label_map(addresses: Addresses) -> None:
         assert model.explain(SHOTS[0]).segmentation is None
 
 
-def test_over_grpc(addresses: Addresses, found: Any) -> None:
+def test_over_grpc(tasks: Addresses, found: Any) -> None:
     """By Triton's messages, of which the stubs know all fields."""
     from ouzel_protos.oip import inference_pb2 as pb
 
-    with grpc.insecure_channel(addresses.grpc) as channel:
+    with grpc.insecure_channel(tasks.grpc) as channel:
         ask = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             pb.ModelInferRequest.SerializeToString,
@@ -139,14 +117,14 @@ def test_over_grpc(addresses: Addresses, found: Any) -> None:
     assert (values != found[0].label_map.numpy()).mean() < 1e-3
 
 
-def test_the_client(addresses: Addresses, found: Any, tmp_path: Path) -> None:
+def test_the_client(tasks: Addresses, found: Any, tmp_path: Path) -> None:
     mask = np.zeros((2 * SIZE, 2 * SIZE), np.uint8)
     mask[20:62, 10:32] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     box = ClientBox(10, 20, 32, 62)
     regions = [box, mask > 0, tmp_path / "mask.png", (tmp_path / "mask.png").read_bytes(), Image.fromarray(mask)]
     requests = [ClientSaliency("grad_cam", ClientWithin("goat", region)) for region in regions]
-    with Client(addresses.grpc) as client:
+    with Client(tasks.grpc) as client:
         result = client.models["segments"].explain(SHOTS[0], saliency=requests[:3])
         others = client.models["segments"].explain(SHOTS[0], saliency=requests[3:], label_map_size="original")
         bad = ClientSaliency("gradient", ClientWithin("goat", np.ones((5, 5), np.uint8)))
@@ -183,10 +161,10 @@ def test_the_client(addresses: Addresses, found: Any, tmp_path: Path) -> None:
     assert "<img" in result._repr_html_()
 
 
-def test_rest_gives_a_picture_of_the_classes(addresses: Addresses) -> None:
+def test_rest_gives_a_picture_of_the_classes(tasks: Addresses) -> None:
     path = "/v1/models/segments/explain"
-    status, headers, body = call(addresses, "POST", path, FILES[0], {"Accept": "image/png"})
+    status, headers, body = call(tasks, "POST", path, FILES[0], {"Accept": "image/png"})
     assert (status, headers["content-type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(body)).size == (240, 2 * SIZE + 8 + 22 * 4)
-    refused, _, told = call(addresses, "POST", "/v1/models/toy/explain", png(pictures(1)[0]), {"Accept": "image/png"})
+    refused, _, told = call(tasks, "POST", "/v1/models/toy/explain", png(pictures(1)[0]), {"Accept": "image/png"})
     assert (refused, "at least one map" in told.decode()) == (400, True)

@@ -22,40 +22,19 @@ import torch
 from torch import Tensor
 
 from ouzel.models.detection import Candidates
-from ouzel.saliency.method import Attribution, Method, Rows
-from ouzel.saliency.random_masks import check_masks, random_masks
+from ouzel.saliency.method import Attribution, Rows
+from ouzel.saliency.random_masks import MaskMethod, random_masks
 
 
 @dataclass(frozen=True)
-class DRise(Method):
+class DRise(MaskMethod):
     """D-RISE: the mean of random masks, weighted by how similar what is detected under them is to the box.
-
-    Attributes:
-        masks: How many, 1 to 16384.
-        seed: Of the masks; the same seed draws the masks of RISE.
-        cells: Cells of the grid along each side, 2 to 64.
-        keep: Probability that a cell is shown, between 0 and 1.
-
-    Raises:
-        InvalidArgument: A value is out of range.
 
     References:
         Petsiuk et al. 2021, "Black-box explanation of object detectors via saliency maps", arXiv 2006.03204.
     """
 
-    masks: int = 512
-    seed: int = 0
-    cells: int = 7
-    keep: float = 0.5
     name: ClassVar[str] = "d_rise"
-    cost_parameter: ClassVar[str] = "masks"
-
-    def __post_init__(self) -> None:
-        check_masks(self)
-
-    def cost(self, height: int, width: int) -> int:
-        """See `Method`."""
-        return self.masks
 
     def attribute(self, rows: Rows) -> Attribution:
         """Not of one network's scores."""

@@ -11,39 +11,19 @@ from typing import ClassVar
 import torch
 
 from ouzel.saliency.baselines import constant
-from ouzel.saliency.method import Attribution, Method, Rows
-from ouzel.saliency.random_masks import check_masks, random_masks
+from ouzel.saliency.method import Attribution, Rows
+from ouzel.saliency.random_masks import MaskMethod, random_masks
 
 
 @dataclass(frozen=True)
-class Rise(Method):
+class Rise(MaskMethod):
     """RISE: the mean of random masks, weighted by the probability that the target keeps under them.
-
-    Attributes:
-        masks: How many, 1 to 16384.
-        seed: Of the masks.
-        cells: Cells of the grid along each side, 2 to 64.
-        keep: Probability that a cell is shown, between 0 and 1.
-
-    Raises:
-        InvalidArgument: A value is out of range.
 
     References:
         Petsiuk et al. 2018, "RISE: Randomized input sampling for explanation", arXiv 1806.07421.
     """
 
-    masks: int = 512
-    seed: int = 0
-    cells: int = 7
-    keep: float = 0.5
     name: ClassVar[str] = "rise"
-    cost_parameter: ClassVar[str] = "masks"
-
-    def __post_init__(self) -> None:
-        check_masks(self)
-
-    def cost(self, height: int, width: int) -> int:
-        return self.masks
 
     def attribute(self, rows: Rows) -> Attribution:
         x = rows.x
