@@ -98,7 +98,7 @@ rendered: $(STAMP) ## pretrain on rendered scenes, then learn from few photograp
 	@$(BIN)/python examples/rendered/experiment.py --folder build/rendered
 	@$(BIN)/python examples/rendered/experiment.py --folder build/rendered --chart build/rendered/curve.png
 
-lecture: $(STAMP) ## draw the figures of docs/lecture.md again (some minutes)
+lecture: $(STAMP) ## draw the figures of docs/lecture.md again (eight minutes of one core)
 	@OMP_NUM_THREADS=2 $(BIN)/python examples/lecture/everything.py
 
 gpu: $(STAMP) ## measure what matters on this machine's GPU in six minutes: exactness, speed, training, serving, jobs
