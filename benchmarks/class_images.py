@@ -121,16 +121,16 @@ def ask(folder: Path, recipe: str, classes: Sequence[int], judges: Sequence[mode
 
 
 def row(recipe: str, told: Told, classes: Sequence[int]) -> str:
-    """Of the table: for each network top-1, top-5, and the mean probability."""
+    """Of the table: for each network top-1, top-5, mean probability, and the classes that it does not put first."""
     cells = [recipe]
-    for judge, ranks in told.items():
+    for ranks in told.values():
         some = [ranks[index] for index in classes if index in ranks]
         if not some:
             return ""
         first, five = (np.mean([rank <= most for rank, _ in some]) for most in (1, 5))
         cells.append(f"{first:.2f}, {five:.2f}, {np.mean([probability for _, probability in some]):.2f}")
         missed = [index for index in classes if index in ranks and ranks[index][0] > 1]
-        cells[-1] += f" ({', '.join(f'{judge} misses {index}' for index in missed)})" if missed else ""
+        cells[-1] += f", not {' '.join(map(str, missed))}" if missed else ""
     return f"| {' | '.join([cells[0], str(len(some)), *cells[1:]])} |\n"
 
 
