@@ -18,10 +18,11 @@ from ouzel.maximize.evidence import Evidence
 from ouzel.maximize.inputs import Inputs
 from ouzel.maximize.memory import check_memory
 from ouzel.maximize.nodes import Node
-from ouzel.maximize.recipes import Recipe, make_recipe, resolved
+from ouzel.maximize.recipes import Recipe, make_recipe
 from ouzel.maximize.results import Result, Step, Visualization
 from ouzel.maximize.spaces import Space
 from ouzel.maximize.statistics import layers_before, statistics_of
+from ouzel.maximize.unset import resolved
 from ouzel_protos.recipes import MAXIMIZE_DEFAULT
 
 REDIRECTED_STEPS = 16  # as Lucid has it
@@ -84,6 +85,7 @@ def maximize(
         seed=seed,
         memory_bytes=memory_bytes,
         pass_scale=pass_scale,
+        resume=resume,
     )
     if resume is not None:
         run.restore(resume)
@@ -116,6 +118,7 @@ class _Run:
         seed: int,
         memory_bytes: int | None,
         pass_scale: float,
+        resume: Mapping[str, Any] | None,
     ) -> None:
         if not targets:
             raise InvalidArgument("targets: name at least one node", field="targets")
@@ -123,18 +126,19 @@ class _Run:
         self.copies, self.seed = copies, seed
         self.nodes = tuple(targets)
         self.inputs = inputs = Inputs(model, size, channels)
-        self.recipe = recipe = resolved(recipe, inputs.takes_other_sizes)
+        self.device, shape, self.count = inputs.device, inputs.shape, len(targets) * copies
+        self.recipe = recipe = resolved(
+            recipe, inputs, self.count, memory_bytes=memory_bytes, pass_scale=pass_scale, state=resume
+        )
         network, self.readouts = inputs.open(targets)
         self._matched: tuple[str, ...] = ()
         if recipe.statistics:
             self._matched = layers_before(inputs.network, inputs.example, self.readouts)
             network, _ = inputs.open(targets, self._matched)
-        seen = recipe.views_per_step
+        self._seen = seen = recipe.views_per_step or 1
         self._objective = ObjectiveGradients(
             network, self.readouts, copies, inputs.normalised, scale=pass_scale, views=seen
         )
-        self.device, shape = inputs.device, inputs.shape
-        self.count = len(targets) * copies
         together = min(self.count * seen, self._objective.rows_per_pass(self.device.type))
         check_memory(inputs.network, inputs.example, together, self.count, memory_bytes, views=seen)
         self._generator = torch.Generator().manual_seed(seed)
@@ -172,7 +176,7 @@ class _Run:
     def advance(self) -> Step:
         """One step of the optimiser."""
         images = self._space.images()
-        seen = self.recipe.views_per_step
+        seen = self._seen
         views = self.recipe.views(images.repeat_interleave(seen, 0) if seen > 1 else images, self._generator)
         activations, view_gradients = self._objective.gradients(
             views, self.recipe.diversity, redirected=self.step < REDIRECTED_STEPS
@@ -250,6 +254,7 @@ class _Run:
         self._check()
         return {
             "step": self.step,
+            "views_per_step": self._seen,
             "leaves": [leaf.detach().cpu().clone() for leaf in self._space.leaves],
             "optimizer": _copied(self._optimizer.state_dict()),
             "generator": self._generator.get_state(),

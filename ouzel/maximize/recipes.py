@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -19,8 +19,6 @@ from ouzel.maximize.spectrum import magnitude
 from ouzel.maximize.transforms import Views
 from ouzel_protos.recipes import MAXIMIZE_LIMITS, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
 
-IN_ONE_PLACE = 0.4  # share of unchanged views for networks that know things in one place only
-
 
 class Recipe(Protocol):
     """How images are sought.
@@ -30,7 +28,7 @@ class Recipe(Protocol):
         steps: Of the optimiser.
         diversity: Weight of being different, where several images are sought for a node.
         views: The random views through which the network sees the images.
-        views_per_step: Of each image, at every step; the mean of their gradients is followed.
+        views_per_step: Of each image, at every step; the mean of their gradients is followed. None goes by the device.
         statistics: Weight of having the statistics of photographs, in units of the activation; 0 is none.
         relevance: How far channels count by what they do for the node, 0 to 1.
         anneal: Share of the steps, the last ones, in which the rate of the optimiser falls to 0.
@@ -48,7 +46,7 @@ class Recipe(Protocol):
     def views(self) -> Views: ...
 
     @property
-    def views_per_step(self) -> int: ...
+    def views_per_step(self) -> int | None: ...
 
     @property
     def statistics(self) -> float: ...
@@ -148,6 +146,8 @@ class FourierRecipe:
         unchanged: Share of the views that are the image as it is, but for the noise. None goes by the network: 0 for
             one that takes images of other sizes, too, as it gathers from all places; else 0.4, as things may have
             their one place and size. The recipe of the result has the number.
+        views_per_step: None goes by the device: 1 on a CPU; on a GPU up to 4, as many as go through the network at
+            once with those of all images. The recipe of the result has the number, and a resumed run keeps it.
         decay: Coefficients are scaled by 1/frequency^decay. 1 gives every octave the same energy; photographs have
             about 1.5.
 
@@ -166,7 +166,7 @@ class FourierRecipe:
     rotate: float = 20.0
     noise: float = 0.03
     unchanged: float | None = None
-    views_per_step: int = MAXIMIZE_VIEWS["fourier"]
+    views_per_step: int | None = None
     diversity: float = 0.0
     statistics: float = 0.0
     relevance: float = 0.0
@@ -266,13 +266,6 @@ def make_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
                 f"parameters: {name} knows no parameter {key!r}; one of {', '.join(allowed)}", field=f"parameters.{key}"
             )
     recipe: Recipe = RECIPES[name](**parameters)
-    return recipe
-
-
-def resolved(recipe: Recipe, any_size: Callable[[], bool]) -> Recipe:
-    """The recipe with numbers for what goes by the network. any_size: whether it takes images of other sizes."""
-    if isinstance(recipe, FourierRecipe) and recipe.unchanged is None:
-        return dataclasses.replace(recipe, unchanged=0.0 if any_size() else IN_ONE_PLACE)
     return recipe
 
 

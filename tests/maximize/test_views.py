@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from ouzel.errors import InvalidArgument
 from ouzel.maximize import Channel, ClassLogit, FourierRecipe, Maco, Pixel, maximize
+from ouzel.maximize.memory import check_memory, fitting
 from ouzel.maximize.transforms import Views
+from ouzel.maximize.unset import views_with_room
 
 
 def network() -> nn.Sequential:
@@ -145,3 +148,46 @@ def test_the_longer_the_way_the_less_a_step_of_maco_turns():
         space.leaves[0] *= 10
         space.leaves[0] += 3
     assert torch.allclose(space.images(), before, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "images", "memory", "expected"),
+    [
+        ("cpu", 1, 9, 1),
+        ("cuda", 1, 9, 4),
+        ("cuda", 16, 9, 4),
+        ("cuda", 30, 9, 2),
+        ("cuda", 99, 9, 1),
+        ("cuda", 1, 3, 3),
+    ],
+)
+def test_views_go_by_the_room_on_the_device(device, images, memory, expected):
+    assert views_with_room(device, images, 64, lambda views: views <= memory) == expected
+
+
+def test_no_more_views_than_a_run_of_as_many_is_allowed():
+    model, example = network(), torch.zeros(1, 3, 16, 16)
+    answers = set()
+    for memory in range(0, 1_000_000, 50_000):
+        for views in (1, 2, 4):
+            try:
+                check_memory(model, example, 3 * views, 3, memory, views=views)
+                allowed = True
+            except InvalidArgument:
+                allowed = False
+            assert fitting(model, example, 3, memory)(views) == allowed
+            answers.add((views, allowed))
+    assert len(answers) == 6
+
+
+def test_a_run_goes_on_with_the_views_that_it_began_with():
+    """On a CPU there would be one."""
+    options = {"size": (16, 16), "seed": 3}
+    states = []
+    three = FourierRecipe(steps=6, views_per_step=3)
+    whole = maximize(network(), [ClassLogit(1)], recipe=three, on_step=lambda s: states.append(s.state()), **options)
+    resumed = maximize(network(), [ClassLogit(1)], recipe=FourierRecipe(steps=6), resume=states[2], **options)
+    assert resumed.recipe == whole.recipe
+    assert (resumed.visualizations[0].image - whole.visualizations[0].image).abs().max() <= 1e-5
+    assert resumed.visualizations[0].history == whole.visualizations[0].history
+    assert maximize(network(), [ClassLogit(1)], recipe=FourierRecipe(steps=1), **options).recipe.views_per_step == 1
