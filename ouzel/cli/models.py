@@ -144,6 +144,8 @@ def add(
         print_json({"path": str(path), **_plain(made, files)})
     else:
         click.echo(f"{path}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
+    if doubt := _doubt(arch, match, given):
+        click.echo(doubt, err=True)
 
 
 @models.command("list")
@@ -248,6 +250,21 @@ def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessin
         if option in values:
             values[option] = _numbers(option, values[option])
     return preprocessing_for(arch, match).adapted(**values)
+
+
+def _doubt(arch: str, match: str, given: dict[str, Any]) -> str:
+    """What to look at where weights by order may have been trained on other values than the model will see."""
+    from ouzel.models import default_preprocessing
+    from ouzel.models.archive import preprocessing_for
+
+    usual, published = preprocessing_for(arch, match), default_preprocessing(arch)
+    if given["mean"] or given["std"] or (usual.mean, usual.std) == (published.mean, published.std):
+        return ""
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (published.mean, published.std))
+    return (
+        "Note: the model is fed with ImageNet's mean and deviation; the library's own weights of this architecture "
+        f"were trained with others. If yours were, too, add it with --mean {mean} --std {std}."
+    )
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
