@@ -227,7 +227,7 @@ def slots(options: WorkerOptions) -> tuple[Slot, ...]:
     """
     if ids := gpus.visible():
         chosen = [ids[number % len(ids)] for number in range(options.slots or len(ids))]
-        return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}) for each in chosen)
+        return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}, gpus=1) for each in chosen)
     count = options.slots or 1
     threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     return tuple(Slot(f"cpu{number}", {"OMP_NUM_THREADS": threads}) for number in range(count))
