@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc.aio
@@ -44,6 +44,9 @@ from ouzel.worker.isolated import Isolated
 from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.quotas.accounts import Accounts
+from ouzel.worker.quotas.quotes import Quotes
+from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
@@ -98,7 +101,7 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if ledger is not None:
             opened.callback(ledger.close)
         forks = None
-        options.receivers  # noqa: B018 - a file that cannot be read ends the start
+        options.receivers, options.limits  # noqa: B018 - a file that cannot be read ends the start
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
@@ -154,13 +157,16 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         isolated=isolated,
     )
     denials = Denials(recorder, _METHODS)
+    storage = Storage(store, datasets.used, options.limits)
     service = JobService(
         store,
         Artifacts(options.artifact_folder),
         catalogue,
         known,
         nudge=runner.nudge,
-        limits=options.runner.limits,
+        accounts=Accounts(
+            store, storage, options.limits, Quotes(store, gpus=max(each.gpus for each in slots(options)))
+        ),
         recorder=recorder,
         denials=denials,
         receivers=options.receivers,
@@ -177,7 +183,9 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     add_JobServiceServicer_to_server(service, server)
     models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
     add_ModelServiceServicer_to_server(models, server)
-    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder, denials=denials)
+    uploads = DatasetService(
+        datasets, store, known, patience=options.patience, storage=storage, recorder=recorder, denials=denials
+    )
     add_DatasetServiceServicer_to_server(uploads, server)
     pool = AuditPool(options.auditing)
     audits = AuditService(
@@ -246,7 +254,8 @@ def _runner(parts: _Parts) -> Runner:
     options = parts.options
     executor = LocalExecutor(options.folder / "logs", parts.forks)
     places, environment = slots(options), options.environment
-    return Runner(parts.store, executor, places, environment, options=options.runner, metrics=parts.metrics)
+    chosen = replace(options.runner, limits=options.limits)
+    return Runner(parts.store, executor, places, environment, options=chosen, metrics=parts.metrics)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:

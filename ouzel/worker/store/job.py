@@ -118,7 +118,7 @@ class Job:
         """Seconds of running that it may cost."""
         if not self.spec.HasField("max_cost"):
             return None
-        return float(self.spec.max_cost.ToTimedelta().total_seconds())
+        return self.spec.max_cost.seconds + self.spec.max_cost.nanos / 1e9
 
     def message(self) -> pb.Job:
         """The job on the wire."""

@@ -66,9 +66,7 @@ def release(c: Connection, name: str) -> None:
 
 def held(c: Connection, owner: str) -> int:
     """Bytes that are on their way."""
-    row = c.one(
-        "SELECT SUM(bytes) FROM reservations WHERE owner = ? AND done IS NULL AND until >= ?", owner, c.now()
-    )
+    row = c.one("SELECT SUM(bytes) FROM reservations WHERE owner = ? AND done IS NULL AND until >= ?", owner, c.now())
     return 0 if row is None or row[0] is None else int(row[0])
 
 
