@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from ouzel.errors import OuzelError
 from ouzel.worker.quotas.quotes import Quotes, too_dear
 from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.store.accounts import AccountStore
@@ -28,7 +29,7 @@ class Accounts:
         """The limits of an owner."""
         return self._limits.of(owner)
 
-    def quoted(self, owner: str, new: NewJob) -> tuple[pb.Quote | None, Exception | None]:
+    def quoted(self, owner: str, new: NewJob) -> tuple[pb.Quote | None, OuzelError | None]:
         """The quote of a job, and why it must not be made."""
         quote = self._quotes.quote(new.spec)
         refusal = too_dear(quote, new.spec) or self._storage.refusal(owner)
