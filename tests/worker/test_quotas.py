@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import statistics
 import threading
@@ -14,9 +15,11 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from ouzel.cli.usage import usage as usage_verb
 from ouzel.errors import InvalidArgument, NotFound, ResourceExhausted
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.quotas import file as quotas_file
@@ -499,3 +502,25 @@ def test_a_job_that_passes_its_max_cost_ends_and_says_what_it_reached(limited: W
         with pytest.raises(grpc.RpcError) as refused:
             limited.create(spec)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_the_operators_verb_reads_the_store(url: str, store: Store, tmp_path: Path) -> None:
+    spend(store, ALICE, 2.0, 1)
+    spend(store, BOB, 3.0)
+    put(Datasets(tmp_path / "uploads"), BOB, b"b" * 7, Storage(store, lambda _: 0))
+    place = ["--state", str(tmp_path / "state"), "--jobs", url, "--uploads", str(tmp_path / "uploads")]
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(usage_verb, [*place, *words])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    told = json.loads(run("--json"))
+    rows = {each["owner"]: (each["seconds"], each["gpu_seconds"], each["succeeded"]) for each in told["usage"]}
+    assert rows == {ALICE: (2.0, 2.0, 1), BOB: (3.0, 0.0, 1)}
+    assert told["stored"] == [{"owner": BOB, "artifacts": 0, "datasets": 7}]
+    assert BOB in run()
+    assert BOB not in run("--owner", ALICE)
+    missing = CliRunner().invoke(usage_verb, ["--state", str(tmp_path / "none")])
+    assert missing.exit_code == 1
+    assert not (tmp_path / "none").exists()
