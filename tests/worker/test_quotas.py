@@ -21,6 +21,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ouzel.cli.usage import usage as usage_verb
 from ouzel.errors import InvalidArgument, NotFound, ResourceExhausted
+from ouzel.worker import kinds
+from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.quotas import file as quotas_file
 from ouzel.worker.quotas import quotes
@@ -29,7 +31,7 @@ from ouzel.worker.store import reservations, usage
 from ouzel.worker.store.job import Job, Lease, Limits, NewJob, OwnerLimits, State
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
-from ouzel_protos.v1 import dataset_pb2
+from ouzel_protos.v1 import dataset_pb2, explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.dataset_pb2_grpc import DatasetServiceStub
 from support.jobs import Worker, count, ended, one_store, processes_of, runner, submit, until, worker
@@ -524,3 +526,42 @@ def test_the_operators_verb_reads_the_store(url: str, store: Store, tmp_path: Pa
     missing = CliRunner().invoke(usage_verb, ["--state", str(tmp_path / "none")])
     assert missing.exit_code == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_the_work_of_real_kinds(tiny_base: Path, tmp_path: Path) -> None:
+    """Twice the images, steps or epochs are twice the units on the same scale; by hand where it can be counted."""
+    uploads = Datasets(tmp_path / "uploads")
+    storage = Storage(None, uploads.used)  # type: ignore[arg-type]
+    entries = []
+    for number in range(4):
+        put(uploads, ALICE, bytes([number]) * 5, storage)
+        ref = dataset_pb2.FileRef(sha256=hashlib.sha256(bytes([number]) * 5).hexdigest(), size=5)
+        entries.append(dataset_pb2.DatasetEntry(path=f"{number}.png", label="ab"[number % 2], file=ref))
+    dataset = uploads.create(ALICE, "four", entries).id
+    catalogue = Catalogue(tiny_base.parent, tmp_path / "cache", uploads=uploads).seen_by(ALICE)
+
+    def filled(**spec: Any) -> pb.JobSpec:
+        (name,) = spec
+        return kinds.pinned(name, pb.JobSpec(**spec, scale="forged", work_units=7.0), catalogue)
+
+    def maximize(steps: int) -> pb.JobSpec:
+        node = pb.Node(channel=pb.Channel(layer="layer1", channel=0))
+        parameters = {"steps": explain_pb2.Parameter(integer=steps)}
+        return filled(maximize=pb.MaximizeSpec(model="base", targets=[node, node], parameters=parameters))
+
+    assert maximize(10).work_units == pytest.approx(10 * 2 * 3 * 32 * 32 / 1e6)
+    assert maximize(20).scale == maximize(10).scale != "forged"
+
+    def tune(dataset: str = dataset, **more: Any) -> pb.JobSpec:
+        return filled(finetune=pb.FinetuneSpec(base="base", dataset=dataset, name="new", **more))
+
+    three = {"epochs": explain_pb2.Parameter(integer=3)}
+    assert tune(parameters=three).work_units == pytest.approx(4 * 3 * 32 * 32 / 1e6)
+    assert tune(image_size=64).work_units == pytest.approx(4 * 64 * 64 / 1e6)
+    assert tune().scale != tune(parameters=three).scale
+    for unknown in (tune(max_training_seconds=5), tune("s3://bucket/x")):
+        assert (unknown.work_units, unknown.scale) == (0.0, "")
+    audit = filled(audit=pb.AuditSpec(model="base", dataset=dataset, fills=["blur"]))
+    assert audit.work_units == 4
+    assert "blur" in audit.scale
+    assert filled(search_activations=pb.SearchActivationsSpec(model="base", dataset="birds")).work_units == 1
