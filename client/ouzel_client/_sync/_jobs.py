@@ -17,11 +17,13 @@ from ouzel_client._sync._tuning import finetune_spec, repair_spec
 from ouzel_client._codec import jobs as wire
 from ouzel_client._codec.audit_job import audit
 from ouzel_client._codec.message import made
+from ouzel_client._codec.usage import usage as read_usage
 from ouzel_client._types.audit_job import AUDIT, DatasetAuditOptions
 from ouzel_client._types.datasets import Dataset
 from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions, check_names
 from ouzel_client._types.job_states import State
 from ouzel_client._types.jobs import Node
+from ouzel_client._types.usage import Usage
 from ouzel_client.errors import InvalidArgument
 from ouzel_protos.limits import out_of_range
 from ouzel_protos.v1 import job_pb2 as pb
@@ -251,6 +253,16 @@ class Jobs:
                 return
             request.page_token = page.next_page_token
 
+    def usage(self, days: int = 30) -> Usage:
+        """What the caller has used: seconds of running by day and kind, jobs that ended, bytes stored, and the quotas.
+
+        Args:
+            days: UTC days, with today, 1 to 366.
+        """
+        if problem := out_of_range(days, 1, 366):
+            raise InvalidArgument(f"days: {problem}", field="days")
+        return read_usage(self._call("GetUsage", made(pb.GetUsageRequest, days=days), pb.Usage))
+
     def _create(self, spec: pb.JobSpec, options: JobOptions) -> Job:
         request = _request(spec, options)
         return Job(self._transport, self._call("CreateJob", request, pb.Job, options.get("timeout")))
@@ -271,9 +283,10 @@ def _request(spec: pb.JobSpec, options: JobOptions) -> pb.CreateJobRequest:
         priority=options.get("priority", 0),
         labels=options.get("labels", {}),
     )
-    seconds = options.get("max_duration")
-    if seconds is not None:
-        if problem := out_of_range(seconds, 1, _LONGEST):
-            raise InvalidArgument(f"max_duration: {problem}", field="max_duration")
-        request.max_duration.FromMicroseconds(round(seconds * 1e6))
+    for name, field in (("max_duration", request.max_duration), ("max_cost", request.spec.max_cost)):
+        seconds: Any = options.get(name)
+        if seconds is not None:
+            if problem := out_of_range(seconds, 1, _LONGEST):
+                raise InvalidArgument(f"{name}: {problem}", field=name)
+            field.FromMicroseconds(round(seconds * 1e6))
     return request

@@ -16,6 +16,8 @@ class JobOptions(TypedDict, total=False):
         labels: Texts by name, to find the job by.
         max_duration: The job fails after it has run for this many seconds, 1 to 2,592,000. None, the default, sets no
             limit.
+        max_cost: What the job may cost, in seconds of running (GPU seconds, where it has a GPU), 1 to 2,592,000. It is
+            refused if jobs like it took more, and fails once it has cost so much. None, the default, sets no limit.
         request_id: At most 128 characters. A repeated call with the same one gives the same job. A new one is made up
             by default.
         notify: An address that is told of each change of the job's state, as a webhook (Standard Webhooks). The
@@ -26,6 +28,7 @@ class JobOptions(TypedDict, total=False):
     priority: int
     labels: Mapping[str, str]
     max_duration: float | None
+    max_cost: float | None
     request_id: str | None
     notify: str
     timeout: float | None

@@ -81,9 +81,8 @@ class FakeJobs:
         """Answer a method that has one answer."""
         if name == "CreateJob":
             return self._create(request, context)
-        if name == "ListJobs":
-            listed = [each.message for each in reversed(self._jobs.values()) if _fits(each.message, request)]
-            return pb.ListJobsResponse(jobs=listed)
+        if name in ("GetUsage", "ListJobs"):
+            return self._usage() if name == "GetUsage" else self._list(request)
         job = self._find(request.id, context)
         if name == "DeleteJob":
             if job.message.state not in _FINAL:
@@ -141,6 +140,19 @@ class FakeJobs:
             job = self._jobs[message.id] = _FakeJob(message, body)
         _move(job, pb.Job.QUEUED)
         return message
+
+    def _list(self, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
+        listed = [each.message for each in reversed(self._jobs.values()) if _fits(each.message, request)]
+        return pb.ListJobsResponse(jobs=listed)
+
+    def _usage(self) -> pb.Usage:
+        """A second for each job that has ended, all of them today."""
+        ended = [each.message.state for each in self._jobs.values() if each.message.state in _FINAL]
+        if not ended:
+            return pb.Usage()
+        counts = {pb.Job.State.Name(state).lower(): ended.count(state) for state in _FINAL}
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        return pb.Usage(days=[pb.DayUsage(day=today, kind="maximize", seconds=len(ended), **counts)])
 
     def _find(self, name: str, context: grpc.ServicerContext) -> _FakeJob:
         if name not in self._jobs:

@@ -18,6 +18,7 @@ from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.kinds.training_data import told
+from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.store.job import FINAL, Query, State
 from ouzel.worker.store.protocol import ClientStore
 from ouzel_protos import manifest
@@ -40,6 +41,7 @@ class DatasetService(Service, DatasetServiceServicer):
         store: Knows the jobs that need them.
         tokens: Tell the owners of calls.
         patience: Time that a stream may be silent, in seconds.
+        storage: Has room for what is uploaded.
         recorder: Records what is refused and what is deleted.
         denials: See `Service`.
     """
@@ -51,11 +53,12 @@ class DatasetService(Service, DatasetServiceServicer):
         tokens: Tokens,
         *,
         patience: float = 30.0,
+        storage: Storage | None = None,
         recorder: Recorder,
         denials: Denials | None = None,
     ) -> None:
         super().__init__(tokens, threads=_THREADS, name="datasets", recorder=recorder, denials=denials)
-        self._datasets, self._store, self._patience = datasets, store, patience
+        self._datasets, self._store, self._patience, self._storage = datasets, store, patience, storage
 
     @unary
     async def FindMissing(self, request: pb.FindMissingRequest, context: Context) -> pb.FindMissingResponse:
@@ -68,7 +71,8 @@ class DatasetService(Service, DatasetServiceServicer):
     async def UploadFiles(
         self, requests: AsyncIterator[pb.UploadFilesRequest], context: Context
     ) -> pb.UploadFilesResponse:
-        upload = await self.run(self._datasets.upload, self.owner(context))
+        owner = self.owner(context)
+        upload = await self.run(self._datasets.upload, owner, self._storage and self._storage.hold(owner))
         try:
             async for request in self._patiently(requests):
                 if request.WhichOneof("part") == "file":
@@ -77,8 +81,8 @@ class DatasetService(Service, DatasetServiceServicer):
                     await self.run(upload.write, request.chunk)
             upload.check_complete()
             return pb.UploadFilesResponse(files=upload.files, bytes=upload.bytes)
-        finally:
-            upload.close()
+        finally:  # in a thread, and to its end even if the call is cancelled once more: it may release a reservation
+            await asyncio.shield(self.run(upload.close))
 
     @unary
     async def CreateDataset(self, requests: AsyncIterator[pb.CreateDatasetRequest], context: Context) -> pb.Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -21,7 +22,8 @@ from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.store.job import FINAL, Job, Limits, State
+from ouzel.worker.quotas.accounts import Accounts
+from ouzel.worker.store.job import FINAL, Job, State
 from ouzel.worker.store.protocol import ClientStore
 from ouzel.worker.webhooks.receivers import NOBODY, Receivers
 from ouzel_protos.v1 import job_pb2 as pb
@@ -41,7 +43,7 @@ class JobService(Service, JobServiceServicer):
         catalogue: The models that jobs can be about.
         tokens: Tell the owners of calls.
         nudge: Called when a runner may have something to do.
-        limits: Of one owner.
+        accounts: Of all owners.
         recorder: Records what is refused and what is deleted.
         denials: See `Service`.
         receivers: Who may be told of jobs.
@@ -55,14 +57,14 @@ class JobService(Service, JobServiceServicer):
         tokens: Tokens,
         *,
         nudge: Callable[[], None],
-        limits: Limits,
+        accounts: Accounts,
         recorder: Recorder,
         denials: Denials | None = None,
         receivers: Receivers = NOBODY,
     ) -> None:
         super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder, denials=denials)
         self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
-        self._nudge, self._limits, self._receivers = nudge, limits, receivers
+        self._nudge, self._accounts, self._receivers = nudge, accounts, receivers
         self._watches = Watches(store)
 
     def close(self) -> None:
@@ -76,20 +78,30 @@ class JobService(Service, JobServiceServicer):
         seen = self._catalogue.seen_by(owner, self.may_name(context))
         if request.validate_only:
             new = await self.run(requests.new_job, request, seen)
-            job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels)
+            quote, refusal = await self.run(self._accounts.quoted, owner, new)
+            if refusal is not None:
+                raise refusal
+            job = pb.Job(spec=request.spec, priority=request.priority, labels=request.labels, quote=quote)
             report = await self.run_slow(kinds.report_of, new.kind, new.spec, seen)
             if report is not None:
                 job.result.summary.update(report)
             return job
         trace = tracing.carried()
 
-        def accept() -> Job:  # in one thread: each change of threads costs as much as the rest
+        def accept() -> pb.Job:  # in one thread: each change of threads costs as much as the rest
             new = requests.new_job(request, seen)
             if trace:
                 new.spec.traceparent, new.spec.tracestate = (trace.get(key, "") for key in tracing.KEYS)
-            return self._store.create(owner, new, limits=self._limits)
+            quote, refusal = self._accounts.quoted(owner, new)
+            new = replace(new, refusal=refusal)
+            job = self._store.create(owner, new, limits=self._accounts.limits(owner)).message()
+            if quote is not None:
+                job.quote.CopyFrom(quote)
+            return job
 
-        return await self._changed(accept)
+        job = await self.run(accept)
+        self._nudge()
+        return job
 
     @unary
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.Job:
@@ -160,7 +172,8 @@ class JobService(Service, JobServiceServicer):
 
     @unary
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.Job:
-        return await self._changed(self._store.retry, self.owner(context), request.id, limits=self._limits)
+        owner = self.owner(context)
+        return await self._changed(self._store.retry, owner, request.id, limits=self._accounts.limits(owner))
 
     @unary
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Context) -> Empty:
@@ -188,6 +201,10 @@ class JobService(Service, JobServiceServicer):
         while (chunk := await self.run(next, chunks, b"")) or first:
             yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=artifact if first else None)
             offset, first = offset + len(chunk), False
+
+    @unary
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.Usage:
+        return await self.run(self._accounts.usage, self.owner(context), requests.usage_days(request))
 
     async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
         """The events after `sent`; None if there are no more and the job's state is final."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from google.protobuf.duration_pb2 import Duration
+
 from ouzel.checks import one_of, within
 from ouzel.errors import InvalidArgument
 from ouzel.telemetry import tracing
@@ -19,6 +21,7 @@ _LONGEST_LABEL = 128
 _LARGEST_SPEC = 2**20  # bytes
 _LARGEST = {"audit": 3 * 2**20}  # with the recorded predictions on 20,000 images
 _PRIORITIES = (-100, 100)
+_DAYS, _MOST_DAYS = 30, 366
 _TIMEOUTS = (1.0, 30 * 86_400.0)  # seconds
 
 
@@ -50,14 +53,24 @@ def new_job(request: pb.CreateJobRequest, catalogue: Catalogue) -> NewJob:
             raise InvalidArgument(f"{key}: has more than {longest} characters", field=key)
     within("priority", request.priority, *_PRIORITIES)
     _check_labels(request.labels)
-    timeout = _timeout(request)
+    timeout = _seconds("max_duration", request.max_duration) if request.HasField("max_duration") else None
+    if request.spec.HasField("max_cost"):
+        _seconds("spec.max_cost", request.spec.max_cost)
     module.validate(getattr(request.spec, kind), catalogue)
     spec = kinds.pinned(kind, request.spec, catalogue)
     asked = pb.JobSpec()
     asked.CopyFrom(request.spec)
     asked.ClearField("traceparent")  # a request that comes again has another one
     asked.ClearField("tracestate")
+    asked.ClearField("scale")  # the worker's own
+    asked.ClearField("work_units")
     return NewJob(spec, request.request_id, request.priority, dict(request.labels), timeout, asked=asked)
+
+
+def usage_days(request: pb.GetUsageRequest) -> int:
+    """Checks a request for usage. Raises InvalidArgument."""
+    within("days", request.days, 0, _MOST_DAYS)
+    return request.days or _DAYS
 
 
 def query(request: pb.ListJobsRequest) -> Query:
@@ -84,9 +97,7 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             )
 
 
-def _timeout(request: pb.CreateJobRequest) -> float | None:
-    if not request.HasField("max_duration"):
-        return None
-    seconds = request.max_duration.seconds + request.max_duration.nanos / 1e9
-    within("max_duration", seconds, *_TIMEOUTS, unit="s")
+def _seconds(field: str, message: Duration) -> float:
+    seconds = message.seconds + message.nanos / 1e9
+    within(field, seconds, *_TIMEOUTS, unit="s")
     return seconds

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from ouzel.durable_files import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from ouzel.worker.artifacts import Artifacts
-from ouzel.worker.datasets.uploads import Upload, checked
+from ouzel.worker.datasets.uploads import Reservation, Upload, checked
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.store.job import timestamp
 from ouzel_protos import manifest
@@ -87,9 +87,14 @@ class Datasets:
                 os.utime(held.path(file.sha256))
         return missing
 
-    def upload(self, owner: str) -> Upload:
-        """Opens an upload of files that come in pieces, one after another."""
-        return Upload(self._files(owner), self._limits.bytes - self.used(owner))
+    def upload(self, owner: str, reservation: Reservation | None = None) -> Upload:
+        """Opens an upload of files that come in pieces, one after another.
+
+        Args:
+            owner: Who calls.
+            reservation: Has room for each of them; None if there is enough.
+        """
+        return Upload(self._files(owner), self._limits.bytes - self.used(owner), reservation)
 
     def used(self, owner: str) -> int:
         """Size of the owner's files in bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, ResourceExhausted
@@ -16,6 +16,22 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 LARGEST_CHUNK = 2**20
 
 
+class Reservation(Protocol):
+    """Room for the file that an upload brings."""
+
+    def take(self, size: int) -> None:
+        """Reserves the bytes of the next file. Raises ResourceExhausted."""
+
+    def renew(self) -> None:
+        """Says that it still comes."""
+
+    def done(self) -> None:
+        """Says that it is stored."""
+
+    def release(self) -> None:
+        """Says that it does not come, unless it is stored."""
+
+
 class Upload:
     """An upload: one file after another, each in pieces.
 
@@ -25,14 +41,15 @@ class Upload:
     Args:
         artifacts: Takes the files.
         room: Bytes that may be added.
+        reservation: Has room for each file; None if there is enough.
 
     Attributes:
         files: How many were completed.
         bytes: Their size together.
     """
 
-    def __init__(self, artifacts: Artifacts, room: int) -> None:
-        self._artifacts, self._room = artifacts, room
+    def __init__(self, artifacts: Artifacts, room: int, reservation: Reservation | None = None) -> None:
+        self._artifacts, self._room, self._reservation = artifacts, room, reservation
         self._file: pb.FileRef | None = None
         self._incoming: Incoming | None = None
         self._open = ExitStack()
@@ -47,6 +64,8 @@ class Upload:
                 f"file.size: {file.size} bytes are more than the {max(self._room, 0)} that are left to you; delete a "
                 "data set"
             )
+        if self._reservation is not None:
+            self._reservation.take(file.size)
         self._file = file
         self._incoming = self._open.enter_context(self._artifacts.incoming())
         self._keep_whole()
@@ -62,6 +81,8 @@ class Upload:
         if got + len(chunk.data) > self._file.size:
             raise InvalidArgument(f"chunk.data: {name} has more than its {self._file.size} bytes", field="chunk.data")
         self._incoming.write(chunk.data)
+        if self._reservation is not None:
+            self._reservation.renew()
         self._keep_whole()
 
     def _keep_whole(self) -> None:
@@ -70,6 +91,8 @@ class Upload:
         assert self._incoming is not None
         if self._incoming.size == self._file.size:
             _, size = self._incoming.keep(self._file.sha256)
+            if self._reservation is not None:
+                self._reservation.done()
             self.close()
             self.files, self.bytes, self._room = self.files + 1, self.bytes + size, self._room - size
 
@@ -84,6 +107,8 @@ class Upload:
     def close(self) -> None:
         """Throws away what is not complete."""
         self._open.close()
+        if self._reservation is not None:
+            self._reservation.release()
         self._file = self._incoming = None
 
 

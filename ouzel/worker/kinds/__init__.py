@@ -1,9 +1,10 @@
 """What jobs do: one module per kind, of the name that the kind has in JobSpec.
 
 A module has two functions. `validate(spec, catalogue)` runs in the service, without torch, and raises OuzelError for
-what can never work. `run(spec, context)` runs in the job's own process and returns a `JobOutput`. It may have two more,
-which run in the service too: `pin(spec, catalogue)` fills in what a valid spec leaves open and the job depends on, and
-`report(spec, catalogue)` returns what `validate_only` answers.
+what can never work. `run(spec, context)` runs in the job's own process and returns a `JobOutput`. It may have three
+more, which run in the service too: `pin(spec, catalogue)` fills in what a valid spec leaves open and the job depends
+on, `report(spec, catalogue)` returns what `validate_only` answers, and `work(spec, catalogue)` the `Work` that quotes
+go by, or None.
 """
 
 from __future__ import annotations
@@ -52,11 +53,17 @@ class Kind(Protocol):
 
 
 def pinned(name: str, spec: pb.JobSpec, catalogue: Catalogue) -> pb.JobSpec:
-    """A copy of a valid spec, with what the kind's function `pin` fills in."""
+    """A copy of a valid spec, with what the kind's functions `pin` and `work` fill in."""
     copy = pb.JobSpec()
     copy.CopyFrom(spec)
-    if (pin := getattr(find(name), "pin", None)) is not None:
+    kind = find(name)
+    if (pin := getattr(kind, "pin", None)) is not None:
         pin(getattr(copy, name), catalogue)
+    copy.ClearField("scale")
+    copy.ClearField("work_units")
+    work = getattr(kind, "work", None)
+    if work is not None and (done := work(getattr(copy, name), catalogue)) is not None:
+        copy.scale, copy.work_units = done.scale, done.units
     return copy
 
 

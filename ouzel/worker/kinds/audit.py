@@ -18,6 +18,7 @@ from ouzel.errors import InvalidArgument, OuzelError, Unavailable
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import audit_sources, audited_images, parameters, training_data
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput, proof_files
+from ouzel.worker.kinds.work import Work, images, plain, scale
 from ouzel_protos.recipes import AUDIT_LIMITS
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.audit_pb2 import AuditContact
@@ -32,6 +33,7 @@ _MOST_SCENES = 2000
 _FILLS = ("blur", "mean", "texture")
 _MARGINS = {"flip": "flip", "flip_control": "control", "agreement": "agreement", "fewest": "fewest"}
 _IMAGE_MARGINS = {"effect": "effect", "effect_control": "control"}
+_LONGEST_SCALE = 1000
 _LONGEST_CONTACT = 500
 _FEW = 20  # classes and links in a summary: lists of jobs carry their results
 
@@ -66,6 +68,17 @@ def pin(spec: pb.AuditSpec, catalogue: Catalogue) -> None:
         spec.model_digest = catalogue.model(spec.model).digest
     if spec.surrogate:
         spec.surrogate_digest = catalogue.model(spec.surrogate, "surrogate").digest
+
+
+def work(spec: pb.AuditSpec, catalogue: Catalogue) -> Work | None:
+    """Images."""
+    counted = len(spec.recorded) or images(spec.dataset, catalogue)
+    model = spec.model or spec.surrogate
+    if not counted or not model:
+        return None
+    design = (spec.method, "fills=" + " ".join(spec.fills), plain(spec.parameters))
+    source = f"endpoint={spec.endpoint}" if spec.endpoint else ""
+    return Work(scale(source, *design, model=model, catalogue=catalogue)[:_LONGEST_SCALE], float(counted))
 
 
 def run(spec: pb.AuditSpec, context: JobContext) -> JobOutput:

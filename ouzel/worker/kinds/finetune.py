@@ -37,6 +37,7 @@ from ouzel.worker.kinds.classifier import Versions
 from ouzel.worker.kinds.context import JobContext, JobOutput
 from ouzel.worker.kinds.early import Early
 from ouzel.worker.kinds.finetune_progress import Told
+from ouzel.worker.kinds.work import Work, images, scale
 from ouzel_protos.recipes import DETECT, FINETUNE, FINETUNE_DEFAULT, SEGMENT
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -78,6 +79,21 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
 def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
     """What `validate_only` answers: how the data set looks."""
     return training_data.report(spec.dataset, catalogue, kind=training_data.kind_of(spec.recipe))
+
+
+def work(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Work | None:
+    """Millions of pixels of all images, for each epoch that the request asks for; without any, for the recipe's own."""
+    counted = images(spec.dataset, catalogue)
+    if counted is None or spec.max_training_seconds:  # the end of which is not the work's
+        return None
+    given = _parameters(spec)
+    epochs = given.get("epochs", 0) + given.get("frozen_epochs", 0)
+    edges = (spec.image_size,) * 2 if spec.image_size else catalogue.model(spec.base, "base").input[1:]
+    settings: dict[str, Any] = {"epochs": "given" if epochs else "default"}
+    settings |= {name: True for name in ("early",) if getattr(spec, name)}
+    settings |= {"gated": True} if spec.promote == pb.FinetuneSpec.IF_GROUNDED else {}
+    units = counted * max(epochs, 1) * edges[0] * edges[1] / 1e6
+    return Work(scale(spec.recipe or FINETUNE_DEFAULT, model=spec.base, catalogue=catalogue, **settings), units)
 
 
 def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:

@@ -20,6 +20,7 @@ from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue, Model
 from ouzel.worker.kinds import parameters, photographs, pinned_model, targets
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel.worker.kinds.work import Work, scale
 from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS, MAXIMIZE_VIEWS
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -72,6 +73,18 @@ def pin(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     spec.model_digest = catalogue.model(spec.model).digest
     if spec.judge:
         spec.judge_digest = catalogue.model(spec.judge, "judge").digest
+
+
+def work(spec: pb.MaximizeSpec, catalogue: Catalogue) -> Work:
+    """Millions of pixel values that are computed."""
+    given, recipe = _parameters(spec), spec.recipe or MAXIMIZE_DEFAULT
+    steps = int(given.get("steps", MAXIMIZE_STEPS))
+    seen = int(given.get("views_per_step", MAXIMIZE_VIEWS[recipe]))
+    channels, *edges = catalogue.model(spec.model).input
+    height, width = _size(spec) or edges
+    extras = "judged" if spec.judge else "", "photographs" if spec.dataset else "", "paths" if spec.path else ""
+    units = steps * seen * _images_per_target(spec) * len(spec.targets) * channels * height * width / 1e6
+    return Work(scale(recipe, *extras, model=spec.model, catalogue=catalogue), units)
 
 
 def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:

@@ -21,6 +21,7 @@ from ouzel.precision_names import EXACT
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds import pinned_model, targets
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel.worker.kinds.work import Work, scale
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def validate(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
 def pin(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> None:
     """Notes which weights the model has, so that the job runs with these or fails."""
     spec.model_digest = catalogue.model(spec.model).digest
+
+
+def work(spec: pb.SearchActivationsSpec, catalogue: Catalogue) -> Work:
+    """A pass over the data set, which nobody has counted."""
+    return Work(scale(f"dataset={spec.dataset}", model=spec.model, catalogue=catalogue), 1.0)
 
 
 def run(spec: pb.SearchActivationsSpec, context: JobContext) -> JobOutput:

@@ -25,7 +25,7 @@ from ouzel.worker.processes.executor import Executor, Task
 from ouzel.worker.runner.reclaim import StalledJobs
 from ouzel.worker.runner.supervisor import Slot, Supervised, Timing
 from ouzel.worker.store import retry_policy
-from ouzel.worker.store.job import Lease, Limits
+from ouzel.worker.store.job import EachLimits, Lease, Limits
 from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 
 _log = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ class RunnerOptions:
     Attributes:
         timing: Of a job's process.
         lease: Time without a heartbeat after which a job may be taken over, in seconds.
-        limits: Of one owner.
+        limits: Of each owner.
     """
 
     timing: Timing = field(default_factory=Timing)
     lease: float = 15.0
-    limits: Limits = field(default_factory=Limits)
+    limits: EachLimits = field(default_factory=Limits)
 
     @property
     def beat(self) -> float:
@@ -152,7 +152,7 @@ class Runner:
             _log.warning("not all could be collected: %s", error)
 
     def _claim(self) -> bool:
-        claimed = self._store.claim(self.name, limits=self._options.limits)
+        claimed = self._store.claim(self.name, limits=self._options.limits, gpus=self._free[0].gpus)
         if claimed is None:
             return False
         job, lease = claimed

@@ -26,10 +26,12 @@ class Slot:
     Attributes:
         name: For people to read.
         environment: Variables of the job's process, CUDA_VISIBLE_DEVICES above all.
+        gpus: How many GPUs a job there has.
     """
 
     name: str
     environment: Mapping[str, str]
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ class Supervised:
         self._store, self._executor = store, executor
         self._job, self._lease, self._handle, self._timing = job, lease, handle, timing
         now = time.monotonic()
-        self._since = self._beaten = self._moved = now
+        self._since = self._beaten = self._moved = self._seen = now
         self._sequence = job.last_sequence
         self._asked: float | None = None
+        self._ended = 0.0  # when the process was first seen to be gone
         self._grace = timing.pause_grace
         self._verdict: pb.JobError | None = None  # why it is ended, if its owner did not ask for that
 
@@ -101,9 +104,11 @@ class Supervised:
         """
         probe = self._executor.probe(self._handle)
         if probe.state is State.ENDED:
+            # A supervisor that was stopped for long does not know when its process ended: one beat is counted at most.
+            self._ended = self._ended or min(time.monotonic(), self._seen + self._timing.beat)
             self._close(probe)
             return True
-        now = time.monotonic()
+        now = self._seen = time.monotonic()
         if nudged or draining or now - self._beaten >= self._timing.beat:
             self._beat(now, draining)
         if self._asked is not None and now - self._asked >= self._grace:
@@ -112,7 +117,7 @@ class Supervised:
 
     def _beat(self, now: float, draining: bool) -> None:
         try:
-            flags = self._store.heartbeat(self._lease, now - self._beaten)
+            flags = self._store.heartbeat(self._lease, self._ran(now), self.slot.gpus)
         except LeaseLost:  # others have the job, or it is done and the process about to end
             self._ask(now, self._timing.cancel_grace)
             return
@@ -123,11 +128,28 @@ class Supervised:
             self._ask(now, self._timing.cancel_grace)
         elif flags.pause or draining:
             self._ask(now, self._timing.pause_grace)
-        elif self._job.timeout is not None and self._job.ran + now - self._since >= self._job.timeout:
+        elif self._job.timeout is not None and self._ran(now) >= self._job.timeout:
             message = f"it has run for {self._job.timeout:g} s, its timeout"
             self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message))
+        elif (most := self._job.max_cost) is not None and self._ran(now) >= most:
+            message = f"it has cost {self._ran(now):.1f} s, of a max_cost of {most:g} s; {self._reached()}"
+            self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message, field="spec.max_cost"))
         elif now - self._moved >= self._timing.watchdog:
             self._end(now, retry_policy.infrastructure(f"no progress for {self._timing.watchdog:g} s"))
+
+    def _ran(self, now: float) -> float:
+        """Seconds over all attempts."""
+        return self._job.ran + now - self._since
+
+    def _reached(self) -> str:
+        try:
+            progress = self._store.require_lease(self._lease).progress
+        except LeaseLost:
+            return "it has ended meanwhile"
+        what = f" ({progress.phase})" if progress.phase else ""
+        if not progress.steps:
+            return f"it had counted no steps yet{what}"
+        return f"it had reached step {progress.step} of {progress.steps}{what}"
 
     def _ask(self, now: float, grace: float) -> None:
         """Once; a shorter grace counts from now."""
@@ -142,6 +164,8 @@ class Supervised:
 
     def _close(self, probe: Probe) -> None:
         """A process that has told the store itself has no lease any more."""
+        # Before the lease ends, so that the next attempt begins with what this one has used.
+        self._store.settle(self._lease, self._ran(self._ended), self.slot.gpus)
         with suppress(LeaseLost):
             if self._verdict is not None:
                 self._store.fail(self._lease, self._verdict)

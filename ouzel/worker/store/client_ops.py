@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
-from ouzel.worker.store import job_table
+from ouzel.worker.store import job_table, usage
 from ouzel.worker.store.database import Connection
 from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State
 from ouzel.worker.store.room import Room
@@ -25,6 +25,9 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits, room: Room) -
                 message = f"request_id: {new.request_id!r:.140} was used for another job, {row[0]}"
                 raise AlreadyExists(message, field="request_id")
             return job_table.find(c, owner, row[0])
+    if new.refusal is not None:
+        raise new.refusal
+    usage.check(c, owner, limits)
     room.take(c, owner, limits)
     now = c.now()
     job = Job(
@@ -101,6 +104,7 @@ def retry(c: Connection, owner: str, job: str, limits: Limits, room: Room) -> Jo
     record = job_table.find(c, owner, job, lock=True)
     if record.state not in (State.FAILED, State.CANCELLED):
         raise _not_in(record, "retried", "FAILED or CANCELLED")
+    usage.check(c, owner, limits)
     room.take(c, owner, limits)
     cleared = {
         "error": None,

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ouzel.errors import OuzelError
 from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -64,6 +66,7 @@ class NewJob:
         labels: For lists of jobs.
         timeout: Seconds of running over all attempts; None for no limit.
         asked: The spec as the caller sent it; None if it is `spec`. Only this counts when a request comes again.
+        refusal: Why there can be no new job; a request that comes again still gets its job.
     """
 
     spec: pb.JobSpec
@@ -72,6 +75,7 @@ class NewJob:
     labels: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     asked: pb.JobSpec | None = None
+    refusal: OuzelError | None = None
 
     @property
     def kind(self) -> str:
@@ -108,6 +112,13 @@ class Job:
     checkpoint: str = ""  # digest of the newest checkpoint
     pause: bool = False  # wished for; PAUSED once the process has stopped
     worker: str = ""  # who holds the lease
+
+    @property
+    def max_cost(self) -> float | None:
+        """Seconds of running that it may cost."""
+        if not self.spec.HasField("max_cost"):
+            return None
+        return self.spec.max_cost.seconds + self.spec.max_cost.nanos / 1e9
 
     def message(self) -> pb.Job:
         """The job on the wire."""
@@ -166,10 +177,66 @@ class Limits:
     Attributes:
         queued: Jobs that wait (QUEUED, PAUSED).
         running: Jobs that run at a time, over all workers.
+        seconds_per_day: Seconds of running on one UTC day; None for no limit, as of those below.
+        gpu_seconds_per_day: The same of GPUs.
+        stored_bytes: Of data sets and artifacts.
     """
 
     queued: int = 1000
     running: int = 64
+    seconds_per_day: float | None = None
+    gpu_seconds_per_day: float | None = None
+    stored_bytes: int | None = None
+
+    @property
+    def daily(self) -> bool:
+        """Whether a day can be used up."""
+        return self.seconds_per_day is not None or self.gpu_seconds_per_day is not None
+
+    def of(self, owner: str) -> Limits:
+        """These, of any owner: see `EachLimits`."""
+        return self
+
+    def spent(self, seconds: float, gpu_seconds: float, gpus: int = 1) -> tuple[str, float, float] | None:
+        """The quota of the day that is used up.
+
+        Args:
+            seconds: That were used today.
+            gpu_seconds: That were used today.
+            gpus: That a job would have: without any, GPU seconds do not matter.
+
+        Returns:
+            Its name, what is used and the limit; None if a job may run.
+        """
+        if self.seconds_per_day is not None and seconds >= self.seconds_per_day:
+            return "seconds_per_day", seconds, self.seconds_per_day
+        if gpus and self.gpu_seconds_per_day is not None and gpu_seconds >= self.gpu_seconds_per_day:
+            return "gpu_seconds_per_day", gpu_seconds, self.gpu_seconds_per_day
+        return None
+
+
+class EachLimits(Protocol):
+    """The limits of each owner."""
+
+    def of(self, owner: str) -> Limits:
+        """Those of one."""
+
+
+@dataclass(frozen=True)
+class OwnerLimits:
+    """Limits that some owners have of their own.
+
+    Attributes:
+        default: Of all others.
+        owners: By the owner's name.
+    """
+
+    default: Limits = field(default_factory=Limits)
+    owners: Mapping[str, Limits] = field(default_factory=dict)
+
+    def of(self, owner: str) -> Limits:
+        """See `EachLimits`."""
+        return self.owners.get(owner, self.default)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ouzel.errors import NotFound
-from ouzel.worker.store import notices
+from ouzel.worker.store import notices, usage
 from ouzel.worker.store.database import Connection, wrote
 from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Job, Lease, State, timestamp
 from ouzel.worker.store.protocol import LeaseLost
@@ -135,6 +135,8 @@ def transition(c: Connection, job: Job, state: State, reason: str, **changes: An
     columns = {"state": int(state), **{name: _stored(value) for name, value in changes.items()}}
     assignments = ", ".join(f"{name} = ?" for name in columns)
     c.run(f"UPDATE jobs SET {assignments} WHERE id = ?", *columns.values(), job.id)
+    if state in FINAL:
+        usage.ended(c, job)
     return append(c, job, [pb.JobEvent(state_change=change)])
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.accounts import AccountStore
+from ouzel.worker.store.job import ControlFlags, EachLimits, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
@@ -125,15 +126,16 @@ class WorkerStore(Protocol):
     def retries(self) -> Retries:
         """How often failed jobs are tried again."""
 
-    def claim(self, worker: str, *, limits: Limits = ...) -> tuple[Job, Lease] | None:
+    def claim(self, worker: str, *, limits: EachLimits = ..., gpus: int = 0) -> tuple[Job, Lease] | None:
         """Makes a queued job RUNNING, with attempt + 1.
 
         The highest priority comes first; among those the owner with the fewest jobs running; among those the oldest
-        job.
+        job. Those of owners whose day is used up wait for the next one.
 
         Args:
             worker: Who gets the lease.
             limits: Of each owner.
+            gpus: How many the job gets.
 
         Returns:
             The job and its lease; None if no job may run.
@@ -145,15 +147,26 @@ class WorkerStore(Protocol):
     def attach(self, lease: Lease, handle: str) -> None:
         """Notes which process works on the job."""
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0) -> ControlFlags:
+    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: int = 0) -> ControlFlags:
         """Keeps the lease.
 
         Args:
             lease: The right to work on the job.
-            ran: Seconds to add to the job's running time.
+            ran: Seconds that the job has run for, over all attempts. What it says beyond what the store knows is
+                counted, so that it may be said again.
+            gpus: How many the job has.
 
         Returns:
             What the owner wants of the job.
+        """
+
+    def settle(self, lease: Lease, ran: float, gpus: int = 0) -> None:
+        """Counts the last of an attempt, also if it has ended its lease, but not once there is a later one.
+
+        Args:
+            lease: Of the attempt.
+            ran: See `heartbeat`.
+            gpus: How many the job had.
         """
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
@@ -219,7 +232,7 @@ class NoticeStore(Protocol):
         """Ends an attempt: removes the notice, or has it tried again after `wait` seconds."""
 
 
-class Store(ClientStore, WorkerStore, NoticeStore, Protocol):
+class Store(ClientStore, WorkerStore, NoticeStore, AccountStore, Protocol):
     """A store of jobs."""
 
     def statistics(self) -> Statistics:

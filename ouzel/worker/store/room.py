@@ -33,6 +33,8 @@ class Room:
         row = c.one(f"SELECT COUNT(*) FROM jobs WHERE owner = ? AND state IN ({states})", owner)
         waiting = 0 if row is None else int(row[0])
         if waiting >= limits.queued:
-            raise ResourceExhausted(f"{waiting} jobs wait already; the limit is {limits.queued}", retry_after=10.0)
+            raise ResourceExhausted(
+                f"queued: {waiting} jobs wait already; the limit is {limits.queued}", retry_after=10.0
+            )
         with self._lock:
             self._free[owner] = (limits.queued - waiting) // _SHARE

@@ -81,6 +81,35 @@ CREATE TABLE IF NOT EXISTS notices (
     due {float} NOT NULL,
     created {float} NOT NULL
 );
+CREATE TABLE IF NOT EXISTS usage (
+    day TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    seconds {float} NOT NULL,
+    gpu_seconds {float} NOT NULL,
+    succeeded BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL,
+    PRIMARY KEY (day, owner, kind)
+) {rowid};
+CREATE TABLE IF NOT EXISTS measured (
+    number {number},
+    job TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    scale TEXT NOT NULL,
+    gpus INTEGER NOT NULL,
+    units {float} NOT NULL,
+    seconds {float} NOT NULL
+);
+CREATE INDEX IF NOT EXISTS measured_by_scale ON measured (kind, scale, gpus, number);
+CREATE TABLE IF NOT EXISTS reservations (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    bytes BIGINT NOT NULL,
+    until {float} NOT NULL,
+    done {float}
+) {rowid};
+CREATE INDEX IF NOT EXISTS reservations_by_owner ON reservations (owner);
 CREATE INDEX IF NOT EXISTS notices_by_job ON notices (job, number);
 CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due)
 """

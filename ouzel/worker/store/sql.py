@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ouzel.worker.store import client_ops, figures, job_table, notices, pagination, worker_ops
+from ouzel.worker.store import (
+    client_ops,
+    figures,
+    job_table,
+    measured,
+    notices,
+    pagination,
+    reservations,
+    usage,
+    worker_ops,
+)
 from ouzel.worker.store.database import Database
-from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.job import ControlFlags, EachLimits, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.room import Room
 from ouzel.worker.store.subscriptions import Listeners
+from ouzel.worker.store.usage import Today, Used
 from ouzel_protos.v1 import job_pb2 as pb
 
 _LIMITS = Limits()
@@ -77,8 +88,8 @@ class SqlStore:
 
     # For workers
 
-    def claim(self, worker: str, *, limits: Limits = _LIMITS) -> tuple[Job, Lease] | None:
-        return self._db.write(lambda c: worker_ops.claim(c, worker, limits))
+    def claim(self, worker: str, *, limits: EachLimits = _LIMITS, gpus: int = 0) -> tuple[Job, Lease] | None:
+        return self._db.write(lambda c: worker_ops.claim(c, worker, limits, gpus))
 
     def require_lease(self, lease: Lease) -> Job:
         return self._db.write(lambda c: job_table.require_lease(c, lease))
@@ -86,8 +97,11 @@ class SqlStore:
     def attach(self, lease: Lease, handle: str) -> None:
         self._db.write(lambda c: worker_ops.attach(c, lease, handle))
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0) -> ControlFlags:
-        return self._db.write(lambda c: worker_ops.heartbeat(c, lease, ran))
+    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: int = 0) -> ControlFlags:
+        return self._db.write(lambda c: worker_ops.heartbeat(c, lease, ran, gpus))
+
+    def settle(self, lease: Lease, ran: float, gpus: int = 0) -> None:
+        self._db.write(lambda c: worker_ops.settle(c, lease, ran, gpus))
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
         written = builtins.list(events)
@@ -132,6 +146,46 @@ class SqlStore:
 
     def settle_notice(self, notice: Notice, wait: float | None) -> None:
         self._db.write(lambda c: notices.settle(c, notice, wait))
+
+    # For quotas and quotes
+
+    def usage(self, owner: str | None, days: int) -> Sequence[Used]:
+        return self._db.read(lambda c: usage.read(c, owner, days))
+
+    def today(self) -> Mapping[str, tuple[float, float]]:
+        return self._db.read(usage.today)
+
+    def today_of(self, owner: str) -> Today:
+        return self._db.read(lambda c: usage.today_of(c, owner))
+
+    def artifact_bytes_by_owner(self) -> Mapping[str, int]:
+        return self._db.read(usage.artifact_bytes)
+
+    def artifact_bytes_of(self, owner: str) -> int:
+        return self._db.read(lambda c: usage.artifact_bytes_of(c, owner))
+
+    def measured(self, kind: str, scale: str, gpus: int) -> Sequence[tuple[float, float]]:
+        return self._db.read(lambda c: measured.read(c, kind, scale, gpus))
+
+    def clock(self) -> float:
+        return self._db.read(lambda c: c.now())
+
+    def reserve(self, owner: str, name: str, size: int, *, stored: int, seen: float, limit: int) -> int | None:
+        return self._db.write(
+            lambda c: reservations.reserve(c, owner, name, size, stored=stored, seen=seen, limit=limit)
+        )
+
+    def renew(self, owner: str, name: str, size: int) -> None:
+        self._db.write(lambda c: reservations.renew(c, owner, name, size))
+
+    def reservation_done(self, name: str) -> None:
+        self._db.write(lambda c: reservations.done(c, name))
+
+    def release(self, name: str) -> None:
+        self._db.write(lambda c: reservations.release(c, name))
+
+    def reserved(self, owner: str) -> int:
+        return self._db.read(lambda c: reservations.held(c, owner))
 
     def check(self) -> None:
         self._db.check()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.store import job_table, retry_policy
+from ouzel.worker.store import job_table, measured, retry_policy, usage
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import LEASED, ControlFlags, Job, Lease, LeaseView, Limits, State
+from ouzel.worker.store.job import LEASED, ControlFlags, EachLimits, Job, Lease, LeaseView, State
 from ouzel.worker.store.protocol import LeaseLost
 from ouzel.worker.store.retry_policy import Retries, Verdict
 from ouzel_protos.v1 import job_pb2 as pb
@@ -32,10 +32,10 @@ SELECT owner, priority, (SELECT MIN(number) FROM jobs WHERE state = {int(State.Q
 """
 
 
-def claim(c: Connection, worker: str, limits: Limits) -> tuple[Job, Lease] | None:
+def claim(c: Connection, worker: str, limits: EachLimits, gpus: int) -> tuple[Job, Lease] | None:
     """Takes the next job that may run; `WorkerStore.claim` says which."""
     c.lock("claim")  # so that the limit of running jobs is exact
-    while (number := _next(c, limits)) is not None:
+    while (number := _next(c, limits, gpus)) is not None:
         row = c.one(f"{job_table.SELECT} WHERE number = ?{c.for_update}", number)
         if row is None or (job := job_table.job_of(row)).state is not State.QUEUED:
             continue  # cancelled a moment ago: look again
@@ -52,11 +52,25 @@ def attach(c: Connection, lease: Lease, handle: str) -> None:
     c.run("UPDATE jobs SET handle = ? WHERE id = ?", handle, lease.job)
 
 
-def heartbeat(c: Connection, lease: Lease, ran: float) -> ControlFlags:
-    """Changes the beat, and reads what the owner wants."""
+def heartbeat(c: Connection, lease: Lease, ran: float, gpus: int) -> ControlFlags:
+    """Changes the beat, counts what was used, and reads what the owner wants."""
     job = job_table.require_lease(c, lease)
-    c.run("UPDATE jobs SET beat = beat + 1, ran = ran + ? WHERE id = ?", ran, lease.job)
+    c.run("UPDATE jobs SET beat = beat + 1 WHERE id = ?", lease.job)
+    usage.count(c, job, ran, gpus)
     return ControlFlags(cancel=job.state is State.CANCELLING, pause=job.pause, last_sequence=job.last_sequence)
+
+
+def settle(c: Connection, lease: Lease, ran: float, gpus: int) -> None:
+    """Counts the last of an attempt, whose process may have ended its lease; later attempts count for themselves."""
+    row = c.one(f"{job_table.SELECT} WHERE id = ?{c.for_update}", lease.job)
+    if row is None:
+        return
+    job = job_table.job_of(row)
+    if job.attempt != lease.attempt or job.started is None:  # claimed by others, or queued again by its owner
+        return
+    usage.count(c, job, ran, gpus)
+    if job.state is State.SUCCEEDED:
+        measured.note(c, job, max(ran, job.ran), gpus)
 
 
 def emit(c: Connection, lease: Lease, events: Sequence[pb.JobEvent]) -> None:
@@ -135,13 +149,17 @@ def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
     return job_table.transition(c, job, verdict.state, verdict.reason, **verdict.changes)
 
 
-def _next(c: Connection, limits: Limits) -> int | None:
+def _next(c: Connection, limits: EachLimits, gpus: int) -> int | None:
     """Number of the job whose turn it is."""
     running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
     waiting = c.all(_FIRST)
+    limited = {owner: limits.of(owner) for owner, _, _ in waiting if owner is not None}
+    used = usage.today(c) if any(each.daily for each in limited.values()) else {}
     turns = [
         (-priority, running.get(owner, 0), number)
         for owner, priority, number in waiting
-        if running.get(owner, 0) < limits.running
+        if owner is not None
+        and running.get(owner, 0) < limited[owner].running
+        and limited[owner].spent(*used.get(owner, (0.0, 0.0)), gpus) is None
     ]
     return min(turns)[2] if turns else None

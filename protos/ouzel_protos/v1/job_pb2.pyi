@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Job(_message.Message):
-    __slots__ = ("id", "spec", "state", "attempt", "progress", "create_time", "start_time", "end_time", "update_time", "error", "result", "last_sequence", "priority", "labels", "request_id", "max_duration")
+    __slots__ = ("id", "spec", "state", "attempt", "progress", "create_time", "start_time", "end_time", "update_time", "error", "result", "last_sequence", "priority", "labels", "request_id", "max_duration", "quote")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Job.State]
@@ -58,6 +58,7 @@ class Job(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
     id: str
     spec: JobSpec
     state: Job.State
@@ -74,10 +75,25 @@ class Job(_message.Message):
     labels: _containers.ScalarMap[str, str]
     request_id: str
     max_duration: _duration_pb2.Duration
-    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[Job.State, str]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., result: _Optional[_Union[JobResult, _Mapping]] = ..., last_sequence: _Optional[int] = ..., priority: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    quote: Quote
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[Job.State, str]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., result: _Optional[_Union[JobResult, _Mapping]] = ..., last_sequence: _Optional[int] = ..., priority: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quote: _Optional[_Union[Quote, _Mapping]] = ...) -> None: ...
+
+class Quote(_message.Message):
+    __slots__ = ("low", "likely", "high", "gpus", "jobs")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    LIKELY_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    likely: float
+    high: float
+    gpus: int
+    jobs: int
+    def __init__(self, low: _Optional[float] = ..., likely: _Optional[float] = ..., high: _Optional[float] = ..., gpus: _Optional[int] = ..., jobs: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("maximize", "search_activations", "finetune", "audit", "traceparent", "tracestate", "notify")
+    __slots__ = ("maximize", "search_activations", "finetune", "audit", "traceparent", "tracestate", "notify", "max_cost", "scale", "work_units")
     MAXIMIZE_FIELD_NUMBER: _ClassVar[int]
     SEARCH_ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     FINETUNE_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +101,9 @@ class JobSpec(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
     NOTIFY_FIELD_NUMBER: _ClassVar[int]
+    MAX_COST_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    WORK_UNITS_FIELD_NUMBER: _ClassVar[int]
     maximize: MaximizeSpec
     search_activations: SearchActivationsSpec
     finetune: FinetuneSpec
@@ -92,7 +111,10 @@ class JobSpec(_message.Message):
     traceparent: str
     tracestate: str
     notify: str
-    def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ..., audit: _Optional[_Union[AuditSpec, _Mapping]] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., notify: _Optional[str] = ...) -> None: ...
+    max_cost: _duration_pb2.Duration
+    scale: str
+    work_units: float
+    def __init__(self, maximize: _Optional[_Union[MaximizeSpec, _Mapping]] = ..., search_activations: _Optional[_Union[SearchActivationsSpec, _Mapping]] = ..., finetune: _Optional[_Union[FinetuneSpec, _Mapping]] = ..., audit: _Optional[_Union[AuditSpec, _Mapping]] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., notify: _Optional[str] = ..., max_cost: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., scale: _Optional[str] = ..., work_units: _Optional[float] = ...) -> None: ...
 
 class MaximizeSpec(_message.Message):
     __slots__ = ("model", "targets", "recipe", "parameters", "seed", "images_per_target", "height", "width", "model_digest", "judge", "judge_digest", "dataset", "path")
@@ -454,6 +476,54 @@ class CreateJobRequest(_message.Message):
     max_duration: _duration_pb2.Duration
     validate_only: bool
     def __init__(self, spec: _Optional[_Union[JobSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., max_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., validate_only: bool = ...) -> None: ...
+
+class GetUsageRequest(_message.Message):
+    __slots__ = ("days",)
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    days: int
+    def __init__(self, days: _Optional[int] = ...) -> None: ...
+
+class Usage(_message.Message):
+    __slots__ = ("days", "artifact_bytes", "dataset_bytes", "reserved_bytes", "quotas")
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
+    days: _containers.RepeatedCompositeFieldContainer[DayUsage]
+    artifact_bytes: int
+    dataset_bytes: int
+    reserved_bytes: int
+    quotas: _containers.RepeatedCompositeFieldContainer[QuotaUsage]
+    def __init__(self, days: _Optional[_Iterable[_Union[DayUsage, _Mapping]]] = ..., artifact_bytes: _Optional[int] = ..., dataset_bytes: _Optional[int] = ..., reserved_bytes: _Optional[int] = ..., quotas: _Optional[_Iterable[_Union[QuotaUsage, _Mapping]]] = ...) -> None: ...
+
+class DayUsage(_message.Message):
+    __slots__ = ("day", "kind", "seconds", "gpu_seconds", "succeeded", "failed", "cancelled")
+    DAY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    day: str
+    kind: str
+    seconds: float
+    gpu_seconds: float
+    succeeded: int
+    failed: int
+    cancelled: int
+    def __init__(self, day: _Optional[str] = ..., kind: _Optional[str] = ..., seconds: _Optional[float] = ..., gpu_seconds: _Optional[float] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ...) -> None: ...
+
+class QuotaUsage(_message.Message):
+    __slots__ = ("name", "used", "limit")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    used: float
+    limit: float
+    def __init__(self, name: _Optional[str] = ..., used: _Optional[float] = ..., limit: _Optional[float] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("id",)

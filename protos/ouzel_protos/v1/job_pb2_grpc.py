@@ -95,6 +95,11 @@ class JobServiceStub(object):
                 request_serializer=ouzel__protos_dot_v1_dot_job__pb2.DownloadArtifactRequest.SerializeToString,
                 response_deserializer=ouzel__protos_dot_v1_dot_job__pb2.ArtifactChunk.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/ouzel.v1.JobService/GetUsage',
+                request_serializer=ouzel__protos_dot_v1_dot_job__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=ouzel__protos_dot_v1_dot_job__pb2.Usage.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -184,6 +189,13 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """What the caller has used, and of which quotas.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +258,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.DownloadArtifact,
                     request_deserializer=ouzel__protos_dot_v1_dot_job__pb2.DownloadArtifactRequest.FromString,
                     response_serializer=ouzel__protos_dot_v1_dot_job__pb2.ArtifactChunk.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=ouzel__protos_dot_v1_dot_job__pb2.GetUsageRequest.FromString,
+                    response_serializer=ouzel__protos_dot_v1_dot_job__pb2.Usage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -572,6 +589,33 @@ class JobService(object):
             '/ouzel.v1.JobService/DownloadArtifact',
             ouzel__protos_dot_v1_dot_job__pb2.DownloadArtifactRequest.SerializeToString,
             ouzel__protos_dot_v1_dot_job__pb2.ArtifactChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ouzel.v1.JobService/GetUsage',
+            ouzel__protos_dot_v1_dot_job__pb2.GetUsageRequest.SerializeToString,
+            ouzel__protos_dot_v1_dot_job__pb2.Usage.FromString,
             options,
             channel_credentials,
             insecure,

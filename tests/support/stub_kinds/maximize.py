@@ -13,6 +13,7 @@ from enum import IntEnum
 from ouzel.errors import InvalidArgument
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
+from ouzel.worker.kinds.work import Work
 from ouzel_protos.v1 import job_pb2 as pb
 
 
@@ -35,6 +36,10 @@ class Fault(IntEnum):
 def validate(spec: pb.MaximizeSpec, catalogue: Catalogue) -> None:
     if spec.model == "refused":
         raise InvalidArgument("model: 'refused' is refused", field="model")
+
+
+def work(spec: pb.MaximizeSpec, catalogue: Catalogue) -> Work:
+    return Work("counting", float(spec.parameters["steps"].integer or 5))
 
 
 def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:

@@ -1,0 +1,60 @@
+"""What one owner is told of usage, quotas and the cost of a job."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from ouzel.errors import OuzelError
+from ouzel.worker.quotas.quotes import Quotes, too_dear
+from ouzel.worker.quotas.storage import Storage
+from ouzel.worker.store.accounts import AccountStore
+from ouzel.worker.store.job import EachLimits, Limits, NewJob
+from ouzel_protos.v1 import job_pb2 as pb
+
+
+class Accounts:
+    """The accounts of owners.
+
+    Args:
+        store: Holds them.
+        storage: Knows what is stored.
+        limits: Of each owner.
+        quotes: Of jobs.
+    """
+
+    def __init__(self, store: AccountStore, storage: Storage, limits: EachLimits, quotes: Quotes) -> None:
+        self._store, self._storage, self._limits, self._quotes = store, storage, limits, quotes
+
+    def limits(self, owner: str) -> Limits:
+        """The limits of an owner."""
+        return self._limits.of(owner)
+
+    def quoted(self, owner: str, new: NewJob) -> tuple[pb.Quote | None, OuzelError | None]:
+        """The quote of a job, and why it must not be made."""
+        quote = self._quotes.quote(new.spec)
+        refusal = too_dear(quote, new.spec) or self._storage.refusal(owner)
+        return None if quote is None else quote.message(), refusal
+
+    def usage(self, owner: str, days: int) -> pb.Usage:
+        """What an owner has used, and of which quotas."""
+        limits, seen = self._limits.of(owner), self._storage
+        out = pb.Usage(
+            artifact_bytes=self._store.artifact_bytes_of(owner),
+            dataset_bytes=seen.datasets(owner),
+            reserved_bytes=self._store.reserved(owner),
+        )
+        for each in self._store.usage(owner, days):
+            out.days.add(**{name: value for name, value in asdict(each).items() if name != "owner"})
+        today = self._store.today_of(owner)
+        stored = out.artifact_bytes + out.dataset_bytes + out.reserved_bytes
+        used = {
+            "seconds_per_day": today.seconds,
+            "gpu_seconds_per_day": today.gpu_seconds,
+            "stored_bytes": stored,
+            "running": today.running,
+            "queued": today.queued,
+        }
+        for name, value in used.items():
+            if (limit := getattr(limits, name)) is not None:
+                out.quotas.add(name=name, used=value, limit=limit)
+        return out

@@ -1,0 +1,104 @@
+"""What a job will probably cost, from what jobs like it took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+
+from ouzel.errors import FailedPrecondition
+from ouzel.worker.store.accounts import AccountStore
+from ouzel_protos.v1 import job_pb2 as pb
+
+LEAST = 3  # jobs; of fewer nothing is said
+_ALIKE = 8.0  # jobs with so many times more or less work say nothing: what a start costs would count too much
+_FRESH = 5.0  # s for which the database is not asked again
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Seconds of running.
+
+    Attributes:
+        low: 10 % of jobs like it took less.
+        likely: Half of them did.
+        high: 90 % of them did.
+        gpus: That the job would have.
+        jobs: How many were measured.
+    """
+
+    low: float
+    likely: float
+    high: float
+    gpus: int
+    jobs: int
+
+    def message(self) -> pb.Quote:
+        """It on the wire."""
+        return pb.Quote(low=self.low, likely=self.likely, high=self.high, gpus=self.gpus, jobs=self.jobs)
+
+
+def of(units: float, measured: Sequence[tuple[float, float]], gpus: int) -> Quote | None:
+    """A quote.
+
+    Args:
+        units: Work of the job.
+        measured: Work and seconds of others.
+        gpus: That the job would have.
+
+    Returns:
+        None if too few of the others had about as much work.
+    """
+    alike = [(work, seconds) for work, seconds in measured if units / _ALIKE <= work <= units * _ALIKE]
+    if len(alike) < LEAST:
+        return None
+    tenths = quantiles((seconds / work for work, seconds in alike), n=10, method="inclusive")
+    return Quote(tenths[0] * units, tenths[4] * units, tenths[8] * units, gpus, len(alike))
+
+
+class Quotes:
+    """Quotes of the jobs of a store.
+
+    Args:
+        store: Knows what jobs took.
+        gpus: That jobs have on this worker.
+    """
+
+    def __init__(self, store: AccountStore, gpus: int = 0) -> None:
+        self._store, self._gpus = store, gpus
+        self._known: dict[tuple[str, str], tuple[float, Sequence[tuple[float, float]]]] = {}
+        self._lock = threading.Lock()
+
+    def quote(self, spec: pb.JobSpec) -> Quote | None:
+        """The quote of a spec that the worker has filled in; None if too little is known."""
+        if spec.work_units <= 0:
+            return None
+        return of(spec.work_units, self._measured(spec.WhichOneof("kind") or "", spec.scale), self._gpus)
+
+    def _measured(self, kind: str, scale: str) -> Sequence[tuple[float, float]]:
+        now = time.monotonic()
+        with self._lock:
+            known = self._known.get((kind, scale))
+            if known is not None and now - known[0] < _FRESH:
+                return known[1]
+        found = self._store.measured(kind, scale, self._gpus)
+        with self._lock:
+            self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH}
+            self._known[kind, scale] = now, found
+        return found
+
+
+def too_dear(quote: Quote | None, spec: pb.JobSpec) -> FailedPrecondition | None:
+    """Why a job is refused that will cost more than its `max_cost`; None if it may cost less."""
+    if quote is None or not spec.HasField("max_cost"):
+        return None
+    most = spec.max_cost.seconds + spec.max_cost.nanos / 1e9
+    if quote.low <= most:
+        return None
+    return FailedPrecondition(
+        f"max_cost: {most:g} s, but {quote.jobs} jobs like it took {quote.low:.3g} to {quote.high:.3g} s for as much "
+        "work",
+        field="spec.max_cost",
+    )
