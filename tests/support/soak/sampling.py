@@ -26,7 +26,8 @@ class Sample:
         began: When the process began, in seconds since the epoch.
         role: What it is.
         rss: Mebibytes of memory, shared ones included.
-        uss: Mebibytes that are its own.
+        anonymous: Mebibytes that are of no file, those included that forked children still share. What a process has
+            for itself alone would grow when a child ends, and fall when one begins.
         pss: Its own, and its share of what it shares: these add up.
         handles: Open file descriptors.
         threads: Of the process.
@@ -37,7 +38,7 @@ class Sample:
     began: float
     role: str
     rss: float
-    uss: float
+    anonymous: float
     pss: float
     handles: int
     threads: int
@@ -56,6 +57,14 @@ def role(process: psutil.Process) -> str:
     return " ".join(words)[-40:] if words else name
 
 
+def anonymous(pid: int) -> float:
+    """Mebibytes of a process that are of no file. Raises OSError."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"process {pid} has ended")
+
+
 def look(processes: Iterable[psutil.Process], second: float) -> list[Sample]:
     """Those that run, each once."""
     found: dict[int, Sample] = {}
@@ -64,7 +73,7 @@ def look(processes: Iterable[psutil.Process], second: float) -> list[Sample]:
             memory = process.memory_full_info()
             found[process.pid] = Sample(
                 round(second, 1), process.pid, round(process.create_time(), 2), role(process),
-                memory.rss / MIB, memory.uss / MIB, memory.pss / MIB, process.num_fds(), process.num_threads(),
+                memory.rss / MIB, anonymous(process.pid), memory.pss / MIB, process.num_fds(), process.num_threads(),
             )  # fmt: skip
         except (psutil.Error, OSError):  # ended meanwhile
             continue
@@ -100,7 +109,7 @@ class Growth:
     Attributes:
         role: Of the process.
         pid: Of the process; 0 for all together.
-        before: rss, uss, pss at rest, and handles and threads, at first.
+        before: rss, anonymous, pss at rest, and handles and threads, at first.
         after: At last.
     """
 
@@ -114,11 +123,12 @@ class Growth:
         return tuple(b - a for a, b in zip(self.before, self.after, strict=True))
 
 
-_MEASURES = ("rss", "uss", "pss", "handles", "threads")
+_MEASURES = ("rss", "anonymous", "pss", "handles", "threads")
 
 
 def growth(samples: Sequence[Sample], warm: float, window: float) -> list[Growth]:
-    """Of each process that was there all the time since the warm-up; last comes their sum.
+    """Of each process that was there all the time since the warm-up; last comes what all of them, and those that come
+    and go, have at a time.
 
     Args:
         samples: All of them.
@@ -136,8 +146,18 @@ def growth(samples: Sequence[Sample], warm: float, window: float) -> list[Growth
         seconds = {each.second for each in first_window} | {each.second for each in last_window}
         if len(early) + len(late) == len(seconds):
             found.append(Growth(kind, pid, _typical(early), _typical(late)))
-    sums = [tuple(map(sum, zip(*(getattr(each, side) for each in found), strict=True))) for side in ("before", "after")]
-    return [*found, Growth("all together", 0, *sums)]
+    return [*found, Growth("all together", 0, _typical(_sums(first_window)), _typical(_sums(last_window)))]
+
+
+def _sums(samples: Sequence[Sample]) -> list[Sample]:
+    """All processes together, at each moment."""
+    found = []
+    for second in sorted({each.second for each in samples}):
+        at_once = [each for each in samples if each.second == second]
+        columns = zip(*(tuple(getattr(each, name) for name in _MEASURES) for each in at_once), strict=True)
+        rss, own, pss, handles, threads = map(sum, columns)
+        found.append(Sample(second, 0, 0.0, "all together", rss, own, pss, int(handles), int(threads)))
+    return found
 
 
 def _typical(samples: Sequence[Sample]) -> tuple[float, ...]:
@@ -156,21 +176,22 @@ def faults(found: Sequence[Growth]) -> list[str]:
     """What does not hold."""
     said = []
     for each in found:
-        _, uss, pss, handles, threads = each.more
+        _, own, pss, handles, threads = each.more
         who = f"{each.role} {each.pid or ''}".strip()
-        if max(uss, pss) >= MOST_MIB:
-            said.append(f"{who}: grew by {uss:.0f} MiB of its own, {pss:.0f} MiB in all")
+        grown = own if each.pid else pss  # shares of a process depend on how many it shares with; their sum does not
+        if grown >= MOST_MIB:
+            said.append(f"{who}: grew by {grown:.0f} MiB")
         if each.pid and max(handles, threads) > MOST_MORE:
             said.append(f"{who}: has {handles:+.0f} handles, {threads:+.0f} threads")
     return said
 
 
 def table(found: Sequence[Growth]) -> str:
-    lines = ["| process | USS before | after | growth (MiB) | PSS growth | RSS growth | handles | threads |"]
+    lines = ["| process | anonymous before | after | growth (MiB) | PSS growth | RSS growth | handles | threads |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for each in found:
-        rss, uss, pss, _, _ = each.more
+        rss, own, pss, _, _ = each.more
         counts = [f"{each.before[place]:.0f} to {each.after[place]:.0f}" for place in (3, 4)]
-        memory = [f"{each.before[1]:.0f}", f"{each.after[1]:.0f}", f"{uss:+.1f}", f"{pss:+.1f}", f"{rss:+.1f}"]
+        memory = [f"{each.before[1]:.0f}", f"{each.after[1]:.0f}", f"{own:+.1f}", f"{pss:+.1f}", f"{rss:+.1f}"]
         lines.append(f"| {' | '.join([each.role, *memory, *counts])} |")
     return "\n".join(lines)
