@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_ROOMY = 65536  # more than this is of no use to anybody
+_ROOMY = 16384  # some machines refuse more of processes than they say that they allow
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ class Podman:
     def wrapper(self) -> Path:
         """A program that is this podman, for podman-compose."""
         path = self.folder / "podman"
-        path.write_text(f'#!/bin/sh\nexec podman {" ".join(self._flags)} "$@"\n', encoding="utf-8")
+        settings = self.folder / "containers.conf"
+        limits = [f"nofile={_most(resource.RLIMIT_NOFILE)}", f"nproc={_most(resource.RLIMIT_NPROC)}"]
+        settings.write_text(f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n", encoding="utf-8")
+        words = " ".join(self._flags)
+        path.write_text(f'#!/bin/sh\nCONTAINERS_CONF={settings} exec podman {words} "$@"\n', encoding="utf-8")
         path.chmod(0o755)
         return path
 
@@ -78,12 +83,7 @@ class Compose:
 
     def __call__(self, *words: str | Path, timeout: float = 300) -> str:
         """Output of `podman-compose WORDS`."""
-        limits = " ".join(
-            f"--ulimit {name}={most}:{most}"
-            for name, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
-            for most in (_most(which),)
-        )
-        command = [self.program, "--podman-path", self.podman.wrapper(), "--podman-run-args", limits, *words]
+        command = [self.program, "--podman-path", self.podman.wrapper(), *words]
         environment = os.environ | dict(self.environment)
         done = subprocess.run(
             list(map(str, command)),
@@ -100,7 +100,8 @@ class Compose:
         return done.stdout.strip()
 
 
-def _most(which: int) -> int:
+def _most(which: int) -> str:
     """podman asks for more than the machine allows unless it is told."""
     hard = resource.getrlimit(which)[1]
-    return _ROOMY if hard == resource.RLIM_INFINITY else min(hard, _ROOMY)
+    most = _ROOMY if hard == resource.RLIM_INFINITY else min(hard, _ROOMY)
+    return f"{most}:{most}"
