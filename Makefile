@@ -102,7 +102,7 @@ lecture: $(STAMP) ## draw the figures of docs/lecture.md again (eight minutes of
 	@OMP_NUM_THREADS=2 $(BIN)/python examples/lecture/everything.py
 
 containers: $(STAMP) ## build both images and run docker-compose.yml with podman (root, 30 GB); BASE=IMAGE MOUNTS="PATH ..."
-	@$(BIN)/python tests/support/containers/check.py $(if $(BASE),--base $(BASE)) $(if $(MOUNTS),--mount $(MOUNTS))
+	@$(BIN)/python tests/support/containers/check.py $(if $(BASE),--base $(BASE)) $(if $(MOUNTS),--mount $(MOUNTS)) $(if $(KEEP),--keep)
 
 gpu: $(STAMP) ## measure what matters on this machine's GPU in six minutes: exactness, speed, training, serving, jobs
 	@$(BIN)/python benchmarks/gpu.py

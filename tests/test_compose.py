@@ -17,7 +17,7 @@ import yaml
 from ouzel.cli.gateway import gateway
 from ouzel.cli.services import up
 from ouzel.gateway.access.tenants_file import parse
-from ouzel.serving import Ports
+from ouzel.serving import Ports, ServingOptions
 from support.services import write_archive
 
 ROOT = Path(__file__).parents[1]
@@ -99,11 +99,12 @@ def test_what_the_file_sets_is_an_option_of_the_command(monkeypatch: pytest.Monk
     door = {param.envvar for param in gateway.params}
     assert SERVICES["gateway"]["environment"].keys() - door == {"OUZEL_LEDGER", "OUZEL_KEYS"}
     passed = {name for name, value in environment.items() if value == f"${{{name}:-}}"}
-    assert passed == {"OUZEL_PRECISION", "OUZEL_WORKERS", "OUZEL_BATCH_SIZE"}
+    assert passed == {"OUZEL_PRECISION", "OUZEL_WORKERS", "OUZEL_BATCH_SIZE", "OUZEL_TIMEOUT"}
     for name in passed:  # as compose passes on what is not set
         monkeypatch.setenv(name, "")
     chosen = up.make_context("up", []).params
     assert (chosen["precision"], chosen["workers"], chosen["batch_size"]) == (None, None, None)
+    assert chosen["timeout"] == ServingOptions(Path()).timeout
     monkeypatch.setenv("OUZEL_WORKERS", "auto")
     monkeypatch.setenv("OUZEL_PRECISION", "tf32")
     chosen = up.make_context("up", []).params

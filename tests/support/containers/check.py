@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ def main() -> None:
     missing = [name for name in ("podman", "runc", "catatonit") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         sys.exit(f"this needs root and {', '.join(missing) or 'nothing else'}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is removed
     chosen.folder.mkdir(parents=True, exist_ok=True)
     podman = Podman(chosen.folder.absolute())
     try:
@@ -93,7 +95,10 @@ def run(podman: Podman, folder: Path) -> None:
         name.upper(): str(getattr(free, name)) for name in ("rest", "grpc", "worker", "gateway_rest", "gateway_grpc")
     }
     program = environment("podman-compose", ("podman-compose==1.6.0",)) / "podman-compose"
-    variables = {f"OUZEL_{name}_PORT": port for name, port in ports.items()} | {"COMPOSE_PROJECT_NAME": PROJECT}
+    variables = {f"OUZEL_{name}_PORT": port for name, port in ports.items()} | {
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        "OUZEL_TIMEOUT": "600",
+    }
     compose = Compose(podman, program, ROOT, variables)
     with removed(compose):
         photo, data = photographs(folder)
@@ -164,7 +169,7 @@ def container(name: str) -> str:
     return f"{PROJECT}_{name}_1"
 
 
-def wait(podman: Podman, name: str, seconds: float = 400) -> None:
+def wait(podman: Podman, name: str, seconds: float = 700) -> None:
     """Until the service's own check says that it is healthy. podman asks by itself only where there is systemd."""
     deadline = time.monotonic() + seconds
     while not podman.succeeds("healthcheck", "run", container(name)):
@@ -197,6 +202,7 @@ def removed(compose: Compose) -> Iterator[None]:
     finally:
         with suppress(RuntimeError):
             compose("down", "-v", "-t", "10", timeout=300)
+        compose.podman("volume", "prune", "--force", check=False)  # of the store of this check: those without a name
 
 
 def must(good: bool, words: str) -> None:
