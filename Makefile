@@ -11,7 +11,7 @@ MINUTES ?= 120
 SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test stories soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered lecture gpu lock clean
+.PHONY: help setup demo up trust test stories soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered lecture gpu containers lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -100,6 +100,9 @@ rendered: $(STAMP) ## pretrain on rendered scenes, then learn from few photograp
 
 lecture: $(STAMP) ## draw the figures of docs/lecture.md again (eight minutes of one core)
 	@OMP_NUM_THREADS=2 $(BIN)/python examples/lecture/everything.py
+
+containers: $(STAMP) ## build both images and run docker-compose.yml with podman (root, 30 GB); BASE=IMAGE MOUNTS="PATH ..."
+	@$(BIN)/python tests/support/containers/check.py $(if $(BASE),--base $(BASE)) $(if $(MOUNTS),--mount $(MOUNTS)) $(if $(KEEP),--keep)
 
 gpu: $(STAMP) ## measure what matters on this machine's GPU in six minutes: exactness, speed, training, serving, jobs
 	@$(BIN)/python benchmarks/gpu.py

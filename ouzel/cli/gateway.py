@@ -68,6 +68,11 @@ def _file(flag: str, help_: str) -> Any:
 @_option("--torchserve-management", "URL of its management API.", default="")
 @_file("--torchserve-key-file", "Its file of tokens.")
 @_option("--worker", "host:port of a worker elsewhere. [default: the one with the state folder]", default="")
+@_option(
+    "--worker-state",
+    "State folder of a worker of this machine that has one of its own. [default: the one of the door]",
+    type=click.Path(file_okay=False, path_type=Path),
+)
 @_file("--worker-tokens", "The worker's file of tokens: a line OWNER TOKEN for each tenant.")
 @_file("--tenants", "tenants.toml: who may call, and how much. [default: everybody on this machine, everything]")
 @_option("--keys", "Database of API keys: a SQLite file, or postgresql://... [default: keys.db, in the state folder]")
@@ -98,6 +103,7 @@ def gateway(
     torchserve_management: str,
     torchserve_key_file: Path | None,
     worker: str,
+    worker_state: Path | None,
     worker_tokens: Path | None,
     tenants: Path | None,
     keys: str | None,
@@ -133,6 +139,8 @@ def gateway(
     for path, field in ((torchserve_key_file, "torchserve_key_file"), (worker_tokens, "worker_tokens")):
         if path is not None:
             secret_files.check(path, field)
+    if worker and worker_state is not None:
+        raise click.UsageError("--worker and --worker-state exclude each other: the folder says where its worker is")
     tls = _tls(tls_certificate, tls_key, tls_client_ca)
     if keys is not None and tenants is None:
         raise click.UsageError("--keys needs --tenants: each key belongs to a tenant")
@@ -159,7 +167,7 @@ def gateway(
     tracing.start("ouzel-gateway")
     with _access(tenants, keys, folder, tls) as access, closing(record) if record else nullcontext():
         options = GatewayOptions(
-            worker=None if no_worker else _worker(folder, worker, worker_tokens),
+            worker=None if no_worker else _worker(worker_state or folder, worker, worker_tokens),
             access=access,
             tls=tls,
             ledger=lambda: _ledger(folder),

@@ -29,7 +29,7 @@ from ouzel.gateway.server import Addresses
 from ouzel_client import Client, NotFound, Unauthenticated
 from support import oip_bytes as wire
 from support.gateway import call, pictures, png
-from support.jobs import until
+from support.jobs import until, worker
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 ONE = wire.infer("toy", [wire.tensor("image", "BYTES", (1,))], [wire.elements(png(pictures(1)[0]))])
@@ -246,3 +246,19 @@ def test_half_an_access_is_refused(store: Path, tmp_path: Path, words: list[str]
     assert done.returncode != 0
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_with_a_state_folder_of_its_own(store: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "jobs"
+    with (
+        worker(f"sqlite://{tmp_path / 'jobs.db'}", beside, "--no-fork"),
+        started(store, tmp_path / "door") as (_, without),
+        started(store, tmp_path / "door", "--worker-state", str(beside)) as (_, addresses),
+    ):
+        assert call(without, "POST", "/v1/JobService/ListJobs", b"{}")[0] == 503
+        status, _, body = call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")
+        assert (status, json.loads(body)["jobs"]) == (200, [])
+    words = ["--worker", "127.0.0.1:1", "--worker-state", str(beside)]
+    done = subprocess.run(command(*words), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
