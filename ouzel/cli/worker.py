@@ -42,8 +42,8 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 @_option("--jobs", "Database of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")
 @_option(
     "--artifacts",
-    "Folder for the files that jobs write, shared by all workers of a store. [default: in the state folder]",
-    type=click.Path(file_okay=False, path_type=Path),
+    "Folder for the files that jobs write, or s3://BUCKET/PREFIX; shared by all workers of a store. [default: in the "
+    "state folder]",
 )
 @_option(
     "--dataset",

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ouzel import gpus
+from ouzel.buckets import is_bucket
 from ouzel.checks import at_least, within
 from ouzel.databases.urls import is_postgres
 from ouzel.endpoints.description.config import Endpoint
@@ -19,6 +20,7 @@ from ouzel.ledger.settings import settings
 from ouzel.ledger_folder import chosen
 from ouzel.ledger_folder import known as settings_known
 from ouzel.telemetry.metrics import MetricsOptions
+from ouzel.worker.artifacts.opening import located
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -38,7 +40,7 @@ class WorkerOptions:
     Attributes:
         state: Folder of the token and the address; jobs, artifacts and logs are in its folder `jobs`.
         store: URL of the job store; "" is SQLite in the state folder.
-        artifacts: Folder of what jobs leave behind, shared by all workers of a store.
+        artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         models: The model store.
         datasets: Folders that callers may search, by the name that they use.
         host: Address to listen on.
@@ -80,7 +82,7 @@ class WorkerOptions:
 
     state: Path = field(default_factory=state_dir)
     store: str = ""
-    artifacts: Path | None = None
+    artifacts: str | Path | None = None
     models: Path = Path("model_store")
     datasets: Mapping[str, Path] = field(default_factory=dict)
     host: str = "127.0.0.1"
@@ -122,6 +124,13 @@ class WorkerOptions:
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
             raise InvalidArgument(f"{missing}: give all three of {', '.join(given)}, or none", field=missing)
+        if is_bucket(self.artifact_place) and self._shared:
+            for name in ("uploads", "ledger"):  # whose default is beside the artifacts, where all workers find it
+                if getattr(self, name) is None and not (name == "ledger" and self.no_ledger):
+                    raise InvalidArgument(
+                        f"{name}: name its folder, which all workers share; there is none beside artifacts in a bucket",
+                        field=name,
+                    )
         for name in ("serving_rest", "serving_management"):
             if (url := getattr(self, name)) and not url.startswith("http://"):
                 raise InvalidArgument(f"{name}: {url!r:.80} does not begin with http://", field=name)
@@ -137,14 +146,19 @@ class WorkerOptions:
         return self.store or f"sqlite://{self.folder / 'jobs.db'}"
 
     @property
-    def artifact_folder(self) -> Path:
-        """Folder of what jobs leave behind."""
-        return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
+    def artifact_place(self) -> str | Path:
+        """Folder of what jobs leave behind, or the URL of a bucket."""
+        return located(self.artifacts or self.folder / "artifacts", "artifacts")
+
+    @property
+    def _artifact_folder(self) -> Path:
+        """Where the folders of data sets and of the log are beside the artifacts; a bucket has no such place."""
+        return self.folder / "artifacts" if is_bucket(self.artifact_place) else Path(self.artifact_place)
 
     @property
     def upload_folder(self) -> Path:
         """Folder of the data sets of callers."""
-        return (self.uploads or self.artifact_folder.parent / "datasets").expanduser().absolute()
+        return (self.uploads or self._artifact_folder.parent / "datasets").expanduser().absolute()
 
     @property
     def ledger_folder(self) -> Path | None:
@@ -153,7 +167,7 @@ class WorkerOptions:
             return None
         if self.ledger is not None:
             return self.ledger.expanduser().absolute()
-        return chosen(self.state, self.store, self.artifact_folder)
+        return chosen(self.state, self.store, self._artifact_folder)
 
     @property
     def _shared(self) -> bool:
@@ -206,7 +220,7 @@ class WorkerOptions:
         """The settings for the processes of jobs."""
         return JobEnvironment(
             self.store_url,
-            self.artifact_folder,
+            self.artifact_place,
             self.models,
             self.upload_folder,
             datasets=self.datasets,
@@ -216,6 +230,7 @@ class WorkerOptions:
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
             endpoint_flags=self.audit_endpoint_flags,
             ledger=str(self.ledger_folder or ""),
+            local=self.folder / "fetched" if is_bucket(self.artifact_place) else None,
         )
 
 

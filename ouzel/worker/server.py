@@ -35,7 +35,7 @@ from ouzel.worker.api.decoding import ReadableInterceptor
 from ouzel.worker.api.job_service import JobService
 from ouzel.worker.api.model_service import ModelService
 from ouzel.worker.api.observed import ObservedInterceptor, short
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
@@ -97,12 +97,14 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         ledger = options.open_ledger()
         if ledger is not None:
             opened.callback(ledger.close)
+        artifacts = options.environment.open_artifacts()
+        artifacts.check()
         forks = None
         options.receivers  # noqa: B018 - a file that cannot be read ends the start
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
-        asyncio.run(_serve(_Parts(options, store, ledger, forks, metrics), ready))
+        asyncio.run(_serve(_Parts(options, store, ledger, artifacts, forks, metrics), ready))
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class _Parts:
     options: WorkerOptions
     store: Store
     ledger: Ledger | None
+    artifacts: Artifacts
     forks: ForkServer | None
     metrics: WorkerMetrics
 
@@ -156,7 +159,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     denials = Denials(recorder, _METHODS)
     service = JobService(
         store,
-        Artifacts(options.artifact_folder),
+        parts.artifacts,
         catalogue,
         known,
         nudge=runner.nudge,
@@ -230,7 +233,9 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
 
 def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
     options = parts.options
-    folders = {"state": options.folder, "artifacts": options.artifact_folder, "datasets": options.upload_folder}
+    folders = {"state": options.folder, "datasets": options.upload_folder}
+    if isinstance(options.artifact_place, Path):
+        folders["artifacts"] = options.artifact_place
     return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, options.upload_folder, folders))
 
 

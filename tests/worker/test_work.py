@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.kinds import context as module
 from ouzel.worker.kinds.context import JobContext
@@ -53,7 +53,7 @@ def test_what_takes_long_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest
 
 
 def test_one_checkpoint_of_each_job_is_kept(tmp_path: Path) -> None:
-    told, artifacts = Told(), Artifacts(tmp_path)
+    told, artifacts = Told(), FolderArtifacts(tmp_path)
     first, other = work(told, tmp_path), work(told, tmp_path, job="job-2")
     other.save(b"a")
     first.save(b"a")

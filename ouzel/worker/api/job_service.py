@@ -19,7 +19,7 @@ from ouzel.worker.api.auth import stream, unary
 from ouzel.worker.api.event_stream import Watches
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.store.job import FINAL, Job, Limits, State
 from ouzel.worker.store.protocol import ClientStore

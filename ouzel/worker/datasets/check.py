@@ -272,11 +272,11 @@ def _odd_labels(labels: Sequence[str]) -> Iterator[str]:
 def main() -> int:
     """Prints the report on the data set that is named on the command line."""
     end_with_parent()
-    from ouzel.worker.artifacts import Artifacts
+    from ouzel.worker.artifacts.folder import FolderArtifacts
 
     content = Path(sys.argv[1]).read_bytes()
     classes = manifest.read_mask_classes(content)
-    report = check(manifest.read(content), Artifacts(Path(sys.argv[2])).get, mask_classes=classes)
+    report = check(manifest.read(content), FolderArtifacts(Path(sys.argv[2])).get, mask_classes=classes)
     sys.stdout.buffer.write(report.SerializeToString(deterministic=True))
     return 0
 

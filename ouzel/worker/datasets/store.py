@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from ouzel.durable_files import FULL, written
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.datasets.uploads import Upload, checked
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.store.job import timestamp
@@ -253,8 +253,8 @@ class Datasets:
         # Owners are names that tokens.py has checked: no separators, and never "." or "..".
         return self._folder / owner
 
-    def _files(self, owner: str) -> Artifacts:
-        return Artifacts(self._of(owner) / "files")
+    def _files(self, owner: str) -> FolderArtifacts:
+        return FolderArtifacts(self._of(owner) / "files")
 
     def _manifests(self, owner: str) -> Path:
         folder = self._of(owner) / "manifests"
