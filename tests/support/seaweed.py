@@ -72,10 +72,12 @@ class Seaweed:
             str(Path(sys.executable).with_name("weed")), "server", f"-dir={self._folder}", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}", "-volume.max=20", "-filer",
             f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-master.volumeSizeLimitMB=64",
+            "-master.electionTimeout=1s", "-s3.port.iceberg=0", "-s3.port.lance=0",
         ]  # fmt: skip
         path = self._folder / "log"
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}  # it would heed them
         with path.open("ab") as log:
-            self._running = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
+            self._running = subprocess.Popen(command, env=plain, stdout=log, stderr=log, cwd=self._folder)
         deadline = time.monotonic() + START
         while not _answers(self.url):
             assert self._running.poll() is None, path.read_text()[-2000:]
