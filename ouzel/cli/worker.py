@@ -46,6 +46,12 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "state folder]",
 )
 @_option(
+    "--artifact-links",
+    "Seconds for which links to artifacts in a bucket are valid, which clients may ask for; 0 gives none.",
+    type=click.FloatRange(0, 604_800),
+    default=600.0,
+)
+@_option(
     "--dataset",
     "Folder of photographs that clients may search.",
     multiple=True,

@@ -55,9 +55,19 @@ class JobEnvironment:
         """Folder of what later jobs may find useful: features of images."""
         return (self.local or Path(self.artifacts).parent) / "features"
 
-    def open_artifacts(self) -> Artifacts:
-        """What jobs leave behind. Raises OuzelError."""
-        return open_artifacts(self.artifacts, self.local and self.local / "artifacts")
+    def open_artifacts(self, *, check: bool = False) -> Artifacts:
+        """What jobs leave behind.
+
+        Args:
+            check: Whether to see if it can be written.
+
+        Raises:
+            OuzelError: A package is missing, or it cannot be written.
+        """
+        opened = open_artifacts(self.artifacts, self.local and self.local / "artifacts")
+        if check:
+            opened.check()
+        return opened
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON."""

@@ -30,6 +30,7 @@ from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.webhooks import receivers
 from ouzel_protos.local import state_dir
 
+_LONGEST_LINK = 7 * 86_400  # s, of S3
 MEMORY_FORMATS = "memory-formats"  # as the services call it, where model processes remember theirs
 
 
@@ -41,6 +42,7 @@ class WorkerOptions:
         state: Folder of the token and the address; jobs, artifacts and logs are in its folder `jobs`.
         store: URL of the job store; "" is SQLite in the state folder.
         artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
+        artifact_links: How long links to artifacts in a bucket are valid, in seconds; 0 gives none.
         models: The model store.
         datasets: Folders that callers may search, by the name that they use.
         host: Address to listen on.
@@ -83,6 +85,7 @@ class WorkerOptions:
     state: Path = field(default_factory=state_dir)
     store: str = ""
     artifacts: str | Path | None = None
+    artifact_links: float = 600.0
     models: Path = Path("model_store")
     datasets: Mapping[str, Path] = field(default_factory=dict)
     host: str = "127.0.0.1"
@@ -120,6 +123,7 @@ class WorkerOptions:
         if self.slots is not None:
             at_least("slots", self.slots, 1)
         at_least("audit_models", self.audit_models, 1)
+        within("artifact_links", self.artifact_links, 0, _LONGEST_LINK, unit="s")
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)

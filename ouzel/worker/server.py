@@ -97,8 +97,7 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         ledger = options.open_ledger()
         if ledger is not None:
             opened.callback(ledger.close)
-        artifacts = options.environment.open_artifacts()
-        artifacts.check()
+        artifacts = options.environment.open_artifacts(check=True)
         forks = None
         options.receivers  # noqa: B018 - a file that cannot be read ends the start
         if not options.no_fork:
@@ -167,6 +166,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         recorder=recorder,
         denials=denials,
         receivers=options.receivers,
+        link_seconds=options.artifact_links,
     )
     server = grpc.aio.server(
         interceptors=[
@@ -233,9 +233,8 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
 
 def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
     options = parts.options
-    folders = {"state": options.folder, "datasets": options.upload_folder}
-    if isinstance(options.artifact_place, Path):
-        folders["artifacts"] = options.artifact_place
+    places = {"state": options.folder, "artifacts": options.artifact_place, "datasets": options.upload_folder}
+    folders = {name: place for name, place in places.items() if isinstance(place, Path)}
     return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, options.upload_folder, folders))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -21,7 +21,7 @@ from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
 from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.store.job import FINAL, Job, Limits, State
+from ouzel.worker.store.job import FINAL, Job, Limits, State, timestamp
 from ouzel.worker.store.protocol import ClientStore
 from ouzel.worker.webhooks.receivers import NOBODY, Receivers
 from ouzel_protos.v1 import job_pb2 as pb
@@ -45,6 +45,7 @@ class JobService(Service, JobServiceServicer):
         recorder: Records what is refused and what is deleted.
         denials: See `Service`.
         receivers: Who may be told of jobs.
+        link_seconds: How long links to artifacts are valid; 0 gives none.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class JobService(Service, JobServiceServicer):
         recorder: Recorder,
         denials: Denials | None = None,
         receivers: Receivers = NOBODY,
+        link_seconds: float = 0.0,
     ) -> None:
         super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder, denials=denials)
         self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
         self._nudge, self._limits, self._receivers = nudge, limits, receivers
+        self._link_seconds = link_seconds
         self._watches = Watches(store)
 
     def close(self) -> None:
@@ -175,6 +178,8 @@ class JobService(Service, JobServiceServicer):
     @unary
     async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
         artifacts = await self.run(self._store.artifacts, self.owner(context), request.id)
+        if request.links and self._link_seconds:
+            await self.run(self._add_links, artifacts)
         return pb.ListArtifactsResponse(artifacts=artifacts)
 
     @stream
@@ -188,6 +193,12 @@ class JobService(Service, JobServiceServicer):
         while (chunk := await self.run(next, chunks, b"")) or first:
             yield pb.ArtifactChunk(offset=offset, data=chunk, artifact=artifact if first else None)
             offset, first = offset + len(chunk), False
+
+    def _add_links(self, artifacts: Sequence[pb.Artifact]) -> None:
+        for each in artifacts:
+            if (link := self._artifacts.link(each.sha256, self._link_seconds)) is not None:
+                each.url = link.url
+                each.url_expire_time.CopyFrom(timestamp(link.expires))
 
     async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
         """The events after `sent`; None if there are no more and the job's state is final."""
