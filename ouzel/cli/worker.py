@@ -60,8 +60,8 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 )
 @_option(
     "--uploads",
-    "Folder for uploaded data sets, shared by all workers of a store. [default: next to the artifacts]",
-    type=click.Path(file_okay=False, path_type=Path),
+    "Folder for uploaded data sets, or s3://BUCKET/PREFIX; shared by all workers of a store. [default: next to the "
+    "artifacts]",
 )
 @_option(
     "--dataset-scheme",

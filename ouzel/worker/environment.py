@@ -25,7 +25,7 @@ class JobEnvironment:
         store: URL of the job store.
         artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         models: The model store.
-        uploads: Folder of the data sets of callers, shared by all workers of a store.
+        uploads: Folder of the data sets of callers, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         datasets: Folders that callers may search, by the name that they use.
         serving: The place of the TorchServe that serves tuned models, as `ouzel.torchserve.server.Server.found` takes
             it; None without a TorchServe.
@@ -40,7 +40,7 @@ class JobEnvironment:
     store: str
     artifacts: str | Path
     models: Path
-    uploads: Path
+    uploads: str | Path
     datasets: Mapping[str, Path] = field(default_factory=dict)
     serving: Mapping[str, str] | None = None
     checkpoint_seconds: float = 10.0
@@ -54,6 +54,11 @@ class JobEnvironment:
     def cache(self) -> Path:
         """Folder of what later jobs may find useful: features of images."""
         return (self.local or Path(self.artifacts).parent) / "features"
+
+    @property
+    def upload_cache(self) -> Path | None:
+        """Folder for files of data sets that lie in a bucket."""
+        return self.local and self.local / "datasets"
 
     def open_artifacts(self, *, check: bool = False) -> Artifacts:
         """What jobs leave behind.

@@ -54,7 +54,7 @@ class WorkerOptions:
         retries: How often failed jobs are tried again.
         runner: How jobs are claimed and supervised.
         checkpoint: Time between two checkpoints of a job, in seconds.
-        uploads: Folder of the data sets of callers, shared by all workers of a store.
+        uploads: Folder of the data sets of callers, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         patience: Time that an upload may be silent, in seconds.
         schemes: Schemes of URIs that callers may name as data sets, through fsspec and with the worker's own rights.
         serving_state: State folder of the TorchServe that tuned models are published in; None is `state`.
@@ -97,7 +97,7 @@ class WorkerOptions:
     retries: Retries = field(default_factory=Retries)
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     checkpoint: float = 10.0
-    uploads: Path | None = None
+    uploads: str | Path | None = None
     patience: float = 30.0
     schemes: frozenset[str] = frozenset()
     serving_state: Path | None = None
@@ -160,9 +160,14 @@ class WorkerOptions:
         return self.folder / "artifacts" if is_bucket(self.artifact_place) else Path(self.artifact_place)
 
     @property
-    def upload_folder(self) -> Path:
-        """Folder of the data sets of callers."""
-        return (self.uploads or self._artifact_folder.parent / "datasets").expanduser().absolute()
+    def upload_place(self) -> str | Path:
+        """Folder of the data sets of callers, or the URL of a bucket."""
+        return located(self.uploads or self._artifact_folder.parent / "datasets", "uploads")
+
+    @property
+    def _local(self) -> Path | None:
+        """Folder for what is fetched from buckets."""
+        return self.folder / "fetched" if is_bucket(self.artifact_place) or is_bucket(self.upload_place) else None
 
     @property
     def ledger_folder(self) -> Path | None:
@@ -212,11 +217,12 @@ class WorkerOptions:
     def auditing(self) -> ResidentOptions:
         """The settings of the process that audits."""
         return ResidentOptions(
-            self.upload_folder,
+            self.upload_place,
             self.state / MEMORY_FORMATS,
             endpoints=self.endpoints,
             models=self.audit_models,
             patience=self.patience,
+            cache=self.environment.upload_cache,
         )
 
     @property
@@ -226,7 +232,7 @@ class WorkerOptions:
             self.store_url,
             self.artifact_place,
             self.models,
-            self.upload_folder,
+            self.upload_place,
             datasets=self.datasets,
             serving=self.serving,
             checkpoint_seconds=self.checkpoint,
@@ -234,7 +240,7 @@ class WorkerOptions:
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
             endpoint_flags=self.audit_endpoint_flags,
             ledger=str(self.ledger_folder or ""),
-            local=self.folder / "fetched" if is_bucket(self.artifact_place) else None,
+            local=self._local,
         )
 
 

@@ -26,8 +26,7 @@ from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Recorder
 from ouzel.telemetry.metrics import served
 from ouzel.worker import kinds
-from ouzel.worker.api import tokens
-from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
+from ouzel.worker.api import port, tokens
 from ouzel.worker.api.audit_service import AuditService
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
@@ -65,19 +64,6 @@ _SERVICES = tuple(
 _NAMES = tuple(service.full_name for service in _SERVICES)
 _METHODS = frozenset(f"/{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods)
 _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
-_SETTINGS = [
-    ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
-    ("grpc.max_receive_message_length", LARGEST_REQUEST),  # other services take less, see ReadableInterceptor
-    ("grpc.max_send_message_length", LARGEST_ANSWER + 2**20),  # with the pictures of an audit
-    ("grpc.max_metadata_size", 16 * 2**10),
-    ("grpc.absolute_max_metadata_size", 32 * 2**10),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_connection_age_ms", 3_600_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
-]
-_MOST_CALLS = 2000  # at a time
 
 
 def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -> None:
@@ -103,7 +89,11 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
-        asyncio.run(_serve(_Parts(options, store, ledger, artifacts, forks, metrics), ready))
+        isolated = Isolated(forks)
+        datasets = Datasets(options.upload_place, isolated=isolated, cache=options.environment.upload_cache)
+        datasets.check()
+        parts = _Parts(options, store, ledger, artifacts, isolated, datasets, forks, metrics)
+        asyncio.run(_serve(parts, ready))
 
 
 @dataclass(frozen=True)
@@ -114,6 +104,8 @@ class _Parts:
     store: Store
     ledger: Ledger | None
     artifacts: Artifacts
+    isolated: Isolated
+    datasets: Datasets
     forks: ForkServer | None
     metrics: WorkerMetrics
 
@@ -143,8 +135,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     own_token = options.folder / "token"
     owners = {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     known = tokens.Tokens(owners)
-    isolated = Isolated(parts.forks)
-    datasets = Datasets(options.upload_folder, isolated=isolated)
+    isolated, datasets = parts.isolated, parts.datasets
     catalogue = Catalogue(
         options.models,
         options.folder / "models",
@@ -174,8 +165,8 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
             ObservedInterceptor(metrics, _METHODS),
             ReadableInterceptor(),
         ],
-        options=_SETTINGS,
-        maximum_concurrent_rpcs=_MOST_CALLS,
+        options=port.SETTINGS,
+        maximum_concurrent_rpcs=port.MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
     models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
@@ -200,7 +191,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         from grpc_reflection.v1alpha import reflection
 
         reflection.enable_server_reflection((*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, options)
+    address = port.bind(server, options.host, options.port)
     await server.start()
     for name in ("", *_NAMES):
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -233,9 +224,9 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
 
 def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
     options = parts.options
-    places = {"state": options.folder, "artifacts": options.artifact_place, "datasets": options.upload_folder}
+    places = {"state": options.folder, "artifacts": options.artifact_place, "datasets": options.upload_place}
     folders = {name: place for name, place in places.items() if isinstance(place, Path)}
-    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, options.upload_folder, folders))
+    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, parts.datasets.total, folders))
 
 
 def _denied(denials: Denials, metrics: WorkerMetrics) -> Callable[[str], None]:
@@ -251,18 +242,6 @@ def _runner(parts: _Parts) -> Runner:
     executor = LocalExecutor(options.folder / "logs", parts.forks)
     places, environment = slots(options), options.environment
     return Runner(parts.store, executor, places, environment, options=options.runner, metrics=parts.metrics)
-
-
-def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    try:
-        port = server.add_insecure_port(f"{host}:{options.port}")
-    except RuntimeError as error:
-        raise FailedPrecondition(
-            f"port {options.port} of {options.host} is in use or cannot be used; choose another with --port",
-            field="port",
-        ) from error
-    return f"{host}:{port}"
 
 
 @contextmanager

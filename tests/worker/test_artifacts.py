@@ -163,7 +163,8 @@ def test_old_objects_of_one_content_go(bucket: str, tmp_path: Path) -> None:
     artifacts = place.open()
     digest = {artifacts.put(b"same")[0] for _ in range(3)}
     assert len(place.raw()) == 3
-    assert artifacts.collect(set, ALL) == 2
+    assert artifacts.collect(set, ALL) == 0
+    assert len(place.raw()) == 1
     assert place.open("other").get(digest.pop()) == b"same"
 
 
@@ -188,20 +189,21 @@ def test_other_objects_are_left_alone(bucket: str, tmp_path: Path) -> None:
     assert set(place.raw()) == others | {"ouzel"}
 
 
-def test_renewed_files_are_young(place: Place, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest, _ = artifacts.put(b"x")
-    assert artifacts.renew(digest)
-    assert not artifacts.renew("0" * 64)
+@pytest.mark.parametrize("few", [0, 20])
+def test_held_files_are_young(place: Place, artifacts: Artifacts, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ouzel.worker.artifacts.bucket._FEW", few)
+    (digest, _), (other, _) = artifacts.put(b"xy"), artifacts.put(b"")
+    assert artifacts.hold([digest, "0" * 64, other]) == {digest: 2, other: 0}
     if isinstance(place.place, Path):
         for name in place.raw():
             os.utime(name, (1, 1))
-        assert artifacts.renew(digest)
-        assert artifacts.collect(nothing) == 0
+        assert artifacts.hold([digest]) == {digest: 2}
+        assert artifacts.collect(nothing) == 1
     else:
-        assert len(place.raw()) == 1  # it was young
-        monkeypatch.setattr("ouzel.worker.artifacts.bucket.DAY", 0.0)
-        assert artifacts.renew(digest)
-        assert list(place.raw().values()) == [b"x", b"x"]
+        assert len(place.raw()) == 2  # they were young
+        monkeypatch.setattr("ouzel.worker.artifacts.bucket.DAY", -3600.0)
+        assert artifacts.hold([digest]) == {digest: 2}
+        assert sorted(place.raw().values()) == [b"", b"xy", b"xy"]
 
 
 def test_a_damaged_cache_is_fetched_again(bucket: str, tmp_path: Path) -> None:
@@ -258,14 +260,15 @@ def test_a_bucket_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    monkeypatch.setattr("ouzel.worker.artifacts.bucket._RETRIES", 0)
+    monkeypatch.setattr("ouzel.worker.artifacts.asked._RETRIES", 0)
     artifacts = BucketArtifacts("s3://secret-place/prefix", tmp_path)
     calls: tuple[Callable[[], object], ...] = (
         lambda: artifacts.put(b"x"),
         lambda: artifacts.put(iter([b"x"])),
         lambda: artifacts.get("0" * 64),
         lambda: artifacts.size("0" * 64),
-        lambda: artifacts.renew("0" * 64),
+        lambda: artifacts.hold(["0" * 64]),
+        artifacts.total,
         lambda: artifacts.discard("0" * 64),
         lambda: artifacts.collect(nothing),
     )

@@ -76,19 +76,19 @@ class Killing:
 
 def test_killed_in_the_middle_of_an_upload(server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the file can be seen afterwards; the next try stores it."""
-    monkeypatch.setattr("ouzel.worker.artifacts.bucket._RETRIES", 1)
+    monkeypatch.setattr("ouzel.worker.artifacts.asked._RETRIES", 1)
     artifacts = BucketArtifacts(BUCKET, tmp_path)
     content = os.urandom(8 * PART)
     digest = hashlib.sha256(content).hexdigest()
-    whole = artifacts._prefix.api
+    whole = artifacts._asked.api
     killing = Killing(whole, server)
-    artifacts._prefix.api = killing
+    artifacts._asked.api = killing
     with pytest.raises(StorageAway, match="does not answer"):
         artifacts.put(iter([content]))
-    assert PART < killing.read
+    assert killing.read > PART
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     server.start()
-    artifacts._prefix.api = whole
+    artifacts._asked.api = whole
     assert artifacts.size(digest) is None
     assert not objects()
     assert artifacts.put(iter([content])) == (digest, len(content))

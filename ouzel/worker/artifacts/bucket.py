@@ -13,35 +13,24 @@ import hashlib
 import logging
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from ouzel.buckets import Prefix
-from ouzel.errors import DataLoss, InvalidArgument, NotFound, Unavailable
+from ouzel.errors import DataLoss, InvalidArgument, NotFound
+from ouzel.worker.artifacts.asked import Asked, Object
 from ouzel.worker.artifacts.cache import Cache
 from ouzel.worker.artifacts.folder import CHUNK, checked
 from ouzel.worker.artifacts.incoming import Incoming, spooled
-from ouzel.worker.artifacts.protocol import DAY, Link, StorageAway
+from ouzel.worker.artifacts.protocol import DAY, Link
 
 _log = logging.getLogger(__name__)
 _PART = 8 * 2**20  # bytes of one request; larger files are uploaded in parts
 _MOST_PARTS = 9000  # S3 takes 10,000
-_AT_ONCE = 4  # parts
-_RETRIES = 4
-_MARK = "ouzel"  # the object that is written to see whether the bucket can be written
-_GONE_AT_ONCE = 1000  # objects that one request removes at most
-
-
-@dataclass(frozen=True)
-class _Object:
-    key: str
-    size: int
-    modified: float
+_FEW = 20  # files that are asked for one by one; for more, all are listed
 
 
 class BucketArtifacts:
@@ -57,8 +46,8 @@ class BucketArtifacts:
     """
 
     def __init__(self, url: str, cache: Path, field: str = "artifacts") -> None:
-        self._prefix = Prefix(url, field, retries=_RETRIES)
-        self._cache, self._field = Cache(cache), field
+        self._asked = Asked(url, field)
+        self._cache = Cache(cache)
 
     def put(self, content: bytes | Iterable[bytes]) -> tuple[str, int]:
         """See `Artifacts`."""
@@ -89,19 +78,20 @@ class BucketArtifacts:
             return None
         return objects[0].size if objects else None
 
-    def renew(self, digest: str) -> bool:
-        """See `Artifacts`. The bucket copies the object, if it is not young anyway."""
-        objects = self._objects(checked(digest))
-        if not objects:
-            return False
-        if time.time() - objects[0].modified < DAY / 2:
-            return True
-        try:
-            with self._asked(digest):
-                self._prefix.api.copy(self._prefix.store, objects[0].key, _new_key(digest))
-        except FileNotFoundError:  # removed just now
-            return False
-        return True
+    def hold(self, digests: Sequence[str]) -> Mapping[str, int]:
+        """See `Artifacts`. The bucket copies what is not young anyway."""
+        wanted = {checked(digest) for digest in digests}
+        listed = self._asked.listed(None) if len(wanted) > _FEW else chain(*map(self._objects, wanted))
+        newest = {digest: each for digest, each in _newest(listed).items() if digest in wanted}
+        sizes = {}
+        for digest, each in newest.items():
+            try:
+                if time.time() - each.modified > DAY / 2:
+                    self._asked.copy(each.key, _new_key(digest))
+                sizes[digest] = each.size
+            except FileNotFoundError:  # removed just now
+                continue
+        return sizes
 
     def get(self, digest: str) -> bytes:
         """See `Artifacts`."""
@@ -121,48 +111,40 @@ class BucketArtifacts:
         if not objects:
             return None
         expires = time.time() + seconds
-        with self._asked(digest):
-            url = self._prefix.api.sign(self._prefix.store, "GET", objects[0].key, timedelta(seconds=seconds))
-        return Link(url, expires)
+        return Link(self._asked.sign(objects[0].key, seconds), expires)
 
     def collect(self, referenced: Callable[[Sequence[str]], set[str]], age: float = DAY) -> int:
         """See `Artifacts`. Of a file that is needed, one object stays."""
         self._cache.clean()
         before = time.time() - age
-        by_digest: dict[str, list[_Object]] = defaultdict(list)
-        for each in self._listed(None):
+        by_digest: dict[str, list[Object]] = defaultdict(list)
+        for each in self._asked.listed(None):
             if (digest := _digest_of(each.key)) is not None:
                 by_digest[digest].append(each)
         newest = {digest: max(objects, key=_by_age) for digest, objects in by_digest.items()}
         old = [(digest, each) for digest, objects in by_digest.items() for each in objects if each.modified < before]
         kept = referenced(sorted({digest for digest, _ in old}))
-        gone = [each.key for digest, each in old if digest not in kept or each != newest[digest]]
-        self._remove(gone)
-        return len(gone)
+        gone = [(digest, each) for digest, each in old if digest not in kept or each != newest[digest]]
+        self._asked.remove([each.key for _, each in gone])
+        removed = Counter(digest for digest, _ in gone)
+        return sum(count == len(by_digest[digest]) for digest, count in removed.items())
 
     def discard(self, digest: str) -> None:
         """See `Artifacts`."""
         self._cache.discard(digest)
-        self._remove([each.key for each in self._objects(checked(digest))])
+        self._asked.remove([each.key for each in self._objects(checked(digest))])
 
     def total(self) -> int:
         """See `Artifacts`."""
-        newest: dict[str, _Object] = {}
-        for each in self._listed(None):
-            if (digest := _digest_of(each.key)) is not None:
-                newest[digest] = max(each, newest.get(digest, each), key=_by_age)
-        return sum(each.size for each in newest.values())
+        return sum(each.size for each in _newest(self._asked.listed(None)).values())
 
     def check(self) -> None:
-        """See `Artifacts`. Raises Unavailable with all that is known: only the operator reads it."""
-        with self._prefix.translated(_MARK):
-            self._prefix.api.put(self._prefix.store, _MARK, self._field.encode())
+        """See `Artifacts`."""
+        self._asked.check()
 
     def _upload(self, source: Any, size: int, digest: str) -> None:
         part = max(_PART, -(-size // _MOST_PARTS))
-        more = {"use_multipart": size > part, "chunk_size": part, "max_concurrency": _AT_ONCE}
-        with self._asked(digest):
-            self._prefix.api.put(self._prefix.store, _new_key(digest), source, **more)
+        self._asked.put(_new_key(digest), source, part if size > part else 0)
 
     def _fetch(self, digest: str, incoming: Incoming) -> None:
         """Writes the content of the first object that is as it should be, the newest one first."""
@@ -170,49 +152,21 @@ class BucketArtifacts:
         for each in objects:
             try:
                 for start in range(0, each.size, _PART):
-                    with self._asked(digest):
-                        part = self._prefix.api.get_range(
-                            self._prefix.store, each.key, start=start, end=min(start + _PART, each.size)
-                        )
-                    incoming.write(memoryview(part))
+                    incoming.write(self._asked.part(each.key, start, min(start + _PART, each.size)))
                 incoming.keep(digest)
                 return
             except FileNotFoundError:  # removed just now
                 _log.warning("%s went away while it was read", each.key)
             except InvalidArgument:
-                _log.error("%s/%s is damaged", self._prefix.url, each.key)
+                _log.error("%s/%s is damaged", self._asked.url, each.key)
             incoming.restart()
         if self._objects(digest):
             raise DataLoss(f"artifact {digest} is damaged in the bucket")
         raise NotFound(f"artifact {digest} is not there any more")
 
-    def _objects(self, digest: str) -> list[_Object]:
+    def _objects(self, digest: str) -> list[Object]:
         """Those of one content, the newest first."""
-        return sorted(self._listed(f"{digest[:2]}/{digest}"), key=_by_age, reverse=True)
-
-    def _listed(self, folder: str | None) -> Iterator[_Object]:
-        with self._asked(folder or "all"):
-            for group in self._prefix.api.list(self._prefix.store, folder, chunk_size=_GONE_AT_ONCE):
-                for each in group:
-                    yield _Object(str(each["path"]), each["size"], each["last_modified"].timestamp())
-
-    def _remove(self, keys: Sequence[str]) -> None:
-        for start in range(0, len(keys), _GONE_AT_ONCE):
-            with self._asked("remove"):
-                try:
-                    self._prefix.api.delete(self._prefix.store, list(keys[start : start + _GONE_AT_ONCE]))
-                except FileNotFoundError:  # another worker was faster; what is left goes next time
-                    continue
-
-    @contextmanager
-    def _asked(self, what: str) -> Iterator[None]:
-        """Callers hear that it does not answer; where it is, and what it said, is for the log."""
-        try:
-            with self._prefix.translated(what):
-                yield
-        except Unavailable as error:
-            _log.warning("%s", error)
-            raise StorageAway(f"the storage of {self._field} does not answer; try again later") from error
+        return sorted(self._asked.listed(f"{digest[:2]}/{digest}"), key=_by_age, reverse=True)
 
 
 def _new_key(digest: str) -> str:
@@ -230,5 +184,14 @@ def _digest_of(key: str) -> str | None:
         return None
 
 
-def _by_age(each: _Object) -> tuple[float, str]:
+def _newest(objects: Iterable[Object]) -> dict[str, Object]:
+    """The newest object of each digest."""
+    newest: dict[str, Object] = {}
+    for each in objects:
+        if (digest := _digest_of(each.key)) is not None:
+            newest[digest] = max(each, newest.get(digest, each), key=_by_age)
+    return newest
+
+
+def _by_age(each: Object) -> tuple[float, str]:
     return each.modified, each.key

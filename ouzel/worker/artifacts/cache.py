@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ class Cache:
     """
 
     def __init__(self, folder: Path, room: int = ROOM) -> None:
-        self._held, self._room = FolderArtifacts(folder), room
+        self._held, self._room = FolderArtifacts(folder, durable=False), room
         self.spool = folder / "incoming"
 
     def open(self, digest: str, fetch: Callable[[Incoming], None]) -> IO[bytes]:
@@ -45,7 +46,7 @@ class Cache:
         for _ in range(_TRIES):
             try:
                 file = self._held.open(digest)
-                self._held.renew(digest)
+                self._held.hold([digest])
                 return file
             except NotFound:
                 pass
@@ -53,7 +54,11 @@ class Cache:
                 self._held.discard(digest)
             with self._held.incoming() as incoming:
                 fetch(incoming)
-            self._trim(digest)
+                size = incoming.size
+            # To look at all files takes long; so it is done once for each sixteenth of the room, on average and over
+            # all processes.
+            if random.random() * self._room <= 16 * size:
+                self._trim(digest)
         raise StorageAway(f"artifact {digest} is removed from the cache again and again")
 
     def discard(self, digest: str) -> None:

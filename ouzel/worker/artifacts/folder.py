@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
@@ -29,10 +29,11 @@ class FolderArtifacts:
 
     Args:
         folder: Is made if it is missing. All workers of a store share it.
+        durable: Whether files are synced; those that can be had again need not be.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        self._folder, self._durable = folder, durable
         self._incoming = folder / "incoming"
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -54,13 +55,16 @@ class FolderArtifacts:
         except (FileNotFoundError, NotFound):
             return None
 
-    def renew(self, digest: str) -> bool:
+    def hold(self, digests: Sequence[str]) -> Mapping[str, int]:
         """See `Artifacts`."""
-        try:
-            os.utime(self._place(digest))
-        except (FileNotFoundError, NotFound):
-            return False
-        return True
+        sizes = {}
+        for digest in digests:
+            try:
+                os.utime(self._place(digest))
+                sizes[digest] = self._place(digest).stat().st_size
+            except FileNotFoundError:
+                continue
+        return sizes
 
     def get(self, digest: str) -> bytes:
         """See `Artifacts`."""
@@ -125,12 +129,14 @@ class FolderArtifacts:
         """See `Artifacts`: that its folder can be made is all there is to check."""
 
     def _keep(self, file: IO[bytes], digest: str) -> None:
-        os.fsync(file.fileno())
+        if self._durable:
+            os.fsync(file.fileno())
         place = self._place(digest)
         place.parent.mkdir(exist_ok=True)
         Path(file.name).replace(place)
-        for folder in (place.parent, place.parent.parent):
-            sync_folder(folder)
+        if self._durable:
+            for folder in (place.parent, place.parent.parent):
+                sync_folder(folder)
 
     def _place(self, digest: str) -> Path:
         return self._folder / checked(digest)[:2] / digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,8 +61,15 @@ class Artifacts(Protocol):
     def size(self, digest: str) -> int | None:
         """Size of a file in bytes; None if it is not stored."""
 
-    def renew(self, digest: str) -> bool:
-        """Makes a file young again, so that `collect` spares it for a while; False if it is not stored."""
+    def hold(self, digests: Sequence[str]) -> Mapping[str, int]:
+        """Makes files young again, so that `collect` spares them for a while.
+
+        Args:
+            digests: Of files that may be stored.
+
+        Returns:
+            Sizes in bytes of those that are stored.
+        """
 
     def get(self, digest: str) -> bytes:
         """The whole content. Raises NotFound or DataLoss."""

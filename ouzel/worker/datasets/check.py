@@ -1,7 +1,7 @@
 """What a person should know of a data set before training on it.
 
-`python -m ouzel.worker.datasets.check MANIFEST FILES` prints it as a DatasetReport: images are decoded there, and not
-in the service.
+`python -m ouzel.worker.datasets.check MANIFEST FILES CACHE` prints it as a DatasetReport: images are decoded there, and
+not in the service.
 """
 
 from __future__ import annotations
@@ -272,11 +272,12 @@ def _odd_labels(labels: Sequence[str]) -> Iterator[str]:
 def main() -> int:
     """Prints the report on the data set that is named on the command line."""
     end_with_parent()
-    from ouzel.worker.artifacts.folder import FolderArtifacts
+    from ouzel.worker.artifacts.opening import open_artifacts
 
     content = Path(sys.argv[1]).read_bytes()
     classes = manifest.read_mask_classes(content)
-    report = check(manifest.read(content), FolderArtifacts(Path(sys.argv[2])).get, mask_classes=classes)
+    files = open_artifacts(sys.argv[2], Path(sys.argv[3]), "uploads")
+    report = check(manifest.read(content), files.get, mask_classes=classes)
     sys.stdout.buffer.write(report.SerializeToString(deterministic=True))
     return 0
 

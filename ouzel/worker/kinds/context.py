@@ -107,7 +107,7 @@ class JobContext:
     ) -> None:
         self.environment, self.owner, self.checkpoint, self.batch_scale = environment, owner, checkpoint, batch_scale
         self.job, self.attempt = lease.job, lease.attempt
-        self.uploads = Datasets(environment.uploads)
+        self.uploads = Datasets(environment.uploads, cache=environment.upload_cache)
         self._store, self._lease, self._stop = store, lease, stop
         self._artifacts = environment.open_artifacts()
         self._recorder = Recorder(Path(environment.ledger) if environment.ledger else None)

@@ -46,7 +46,7 @@ def examples(dataset: str, context: JobContext) -> tuple[list[Example], tuple[st
         report = uploads.report(owner, dataset, training_data.looker(context, classes))
 
         def read(sha256: str) -> bytes:
-            return uploads.path(owner, sha256).read_bytes()
+            return uploads.read(owner, sha256)
 
     if not report.usable:
         raise training_data.unusable(report)

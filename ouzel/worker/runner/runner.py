@@ -147,7 +147,7 @@ class Runner:
         """Removes the files that no job and no data set needs."""
         try:
             self._artifacts.collect(self._store.referenced)
-            Datasets(self._environment.uploads).collect_all()
+            Datasets(self._environment.uploads, cache=self._environment.upload_cache).collect_all()
         except (Unavailable, StorageAway, OSError) as error:
             _log.warning("not all could be collected: %s", error)
 
