@@ -15,7 +15,7 @@ from skimage import data
 
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from ouzel.worker.datasets.check import check
-from ouzel.worker.datasets.storage import FolderStorage
+from ouzel.worker.datasets.folder_storage import FolderStorage
 from ouzel.worker.datasets.store import DatasetLimits, Datasets
 from ouzel.worker.isolated import Isolated
 from ouzel_protos import manifest

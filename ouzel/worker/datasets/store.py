@@ -21,7 +21,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from ouzel.worker.datasets.storage import open_storage
+from ouzel.worker.datasets.opening import open_storage
 from ouzel.worker.datasets.uploads import Upload, checked
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.store.job import timestamp
