@@ -102,23 +102,23 @@ def test_killed_in_the_middle_of_a_job(server: Seaweed, store: Store, url: str, 
     with worker(url, tmp_path / "state", "--checkpoint", "1", artifacts=BUCKET) as running:
         early = running.result(running.create(count(2)).id)
         (artifact,) = early.result.artifacts
-        created = running.create(count(20, 0.1))
-        until(lambda: store.get("local", created.id).progress.step > 4)
-        saved = store.get("local", created.id).checkpoint
-        assert saved
+        created = running.create(count(40, 0.1))
+        until(lambda: bool(store.get("local", created.id).checkpoint))
         server.kill()
         with pytest.raises(grpc.RpcError) as told:
             list(download(running, early.id, artifact.name))
         assert told.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "storage of artifacts does not answer" in str(told.value.details())
         until(lambda: store.get("local", created.id).state is State.PUBLISHING, 60)
+        logged = [each.log.message for each in store.events("local", created.id, 0, 1000) if each.HasField("log")]
+        assert logged == ["the storage is away: no checkpoint is stored until it is back"]
         server.start()
         done = running.result(created.id)
         assert (done.state, done.attempt) == (pb.Job.SUCCEEDED, 1)
         job = store.get("local", created.id)
         assert states(store, job).count("SUCCEEDED") == 1
         (artifact,) = done.result.artifacts
-        assert b"".join(download(running, created.id, artifact.name)) == b"m counted to 20"
+        assert b"".join(download(running, created.id, artifact.name)) == b"m counted to 40"
         assert sum(artifact.sha256 in each for each in objects()) == 1
         assert running.stop() == 0
 
