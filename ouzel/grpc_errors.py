@@ -47,7 +47,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
 
 def retry_after(error: OuzelError) -> float:
     """Seconds after which the same request may work; 0 if time alone does not help."""
-    if isinstance(error, Unavailable):
+    if error.code == Unavailable.code:
         return UNAVAILABLE_SECONDS
     return error.retry_after if isinstance(error, ResourceExhausted) else 0.0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ouzel.buckets import is_bucket
 from ouzel.databases.urls import is_postgres
 from ouzel_protos.local import read_worker, state_dir
 
@@ -32,6 +33,8 @@ def folder_of(state: Path | None) -> Path:
     if worker is not None and worker.get("ledger"):
         return Path(worker["ledger"])
     artifacts = os.environ.get("OUZEL_WORKER_ARTIFACTS")
+    if artifacts and is_bucket(artifacts):  # then a shared log has a name of its own
+        artifacts = None
     return chosen(state, os.environ.get("OUZEL_WORKER_JOBS", ""), Path(artifacts) if artifacts else None)
 
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from PIL import Image
 
 from ouzel import models
 from ouzel.models import archive
+from support import seaweed as servers
+from support.seaweed import Seaweed
 
 TESTS = Path(__file__).parent
 # The files that take longest, longest first: whoever takes the last file should not have long to do. The order matters,
@@ -131,3 +135,19 @@ def chelsea_png(chelsea: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(chelsea).save(out, "PNG")
     return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """A server of buckets for all tests."""
+    with servers.seaweed() as server:
+        server.make("ouzel-tests")
+        yield server
+
+
+@pytest.fixture
+def bucket(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty prefix of a bucket, which this process and those that it starts find."""
+    for name, value in seaweed.variables.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://ouzel-tests/{uuid.uuid4().hex}/files"

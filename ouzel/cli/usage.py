@@ -49,15 +49,13 @@ _STORED = (Column("owner", shrinks=1), Column("artifacts", right=True), Column("
     "--artifacts",
     envvar="OUZEL_WORKER_ARTIFACTS",
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the files of jobs. [default: in the state folder]",
+    help="Folder of the files of jobs, or s3://BUCKET/PREFIX. [default: in the state folder]",
 )
 @click.option(
     "--uploads",
     envvar="OUZEL_WORKER_UPLOADS",
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the data sets. [default: next to the artifacts]",
+    help="Folder of the data sets, or s3://BUCKET/PREFIX. [default: next to the artifacts]",
 )
 @click.option("--owner", help="Of one owner only.")
 @click.option("--days", type=click.IntRange(1, 366), default=30, show_default=True, help="UTC days, with today.")
@@ -66,8 +64,8 @@ def usage(
     *,
     state: Path | None,
     jobs: str | None,
-    artifacts: Path | None,
-    uploads: Path | None,
+    artifacts: str | None,
+    uploads: str | None,
     owner: str | None,
     days: int,
     as_json: bool,
@@ -104,10 +102,11 @@ def usage(
 
 
 def _stored(options: WorkerOptions, artifacts: Any, owner: str | None) -> list[dict[str, Any]]:
-    from ouzel.worker.datasets.store import Datasets
+    from ouzel.worker.datasets.opening import open_storage
 
-    folder = options.upload_folder
-    datasets = Datasets(folder)
-    owners = {*artifacts, *(each.parent.name for each in folder.glob("*/files"))}
+    storage = open_storage(options.upload_place, options.environment.upload_cache)
+    owners = {*artifacts, *storage.owners()}
     chosen = sorted(owners if owner is None else owners & {owner})
-    return [{"owner": each, "artifacts": artifacts.get(each, 0), "datasets": datasets.used(each)} for each in chosen]
+    return [
+        {"owner": each, "artifacts": artifacts.get(each, 0), "datasets": storage.files(each).total()} for each in chosen
+    ]

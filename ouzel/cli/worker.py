@@ -42,8 +42,14 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 @_option("--jobs", "Database of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")
 @_option(
     "--artifacts",
-    "Folder for the files that jobs write, shared by all workers of a store. [default: in the state folder]",
-    type=click.Path(file_okay=False, path_type=Path),
+    "Folder for the files that jobs write, or s3://BUCKET/PREFIX; shared by all workers of a store. [default: in the "
+    "state folder]",
+)
+@_option(
+    "--artifact-links",
+    "Seconds for which links to artifacts in a bucket are valid, which clients may ask for; 0 gives none.",
+    type=click.FloatRange(0, 604_800),
+    default=600.0,
 )
 @_option(
     "--dataset",
@@ -54,8 +60,8 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 )
 @_option(
     "--uploads",
-    "Folder for uploaded data sets, shared by all workers of a store. [default: next to the artifacts]",
-    type=click.Path(file_okay=False, path_type=Path),
+    "Folder for uploaded data sets, or s3://BUCKET/PREFIX; shared by all workers of a store. [default: next to the "
+    "artifacts]",
 )
 @_option(
     "--dataset-scheme",

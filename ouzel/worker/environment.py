@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ouzel.worker.artifacts.opening import located, open_artifacts
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.store.retry_policy import Retries
 
 
@@ -21,9 +23,9 @@ class JobEnvironment:
 
     Attributes:
         store: URL of the job store.
-        artifacts: Folder of what jobs leave behind, shared by all workers of a store.
+        artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         models: The model store.
-        uploads: Folder of the data sets of callers, shared by all workers of a store.
+        uploads: Folder of the data sets of callers, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         datasets: Folders that callers may search, by the name that they use.
         serving: The place of the TorchServe that serves tuned models, as `ouzel.torchserve.server.Server.found` takes
             it; None without a TorchServe.
@@ -31,13 +33,14 @@ class JobEnvironment:
         retries: How often failed jobs are tried again.
         endpoint_file: The operator's file of services that can be audited; "" without one.
         endpoint_flags: More of them, NAME=URL each.
+        local: Folder on this machine for what was fetched from a bucket and can be fetched again; None without one.
         ledger: Folder of the log that jobs write entries to, see `ouzel.ledger.settings`; "" without one.
     """
 
     store: str
-    artifacts: Path
+    artifacts: str | Path
     models: Path
-    uploads: Path
+    uploads: str | Path
     datasets: Mapping[str, Path] = field(default_factory=dict)
     serving: Mapping[str, str] | None = None
     checkpoint_seconds: float = 10.0
@@ -45,16 +48,37 @@ class JobEnvironment:
     endpoint_file: str = ""
     endpoint_flags: tuple[str, ...] = ()
     ledger: str = ""
+    local: Path | None = None
 
     @property
     def cache(self) -> Path:
         """Folder of what later jobs may find useful: features of images."""
-        return self.artifacts.with_name("features")
+        return (self.local or Path(self.artifacts).parent) / "features"
+
+    @property
+    def upload_cache(self) -> Path | None:
+        """Folder for files of data sets that lie in a bucket."""
+        return self.local and self.local / "datasets"
+
+    def open_artifacts(self, *, check: bool = False) -> Artifacts:
+        """What jobs leave behind.
+
+        Args:
+            check: Whether to see if it can be written.
+
+        Raises:
+            OuzelError: A package is missing, or it cannot be written.
+        """
+        opened = open_artifacts(self.artifacts, self.local and self.local / "artifacts")
+        if check:
+            opened.check()
+        return opened
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON."""
         values = dataclasses.asdict(self)
         values |= {name: str(values[name]) for name in ("artifacts", "models", "uploads")}
+        values["local"] = self.local and str(self.local)
         values["datasets"] = {name: str(folder) for name, folder in self.datasets.items()}
         return values
 
@@ -62,7 +86,8 @@ class JobEnvironment:
     def from_dict(cls, values: Mapping[str, Any]) -> JobEnvironment:
         """The reverse of `to_dict`."""
         given = dict(values)
-        given |= {name: Path(given[name]) for name in ("artifacts", "models", "uploads")}
+        given |= {name: located(given[name], name) for name in ("artifacts", "models", "uploads")}
+        given["local"] = given["local"] and Path(given["local"])
         given["datasets"] = {name: Path(folder) for name, folder in given["datasets"].items()}
         given["endpoint_flags"] = tuple(given["endpoint_flags"])
         given["retries"] = Retries(**given["retries"])

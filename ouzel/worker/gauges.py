@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 import time
@@ -37,7 +36,7 @@ class Looked:
         runner: Runs them.
         pool: Of audits.
         ledger: The log; None without one.
-        uploads: Folder of the data sets.
+        uploads: Tells the size of the data sets in bytes.
         folders: Those on whose disks there must be room, by what they are for.
     """
 
@@ -45,7 +44,7 @@ class Looked:
     runner: Runner
     pool: AuditPool
     ledger: Ledger | None
-    uploads: Path
+    uploads: Callable[[], int]
     folders: Mapping[str, Path]
 
 
@@ -61,7 +60,7 @@ class WorkerGauges(Collector):
         self._statistics = _Kept(looked.store.statistics, _FRESH)
         self._used = _Kept(looked.store.today, _FRESH)
         self._artifacts = _Kept(looked.store.artifact_bytes, _SIZES_FRESH)
-        self._uploads = _Kept(lambda: _size(looked.uploads), _SIZES_FRESH)
+        self._uploads = _Kept(looked.uploads, _SIZES_FRESH)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: else it would be looked at when this is registered."""
@@ -79,7 +78,10 @@ class WorkerGauges(Collector):
             _log.warning("the jobs are not counted: %s", error)
             up = 0
         yield _gauge("store_up", "Whether the job store answers.", up)
-        yield _gauge("dataset_bytes", "Files of the callers' data sets.", self._uploads.value())
+        try:
+            yield _gauge("dataset_bytes", "Files of the callers' data sets.", self._uploads.value())
+        except OuzelError as error:
+            _log.warning("the data sets are not counted: %s", error)
         yield _gauge("slots", "Jobs that may run at a time.", looked.runner.slots)
         yield _gauge("slots_busy", "Jobs that run here.", looked.runner.running)
         audits = _family("audits", "Audits of single predictions.", "state")
@@ -153,14 +155,3 @@ def _free(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for where, _, files in os.walk(folder):
-        for each in files:
-            try:
-                total += os.stat(os.path.join(where, each)).st_size
-            except OSError:  # gone meanwhile
-                continue
-    return total

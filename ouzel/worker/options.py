@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ouzel import gpus
+from ouzel.buckets import is_bucket
 from ouzel.checks import at_least, within
 from ouzel.databases.urls import is_postgres
 from ouzel.endpoints.description.config import Endpoint
@@ -19,6 +20,7 @@ from ouzel.ledger.settings import settings
 from ouzel.ledger_folder import chosen
 from ouzel.ledger_folder import known as settings_known
 from ouzel.telemetry.metrics import MetricsOptions
+from ouzel.worker.artifacts.opening import located
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -30,6 +32,7 @@ from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.webhooks import receivers
 from ouzel_protos.local import state_dir
 
+_LONGEST_LINK = 7 * 86_400  # s, of S3
 MEMORY_FORMATS = "memory-formats"  # as the services call it, where model processes remember theirs
 
 
@@ -40,7 +43,8 @@ class WorkerOptions:
     Attributes:
         state: Folder of the token and the address; jobs, artifacts and logs are in its folder `jobs`.
         store: URL of the job store; "" is SQLite in the state folder.
-        artifacts: Folder of what jobs leave behind, shared by all workers of a store.
+        artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
+        artifact_links: How long links to artifacts in a bucket are valid, in seconds; 0 gives none.
         models: The model store.
         datasets: Folders that callers may search, by the name that they use.
         host: Address to listen on.
@@ -52,7 +56,7 @@ class WorkerOptions:
         retries: How often failed jobs are tried again.
         runner: How jobs are claimed and supervised.
         checkpoint: Time between two checkpoints of a job, in seconds.
-        uploads: Folder of the data sets of callers, shared by all workers of a store.
+        uploads: Folder of the data sets of callers, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         patience: Time that an upload may be silent, in seconds.
         schemes: Schemes of URIs that callers may name as data sets, through fsspec and with the worker's own rights.
         serving_state: State folder of the TorchServe that tuned models are published in; None is `state`.
@@ -83,7 +87,8 @@ class WorkerOptions:
 
     state: Path = field(default_factory=state_dir)
     store: str = ""
-    artifacts: Path | None = None
+    artifacts: str | Path | None = None
+    artifact_links: float = 600.0
     models: Path = Path("model_store")
     datasets: Mapping[str, Path] = field(default_factory=dict)
     host: str = "127.0.0.1"
@@ -95,7 +100,7 @@ class WorkerOptions:
     retries: Retries = field(default_factory=Retries)
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     checkpoint: float = 10.0
-    uploads: Path | None = None
+    uploads: str | Path | None = None
     patience: float = 30.0
     schemes: frozenset[str] = frozenset()
     serving_state: Path | None = None
@@ -122,10 +127,18 @@ class WorkerOptions:
         if self.slots is not None:
             at_least("slots", self.slots, 1)
         at_least("audit_models", self.audit_models, 1)
+        within("artifact_links", self.artifact_links, 0, _LONGEST_LINK, unit="s")
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
             raise InvalidArgument(f"{missing}: give all three of {', '.join(given)}, or none", field=missing)
+        if is_bucket(self.artifact_place) and self._shared:
+            for name in ("uploads", "ledger"):  # whose default is beside the artifacts, where all workers find it
+                if getattr(self, name) is None and not (name == "ledger" and self.no_ledger):
+                    raise InvalidArgument(
+                        f"{name}: name its folder, which all workers share; there is none beside artifacts in a bucket",
+                        field=name,
+                    )
         for name in ("serving_rest", "serving_management"):
             if (url := getattr(self, name)) and not url.startswith("http://"):
                 raise InvalidArgument(f"{name}: {url!r:.80} does not begin with http://", field=name)
@@ -141,14 +154,24 @@ class WorkerOptions:
         return self.store or f"sqlite://{self.folder / 'jobs.db'}"
 
     @property
-    def artifact_folder(self) -> Path:
-        """Folder of what jobs leave behind."""
-        return (self.artifacts or self.folder / "artifacts").expanduser().absolute()
+    def artifact_place(self) -> str | Path:
+        """Folder of what jobs leave behind, or the URL of a bucket."""
+        return located(self.artifacts or self.folder / "artifacts", "artifacts")
 
     @property
-    def upload_folder(self) -> Path:
-        """Folder of the data sets of callers."""
-        return (self.uploads or self.artifact_folder.parent / "datasets").expanduser().absolute()
+    def _artifact_folder(self) -> Path:
+        """Where the folders of data sets and of the log are beside the artifacts; a bucket has no such place."""
+        return self.folder / "artifacts" if is_bucket(self.artifact_place) else Path(self.artifact_place)
+
+    @property
+    def upload_place(self) -> str | Path:
+        """Folder of the data sets of callers, or the URL of a bucket."""
+        return located(self.uploads or self._artifact_folder.parent / "datasets", "uploads")
+
+    @property
+    def _local(self) -> Path | None:
+        """Folder for what is fetched from buckets."""
+        return self.folder / "fetched" if is_bucket(self.artifact_place) or is_bucket(self.upload_place) else None
 
     @property
     def ledger_folder(self) -> Path | None:
@@ -157,7 +180,7 @@ class WorkerOptions:
             return None
         if self.ledger is not None:
             return self.ledger.expanduser().absolute()
-        return chosen(self.state, self.store, self.artifact_folder)
+        return chosen(self.state, self.store, self._artifact_folder)
 
     @property
     def _shared(self) -> bool:
@@ -203,11 +226,12 @@ class WorkerOptions:
     def auditing(self) -> ResidentOptions:
         """The settings of the process that audits."""
         return ResidentOptions(
-            self.upload_folder,
+            self.upload_place,
             self.state / MEMORY_FORMATS,
             endpoints=self.endpoints,
             models=self.audit_models,
             patience=self.patience,
+            cache=self.environment.upload_cache,
         )
 
     @property
@@ -215,9 +239,9 @@ class WorkerOptions:
         """The settings for the processes of jobs."""
         return JobEnvironment(
             self.store_url,
-            self.artifact_folder,
+            self.artifact_place,
             self.models,
-            self.upload_folder,
+            self.upload_place,
             datasets=self.datasets,
             serving=self.serving,
             checkpoint_seconds=self.checkpoint,
@@ -225,6 +249,7 @@ class WorkerOptions:
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
             endpoint_flags=self.audit_endpoint_flags,
             ledger=str(self.ledger_folder or ""),
+            local=self._local,
         )
 
 

@@ -9,19 +9,18 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from ouzel.errors import FailedPrecondition
 from ouzel.forking.client import ForkServer
 from ouzel.ledger import Ledger
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Recorder
 from ouzel.telemetry.metrics import served
 from ouzel.worker import kinds
-from ouzel.worker.api import tokens
-from ouzel.worker.api.audit_requests import LARGEST_ANSWER, LARGEST_REQUEST
+from ouzel.worker.api import port, tokens
 from ouzel.worker.api.audit_service import AuditService
 from ouzel.worker.api.auth import TokenInterceptor
 from ouzel.worker.api.dataset_service import DatasetService
@@ -29,7 +28,7 @@ from ouzel.worker.api.decoding import ReadableInterceptor
 from ouzel.worker.api.job_service import JobService
 from ouzel.worker.api.model_service import ModelService
 from ouzel.worker.api.observed import ObservedInterceptor, short
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
@@ -62,19 +61,6 @@ _SERVICES = tuple(
 _NAMES = tuple(service.full_name for service in _SERVICES)
 _METHODS = frozenset(f"/{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods)
 _SERVER_GRACE = 2.0  # s for calls in flight, after the jobs have stopped
-_SETTINGS = [
-    ("grpc.so_reuseport", 0),  # else a second server takes the same port, and half of the calls
-    ("grpc.max_receive_message_length", LARGEST_REQUEST),  # other services take less, see ReadableInterceptor
-    ("grpc.max_send_message_length", LARGEST_ANSWER + 2**20),  # with the pictures of an audit
-    ("grpc.max_metadata_size", 16 * 2**10),
-    ("grpc.absolute_max_metadata_size", 32 * 2**10),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_connection_age_ms", 3_600_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
-]
-_MOST_CALLS = 2000  # at a time
 
 
 def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -> None:
@@ -94,12 +80,17 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         ledger = options.open_ledger()
         if ledger is not None:
             opened.callback(ledger.close)
+        artifacts = options.environment.open_artifacts(check=True)
         forks = None
         options.receivers, options.limits  # noqa: B018 - a file that cannot be read ends the start
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
-        asyncio.run(_serve(_Parts(options, store, ledger, forks, metrics), ready))
+        isolated = Isolated(forks)
+        datasets = Datasets(options.upload_place, isolated=isolated, cache=options.environment.upload_cache)
+        datasets.check()
+        parts = _Parts(options, store, ledger, artifacts, isolated, datasets, forks, metrics)
+        asyncio.run(_serve(parts, ready))
 
 
 @dataclass(frozen=True)
@@ -109,6 +100,9 @@ class _Parts:
     options: WorkerOptions
     store: Store
     ledger: Ledger | None
+    artifacts: Artifacts
+    isolated: Isolated
+    datasets: Datasets
     forks: ForkServer | None
     metrics: WorkerMetrics
 
@@ -139,8 +133,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     known = tokens.Tokens(
         {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     )
-    isolated = Isolated(parts.forks)
-    datasets = Datasets(options.upload_folder, isolated=isolated)
+    isolated, datasets = parts.isolated, parts.datasets
     catalogue = Catalogue(
         options.models,
         options.folder / "models",
@@ -155,7 +148,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
     storage = Storage(store, datasets.used, options.limits)
     service = JobService(
         store,
-        Artifacts(options.artifact_folder),
+        parts.artifacts,
         catalogue,
         known,
         nudge=runner.nudge,
@@ -163,6 +156,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         recorder=recorder,
         denials=denials,
         receivers=options.receivers,
+        link_seconds=options.artifact_links,
     )
     server = grpc.aio.server(
         interceptors=[
@@ -170,8 +164,8 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
             ObservedInterceptor(metrics, _METHODS),
             ReadableInterceptor(),
         ],
-        options=_SETTINGS,
-        maximum_concurrent_rpcs=_MOST_CALLS,
+        options=port.SETTINGS,
+        maximum_concurrent_rpcs=port.MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
     models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
@@ -198,7 +192,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         from grpc_reflection.v1alpha import reflection
 
         reflection.enable_server_reflection((*_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, options)
+    address = port.bind(server, options.host, options.port)
     await server.start()
     for name in ("", *_NAMES):
         await state.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -236,8 +230,9 @@ def _accounts(parts: _Parts, storage: Storage) -> Accounts:
 
 def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
     options = parts.options
-    folders = {"state": options.folder, "artifacts": options.artifact_folder, "datasets": options.upload_folder}
-    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, options.upload_folder, folders))
+    places = {"state": options.folder, "artifacts": options.artifact_place, "datasets": options.upload_place}
+    folders = {name: place for name, place in places.items() if isinstance(place, Path)}
+    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, parts.datasets.total, folders))
 
 
 def _denied(denials: Denials, metrics: WorkerMetrics) -> Callable[[str], None]:
@@ -254,15 +249,3 @@ def _runner(parts: _Parts) -> Runner:
     places, environment = slots(options), options.environment
     chosen = replace(options.runner, limits=options.limits)
     return Runner(parts.store, executor, places, environment, options=chosen, metrics=parts.metrics)
-
-
-def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    try:
-        port = server.add_insecure_port(f"{host}:{options.port}")
-    except RuntimeError as error:
-        raise FailedPrecondition(
-            f"port {options.port} of {options.host} is in use or cannot be used; choose another with --port",
-            field="port",
-        ) from error
-    return f"{host}:{port}"

@@ -6,7 +6,6 @@ import functools
 import http.server
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,24 +18,18 @@ from ouzel.ledger import Ledger, open_ledger, open_storage, verify
 from ouzel.ledger.published.storage import Conflict, Storage
 from support import ledgers
 from support.ledgers import Place
-from support.seaweed import buckets
+from support.seaweed import Seaweed
 
 URL = "s3://audit/logs/worker-1"
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with buckets() as url, pytest.MonkeyPatch.context() as patched:
-        for name, value in {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "any",
-            "AWS_SECRET_ACCESS_KEY": "any",
-            "AWS_REGION": "us-east-1",
-        }.items():
+def bucket(seaweed: Seaweed) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in seaweed.variables.items():
             patched.setenv(name, value)
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/audit", method="PUT")):
-            pass
-        yield url
+        seaweed.make("audit")
+        yield seaweed.url
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -111,10 +104,7 @@ def test_a_log_in_a_bucket(bucket: str, sqlite_place: Place) -> None:
         open_ledger(other)
 
 
-def test_a_bucket_that_is_away_is_unavailable(
-    bucket: str, sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+def test_a_bucket_that_is_away_is_unavailable(bucket: str, sqlite_place: Place) -> None:
     with pytest.raises(Unavailable, match="s3://no-such-bucket/x/"):
         open_storage("s3://no-such-bucket/x").create("tile/0/000", b"x")
     with pytest.raises(InvalidArgument, match="names no bucket"):

@@ -23,7 +23,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ouzel.forking import server
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.store.job import State
 from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
@@ -154,7 +154,7 @@ class Rampage:
         self.report.left = [job.pid for job in jobs if job.is_running()]
 
     def _judge(self) -> None:
-        artifacts = Artifacts(self._folder / "artifacts")
+        artifacts = FolderArtifacts(self._folder / "artifacts")
         with closing(open_store(self._url)) as store:
             store.check()
             for job in set(self._acknowledged.values()):

@@ -151,7 +151,7 @@ def worker(
     state: Path,
     *options: str,
     real: bool = False,
-    artifacts: Path | None = None,
+    artifacts: Path | str | None = None,
     variables: Mapping[str, str] = {},
 ) -> Iterator[Worker]:
     """state: its folder. Another one in the same folder goes on where an earlier one has ended. real: its kinds."""

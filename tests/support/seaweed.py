@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 START = 60.0  # s
+KEY, SECRET = "tests", "secret-of-tests"
 
 
 def _free_ports(count: int) -> list[int]:
@@ -36,29 +38,76 @@ def _free_ports(count: int) -> list[int]:
     raise AssertionError("no free ports")
 
 
-@contextmanager
-def buckets() -> Iterator[str]:
-    """URL of a server of its own, which makes buckets when something is written to them."""
-    folder = Path(tempfile.mkdtemp(prefix="weed-"))
-    master, volume, filer, s3 = _free_ports(4)
-    command = [
-        str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        f"-master.port={master}", f"-volume.port={volume}", "-volume.max=5", "-filer", f"-filer.port={filer}", "-s3",
-        f"-s3.port={s3}", "-master.volumeSizeLimitMB=64",
-    ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-    url = f"http://127.0.0.1:{s3}"
-    try:
+class Seaweed:
+    """A server of its own, which can be killed and started again over the same files.
+
+    Attributes:
+        url: Of its S3 port.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = _free_ports(4)
+        self._running: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._ports[3]}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """By which clients find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        master, volume, filer, s3 = self._ports
+        identities = self._folder / "identities.json"  # without any, it would not look at signatures
+        keys = [{"accessKey": KEY, "secretKey": SECRET}]
+        actions = ["Read", "Write", "List", "Tagging"]
+        identities.write_text(json.dumps({"identities": [{"name": "tests", "credentials": keys, "actions": actions}]}))
+        command = [
+            str(Path(sys.executable).with_name("weed")), "server", f"-dir={self._folder}", "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}", "-volume.max=20", "-filer",
+            f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-master.volumeSizeLimitMB=64",
+            "-master.electionTimeout=1s", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        ]  # fmt: skip
+        path = self._folder / "log"
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}  # it would heed them
+        with path.open("ab") as log:
+            self._running = subprocess.Popen(command, env=plain, stdout=log, stderr=log, cwd=self._folder)
         deadline = time.monotonic() + START
-        while not _answers(url):
-            assert running.poll() is None, (folder / "log").read_text()[-2000:]
-            assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
+        while not _answers(self.url):
+            assert self._running.poll() is None, path.read_text()[-2000:]
+            assert time.monotonic() < deadline, path.read_text()[-2000:]
             time.sleep(0.1)
-        yield url
+
+    def kill(self) -> None:
+        """Ends it at once, if it runs."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGKILL)
+            self._running.wait()
+            self._running = None
+
+    def make(self, bucket: str) -> str:
+        """Makes a bucket; returns its name."""
+        url = f"http://127.0.0.1:{self._ports[2]}/buckets/{bucket}/"  # a folder of the filer
+        with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=30):
+            return bucket
+
+
+@contextmanager
+def seaweed() -> Iterator[Seaweed]:
+    """A running server."""
+    folder = Path(tempfile.mkdtemp(prefix="weed-"))
+    server = Seaweed(folder)
+    try:
+        server.start()
+        yield server
     finally:
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ouzel.forking.client import ForkServer
 from ouzel.ledger import VerifierKey
 from ouzel.models.store import ModelStore
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.isolated import Isolated
@@ -38,7 +38,7 @@ class Place:
             folder / "store", folder / "known", uploads=self.datasets, owner="me", isolated=isolated
         )
         self.store = open_store(url, retries=Retries(lost=50))
-        self.artifacts = Artifacts(folder / "artifacts")
+        self.artifacts = FolderArtifacts(folder / "artifacts")
         told = environment(
             url,
             folder,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from ouzel.worker import artifacts
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from ouzel.worker.datasets.check import check
+from ouzel.worker.datasets.folder_storage import FolderStorage
 from ouzel.worker.datasets.store import DatasetLimits, Datasets
 from ouzel.worker.isolated import Isolated
 from ouzel_protos import manifest
@@ -22,9 +24,17 @@ from support.datasets import coloured, entries, ref, stored, two_colours
 from support.digits import digits
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def opened(request, tmp_path) -> Callable[..., Datasets]:
+    """Opens the data sets as each of several processes does, each on a machine of its own."""
+    place = tmp_path if request.param == "folder" else request.getfixturevalue("bucket")
+    caches = itertools.count()
+    return lambda *limits: Datasets(place, *limits, cache=tmp_path / f"cache-{next(caches)}")
+
+
 @pytest.fixture
-def datasets(tmp_path) -> Datasets:
-    return Datasets(tmp_path)
+def datasets(opened) -> Datasets:
+    return opened()
 
 
 def left_over(folder) -> list:
@@ -32,16 +42,16 @@ def left_over(folder) -> list:
     return [path for path in folder.rglob("*") if path.is_file() and path.parent.name == "incoming"]
 
 
-def test_what_was_stored_is_found_again(datasets, tmp_path):
+def test_what_was_stored_is_found_again(datasets, opened, tmp_path):
     files = two_colours(3)
     made = stored(datasets, "me", files, "colours")
     assert made.id == manifest.digest(entries(files))
     assert (made.images, made.bytes, dict(made.classes)) == (6, sum(map(len, files.values())), {"blue": 3, "red": 3})
-    again = Datasets(tmp_path)  # another process
+    again = opened()
     assert again.get("me", made.id) == made
     assert again.list("me") == [made]
     for entry in again.entries("me", made.id):
-        assert again.path("me", entry.file.sha256).read_bytes() == files[entry.path]
+        assert again.read("me", entry.file.sha256) == files[entry.path]
     assert again.missing("me", [ref(content) for content in files.values()]) == []
     assert not left_over(tmp_path)
 
@@ -109,9 +119,9 @@ def test_an_id_that_the_manifest_has_not_and_a_long_title_are_refused(datasets):
         datasets.create("me", "x" * 129, entries(two_colours(2)))
 
 
-def test_limits_of_an_owner(tmp_path):
+def test_limits_of_an_owner(opened):
     content = coloured(0, 0)
-    room = Datasets(tmp_path, DatasetLimits(bytes=len(content) + 10))
+    room = opened(DatasetLimits(bytes=len(content) + 10))
     upload = room.upload("me")
     upload.begin(ref(content))
     upload.write(pb.Chunk(data=content))
@@ -120,7 +130,7 @@ def test_limits_of_an_owner(tmp_path):
     with pytest.raises(ResourceExhausted):
         room.upload("me").begin(ref(coloured(1, 1)))
     room.upload("you").begin(ref(coloured(1, 1)))
-    one = Datasets(tmp_path, DatasetLimits(datasets=1))
+    one = opened(DatasetLimits(datasets=1))
     stored(one, "me", two_colours(2))
     with pytest.raises(ResourceExhausted, match="the most of one owner"):
         stored(one, "me", two_colours(3))
@@ -170,11 +180,13 @@ def test_a_file_that_ends_early_or_was_not_begun_is_refused(datasets, tmp_path):
     assert not left_over(tmp_path)
 
 
-def test_a_full_disk_leaves_nothing(datasets, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    datasets = Datasets(tmp_path)
+
     def full(_handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(artifacts.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     upload = datasets.upload("me")
     upload.begin(ref(b"x"))
     with pytest.raises(ResourceExhausted, match="full"):
@@ -189,11 +201,12 @@ def test_deleted_ones_are_gone_and_their_files_go_when_nobody_needs_them(dataset
     datasets.delete("me", second.id)
     assert datasets.list("me") == [first]
     assert datasets.collect("me") == 0  # young ones stay: an upload may be under way
-    assert datasets.collect("me", age=-1) == 2
+    assert datasets.collect("me", age=-60) == 2
     assert datasets.missing("me", [ref(content) for content in two_colours(2).values()]) == []
 
 
-def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
+def test_files_that_no_data_set_came_to_need_go_after_a_day(tmp_path):
+    datasets = Datasets(tmp_path)
     made = stored(datasets, "me", two_colours(2))
     upload = datasets.upload("you")
     upload.begin(ref(b"alone"))
@@ -208,6 +221,55 @@ def test_files_that_no_data_set_came_to_need_go_after_a_day(datasets, tmp_path):
     datasets.collect_all()
     assert datasets.missing("you", [ref(b"alone")])
     assert datasets.missing("me", [entry.file for entry in datasets.entries("me", made.id)]) == []
+
+
+def test_what_is_damaged_is_not_used(datasets, opened, tmp_path):
+    """Manifests and files that somebody has changed past Ouzel."""
+    place = datasets._storage
+    folder = tmp_path if isinstance(place, FolderStorage) else None
+    made = stored(datasets, "me", two_colours(2))
+    digest = datasets.entries("me", made.id)[0].file.sha256
+
+    def change(part: str) -> None:
+        if folder is not None:
+            (path,) = (each for each in folder.rglob(f"*{part}") if each.is_file())
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
+            return
+        (key,) = (each.key for each in place._asked.listed(None) if part in each.key.split("/"))
+        place._asked.put(key, place._asked.get(key)[:-1] + b"!")
+
+    change(made.id)
+    with pytest.raises(DataLoss, match=r"manifest|record"):
+        opened().entries("me", made.id)
+    change(digest)
+    with pytest.raises(DataLoss, match=digest):
+        opened().read("me", digest)
+
+
+def test_owners_are_told_apart(datasets, opened):
+    content = two_colours(2)
+    made = stored(datasets, "me", content)
+    stored(datasets, "you", two_colours(3))
+    for owner in ("me", "you"):
+        assert opened().used(owner) == sum(len(each) for each in two_colours(2 if owner == "me" else 3).values())
+    datasets.delete("me", made.id)
+    assert datasets.collect("me", age=-60) == len(content)
+    assert datasets.used("me") == 0
+    assert len(datasets.entries("you", datasets.list("you")[0].id)) == 6
+    datasets.collect_all()
+    assert datasets.total() > datasets.used("you") > 0
+
+
+def test_lists_follow_what_other_workers_do(datasets, opened):
+    other = opened()
+    first = stored(datasets, "me", two_colours(2), "first")
+    assert other.list("me") == [first]
+    second = stored(datasets, "me", two_colours(3), "second")
+    assert {each.title for each in other.list("me")} == {"first", "second"}
+    datasets.delete("me", first.id)
+    assert other.list("me") == [second]
+    again = stored(datasets, "me", two_colours(2), "again")
+    assert again in other.list("me")
 
 
 def test_a_report_is_made_once(datasets, monkeypatch):

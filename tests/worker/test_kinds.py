@@ -27,7 +27,7 @@ from ouzel.forking.client import ForkServer
 from ouzel.models import Model, archive
 from ouzel.trust import shipped
 from ouzel.worker.api import requests
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.catalog.catalog import Budget, Catalogue
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.kinds import checkpoint
@@ -201,7 +201,7 @@ class Real:
     def __init__(self, folder: Path, models: Path, forks: ForkServer, datasets: dict[str, Path] | None = None) -> None:
         url = f"sqlite://{folder / 'jobs.db'}"
         self.store: Store = open_store(url)
-        self.artifacts = Artifacts(folder / "artifacts")
+        self.artifacts = FolderArtifacts(folder / "artifacts")
         told = environment(url, folder, models=models, datasets=datasets or {})
         slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
         self.runner = Runner(self.store, LocalExecutor(folder / "logs", forks), slots, told, options=QUICK)

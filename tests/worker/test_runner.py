@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.runner.supervisor import Timing
 from ouzel.worker.store.job import State
 from ouzel.worker.store.open import open_store
@@ -39,7 +39,7 @@ def test_job_runs_and_publishes(store: Store, url: str, tmp_path: Path) -> None:
     assert states(store, job) == ALL
     assert dict(done.result.summary) == {"count": 5, "from": 0}
     (artifact,) = store.artifacts("me", job.id)
-    assert Artifacts(tmp_path / "artifacts").get(artifact.sha256) == b"m counted to 5"
+    assert FolderArtifacts(tmp_path / "artifacts").get(artifact.sha256) == b"m counted to 5"
     assert (done.progress.step, done.progress.steps) == (5, 5)
     assert not processes(job.id)
     assert len(list((tmp_path / "artifacts").glob("??/*"))) == 2  # it, and the last checkpoint

@@ -165,11 +165,15 @@ class AsyncJob(JobFields):
             shown = []
         return wire.result(self._message, {each.name: await self.download(each.name) for each in shown})
 
-    async def artifacts(self) -> tuple[Artifact, ...]:
-        """The files that it has made; empty before it has SUCCEEDED."""
-        listed = await self._transport.call(
-            wire.SERVICE + "ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse
-        )
+    async def artifacts(self, *, links: bool = False) -> tuple[Artifact, ...]:
+        """The files that it has made; empty before it has SUCCEEDED.
+
+        Args:
+            links: Whether to ask for links: URLs that are valid for some minutes, without credentials. A worker whose
+                files lie in a folder has none.
+        """
+        request = pb.ListArtifactsRequest(id=self.id, links=links)
+        listed = await self._transport.call(wire.SERVICE + "ListArtifacts", request, pb.ListArtifactsResponse)
         return tuple(map(wire.artifact, listed.artifacts))
 
     async def download(self, name: str, to: str | os.PathLike[str] | None = None) -> bytes:

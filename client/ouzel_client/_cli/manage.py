@@ -101,7 +101,10 @@ def show(job: str, as_json: bool) -> None:
     """Show a job, and the files that it has made."""
     with client() as ouzel:
         handle = ouzel.jobs.get(job)
-        artifacts = [dataclasses.asdict(each) for each in handle.artifacts()]
+        artifacts = [
+            {name: value for name, value in dataclasses.asdict(each).items() if value is not None}  # no links
+            for each in handle.artifacts()
+        ]
     if as_json:
         print_json({**job_json(handle), "artifacts": artifacts})
         return

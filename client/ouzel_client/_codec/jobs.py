@@ -204,7 +204,10 @@ def follow(job: pb.Job, event: pb.JobEvent) -> None:
 
 def artifact(message: pb.Artifact) -> Artifact:
     """A file that a job has made."""
-    return Artifact(message.name, message.media_type, message.size, message.sha256)
+    expires = message.url_expire_time.ToDatetime(UTC) if message.HasField("url_expire_time") else None
+    return Artifact(
+        message.name, message.media_type, message.size, message.sha256, url=message.url or None, url_expires=expires
+    )
 
 
 def summary(message: pb.JobResult) -> Mapping[str, Any]:

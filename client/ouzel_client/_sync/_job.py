@@ -168,11 +168,15 @@ class Job(JobFields):
             shown = []
         return wire.result(self._message, {each.name: self.download(each.name) for each in shown})
 
-    def artifacts(self) -> tuple[Artifact, ...]:
-        """The files that it has made; empty before it has SUCCEEDED."""
-        listed = self._transport.call(
-            wire.SERVICE + "ListArtifacts", pb.ListArtifactsRequest(id=self.id), pb.ListArtifactsResponse
-        )
+    def artifacts(self, *, links: bool = False) -> tuple[Artifact, ...]:
+        """The files that it has made; empty before it has SUCCEEDED.
+
+        Args:
+            links: Whether to ask for links: URLs that are valid for some minutes, without credentials. A worker whose
+                files lie in a folder has none.
+        """
+        request = pb.ListArtifactsRequest(id=self.id, links=links)
+        listed = self._transport.call(wire.SERVICE + "ListArtifacts", request, pb.ListArtifactsResponse)
         return tuple(map(wire.artifact, listed.artifacts))
 
     def download(self, name: str, to: str | os.PathLike[str] | None = None) -> bytes:

@@ -6,6 +6,7 @@ import html
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ouzel_client._optional import need_pillow
@@ -86,12 +87,17 @@ class Artifact:
         media_type: The type of the file.
         size: Bytes.
         sha256: Digest of its content, hexadecimal.
+        url: Where a GET has its content, where links were asked for and the worker gives them. Whoever has it can read
+            the file. Compare what comes from there with the digest.
+        url_expires: Until when; None without a link.
     """
 
     name: str
     media_type: str
     size: int
     sha256: str
+    url: str | None = field(default=None, repr=False)
+    url_expires: datetime | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +20,10 @@ from ouzel.worker.api.auth import stream, unary
 from ouzel.worker.api.event_stream import Watches
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.catalog.catalog import Catalogue
 from ouzel.worker.quotas.accounts import Accounts
-from ouzel.worker.store.job import FINAL, Job, State
+from ouzel.worker.store.job import FINAL, Job, State, timestamp
 from ouzel.worker.store.protocol import ClientStore
 from ouzel.worker.webhooks.receivers import NOBODY, Receivers
 from ouzel_protos.v1 import job_pb2 as pb
@@ -47,6 +47,7 @@ class JobService(Service, JobServiceServicer):
         recorder: Records what is refused and what is deleted.
         denials: See `Service`.
         receivers: Who may be told of jobs.
+        link_seconds: How long links to artifacts are valid; 0 gives none.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class JobService(Service, JobServiceServicer):
         recorder: Recorder,
         denials: Denials | None = None,
         receivers: Receivers = NOBODY,
+        link_seconds: float = 0.0,
     ) -> None:
         super().__init__(tokens, threads=_THREADS, name="jobs", recorder=recorder, denials=denials)
         self._store, self._artifacts, self._catalogue = store, artifacts, catalogue
         self._nudge, self._accounts, self._receivers = nudge, accounts, receivers
+        self._link_seconds = link_seconds
         self._watches = Watches(store)
 
     def close(self) -> None:
@@ -188,6 +191,8 @@ class JobService(Service, JobServiceServicer):
     @unary
     async def ListArtifacts(self, request: pb.ListArtifactsRequest, context: Context) -> pb.ListArtifactsResponse:
         artifacts = await self.run(self._store.artifacts, self.owner(context), request.id)
+        if request.links and self._link_seconds:
+            await self.run(self._add_links, artifacts)
         return pb.ListArtifactsResponse(artifacts=artifacts)
 
     @stream
@@ -205,6 +210,12 @@ class JobService(Service, JobServiceServicer):
     @unary
     async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.Usage:
         return await self.run(self._accounts.usage, self.owner(context), requests.usage_days(request))
+
+    def _add_links(self, artifacts: Sequence[pb.Artifact]) -> None:
+        for each in artifacts:
+            if (link := self._artifacts.link(each.sha256, self._link_seconds)) is not None:
+                each.url = link.url
+                each.url_expire_time.CopyFrom(timestamp(link.expires))
 
     async def _unsent(self, context: Context, name: str, sent: int, final: bool) -> list[pb.JobEvent] | None:
         """The events after `sent`; None if there are no more and the job's state is final."""

@@ -64,7 +64,7 @@ class Auditor:
         self._options = options
         self._turn = threading.Lock()
         self._models = KnownModels(options.models, options.formats, self._turn)
-        self._datasets = Datasets(options.uploads)
+        self._datasets = Datasets(options.uploads, cache=options.cache)
         self._endpoints: dict[str, Predictor] = {}
         self._opening = threading.Lock()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -82,10 +81,10 @@ def draw(
 
 def _scene(datasets: Datasets, owner: str, entry: pb.DatasetEntry, view: View) -> Scene | None:
     """None for an image that cannot be read, or shows no object, or nothing else."""
-    mask = datasets.path(owner, entry.mask.sha256) if entry.HasField("mask") else None
+    mask = entry.mask.sha256 if entry.HasField("mask") else None
     drawn = () if mask is not None else boxes(entry.boxes)
     try:
-        seen = _seen(datasets.path(owner, entry.file.sha256), mask, drawn, view)
+        seen = _seen(datasets, owner, (entry.file.sha256, mask), drawn, view)
     except (InvalidArgument, OSError):
         return None
     return None if seen is None else Scene(entry.path, entry.label, *seen)
@@ -93,11 +92,16 @@ def _scene(datasets: Datasets, owner: str, entry: pb.DatasetEntry, view: View) -
 
 @lru_cache(_KEPT)
 def _seen(
-    image: Path, mask: Path | None, drawn: tuple[tuple[int, int, int, int], ...], view: View
+    datasets: Datasets,
+    owner: str,
+    digests: tuple[str, str | None],
+    drawn: tuple[tuple[int, int, int, int], ...],
+    view: View,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """What the audited model sees of an image, and of its object. The files are named after their content."""
-    picture = images.decode(image.read_bytes())
+    """What the audited model sees of an image, and of its object. Digests: of its file, and of that of its mask."""
+    image, mask = digests
+    picture = images.decode(datasets.read(owner, image))
     width, height = images.original_size(picture)
-    marked = None if mask is None else mask_of_file(mask.read_bytes())
+    marked = None if mask is None else mask_of_file(datasets.read(owner, mask))
     region = region_of(Claim("", mask=marked, boxes=drawn), view, width, height)
     return None if region is None else (view.picture(picture), region)

@@ -55,17 +55,19 @@ class ResidentOptions:
     """The settings of the process that audits.
 
     Attributes:
-        uploads: Folder of the data sets of callers.
+        uploads: Folder of the data sets of callers, or "s3://BUCKET/PREFIX".
         formats: Folder in which the faster memory formats of networks are remembered.
         endpoints: Other services that callers may name, as `ouzel.endpoints.description.file` reads them.
         models: How many models stay in memory.
         threads: Audits at a time.
         patience: Seconds in which a caller must answer a question.
+        cache: Folder for files of data sets that lie in a bucket.
     """
 
-    uploads: Path
+    uploads: str | Path
     formats: Path
     endpoints: Mapping[str, Any] = field(default_factory=dict, repr=False)
     models: int = 4
     threads: int = 10
     patience: float = 30.0
+    cache: Path | None = None

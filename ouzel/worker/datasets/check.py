@@ -1,7 +1,7 @@
 """What a person should know of a data set before training on it.
 
-`python -m ouzel.worker.datasets.check MANIFEST FILES` prints it as a DatasetReport: images are decoded there, and not
-in the service.
+`python -m ouzel.worker.datasets.check MANIFEST FILES CACHE` prints it as a DatasetReport: images are decoded there, and
+not in the service.
 """
 
 from __future__ import annotations
@@ -219,12 +219,13 @@ class _Groups:
 def main() -> int:
     """Prints the report on the data set that is named on the command line."""
     end_with_parent()
-    from ouzel.worker.artifacts import Artifacts
+    from ouzel.worker.artifacts.opening import open_artifacts
 
     content = Path(sys.argv[1]).read_bytes()
+    files = open_artifacts(sys.argv[2], Path(sys.argv[3]), "uploads")
     report = check(
         manifest.read(content),
-        Artifacts(Path(sys.argv[2])).get,
+        files.get,
         mask_classes=manifest.read_mask_classes(content),
         box_classes=manifest.read_box_classes(content),
     )

@@ -1,4 +1,4 @@
-"""Data sets of callers, as files: what they mean, and the images by their digest. Shared by all workers of a store.
+"""Data sets of callers: what they mean, and the images by their digest. Shared by all workers of a store.
 
 OWNER/files/            content-addressed, see `artifacts`
 OWNER/manifests/ID      the canonical manifest, whose SHA-256 is ID
@@ -8,8 +8,9 @@ OWNER/manifests/ID.report   what was found when its images were looked at
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,9 +20,8 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from ouzel.durable_files import FULL, written
-from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
-from ouzel.worker.artifacts import Artifacts
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from ouzel.worker.datasets.opening import open_storage
 from ouzel.worker.datasets.uploads import Reservation, Upload, checked
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.store.job import timestamp
@@ -32,6 +32,7 @@ from ouzel_protos.v1 import dataset_pb2 as pb
 # Looks at the images of a data set, given its entries, and the bytes of a file by its digest.
 Look = Callable[[Sequence[pb.DatasetEntry], Callable[[str], bytes]], pb.DatasetReport]
 _ID = re.compile(r"[0-9a-f]{64}")
+_ABOUT, _REPORT = ".about", ".report"
 _LONGEST_TITLE = 128
 _CHECK_SECONDS = 3600.0
 _DAY = 86_400.0
@@ -54,13 +55,24 @@ class Datasets:
     """The data sets of callers. All methods raise NotFound for what is not the owner's.
 
     Args:
-        folder: Shared by all workers of a store.
+        place: Folder, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         limits: Of one owner.
         isolated: Has images looked at.
+        cache: Folder on this machine for files of a bucket; a folder needs none.
+
+    Raises:
+        InvalidArgument: A package or the cache is missing.
     """
 
-    def __init__(self, folder: Path, limits: DatasetLimits | None = None, isolated: Isolated | None = None) -> None:
-        self._folder, self._limits, self._isolated = folder, limits or DatasetLimits(), isolated or Isolated()
+    def __init__(
+        self,
+        place: str | Path,
+        limits: DatasetLimits | None = None,
+        isolated: Isolated | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self._storage = open_storage(place, cache)
+        self._limits, self._isolated = limits or DatasetLimits(), isolated or Isolated()
         self._checking = threading.Lock()  # one at a time: it takes all cores
 
     def missing(self, owner: str, files: Sequence[pb.FileRef]) -> list[str]:
@@ -78,14 +90,9 @@ class Datasets:
         """
         for number, file in enumerate(files):
             checked(manifest.check_file, file, f"files[{number}]")
-        held = self._files(owner)
-        missing = []
-        for file in files:
-            if held.size(file.sha256) != file.size:
-                missing.append(file.sha256)
-            else:  # young again, so that `collect` leaves it for the data set to come
-                os.utime(held.path(file.sha256))
-        return missing
+        # Young again, so that `collect` leaves them for the data set to come.
+        sizes = self._storage.files(owner).hold([file.sha256 for file in files])
+        return [file.sha256 for file in files if sizes.get(file.sha256) != file.size]
 
     def upload(self, owner: str, reservation: Reservation | None = None) -> Upload:
         """Opens an upload of files that come in pieces, one after another.
@@ -94,11 +101,19 @@ class Datasets:
             owner: Who calls.
             reservation: Has room for each of them; None if there is enough.
         """
-        return Upload(self._files(owner), self._limits.bytes - self.used(owner), reservation)
+        return Upload(self._storage.files(owner), self._limits.bytes - self.used(owner), reservation)
 
     def used(self, owner: str) -> int:
         """Size of the owner's files in bytes."""
-        return sum(path.stat().st_size for path in (self._of(owner) / "files").glob("??/*"))
+        return self._storage.files(owner).total()
+
+    def total(self) -> int:
+        """Size of all that is stored in bytes."""
+        return self._storage.total()
+
+    def check(self) -> None:
+        """Whether it can be written. Raises Unavailable."""
+        self._storage.check()
 
     def create(
         self,
@@ -143,10 +158,9 @@ class Datasets:
         if expected and expected != digest:
             raise InvalidArgument(f"id: the manifest has the digest {digest}, not {expected:.80}", field="id")
         self._check_files(owner, entries)
-        folder = self._manifests(owner)
-        if (known := self._about(folder / f"{digest}.about")) is not None:
+        if (known := self._about(owner, digest)) is not None:
             return known
-        if len(list(folder.glob("*.about"))) >= self._limits.datasets:
+        if len(self._storage.all(owner, _ABOUT)) >= self._limits.datasets:
             raise ResourceExhausted(f"datasets: there are {self._limits.datasets}, the most of one owner; delete some")
         about = pb.Dataset(
             id=digest,
@@ -160,13 +174,13 @@ class Datasets:
             box_classes=box_classes,
             boxes=sum(len(each.boxes) for each in entries),
         )
-        for name, held in ((digest, content), (f"{digest}.about", about.SerializeToString())):
-            self._write(folder / name, held)
+        for name, held in ((digest, content), (digest + _ABOUT, about.SerializeToString())):
+            self._storage.write(owner, name, held)
         return about
 
     def get(self, owner: str, dataset: str) -> pb.Dataset:
         """A data set's title, time and counts."""
-        about = self._about(self._manifests(owner) / f"{dataset}.about") if _ID.fullmatch(dataset) else None
+        about = self._about(owner, dataset) if _ID.fullmatch(dataset) else None
         if about is None:
             raise NotFound(f"dataset: no data set {dataset!r:.80}", field="dataset")
         return about
@@ -174,23 +188,22 @@ class Datasets:
     def entries(self, owner: str, dataset: str) -> list[pb.DatasetEntry]:
         """The images of a data set, sorted by path."""
         self.get(owner, dataset)
-        return manifest.read((self._manifests(owner) / dataset).read_bytes())
+        return manifest.read(self._content(owner, dataset))
 
-    def path(self, owner: str, sha256: str) -> Path:
-        """Path of one of the owner's files."""
-        return self._files(owner).path(sha256)
+    def read(self, owner: str, sha256: str) -> bytes:
+        """One of the owner's files. Raises NotFound or DataLoss."""
+        return self._storage.files(owner).get(sha256)
 
     def list(self, owner: str) -> list[pb.Dataset]:
         """The owner's data sets, newest first."""
-        known = (self._about(path) for path in self._manifests(owner).glob("*.about"))
-        datasets = [about for about in known if about is not None]
+        datasets = [pb.Dataset.FromString(content) for content in self._storage.all(owner, _ABOUT).values()]
         return sorted(datasets, key=lambda about: (-about.create_time.ToNanoseconds(), about.id))
 
     def delete(self, owner: str, dataset: str) -> None:
         """Removes a data set. Files that no data set needs are removed by a later `collect`."""
         self.get(owner, dataset)
-        for name in (f"{dataset}.about", f"{dataset}.report", dataset):
-            (self._manifests(owner) / name).unlink(missing_ok=True)
+        for name in (dataset + _ABOUT, dataset + _REPORT, dataset):
+            self._storage.delete(owner, name)
         self.collect(owner)
 
     def collect(self, owner: str, age: float = _DAY) -> int:
@@ -211,12 +224,12 @@ class Datasets:
                     needed |= {entry.file.sha256, entry.mask.sha256}
             return needed & set(digests)
 
-        return self._files(owner).collect(referenced, age)
+        return self._storage.files(owner).collect(referenced, age)
 
     def collect_all(self) -> None:
         """Does `collect` for all owners."""
-        for folder in self._folder.glob("*/files"):
-            self.collect(folder.parent.name)
+        for owner in self._storage.owners():
+            self.collect(owner)
 
     def report(self, owner: str, dataset: str, look: Look | None = None) -> pb.DatasetReport:
         """What a look at every image finds. Takes seconds to minutes the first time.
@@ -230,68 +243,59 @@ class Datasets:
             Unavailable: The check failed; the worker's log says why.
         """
         self.get(owner, dataset)
-        path = self._manifests(owner) / f"{dataset}.report"
-        if (known := _parsed(path)) is not None:  # without waiting for the check of another data set
+        if (known := self._report(owner, dataset)) is not None:  # without waiting for the check of another data set
             return known
         with self._checking:
-            if (known := _parsed(path)) is not None:
+            if (known := self._report(owner, dataset)) is not None:
                 return known
             if look is not None:
-                report = look(self.entries(owner, dataset), self._files(owner).get)
+                report = look(self.entries(owner, dataset), self._storage.files(owner).get)
             else:
                 report = self._looked_at(owner, dataset)
-            self._write(path, report.SerializeToString(deterministic=True))
+            self._storage.write(owner, dataset + _REPORT, report.SerializeToString(deterministic=True))
             return report
 
     def _looked_at(self, owner: str, dataset: str) -> pb.DatasetReport:
-        places = (self._manifests(owner) / dataset, self._of(owner) / "files")
-        printed = self._isolated.ask("ouzel.worker.datasets.check", *map(str, places), seconds=_CHECK_SECONDS)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self._content(owner, dataset))
+            file.flush()
+            arguments = (file.name, *self._storage.files_place(owner))
+            printed = self._isolated.ask("ouzel.worker.datasets.check", *arguments, seconds=_CHECK_SECONDS)
         if not printed:
             raise Unavailable(f"dataset: {dataset} could not be checked; the worker's log says why")
         return pb.DatasetReport.FromString(printed)
 
     def _check_files(self, owner: str, entries: Sequence[pb.DatasetEntry]) -> None:
-        held = self._files(owner)
-        for entry in entries:
-            for file in (entry.file, entry.mask) if entry.HasField("mask") else (entry.file,):
-                if held.size(file.sha256) != file.size:
-                    raise FailedPrecondition(
-                        f"entries: the file of {entry.path!r:.200} ({file.sha256}, {file.size} bytes) was not uploaded",
-                        field="entries",
-                    )
+        wanted = [
+            (entry.path, file)
+            for entry in entries
+            for file in ((entry.file, entry.mask) if entry.HasField("mask") else (entry.file,))
+        ]
+        sizes = self._storage.files(owner).hold([file.sha256 for _, file in wanted])
+        for path, file in wanted:
+            if sizes.get(file.sha256) != file.size:
+                raise FailedPrecondition(
+                    f"entries: the file of {path!r:.200} ({file.sha256}, {file.size} bytes) was not uploaded",
+                    field="entries",
+                )
 
-    def _of(self, owner: str) -> Path:
-        # Owners are names that tokens.py has checked: no separators, and never "." or "..".
-        return self._folder / owner
+    def _content(self, owner: str, dataset: str) -> bytes:
+        """The canonical manifest. Raises NotFound or DataLoss."""
+        content = self._storage.read(owner, dataset)
+        if content is None:
+            raise NotFound(f"dataset: no data set {dataset!r:.80}", field="dataset")
+        if hashlib.sha256(content).hexdigest() != dataset:
+            raise DataLoss(f"dataset: the manifest of {dataset} is damaged")
+        return content
 
-    def _files(self, owner: str) -> Artifacts:
-        return Artifacts(self._of(owner) / "files")
+    def _about(self, owner: str, dataset: str) -> pb.Dataset | None:
+        content = self._storage.read(owner, dataset + _ABOUT)
+        return None if content is None else pb.Dataset.FromString(content)
 
-    def _manifests(self, owner: str) -> Path:
-        folder = self._of(owner) / "manifests"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
-
-    @staticmethod
-    def _write(path: Path, content: bytes) -> None:
+    def _report(self, owner: str, dataset: str) -> pb.DatasetReport | None:
+        """None if there is none that can be read; then it is made again."""
         try:
-            with written(path) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise ResourceExhausted(f"the disk of the data sets is full ({error.strerror})") from error
-
-    @staticmethod
-    def _about(path: Path) -> pb.Dataset | None:
-        try:
-            return pb.Dataset.FromString(path.read_bytes())
-        except FileNotFoundError:
+            content = self._storage.read(owner, dataset + _REPORT)
+            return None if content is None else pb.DatasetReport.FromString(content)
+        except (DataLoss, DecodeError):
             return None
-
-
-def _parsed(path: Path) -> pb.DatasetReport | None:
-    try:
-        return pb.DatasetReport.FromString(path.read_bytes())
-    except (FileNotFoundError, DecodeError):
-        return None

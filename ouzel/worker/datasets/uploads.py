@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument, ResourceExhausted
-from ouzel.worker.artifacts import Artifacts, Incoming
+from ouzel.worker.artifacts.incoming import Incoming
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel_protos import manifest
 from ouzel_protos.manifest import BadEntry
 from ouzel_protos.v1 import dataset_pb2 as pb

@@ -68,7 +68,7 @@ def used(dataset: str, context: JobContext, field: str, collect: Collect) -> Use
         report = uploads.report(owner, dataset, training_data.looker(context, **{field: classes}))
 
         def read(sha256: str) -> bytes:
-            return uploads.path(owner, sha256).read_bytes()
+            return uploads.read(owner, sha256)
 
     if not report.usable:
         raise training_data.unusable(report)

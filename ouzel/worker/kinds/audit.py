@@ -241,14 +241,15 @@ class _Told:
     def __call__(self, event: Event) -> None:
         phases: Mapping[str, str] = {"pool": "choosing other images", "images": "auditing"}
         if event.phase == "registered" and self.resumed is None:
-            self.save(event.state())
+            self.save(event.state(), needed=True)
             self.context.log(f"fixed before the first answer: design sha256:{self.design.sha256()}")
         self.context.progress(event.step, event.steps, phase=phases.get(event.phase, event.phase))
         if self.context.save_wanted():
             self.save(event.state())
 
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Saves a state."""
+    def save(self, state: Mapping[str, Any], *, needed: bool = False) -> None:
+        """Saves a state, see `JobContext.save`."""
         from ouzel.worker.kinds import checkpoint
 
-        self.context.save(checkpoint.dump({"registered": self.registered.isoformat(), "state": dict(state)}))
+        content = checkpoint.dump({"registered": self.registered.isoformat(), "state": dict(state)})
+        self.context.save(content, needed=needed)

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
 from ouzel.ledger.recorder import Event, Recorded, Recorder
 from ouzel.telemetry.phases import Phases
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.patience import patiently
+from ouzel.worker.artifacts.protocol import StorageAway
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.store.job import Lease
@@ -105,15 +107,16 @@ class JobContext:
     ) -> None:
         self.environment, self.owner, self.checkpoint, self.batch_scale = environment, owner, checkpoint, batch_scale
         self.job, self.attempt = lease.job, lease.attempt
-        self.uploads = Datasets(environment.uploads)
+        self.uploads = Datasets(environment.uploads, cache=environment.upload_cache)
         self._store, self._lease, self._stop = store, lease, stop
-        self._artifacts = Artifacts(environment.artifacts)
+        self._artifacts = environment.open_artifacts()
         self._recorder = Recorder(Path(environment.ledger) if environment.ledger else None)
         self._saved = time.monotonic()
         self._phases = Phases()
         # The mark makes the bytes unique to the job. Two jobs then never share a checkpoint file, so it can be removed.
         self._mark = f"{lease.job}\n".encode()
         self._last = "" if checkpoint is None else hashlib.sha256(self._mark + checkpoint).hexdigest()
+        self._told_away = False
         self._progress_told = self._preview_shown = float("-inf")
 
     def check_lease(self) -> None:
@@ -242,22 +245,39 @@ class JobContext:
         """Whether it is time for another checkpoint."""
         return time.monotonic() - self._saved >= self.environment.checkpoint_seconds
 
-    def save(self, checkpoint: bytes, events: Sequence[pb.JobEvent] = ()) -> None:
+    def save(self, checkpoint: bytes, events: Sequence[pb.JobEvent] = (), *, needed: bool = False) -> None:
         """Stores a checkpoint durably. The next attempt gets it as `checkpoint`; the one before is removed.
+
+        While the storage is away, the one before stays, and the job goes on. A checkpoint with events, or one that is
+        needed, waits for the storage instead.
 
         Args:
             checkpoint: As the kind reads it again.
             events: Of what it says, which are told if and only if it is stored.
+            needed: Whether the job must not go on without it.
 
         Raises:
             ResourceExhausted: The disk is full.
+            StorageAway: The storage was away for long, and the checkpoint is needed.
             LeaseLost: Another worker has the job by now.
         """
-        digest, _ = self._artifacts.put(self._mark + checkpoint)
+        self._saved = time.monotonic()
+        try:
+            content = self._mark + checkpoint
+            put = partial(self._artifacts.put, content)
+            digest, _ = patiently(put, self._stop) if events or needed else put()
+        except StorageAway:
+            if events or needed:
+                raise
+            if not self._told_away:
+                self.log("the storage is away: no checkpoint is stored until it is back", pb.Log.WARNING)
+            self._told_away = True
+            return
         self._store.checkpoint(self._lease, digest, events)
         if self._last not in ("", digest):
-            self._artifacts.discard(self._last)
-        self._last = digest
+            with suppress(StorageAway):  # then a later look for what nobody needs removes it
+                self._artifacts.discard(self._last)
+        self._last, self._told_away = digest, False
         self._saved = time.monotonic()
 
     def stop_within(self, seconds: float) -> bool:

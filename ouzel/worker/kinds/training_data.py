@@ -135,7 +135,7 @@ def examples(dataset: str, context: JobContext, *, training: bool = True) -> lis
         dataset_report = uploads.report(owner, dataset, look)
 
         def read(sha256: str) -> bytes:
-            return uploads.path(owner, sha256).read_bytes()
+            return uploads.read(owner, sha256)
 
     refused = {each.path: each.reason for each in dataset_report.refused}
     if (training and not dataset_report.usable) or len(refused) == len(entries):

@@ -14,12 +14,14 @@ import signal
 import sys
 import threading
 import uuid
+from contextlib import closing
 from dataclasses import dataclass
 
-from ouzel.errors import DataLoss, OuzelError, ResourceExhausted, Unavailable
+from ouzel.errors import DataLoss, NotFound, OuzelError, ResourceExhausted, Unavailable
 from ouzel.telemetry import logs, tracing
 from ouzel.worker import kinds
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.patience import patiently
+from ouzel.worker.artifacts.protocol import Artifacts, StorageAway
 from ouzel.worker.kinds.context import JobContext, JobInterrupted, JobOutput
 from ouzel.worker.parent_watch import end_with_parent
 from ouzel.worker.processes.executor import VARIABLE, Task
@@ -69,33 +71,35 @@ def _run(task: Task, store: Store, stop: threading.Event) -> None:
 
 def _run_job(task: Task, store: Store, lease: Lease, job: Job, *, stop: threading.Event) -> pb.JobError | None:
     """Returns why the job failed, once the store knows it."""
-    artifacts = Artifacts(task.environment.artifacts)
-    context = JobContext(
-        store,
-        lease,
-        task.environment,
-        owner=job.owner,
-        checkpoint=_checkpoint(artifacts, job),
-        batch_scale=job.batch_scale,
-        stop=stop,
-    )
     try:
-        done = kinds.find(job.kind).run(getattr(job.spec, job.kind), context)
-        context.end_phase()
-        with tracing.span("publish"):
-            store.publishing(lease)
-            store.succeed(lease, _published(done, artifacts))
+        artifacts = task.environment.open_artifacts()
+        context = JobContext(
+            store,
+            lease,
+            task.environment,
+            owner=job.owner,
+            checkpoint=patiently(lambda: _checkpoint(artifacts, job), stop),
+            batch_scale=job.batch_scale,
+            stop=stop,
+        )
+        with closing(context):
+            done = kinds.find(job.kind).run(getattr(job.spec, job.kind), context)
+            context.end_phase()
+            with tracing.span("publish"):
+                store.publishing(lease)
+                store.succeed(lease, patiently(lambda: _published(done, artifacts), stop))
     except JobInterrupted:
         store.abandon(lease, "stopped at a checkpoint")
     except (LeaseLost, Unavailable):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the owner of the job must hear of it
+        if isinstance(error, StorageAway) and stop.is_set():
+            store.abandon(lease, "stopped while its storage was away")
+            return None
         failure = failure_of(error)
         _log.exception("the job failed%s", f" (error {failure.error.error_id})" if failure.error.error_id else "")
         store.fail(lease, failure.error, memory=failure.memory)
         return failure.error
-    finally:
-        context.close()
     return None
 
 
@@ -105,7 +109,7 @@ def _checkpoint(artifacts: Artifacts, job: Job) -> bytes | None:
         return None
     try:
         return artifacts.get(job.checkpoint).removeprefix(f"{job.id}\n".encode())  # see `JobContext.save`
-    except OuzelError as error:
+    except (DataLoss, NotFound) as error:
         _log.warning("starting from the beginning: the checkpoint cannot be used: %s", error)
         return None
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ouzel.errors import Unavailable
-from ouzel.worker.artifacts import Artifacts
+from ouzel.worker.artifacts.protocol import StorageAway
 from ouzel.worker.datasets.store import Datasets
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.metrics import WorkerMetrics
@@ -86,7 +86,7 @@ class Runner:
         self._free, self.slots, self._metrics = list(slots), len(slots), metrics or WorkerMetrics()
         self._running: dict[Lease, Supervised] = {}
         self._stalled = StalledJobs(store, executor, self.name, self._options.lease, lost=self._metrics.lost)
-        self._artifacts = Artifacts(environment.artifacts)
+        self._artifacts = environment.open_artifacts()
         self._nudged, self._draining = threading.Event(), threading.Event()
         self._collected = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
@@ -147,8 +147,8 @@ class Runner:
         """Removes the files that no job and no data set needs."""
         try:
             self._artifacts.collect(self._store.referenced)
-            Datasets(self._environment.uploads).collect_all()
-        except (Unavailable, OSError) as error:
+            Datasets(self._environment.uploads, cache=self._environment.upload_cache).collect_all()
+        except (Unavailable, StorageAway, OSError) as error:
             _log.warning("not all could be collected: %s", error)
 
     def _claim(self) -> bool:

@@ -1,0 +1,82 @@
+"""A prefix of a bucket that speaks S3, through obstore: opened by its URL, with errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ouzel.errors import InvalidArgument, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+SCHEME = "s3://"
+_REQUEST = "30s"  # of one request, and its answer
+_CONNECT = "5s"
+
+
+def is_bucket(place: str | Path) -> bool:
+    """Whether a place is the URL of a bucket, and not a folder."""
+    return str(place).startswith(SCHEME)
+
+
+class Prefix:
+    """A prefix of a bucket. Keys, region and endpoint come from the environment.
+
+    The variables are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL; without keys, the
+    machine's role counts.
+
+    Args:
+        url: "s3://BUCKET/PREFIX".
+        field: Of the option that names it, for messages.
+        retries: How often a request that failed is sent again; None is obstore's choice.
+        patience: Time for a request with all that follow it, in seconds; counts with `retries` only.
+
+    Attributes:
+        url: Without a slash at its end.
+        api: The package obstore.
+        store: What its functions take.
+
+    Raises:
+        InvalidArgument: It names no bucket, or the package obstore is missing.
+    """
+
+    def __init__(self, url: str, field: str, *, retries: int | None = None, patience: float = 20.0) -> None:
+        try:
+            import obstore
+            from obstore.store import S3Store
+        except ImportError as error:
+            raise InvalidArgument(
+                f"{field}: s3:// needs the package obstore; install ouzel[s3]", field=field
+            ) from error
+        bucket, _, prefix = url.removeprefix(SCHEME).strip("/").partition("/")
+        if not is_bucket(url) or not bucket:
+            raise InvalidArgument(f"{field}: {url[:80]!r} names no bucket", field=field)
+        self.url = url.rstrip("/")
+        self.api: Any = obstore
+        # Over plain HTTP only where the operator's endpoint says so.
+        options: dict[str, Any] = {
+            "client_options": {"allow_http": True, "timeout": _REQUEST, "connect_timeout": _CONNECT}
+        }
+        if retries is not None:
+            options["retry_config"] = {"max_retries": retries, "retry_timeout": timedelta(seconds=patience)}
+        self.store: S3Store = S3Store(bucket, prefix=prefix or None, **options)
+
+    @contextmanager
+    def translated(self, path: str) -> Iterator[None]:
+        """What obstore raises in the block becomes Unavailable, with the path and the cause.
+
+        FileNotFoundError passes, and so do the errors of conditions that do not hold.
+        """
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        try:
+            yield
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except BaseError as error:
+            cause = " ".join(str(error).partition("Debug source:")[0].split())[:300]
+            raise Unavailable(f"{self.url}/{path} does not answer ({type(error).__name__}: {cause})") from error

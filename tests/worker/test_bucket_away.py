@@ -1,0 +1,154 @@
+"""A real object store that is killed while it is written to, and while jobs run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from ouzel.buckets import Prefix
+from ouzel.worker.artifacts.bucket import BucketArtifacts
+from ouzel.worker.artifacts.protocol import StorageAway
+from ouzel.worker.store.job import State
+from ouzel.worker.store.protocol import Store
+from ouzel_protos.v1 import job_pb2 as pb
+from support import seaweed as servers
+from support.jobs import count, one_store, states, until, worker
+from support.seaweed import Seaweed
+
+PART = 8 * 2**20
+BUCKET = "s3://ouzel-away/files"
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Seaweed]:
+    """A server that tests kill and start again; it has a bucket."""
+    with servers.seaweed() as server:
+        server.make("ouzel-away")
+        yield server
+
+
+@pytest.fixture
+def server(mortal: Seaweed, monkeypatch: pytest.MonkeyPatch) -> Seaweed:
+    for name, value in mortal.variables.items():
+        monkeypatch.setenv(name, value)
+    return mortal
+
+
+def objects() -> list[str]:
+    prefix = Prefix(BUCKET, "place")
+    return [str(each["path"]) for group in prefix.api.list(prefix.store) for each in group]
+
+
+class Killing:
+    """obstore, which kills the server when it has read half of what it uploads."""
+
+    def __init__(self, api: Any, server: Seaweed) -> None:
+        self._api, self._server = api, server
+        self.read = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    def put(self, store: Any, path: str, file: Any, **more: Any) -> Any:
+        half = file.seek(0, os.SEEK_END) / 2
+        file.seek(0)
+        outer = self
+
+        class Halting:
+            def read(self, size: int = -1) -> bytes:
+                chunk: bytes = file.read(size)
+                outer.read += len(chunk)
+                if outer.read > half:
+                    outer._server.kill()
+                return chunk
+
+            def seek(self, *position: int) -> int:
+                return int(file.seek(*position))
+
+        return self._api.put(store, path, Halting(), **more)
+
+
+def test_killed_in_the_middle_of_an_upload(server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the file can be seen afterwards; the next try stores it."""
+    monkeypatch.setattr("ouzel.worker.artifacts.asked._RETRIES", 1)
+    artifacts = BucketArtifacts(BUCKET, tmp_path)
+    content = os.urandom(8 * PART)
+    digest = hashlib.sha256(content).hexdigest()
+    whole = artifacts._asked.api
+    killing = Killing(whole, server)
+    artifacts._asked.api = killing
+    with pytest.raises(StorageAway, match="does not answer"):
+        artifacts.put(iter([content]))
+    assert killing.read > PART
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    server.start()
+    artifacts._asked.api = whole
+    assert artifacts.size(digest) is None
+    assert not objects()
+    assert artifacts.put(iter([content])) == (digest, len(content))
+    assert artifacts.get(digest) == content
+    artifacts.discard(digest)
+
+
+@one_store
+def test_killed_in_the_middle_of_a_job(server: Seaweed, store: Store, url: str, tmp_path: Path) -> None:
+    """The job goes on without checkpoints, waits with its results, and publishes them once."""
+    with worker(url, tmp_path / "state", "--checkpoint", "1", artifacts=BUCKET) as running:
+        early = running.result(running.create(count(2)).id)
+        (artifact,) = early.result.artifacts
+        created = running.create(count(40, 0.1))
+        until(lambda: bool(store.get("local", created.id).checkpoint))
+        server.kill()
+        with pytest.raises(grpc.RpcError) as told:
+            list(download(running, early.id, artifact.name))
+        assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "storage of artifacts does not answer" in str(told.value.details())
+        until(lambda: store.get("local", created.id).state is State.PUBLISHING, 60)
+        logged = [each.log.message for each in store.events("local", created.id, 0, 1000) if each.HasField("log")]
+        assert logged == ["the storage is away: no checkpoint is stored until it is back"]
+        server.start()
+        done = running.result(created.id)
+        assert (done.state, done.attempt) == (pb.Job.SUCCEEDED, 1)
+        job = store.get("local", created.id)
+        assert states(store, job).count("SUCCEEDED") == 1
+        (artifact,) = done.result.artifacts
+        assert b"".join(download(running, created.id, artifact.name)) == b"m counted to 40"
+        assert sum(artifact.sha256 in each for each in objects()) == 1
+        assert running.stop() == 0
+
+
+@one_store
+def test_a_job_is_taken_up_again_from_its_checkpoint(server: Seaweed, store: Store, url: str, tmp_path: Path) -> None:
+    """The worker stops, and another one with an empty cache goes on, which has to wait for the storage first."""
+    with worker(url, tmp_path / "first", artifacts=BUCKET) as first:
+        created = first.create(count(40, 0.1))
+        until(lambda: store.get("local", created.id).progress.step > 4)
+        assert first.stop() == 0
+    saved = store.get("local", created.id)
+    assert (saved.state, bool(saved.checkpoint)) == (State.QUEUED, True)
+    with worker(url, tmp_path / "second", artifacts=BUCKET) as second:
+        until(lambda: store.get("local", created.id).progress.step > saved.progress.step)
+        assert second.stop() == 0
+    steps = [each.progress.step for each in store.events("local", created.id, 0, 1000) if each.HasField("progress")]
+    assert sorted(steps) == steps
+
+
+@one_store
+def test_a_worker_that_cannot_write_its_bucket_does_not_start(server: Seaweed, url: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match="s3://ouzel-away/files/ouzel does not answer"),
+        worker(url, tmp_path / "state", artifacts=BUCKET, variables={"AWS_SECRET_ACCESS_KEY": "wrong"}),
+    ):
+        raise AssertionError("it has started")
+
+
+def download(running: Any, job: str, name: str) -> Iterator[bytes]:
+    request = pb.DownloadArtifactRequest(id=job, name=name)
+    for chunk in running.stub.DownloadArtifact(request, metadata=running.metadata, timeout=60.0):
+        yield chunk.data
