@@ -22,6 +22,7 @@ from ouzel.telemetry.metrics import MetricsOptions
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
+from ouzel.worker.processes.ray_options import RayOptions, check_shared
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
 from ouzel.worker.store.retry_policy import Retries
@@ -73,6 +74,8 @@ class WorkerOptions:
             process that has done so, which takes some 450 MiB of memory, and begin at once.
         metrics: Where its numbers are read; None serves none.
         webhooks: File of the addresses that may be told of jobs, see `ouzel.worker.webhooks.receivers`.
+        ray: The Ray cluster that jobs run on; None runs them on this machine. The store must be PostgreSQL then, and
+            the artifacts be named.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -110,6 +113,7 @@ class WorkerOptions:
     no_fork: bool = False
     metrics: MetricsOptions | None = None
     webhooks: Path | None = None
+    ray: RayOptions | None = None
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -118,6 +122,8 @@ class WorkerOptions:
         if self.slots is not None:
             at_least("slots", self.slots, 1)
         at_least("audit_models", self.audit_models, 1)
+        if self.ray is not None:
+            check_shared(self.store, self.artifacts)
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
@@ -204,13 +210,15 @@ class WorkerOptions:
     @property
     def environment(self) -> JobEnvironment:
         """The settings for the processes of jobs."""
+        # The worker's own state folder is not that of a process on another node.
+        elsewhere = self.ray is not None and self.serving_key_file is None and self.serving_state is None
         return JobEnvironment(
             self.store_url,
             self.artifact_folder,
             self.models,
             self.upload_folder,
             datasets=self.datasets,
-            serving=self.serving,
+            serving=None if elsewhere else self.serving,
             checkpoint_seconds=self.checkpoint,
             retries=self.retries,
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
@@ -225,6 +233,8 @@ def slots(options: WorkerOptions) -> tuple[Slot, ...]:
     Args:
         options: Say how many jobs run at a time.
     """
+    if options.ray is not None:  # Ray knows where there is room; this is how many jobs it gets at a time
+        return tuple(Slot(f"ray{number}", {}) for number in range(options.slots or 1))
     if ids := gpus.visible():
         chosen = [ids[number % len(ids)] for number in range(options.slots or len(ids))]
         return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}) for each in chosen)

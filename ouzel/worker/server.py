@@ -43,7 +43,8 @@ from ouzel.worker.gauges import Looked, WorkerGauges
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.options import WorkerOptions, slots
-from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.processes.executor import Executor
+from ouzel.worker.processes.open import open_executor
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
@@ -102,7 +103,10 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         if not options.no_fork:
             forks = ForkServer(kinds.libraries())
             opened.callback(forks.close)
-        asyncio.run(_serve(_Parts(options, store, ledger, forks, metrics), ready))
+        logs, environment = options.folder / "logs", options.environment
+        executor = open_executor(logs, forks=forks, ray=options.ray, store=store, environment=environment)
+        opened.callback(executor.close)
+        asyncio.run(_serve(_Parts(options, store, ledger, forks, metrics, executor), ready))
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class _Parts:
     ledger: Ledger | None
     forks: ForkServer | None
     metrics: WorkerMetrics
+    executor: Executor
 
 
 async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
@@ -244,9 +249,8 @@ def _denied(denials: Denials, metrics: WorkerMetrics) -> Callable[[str], None]:
 
 def _runner(parts: _Parts) -> Runner:
     options = parts.options
-    executor = LocalExecutor(options.folder / "logs", parts.forks)
     places, environment = slots(options), options.environment
-    return Runner(parts.store, executor, places, environment, options=options.runner, metrics=parts.metrics)
+    return Runner(parts.store, parts.executor, places, environment, options=options.runner, metrics=parts.metrics)
 
 
 def _bind(server: grpc.aio.Server, options: WorkerOptions) -> str:

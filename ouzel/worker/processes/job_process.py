@@ -22,6 +22,7 @@ from ouzel.worker import kinds
 from ouzel.worker.artifacts import Artifacts
 from ouzel.worker.kinds.context import JobContext, JobInterrupted, JobOutput
 from ouzel.worker.parent_watch import end_with_parent
+from ouzel.worker.processes import lease_watch
 from ouzel.worker.processes.executor import VARIABLE, Task
 from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.open import open_store
@@ -44,7 +45,8 @@ def main() -> int:
     try:
         store = open_store(task.environment.store, retries=task.environment.retries, check=False)
         try:
-            _run(task, store, stop)
+            with lease_watch.watching(task, store, stop):
+                _run(task, store, stop)
         finally:
             store.close()
     except LeaseLost as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Sequence
 
-from ouzel.worker.store import client_ops, figures, job_table, notices, pagination, worker_ops
+from ouzel.worker.store import client_ops, figures, job_table, notices, pagination, stops, worker_ops
 from ouzel.worker.store.database import Database
-from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.job import ControlFlags, Job, Lease, LeaseView, Limits, NewJob, Page, Query, Sign, State
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
@@ -88,6 +88,12 @@ class SqlStore:
 
     def heartbeat(self, lease: Lease, ran: float = 0.0) -> ControlFlags:
         return self._db.write(lambda c: worker_ops.heartbeat(c, lease, ran))
+
+    def ask_stop(self, job: str, attempt: int, *, kill: bool = False) -> None:
+        self._db.write(lambda c: stops.ask(c, job, attempt, kill))
+
+    def sign(self, lease: Lease) -> Sign:
+        return self._db.write(lambda c: stops.look(c, lease))
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
         written = builtins.list(events)
