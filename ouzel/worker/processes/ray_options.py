@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from ouzel.checks import one_of, within
@@ -54,7 +53,7 @@ class RayOptions:
     """
 
     address: str = "http://127.0.0.1:8265"
-    resources: Mapping[str, Resources] = MappingProxyType({})
+    resources: Mapping[str, Resources] = field(default_factory=dict)
     python: str = "python"
     patience: float = 45.0
 
