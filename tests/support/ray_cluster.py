@@ -82,25 +82,17 @@ class Node:
                 each.kill()
         self.process.wait()
 
-    def stop(self) -> None:
-        """In order, and what is left by force."""
-        self.all()
-        self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(15)
-        self.kill()
-
 
 class Cluster:
-    """A head without room for jobs, and as many nodes as are asked for."""
+    """A head, and as many nodes as are added."""
 
-    def __init__(self, token: Path | None) -> None:
+    def __init__(self, token: Path | None, cpus: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: its sockets have paths
         self._token = token
         self._gcs, self._dashboard, self._client = free_ports(3)
         self.address = f"http://127.0.0.1:{self._dashboard}"
         self.nodes: list[Node] = []
-        self.head = self.start_head()
+        self.head = self.start_head(cpus)
 
     def start_head(self, cpus: int = 0) -> Node:
         self.head = self._start(
@@ -141,21 +133,21 @@ class Cluster:
         try:
             until(runs, START)
         except BaseException:
-            node.stop()
+            node.kill()
             raise
         node.all()
         return node
 
     def close(self) -> None:
         for node in (*self.nodes, self.head):
-            node.stop()
+            node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextmanager
-def cluster(token: Path | None, nodes: int = 1) -> Iterator[Cluster]:
-    """token: of its users."""
-    made = Cluster(token)
+def cluster(token: Path | None, nodes: int = 0) -> Iterator[Cluster]:
+    """token: of its users. nodes: on which jobs run; without, they run on the head's."""
+    made = Cluster(token, 0 if nodes else 4)
     try:
         for _ in range(nodes):
             made.add()

@@ -58,7 +58,7 @@ def ray_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ray_cluster(ray_token: Path) -> Iterator[Cluster]:
-    """With one node, which tests leave as it is."""
+    """Of one node, which tests leave as it is."""
     with cluster(ray_token) as running:
         yield running
 

@@ -7,6 +7,7 @@ that a connection is made: RAY_AUTH_MODE must be "token" here, and the cluster m
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping
@@ -22,7 +23,6 @@ MODE = "RAY_AUTH_MODE"
 OLDEST = (2, 60)
 _SECONDS = 5.0  # for each request
 _REFUSALS = (401, 403)
-_LOG_LINES = 400
 _LOG_BYTES = 2**20
 
 
@@ -30,7 +30,8 @@ class _Answered(Exception):
     """The job service answers with an error."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"status {status}: {text.strip().splitlines()[-1] if text.strip() else ''}"[:400])
+        lines = [line for line in text.splitlines() if any(map(str.isalpha, line))]
+        super().__init__(f"status {status}: {lines[-1] if lines else ''}"[:400])
         self.status = status
 
 
@@ -47,16 +48,20 @@ class _Client(JobSubmissionClient):
         """Of Ray on the cluster."""
         return str(self._do_request("GET", "/api/version").json()["ray_version"])
 
-    def tail(self, name: str) -> bytes:
-        """The last lines of a job's log. Ray's own method gets all of it, however long it is."""
-        query = f"submission_id={name}&lines={_LOG_LINES}&timeout={_SECONDS:g}&format=text"
-        with self._do_request("GET", f"/api/v0/logs/file?{query}", stream=True) as answer:
+    def tail(self, name: str) -> str:
+        """The end of a job's log. Ray's own method keeps all of it, however long it is."""
+        with self._do_request("GET", f"/api/jobs/{name}/logs", stream=True) as answer:
             if answer.status_code != requests.codes.ok:
                 raise _Answered(answer.status_code, answer.text)
-            content = b""
+            content, whole = b"", True
             for chunk in answer.iter_content(chunk_size=2**16):
+                whole = whole and len(content) + len(chunk) <= _LOG_BYTES
                 content = (content + chunk)[-_LOG_BYTES:]
-        return content
+        if whole:
+            return str(json.loads(content)["logs"])
+        # A string of JSON without its beginning: from the first whole line on.
+        rest = content.partition(b"\\n")[2].rstrip().removesuffix(b"}").rstrip()
+        return str(json.loads(b'"' + rest))
 
 
 class RayCluster:
@@ -90,7 +95,7 @@ class RayCluster:
             resources: That Ray reserves.
 
         Raises:
-            FailedPrecondition: Ray refuses it.
+            FailedPrecondition: Ray refuses it, or as `connect`.
             Unavailable: Whether it was submitted is not known.
         """
         try:
@@ -105,7 +110,8 @@ class RayCluster:
                 )
             )
         except _Answered as error:
-            raise FailedPrecondition(f"the Ray cluster at {self._address} refuses a job with {error}") from None
+            kind = FailedPrecondition if error.status == requests.codes.bad_request else Unavailable
+            raise kind(f"the Ray cluster at {self._address} refuses a job with {error}") from None
 
     def look(self, name: str) -> tuple[str, int | None, str]:
         """How a job stands.
@@ -139,8 +145,8 @@ class RayCluster:
     def log(self, name: str) -> str:
         """The end of what a job has written; "" if its node is gone. Raises OuzelError."""
         try:
-            return self._ask(lambda client: client.tail(name)).decode(errors="replace")
-        except _Answered:
+            return str(self._ask(lambda client: client.tail(name)))
+        except (_Answered, UnicodeDecodeError):
             return ""
 
     def _ask(self, question: Any) -> Any:

@@ -63,6 +63,7 @@ class _Known:
     probe: Probe
     seen: float  # when Ray said so
     asked: float  # when somebody last wanted to know
+    over: bool = False  # whether Ray has nothing more to say
     kill: bool = False
     killed: float = float("-inf")  # when Ray was last told to end it
     told: float = float("-inf")  # when the process was last told through the store
@@ -108,9 +109,9 @@ class RayExecutor:
         words = [self._options.python, "-m", MODULE, "--job", task.job, "--attempt", str(task.attempt)]
         try:
             self._cluster.submit(name, f"exec {shlex.join(words)} </dev/null", variables, resources)
-        except Unavailable:
+        except OuzelError as error:  # of the cluster, not of the job
             self._failed = time.monotonic()
-            raise
+            raise Unavailable(str(error)) from error
         now = time.monotonic()
         with self._lock:
             self._known[name] = _Known(_RUNNING, now, now)
@@ -176,7 +177,7 @@ class RayExecutor:
             self._failed = now
             return _UNKNOWN
         with self._lock:
-            self._known.setdefault(name, _Known(probe, now, now))
+            self._known.setdefault(name, _Known(probe, now, now, over=probe.state is State.ENDED))
         return probe
 
     def _loop(self) -> None:
@@ -203,10 +204,10 @@ class RayExecutor:
         with self._lock:
             for name in [name for name, each in self._known.items() if now - each.asked > _ASKED]:
                 del self._known[name]
-            ended = [name for name, each in self._known.items() if each.probe.state is State.ENDED]
-            for name in ended[:-_REMEMBERED]:
+            over = [name for name, each in self._known.items() if each.over]
+            for name in over[:-_REMEMBERED]:
                 del self._known[name]
-            live = [name for name, each in self._known.items() if each.probe.state is not State.ENDED]
+            live = [name for name, each in self._known.items() if not each.over]
             return sorted(live, key=lambda name: not self._known[name].kill)
 
     def _look(self, name: str) -> None:
@@ -219,11 +220,16 @@ class RayExecutor:
                 known.killed = now
         if due:
             self._cluster.stop(name)
-        probe = _probe(*self._cluster.look(name))
-        if probe.state is State.ENDED:
+        status, code, error = self._cluster.look(name)
+        probe = _probe(status, code, error)
+        over = probe.state is State.ENDED
+        if over:
             self._keep_log(name)
+        elif status == "PENDING" and known.kill:
+            # Ray ends no job that waits for room. If it is started after all, it finds its lease gone.
+            probe = Probe(State.ENDED)
         with self._lock:
-            known.probe, known.seen = probe, time.monotonic()
+            known.probe, known.seen, known.over = probe, time.monotonic(), over
 
     def _keep_log(self, name: str) -> None:
         """As it is kept on one machine: the node may be gone soon."""
