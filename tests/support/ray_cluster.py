@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from support.jobs import until
+from support.jobs import STUBS, until
 
 START = 120.0  # s, on a busy machine
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
@@ -69,6 +69,10 @@ class Node:
             ]
         return [each for each in self.seen if each.is_running()]
 
+    def owns(self, process: psutil.Process) -> bool:
+        """Whether a process runs on this node."""
+        return process.pid in {each.pid for each in self.all()}
+
     def find(self, word: str) -> psutil.Process:
         """The process whose command says so."""
         return next(each for each in self.all() if word in " ".join(each.cmdline()))
@@ -102,6 +106,14 @@ class Cluster:
         )  # fmt: skip
         return self.head
 
+    def replace(self) -> None:
+        """A new head, which knows nothing, and a new node in place of all others."""
+        for node in self.nodes:
+            node.kill()
+        self.nodes.clear()
+        self.start_head()
+        self.add()
+
     def add(self, cpus: int = 4) -> Node:
         node = self._start("--address", f"127.0.0.1:{self._gcs}", cpus=cpus)
         self.nodes.append(node)
@@ -118,7 +130,7 @@ class Cluster:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                env=os.environ | _QUIET | variables(self._token),
+                env=os.environ | STUBS | _QUIET | variables(self._token),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
