@@ -19,7 +19,8 @@ import psutil
 from support.jobs import STUBS, until
 
 START = 120.0  # s, on a busy machine
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+# A node of a busy machine may take long to start.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_raylet_start_wait_time_s": "120"}
 
 
 def variables(token: Path | None) -> dict[str, str]:
@@ -69,17 +70,16 @@ class Node:
             ]
         return [each for each in self.seen if each.is_running()]
 
-    def owns(self, process: psutil.Process) -> bool:
-        """Whether a process runs on this node."""
-        return process.pid in {each.pid for each in self.all()}
-
     def find(self, word: str) -> psutil.Process:
         """The process whose command says so."""
         return next(each for each in self.all() if word in " ".join(each.cmdline()))
 
-    def kill(self, *but: int) -> None:
-        """All at once, as when the power fails. but: processes that go on."""
-        mine = [each for each in self.all() if each.pid not in but]
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """All at once, as when the power fails."""
+        mine = self.all()
         self.process.kill()
         for each in mine:
             with suppress(psutil.Error):
@@ -106,13 +106,17 @@ class Cluster:
         )  # fmt: skip
         return self.head
 
-    def replace(self) -> None:
-        """A new head, which knows nothing, and a new node in place of all others."""
-        for node in self.nodes:
+    def mend(self) -> None:
+        """Starts what was killed. A new head knows nothing; the nodes of the old one go."""
+        if not self.head.runs():
+            for node in self.nodes:
+                node.kill()
+            self.start_head()
+        dead = [node for node in self.nodes if not node.runs()]
+        for node in dead:
             node.kill()
-        self.nodes.clear()
-        self.start_head()
-        self.add()
+            self.nodes.remove(node)
+            self.add()
 
     def add(self, cpus: int = 4) -> Node:
         node = self._start("--address", f"127.0.0.1:{self._gcs}", cpus=cpus)
