@@ -11,7 +11,7 @@ MINUTES ?= 120
 SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test stories soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered lecture gpu containers lock clean
+.PHONY: help setup demo up trust test stories cluster soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered lecture gpu containers lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,9 @@ test: $(STAMP) ## run the whole test suite
 
 stories: $(STAMP) ## run the long tests of the whole way, of which `make test` has short versions
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m story
+
+cluster: $(STAMP) ## kill parts of a real Ray cluster under jobs, and look that nothing is lost or done twice
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m cluster
 
 lint: $(STAMP) ## ruff, mypy, import contracts, generated files
 	@$(BIN)/ruff check -q .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
 from ouzel.telemetry import logs, tracing
 from ouzel_protos.local import state_dir
+
+if TYPE_CHECKING:
+    from ouzel.worker.processes.ray_options import RayOptions
 
 
 def _dataset(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
@@ -137,6 +140,20 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     "File of what owners may use: seconds per day, jobs at a time, bytes.",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
+@_option(
+    "--executor",
+    "Where jobs run: on this machine, or on the nodes of a Ray cluster.",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+)
+@_option("--ray-address", "Job service of the Ray cluster. [default: http://127.0.0.1:8265]", default="")
+@_option(
+    "--ray-resources",
+    "What Ray reserves for a job of a kind, or of '*', all others. [default: *:cpus=1]",
+    multiple=True,
+    metavar="KIND:gpus=1,cpus=4,memory=16GiB",
+)
+@_option("--ray-python", "Interpreter on the nodes that has Ouzel. [default: python]", default="")
 @_option("--reflection", "Enable gRPC server reflection.", is_flag=True)
 @_option(
     "--lease",
@@ -179,6 +196,10 @@ def worker(
     metrics_host: str,
     metrics_token_file: Path | None,
     log_format: str,
+    executor: str,
+    ray_address: str,
+    ray_resources: tuple[str, ...],
+    ray_python: str,
     **chosen: Any,
 ) -> None:
     """Accept jobs over gRPC and run each in its own process, until Ctrl-C.
@@ -197,7 +218,7 @@ def worker(
 
     logs.configure(log_format=log_format)
     tracing.start("ouzel-worker")
-    timing = Timing(beat=min(1.0, lease / 5), watchdog=watchdog)
+    timing = Timing(beat=min(1.0, lease / 5), watchdog=watchdog, unknown=3 * lease)
     options = WorkerOptions(
         state=state or state_dir(),
         store=jobs or "",
@@ -208,6 +229,7 @@ def worker(
         audit_endpoint_flags=audit_endpoint,
         retries=Retries(lost=lost),
         metrics=metrics_of(metrics_port, metrics_host, metrics_token_file),
+        ray=_ray(executor, ray_address, ray_resources, ray_python, lease),
         runner=RunnerOptions(timing=timing, lease=lease, limits=Limits(queued=queued, running=running)),
         **chosen,
     )
@@ -215,6 +237,23 @@ def worker(
         server.run(options, _announce)
     finally:
         tracing.stop()
+
+
+def _ray(executor: str, address: str, resources: tuple[str, ...], python: str, lease: float) -> RayOptions | None:
+    from ouzel.worker import kinds
+    from ouzel.worker.processes import ray_options
+
+    given = {"--ray-address": address, "--ray-resources": resources, "--ray-python": python}
+    if executor != "ray":
+        if named := [name for name, value in given.items() if value]:
+            raise click.UsageError(f"{named[0]} needs --executor ray")
+        return None
+    texts = {"address": address, "python": python}
+    return ray_options.RayOptions(
+        resources=ray_options.resources(resources, kinds.NAMES),
+        patience=3 * lease,
+        **{name: text for name, text in texts.items() if text},
+    )
 
 
 def _announce(address: str) -> None:

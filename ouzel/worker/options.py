@@ -24,6 +24,7 @@ from ouzel.worker.artifacts.opening import located
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
+from ouzel.worker.processes.ray_options import RayOptions, check_shared
 from ouzel.worker.quotas import file as quotas_file
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
@@ -80,6 +81,8 @@ class WorkerOptions:
         metrics: Where its numbers are read; None serves none.
         webhooks: File of the addresses that may be told of jobs, see `ouzel.worker.webhooks.receivers`.
         quotas: File of what owners may use, see `ouzel.worker.quotas.file`.
+        ray: The Ray cluster that jobs run on; None runs them on this machine. The store must be PostgreSQL then, and
+            the artifacts be named.
 
     Raises:
         InvalidArgument: A value is out of its range.
@@ -119,6 +122,7 @@ class WorkerOptions:
     metrics: MetricsOptions | None = None
     webhooks: Path | None = None
     quotas: Path | None = None
+    ray: RayOptions | None = None
 
     def __post_init__(self) -> None:
         for name in ("state", "models"):
@@ -128,6 +132,8 @@ class WorkerOptions:
             at_least("slots", self.slots, 1)
         at_least("audit_models", self.audit_models, 1)
         within("artifact_links", self.artifact_links, 0, _LONGEST_LINK, unit="s")
+        if self.ray is not None:
+            check_shared(self.store, self.artifacts)
         given = {name: bool(getattr(self, name)) for name in ("serving_rest", "serving_management", "serving_key_file")}
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
@@ -237,13 +243,15 @@ class WorkerOptions:
     @property
     def environment(self) -> JobEnvironment:
         """The settings for the processes of jobs."""
+        # The worker's own state folder is not that of a process on another node.
+        elsewhere = self.ray is not None and self.serving_key_file is None and self.serving_state is None
         return JobEnvironment(
             self.store_url,
             self.artifact_place,
             self.models,
             self.upload_place,
             datasets=self.datasets,
-            serving=self.serving,
+            serving=None if elsewhere else self.serving,
             checkpoint_seconds=self.checkpoint,
             retries=self.retries,
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
@@ -259,6 +267,8 @@ def slots(options: WorkerOptions) -> tuple[Slot, ...]:
     Args:
         options: Say how many jobs run at a time.
     """
+    if options.ray is not None:  # Ray knows where there is room; this is how many jobs it gets at a time
+        return tuple(Slot(f"ray{number}", {}) for number in range(options.slots or 1))
     if ids := gpus.visible():
         chosen = [ids[number % len(ids)] for number in range(options.slots or len(ids))]
         return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}, gpus=1) for each in chosen)

@@ -36,7 +36,8 @@ from ouzel.worker.gauges import Looked, WorkerGauges
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.options import WorkerOptions, slots
-from ouzel.worker.processes.local_executor import LocalExecutor
+from ouzel.worker.processes.executor import Executor
+from ouzel.worker.processes.open import open_executor
 from ouzel.worker.quotas.accounts import Accounts
 from ouzel.worker.quotas.quotes import Quotes
 from ouzel.worker.quotas.storage import Storage
@@ -89,7 +90,10 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         isolated = Isolated(forks)
         datasets = Datasets(options.upload_place, isolated=isolated, cache=options.environment.upload_cache)
         datasets.check()
-        parts = _Parts(options, store, ledger, artifacts, isolated, datasets, forks, metrics)
+        logs, environment = options.folder / "logs", options.environment
+        executor = open_executor(logs, forks=forks, ray=options.ray, store=store, environment=environment)
+        opened.callback(executor.close)
+        parts = _Parts(options, store, ledger, artifacts, isolated, datasets, forks, metrics, executor)
         asyncio.run(_serve(parts, ready))
 
 
@@ -105,6 +109,7 @@ class _Parts:
     datasets: Datasets
     forks: ForkServer | None
     metrics: WorkerMetrics
+    executor: Executor
 
 
 async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
@@ -245,7 +250,6 @@ def _denied(denials: Denials, metrics: WorkerMetrics) -> Callable[[str], None]:
 
 def _runner(parts: _Parts) -> Runner:
     options = parts.options
-    executor = LocalExecutor(options.folder / "logs", parts.forks)
     places, environment = slots(options), options.environment
     chosen = replace(options.runner, limits=options.limits)
-    return Runner(parts.store, executor, places, environment, options=chosen, metrics=parts.metrics)
+    return Runner(parts.store, parts.executor, places, environment, options=chosen, metrics=parts.metrics)

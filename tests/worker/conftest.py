@@ -21,6 +21,7 @@ from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from support.jobs import until
 from support.postgres import server
+from support.ray_cluster import Cluster, cluster, new_token, variables
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +44,29 @@ def urls(kind: str, folder: Path, request: pytest.FixtureRequest) -> Callable[[]
         return running.replace("/postgres?", f"/{name}?")
 
     return create
+
+
+@pytest.fixture(scope="session")
+def ray_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One for all clusters: Ray's library keeps the first that a process has read."""
+    token = new_token(tmp_path_factory.mktemp("token"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables(token).items():
+            patch.setenv(name, value)
+        yield token
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(ray_token: Path) -> Iterator[Cluster]:
+    """Of one node, which tests leave as it is."""
+    with cluster(ray_token) as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a new, empty store in PostgreSQL."""
+    return urls("postgres", tmp_path, request)()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.job import State as JobState
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
+from support.executors import rays
 from support.jobs import STUBS, count, ended, environment, submit, until
 from support.stub_kinds.maximize import Fault
 
@@ -32,13 +33,32 @@ def forks() -> Iterator[ForkServer]:
         yield started
 
 
-@pytest.fixture(params=["spawned", "forked"])
-def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Executor:
-    return LocalExecutor(tmp_path / "logs", request.getfixturevalue("forks") if request.param == "forked" else None)
+@pytest.fixture(params=["spawned", "forked", "ray"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def jobs_url(tmp_path: Path) -> str:
+def create(way: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Executor]]:
+    """Makes executors that know of each other's processes by their handles alone."""
+    if way == "ray":
+        running, store = request.getfixturevalue("ray_cluster"), request.getfixturevalue("jobs")
+        with rays(running, store, tmp_path) as made:
+            yield made
+    else:
+        forks = request.getfixturevalue("forks") if way == "forked" else None
+        yield lambda: LocalExecutor(tmp_path / "logs", forks)
+
+
+@pytest.fixture
+def executor(create: Callable[[], Executor]) -> Executor:
+    return create()
+
+
+@pytest.fixture
+def jobs_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if "way" in request.fixturenames and request.getfixturevalue("way") == "ray":
+        return str(request.getfixturevalue("postgres_url"))
     return f"sqlite://{tmp_path / 'jobs.db'}"
 
 
@@ -124,10 +144,10 @@ def test_a_job_outlives_what_it_was_forked_from(jobs: Store, jobs_url: str, tmp_
         until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
 
 
-def test_another_process_can_ask(executor: Executor, task: Task, jobs: Store) -> None:
+def test_another_process_can_ask(create: Callable[[], Executor], executor: Executor, task: Task, jobs: Store) -> None:
     """Handles are texts, good anywhere, also after a restart."""
     handle = executor.submit(task)
-    other = type(executor)(task.environment.models / "logs")  # type: ignore[call-arg]  # as its fixture makes it
+    other = create()
     assert other.probe(handle).state is State.RUNNING
     other.stop(handle, kill=True)
     until(lambda: other.probe(handle).state is State.ENDED)
@@ -169,11 +189,11 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("way", ["spawned", "forked"])
-def test_ends_with_whoever_started_it(way: str, task: Task, jobs: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["spawned", "forked"])
+def test_ends_with_whoever_started_it(start: str, task: Task, jobs: Store, tmp_path: Path) -> None:
     """A worker that is killed leaves nobody behind who computes on. (Of the local executor.)"""
     starter = subprocess.Popen(
-        [sys.executable, "-c", _STARTER, str(tmp_path / "logs"), task.to_json(), way],
+        [sys.executable, "-c", _STARTER, str(tmp_path / "logs"), task.to_json(), start],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

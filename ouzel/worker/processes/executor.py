@@ -23,6 +23,9 @@ class Task:
         worker: Who holds the lease.
         environment: What all jobs of the worker have in common.
         variables: Environment variables of the process, CUDA_VISIBLE_DEVICES above all.
+        kind: Of the job, which says what the process needs.
+        patience: Seconds without a heartbeat of its lease after which the process goes back into the queue; 0 where it
+            ends with the one that started it.
     """
 
     job: str
@@ -30,6 +33,8 @@ class Task:
     worker: str
     environment: JobEnvironment
     variables: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+    patience: float = 0.0
 
     def to_json(self) -> str:
         """The task as the variable `VARIABLE` holds it."""
@@ -47,7 +52,7 @@ class State(Enum):
 
     RUNNING = "running"
     ENDED = "ended"
-    # This machine cannot tell. The process may still run.
+    # Nobody can tell now. The process may still run.
     UNKNOWN = "unknown"
 
 
@@ -75,7 +80,14 @@ class Executor(Protocol):
 
         Returns:
             The handle that the other methods take, also in other processes and after a restart.
+
+        Raises:
+            Unavailable: What runs the processes does not answer. If it has started one all the same, that finds its
+                lease gone.
         """
+
+    def ready(self) -> bool:
+        """Whether processes can be started now, as far as is known without waiting."""
 
     def probe(self, handle: str) -> Probe:
         """Never raises: UNKNOWN is an answer."""
@@ -87,6 +99,9 @@ class Executor(Protocol):
             handle: Of the process.
             kill: Whether to end it at once, with all its children.
         """
+
+    def close(self) -> None:
+        """Looks after no process any longer. The processes go on."""
 
     def logs(self, handle: str, last: int = 4096) -> str:
         """The end of what a process has written to its output.

@@ -24,6 +24,7 @@ from ouzel.worker.artifacts.patience import patiently
 from ouzel.worker.artifacts.protocol import Artifacts, StorageAway
 from ouzel.worker.kinds.context import JobContext, JobInterrupted, JobOutput
 from ouzel.worker.parent_watch import end_with_parent
+from ouzel.worker.processes import lease_watch
 from ouzel.worker.processes.executor import VARIABLE, Task
 from ouzel.worker.store.job import Job, Lease
 from ouzel.worker.store.open import open_store
@@ -46,7 +47,8 @@ def main() -> int:
     try:
         store = open_store(task.environment.store, retries=task.environment.retries, check=False)
         try:
-            _run(task, store, stop)
+            with lease_watch.watching(task, store, stop):
+                _run(task, store, stop)
         finally:
             store.close()
     except LeaseLost as error:

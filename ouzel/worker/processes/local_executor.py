@@ -66,6 +66,9 @@ class LocalExecutor:
             self._own[handle] = process
         return handle
 
+    def ready(self) -> bool:
+        return True
+
     def probe(self, handle: str) -> Probe:
         with self._lock:
             process = self._own.get(handle)
@@ -89,6 +92,9 @@ class LocalExecutor:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        pass
 
     def logs(self, handle: str, last: int = 4096) -> str:
         path = self._logs / Path(handle.rpartition("/")[2]).name

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _COLLECT_SECONDS = 3600.0
 _PROBE_SECONDS = 0.1
 _AFTER_ERROR = 1.0  # s
+_AFTER_UNAVAILABLE = 5.0  # s until the executor is asked again
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Runner:
         self._artifacts = environment.open_artifacts()
         self._nudged, self._draining = threading.Event(), threading.Event()
         self._collected = time.monotonic()
+        self._paused = float("-inf")
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
 
     def start(self) -> None:
@@ -135,7 +137,7 @@ class Runner:
                 self._free.append(each.slot)
         if self._draining.is_set():
             return
-        while self._free and self._claim():
+        while self._free and self._may_claim() and self._claim():
             pass
         self._stalled.reclaim()
         if time.monotonic() - self._collected > _COLLECT_SECONDS:
@@ -151,6 +153,10 @@ class Runner:
         except (Unavailable, StorageAway, OSError) as error:
             _log.warning("not all could be collected: %s", error)
 
+    def _may_claim(self) -> bool:
+        """A job that is claimed while nothing can be started would only be put back."""
+        return time.monotonic() >= self._paused and self._executor.ready()
+
     def _claim(self) -> bool:
         claimed = self._store.claim(self.name, limits=self._options.limits, gpus=self._free[0].gpus)
         if claimed is None:
@@ -161,8 +167,15 @@ class Runner:
         slot = self._free.pop(0)
         try:
             handle = self._executor.submit(
-                Task(job.id, job.attempt, self.name, self._environment, variables=slot.environment)
+                Task(job.id, job.attempt, self.name, self._environment, variables=slot.environment, kind=job.kind)
             )
+        except Unavailable as error:  # no fault of the job: it is not counted
+            _log.warning("%s: put back into the queue: %s", job.id, error)
+            self._free.append(slot)
+            self._paused = time.monotonic() + _AFTER_UNAVAILABLE
+            self._metrics.attempted(job.kind, "not_started")
+            self._store.abandon(lease, "no process could be started now")
+            return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must not stay RUNNING
             _log.exception("%s: no process could be started", job.id)
             self._free.append(slot)

@@ -43,12 +43,15 @@ class Timing:
         watchdog: Without an event, after which the process counts as hung.
         cancel_grace: From asking the process to stop because of a cancel until it is killed.
         pause_grace: The same for a pause, and when the worker goes down.
+        unknown: Without a word of the executor and without an event, after which the job is given to another process.
+            As in `reclaim`, three leases: only where both are silent is a job lost.
     """
 
     beat: float = 1.0
     watchdog: float = 600.0
     cancel_grace: float = 1.0
     pause_grace: float = 30.0
+    unknown: float = 45.0
 
 
 class Supervised:
@@ -82,7 +85,7 @@ class Supervised:
         self._store, self._executor = store, executor
         self._job, self._lease, self._handle, self._timing = job, lease, handle, timing
         now = time.monotonic()
-        self._since = self._beaten = self._moved = self._seen = now
+        self._since = self._beaten = self._moved = self._seen = self._known = now
         self._sequence = job.last_sequence
         self._asked: float | None = None
         self._ended = 0.0  # when the process was first seen to be gone
@@ -109,11 +112,27 @@ class Supervised:
             self._close(probe)
             return True
         now = self._seen = time.monotonic()
+        if probe.state is State.RUNNING:
+            self._known = now
         if nudged or draining or now - self._beaten >= self._timing.beat:
             self._beat(now, draining)
+        if probe.state is State.UNKNOWN and self._given_up(now):
+            return True
         if self._asked is not None and now - self._asked >= self._grace:
             self._executor.stop(self._handle, kill=True)
         return False
+
+    def _given_up(self, now: float) -> bool:
+        """Whether a process that nobody can tell of is left to itself: what it writes from now on is refused."""
+        if self._asked is not None:
+            if now - self._asked < self._grace + self._timing.cancel_grace:
+                return False
+        elif now - max(self._known, self._moved) < self._timing.unknown:
+            return False
+        self._executor.stop(self._handle, kill=True)
+        self._ended = now
+        self._close(Probe(State.UNKNOWN))
+        return True
 
     def _beat(self, now: float, draining: bool) -> None:
         try:
@@ -180,6 +199,8 @@ class Supervised:
 
 
 def _how(probe: Probe) -> str:
+    if probe.state is State.UNKNOWN:
+        return "nobody can tell what became of the job's process"
     if probe.code is None:
         return "the job's process is gone"
     if probe.code < 0:

@@ -284,6 +284,21 @@ class ControlFlags:
     last_sequence: int = 0
 
 
+@dataclass(frozen=True)
+class Sign:
+    """What a job's process sees of its own lease.
+
+    Attributes:
+        beat: Changes as long as somebody supervises the job.
+        stop: Whether to stop after the next checkpoint.
+        kill: Whether to end at once.
+    """
+
+    beat: int
+    stop: bool
+    kill: bool
+
+
 def timestamp(seconds: float) -> Timestamp:
     """Seconds since the epoch as a message."""
     out = Timestamp()

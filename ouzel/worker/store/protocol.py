@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ouzel.worker.store.accounts import AccountStore
-from ouzel.worker.store.job import ControlFlags, EachLimits, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.job import (
+    ControlFlags,
+    EachLimits,
+    Job,
+    Lease,
+    LeaseView,
+    Limits,
+    NewJob,
+    Page,
+    Query,
+    Sign,
+    State,
+)
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
@@ -168,6 +180,18 @@ class WorkerStore(Protocol):
             ran: See `heartbeat`.
             gpus: How many the job had.
         """
+
+    def ask_stop(self, job: str, attempt: int, *, kill: bool = False) -> None:
+        """Leaves word for the process of an attempt, which reads it by `sign`, wherever it runs.
+
+        Args:
+            job: Its id.
+            attempt: Of which the process is.
+            kill: Whether to end at once, and not after the next checkpoint.
+        """
+
+    def sign(self, lease: Lease) -> Sign:
+        """What a job's process must know of its own lease."""
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
         """Appends events; sequence, time and attempt are filled in. A Progress also becomes the job's."""

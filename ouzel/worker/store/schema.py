@@ -67,6 +67,12 @@ CREATE TABLE IF NOT EXISTS artifacts (
     PRIMARY KEY (job, name)
 ) {rowid};
 CREATE INDEX IF NOT EXISTS artifacts_by_digest ON artifacts (sha256);
+CREATE TABLE IF NOT EXISTS stops (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    kill INTEGER NOT NULL,
+    PRIMARY KEY (job, attempt)
+) {rowid};
 CREATE TABLE IF NOT EXISTS notices (
     number {number},
     job TEXT NOT NULL,

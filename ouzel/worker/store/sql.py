@@ -13,11 +13,24 @@ from ouzel.worker.store import (
     notices,
     pagination,
     reservations,
+    stops,
     usage,
     worker_ops,
 )
 from ouzel.worker.store.database import Database
-from ouzel.worker.store.job import ControlFlags, EachLimits, Job, Lease, LeaseView, Limits, NewJob, Page, Query, State
+from ouzel.worker.store.job import (
+    ControlFlags,
+    EachLimits,
+    Job,
+    Lease,
+    LeaseView,
+    Limits,
+    NewJob,
+    Page,
+    Query,
+    Sign,
+    State,
+)
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
@@ -102,6 +115,12 @@ class SqlStore:
 
     def settle(self, lease: Lease, ran: float, gpus: int = 0) -> None:
         self._db.write(lambda c: worker_ops.settle(c, lease, ran, gpus))
+
+    def ask_stop(self, job: str, attempt: int, *, kill: bool = False) -> None:
+        self._db.write(lambda c: stops.ask(c, job, attempt, kill))
+
+    def sign(self, lease: Lease) -> Sign:
+        return self._db.write(lambda c: stops.look(c, lease))
 
     def emit(self, lease: Lease, events: Iterable[pb.JobEvent]) -> None:
         written = builtins.list(events)
