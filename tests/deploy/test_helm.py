@@ -186,7 +186,7 @@ def test_commands_take_what_they_are_given(manifests: list[Manifest], monkeypatc
 
 
 def bucket_variables() -> set[str]:
-    text = (ROOT / "ouzel" / "ledger" / "published" / "bucket.py").read_text(encoding="utf-8")
+    text = (ROOT / "ouzel" / "buckets.py").read_text(encoding="utf-8")
     return set(re.findall(r"\bAWS_[A-Z_]+\b", text))
 
 
