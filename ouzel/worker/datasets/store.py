@@ -90,8 +90,7 @@ class Datasets:
         """
         for number, file in enumerate(files):
             checked(manifest.check_file, file, f"files[{number}]")
-        # Young again, so that `collect` leaves them for the data set to come.
-        sizes = self._storage.files(owner).hold([file.sha256 for file in files])
+        sizes = self._storage.files(owner).hold([file.sha256 for file in files])  # young again: `collect` leaves them
         return [file.sha256 for file in files if sizes.get(file.sha256) != file.size]
 
     def upload(self, owner: str, reservation: Reservation | None = None) -> Upload:
