@@ -239,6 +239,8 @@ def test_a_file_of_quotas_overrides_the_flags(tmp_path: Path) -> None:
         ("[owners.a]\nrunning = 0", "owners.a.running"),
         ("[owners.a]\nqueued = 1.5", "owners.a.queued"),
         ("[owners.a]\nseconds_per_day = -2", "owners.a.seconds_per_day"),
+        ("[owners.a]\nseconds_per_day = -1", "owners.a.seconds_per_day"),
+        ("[owners.a]\nqueued = -1", "owners.a.queued"),
         ("[owners.a]\ngpu_seconds_per_day = nan", "owners.a.gpu_seconds_per_day"),
         ("[owners]\na = 1", "owners.a"),
         ("[others]", "others"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument
+
+_D = TypeVar("_D", float, None)
 
 
 class Table:
@@ -49,7 +51,7 @@ class Table:
             raise InvalidArgument(f"{self.path(key)}: missing; {why}", field=self.path(key))
         return text
 
-    def number(self, key: str, default: float) -> float:
+    def number(self, key: str, default: _D) -> float | _D:
         """A number."""
         value = self.take(key)
         if value is None:

@@ -44,12 +44,9 @@ def read(path: Path | None, flags: Limits) -> OwnerLimits:
 
 def _limits(table: Table, default: Limits) -> Limits:
     """Those of a table; what it does not name is as in `default`."""
-    values: dict[str, Any] = {}
-    for name in _DAILY:
-        values[name] = table.number(name, -1.0)
-    for name in _WHOLE:
-        values[name] = table.integer(name, -1)
-    given = {name: value for name, value in values.items() if value != -1}
+    values: dict[str, Any] = {name: table.number(name, None) for name in _DAILY}
+    values |= {name: table.integer(name, None) for name in _WHOLE}
+    given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
         at_least(table.path(name), value, _WHOLE.get(name, 0))
     table.finish()
