@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ouzel.endpoints.description.config import Endpoint
 from ouzel.endpoints.description.json_path import JsonPath
 from ouzel.endpoints.description.table import Table
 from ouzel.endpoints.description.urls import check_url
-from ouzel.endpoints.description.values import headers_of, secret_of, text_of
+from ouzel.endpoints.description.values import headers_of, secret_of, text_of, toml_of
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.sink.config import REQUEST, RESPONSE, Audited, Limits, Notify, Service, SinkConfig
 from ouzel.sink.sampling import Condition
@@ -37,11 +36,7 @@ def read(path: str | Path) -> SinkConfig:
         NotFound: There is no such file.
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(text_of(path, _FILE))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        place = re.search(r"\(at [^()]*\)\Z", str(error))  # the rest may quote a secret
-        raise InvalidArgument(f"{_FILE}: is not TOML {place[0] if place else ''}".rstrip(), field=_FILE) from None
+    values = toml_of(text_of(path, _FILE), _FILE)
     document = Table(values)
     own, services = document.table("sink"), document.mapping("services")
     document.finish()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ouzel.endpoints.description.json_path import JsonPath
 from ouzel.endpoints.description.protocols import HttpJson, ImageInput, Oip, TensorInput, TorchServe
 from ouzel.endpoints.description.table import Table
 from ouzel.endpoints.description.urls import Address, check_url, read_url
-from ouzel.endpoints.description.values import headers_of, labels_of, secret_of, size_of, text_of
+from ouzel.endpoints.description.values import headers_of, labels_of, secret_of, size_of, text_of, toml_of
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 KINDS = ("oip", "torchserve", "http-json")
@@ -51,13 +50,7 @@ def parse(text: str, folder: Path) -> dict[str, Endpoint]:
     Raises:
         InvalidArgument: As `read`.
     """
-    try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        place = re.search(r"\(at [^()]*\)\Z", str(error))  # the rest may quote a secret
-        raise InvalidArgument(
-            f"audit-endpoints: is not TOML {place[0] if place else ''}".rstrip(), field="audit-endpoints"
-        ) from None
+    document = toml_of(text, "audit-endpoints")
     endpoints = {}
     for name, values in document.items():
         try:

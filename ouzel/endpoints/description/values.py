@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def labels_of(table: Table, folder: Path) -> tuple[str, ...]:
 
 def _lines(text: str) -> list[str]:
     return text.rstrip().split("\n")
+
+
+def toml_of(text: str, where: str) -> dict[str, Any]:
+    """The tables of a file. Raises InvalidArgument, which shows the place and not the text: that may be a secret."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        place = re.search(r"\(at [^()]*\)\Z", str(error))
+        raise InvalidArgument(f"{where}: is not TOML {place[0] if place else ''}".rstrip(), field=where) from None
 
 
 def text_of(path: Path, where: str) -> str:

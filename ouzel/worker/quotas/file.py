@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ouzel.checks import at_least
 from ouzel.endpoints.description.table import Table
-from ouzel.endpoints.description.values import text_of
-from ouzel.errors import InvalidArgument
+from ouzel.endpoints.description.values import text_of, toml_of
 from ouzel.worker.store.job import Limits, OwnerLimits
 
 _FILE = "quotas file"
@@ -31,10 +29,7 @@ def read(path: Path | None, flags: Limits) -> OwnerLimits:
     """
     if path is None:
         return OwnerLimits(flags)
-    try:
-        content = tomllib.loads(text_of(path, _FILE))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"{_FILE}: is not TOML: {error}", field=_FILE) from None
+    content = toml_of(text_of(path, _FILE), _FILE)
     document = Table(content)
     default = _limits(document.table("defaults"), flags)
     names, owners = list(document.mapping("owners")), Table(content).table("owners")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from ouzel.checks import within
 from ouzel.endpoints.description.secrets import Secret
 from ouzel.endpoints.description.table import Table
 from ouzel.endpoints.description.urls import check_url
-from ouzel.endpoints.description.values import secret_of, text_of
+from ouzel.endpoints.description.values import secret_of, text_of, toml_of
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.worker.webhooks.signing import key_of
 
@@ -117,11 +116,7 @@ def read(path: Path | None) -> Receivers:
     """
     if path is None:
         return NOBODY
-    try:
-        values = tomllib.loads(text_of(path, _FILE))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        place = re.search(r"\(at [^()]*\)\Z", str(error))  # the rest may quote a secret
-        raise InvalidArgument(f"{_FILE}: is not TOML {place[0] if place else ''}".rstrip(), field=_FILE) from None
+    values = toml_of(text_of(path, _FILE), _FILE)
     document = Table(values)
     named, receivers = list(document.mapping("receivers")), Table(values).table("receivers")
     document.finish()
