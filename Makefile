@@ -11,7 +11,7 @@ MINUTES ?= 120
 SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
-.PHONY: help setup demo up trust test stories cluster soak soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered lecture gpu containers lock clean
+.PHONY: help setup demo up trust test stories cluster soak soak-cluster soak-gateway reliability endpoints conformance fuzz lint format protos sync bench rendered lecture gpu containers lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -63,6 +63,9 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
+
+soak-cluster: $(STAMP) ## the same over a Ray cluster, PostgreSQL and a bucket, 300 kills (hours)
+	@$(BIN)/python tests/support/chaos_cluster.py
 
 soak-gateway: $(STAMP) ## two hours of mixed load through the front door; MINUTES=120
 	@$(BIN)/python tests/support/soak/mixed_load.py --minutes $(MINUTES)

@@ -89,3 +89,39 @@ def claims(place: Place, seconds: float) -> list[float]:
             spent += [time.time() - answered for event in events if event.state_change.state == pb.Job.RUNNING]
             time.sleep(0.5)  # until its process is gone and the worker idle
         return spent
+
+
+def queued(place: Place, jobs: int) -> list[float]:
+    """Creates jobs, 16 at a time; seconds of each of the last tenth of the calls."""
+
+    async def all_of_them() -> list[float]:
+        spent: list[float] = []
+        async with place.channel() as channel:
+            stub, left = JobServiceStub(channel), iter(range(jobs))
+
+            async def caller() -> None:
+                for _ in left:
+                    begun = time.time()
+                    await stub.CreateJob(pb.CreateJobRequest(spec=count()), metadata=place.metadata, timeout=60)
+                    spent.append(time.time() - begun)
+
+            await asyncio.gather(*(caller() for _ in range(16)))
+        return spent[-max(1, jobs // 10) :]
+
+    return asyncio.run(all_of_them())
+
+
+def hold(place: Place, jobs: list[str], seconds: float) -> list[str]:
+    """Watches jobs that wait, with a connection each, for a while. Returns those whose watch held."""
+
+    async def watcher(job: str) -> str:
+        async with place.channel() as channel:
+            call = JobServiceStub(channel).WatchJob(pb.WatchJobRequest(id=job), metadata=place.metadata, timeout=600)
+            await call.read()
+            await asyncio.sleep(seconds)
+            return "" if call.done() else job
+
+    async def all_of_them() -> list[str]:
+        return [each for each in await asyncio.gather(*map(watcher, jobs)) if each]
+
+    return asyncio.run(all_of_them())

@@ -23,7 +23,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
@@ -71,6 +71,10 @@ class Callers:
         """What all processes return together; they call it at the same time."""
         calls = [self._processes.submit(function, *args) for _ in range(PROCESSES)]
         return list(chain(*(each.result() for each in calls)))
+
+    def begin(self, function: Callable[..., list[Any]], each: Sequence[tuple[Any, ...]]) -> list[Future[list[Any]]]:
+        """Has as many processes work as there are arguments, and does not wait for them."""
+        return [self._processes.submit(function, *arguments) for arguments in each]
 
 
 def memory(row: Row, service: Worker, when: str) -> None:

@@ -12,18 +12,22 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ouzel.errors import Unavailable
 from ouzel.forking import server
 from ouzel.worker.artifacts.folder import FolderArtifacts
+from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.store.job import State
 from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
@@ -31,6 +35,46 @@ from support.jobs import Worker, count, processes_of, until, worker
 
 _WORKERS = 2
 _PATIENCE = 240.0  # s in which none of the jobs that are left ends; on a busy machine many still wait in the queue
+
+
+class Ground(Protocol):
+    """What workers and jobs stand on.
+
+    Attributes:
+        url: Of the job store.
+        artifacts: Where files of jobs lie.
+        waiting: Jobs that are not done, beyond which no more are submitted.
+        orphans: Seconds that processes of jobs may live on when all is over.
+        kills: Parts that can be killed besides workers and jobs, by name, with what kills one and starts it again.
+        stops: The same of what stops for a while.
+    """
+
+    url: str
+    artifacts: Artifacts
+    waiting: int
+    orphans: float
+    kills: Mapping[str, Callable[[random.Random], None]]
+    stops: Mapping[str, Callable[[random.Random], None]]
+
+    def worker(self, number: int) -> AbstractContextManager[Worker]:
+        """Starts the worker of this number, over whatever the last one has left."""
+        ...
+
+
+class OneMachine:
+    """Workers that start their jobs themselves."""
+
+    waiting, orphans = 1000, 5.0
+    kills: Mapping[str, Callable[[random.Random], None]] = {}
+    stops: Mapping[str, Callable[[random.Random], None]] = {}
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self._folder = url, folder
+        self.artifacts: Artifacts = FolderArtifacts(folder / "artifacts")
+
+    def worker(self, number: int) -> AbstractContextManager[Worker]:
+        state = self._folder / f"state{number}"
+        return worker(self.url, state, "--lost", "1000", "--slots", "2", artifacts=self._folder / "artifacts")
 
 
 @dataclass
@@ -52,8 +96,8 @@ class Report:
 class Rampage:
     """Two workers on one store, one of which or one of whose jobs is killed or stopped every now and then."""
 
-    def __init__(self, url: str, folder: Path, seed: int) -> None:
-        self._url, self._folder = url, folder
+    def __init__(self, ground: Ground, seed: int) -> None:
+        self._ground = ground
         self._random = random.Random(seed)
         self._stack = ExitStack()
         self._workers: list[Worker] = []
@@ -68,7 +112,8 @@ class Rampage:
             submitting = threading.Thread(target=self._submit_all)
             submitting.start()
             try:
-                while sum(self.report.harm.get(what, 0) for what in ("worker", "job")) < kills:
+                killed = ("worker", "job", *self._ground.kills)
+                while sum(self.report.harm.get(what, 0) for what in killed) < kills:
                     time.sleep(self._random.uniform(0.05, 0.6))
                     self._harm()
             finally:
@@ -80,20 +125,27 @@ class Rampage:
         return self.report
 
     def _start(self, number: int) -> Worker:
-        state = self._folder / f"state{number}"
-        options = ("--lost", "1000", "--slots", "2")
-        return self._stack.enter_context(worker(self._url, state, *options, artifacts=self._folder / "artifacts"))
+        return self._stack.enter_context(self._ground.worker(number))
 
     def _submit_all(self) -> None:
         """One request at a time, until it is acknowledged, and then a few times again."""
         number = 0
         while not self._over.is_set():
+            if self._not_done() > self._ground.waiting:
+                time.sleep(0.2)
+                continue
             number += 1
             spec = count(self._random.randint(1, 12), 0.05)
             ids = {self._acknowledge(spec, f"request-{number}") for _ in range(self._random.randint(1, 2))}
             if len(ids) > 1:
                 self.report.twice.append(f"request-{number}")
             time.sleep(self._random.uniform(0.0, 0.3))
+
+    def _not_done(self) -> int:
+        with suppress(Unavailable), closing(open_store(self._ground.url)) as store:
+            jobs = store.statistics().jobs
+            return sum(count for (state, _), count in jobs.items() if state != State.SUCCEEDED.name)
+        return sys.maxsize  # the database is away
 
     def _acknowledge(self, spec: pb.JobSpec, request: str) -> str:
         while True:
@@ -108,8 +160,11 @@ class Rampage:
         number = self._random.randrange(_WORKERS)
         victim = self._workers[number]
         jobs = processes_of(*self._acknowledged.values())
-        what = self._random.choice(["worker", "job", "job", "job stopped", "worker stopped", "forks"])
-        if what == "worker":
+        more = {**self._ground.kills, **self._ground.stops}
+        what = self._random.choice(["worker", "job", "job", "job stopped", "worker stopped", "forks", *more])
+        if what in more:
+            more[what](self._random)
+        elif what == "worker":
             victim.stop(kill=True)
             self._workers[number] = self._start(number)
         elif what == "worker stopped":  # longer than its lease
@@ -135,7 +190,7 @@ class Rampage:
         self.report.harm[what] = self.report.harm.get(what, 0) + 1
 
     def _wait(self) -> None:
-        with closing(open_store(self._url)) as store:
+        with closing(open_store(self._ground.url)) as store:
             waiting = set(self._acknowledged.values())
             deadline = time.monotonic() + _PATIENCE
             while waiting and time.monotonic() < deadline:
@@ -150,12 +205,11 @@ class Rampage:
             if each.stop() != 0:
                 self.report.broken.append(f"worker {each.process.pid} ended with {each.process.returncode}")
         with suppress(AssertionError):
-            until(lambda: not any(job.is_running() for job in jobs), 5)
+            until(lambda: not any(job.is_running() for job in jobs), self._ground.orphans)
         self.report.left = [job.pid for job in jobs if job.is_running()]
 
     def _judge(self) -> None:
-        artifacts = FolderArtifacts(self._folder / "artifacts")
-        with closing(open_store(self._url)) as store:
+        with closing(open_store(self._ground.url)) as store:
             store.check()
             for job in set(self._acknowledged.values()):
                 stored = store.get("local", job)
@@ -171,7 +225,7 @@ class Rampage:
                 if [each.sequence for each in events] != list(range(1, stored.last_sequence + 1)):
                     self.report.broken.append(f"{job}: gaps in its events")
                 (artifact,) = store.artifacts("local", job)
-                if artifacts.get(artifact.sha256) != f"m counted to {stored.progress.steps}".encode():
+                if self._ground.artifacts.get(artifact.sha256) != f"m counted to {stored.progress.steps}".encode():
                     self.report.broken.append(f"{job}: another's artifact")
 
 
@@ -181,31 +235,48 @@ def _forks_of(worker: int) -> list[psutil.Process]:
     return []
 
 
-def main() -> int:
+@contextmanager
+def one_machine(store: str) -> Iterator[Ground]:
+    """store: "sqlite" or "postgres"."""
     from support.postgres import server as postgres
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=260, help="of each store")
-    parser.add_argument("--stores", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    print(f"{date.today()}, {psutil.cpu_count()} cores, seed {chosen.seed}\n")
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, ExitStack() as stack:
+        url = f"sqlite://{folder}/jobs.db" if store == "sqlite" else stack.enter_context(postgres())
+        yield OneMachine(url, Path(folder))
+
+
+def rampages(grounds: Mapping[str, AbstractContextManager[Ground]], kills: int, seed: int) -> int:
+    """One after the other; prints a table. Returns the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends, too
+    print(f"{date.today()}, {psutil.cpu_count()} cores, seed {seed}\n")
     print("| store | killed or stopped | jobs | attempts | lost | published twice | broken | processes left | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     bad = False
-    for store in chosen.stores:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
-            url = f"sqlite://{folder / 'jobs.db'}" if store == "sqlite" else stack.enter_context(postgres())
-            report = Rampage(url, folder, chosen.seed).run(chosen.kills)
+    for name, opened in grounds.items():
+        with opened as ground:
+            report = Rampage(ground, seed).run(kills)
         harm = ", ".join(f"{what}: {times}" for what, times in sorted(report.harm.items()))
         counts = [len(each) for each in (report.lost, report.twice, report.broken, report.left)]
-        cells = [store, harm, report.jobs, report.attempts, *counts, f"{report.seconds:.0f}"]
+        cells = [name, harm, report.jobs, report.attempts, *counts, f"{report.seconds:.0f}"]
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
         bad = bad or any(counts)
         for each in (*report.lost, *report.twice, *report.broken):
             print(f"  {each}", file=sys.stderr)
     return int(bad)
+
+
+def arguments(words: str, kills: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=kills, help="of each store")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main() -> int:
+    parser = arguments(__doc__ or "", 260)
+    parser.add_argument("--stores", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
+    chosen = parser.parse_args()
+    return rampages({store: one_machine(store) for store in chosen.stores}, chosen.kills, chosen.seed)
 
 
 if __name__ == "__main__":

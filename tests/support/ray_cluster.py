@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,8 @@ class Node:
 class Cluster:
     """A head, and as many nodes as are added."""
 
-    def __init__(self, token: Path | None, cpus: int) -> None:
+    def __init__(self, token: Path | None, cpus: int, more: Mapping[str, str] = {}) -> None:
+        self._more = dict(more)  # variables
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: its sockets have paths
         self._token = token
         self._gcs, self._dashboard, self._client = free_ports(3)
@@ -134,7 +135,7 @@ class Cluster:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                env=os.environ | STUBS | _QUIET | variables(self._token),
+                env=os.environ | STUBS | _QUIET | variables(self._token) | self._more,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -161,9 +162,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(token: Path | None, nodes: int = 0) -> Iterator[Cluster]:
-    """token: of its users. nodes: on which jobs run; without, they run on the head's."""
-    made = Cluster(token, 0 if nodes else 4)
+def cluster(token: Path | None, nodes: int = 0, more: Mapping[str, str] = {}) -> Iterator[Cluster]:
+    """token: of its users. nodes: on which jobs run; without, they run on the head's. more: variables."""
+    made = Cluster(token, 0 if nodes else 4, more)
     try:
         for _ in range(nodes):
             made.add()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from support.chaos import Rampage
+from support.chaos import OneMachine, Rampage
 
 
 @pytest.mark.timeout(600)
 def test_random_kills(url: str, tmp_path: Path) -> None:
-    report = Rampage(url, tmp_path, seed=1).run(6)
+    report = Rampage(OneMachine(url, tmp_path), seed=1).run(6)
     assert (report.lost, report.twice, report.broken, report.left) == ([], [], [], [])
     assert report.jobs > 5
     assert report.attempts > report.jobs, "no attempt was ever disturbed"

