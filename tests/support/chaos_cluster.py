@@ -58,7 +58,7 @@ class RayGround:
             str(self._folder / "models"), "--uploads", f"{self._bucket}/datasets", "--ledger",
             str(self._folder / "log"),
         ]  # fmt: skip
-        url = self.url.replace(str(self._database.socket.parent), str(self._folder)) if number else self.url
+        url = self.url.replace(str(self._database.data), str(self._folder)) if number else self.url
         return worker(url, state, *options, artifacts=f"{self._bucket}/artifacts")
 
     def close(self) -> None:

