@@ -54,7 +54,7 @@ class RayGround:
         state = self._folder / f"state{number}"
         options = [
             "--executor", "ray", "--ray-address", self._cluster.address, "--ray-python", sys.executable,
-            "--ray-resources", "*:cpus=1,memory=50MiB", "--slots", "3", "--lost", "1000", "--store",
+            "--ray-resources", "*:cpus=1,memory=50MiB", "--slots", "2", "--lost", "1000", "--store",
             str(self._folder / "models"), "--uploads", f"{self._bucket}/datasets", "--ledger",
             str(self._folder / "log"),
         ]  # fmt: skip
