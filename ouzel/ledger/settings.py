@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ouzel.databases.urls import is_postgres, sqlite_file
+from ouzel.databases.urls import is_postgres, sqlite_file, without_password
 from ouzel.durable_files import written
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument
 from ouzel.ledger.opening import LedgerOptions
@@ -54,12 +54,17 @@ def settings(folder: Path, *, database: str = "", tiles: str = "", key: str = ""
             temporary.write_text(json.dumps(new, indent=2), encoding="utf-8")
     values = _read(file)
     for name, value in given.items():
-        if values[name] != value:
+        there, asked = (without_password(each) if name == "database" else each for each in (values[name], value))
+        if there != asked:
             raise FailedPrecondition(
-                f"ledger: its {name} is {values[name]}, not {value}; a log that moves could have two histories. Change "
+                f"ledger: its {name} is {there}, not {asked}; a log that moves could have two histories. Change "
                 f"{file} by hand if all of it has moved",
                 field=f"ledger_{name}",
             )
+    if given.get("database", values["database"]) != values["database"]:  # another password
+        values["database"] = given["database"]
+        with written(file, mode=0o600) as temporary:
+            temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
     return _options(values)
 
 
