@@ -188,7 +188,7 @@ def test_command(lite0_store, tmp_path, monkeypatch):
     lines = first.stderr.splitlines()  # no terminal: a line for each method
     assert next(line for line in lines if "grad_cam" in line).startswith("measuring grad_cam: ")
     assert lines[-1].startswith("measured: ")
-    assert "chelsea (Egyptian cat)" in " ".join(first.stdout.split())
+    assert "chelsea (tiger cat)" in " ".join(first.stdout.split())
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img") == 4 + 3 * 4 + 1  # the photographs, three maps of each, the legend
     assert page.count('src="data:') == page.count("src=")  # nothing is fetched from elsewhere
