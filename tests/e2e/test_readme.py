@@ -35,7 +35,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     state = tmp_path / "state"
     ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("OUZEL_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OUZEL_") or "WARM_UP" in key}
     yield kept | ports | {"OUZEL_STATE": str(state), "PATH": path}
     serving.stop(state)
 

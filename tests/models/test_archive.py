@@ -70,7 +70,7 @@ def test_the_model_is_what_the_archive_says(lite0_archive):
     assert (model.name, model.version, model.arch) == ("efficientnet-lite0", "1", "timm:tf_efficientnet_lite0")
     assert model.digest == f"sha256:{hashlib.sha256(packed).hexdigest()}" == model.card["weights"]["digest"]
     assert model.input_shape == (3, 224, 224)
-    assert model.preprocessing == models.Preprocessing()
+    assert model.preprocessing == models.default_preprocessing(model.arch)
     assert model.labels == models.read_labels("imagenet")
     assert not any(module.training for module in model.network.modules())
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
@@ -99,7 +99,9 @@ def test_preprocessing_is_that_of_the_library_whatever_fits(tiny_archive, tiny_w
     published = models.default_preprocessing("timm:test_resnet")
     assert published != models.Preprocessing()
     assert models.load(tiny_archive).preprocessing == published
-    by_order = archive.create("order", "timm:test_resnet", tiny_weights, tuple("0123456789"), tmp_path, match="order")
+    torch.save(models.build("timm:test_resnet", num_classes=10).state_dict(), tmp_path / "in-order.pth")
+    order = ("timm:test_resnet", tmp_path / "in-order.pth", tuple("0123456789"))
+    by_order = archive.create("order", *order, tmp_path, match="order")
     assert models.load(by_order).preprocessing == published
     own = models.Preprocessing(input_size=(64, 96), resize=100, interpolation="bicubic")
     path = archive.create("own", "timm:test_resnet", tiny_weights, tuple("0123456789"), tmp_path, preprocessing=own)
