@@ -86,7 +86,7 @@ def test_targets_conditions_and_presentation(client: Client, chelsea: np.ndarray
     assert str(contrast.target) == "Egyptian cat - tabby"
     assert (lynx.array.shape, lynx.array.dtype) == ((300, 451), np.float16)
     assert lynx.overlay().size == (451, 300)
-    assert (first.target.label, second.target.label) == ("Egyptian cat", "tabby")
+    assert (first.target.label, second.target.label) == ("tiger cat", "Egyptian cat")
     assert first.parameters["layer"] == "blocks.4"
     assert seven.array.shape == (3, 224, 224)
     assert seven.target.index == 7
