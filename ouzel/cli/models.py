@@ -121,7 +121,7 @@ def add(
 
     It is made of an architecture, its weights and its labels.
     The options from --channels to --std change single values of the default preprocessing: what the architecture's
-    library publishes, or with --match order the usual one for ImageNet.
+    library publishes.
     """
     from ouzel.models import archive
 
@@ -136,7 +136,7 @@ def add(
         version=version or "1",
         precision=precision,
         task=task,
-        preprocessing=_preprocessing(arch, match, given),
+        preprocessing=_preprocessing(arch, given),
     )
     files = ModelFiles(store)
     (made,) = (file for file in files.of(name) if file.path == path)
@@ -239,9 +239,9 @@ def _server(state: Path | None) -> Any:
     return Server.local((state or state_dir()).expanduser().absolute())
 
 
-def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:
+def _preprocessing(arch: str, given: dict[str, Any]) -> Preprocessing | None:
     """The default with the given values in place of its own; None (the default itself) without such values."""
-    from ouzel.models.archive import preprocessing_for
+    from ouzel.models import default_preprocessing
 
     values: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
     if not values:
@@ -249,21 +249,20 @@ def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessin
     for option in ("mean", "std"):
         if option in values:
             values[option] = _numbers(option, values[option])
-    return preprocessing_for(arch, match).adapted(**values)
+    return default_preprocessing(arch).adapted(**values)
 
 
 def _doubt(arch: str, match: str, given: dict[str, Any]) -> str:
-    """What to look at where weights by order may have been trained on other values than the model will see."""
-    from ouzel.models import default_preprocessing
-    from ouzel.models.archive import preprocessing_for
-
-    usual, published = preprocessing_for(arch, match), default_preprocessing(arch)
-    if given["mean"] or given["std"] or (usual.mean, usual.std) == (published.mean, published.std):
+    """How weights of which only the order fits are fed, where nobody has said how they were trained."""
+    if match == "name" or (given["mean"] and given["std"]):
         return ""
-    mean, std = (",".join(f"{value:g}" for value in values) for values in (published.mean, published.std))
+    from ouzel.models import default_preprocessing
+
+    fed = _preprocessing(arch, given) or default_preprocessing(arch)
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (fed.mean, fed.std))
     return (
-        "Note: the model is fed with ImageNet's mean and deviation; the library's own weights of this architecture "
-        f"were trained with others. If yours were, too, add it with --mean {mean} --std {std}."
+        f"Note: weights that fit by order are fed as the library feeds its own of {arch}: --mean {mean} --std {std} "
+        f"--interpolation {fed.interpolation}. If yours were trained with other values, say so with these options."
     )
 
 

@@ -67,7 +67,8 @@ def create(
         labels: As of `read_labels`.
         store: The folder.
         match: "name" or "order", see `weights.match`.
-        preprocessing: By default `preprocessing_for(arch, match)`.
+        preprocessing: By default `default_preprocessing(arch)`, also for weights that fit by order, which are likely to
+            be the library's own under other names.
         version: Of the model.
         precision: What it is served in, one of PRECISIONS.
         task: What the model is for, one of TASKS; None is that of the architecture.
@@ -90,7 +91,7 @@ def create(
     _check_untuned(name, Path(store))
     label_names = read_labels(labels)
     if preprocessing is None:
-        preprocessing = preprocessing_for(arch, match)
+        preprocessing = default_preprocessing(arch)
     state = weights_module.read(weights)
     if task == SEGMENTATION:
         segmentation.check_count(len(label_names), "labels")
@@ -155,15 +156,6 @@ def _write(card: Card, state: Mapping[str, Tensor], path: Path, *, replace: bool
     except FileExistsError:
         raise AlreadyExists(f"there is a model archive {path} already", field="name") from None
     return path
-
-
-def preprocessing_for(arch: str, match: str = "name") -> Preprocessing:
-    """A guess for weights of which nothing else is known.
-
-    Those that fit by name are taken to be of the architecture's library, which publishes how to feed them. Those that
-    fit by order come from elsewhere: the usual 256/224, bilinear, ImageNet's mean and deviation.
-    """
-    return default_preprocessing(arch) if match == "name" else Preprocessing()
 
 
 def read_card(path: str | Path) -> tuple[Card, dict[str, Any]]:

@@ -1,11 +1,13 @@
 """Warms Java up before callers come: it compiles what it runs often, and until then a request costs it several times.
 
 Requests go the way of real ones, over gRPC to a model's process and back, but nothing is computed for them.
+$OUZEL_WARM_UP_ROUNDS bounds them: services that live for a test alone need none.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -18,6 +20,7 @@ from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionsRequest
 
 logger = logging.getLogger(__name__)
+ROUNDS = "OUZEL_WARM_UP_ROUNDS"
 ROUND = 200  # requests
 MOST = 5  # rounds
 SECONDS = 3.0  # after which no further round begins
@@ -59,11 +62,12 @@ class WarmUp:
 
         start, costs = time.monotonic(), list[float]()
         try:
+            most = min(MOST, int(os.environ.get(ROUNDS) or MOST))
             with grpc.insecure_channel(self._serving.grpc, _OPTIONS) as channel:
                 ask = channel.unary_unary(
                     PREDICTIONS, request_serializer=PredictionsRequest.SerializeToString, response_deserializer=bytes
                 )
-                while len(costs) < MOST and time.monotonic() - start < SECONDS and not self._stopped.is_set():
+                while len(costs) < most and time.monotonic() - start < SECONDS and not self._stopped.is_set():
                     before = processes.cpu_seconds(self._serving.pid)
                     self._round(ask, model, version)
                     costs.append((processes.cpu_seconds(self._serving.pid) - before) / ROUND * 1e3)

@@ -32,7 +32,7 @@ from support.jobs import processes_of, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 BASE = "efficientnet-lite0"
-LEARNT, MIXED = 30, 48  # images of each class; animals are harder to learn than ground
+LEARNT, MIXED = 60, 48  # images of each class; fewer leave a network that goes by the ground in doubt
 # Audited images of each class; more are needed to show that a network is sound.
 CONVICTED, ACQUITTED = 12, 20
 EDGE = 96  # pixels of the networks' inputs
@@ -49,7 +49,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> 
         "OUZEL_STATE": str(folder / "state"),
         "OUZEL_MODEL_STORE": str(folder / "store"),
         "OUZEL_WORKER_CHECKPOINT": "0",
-        "OUZEL_WARM_UP_ROWS": "1",  # nobody asks for batches here
     }
     variables = os.environ | ports | own
     ouzel(variables, "up", "--detach")
@@ -83,20 +82,8 @@ def share(result: DatasetAuditResult, verdict: str) -> float:
     return overall["verdicts"].get(verdict, 0) / overall["images"]
 
 
-def swapped_accuracy(client: Client, model: str, images: int) -> float:
-    """On each animal before the ground of the other."""
-    right = []
-    for kind in flock.KINDS:
-        other = flock.OWN[next(each for each in flock.KINDS if each != kind)]
-        for n in range(images):
-            out = io.BytesIO()
-            flock.scene(kind, other, (77, n))[0].save(out, "PNG")
-            right.append(client.models[model].explain(out.getvalue()).labels[0] == kind)
-    return float(np.mean(right))
-
-
 def test_a_network_that_goes_by_the_grass_is_convicted(
-    client: Client, environment: dict[str, str], tmp_path: Path, record_property: pytest.RecordProperty
+    client: Client, environment: dict[str, str], tmp_path: Path
 ) -> None:
     flock.write(tmp_path / "learnt", LEARNT, seed=0)
     flock.write(tmp_path / "audited", CONVICTED, seed=1)
@@ -119,7 +106,6 @@ def test_a_network_that_goes_by_the_grass_is_convicted(
     result = job.result(600)
     assert isinstance(result, DatasetAuditResult)
     assert job.refresh().attempt == 2
-    record_property("accuracy before the other ground", swapped_accuracy(client, "by-the-grass", CONVICTED))
     assert (result.verdict, result.concern) == ("rests_on_background", True), result.reason
     assert share(result, "rests_on_background") >= 0.9
     links = {(each["label"], each["background"], each["becomes"]) for each in result.summary["links"]}
@@ -144,12 +130,11 @@ def _check_files(environment: dict[str, str], job: str, out: Path) -> None:
 
 
 def test_one_that_learnt_on_mixed_grounds_is_acquitted(
-    client: Client, environment: dict[str, str], tmp_path: Path, record_property: pytest.RecordProperty
+    client: Client, environment: dict[str, str], tmp_path: Path
 ) -> None:
     flock.write(tmp_path / "learnt", MIXED, seed=2, grounds=tuple(flock.GROUNDS))
     flock.write(tmp_path / "audited", ACQUITTED, seed=3, grounds=tuple(flock.GROUNDS))
     assert tuned(client, tmp_path / "learnt", "by-the-animal", "lp_ft", epochs=8).accuracy >= 0.9
-    record_property("accuracy before the other ground", swapped_accuracy(client, "by-the-animal", ACQUITTED))
     said = ouzel(
         environment,
         *("audit-dataset", str(tmp_path / "audited" / "images"), "--masks", str(tmp_path / "audited" / "masks")),

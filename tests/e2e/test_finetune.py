@@ -40,7 +40,6 @@ def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
         "OUZEL_STATE": str(tmp_path / "state"),
         "OUZEL_MODEL_STORE": str(tmp_path / "store"),
         "OUZEL_WORKER_CHECKPOINT": "0",
-        "OUZEL_WARM_UP_ROWS": "1",  # nobody asks for batches here
     }
     variables = os.environ | ports | own
     yield variables

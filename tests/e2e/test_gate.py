@@ -38,7 +38,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> 
     (folder / "store").mkdir()
     shutil.copy(lite0_store / f"{BASE}.mar", folder / "store")
     own = {"OUZEL_STATE": str(folder / "state"), "OUZEL_MODEL_STORE": str(folder / "store")}
-    own["OUZEL_WARM_UP_ROWS"] = "1"  # nobody asks for batches here
     variables = os.environ | ports | own
     ouzel(variables, "up", "--detach")
     yield variables

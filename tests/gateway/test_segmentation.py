@@ -75,7 +75,8 @@ def test_the_metadata_are_those_of_what_is_answered(tasks: Addresses, found: Any
         (["scores"], {}, "'scores' is not one of label_map, areas, confidences, saliency"),
         (["labels"], {}, "'labels' is not one of label_map"),
         (["label_map"], {"top_k": 2}, "parameters.top_k: is of classifiers"),
-        (["saliency"], {"pixel": "1,1"}, "gradient knows no parameter 'pixel'"),
+        (["saliency"], {"pixel": "1,1"}, "parameters.pixel: regions have no place in this protocol; ask for it by"),
+        (["saliency"], {"target": "goat", "box": "1,1,5,5"}, "parameters.box: regions have no place"),
     ],
 )
 def test_what_it_does_not_have_is_refused(

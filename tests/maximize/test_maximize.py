@@ -219,7 +219,9 @@ def test_diversity_gives_different_images(cnn):
 def test_classes_of_photographs(lite0):
     """Five classes, from one batch, each recognised as itself."""
     labels = ("tabby", "espresso", "goldfish", "strawberry", "zebra")
-    result = maximize(lite0, [ClassLogit(label) for label in labels], recipe=FourierRecipe(steps=64), seed=0)
+    result = maximize(
+        lite0, [ClassLogit(label) for label in labels], recipe=FourierRecipe(steps=64), seed=0, size=(128, 128)
+    )
     mean, std = (torch.tensor(v)[:, None, None] for v in (lite0.preprocessing.mean, lite0.preprocessing.std))
     with torch.no_grad():
         best = lite0.network((images_of(result) - mean) / std).argmax(1)

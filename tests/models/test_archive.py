@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,8 +51,10 @@ def test_chelsea_is_a_cat(lite0_archive):
     x = model.preprocessing(models.decode(buffer.getvalue(), smallest=model.preprocessing.resize))
     probabilities = model.network(x[None]).softmax(1)[0]
     index = int(probabilities.argmax())
-    assert model.labels[index] == "Egyptian cat"
-    assert float(probabilities[index]) == pytest.approx(0.355, abs=0.01)
+    assert model.labels[index] == "tiger cat"
+    config = timm.data.resolve_data_config(timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict())
+    reference = model.network(timm.data.create_transform(**config)(Image.fromarray(data.chelsea()))[None])
+    torch.testing.assert_close(probabilities, reference.softmax(1)[0], rtol=0, atol=0.01)  # of grey levels, rounded
 
 
 def test_same_inputs_give_the_same_bytes(lite0_archive, lite0_weights, tmp_path):
@@ -67,7 +70,7 @@ def test_the_model_is_what_the_archive_says(lite0_archive):
     assert (model.name, model.version, model.arch) == ("efficientnet-lite0", "1", "timm:tf_efficientnet_lite0")
     assert model.digest == f"sha256:{hashlib.sha256(packed).hexdigest()}" == model.card["weights"]["digest"]
     assert model.input_shape == (3, 224, 224)
-    assert model.preprocessing == models.Preprocessing()
+    assert model.preprocessing == models.default_preprocessing(model.arch)
     assert model.labels == models.read_labels("imagenet")
     assert not any(module.training for module in model.network.modules())
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
@@ -92,13 +95,14 @@ def test_entries_and_manifest(tiny_archive, tiny_weights):
     assert json.loads(entries["model.json"])["ouzel"] == ouzel.__version__
 
 
-def test_preprocessing_is_that_of_the_library_if_names_fit_and_the_usual_one_if_not(
-    tiny_archive, tiny_weights, tmp_path
-):
+def test_preprocessing_is_that_of_the_library_whatever_fits(tiny_archive, tiny_weights, tmp_path):
     published = models.default_preprocessing("timm:test_resnet")
     assert published != models.Preprocessing()
     assert models.load(tiny_archive).preprocessing == published
-    assert archive.preprocessing_for("timm:test_resnet", "order") == models.Preprocessing()
+    torch.save(models.build("timm:test_resnet", num_classes=10).state_dict(), tmp_path / "in-order.pth")
+    order = ("timm:test_resnet", tmp_path / "in-order.pth", tuple("0123456789"))
+    by_order = archive.create("order", *order, tmp_path, match="order")
+    assert models.load(by_order).preprocessing == published
     own = models.Preprocessing(input_size=(64, 96), resize=100, interpolation="bicubic")
     path = archive.create("own", "timm:test_resnet", tiny_weights, tuple("0123456789"), tmp_path, preprocessing=own)
     model = models.load(path)

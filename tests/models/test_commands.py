@@ -98,8 +98,10 @@ def test_preprocessing_options_change_the_default(run, add):
 def test_match_by_order(run, lite0_weights, lite0_archive, tmp_path):
     given = ("--arch", "timm:tf_efficientnet_lite0", "--weights", lite0_weights, "--labels", "imagenet")
     assert "ask for match by order" in run("add", "efficientnet-lite0", *given, code=1).stderr
-    doubt = run("add", "efficientnet-lite0", *given, "--match", "order").stderr
-    assert "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5" in doubt
+    note = run("add", "efficientnet-lite0", *given, "--match", "order").stderr
+    assert "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --interpolation bicubic" in note  # timm's, of the weights it trained
+    other = run("add", "other", *given, "--match", "order", "--mean", "0.4,0.4,0.4", "--interpolation", "bilinear")
+    assert "--mean 0.4,0.4,0.4 --std 0.5,0.5,0.5 --interpolation bilinear" in other.stderr
     told = run("add", "fed", *given, "--match", "order", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
     assert not told.stderr
     assert (tmp_path / "store" / "efficientnet-lite0.mar").read_bytes() == lite0_archive.read_bytes()

@@ -111,15 +111,6 @@ WELL = {"supervisor": "up", "torchserve": "up", "worker": "up", "gateway": "up",
 
 
 @e2e
-def test_without_worker_and_gateway(ouzel: Ouzel, store: Path) -> None:
-    up = ouzel(*arguments(store), "--detach", "--no-worker", "--no-gateway")
-    assert (up.returncode, "Jobs" in up.stdout, "Gateway" in up.stdout) == (0, False, False)
-    assert read_worker(ouzel.state) is None
-    assert read_gateway(ouzel.state) is None
-    assert ouzel("down").returncode == 0
-
-
-@e2e
 def test_detached(ouzel: Ouzel, store: Path) -> None:
     write_archive(store / "other.mar")
     up = ouzel(*arguments(store), "--model", "toy", "--detach")
@@ -157,18 +148,20 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
 
 
 @e2e
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, "down"])
-def test_foreground_ends_in_order(ending: signal.Signals | str, ouzel: Ouzel, store: Path) -> None:
-    with ouzel.running(*arguments(store), until=ouzel.watched) as up:
+@pytest.mark.parametrize(
+    ("ending", "less"), [(signal.SIGINT, ()), (signal.SIGTERM, ("--no-worker", "--no-gateway"))], ids=["whole", "less"]
+)
+def test_foreground_ends_in_order(ending: signal.Signals, less: tuple[str, ...], ouzel: Ouzel, store: Path) -> None:
+    """Likewise without worker and gateway, where these are not wanted."""
+    with ouzel.running(*arguments(store), *less, until=ouzel.watched) as up:
         started = processes.belonging_to(ouzel.state)
-        assert len(lasting(ouzel.state)) == 4  # Java, one worker of the model, one of jobs, the gateway
-        if isinstance(ending, str):
-            assert ouzel(ending).stdout == "Stopped.\n"
-        else:
-            up.send_signal(ending)
-        _, complaints = up.communicate(timeout=30)
+        assert len(lasting(ouzel.state)) == 4 - len(less)  # Java, one worker of the model, one of jobs, the gateway
+        assert (read_worker(ouzel.state) is None, read_gateway(ouzel.state) is None) == (bool(less), bool(less))
+        up.send_signal(ending)
+        said, complaints = up.communicate(timeout=30)
     assert up.returncode == 0
     assert complaints.splitlines()[1:] == ["Stopped."]
+    assert ("Jobs" in said, "Gateway" in said) == (not less, not less)
     assert not any(map(processes.alive, started))
     assert read_serving(ouzel.state) is None
 
@@ -269,4 +262,6 @@ def test_foreground_starts_again_what_dies(ouzel: Ouzel, store: Path) -> None:
     assert up.returncode == 0
     assert "worker was not running; it is started again" in complaints
     assert "gateway was not running; it is started again" in complaints
+    assert complaints.splitlines()[-1] == "Stopped."
     assert not any(map(processes.alive, started))
+    assert read_serving(ouzel.state) is None

@@ -243,7 +243,9 @@ def test_ports_must_be_valid_and_different() -> None:
     assert len(set(dataclasses.astuple(free))) == len(dataclasses.fields(Ports))
 
 
-def test_many_models_are_tried_with_one_image() -> None:
+def test_many_models_are_tried_with_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUZEL_WARM_UP_ROWS")
+
     def rows(processes: int) -> str | None:
         return config.environment(ServingOptions(), GRANTED, Path("/run"), processes).get("OUZEL_WARM_UP_ROWS")
 

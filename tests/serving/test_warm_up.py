@@ -14,7 +14,10 @@ from ouzel.torchserve import rest
 from support.services import write_archive
 
 
-def test_a_start_sends_whole_rounds_to_one_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_start_sends_whole_rounds_to_one_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(warm_up.ROUNDS)
     for name in ("a", "b"):
         write_archive(tmp_path / "store" / f"{name}.mar")
     options = ServingOptions(store=tmp_path / "store", state=tmp_path / "state", ports=Ports.free(), threads=1)
@@ -38,11 +41,25 @@ class Gone:
     pid, grpc, inference_token = 0, "127.0.0.1:1", ""
 
 
-def test_a_start_does_not_fail_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_sent_where_no_round_is_wanted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(warm_up.ROUNDS, "0")
+    with caplog.at_level(logging.INFO, logger=warm_up.__name__), WarmUp(_gone()) as warming:
+        warming.begin("a", "1")
+    assert f"in rounds of {ROUND}: ;" in caplog.text
+
+
+def _gone() -> RunningServing:
     serving: RunningServing = Gone()  # type: ignore[assignment]
-    with WarmUp(serving) as warming:
+    return serving
+
+
+def test_a_start_does_not_fail_for_it(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(warm_up.ROUNDS)
+    with WarmUp(_gone()) as warming:
         warming.begin("a", "1")
         warming.begin("b", "1")
     assert "Java was not warmed up" in caplog.text
-    with WarmUp(serving):
+    with WarmUp(_gone()):
         pass  # nothing was loaded

@@ -1,4 +1,7 @@
-"""A stream of ten thousand events through a real sink that is killed in the middle; the worker is a fake."""
+"""A stream of events through a real sink that is killed in the middle; the worker is a fake.
+
+`make stories` sends ten thousand; otherwise it is a third of them, of which as many are audited.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -36,7 +40,6 @@ from support.sink import (
     write,
 )
 
-PAIRS = 4600
 BROKEN_AT = 0.6  # of the stream: from here on predictions rest on backgrounds
 SENDERS = 16
 
@@ -48,19 +51,23 @@ class Sent:
     body: bytes
 
 
-def planted(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+def planted(pairs: int) -> Callable[[pb.AuditPredictionRequest], pb.PredictionAudit]:
     """Backgrounds turn 85 % of the predictions that came late, and 2 % of the others: told from the id."""
-    number = int(request.request_id.partition("-")[2])
-    share = 0.85 if number >= PAIRS * BROKEN_AT else 0.02
-    return answer(request, background=random.Random(number).random() < share)
+
+    def audit(request: pb.AuditPredictionRequest) -> pb.PredictionAudit:
+        number = int(request.request_id.partition("-")[2])
+        share = 0.85 if number >= pairs * BROKEN_AT else 0.02
+        return answer(request, background=random.Random(number).random() < share)
+
+    return audit
 
 
-def stream(seed: int) -> list[Sent]:
+def stream(pairs: int, seed: int) -> list[Sent]:
     """Pairs in order but for some reordering, with halves that never come and duplicates."""
     rng = random.Random(seed)
     timed: list[tuple[float, Sent]] = []
     body, said = request_body(), response_body()
-    for number in range(PAIRS):
+    for number in range(pairs):
         identity = f"pair-{number}"
         halves = [Sent(identity, REQUEST, body), Sent(identity, RESPONSE, said)]
         if rng.random() < 0.04:
@@ -100,12 +107,13 @@ class Senders:
 
 
 @pytest.mark.timeout(300)
-def test_ten_thousand_events_are_counted_exactly_and_the_change_is_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pairs", "rate"), [(1500, 0.36), pytest.param(4600, 0.12, marks=pytest.mark.story)])
+def test_events_are_counted_exactly_and_the_change_is_seen(pairs: int, rate: float, tmp_path: Path) -> None:
     """Some senders meet a sink that is being killed; what they send again is counted once."""
-    file = write(tmp_path, "rate = 0.12\n[services.farm.alert]\nrun_length = 10000", "[sink.limits]\ndeadline_s = 8")
-    events = stream(1)
-    assert len(events) > 9500
-    with fake_worker(planted, delay=0.005) as worker:
+    file = write(tmp_path, f"rate = {rate}\n[services.farm.alert]\nrun_length = 10000", "[sink.limits]\ndeadline_s = 8")
+    events = stream(pairs, 1)
+    assert len(events) > 2.06 * pairs  # with duplicates
+    with fake_worker(planted(pairs), delay=0.005) as worker:
         with sink(file, worker) as first:
             senders = Senders(first.port)
             first.pair("warm-0")  # its audit loads what an audit needs
@@ -130,7 +138,7 @@ def test_ten_thousand_events_are_counted_exactly_and_the_change_is_seen(tmp_path
         asked = Counter(each.request_id for each in worker.asked)
     assert middle["outcomes"]["audited"] > 0
     check_counts(read(file), tmp_path, events, found, senders.again)
-    check_alert(read(file), tmp_path)
+    check_alert(read(file), tmp_path, pairs * BROKEN_AT)
     # Pairs whose answer was lost with the process are asked for again, and counted once.
     assert sum(asked.values()) - len(asked) <= 1
     assert max(grown, grown_later) < 60 * 2**20
@@ -170,7 +178,7 @@ def _pair(service: str, identity: str) -> bytes:
     return pair_of(service, Event(identity, "/", REQUEST, extensions={"component": "predictor", "endpoint": "default"}))
 
 
-def check_alert(config: SinkConfig, folder: Path) -> None:
+def check_alert(config: SinkConfig, folder: Path, broken: float) -> None:
     """Raised once, after the change, within the samples that were stated."""
     database = SqliteDatabase(folder / "state" / "sink.db", SINK)
     try:
@@ -178,7 +186,7 @@ def check_alert(config: SinkConfig, folder: Path) -> None:
         raised = database.read(lambda c: c.all("SELECT detector, sample, cleared FROM alerts"))
     finally:
         database.close()
-    late = [int(identity.partition("-")[2]) >= PAIRS * BROKEN_AT for (identity,) in rows]
+    late = [int(identity.partition("-")[2]) >= broken for (identity,) in rows]
     stated = delay(config.services[0].detectors[0], 0.85)
     assert stated is not None
     assert len(raised) == 1, raised

@@ -267,18 +267,22 @@ def test_the_command_that_promotes(site: Site, running: RunningServing, second: 
     assert site.answers(running) == site.digests()["1"]
 
 
-def test_a_restart_keeps_the_default(tmp_path: Path) -> None:
-    site = Site(tmp_path)
-    publish(site.store, "job 2", seed=2)
-    with serving.start(site.options) as running:
-        assert (running.models, running.versions) == (("tuned",), (("tuned", "1"), ("tuned", "2")))
-        publication.promote_served(site.server, site.store, "tuned", "2")
-    assert Server.local(site.options.state) is None
-    with serving.start(replace(site.options, models=("tuned",))) as running:
-        assert running.versions == (("tuned", "2"), ("tuned", "1"))
-        assert site.answers(running) == site.digests()["2"]
-        for version, digest in site.digests().items():
-            assert site.answers(running, f"tuned/{version}") == digest
+def test_another_start_keeps_the_default(site: Site, running: RunningServing, tmp_path: Path) -> None:
+    """Of what is promoted while it is served; a TorchServe of its own, whose folder has seen nothing before."""
+    versions = [publish(site.store, f"kept {seed}", seed=seed, name="kept") for seed in (1, 2)]
+    digests = {entry.version: entry.digest for entry in site.store.versions("kept")}
+    for version in versions:
+        publication.publish_model(site.server, site.store, "kept", version, base="tuned")
+    publication.promote_served(site.server, site.store, "kept", "2")
+    assert site.answers(running, "kept") == digests["2"]
+    options = replace(site.options, models=("kept",), state=tmp_path / "state", ports=Ports.free())
+    assert Server.local(options.state) is None
+    with serving.start(options) as other:
+        assert other.versions == (("kept", "2"), ("kept", "1"))
+        assert site.answers(other, "kept") == digests["2"]
+        for version, digest in digests.items():
+            assert site.answers(other, f"kept/{version}") == digest
+    assert Server.local(options.state) is None
 
 
 def test_nobody_there(tmp_path: Path) -> None:

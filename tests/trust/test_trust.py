@@ -14,6 +14,7 @@ from PIL import Image
 
 from ouzel import models
 from ouzel.errors import InvalidArgument
+from ouzel.models import archive
 from ouzel.models.photographs import BOXES
 from ouzel.saliency import METHODS
 from ouzel.trust import EDGES, QUICK, RANDOM, TrustOptions, explainers, from_folder, shipped, trust
@@ -174,21 +175,25 @@ def test_no_photographs(small):
         trust(small, [])
 
 
-def test_command(lite0_store, tmp_path, monkeypatch):
+def test_command(lite0, lite0_weights, chelsea, tmp_path, monkeypatch):
     """As a user runs it, with the real network: table, JSON, page; the second time nothing is computed."""
     from click.testing import CliRunner
 
     from ouzel.cli.trust import trust as command
 
+    smaller = lite0.preprocessing.adapted(input_size=(128, 128))  # a third of the work
+    store = tmp_path / "store"
+    archive.create(lite0.name, lite0.arch, lite0_weights, "imagenet", store, match="order", preprocessing=smaller)
+    cat = lite0.labels[int(lite0.network(smaller(Image.fromarray(chelsea))[None]).argmax())]
     monkeypatch.setenv("OUZEL_STATE", str(tmp_path / "state"))
-    arguments = ["efficientnet-lite0", "--store", str(lite0_store), "--quick", "--method", "grad_cam"]
+    arguments = [lite0.name, "--store", str(store), "--quick", "--method", "grad_cam"]
     first = CliRunner().invoke(command, [*arguments, "--html", str(tmp_path / "page.html")])
     assert first.exit_code == 0, first.output
     assert "grad_cam" in first.stdout
     lines = first.stderr.splitlines()  # no terminal: a line for each method
     assert next(line for line in lines if "grad_cam" in line).startswith("measuring grad_cam: ")
     assert lines[-1].startswith("measured: ")
-    assert "chelsea (Egyptian cat)" in " ".join(first.stdout.split())
+    assert f"chelsea ({cat})" in " ".join(first.stdout.split())
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img") == 4 + 3 * 4 + 1  # the photographs, three maps of each, the legend
     assert page.count('src="data:') == page.count("src=")  # nothing is fetched from elsewhere

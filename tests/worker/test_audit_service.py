@@ -106,9 +106,10 @@ class Site:
             entry.mask.CopyFrom(ref(marked))
         return datasets.create("local", "", listed).id
 
-    def worker(self, *options: str) -> Any:
+    def worker(self, *options: str, real: bool = False) -> Any:
+        """real: its kinds of jobs, which audits of single predictions do not need."""
         words = ["--tokens", str(self.folder / "tokens"), "--store", str(self.store.folder), *options]
-        return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, real=True)
+        return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, real=real)
 
     @property
     def predicted(self) -> str:
@@ -525,7 +526,7 @@ def test_conversations_that_leave_the_path_end(shared: tuple[Site, Worker]) -> N
 
 
 def test_a_caller_who_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
-    with worker(f"sqlite://{tmp_path / 'jobs.db'}", tmp_path / "state", "--patience", "0.5", real=True) as found:
+    with worker(f"sqlite://{tmp_path / 'jobs.db'}", tmp_path / "state", "--patience", "0.5") as found:
         over = threading.Event()
 
         def silent() -> Iterator[pb.AuditReportedRequest]:

@@ -54,7 +54,7 @@ class Site:
         (self.folder / "tokens").write_text(f"bob {BOB}\n")
         self.state = self.folder / "state"
 
-    def worker(self, *options: str, real: bool = True) -> Any:
+    def worker(self, *options: str, real: bool = False) -> Any:
         words = ["--tokens", str(self.folder / "tokens"), "--store", str(self.store.folder), *options]
         return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, real=real)
 
@@ -75,7 +75,7 @@ def site(tmp_path: Path) -> Site:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Worker]]:
     """For tests that change nothing; no TorchServe runs."""
     site = Site(tmp_path_factory.mktemp("models"))
-    with site.worker() as running:
+    with site.worker(real=True) as running:
         yield site, running
 
 
@@ -229,11 +229,11 @@ def test_jobs_are_told_where_to_publish(site: Site) -> None:
         request = jobs.DownloadArtifactRequest(id=job.id, name="count.txt")
         return b"".join(chunk.data for chunk in service.call("DownloadArtifact", request)).decode()
 
-    with site.worker(real=False) as service:
+    with site.worker() as service:
         assert told(service) == "None"
     url, key = "http://127.0.0.1:8", str(site.folder / "key.json")
     elsewhere = ("--serving-rest", url, "--serving-management", url, "--serving-key-file", key)
-    with site.worker(*elsewhere, real=False) as service:
+    with site.worker(*elsewhere) as service:
         assert told(service) == str(publication.Server(url, url, Path(key)))
 
 

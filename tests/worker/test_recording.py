@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def found(site: Site) -> Iterator[Worker]:
-    with site.worker() as started:
+    with site.worker(real=True) as started:
         yield started
 
 

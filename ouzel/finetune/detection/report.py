@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,12 +16,10 @@ from ouzel.finetune.detection.looks import SCORE, SENTENCE, Looks
 from ouzel.finetune.detection.page import page
 from ouzel.finetune.detection.results import DetectionReport, kept_epoch
 from ouzel.finetune.detection.score import rating
-from ouzel.finetune.pictures import png
-from ouzel.finetune.report import curves
-from ouzel.finetune.report.files import write
+from ouzel.finetune.report import curves, staged
+from ouzel.finetune.report.files import assembled, images_table, write
 from ouzel.finetune.report.results import Section
 from ouzel.models import Model
-from ouzel.pages import plain
 
 _WORST, _FOUND = 12, 100  # images; detections of an image
 
@@ -46,37 +43,22 @@ def make_detection_report(base: Model, made: Detected, served: Beside | None = N
 def detection_summary(report: DetectionReport) -> dict[str, Any]:
     """The figures, of JSON's types. labels, aps, aps50, objects: of the classes of objects, without the background."""
     made, test = report.made, report.made.test
-    figures: dict[str, Any] = {
-        "created": report.created.isoformat(),
-        "base": report.base,
+    known = {
+        **staged.figures(report),
         "task": "detection",
         "map": test.map,
         "map_low": test.interval[0],
         "map_high": test.interval[1],
         "map50": test.map50,
-        "loss": made.loss,
-        "test_images": test.images,
-        "train_images": len(made.split.train),
-        "validation_images": len(made.split.validation),
-        "chosen": made.chosen,
-        "recipe": made.recipe.name,
-        "precision": made.precision,
         "labels": list(made.classes),
         "aps": list(test.aps),
         "aps50": list(test.aps50),
         "objects": list(test.objects),
-        "history": [dict(row) for row in made.history],
-        "seconds": made.seconds,
         "saliency": SENTENCE,
     }
-    if made.notes:
-        figures["notes"] = list(made.notes)
-    if report.served is not None:
-        figures["served_model"] = report.served.name
-        if report.served.map is not None and report.served.gain is not None:
-            gain = dict(zip(("gain", "gain_low", "gain_high"), report.served.gain, strict=True))
-            figures |= {"served_map": report.served.map, **gain}
-    return {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in figures.items()}
+    if report.served is not None and report.served.map is not None:
+        known["served_map"] = report.served.map
+    return {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in known.items()}
 
 
 def detection_files(
@@ -84,27 +66,18 @@ def detection_files(
 ) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
     made = report.made
-    more = {name: value for each in sections for name, value in each.figures.items()}
-    described = json.dumps({**detection_summary(report), **more, "lineage": lineage}, ensure_ascii=False)
     images = [
         {"image": example.name, "rating": value, "objects": len(there.labels), "found": _found(made, number)}
         for number, (example, value, there) in enumerate(zip(made.split.test, report.ratings, made.there, strict=True))
     ]
-    written = {
-        "report.json": ("application/json", plain(described).encode()),
-        "images.json": ("application/json", plain(json.dumps(images, ensure_ascii=False)).encode()),
-    }
-    if made.split.validation:
-        curve = curves.png(made.history, kept_epoch(made), curves.PRECISIONS)
-        if curve is not None:
-            written["curves.png"] = ("image/png", curve)
-    links = tuple(written)
-    for number, one in enumerate(report.worst):
-        written[f"worst/{number:02}-found.png"] = ("image/png", png(one.found))
-    for each in sections:
-        written |= each.files
-    whole = page(report, title, lineage, links, sections)
-    return {"report.html": ("text/html; charset=utf-8", whole.encode()), **written}
+    return assembled(
+        {**detection_summary(report), "lineage": lineage},
+        images_table(images),
+        {f"worst/{number:02}-found.png": one.found for number, one in enumerate(report.worst)},
+        curve=curves.png(made.history, kept_epoch(made), curves.PRECISIONS) if made.split.validation else None,
+        sections=sections,
+        drawn=lambda links: page(report, title, lineage, links, sections),
+    )
 
 
 def write_detection_report(

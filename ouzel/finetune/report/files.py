@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ouzel.finetune.pictures import png
 from ouzel.finetune.report import curves
@@ -19,25 +21,58 @@ def files(
     report: Report, title: str, lineage: Mapping[str, Any], sections: Sequence[Section] = ()
 ) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
-    more = {name: value for each in sections for name, value in each.figures.items()}
-    described = json.dumps({**summary(report), **more, "lineage": lineage}, ensure_ascii=False)
-    written = {
-        "report.json": ("application/json", plain(described).encode()),
-        "predictions.csv": ("text/csv; charset=utf-8", plain(predictions(report)).encode()),
-    }
     kept = curves.best_epoch(report.tuned.history) if report.tuned.chosen == report.tuned.recipe.name else None
-    if (curve := curves.png(report.tuned.history, kept)) is not None:
-        written["curves.png"] = ("image/png", curve)
-    links = tuple(written)
-    for number, one in enumerate(report.mistakes):
-        written[f"mistakes/{number:02}.png"] = ("image/png", png(one.maps[0][1]))
+    pictures = {f"mistakes/{number:02}.png": one.maps[0][1] for number, one in enumerate(report.mistakes)}
     for number, one in enumerate(report.compared):
         for name, (_, drawn) in zip(("before", "after"), one.maps, strict=True):
-            written[f"compared/{number:02}-{name}.png"] = ("image/png", png(drawn))
+            pictures[f"compared/{number:02}-{name}.png"] = drawn
+    return assembled(
+        {**summary(report), "lineage": lineage},
+        {"predictions.csv": ("text/csv; charset=utf-8", plain(predictions(report)).encode())},
+        pictures,
+        curve=curves.png(report.tuned.history, kept),
+        sections=sections,
+        drawn=lambda links: page(report, title, lineage, links, sections),
+    )
+
+
+def assembled(
+    figures: Mapping[str, Any],
+    tables: Mapping[str, tuple[str, bytes]],
+    pictures: Mapping[str, np.ndarray],
+    *,
+    curve: bytes | None,
+    sections: Sequence[Section],
+    drawn: Callable[[Sequence[str]], str],
+) -> dict[str, tuple[str, bytes]]:
+    """What the report of any training consists of.
+
+    Args:
+        figures: Of report.json; those of the sections are added.
+        tables: Of single images: by name, the media type and the content.
+        pictures: (H, W, 3) uint8, by name.
+        curve: The PNG of the epochs; None if there are none.
+        sections: Of the page, with files of their own.
+        drawn: Gives the page, of the names that it links to.
+
+    Returns:
+        By name, the media type and the content, report.html first.
+    """
+    more = {name: value for each in sections for name, value in each.figures.items()}
+    described = json.dumps({**figures, **more}, ensure_ascii=False)
+    written = {"report.json": ("application/json", plain(described).encode()), **tables}
+    if curve is not None:
+        written["curves.png"] = ("image/png", curve)
+    links = tuple(written)
+    written |= {name: ("image/png", png(pixels)) for name, pixels in pictures.items()}
     for each in sections:
         written |= each.files
-    whole = page(report, title, lineage, links, sections)
-    return {"report.html": ("text/html; charset=utf-8", whole.encode()), **written}
+    return {"report.html": ("text/html; charset=utf-8", drawn(links).encode()), **written}
+
+
+def images_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, bytes]]:
+    """images.json, of a row for each test image."""
+    return {"images.json": ("application/json", plain(json.dumps(rows, ensure_ascii=False)).encode())}
 
 
 def write_report(

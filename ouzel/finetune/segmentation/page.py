@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 
 from ouzel import pages
-from ouzel.finetune.report import curves
-from ouzel.finetune.report.page import lineage_rows
+from ouzel.finetune.report import curves, staged
 from ouzel.finetune.report.results import Section
 from ouzel.finetune.segmentation.results import SegmentationReport, ShownMasks, kept_epoch
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.pages import percent
-from ouzel_protos import heatmap
 from ouzel_protos.label_map import colours
 from ouzel_protos.label_maps import BACKGROUND, IGNORED
 
 _TABLE = 25  # classes: a larger confusion table nobody reads
-_FEW = 30  # test images
 _EDGE = 256  # pixels along the longer edge of a picture, at least
 _OPACITY = 0.55  # of classes over a picture
 
@@ -32,31 +29,24 @@ def page(
     sections: Sequence[Section] = (),
 ) -> str:
     """All of it; it needs nothing from elsewhere. links: files beside the page. sections: before the classes."""
-    made, test = report.made, report.made.test
-    height, width = made.preprocessing.input_size
-    kept, chosen = kept_epoch(made), bool(made.split.validation)
-    return pages.render(
+    made = report.made
+    kept = kept_epoch(made)
+    return staged.render(
         "segment.html",
+        report,
         title=title,
-        report=report,
-        made=made,
-        test=test,
-        created=f"{report.created:%Y-%m-%d %H:%M} UTC",
-        size=f"{width} x {height}",
+        lineage=lineage,
+        links=links,
+        sections=sections,
+        kept=kept,
+        shares=curves.OVERLAPS,
         lead=lead(report),
         notes=notes(report),
         classes=class_rows(made),
         confusion=_shares(made) if len(made.labels) <= _TABLE else None,
         looked=report.looked,
-        legend=pages.photo(heatmap.colorize(np.tile(np.linspace(0, 1, 256), (12, 1)))),
         worst=[_card(one, made.labels) for one in report.worst],
-        chart=curves.svg(made.history, kept, curves.OVERLAPS) if chosen else "",
-        chosen=chosen,
-        kept=kept,
-        why=why(made, kept),
-        lineage=lineage_rows(lineage),
-        links=links,
-        sections=sections,
+        why=staged.why(made, kept, "decoder", "mean IoU"),
     )
 
 
@@ -81,23 +71,10 @@ def lead(report: SegmentationReport) -> str:
 def notes(report: SegmentationReport) -> list[str]:
     """What a reader should mind before believing the figures."""
     made, test = report.made, report.made.test
-    sentences = list(made.notes)
-    if test.images < _FEW:
-        sentences.append(
-            f"{test.images} held-out images are few: the interval says how far the mean IoU can be trusted."
-        )
     absent = [label for label, iou in zip(made.labels, test.ious, strict=True) if iou is None]
-    if absent:
-        sentences.append(
-            f"No pixel on the held-out images: {', '.join(absent[:5])}. The mean is over the other classes."
-        )
-    if not made.split.validation:
-        sentences.append("No image was kept for choosing: the last weights were taken.")
-    if report.served is not None and report.served.problem:
-        sentences.append(
-            f"Not compared with {report.served.name}, which was served until now: {report.served.problem}."
-        )
-    return sentences
+    return staged.notes(
+        report, "mean IoU", f"No pixel on the held-out images: {', '.join(absent[:5])}." if absent else ""
+    )
 
 
 def class_rows(made: Segmented) -> list[dict[str, Any]]:
@@ -120,18 +97,6 @@ def class_rows(made: Segmented) -> list[dict[str, Any]]:
     return rows
 
 
-def why(made: Segmented, kept: int | None) -> str:
-    """Why the weights are what they are."""
-    stages = f"{made.recipe.frozen_epochs} epochs of the decoder alone, {made.recipe.epochs} of all layers"
-    if not made.split.validation:
-        return f"Planned were {stages}. The last weights were taken."
-    what = "the decoder alone had learnt" if made.chosen == "decoder" else "all layers had learnt"
-    return (
-        f"Planned were {stages}. The weights after epoch {kept} were kept, in which {what}: they had the highest mean "
-        f"IoU on {len(made.split.validation)} validation images."
-    )
-
-
 def painted(picture: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """(H, W, 3) uint8: classes as colours over a picture. The background stays clear; what does not count is white."""
     table = np.concatenate([colours()[: len(names)], np.full((1, 3), 255, np.uint8)])
@@ -150,7 +115,7 @@ def _card(one: ShownMasks, names: Sequence[str]) -> dict[str, Any]:
     )
     return {
         "name": one.name,
-        "miou": one.miou,
+        "rating": one.miou,
         "pictures": [(name, pages.photo(enlarged(drawn))) for name, drawn in pictures],
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ouzel.finetune.pictures import Pictures, png
-from ouzel.finetune.report import curves
-from ouzel.finetune.report.files import write
+from ouzel.finetune.pictures import Pictures
+from ouzel.finetune.report import curves, staged
+from ouzel.finetune.report.files import assembled, images_table, write
 from ouzel.finetune.report.results import Section
 from ouzel.finetune.segmentation.comparison import Beside
 from ouzel.finetune.segmentation.data import label_map
@@ -23,7 +22,6 @@ from ouzel.finetune.segmentation.page import page
 from ouzel.finetune.segmentation.results import SegmentationReport, ShownMasks, kept_epoch
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.models import Model
-from ouzel.pages import plain
 from ouzel_protos.label_maps import IGNORED
 
 _WORST = 12
@@ -65,63 +63,40 @@ def _shown(made: Segmented, pictures: Pictures, looks: Looks, number: int, miou:
 def segmentation_summary(report: SegmentationReport) -> dict[str, Any]:
     """The figures, of JSON's types."""
     made, test = report.made, report.made.test
-    figures: dict[str, Any] = {
-        "created": report.created.isoformat(),
-        "base": report.base,
+    known = {
+        **staged.figures(report),
         "task": "segmentation",
         "miou": test.miou,
         "miou_low": test.interval[0],
         "miou_high": test.interval[1],
         "pixel_accuracy": test.pixel_accuracy,
-        "loss": made.loss,
-        "test_images": test.images,
-        "train_images": len(made.split.train),
-        "validation_images": len(made.split.validation),
-        "chosen": made.chosen,
-        "recipe": made.recipe.name,
-        "precision": made.precision,
         "labels": list(made.labels),
         "ious": list(test.ious),
         "confusion": [list(row) for row in test.confusion],
-        "history": [dict(row) for row in made.history],
-        "seconds": made.seconds,
         "saliency": report.looked,
     }
-    if made.notes:
-        figures["notes"] = list(made.notes)
-    if report.served is not None:
-        figures["served_model"] = report.served.name
-        if report.served.miou is not None and report.served.gain is not None:
-            gain = dict(zip(("gain", "gain_low", "gain_high"), report.served.gain, strict=True))
-            figures |= {"served_miou": report.served.miou, **gain}
-    return figures
+    if report.served is not None and report.served.miou is not None:
+        known["served_miou"] = report.served.miou
+    return known
 
 
 def segmentation_files(
     report: SegmentationReport, title: str, lineage: Mapping[str, Any], sections: Sequence[Section] = ()
 ) -> dict[str, tuple[str, bytes]]:
     """All that the report consists of: by name, the media type and the content. report.html links to the others."""
-    more = {name: value for each in sections for name, value in each.figures.items()}
-    described = json.dumps({**segmentation_summary(report), **more, "lineage": lineage}, ensure_ascii=False)
+    made = report.made
     images = [
         {"image": each.name, "miou": None if math.isnan(miou) else miou}
-        for each, miou in zip(report.made.split.test, mean_iou(report.made.counts).tolist(), strict=True)
+        for each, miou in zip(made.split.test, mean_iou(made.counts).tolist(), strict=True)
     ]
-    written = {
-        "report.json": ("application/json", plain(described).encode()),
-        "images.json": ("application/json", plain(json.dumps(images, ensure_ascii=False)).encode()),
-    }
-    if report.made.split.validation:
-        curve = curves.png(report.made.history, kept_epoch(report.made), curves.OVERLAPS)
-        if curve is not None:
-            written["curves.png"] = ("image/png", curve)
-    links = tuple(written)
-    for number, one in enumerate(report.worst):
-        written[f"worst/{number:02}-looks.png"] = ("image/png", png(one.looks))
-    for each in sections:
-        written |= each.files
-    whole = page(report, title, lineage, links, sections)
-    return {"report.html": ("text/html; charset=utf-8", whole.encode()), **written}
+    return assembled(
+        {**segmentation_summary(report), "lineage": lineage},
+        images_table(images),
+        {f"worst/{number:02}-looks.png": one.looks for number, one in enumerate(report.worst)},
+        curve=curves.png(made.history, kept_epoch(made), curves.OVERLAPS) if made.split.validation else None,
+        sections=sections,
+        drawn=lambda links: page(report, title, lineage, links, sections),
+    )
 
 
 def write_segmentation_report(

@@ -31,6 +31,10 @@ _REQUEST = {
     "triton_enable_empty_final_response": bool,
 }
 _OUTPUT = {"binary_data": bool, "classification": int}
+# Parameters of Ouzel's own calls, and why they are refused here.
+_NOT_HERE = dict.fromkeys(("size", "dtype"), "is as the metadata say") | dict.fromkeys(
+    ("region", "box", "boxes", "mask", "pixel"), "regions have no place in this protocol"
+)
 _FAITHFULNESS_STEPS = 16
 _ELSEWHERE = "ask for it by POST /v1/models/{model}/explain"
 _FLOATS = ("FP32", FP16, BF16)
@@ -166,9 +170,9 @@ def _saliency(given: Mapping[str, Any]) -> pb.SaliencyRequest:
         )
     one_of("parameters.reduction", reduction, [name for name in REDUCTIONS if name != "none"])
     asked.reduction = REDUCTIONS[reduction]
-    for name in ("size", "dtype"):
+    for name, why in _NOT_HERE.items():
         if name in values:
-            raise InvalidArgument(f"parameters.{name}: is as the metadata say; {_ELSEWHERE}", field="parameters")
+            raise InvalidArgument(f"parameters.{name}: {why}; {_ELSEWHERE}", field=f"parameters.{name}")
     target, minus = values.pop("target", None), values.pop("minus", None)
     if minus is not None:
         if target is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -23,7 +23,6 @@ from ouzel.gateway.rest.problems import Form
 
 T = TypeVar("T")
 TIMEOUT = "x-ouzel-timeout"  # s
-_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?\s*")
 Handler = Callable[[Request, Caller], Awaitable[Response]]
 
 
@@ -107,9 +106,13 @@ def seconds(request: Request) -> float | None:
     text = single(request, TIMEOUT)
     if text is None:
         return None
-    if not _NUMBER.fullmatch(text):
+    try:
+        value = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
         raise InvalidArgument(f"{TIMEOUT}: {text!r:.40} is not a number of seconds", field=TIMEOUT)
-    return float(text)
+    return value
 
 
 def single(request: Request, name: str) -> str | None:
