@@ -16,6 +16,7 @@ from ouzel import images, models
 from ouzel.bounded_messages import check_elements
 from ouzel.errors import InvalidArgument
 from ouzel.explain.stages import Stages
+from ouzel.saliency.transfer import Transfer
 from ouzel_protos import tensors
 from ouzel_protos.v1.explain_pb2 import View
 from ouzel_protos.v1.tensor_pb2 import Tensor
@@ -59,7 +60,11 @@ def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Inpu
 
 
 def batched(
-    rows: Sequence[torch.Tensor], preprocessing: models.Preprocessing, device: torch.device, stages: Stages
+    rows: Sequence[torch.Tensor],
+    preprocessing: models.Preprocessing,
+    device: torch.device,
+    stages: Stages,
+    transfer: Transfer,
 ) -> torch.Tensor:
     """The model's input of some rows.
 
@@ -71,18 +76,20 @@ def batched(
         preprocessing: Of the model.
         device: Of the model.
         stages: Are told the time.
+        transfer: Brings the rows to the device, and tells the time that it took there once it was waited for.
 
     Returns:
-        (B, C, H, W) float32, on the device.
+        (B, C, H, W) float32, on the device, which has perhaps not made it yet.
     """
     plain = all(row.dtype == torch.uint8 for row in rows)
-    x = torch.stack([row if plain else _normalised(row, preprocessing) for row in rows])
+    rows = rows if plain else [_normalised(row, preprocessing) for row in rows]
     stages.lap("preprocess")
-    x = x.to(device)
-    stages.lap("copy", device)
+    x = transfer.send(rows, device)
+    stages.lap("copy")
     if plain:
-        x = preprocessing.normalised(x)
-        stages.lap("preprocess", device)
+        with transfer.timed("preprocess", device):
+            x = preprocessing.normalised(x)
+        stages.lap("preprocess")
     return x
 
 
