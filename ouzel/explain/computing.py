@@ -105,10 +105,10 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
             row.error = answer
             continue
         assert row.plan is not None
-        assert row.source is not None
+        assert row.view is not None
         envelope, model = row.reply.envelope, row.served.model
         prediction, place = predictions[number]
-        prediction.write(envelope, place, row.plan, model.labels, row.source.view)
+        prediction.write(envelope, place, row.plan, model.labels, row.view)
         envelope.skipped = reasons[number]
         if not reasons[number]:
             try:
@@ -116,7 +116,7 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
                 stages.lap("encode")
                 maps = faithfulness.measured(answer, steps, model, x[number], row.over)
                 stages.lap("compute")
-                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, model.labels))
+                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.view, model.labels))
             except OuzelError as error:
                 row.error = error
 
@@ -136,8 +136,8 @@ def _detect(rows: Sequence[Row], explainer: DetectionExplainer, stages: Stages) 
             row.error = maps
             continue
         assert row.plan is not None
-        assert row.source is not None
-        view, size = row.source.view, model.preprocessing.input_size
+        assert row.view is not None
+        view, size = row.view, model.preprocessing.input_size
         try:
             row.reply.envelope.saliency.extend(encode.saliency_maps(maps, row.plan, view, model.labels))
             row.reply.envelope.detected.CopyFrom(encode.detected(found, row.plan, view, size, model.labels))

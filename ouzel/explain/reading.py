@@ -26,8 +26,9 @@ class Row:
     """A row on its way: read and planned, or failed."""
 
     served: Served
+    request: RawRequest
     reply: Reply
-    source: inputs.Input | None = None
+    view: pb.View | None = None
     pixels: Tensor | None = None
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
@@ -64,7 +65,7 @@ class Reader:
 
     def read(self, served: Served, request: RawRequest, began: float | None = None) -> Row:
         """A row for a model. began: when its caller began to wait, on the clock of `time.monotonic`; None is now."""
-        row = Row(served, Reply(pb.Explanation(model=served.info), limit=self.limits.response_bytes))
+        row = Row(served, request, Reply(pb.Explanation(model=served.info), limit=self.limits.response_bytes))
         try:
             self._read_into(row, request, time.monotonic() if began is None else began)
         except OuzelError as error:
@@ -102,9 +103,10 @@ class Reader:
             row.stages.lap("decode")
             row.pixels = source.pixels(model.preprocessing)
             row.stages.lap("preprocess")
-        row.source, row.plan = source, plan
+        row.view, row.plan = source.view, plan
         row.over = _over(None if plan.timeout is None else start + plan.timeout, request.gone)
-        row.reply.picture = source.picture
+        if request.media_type == PNG:  # nothing else needs it any more, and it may be large
+            row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
 
     def _response_bytes(self, served: Served, plan: Plan, source: inputs.Input, media_type: str, record: bool) -> int:
