@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ouzel.errors import OuzelError
 from ouzel.explain import recording, spans
 from ouzel.explain.computing import compute_rows
+from ouzel.explain.device_decoding import decoded
 from ouzel.explain.faults import internal
 from ouzel.explain.limits import Limits
 from ouzel.explain.reading import Reader, Row
@@ -61,7 +62,7 @@ class Answering:
 
     def _replies(self, rows: Sequence[Row], stages: Stages, begun: int) -> list[Reply]:
         stages.share(row.stages for row in rows)
-        live = [row for row in rows if row.error is None and row.pixels is not None]
+        live = decoded([row for row in rows if row.live], stages)
         if live:
             compute_rows(live, stages)
         timing = stages.message(len(live))

@@ -32,11 +32,13 @@ class Input:
         view: What the model sees of it.
         picture: Where it is pixels.
         x: Where it is a tensor: (C, H, W) float32, as the model takes it.
+        coded: Where it is a JPEG that is decoded later, together with others.
     """
 
     view: View
     picture: Image.Image | None = None
     x: torch.Tensor | None = None
+    coded: bytes | None = None
 
     def pixels(self, preprocessing: models.Preprocessing) -> torch.Tensor:
         """(C, H, W) uint8 of the model's input size; of a tensor float32, normalised already."""
@@ -46,8 +48,18 @@ class Input:
         return preprocessing.pixels(self.picture)
 
 
-def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Input:
-    """Decode one upload: an encoded image, or a serialised Tensor. Raises InvalidArgument."""
+def read(image: bytes | None, tensor: bytes | None, model: models.Model, *, later: bool = False) -> Input:
+    """Decode one upload: an encoded image, or a serialised Tensor.
+
+    Args:
+        image: Bytes of a PNG, JPEG or WebP file.
+        tensor: A serialised Tensor, in place of an image.
+        model: That it is for.
+        later: Whether a JPEG that any decoder reads alike may be left as it is, for a device to decode.
+
+    Raises:
+        InvalidArgument: It cannot be read; one that is left as it is may still turn out to be broken.
+    """
     if tensor is not None and image is not None:
         raise InvalidArgument("image: give either image or tensor, not both", field="image")
     if tensor is not None:
@@ -55,6 +67,8 @@ def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Inpu
     model.preprocessing.check_takes_images("image")
     if image is None:
         raise InvalidArgument("image: missing; send PNG, JPEG or WebP bytes", field="image")
+    if later and (size := images.size_of_plain_jpeg(image, smallest=model.preprocessing.resize)) is not None:
+        return Input(_view(size, model), coded=image)
     picture = images.decode(image, smallest=model.preprocessing.resize)
     return _from_picture(picture, model)
 
@@ -72,7 +86,7 @@ def batched(
     as those of `preprocessing` for one image, because each comes of the same two roundings.
 
     Args:
-        rows: What `Input.pixels` gives.
+        rows: What `Input.pixels` gives, on the host or on the device already.
         preprocessing: Of the model.
         device: Of the model.
         stages: Are told the time.
@@ -98,10 +112,13 @@ def _normalised(row: torch.Tensor, preprocessing: models.Preprocessing) -> torch
 
 
 def _from_picture(picture: Image.Image, model: models.Model) -> Input:
-    width, height = images.original_size(picture)
+    return Input(_view(images.original_size(picture), model), picture)
+
+
+def _view(size: tuple[int, int], model: models.Model) -> View:
+    width, height = size
     left, top, right, bottom = model.preprocessing.view(width, height)
-    view = View(image_width=width, image_height=height, left=left, top=top, right=right, bottom=bottom)
-    return Input(view, picture)
+    return View(image_width=width, image_height=height, left=left, top=top, right=right, bottom=bottom)
 
 
 def _from_tensor(data: bytes, model: models.Model) -> Input:

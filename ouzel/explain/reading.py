@@ -30,12 +30,18 @@ class Row:
     reply: Reply
     view: pb.View | None = None
     pixels: Tensor | None = None
+    coded: bytes | None = None  # in place of pixels: what a device is to decode
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
     sent: recording.Sent = recording.NOTHING
     stages: Stages = field(default_factory=Stages)  # of its reading
     error: OuzelError | None = None
     over: Callable[[], bool] | None = None  # whether its caller has stopped waiting
+
+    @property
+    def live(self) -> bool:
+        """Whether there is something to compute."""
+        return self.error is None and (self.pixels is not None or self.coded is not None)
 
     def finished(self) -> Reply:
         """What its caller gets."""
@@ -83,7 +89,9 @@ class Reader:
         if asked.record:
             row.sent = recording.sent(request.image, request.tensor)
         row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
-        source = inputs.read(request.image, request.tensor, model)
+        # Pictures are drawn on the host, and a record is compared with a repetition on any machine.
+        later = row.served.decoder is not None and request.media_type != PNG and not asked.record
+        source = inputs.read(request.image, request.tensor, model, later=later)
         plan = make_plan(asked, row.served, source.view, self.limits)
         if asked.record:
             recording.check(self.record, estimate=plan.estimate_only, picture=request.media_type == PNG)
@@ -101,7 +109,9 @@ class Reader:
             check_response(size, self.limits.response_bytes)
             check_cost(plan.saliency, self.limits.passes)
             row.stages.lap("decode")
-            row.pixels = source.pixels(model.preprocessing)
+            row.coded = source.coded
+            if source.coded is None:
+                row.pixels = source.pixels(model.preprocessing)
             row.stages.lap("preprocess")
         row.view, row.plan = source.view, plan
         row.over = _over(None if plan.timeout is None else start + plan.timeout, request.gone)

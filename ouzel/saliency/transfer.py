@@ -51,7 +51,15 @@ class Transfer:
         self._spans: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []  # name, begin and end of each
 
     def send(self, rows: Sequence[Tensor], device: torch.device) -> Tensor:
-        """Tensors of one shape on the host, stacked, on the device; their values are there before later work of it."""
+        """Tensors of one shape, stacked, on the device; their values are there before later work of it.
+
+        rows: On the host, or some of them on the device already.
+        """
+        there = [row for row in rows if row.device.type != "cpu"]
+        if there:
+            host = [row for row in rows if row.device.type == "cpu"]
+            came = iter(self.send(host, device)) if host else iter(())
+            return torch.stack([next(came) if row.device.type == "cpu" else row for row in rows])
         if device.type != "cuda":
             return torch.stack(tuple(rows)).to(device)
         host = pinned((len(rows), *rows[0].shape), rows[0].dtype)
