@@ -61,6 +61,16 @@ def timed(decode: Callable[[], Sequence[Tensor]], device: torch.device) -> float
     return statistics.median(times[1:])
 
 
+def per_image(decoder: DeviceDecoder, files: Sequence[bytes], way: Preprocessing) -> float:
+    """Milliseconds of the device for each of some images that it decodes together."""
+    return timed(lambda: decoder.pixels(files, way), decoder.device) / len(files)
+
+
+def on_host(file: bytes, way: Preprocessing) -> float:
+    """Milliseconds of a processor for an image."""
+    return timed(lambda: [way.pixels(images.decode(file))], torch.device("cpu"))
+
+
 def maps(explainer: Explainer, pixels: Sequence[Tensor], way: Preprocessing, classes: Sequence[int]) -> Tensor:
     x = way.normalised(torch.stack([each.to(explainer.device) for each in pixels]))
     return explainer(x, [Saliency("gradient", target=tuple(classes))]).maps[0].values.cpu().double()
@@ -93,10 +103,8 @@ def main() -> None:
                 x = way.normalised(torch.stack(host[:4]).to(device))
                 classes = explainer.prepare(x[0]).network(x).argmax(dim=1).tolist()
             expected, made = (maps(explainer, each[:4], way, classes) for each in (host, there))
-            cells = [f"{timed(lambda: [way.pixels(images.decode(files[0]))], torch.device('cpu')):.2f}"]
-            for batch in batches:
-                taken = timed(lambda: decoder.pixels(files[:batch], way), device) / batch  # noqa: B023 - runs at once
-                cells.append(f"{taken:.2f}")
+            cells = [f"{on_host(files[0], way):.2f}"]
+            cells += [f"{per_image(decoder, files[:batch], way):.2f}" for batch in batches]
             cells += [f"{apart.mean():.2f}", f"{apart.max():.0f}", f"{(made - expected).norm() / expected.norm():.1e}"]
             print(f"| {width} x {height} | {colours} | {' | '.join(cells)} |", flush=True)
     logging.basicConfig(format="%(message)s", level=logging.INFO)

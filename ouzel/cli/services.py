@@ -137,7 +137,7 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_option(
     "--decode",
-    "Where JPEGs are decoded: device is the GPU, where that is faster and the inputs deviate by less than a grey level; "
+    "Where JPEGs are decoded: device is the GPU, where that is faster and inputs deviate by less than a grey level; "
     "answers say which images it has decoded. [default: host]",
     type=click.Choice(PLACES),
 )

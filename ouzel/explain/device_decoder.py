@@ -132,8 +132,7 @@ def measured(decoder: DeviceDecoder, preprocessing: Preprocessing, threads: int)
         logger.info("decodes on the device: %.1f ms for %d images, %.1f on %d processors; %.2f levels apart", *told)
         return decoder
     logger.warning(
-        "decodes on processors: the device takes %.1f ms for %d images, and %.1f are taken by %d processors; %.2f levels "
-        "apart",
+        "decodes on processors: %.1f ms of the device for %d images, %.1f of %d processors; %.2f levels apart",
         *told,
     )
     return None

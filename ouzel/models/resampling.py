@@ -83,9 +83,7 @@ def _rounded(sums: Tensor) -> Tensor:
     return sums.add_(2 ** (_BITS - 1)).mul_(2.0**-_BITS).floor_().clamp_(0, 255)
 
 
-def _weights(
-    axes: Sequence[tuple[int, float, float]], size: int, interpolation: str, device: torch.device
-) -> Tensor:
+def _weights(axes: Sequence[tuple[int, float, float]], size: int, interpolation: str, device: torch.device) -> Tensor:
     """(B, size, the longest axis) float64. axes: the length of each, and the part of it that is resized.
 
     Few weights of each row are not 0: only those are sent to the device.

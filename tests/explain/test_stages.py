@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 from unittest import mock
 
 import numpy as np
@@ -96,8 +97,8 @@ def test_normalising_agrees_with_plain_arithmetic(tiny: Model) -> None:
 class Mark:
     """In place of a CUDA event: the device reaches the n-th mark after n * n seconds, once somebody has waited."""
 
-    made: list[Mark] = []
-    waited: list[Mark] = []
+    made: ClassVar[list[Mark]] = []
+    waited: ClassVar[list[Mark]] = []
 
     def __init__(self, *, enable_timing: bool) -> None:
         assert enable_timing
@@ -129,7 +130,7 @@ def test_a_batch_for_a_gpu_is_sent_without_waiting_and_timed_by_the_device(tiny:
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         mock.patch.object(torch.cuda, "Event", Mark),
-        mock.patch.object(torch.cuda, "current_stream", lambda _: None),
+        mock.patch.object(torch.cuda, "current_stream", return_value=None),
         mock.patch.object(torch.cuda, "synchronize", side_effect=AssertionError("the host waits")),
         mock.patch.object(transfers, "pinned", host),
     ):
