@@ -57,8 +57,8 @@ class Transfer:
         """
         there = [row for row in rows if row.device.type != "cpu"]
         if there:
-            host = [row for row in rows if row.device.type == "cpu"]
-            came = iter(self.send(host, device)) if host else iter(())
+            here = [row for row in rows if row.device.type == "cpu"]
+            came = iter(self.send(here, device)) if here else iter(())
             return torch.stack([next(came) if row.device.type == "cpu" else row for row in rows])
         if device.type != "cuda":
             return torch.stack(tuple(rows)).to(device)
