@@ -2,6 +2,7 @@
 
     exactness   maps of every method in every precision against float64
     library     maps against captum, pytorch-grad-cam and the floor of one forward and one backward pass
+    decoding    JPEGs decoded on the device: its time, and how far inputs and maps deviate
     served      TorchServe with 1 to 128 clients: share of the in-process limit, and where the time of an answer goes
     throughput  images per second that are trained on, in every precision
     finetune    fine-tuning by phase
@@ -56,6 +57,7 @@ class Part:
 
 PARTS: Mapping[str, Part] = {
     "exactness": Part("exactness.py", "--models resnet50", "--quick", 40),
+    "decoding": Part("decoding.py", "", "--quick", 25),
     "library": Part(
         "saliency.py", "--models resnet50 --rounds 9", "--models efficientnet-lite0 --batches 1 --rounds 1", 50
     ),
@@ -63,7 +65,7 @@ PARTS: Mapping[str, Part] = {
         "explain.py",
         "--models resnet50 --clients 1 8 32 128 --seconds 2 --rounds 1 --workers auto --warm-up 4000",
         "--models efficientnet-lite0 --clients 1 --seconds 1 --rounds 1 --warm-up 50",
-        90,
+        80,
     ),
     "throughput": Part("finetune.py", "--throughput", "--throughput --size 32 --batch 4", 50),
     # fastai, which needs minutes, is left to `make bench`.

@@ -117,6 +117,16 @@ def decode(data: bytes | bytearray, *, limits: Limits = DEFAULT_LIMITS, smallest
     return image
 
 
+def size_of_plain_jpeg(
+    data: bytes | bytearray, *, limits: Limits = DEFAULT_LIMITS, smallest: int | None = None
+) -> tuple[int, int] | None:
+    """(width, height) of a file that another decoder than `decode` may read as well; else None: `decode` it.
+
+    Arguments as those of `decode`. See `ouzel_protos.pictures.size_of_plain_jpeg`.
+    """
+    return pictures.size_of_plain_jpeg(data, smallest=smallest, welcome=limits.check_file)
+
+
 def from_array(pixels: np.ndarray, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     """Decoded pixels, uint8 (H, W), (H, W, 1) or (H, W, 3), as an image. Raises InvalidArgument or TooLarge."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:

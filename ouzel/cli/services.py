@@ -17,6 +17,7 @@ from ouzel.cli._errors import Command
 from ouzel.cli._status import as_text, as_values
 from ouzel.cli.model_loading import loading_shown, unloaded_said
 from ouzel.cli.supervisor import stay
+from ouzel.decode_places import PLACES
 from ouzel.model_names import POOL
 from ouzel.precision_names import PRECISIONS
 from ouzel.serving import Ports, RunningServing, ServingOptions
@@ -133,6 +134,12 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "What all models compute in. tf32 and bf16 are faster on a GPU, and their answers deviate. [default: what their "
     "archives say, else exact]",
     type=click.Choice(PRECISIONS),
+)
+@_option(
+    "--decode",
+    "Where JPEGs are decoded: device is the GPU, where that is faster and inputs deviate by less than a grey level; "
+    "answers say which images it has decoded. [default: host]",
+    type=click.Choice(PLACES),
 )
 @_option(
     "--loaded-versions",

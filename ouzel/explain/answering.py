@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from ouzel.errors import OuzelError
 from ouzel.explain import recording, spans
 from ouzel.explain.computing import compute_rows
+from ouzel.explain.device_decoding import decoded
 from ouzel.explain.faults import internal
 from ouzel.explain.limits import Limits
 from ouzel.explain.reading import Reader, Row
@@ -48,8 +49,20 @@ class Answering:
             return self._reader.read(*one, began)
 
         rows = list(self._decoders.map(read, asked)) if len(asked) > 1 else [read(asked[0])]
+        return self._replies(rows, stages, begun)
+
+    def begin(self, served: Served, request: RawRequest) -> Future[Row]:
+        """Has a request read by a thread, ahead of the batch in which `answer_begun` answers it."""
+        return self._decoders.submit(self._reader.read, served, request)
+
+    def answer_begun(self, reading: Sequence[Future[Row]]) -> list[Reply]:
+        """As `answer`, for what `begin` gave. What was read while others were computed does not count as time."""
+        begun, stages = time.time_ns(), Stages()
+        return self._replies([each.result() for each in reading], stages, begun)
+
+    def _replies(self, rows: Sequence[Row], stages: Stages, begun: int) -> list[Reply]:
         stages.share(row.stages for row in rows)
-        live = [row for row in rows if row.error is None and row.pixels is not None]
+        live = decoded([row for row in rows if row.live], stages)
         if live:
             compute_rows(live, stages)
         timing = stages.message(len(live))
@@ -59,7 +72,7 @@ class Answering:
         for _ in self._decoders.map(self._record_row, wanted):  # each waits for a disk: side by side they wait once
             pass
         replies = [row.finished() for row in rows]
-        spans.tell([request for _, request in asked], replies, begun)
+        spans.tell([row.request for row in rows], replies, begun)
         return replies
 
     def close(self) -> None:

@@ -78,9 +78,11 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
         return
     explainer, preprocessing = rows[0].served.classifier, rows[0].served.model.preprocessing
     pixels = [row.pixels for row in rows if row.pixels is not None]
-    x = inputs.batched(pixels, preprocessing, explainer.device, stages)  # who shares an explainer normalises alike
+    transfer = Transfer()
+    # Who shares an explainer normalises alike.
+    x = inputs.batched(pixels, preprocessing, explainer.device, stages, transfer)
     plans = [row.plan for row in rows if row.plan]
-    certain, transfer = all(plan.when is None for plan in plans), Transfer()
+    certain = all(plan.when is None for plan in plans)
     heads = [row.served.head for row in rows if row.served.head is not None]
     with models.computing(explainer.precision):  # once for all passes
         asked = [plan.saliency for plan in plans if isinstance(plan.saliency, SaliencyPlan)]
@@ -97,17 +99,16 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
             prediction.take(transfer)
             predictions |= {number: (prediction, place) for place, number in enumerate(numbers)}
         answers = batch.explain([not reason for reason in reasons], [row.over for row in rows], transfer)
-    stages.lap("compute")
-    stages.move("compute", "copy", transfer.seconds)
+    _lap(stages, transfer)
     for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
         if isinstance(answer, OuzelError):
             row.error = answer
             continue
         assert row.plan is not None
-        assert row.source is not None
+        assert row.view is not None
         envelope, model = row.reply.envelope, row.served.model
         prediction, place = predictions[number]
-        prediction.write(envelope, place, row.plan, model.labels, row.source.view)
+        prediction.write(envelope, place, row.plan, model.labels, row.view)
         envelope.skipped = reasons[number]
         if not reasons[number]:
             try:
@@ -115,7 +116,7 @@ def _compute(rows: Sequence[Row], stages: Stages) -> None:
                 stages.lap("encode")
                 maps = faithfulness.measured(answer, steps, model, x[number], row.over)
                 stages.lap("compute")
-                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.source.view, model.labels))
+                envelope.saliency.extend(encode.saliency_maps(maps, row.plan, row.view, model.labels))
             except OuzelError as error:
                 row.error = error
 
@@ -124,22 +125,31 @@ def _detect(rows: Sequence[Row], explainer: DetectionExplainer, stages: Stages) 
     """The same of a detector, which no other model shares."""
     model = rows[0].served.model
     pixels = [row.pixels for row in rows if row.pixels is not None]
-    x = inputs.batched(pixels, model.preprocessing, explainer.device, stages)
+    transfer = Transfer()
+    x = inputs.batched(pixels, model.preprocessing, explainer.device, stages, transfer)
     plans = [row.plan.saliency for row in rows if row.plan is not None and isinstance(row.plan.saliency, BoxPlan)]
     answer = explainer(x, plans, [row.over for row in rows])
-    stages.lap("compute")
+    transfer.wait()
+    _lap(stages, transfer)
     for row, found, maps in zip(rows, answer.detections, answer.maps, strict=True):
         if isinstance(maps, OuzelError):
             row.error = maps
             continue
         assert row.plan is not None
-        assert row.source is not None
-        view, size = row.source.view, model.preprocessing.input_size
+        assert row.view is not None
+        view, size = row.view, model.preprocessing.input_size
         try:
             row.reply.envelope.saliency.extend(encode.saliency_maps(maps, row.plan, view, model.labels))
             row.reply.envelope.detected.CopyFrom(encode.detected(found, row.plan, view, size, model.labels))
         except OuzelError as error:
             row.error = error
+
+
+def _lap(stages: Stages, transfer: Transfer) -> None:
+    """Counts the computing, in which the host has waited for all that the device did before it."""
+    stages.lap("compute")
+    for stage, seconds in transfer.seconds.items():
+        stages.move("compute", stage, seconds)
 
 
 def _by_model(rows: Sequence[Row]) -> list[tuple[Served, list[int]]]:

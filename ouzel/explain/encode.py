@@ -91,18 +91,18 @@ def saliency_maps(
 def _map(one: SaliencyMap, how: Presentation, view: pb.View, labels: Sequence[str]) -> pb.SaliencyMap:
     values = _placed(one.values, view) if how.original_size else one.values
     array = values.float().numpy()
-    if (most := np.abs(array).max()) > np.finfo(how.dtype).max:
+    low, high = array.min(), array.max()
+    if (most := max(-low, high)) > np.finfo(how.dtype).max:
         raise InvalidArgument(
             f"dtype: float16 does not reach to {most:.4g}, which the map holds; ask for float32", field="dtype"
         )
-    array = array.astype(how.dtype)
     assert isinstance(one.target, ResolvedTarget)  # a map of one row has one target
     return pb.SaliencyMap(
         method=one.method,
         target=_target(one.target, labels, view, one.values.shape[-2:]),
-        values=tensors.encode(array),
-        minimum=float(array.min()),
-        maximum=float(array.max()),
+        values=tensors.encode(array.astype(how.dtype, copy=False)),
+        minimum=float(low.astype(how.dtype)),
+        maximum=float(high.astype(how.dtype)),
         reduction=REDUCTIONS[one.reduction],
         size=pb.ORIGINAL_IMAGE if how.original_size else pb.MODEL_INPUT,
         rectified=one.rectified,

@@ -16,6 +16,7 @@ from ouzel import images, models
 from ouzel.bounded_messages import check_elements
 from ouzel.errors import InvalidArgument
 from ouzel.explain.stages import Stages
+from ouzel.saliency.transfer import Transfer
 from ouzel_protos import tensors
 from ouzel_protos.v1.explain_pb2 import View
 from ouzel_protos.v1.tensor_pb2 import Tensor
@@ -31,11 +32,13 @@ class Input:
         view: What the model sees of it.
         picture: Where it is pixels.
         x: Where it is a tensor: (C, H, W) float32, as the model takes it.
+        coded: Where it is a JPEG that is decoded later, together with others.
     """
 
     view: View
     picture: Image.Image | None = None
     x: torch.Tensor | None = None
+    coded: bytes | None = None
 
     def pixels(self, preprocessing: models.Preprocessing) -> torch.Tensor:
         """(C, H, W) uint8 of the model's input size; of a tensor float32, normalised already."""
@@ -45,8 +48,18 @@ class Input:
         return preprocessing.pixels(self.picture)
 
 
-def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Input:
-    """Decode one upload: an encoded image, or a serialised Tensor. Raises InvalidArgument."""
+def read(image: bytes | None, tensor: bytes | None, model: models.Model, *, later: bool = False) -> Input:
+    """Decode one upload: an encoded image, or a serialised Tensor.
+
+    Args:
+        image: Bytes of a PNG, JPEG or WebP file.
+        tensor: A serialised Tensor, in place of an image.
+        model: That it is for.
+        later: Whether a JPEG that any decoder reads alike may be left as it is, for a device to decode.
+
+    Raises:
+        InvalidArgument: It cannot be read; one that is left as it is may still turn out to be broken.
+    """
     if tensor is not None and image is not None:
         raise InvalidArgument("image: give either image or tensor, not both", field="image")
     if tensor is not None:
@@ -54,12 +67,18 @@ def read(image: bytes | None, tensor: bytes | None, model: models.Model) -> Inpu
     model.preprocessing.check_takes_images("image")
     if image is None:
         raise InvalidArgument("image: missing; send PNG, JPEG or WebP bytes", field="image")
+    if later and (size := images.size_of_plain_jpeg(image, smallest=model.preprocessing.resize)) is not None:
+        return Input(_view(size, model), coded=image)
     picture = images.decode(image, smallest=model.preprocessing.resize)
     return _from_picture(picture, model)
 
 
 def batched(
-    rows: Sequence[torch.Tensor], preprocessing: models.Preprocessing, device: torch.device, stages: Stages
+    rows: Sequence[torch.Tensor],
+    preprocessing: models.Preprocessing,
+    device: torch.device,
+    stages: Stages,
+    transfer: Transfer,
 ) -> torch.Tensor:
     """The model's input of some rows.
 
@@ -67,22 +86,24 @@ def batched(
     as those of `preprocessing` for one image, because each comes of the same two roundings.
 
     Args:
-        rows: What `Input.pixels` gives.
+        rows: What `Input.pixels` gives, on the host or on the device already.
         preprocessing: Of the model.
         device: Of the model.
         stages: Are told the time.
+        transfer: Brings the rows to the device, and tells the time that it took there once it was waited for.
 
     Returns:
-        (B, C, H, W) float32, on the device.
+        (B, C, H, W) float32, on the device, which has perhaps not made it yet.
     """
     plain = all(row.dtype == torch.uint8 for row in rows)
-    x = torch.stack([row if plain else _normalised(row, preprocessing) for row in rows])
+    rows = rows if plain else [_normalised(row, preprocessing) for row in rows]
     stages.lap("preprocess")
-    x = x.to(device)
-    stages.lap("copy", device)
+    x = transfer.send(rows, device)
+    stages.lap("copy")
     if plain:
-        x = preprocessing.normalised(x)
-        stages.lap("preprocess", device)
+        with transfer.timed("preprocess", device):
+            x = preprocessing.normalised(x)
+        stages.lap("preprocess")
     return x
 
 
@@ -91,10 +112,13 @@ def _normalised(row: torch.Tensor, preprocessing: models.Preprocessing) -> torch
 
 
 def _from_picture(picture: Image.Image, model: models.Model) -> Input:
-    width, height = images.original_size(picture)
+    return Input(_view(images.original_size(picture), model), picture)
+
+
+def _view(size: tuple[int, int], model: models.Model) -> View:
+    width, height = size
     left, top, right, bottom = model.preprocessing.view(width, height)
-    view = View(image_width=width, image_height=height, left=left, top=top, right=right, bottom=bottom)
-    return Input(view, picture)
+    return View(image_width=width, image_height=height, left=left, top=top, right=right, bottom=bottom)
 
 
 def _from_tensor(data: bytes, model: models.Model) -> Input:

@@ -26,15 +26,22 @@ class Row:
     """A row on its way: read and planned, or failed."""
 
     served: Served
+    request: RawRequest
     reply: Reply
-    source: inputs.Input | None = None
+    view: pb.View | None = None
     pixels: Tensor | None = None
+    coded: bytes | None = None  # in place of pixels: what a device is to decode
     plan: Plan | None = None
     asked: pb.ExplainOptions | None = None
     sent: recording.Sent = recording.NOTHING
     stages: Stages = field(default_factory=Stages)  # of its reading
     error: OuzelError | None = None
     over: Callable[[], bool] | None = None  # whether its caller has stopped waiting
+
+    @property
+    def live(self) -> bool:
+        """Whether there is something to compute."""
+        return self.error is None and (self.pixels is not None or self.coded is not None)
 
     def finished(self) -> Reply:
         """What its caller gets."""
@@ -64,7 +71,7 @@ class Reader:
 
     def read(self, served: Served, request: RawRequest, began: float | None = None) -> Row:
         """A row for a model. began: when its caller began to wait, on the clock of `time.monotonic`; None is now."""
-        row = Row(served, Reply(pb.Explanation(model=served.info), limit=self.limits.response_bytes))
+        row = Row(served, request, Reply(pb.Explanation(model=served.info), limit=self.limits.response_bytes))
         try:
             self._read_into(row, request, time.monotonic() if began is None else began)
         except OuzelError as error:
@@ -82,7 +89,9 @@ class Reader:
         if asked.record:
             row.sent = recording.sent(request.image, request.tensor)
         row.reply.envelope.request_id = asked.request_id[: self.limits.request_id]
-        source = inputs.read(request.image, request.tensor, model)
+        # Pictures are drawn on the host, and a record is compared with a repetition on any machine.
+        later = row.served.decoder is not None and request.media_type != PNG and not asked.record
+        source = inputs.read(request.image, request.tensor, model, later=later)
         plan = make_plan(asked, row.served, source.view, self.limits)
         if asked.record:
             recording.check(self.record, estimate=plan.estimate_only, picture=request.media_type == PNG)
@@ -100,11 +109,14 @@ class Reader:
             check_response(size, self.limits.response_bytes)
             check_cost(plan.saliency, self.limits.passes)
             row.stages.lap("decode")
-            row.pixels = source.pixels(model.preprocessing)
+            row.coded = source.coded
+            if source.coded is None:
+                row.pixels = source.pixels(model.preprocessing)
             row.stages.lap("preprocess")
-        row.source, row.plan = source, plan
+        row.view, row.plan = source.view, plan
         row.over = _over(None if plan.timeout is None else start + plan.timeout, request.gone)
-        row.reply.picture = source.picture
+        if request.media_type == PNG:  # nothing else needs it any more, and it may be large
+            row.reply.picture = source.picture
         row.reply.envelope.view.CopyFrom(source.view)
 
     def _response_bytes(self, served: Served, plan: Plan, source: inputs.Input, media_type: str, record: bool) -> int:

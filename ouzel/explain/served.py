@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ouzel.explain.device_decoder import DeviceDecoder
 from ouzel.models import Model
 from ouzel.saliency import Explainer, Saliency, SaliencyPlan
 from ouzel.saliency.boxes import BoxPlan, BoxSaliency, DetectionExplainer
@@ -21,6 +22,7 @@ class Served:
         explainer: That computes. Models that share it are computed together.
         info: What its answers say of it.
         head: Of a network that several models share; None of a network of the model's own.
+        decoder: That decodes images on the model's device; None if processors do.
         apart: Layers whose output depends on the head. A row that looks at one is computed with rows of its own model.
     """
 
@@ -29,6 +31,7 @@ class Served:
     info: pb.ModelInfo
     head: Head | None = None
     apart: frozenset[str] = frozenset()
+    decoder: DeviceDecoder | None = None
 
     @property
     def detector(self) -> DetectionExplainer | None:

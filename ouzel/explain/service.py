@@ -15,6 +15,7 @@ from PIL import Image
 from ouzel import gpus
 from ouzel.explain import encode, recording
 from ouzel.explain.answering import Answering
+from ouzel.explain.device_decoder import decoder_of
 from ouzel.explain.limits import Limits
 from ouzel.explain.memory import give_back
 from ouzel.explain.requests import RawRequest, Reply
@@ -34,7 +35,8 @@ class ExplainService:
     """Answers requests for one model. Threads may share it.
 
     $OUZEL_MEMORY_FORMATS is the folder in which the faster memory format is remembered, so that the next process need
-    not measure it. $OUZEL_PRECISION is what to compute in, whatever the model's archive says.
+    not measure it. $OUZEL_PRECISION is what to compute in, whatever the model's archive says. $OUZEL_DECODE is where
+    images are decoded, see `ouzel.explain.device_decoder`.
 
     Args:
         model: That answers.
@@ -58,7 +60,8 @@ class ExplainService:
     ) -> None:
         self.model, self.limits = model, limits or Limits()
         self.explainer = engine_of(model, self.limits, precision)
-        self._served = Served(model, self.explainer, encode.model_info(model, self.explainer))
+        decoder = decoder_of(model.preprocessing, self.explainer.device, threads or os.cpu_count() or 1)
+        self._served = Served(model, self.explainer, encode.model_info(model, self.explainer), decoder=decoder)
         self._answering = Answering(self.limits, threads, record)
         self._warm: set[int] = set()  # sizes of batches
 

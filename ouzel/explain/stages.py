@@ -5,12 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ouzel_protos.v1 import explain_pb2 as pb
-
-if TYPE_CHECKING:
-    import torch
 
 STAGES = ("decode", "preprocess", "copy", "compute", "encode")
 
@@ -28,23 +24,17 @@ class Stages:
     def __post_init__(self) -> None:
         self._since = time.perf_counter()
 
-    def lap(self, stage: str, device: torch.device | None = None) -> None:
-        """Count the time since the last lap.
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap. stage: what it was spent on.
 
-        Args:
-            stage: What it was spent on.
-            device: Is waited for first if it computes on its own, as a GPU does; the next step would wait for it.
+        A GPU is not waited for: what it still has to do counts for the stage that waits for it, until `move`.
         """
-        if device is not None and device.type == "cuda":
-            import torch  # not at the top: who only reads requests does without
-
-            torch.cuda.synchronize(device)
         now = time.perf_counter()
         self.seconds[stage] += now - self._since
         self._since = now
 
     def move(self, source: str, target: str, seconds: float) -> None:
-        """Count so much of one stage's time for another: what both waited for together."""
+        """Count so much of one stage's time for another: what a device did for that while the host waited in this."""
         seconds = min(seconds, self.seconds[source])
         self.seconds[source] -= seconds
         self.seconds[target] += seconds

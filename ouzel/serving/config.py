@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ouzel import gpus, ledger_folder
+from ouzel import decode_places, gpus, ledger_folder
 from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.precision_names import VARIABLE
 from ouzel.serving import pool
@@ -94,6 +94,8 @@ def environment(options: ServingOptions, granted: Resources, run: Path, processe
         kept["OUZEL_MEMORY_MB"] = str(options.memory_mb)
     if options.precision is not None:
         kept[VARIABLE] = options.precision
+    if options.decode is not None:
+        kept[decode_places.VARIABLE] = options.decode
     if processes > MANY:
         kept["OUZEL_WARM_UP_ROWS"] = "1"
     return (

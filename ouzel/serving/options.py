@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ouzel import gpus
+from ouzel.checks import one_of
+from ouzel.decode_places import PLACES, Place
 from ouzel.errors import InvalidArgument
 from ouzel.precision_names import Precision, check_precision
 from ouzel.serving.door_options import LOOPBACK, DoorOptions
@@ -107,6 +109,8 @@ class ServingOptions:
         door: Who may come in by it.
         hung_after: Time without an answer after which the supervisor starts a part again, in seconds.
         precision: What all models compute in, one of PRECISIONS; None is what their archives say.
+        decode: Where images are decoded, "host" or "device", see `ouzel.explain.device_decoder`; None is $OUZEL_DECODE,
+            else the host. Models of a pool decode on the host.
         host: Address on which inference listens, an IPv4 address. Another one than loopback is for containers whose
             ports are published on loopback. Management and metrics stay on loopback in any case.
 
@@ -139,6 +143,7 @@ class ServingOptions:
     pins: tuple[str, ...] = ()
     pool_memory_mb: int | None = None
     precision: Precision | None = None
+    decode: Place | None = None
     host: str = HOST
 
     def __post_init__(self) -> None:
@@ -150,6 +155,8 @@ class ServingOptions:
             raise InvalidArgument(f"host is {self.host!r:.80}; give an IPv4 address", field="host") from None
         if self.precision is not None:
             check_precision("precision", self.precision)
+        if self.decode is not None:
+            one_of("decode", self.decode, PLACES)
         if isinstance(self.workers, str) and self.workers != AUTO:
             raise InvalidArgument(f"workers is {self.workers!r:.80}; give a number, or auto", field="workers")
         if self.pool and self.models:

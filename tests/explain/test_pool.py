@@ -275,7 +275,7 @@ def test_what_makes_room_still_answers_those_who_wait_for_it(tmp_path: Path) -> 
     assert (pool.statistics().networks, pool.statistics().heads) == (1, 1)
     assert pool.find(first) is None
     wanted = request(saliency=["gradient"])
-    assert_close(pool.answer_loaded([(waiting, wanted)])[0], own(first).answer([wanted])[0])
+    assert_close(pool.answer_begun([pool.begin(waiting, wanted)])[0], own(first).answer([wanted])[0])
     assert_close(pool.answer([(first, wanted)])[0], own(first).answer([wanted])[0])
     statistics = pool.statistics()
     assert statistics.evictions == 5  # heads, and networks with theirs: of first, of sibling, of second

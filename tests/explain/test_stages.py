@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from handlers.saliency_handler import SaliencyHandler
 from ouzel import serving
@@ -17,6 +20,8 @@ from ouzel.explain import STAGES, ExplainService, RawRequest, inputs, stages
 from ouzel.explain.batch_metrics import BatchMetrics
 from ouzel.explain.stages import Stages
 from ouzel.models import Model
+from ouzel.saliency import transfer as transfers
+from ouzel.saliency.transfer import Transfer
 from ouzel.telemetry import tracing
 from ouzel_protos import tensors
 from support.otlp import collector
@@ -75,18 +80,70 @@ def test_pixels_and_tensors_in_one_batch_are_normalised_as_alone(tiny: Model) ->
     alone = [tiny.preprocessing(each.picture) for each in images if each.picture is not None]
     pixels = [each.pixels(tiny.preprocessing) for each in (*images, tensor)]
     device = torch.device("cpu")
-    assert torch.equal(inputs.batched(pixels[:2], tiny.preprocessing, device, Stages()), torch.stack(alone))
-    mixed = inputs.batched(pixels, tiny.preprocessing, device, Stages())
+    assert torch.equal(inputs.batched(pixels[:2], tiny.preprocessing, device, Stages(), Transfer()), torch.stack(alone))
+    mixed = inputs.batched(pixels, tiny.preprocessing, device, Stages(), Transfer())
     assert torch.equal(mixed, torch.stack([*alone, torch.from_numpy(x)]))
 
 
 def test_normalising_agrees_with_plain_arithmetic(tiny: Model) -> None:
     read = inputs.read(png(0), None, tiny)
     pixels = read.pixels(tiny.preprocessing)
-    x = inputs.batched([pixels] * 2, tiny.preprocessing, torch.device("cpu"), Stages())
+    x = inputs.batched([pixels] * 2, tiny.preprocessing, torch.device("cpu"), Stages(), Transfer())
     expected = (pixels.numpy().astype(np.float64) / 255 - 0.5) / 0.25
     assert picture(0).shape == (40, 48, 3)
     np.testing.assert_allclose(x[1].numpy(), expected, atol=1e-6)
+
+
+class Mark:
+    """In place of a CUDA event: the device reaches the n-th mark after n * n seconds, once somebody has waited."""
+
+    made: ClassVar[list[Mark]] = []
+    waited: ClassVar[list[Mark]] = []
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+        self.number = 0
+
+    def record(self, _stream: object) -> None:
+        self.made.append(self)
+        self.number = len(self.made)
+
+    def synchronize(self) -> None:
+        self.waited.append(self)
+
+    def elapsed_time(self, end: Mark) -> float:
+        assert self.waited[0].number >= end.number, "the device is not that far"
+        return 1e3 * (end.number**2 - self.number**2)
+
+
+def test_a_batch_for_a_gpu_is_sent_without_waiting_and_timed_by_the_device(tiny: Model) -> None:
+    """Faked: tensors on the GPU (they have no values), pinned memory, streams, and the marks of the device."""
+    rows = [inputs.read(png(seed), None, tiny).pixels(tiny.preprocessing) for seed in range(3)]
+    pinned: list[tuple[int, ...]] = []
+
+    def host(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        pinned.append(tuple(shape))
+        return torch.empty(shape, dtype=dtype)
+
+    Mark.made, Mark.waited = [], []
+    transfer, device = Transfer(), torch.device("cuda")
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        mock.patch.object(torch.cuda, "Event", Mark),
+        mock.patch.object(torch.cuda, "current_stream", return_value=None),
+        mock.patch.object(torch.cuda, "synchronize", side_effect=AssertionError("the host waits")),
+        mock.patch.object(transfers, "pinned", host),
+    ):
+        x = inputs.batched(rows, tiny.preprocessing, device, Stages(), transfer)
+        assert (x.device.type, x.dtype, x.shape) == ("cuda", torch.float32, (3, 3, 32, 32))
+        back = transfer.take(x)
+        assert back.device.type == "cpu"
+    assert pinned == [(3, 3, 32, 32)] * 2
+    assert not Mark.waited
+    assert transfer.seconds == {}
+    transfer.wait()
+    assert Mark.waited[0] is Mark.made[-1]  # the others have come before
+    assert transfer.seconds == {"copy": (4 - 1) + (36 - 25), "preprocess": 16 - 9}
 
 
 class Context:

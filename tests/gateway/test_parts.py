@@ -9,13 +9,14 @@ import ipaddress
 import json
 import math
 import ssl
+import threading
 import time
 import tracemalloc
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,27 @@ from support.gateway import call, gateway, pictures, png
 from support.still_engine import StillEngine
 
 
+def at_once(question: int) -> Future[int]:
+    """What reads a question without a thread."""
+    read: Future[int] = Future()
+    read.set_result(question)
+    return read
+
+
 async def test_what_queues_becomes_the_next_batch() -> None:
     batches: list[list[int]] = []
-    begun, go = asyncio.Event(), __import__("threading").Event()
+    begun, go = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def answer(questions: list[int]) -> list[int]:
+    def answer(reading: list[Future[int]]) -> list[int]:
+        questions = [each.result() for each in reading]
         batches.append(questions)
         loop.call_soon_threadsafe(begun.set)
         go.wait(20)
         return [question * 10 for question in questions]
 
     with ThreadPoolExecutor(1) as threads:
-        batcher = Batcher(answer, 4, threads)
+        batcher = Batcher(at_once, answer, 4, threads)
         first = asyncio.create_task(batcher.ask([1]))
         await begun.wait()
         others = [asyncio.create_task(batcher.ask([number, number + 100])) for number in (2, 3, 4)]
@@ -74,14 +83,85 @@ async def test_what_queues_becomes_the_next_batch() -> None:
     assert batches == [[1], [2, 102, 4, 104]]
 
 
+async def test_the_next_batch_is_read_while_one_is_computed_and_no_more_than_that() -> None:
+    """Who leaves makes room for the one behind, and what nobody reads yet is not read for him."""
+    read: list[int] = []
+    begun, seen, go = asyncio.Event(), threading.Semaphore(0), threading.Event()
+    loop = asyncio.get_running_loop()
+    held = threading.Event()
+
+    def reading(question: int) -> int:
+        if question == 7:
+            held.wait(20)
+        read.append(question)
+        seen.release()
+        return question
+
+    def answer(each: list[Future[int]]) -> list[int]:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(20)
+        return [one.result() for one in each]
+
+    async def readers(count: int) -> None:
+        for _ in range(count):
+            assert await asyncio.to_thread(seen.acquire, timeout=20)
+
+    with ThreadPoolExecutor(1) as threads, ThreadPoolExecutor(1) as decoders:
+        batcher = Batcher(lambda question: decoders.submit(reading, question), answer, 2, threads)
+        asks = [asyncio.create_task(batcher.ask([1]))]
+        await begun.wait()
+        await readers(1)
+        asks += [asyncio.create_task(batcher.ask([number])) for number in (2, 3, 4, 5)]
+        await readers(2)  # while the first batch is still computed
+        assert sorted(read) == [1, 2, 3]
+        asks[1].cancel()
+        await readers(1)
+        assert sorted(read) == [1, 2, 3, 4]
+        asks[2].cancel()
+        asks[3].cancel()
+        await readers(1)
+        assert read[-1] == 5
+        asks += [asyncio.create_task(batcher.ask([number])) for number in (7, 8, 9)]
+        await asyncio.sleep(0)
+        asks[4].cancel()  # the 5: now 7 and 8 are to be read, one after the other
+        await asyncio.sleep(0)
+        asks[6].cancel()  # the 8 waits for the thread that reads
+        await asyncio.gather(*asks[1:5], asks[6], return_exceptions=True)
+        held.set()
+        go.set()
+        assert [await asks[0], await asks[5], await asks[7]] == [[1], [7], [9]]
+    assert read == [1, 2, 3, 4, 5, 7, 9]
+
+
+async def test_who_waits_for_threads_that_are_shut_down_is_told() -> None:
+    begun, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def busy() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(20)
+
+    threads = ThreadPoolExecutor(1)
+    threads.submit(busy)
+    await begun.wait()
+    batcher = Batcher(at_once, lambda reading: [each.result() for each in reading], 4, threads)
+    ask = asyncio.create_task(batcher.ask([1]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the batch waits for a thread
+    threads.shutdown(wait=False, cancel_futures=True)
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(ask, 20)
+    go.set()
+
+
 async def test_a_batch_that_fails_fails_its_callers_only() -> None:
-    def answer(questions: list[int]) -> list[int]:
-        if 13 in questions:
+    def answer(reading: list[Future[int]]) -> list[int]:
+        if 13 in [each.result() for each in reading]:
             raise ValueError("unlucky")
-        return questions
+        return [each.result() for each in reading]
 
     with ThreadPoolExecutor(1) as threads:
-        batcher = Batcher(answer, 1, threads)
+        batcher = Batcher(at_once, answer, 1, threads)
         results = await asyncio.gather(*(batcher.ask([n]) for n in (1, 13, 2)), return_exceptions=True)
         assert [results[0], results[2]] == [[1], [2]]
         assert isinstance(results[1], ValueError)

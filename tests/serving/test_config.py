@@ -68,6 +68,15 @@ def test_budgets_reach_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         ServingOptions(memory_mb=0)
 
 
+def test_where_images_are_decoded_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUZEL_DECODE", raising=False)
+    assert "OUZEL_DECODE" not in config.environment(ServingOptions(), GRANTED, Path("/run"))
+    variables = config.environment(ServingOptions(decode="device"), GRANTED, Path("/run"))
+    assert variables["OUZEL_DECODE"] == "device"
+    with pytest.raises(InvalidArgument, match="decode: 'gpu' is not one of host, device"):
+        ServingOptions(decode="gpu")  # type: ignore[arg-type]
+
+
 def test_precision_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OUZEL_PRECISION", raising=False)
     assert "OUZEL_PRECISION" not in config.environment(ServingOptions(), GRANTED, Path("/run"))
@@ -89,10 +98,12 @@ def test_the_option_of_ouzel_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         raise Enough
 
     monkeypatch.setattr("ouzel.serving.start_detached", start)
-    for flags, variables in ((["--precision", "tf32"], {}), ([], {"OUZEL_PRECISION": "bf16"}), ([], {})):
-        environment = {"OUZEL_PRECISION": None, "OUZEL_STATE": str(tmp_path), **variables}
+    given = ["--precision", "tf32", "--decode", "device"], {"OUZEL_PRECISION": "bf16", "OUZEL_DECODE": "host"}
+    for flags, variables in ((given[0], {}), ([], given[1]), ([], {})):
+        environment = {"OUZEL_PRECISION": None, "OUZEL_DECODE": None, "OUZEL_STATE": str(tmp_path), **variables}
         CliRunner().invoke(up, ["--detach", *flags], env=environment)
     assert [each.precision for each in started] == ["tf32", "bf16", None]
+    assert [each.decode for each in started] == ["device", "host", None]
     refused = CliRunner().invoke(up, ["--precision", "fp8"])
     assert refused.exit_code == 2
     assert "'exact', 'tf32', 'bf16'" in refused.output

@@ -52,6 +52,7 @@ def explanation(answer: pb.Explanation, upload: Upload) -> Explanation:
         answer.view.top,
         answer.view.right,
         answer.view.bottom,
+        answer.view.decoded_on_device,
     )
     try:
         maps = [_map(one, view, upload) for one in answer.saliency]

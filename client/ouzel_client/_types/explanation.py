@@ -62,6 +62,8 @@ class View:
         top: top <= y < bottom is what the model saw.
         right: See left.
         bottom: See top.
+        decoded_on_device: Whether the service's GPU has decoded the image. Its pixels deviate a little from those that
+            a processor decodes.
     """
 
     image_width: int
@@ -70,6 +72,7 @@ class View:
     top: float
     right: float
     bottom: float
+    decoded_on_device: bool = False
 
 
 @dataclass(frozen=True)

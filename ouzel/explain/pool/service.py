@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from ouzel.explain.pool.cache import Cache
 from ouzel.explain.pool.network import Network
 from ouzel.explain.pool.once import Once
 from ouzel.explain.pool.statistics import PoolStatistics
-from ouzel.explain.reading import refused
+from ouzel.explain.reading import Row, refused
 from ouzel.explain.requests import RawRequest, Reply
 from ouzel.explain.served import Served
 from ouzel.explain.service import precision_of, warm_up
@@ -150,15 +151,16 @@ class PoolService:
             together.setdefault(id(served.explainer), []).append(number)
         for numbers in together.values():
             rows = [(found[number], asked[number][1]) for number in numbers]
-            replies |= zip(numbers, self.answer_loaded(rows, began), strict=True)
+            replies |= zip(numbers, self._answering.answer(rows, began), strict=True)
         return [replies[number] for number in range(len(asked))]
 
-    def answer_loaded(self, asked: Sequence[tuple[Served, RawRequest]], began: float | None = None) -> list[Reply]:
-        """The same for models that `load` gave, all of one explainer; `began` as of `Answering`.
+    def begin(self, served: Served, request: RawRequest) -> Future[Row]:
+        """Has a request read ahead, for a model that `load` gave; the model may have made room meanwhile."""
+        return self._answering.begin(served, request)
 
-        They may have made room meanwhile.
-        """
-        return self._answering.answer(asked, began)
+    def answer_begun(self, reading: Sequence[Future[Row]]) -> list[Reply]:
+        """Answers what `begin` gave, all of one explainer: one reply per request, in order."""
+        return self._answering.answer_begun(reading)
 
     def statistics(self) -> PoolStatistics:
         """What is in memory, and what was done."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -22,7 +22,10 @@ from ouzel_protos.v1 import explain_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.explain.pool import PoolService, PoolStatistics
+    from ouzel.explain.reading import Row as Read
     from ouzel.explain.served import Served
+
+    _Question = tuple[Served, RawRequest]
 
 _log = logging.getLogger(__name__)
 _PLATFORM = "ouzel_pytorch"
@@ -32,6 +35,8 @@ _THREADS = 16  # networks that compute at the same time; each computes one batch
 
 class InProcessEngine:
     """See `ouzel.gateway.engine.Engine`. A model is loaded when it is first asked; models of one backbone share it.
+
+    While a network computes a batch, threads decode and preprocess the images of its next one.
 
     Args:
         store: The model store.
@@ -57,7 +62,7 @@ class InProcessEngine:
         self._opening: asyncio.Task[PoolService] | None = None
         self._starting: asyncio.Task[None] | None = None
         # By explainer, until its network has made room and whoever waits for it has an answer.
-        self._batchers: WeakKeyDictionary[Any, Batcher[tuple[Served, RawRequest], pb.Explanation]] = WeakKeyDictionary()
+        self._batchers: WeakKeyDictionary[Any, Batcher[_Question, Read, pb.Explanation]] = WeakKeyDictionary()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ouzel-compute")
         self._closed = False
 
@@ -83,9 +88,13 @@ class InProcessEngine:
     async def predict(self, model: str, version: str, rows: Sequence[Row], deadline: float) -> list[pb.Explanation]:
         """See `Engine`."""
         served = await self._served(await self._catalogue.file(model, version))
+        if self._closed:
+            raise Unavailable("the service is stopping")
         batcher = self._batchers.get(served.explainer)
         if batcher is None:
-            batcher = self._batchers[served.explainer] = Batcher(self._answer, self._batch_size, self._threads)
+            batcher = self._batchers[served.explainer] = Batcher(
+                self._begin, self._answer, self._batch_size, self._threads
+            )
         trace = tracing.carried()
         left = threading.Event()
         requests = (
@@ -139,9 +148,13 @@ class InProcessEngine:
 
         return PoolService(device=self._device, limits=self._limits, memory_bytes=self._most)
 
-    def _answer(self, questions: list[tuple[Served, RawRequest]]) -> list[pb.Explanation]:
+    def _begin(self, question: _Question) -> Future[Read]:
         assert self._pool is not None  # who is served was loaded by it
-        return [reply.envelope for reply in self._pool.answer_loaded(questions)]
+        return self._pool.begin(*question)
+
+    def _answer(self, reading: list[Future[Read]]) -> list[pb.Explanation]:
+        assert self._pool is not None
+        return [reply.envelope for reply in self._pool.answer_begun(reading)]
 
     async def _load_defaults(self) -> None:
         for name, listed in list((await self._catalogue.models()).items())[:_STARTED]:

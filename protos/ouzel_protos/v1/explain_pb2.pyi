@@ -395,17 +395,19 @@ class Estimate(_message.Message):
     def __init__(self, passes: _Optional[int] = ..., response_bytes: _Optional[int] = ..., response_limit_bytes: _Optional[int] = ...) -> None: ...
 
 class View(_message.Message):
-    __slots__ = ("image_width", "image_height", "left", "top", "right", "bottom")
+    __slots__ = ("image_width", "image_height", "left", "top", "right", "bottom", "decoded_on_device")
     IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
     IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
     RIGHT_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
+    DECODED_ON_DEVICE_FIELD_NUMBER: _ClassVar[int]
     image_width: int
     image_height: int
     left: float
     top: float
     right: float
     bottom: float
-    def __init__(self, image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ...) -> None: ...
+    decoded_on_device: bool
+    def __init__(self, image_width: _Optional[int] = ..., image_height: _Optional[int] = ..., left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ..., decoded_on_device: bool = ...) -> None: ...
