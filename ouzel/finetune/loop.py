@@ -16,6 +16,7 @@ from ouzel import models
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import filled, wants_one_shape
+from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
@@ -59,6 +60,7 @@ class Task:
 
 
 State = Callable[[], dict[str, Any]]
+OnEpoch = Callable[[Mapping[str, float]], None]
 
 
 @dataclass
@@ -83,6 +85,8 @@ class Training:
         task: What is learnt; None: the classes of the images.
         between: Called when the head alone has learnt, before all layers do, with what gives the state. The time that
             it takes does not count.
+        lead: Has other processes compute parts of each batch; None where there are none.
+        on_epoch: Hears the figures of each epoch, and may raise to end the training.
     """
 
     network: nn.Module
@@ -97,6 +101,8 @@ class Training:
     precision: Precision = EXACT
     task: Task | None = None
     between: Callable[[Progress, State], None] | None = None
+    lead: Lead | None = None
+    on_epoch: OnEpoch | None = None
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
@@ -112,7 +118,15 @@ class Training:
         self.source = Source(self.pictures, self.split.train, self.device)
         one_shape = False if self._new_norms else None  # they would learn from what is filled in
         self.stepper = Stepper(
-            self.network, vary, self.recipe, weights, self.micro, self.precision, one_shape=one_shape, loss=loss
+            self.network,
+            vary,
+            self.recipe,
+            weights,
+            self.micro,
+            self.precision,
+            one_shape=one_shape,
+            loss=loss,
+            lead=self.lead,
         )
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
@@ -137,6 +151,8 @@ class Training:
                 self._validate(progress)
                 progress.epoch, progress.step = progress.epoch + 1, 0
                 self._tell(progress, optimizer, progress.epoch * self.per_epoch, {"loss": progress.loss})
+                if self.on_epoch is not None:
+                    self.on_epoch(progress.history[-1])
                 if not finished or self._is_over(progress):
                     break
             left = progress.epoch < stages[progress.stage] and progress.stale < recipe.patience
@@ -158,6 +174,7 @@ class Training:
         """Trains to the end of the epoch, or to the deadline; whether it was the former. start: of all attempts."""
         batches, first = self._batches(progress.epoch + 1000 * progress.stage), progress.epoch * self.per_epoch
         self._mode(progress.stage == 1)
+        self.stepper.begin(optimizer, self.head, all_layers=progress.stage == 1)
         told, at = progress.step, time.monotonic()
         with closing(self.source.batches(batches[told:])) as images:
             for pixels, sizes in images:
