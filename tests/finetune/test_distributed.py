@@ -89,8 +89,8 @@ def test_one_that_cannot_start_is_told(tiny, colours, monkeypatch):
 @pytest.mark.parametrize(
     ("recipe", "workers", "words"),
     [
-        ("fine_tune", 0, "0 is not within 1 to 64"),
-        ("fine_tune", 65, "65 is not within 1 to 64"),
+        ("fine_tune", 0, "0 is not within 1..64"),
+        ("fine_tune", 65, "65 is not within 1..64"),
         ("feature_extractor", 2, "feature_extractor trains with one; fine_tune, lp_ft, scratch, segment train with"),
         ("fine_tune", 17, "17 are more than the 16 images of a batch"),
         ("fine_tune", 1.5, "1.5 is not an integer"),
