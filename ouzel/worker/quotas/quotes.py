@@ -10,6 +10,7 @@ from statistics import quantiles
 
 from ouzel.errors import FailedPrecondition
 from ouzel.worker.store.accounts import AccountStore
+from ouzel.worker.store.job import slots_of
 from ouzel_protos.v1 import job_pb2 as pb
 
 LEAST = 3  # jobs; of fewer nothing is said
@@ -63,7 +64,7 @@ class Quotes:
 
     Args:
         store: Knows what jobs took.
-        gpus: That jobs have on this worker.
+        gpus: That jobs have on this worker with each slot.
     """
 
     def __init__(self, store: AccountStore, gpus: int = 0) -> None:
@@ -75,15 +76,16 @@ class Quotes:
         """The quote of a spec that the worker has filled in; None if too little is known."""
         if spec.work_units <= 0:
             return None
-        return of(spec.work_units, self._measured(spec.WhichOneof("kind") or "", spec.scale), self._gpus)
+        gpus = self._gpus * slots_of(spec)
+        return of(spec.work_units, self._measured(spec.WhichOneof("kind") or "", spec.scale, gpus), gpus)
 
-    def _measured(self, kind: str, scale: str) -> Sequence[tuple[float, float]]:
+    def _measured(self, kind: str, scale: str, gpus: int) -> Sequence[tuple[float, float]]:
         now = time.monotonic()
         with self._lock:
             known = self._known.get((kind, scale))
             if known is not None and now - known[0] < _FRESH:
                 return known[1]
-        found = self._store.measured(kind, scale, self._gpus)
+        found = self._store.measured(kind, scale, gpus)
         with self._lock:
             self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH}
             self._known[kind, scale] = now, found
@@ -94,11 +96,12 @@ def too_dear(quote: Quote | None, spec: pb.JobSpec) -> FailedPrecondition | None
     """Why a job is refused that will cost more than its `max_cost`; None if it may cost less."""
     if quote is None or not spec.HasField("max_cost"):
         return None
-    most = spec.max_cost.seconds + spec.max_cost.nanos / 1e9
-    if quote.low <= most:
+    most, slots = spec.max_cost.seconds + spec.max_cost.nanos / 1e9, slots_of(spec)
+    if quote.low * slots <= most:
         return None
+    each = f" in each of {slots} slots" if slots > 1 else ""
     return FailedPrecondition(
-        f"max_cost: {most:g} s, but {quote.jobs} jobs like it took {quote.low:.3g} to {quote.high:.3g} s for as much "
-        "work",
+        f"max_cost: {most:g} s, but {quote.jobs} jobs like it took {quote.low:.3g} to {quote.high:.3g} s{each} for as "
+        "much work",
         field="spec.max_cost",
     )

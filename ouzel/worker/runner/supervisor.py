@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ouzel.gpus import VISIBLE
 from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.processes.executor import Executor, Probe, State
 from ouzel.worker.store import retry_policy
@@ -27,11 +28,24 @@ class Slot:
         name: For people to read.
         environment: Variables of the job's process, CUDA_VISIBLE_DEVICES above all.
         gpus: How many GPUs a job there has.
+        parts: The slots that it was made of; empty for one that is its own.
     """
 
     name: str
     environment: Mapping[str, str]
     gpus: int = 0
+    parts: tuple[Slot, ...] = ()
+
+
+def together(slots: Sequence[Slot]) -> Slot:
+    """Several slots as one, for a job that computes in several processes. It sees the GPUs of all."""
+    if len(slots) == 1:
+        return slots[0]
+    environment = dict(slots[0].environment)
+    if VISIBLE in environment:
+        environment[VISIBLE] = ",".join(dict.fromkeys(each.environment[VISIBLE] for each in slots))
+    name = "+".join(each.name for each in slots)
+    return Slot(name, environment, sum(each.gpus for each in slots), tuple(slots))
 
 
 @dataclass(frozen=True)
@@ -150,8 +164,8 @@ class Supervised:
         elif self._job.timeout is not None and self._ran(now) >= self._job.timeout:
             message = f"it has run for {self._job.timeout:g} s, its timeout"
             self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message))
-        elif (most := self._job.max_cost) is not None and self._ran(now) >= most:
-            message = f"it has cost {self._ran(now):.1f} s, of a max_cost of {most:g} s; {self._reached()}"
+        elif (most := self._job.max_cost) is not None and (cost := self._ran(now) * self._job.slots) >= most:
+            message = f"it has cost {cost:.1f} s, of a max_cost of {most:g} s; {self._reached()}"
             self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message, field="spec.max_cost"))
         elif now - self._moved >= self._timing.watchdog:
             self._end(now, retry_policy.infrastructure(f"no progress for {self._timing.watchdog:g} s"))

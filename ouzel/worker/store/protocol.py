@@ -138,16 +138,21 @@ class WorkerStore(Protocol):
     def retries(self) -> Retries:
         """How often failed jobs are tried again."""
 
-    def claim(self, worker: str, *, limits: EachLimits = ..., gpus: int = 0) -> tuple[Job, Lease] | None:
+    def claim(
+        self, worker: str, *, limits: EachLimits = ..., gpus: int = 0, free: int = 1, slots: int = 1
+    ) -> tuple[Job, Lease] | None:
         """Makes a queued job RUNNING, with attempt + 1.
 
-        The highest priority comes first; among those the owner with the fewest jobs running; among those the oldest
-        job. Those of owners whose day is used up wait for the next one.
+        The highest priority comes first; among those the owner with the fewest slots in use; among those the oldest
+        job. Those of owners whose day is used up wait for the next one. One that needs more slots than are free waits
+        for them, and those after it wait, too; one that needs more than the worker has is left to other workers.
 
         Args:
             worker: Who gets the lease.
             limits: Of each owner.
-            gpus: How many the job gets.
+            gpus: How many the job gets with each slot.
+            free: Slots of the worker that no job has.
+            slots: Slots of the worker.
 
         Returns:
             The job and its lease; None if no job may run.

@@ -15,8 +15,9 @@ from ouzel_protos.v1 import job_pb2 as pb
 _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
 
 
-# Of each owner with jobs that wait, the oldest of the highest priority. It goes from owner to owner in the index, so
-# that a long queue costs no more than a short one.
+# Of each owner with jobs that wait, the oldest of the highest priority, and its slots. It goes from owner to owner in
+# the index, so that a long queue costs no more than a short one. Jobs that take more slots than the worker has are left
+# to others.
 _FIRST = f"""
 WITH RECURSIVE waiting (owner) AS (
     SELECT MIN(owner) FROM jobs WHERE state = {int(State.QUEUED)}
@@ -24,18 +25,23 @@ WITH RECURSIVE waiting (owner) AS (
     SELECT (SELECT MIN(owner) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner > waiting.owner)
     FROM waiting WHERE waiting.owner IS NOT NULL
 ), highest (owner, priority) AS (
-    SELECT owner, (SELECT MAX(priority) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner = waiting.owner)
+    SELECT owner, (SELECT MAX(priority) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner = waiting.owner
+        AND slots <= ?)
     FROM waiting WHERE waiting.owner IS NOT NULL
+), oldest (owner, priority, number) AS (
+    SELECT owner, priority, (SELECT MIN(number) FROM jobs WHERE state = {int(State.QUEUED)}
+        AND jobs.owner = highest.owner AND jobs.priority = highest.priority AND slots <= ?) FROM highest
 )
-SELECT owner, priority, (SELECT MIN(number) FROM jobs WHERE state = {int(State.QUEUED)}
-    AND jobs.owner = highest.owner AND jobs.priority = highest.priority) FROM highest
+SELECT oldest.owner, oldest.priority, oldest.number, jobs.slots FROM oldest JOIN jobs ON jobs.number = oldest.number
 """
 
 
-def claim(c: Connection, worker: str, limits: EachLimits, gpus: int) -> tuple[Job, Lease] | None:
+def claim(
+    c: Connection, worker: str, limits: EachLimits, gpus: int, free: int, slots: int
+) -> tuple[Job, Lease] | None:
     """Takes the next job that may run; `WorkerStore.claim` says which."""
     c.lock("claim")  # so that the limit of running jobs is exact
-    while (number := _next(c, limits, gpus)) is not None:
+    while (number := _next(c, limits, gpus, free, slots)) is not None:
         row = c.one(f"{job_table.SELECT} WHERE number = ?{c.for_update}", number)
         if row is None or (job := job_table.job_of(row)).state is not State.QUEUED:
             continue  # cancelled a moment ago: look again
@@ -149,17 +155,17 @@ def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
     return job_table.transition(c, job, verdict.state, verdict.reason, **verdict.changes)
 
 
-def _next(c: Connection, limits: EachLimits, gpus: int) -> int | None:
-    """Number of the job whose turn it is."""
-    running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
-    waiting = c.all(_FIRST)
-    limited = {owner: limits.of(owner) for owner, _, _ in waiting if owner is not None}
+def _next(c: Connection, limits: EachLimits, gpus: int, free: int, slots: int) -> int | None:
+    """Number of the job whose turn it is; None also if it must wait for slots, which no later job takes then."""
+    running = dict(c.all(f"SELECT owner, SUM(slots) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
+    waiting = c.all(_FIRST, slots, slots)
+    limited = {owner: limits.of(owner) for owner, *_ in waiting}
     used = usage.today(c) if any(each.daily for each in limited.values()) else {}
     turns = [
-        (-priority, running.get(owner, 0), number)
-        for owner, priority, number in waiting
-        if owner is not None
-        and running.get(owner, 0) < limited[owner].running
+        (-priority, running.get(owner, 0), number, needed)
+        for owner, priority, number, needed in waiting
+        if running.get(owner, 0) + needed <= limited[owner].running
         and limited[owner].spent(*used.get(owner, (0.0, 0.0)), gpus) is None
     ]
-    return min(turns)[2] if turns else None
+    *_, number, needed = min(turns, default=(None, 0))
+    return number if needed <= free else None
