@@ -19,8 +19,8 @@ from ouzel.finetune.events import OnEvent
 from ouzel.finetune.head import HeadFitter, LogisticFitter
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.recipes import Recipe, make_recipe
-from ouzel.finetune.loop import OnEpoch
 from ouzel.finetune.run import OnEarly, Run
+from ouzel.finetune.task import OnEpoch
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, Preprocessing, computing
 from ouzel.precision_names import EXACT, Precision, check_precision

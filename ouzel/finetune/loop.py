@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
-from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import filled, wants_one_shape
 from ouzel.finetune.distributed.lead import Lead
@@ -25,7 +24,8 @@ from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.schedule import make_optimizer, rate, restore, set_rate
 from ouzel.finetune.source import Source
-from ouzel.finetune.steps import Loss, Stepper, Vary
+from ouzel.finetune.steps import Stepper
+from ouzel.finetune.task import Diverged, OnEpoch, State, Task
 from ouzel.finetune.variation import variation
 from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency.transfer import sent
@@ -34,33 +34,6 @@ TELL_EVERY = 0.5  # s of training, at most, between two events; before each, the
 _BATCH = 32  # images of a validation that go through the network at a time
 _SIGN = _BATCH * 20  # images of a long validation after which there is a sign of life
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-class Diverged(FailedPrecondition):
-    """The loss is not a finite number any more. The best weights until then are in the last state."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is learnt, where it is not the class of a whole image.
-
-    Attributes:
-        vary: What is done to the images.
-        loss: What is minimised.
-        measure: The figures of an epoch, and a key by which the best epoch is chosen, of a training as it stands.
-        figure: The figure that is told with each step.
-        new_norms: Whether BatchNorms of the head begin with no statistics, and must learn them.
-    """
-
-    vary: Vary
-    loss: Loss
-    measure: Callable[[Training, Progress], tuple[Mapping[str, float], tuple[float, float]]]
-    figure: str
-    new_norms: bool = False
-
-
-State = Callable[[], dict[str, Any]]
-OnEpoch = Callable[[Mapping[str, float]], None]
 
 
 @dataclass

@@ -19,11 +19,12 @@ from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.features import BATCH, Features, MemoryCache, file_cache
 from ouzel.finetune.head import Featured, HeadFitter, LinearHead
-from ouzel.finetune.loop import OnEpoch, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.task import OnEpoch
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, freeze
 from ouzel.models.heads import head_tensors

@@ -20,10 +20,11 @@ from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Split
 from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.loop import State, Task, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.task import State, Task
 from ouzel.models import Model
 from ouzel.precision_names import Precision, check_precision
 

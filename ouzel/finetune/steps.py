@@ -103,7 +103,11 @@ class Stepper:
         self._steps = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def begin(
-        self, optimizer: torch.optim.Optimizer | None = None, head: frozenset[str] = frozenset(), *, all_layers: bool = True
+        self,
+        optimizer: torch.optim.Optimizer | None = None,
+        head: frozenset[str] = frozenset(),
+        *,
+        all_layers: bool = True,
     ) -> None:
         """To be called before the steps of an epoch: which layers learn, and how, is not changed until the next one.
 
@@ -166,11 +170,16 @@ class Stepper:
         optimizer.zero_grad(set_to_none=True)
         summed = torch.zeros((), device=self.device)
         turns = share.turns(self.micro)
-        with _chance((*share.draw, *([share.rank] if share.rank else ())), self.device), models.computing(self.precision):
+        with (
+            _chance((*share.draw, *([share.rank] if share.rank else ())), self.device),
+            models.computing(self.precision),
+        ):
             for number, turn in enumerate(turns):
                 some = share.views.part(turn.rows)
-                with nullcontext() if self.group is None else self.group.turn(
-                    self._called, turn, last=number == len(turns) - 1
+                with (
+                    nullcontext()
+                    if self.group is None
+                    else self.group.turn(self._called, turn, last=number == len(turns) - 1)
                 ):
                     x = self.vary(share.pixels.part(turn.rows), some)
                     losses = self._losses(x, share.classes[turn.rows], some)

@@ -138,9 +138,7 @@ def test_an_interrupted_search_tries_and_finds_the_same(tiny, colours):
     with pytest.raises(Stop):
         search(tiny, colours, recipe, space, trials=4, seed=5, on_event=stop, on_trial=keep)
     kept = [Trial.from_dict(checkpoint.read(checkpoint.dump(each.to_dict()))) for each in finished]
-    again = search(
-        tiny, colours, recipe, space, trials=4, seed=5, finished=kept, resume=checkpoint.read(state[0])
-    )
+    again = search(tiny, colours, recipe, space, trials=4, seed=5, finished=kept, resume=checkpoint.read(state[0]))
     assert [(each.parameters, each.outcome, each.epochs) for each in again.trials] == [
         (each.parameters, each.outcome, each.epochs) for each in whole.trials
     ]

@@ -22,9 +22,8 @@ from ouzel.finetune.distributed.norms import WholeBatch
 
 SECONDS = 300.0  # that ranks wait for each other: then one of them counts as lost
 # Running statistics are the same on all ranks as they are. Later versions of torch call it otherwise.
-_NO_SYNC: Any = {
-    next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in signature(DistributedDataParallel).parameters): False
-}
+_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")
+_NO_SYNC: Any = {next(each for each in _BUFFERS if each in signature(DistributedDataParallel).parameters): False}
 _INTERFACE = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 

@@ -122,7 +122,7 @@ def sizes(batch: int, ranks: int) -> list[int]:
 
 
 def shares(
-    pixels: Pixels, lengths: np.ndarray, views: Views, classes: Tensor, draw: tuple[int, int, int], ranks: int
+    pixels: Pixels, lengths: np.ndarray, views: Views, classes: Tensor, draw: tuple[int, int, int], *, ranks: int
 ) -> list[Share]:
     """The parts of a batch, by rank.
 

@@ -39,7 +39,7 @@ class WholeBatch(TorchFunctionMode):
 
     def _normalised(
         self,
-        input: Tensor,  # noqa: A002 - the name of the function's argument
+        input: Tensor,
         running_mean: Tensor | None,
         running_var: Tensor | None,
         weight: Tensor | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +80,10 @@ class Found:
         counts = {each: sum(trial.outcome == each for trial in self.trials) for each in (COMPLETE, PRUNED, DIVERGED)}
         best = {"number": self.best.number, "parameters": dict(self.best.parameters), "score": self.best.score}
         images = {"train_images": self.learnt, "compared_images": self.compared}
-        space = {name: dataclasses.asdict(each) for name, each in self.space.items()}
+        space = {
+            name: {key: list(value) if isinstance(value, tuple) else value for key, value in vars(each).items()}
+            for name, each in self.space.items()
+        }
         return {"space": space, "trials": len(self.trials), **counts, "best": best, **images}
 
     def table(self) -> list[dict[str, Any]]:

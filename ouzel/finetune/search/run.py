@@ -20,10 +20,10 @@ from ouzel.finetune.distributed.lead import Launcher
 from ouzel.finetune.distributed.processes import local
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.finetune import finetune
-from ouzel.finetune.loop import Diverged
 from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.search.results import COMPLETE, DIVERGED, PRUNED, Found, Trial
 from ouzel.finetune.search.study import Study, plain, rank
+from ouzel.finetune.task import Diverged
 from ouzel.models import Model
 from ouzel.precision_names import EXACT, Precision
 from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT

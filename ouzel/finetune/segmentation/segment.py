@@ -18,7 +18,7 @@ from ouzel.finetune.devices import room
 from ouzel.finetune.distributed.lead import Launcher, check_workers, leading
 from ouzel.finetune.distributed.processes import local
 from ouzel.finetune.events import OnEvent
-from ouzel.finetune.loop import Task, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe, make_recipe
@@ -29,6 +29,7 @@ from ouzel.finetune.segmentation.network import architecture, head_tensors, segm
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.finetune.segmentation.variation import MaskedVariation
 from ouzel.finetune.staged import Learning, Staged, check_stages
+from ouzel.finetune.task import Task
 from ouzel.finetune.variation import variation
 from ouzel.models import Model, computing, freeze
 from ouzel.precision_names import EXACT, Precision
