@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from ouzel import models
 from ouzel.finetune.devices import filled, wants_one_shape
 from ouzel.finetune.distributed.group import Group
 from ouzel.finetune.distributed.lead import Lead
-from ouzel.finetune.distributed.messages import Begin, Share, shares
+from ouzel.finetune.distributed.messages import Begin, Share, Turn, shares
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.variation import Pixels, Views
@@ -155,7 +155,7 @@ class Stepper:
             count = len(classes)
             self.step(optimizer, Share(pixels, views.to(self.device), classes, draw, count, count))
             return
-        parts = shares(pixels, sizes, views, classes, draw, self.lead.ranks)
+        parts = shares(pixels, sizes, views, classes, draw, ranks=self.lead.ranks)
         with self.lead.watched():
             self.lead.step(parts, [group["lr"] for group in optimizer.param_groups])
             self.step(optimizer, replace(parts[0], views=parts[0].views.to(self.device)))
@@ -170,25 +170,11 @@ class Stepper:
         optimizer.zero_grad(set_to_none=True)
         summed = torch.zeros((), device=self.device)
         turns = share.turns(self.micro)
-        with (
-            _chance((*share.draw, *([share.rank] if share.rank else ())), self.device),
-            models.computing(self.precision),
-        ):
-            for number, turn in enumerate(turns):
-                some = share.views.part(turn.rows)
-                with (
-                    nullcontext()
-                    if self.group is None
-                    else self.group.turn(self._called, turn, last=number == len(turns) - 1)
-                ):
-                    x = self.vary(share.pixels.part(turn.rows), some)
-                    losses = self._losses(x, share.classes[turn.rows], some)
-                    if not turn.counted:
-                        losses = losses * 0.0
-                    loss = losses.sum() / share.batch
-                    # Of gradients, the mean over the ranks is taken.
-                    (loss if share.ranks == 1 else loss * share.ranks).backward()
-                summed += loss.detach()
+        chance = (*share.draw, share.rank) if share.rank else share.draw
+        with _chance(chance, self.device), models.computing(self.precision):
+            for turn in turns:
+                with self._turn(turn, last=turn is turns[-1]):
+                    summed += self._pass(share, turn)
         if self.group is not None:
             summed = self.group.summed(summed)
         self._note(optimizer, summed)
@@ -201,6 +187,18 @@ class Stepper:
             loss, wrong, steps = figures.tolist()
         self._steps.zero_()
         return Reading(loss, bool(wrong), int(steps))
+
+    def _turn(self, turn: Turn, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if self.group is None else self.group.turn(self._called, turn, last=last)
+
+    def _pass(self, share: Share, turn: Turn) -> Tensor:
+        """Adds to the gradients; this process's part of the loss of the batch."""
+        some = share.views.part(turn.rows)
+        losses = self._losses(self.vary(share.pixels.part(turn.rows), some), share.classes[turn.rows], some)
+        loss = (losses if turn.counted else losses * 0.0).sum() / share.batch
+        # Of gradients, the mean over the ranks is taken.
+        (loss if share.ranks == 1 else loss * share.ranks).backward()
+        return loss.detach()
 
     def _losses(self, varied: Tensor, classes: Tensor, views: Views) -> Tensor:
         x = varied if self.loss is None else self.loss.inputs(varied)

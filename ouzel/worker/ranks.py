@@ -1,7 +1,7 @@
 """Where the other workers of a job's training run: on this machine, or as actors on the nodes of a Ray cluster.
 
-Why actors of the job's own, and not Ray Train's TorchTrainer. The job's process holds the lease, the checkpoints and the
-word to stop, and it is rank 0: it needs workers that compute and know nothing else. TorchTrainer runs all of the
+Why actors of the job's own, and not Ray Train's TorchTrainer. The job's process holds the lease, the checkpoints and
+the word to stop, and it is rank 0: it needs workers that compute and know nothing else. TorchTrainer runs all of the
 training in its workers, under a controller that starts them anew by itself and keeps checkpoints of its own: a second
 truth beside the job store, which no fence of ours reaches. Here Ray reserves the room (a placement group of as much for
 each worker as the job itself has), and ends the actors with the job that owns them.

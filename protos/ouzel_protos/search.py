@@ -132,24 +132,27 @@ def check(recipe: str, space: Space, trials: int, parameters: Mapping[str, Any] 
 
 
 def _problem(given: Searched, limit: Range) -> str:
-    if isinstance(given, Choices):
-        if not 2 <= len(given.values) <= MOST_VALUES:
-            return f"{len(given.values)} values are not within 2 to {MOST_VALUES}"
-        if len({(type(each) is bool, each) for each in given.values}) < len(given.values):
-            return f"{given} has a value twice"
-        return next((problem for each in given.values if (problem := limit.problem(each))), "")
+    """What is wrong; "" if nothing is."""
+    if isinstance(given, Interval):
+        return _problem_of_interval(given, limit)
+    if not 2 <= len(given.values) <= MOST_VALUES:
+        return f"{len(given.values)} values are not within 2..{MOST_VALUES}"
+    if len({(type(each) is bool, each) for each in given.values}) < len(given.values):
+        return f"{given} has a value twice"
+    return next((problem for each in given.values if (problem := limit.problem(each))), "")
+
+
+def _problem_of_interval(given: Interval, limit: Range) -> str:
     if limit.kind is bool:
         return "is true or false; give a list of both"
-    for each in (given.low, given.high):
-        if isinstance(each, float) and not math.isfinite(each):
-            return f"{each} is not finite"
-        if problem := limit.problem(each):
-            return problem
+    problems = [
+        limit.problem(each) if math.isfinite(each) else f"{each} is not finite" for each in (given.low, given.high)
+    ]
     if given.low >= given.high:
-        return f"the range {given.low:g} to {given.high:g} is empty; the lower end comes first"
+        problems.append(f"the range {given.low:g} to {given.high:g} is empty; the lower end comes first")
     if given.log and given.low <= 0:
-        return f"a range by orders of magnitude (log) begins above 0, and this one at {given.low:g}"
-    return ""
+        problems.append(f"a range by orders of magnitude (log) begins above 0, and this one at {given.low:g}")
+    return next(filter(None, problems), "")
 
 
 def _searched(name: str, given: Any) -> Searched:

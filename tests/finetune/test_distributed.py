@@ -114,7 +114,7 @@ def test_shares_are_the_batch_in_order(tiny):
     views = vary.draw((1, 0, 5), lengths)
     whole = vary(pixels, views)
     for ranks in (1, 2, 3, 7, 9):
-        parts = shares(pixels, lengths, views, torch.arange(7), (1, 0, 5), ranks)
+        parts = shares(pixels, lengths, views, torch.arange(7), (1, 0, 5), ranks=ranks)
         assert [each.counted for each in parts] == sizes(7, ranks)
         assert torch.cat([each.classes[: each.counted] for each in parts]).tolist() == list(range(7))
         made = [vary(each.pixels, each.views)[: each.counted] for each in parts]

@@ -1,4 +1,4 @@
-"""The search for hyper-parameters: what is refused, what is found, what is stopped, and what an interruption changes."""
+"""The search for hyper-parameters: what is refused, found and stopped, and what an interruption changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def every_step_is_told(monkeypatch):
         ({"learning_rate": ("a", "b")}, {}, "search.learning_rate", "'a' is not a number"),
         ({"epochs": (1.5, 3)}, {}, "search.epochs", "1.5 is not an integer"),
         ({"flip": (0, 1)}, {}, "search.flip", "give a list of both"),
-        ({"flip": [True]}, {}, "search.flip", "1 values are not within 2 to 64"),
+        ({"flip": [True]}, {}, "search.flip", "1 values are not within 2..64"),
         ({"flip": [True, True]}, {}, "search.flip", "has a value twice"),
         ({"batch_size": [4, 10**6]}, {}, "search.batch_size", "is not within 2..1024"),
         ({"held_out": (0.1, 0.2)}, {}, "search.held_out", "cannot be searched"),

@@ -37,7 +37,7 @@ class WholeBatch(TorchFunctionMode):
             return self._normalised(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
-    def _normalised(
+    def _normalised(  # noqa: PLR0917 - as torch calls the function
         self,
         input: Tensor,
         running_mean: Tensor | None,

@@ -58,6 +58,7 @@ class LocalRanks:
             raise
 
     def ready(self) -> None:
+        """Waits until all have begun."""
         for rank, each in self._ranks.items():
             output = each.process.stdout
             assert output is not None
@@ -66,9 +67,11 @@ class LocalRanks:
                 raise self.lost(_ENDING) or RankLost(f"workers: worker {rank} did not start within {SECONDS:g} s")
 
     def send(self, rank: int, message: bytes) -> None:
+        """Hands a message to a rank."""
         self._ranks[rank].messages.put(message)
 
     def lost(self, seconds: float) -> Exception | None:
+        """Why a rank has ended."""
         until = time.monotonic() + seconds
         while True:
             for rank, each in self._ranks.items():
@@ -82,6 +85,7 @@ class LocalRanks:
             time.sleep(0.02)
 
     def close(self) -> None:
+        """Ends all of them."""
         for each in self._ranks.values():
             each.messages.put(None)
         deadline = time.monotonic() + _ENDING

@@ -10,7 +10,8 @@ Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accur
 the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent where
 all went well; gate, its verdict with all figures, where it was asked; repair, figures of the base and of the new
 version, where the base was repaired; early, the version that was published first beside what came after it, where that
-was asked for; search, the trials that were made. The other figures are those of the version that is named: the second, or the first if that was better.
+was asked for; search, its trials, where there were any. The other figures are those of the version that is named: the
+second, or the first if that was better.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     early = Early(spec, context, told) if spec.early else None
     versions = Versions(spec, context, base, audits, early)
     if spec.search:
-        versions.found = searching.run(spec, context, base, examples, recipe, told)
+        versions.found = searching.run(spec, context, base, examples, recipe, told=told)
         recipe = versions.found.recipe
     try:
         tuned = _tuned(versions, examples, recipe, told)
@@ -185,9 +186,9 @@ def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
 def _batch_size(spec: pb.FinetuneSpec) -> int:
     """Images of a step, if the request says how many; the smallest that a search may try."""
     given = _parameters(spec).get("batch_size", 0)
-    tried = spec.search["batch_size"] if "batch_size" in spec.search else None
-    if tried is None:
+    if "batch_size" not in spec.search:
         return int(given)
+    tried = spec.search["batch_size"]
     values = [codec.decode(each) for each in tried.choices.values] or [tried.interval.low]
     return int(min((each for each in values if isinstance(each, (int, float)) and isfinite(each)), default=0))
 

@@ -1,7 +1,7 @@
 """The search for hyper-parameters before a fine-tuning: its trials as events, and in the checkpoint.
 
-A trial is told when it begins and when it has ended, each once, together with the checkpoint that says so. A job that is
-tried again goes on with the trial that ran, and has the others.
+A trial is told when it begins and when it has ended, each once, together with the checkpoint that says so. A job that
+is tried again goes on with the trial that ran, and has the others.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def space_of(spec: pb.FinetuneSpec) -> Space:
 
 
 def run(
-    spec: pb.FinetuneSpec, context: JobContext, base: Model, examples: Sequence[Example], recipe: Recipe, told: Told
+    spec: pb.FinetuneSpec, context: JobContext, base: Model, examples: Sequence[Example], recipe: Recipe, *, told: Told
 ) -> Found:
     """Searches, or goes on with the search of an attempt before this one."""
     from ouzel.finetune.search import Trial, search

@@ -104,7 +104,7 @@ class SqlStore:
     def claim(
         self, worker: str, *, limits: EachLimits = _LIMITS, gpus: int = 0, free: int = 1, slots: int = 1
     ) -> tuple[Job, Lease] | None:
-        return self._db.write(lambda c: worker_ops.claim(c, worker, limits, gpus, free, slots))
+        return self._db.write(lambda c: worker_ops.claim(c, worker, limits, gpus=gpus, free=free, slots=slots))
 
     def require_lease(self, lease: Lease) -> Job:
         return self._db.write(lambda c: job_table.require_lease(c, lease))

@@ -36,7 +36,9 @@ SELECT oldest.owner, oldest.priority, oldest.number, jobs.slots FROM oldest JOIN
 """
 
 
-def claim(c: Connection, worker: str, limits: EachLimits, gpus: int, free: int, slots: int) -> tuple[Job, Lease] | None:
+def claim(
+    c: Connection, worker: str, limits: EachLimits, *, gpus: int, free: int, slots: int
+) -> tuple[Job, Lease] | None:
     """Takes the next job that may run; `WorkerStore.claim` says which."""
     c.lock("claim")  # so that the limit of running jobs is exact
     while (number := _next(c, limits, gpus, free, slots)) is not None:
