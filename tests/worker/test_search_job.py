@@ -95,7 +95,7 @@ def test_a_range_of_nothing_and_a_value_that_is_a_text_are_refused(asking: Place
     ):
         spec = asked(asking.upload())
         spec.finetune.search["learning_rate"].CopyFrom(empty)
-        with pytest.raises(InvalidArgument, match="search.learning_rate"):
+        with pytest.raises(InvalidArgument, match=r"search\.learning_rate"):
             requests.new_job(pb.CreateJobRequest(spec=spec), asking.catalogue)
 
 
