@@ -9,18 +9,21 @@ from typing import Any, Protocol
 
 import torch
 
-from ouzel.errors import FailedPrecondition, InvalidArgument, Unavailable
+from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.finetune.distributed.group import Group, Rendezvous
 from ouzel.finetune.distributed.messages import Begin, Share, Step
 from ouzel.finetune.recipes import Recipe
 from ouzel_protos.recipes import workers_problem
 
 
-class RankLost(Unavailable):
-    """A rank has ended, or did not answer. The training goes on from its last state, with ranks that are started anew.
+class RankLost(OuzelError):
+    """A rank has ended, or did not answer. The training can go on from the state that was told last.
 
-    The network is as it was before the step in which that happened, or after it: what was told last is what counts.
+    Another class than Unavailable, which within a job means the job store.
     """
+
+    code = "UNAVAILABLE"
+    http = 503
 
 
 class Others(Protocol):
