@@ -56,7 +56,7 @@ class NodeRanks:
         self._room = placement_group([{name: each for name, each in bundle.items() if each}] * (ranks - 1))
         try:
             self.address: str = get_node_ip_address()
-            self.store: Any = dist.TCPStore(
+            self.store: Any = dist.TCPStore(  # type: ignore[attr-defined]
                 self.address, 0, ranks, True, timedelta(seconds=SECONDS), wait_for_workers=False
             )
             self.rendezvous = Rendezvous(host=self.address, port=self.store.port, nccl=resources["gpus"] >= 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -50,10 +51,10 @@ def ranges(
     return made
 
 
-def trial(common: tuple[Any, ...], message: pb.Trial) -> TrialEvent:
+def trial(common: tuple[int, datetime, int], message: pb.Trial) -> TrialEvent:
     """The event that tells a trial."""
     values = {name: codec.decode(each) for name, each in sorted(message.parameters.items())}
     score = message.score if message.HasField("score") else None
     outcome = _OUTCOMES.get(message.outcome, "complete")
-    rest = (MappingProxyType(values), outcome, score, message.epochs, message.reason)
-    return TrialEvent(*common, message.number, message.trials, *rest)
+    tried, ended = MappingProxyType(values), (message.epochs, message.reason)
+    return TrialEvent(*common, message.number, message.trials, tried, outcome, score, *ended)

@@ -63,9 +63,11 @@ class Group:
         self.rank, self.ranks = rank, ranks
         waiting = timedelta(seconds=SECONDS)
         if store is None and rendezvous.file:
-            store = dist.FileStore(rendezvous.file, ranks)
+            store = dist.FileStore(rendezvous.file, ranks)  # type: ignore[attr-defined]
         elif store is None:
-            store = dist.TCPStore(rendezvous.host, rendezvous.port, ranks, False, waiting)
+            store = dist.TCPStore(  # type: ignore[attr-defined]
+                rendezvous.host, rendezvous.port, ranks, False, waiting
+            )
         with _interface(address):
             backend = "nccl" if rendezvous.nccl else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=waiting)

@@ -112,9 +112,9 @@ def _distribution(searched: Searched, whole: bool) -> Any:
     if isinstance(searched, Choices):
         return distributions.CategoricalDistribution(list(searched.values))
     assert isinstance(searched, Interval)
-    kind = distributions.IntDistribution if whole else distributions.FloatDistribution
-    low, high = (int(searched.low), int(searched.high)) if whole else (float(searched.low), float(searched.high))
-    return kind(low, high, log=searched.log)
+    if whole:
+        return distributions.IntDistribution(int(searched.low), int(searched.high), log=searched.log)
+    return distributions.FloatDistribution(float(searched.low), float(searched.high), log=searched.log)
 
 
 def rank(accuracy: float, loss: float, images: int) -> float:
