@@ -5,7 +5,9 @@ Imports no torch: the worker's service looks at what jobs do.
 
 from __future__ import annotations
 
+import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ RESOURCES = "OUZEL_RANK_RESOURCES"  # the variable with what Ray reserves for ea
 def launcher() -> Launcher:
     """Starts workers where the job of this process runs."""
     if RESOURCES in os.environ:
-        from ouzel.worker.ray_ranks import nodes
+        from ouzel.worker.ray_ranks import NodeRanks
 
-        return nodes
+        return partial(NodeRanks, resources=json.loads(os.environ[RESOURCES]))
     from ouzel.finetune.distributed.processes import local
 
     return local

@@ -9,7 +9,6 @@ each worker as the job itself has), and ends the actors with the job that owns t
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -17,15 +16,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ouzel.finetune.distributed.lead import Others, RankLost
-from ouzel.worker.ranks import RESOURCES
+from ouzel.finetune.distributed.lead import RankLost
 
 _ENDED = 0.05  # s between two looks at the actors
-
-
-def nodes(ranks: int) -> Others:
-    """Starts all ranks but 0 on nodes of the cluster that this process is a job of."""
-    return NodeRanks(ranks, json.loads(os.environ[RESOURCES]))
 
 
 class NodeRanks:
