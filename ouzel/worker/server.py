@@ -230,7 +230,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
 
 def _accounts(parts: _Parts, storage: Storage) -> Accounts:
     places = slots(parts.options)
-    quotes = Quotes(parts.store, max(each.gpus for each in places))
+    quotes = Quotes(parts.store, max(each.gpus for each in places), places[0].by_kind)
     return Accounts(parts.store, storage, parts.options.limits, quotes, len(places))
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ouzel.errors import FailedPrecondition
 from ouzel.gpus import VISIBLE
+from ouzel.worker.options import WorkerOptions
+from ouzel.worker.options import slots as slots_of_worker
 from ouzel.worker.processes.executor import Task
+from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.processes.ray_executor import RayExecutor
 from ouzel.worker.processes.ray_options import RayOptions, Resources
 from ouzel.worker.quotas.accounts import Accounts
 from ouzel.worker.quotas.quotes import Quotes
 from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.ranks import RESOURCES
+from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot, together
 from ouzel.worker.store.job import Job, Lease, Limits, NewJob, OwnerLimits
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import environment
+from support.jobs import QUICK, STUBS, count, ended, environment, one_store, submit, until
 
 ALICE, BOB = "alice", "bob"
 RESULT = pb.JobResult()
@@ -81,9 +86,9 @@ def test_seconds_are_counted_in_each_slot(store: Store) -> None:
     assert store.measured("finetune", "s", 3) == [(10.0, 5.0)]
 
 
-def accounts(store: Store, slots: int, running: int = 64) -> Accounts:
+def accounts(store: Store, slots: int, running: int = 64, **more: Any) -> Accounts:
     limits = OwnerLimits(Limits(running=running))
-    return Accounts(store, Storage(store, lambda owner: 0, limits), limits, Quotes(store, 1), slots)
+    return Accounts(store, Storage(store, lambda owner: 0, limits), limits, Quotes(store, 1, **more), slots)
 
 
 def test_more_workers_than_can_ever_run_are_refused(store: Store) -> None:
@@ -119,6 +124,50 @@ def test_slots_together_have_the_gpus_of_all() -> None:
     assert (both.environment[VISIBLE], both.gpus, both.parts) == ("0,2", 3, tuple(slots))
     cpus = together([Slot("cpu0", {"OMP_NUM_THREADS": "4"}), Slot("cpu1", {"OMP_NUM_THREADS": "4"})])
     assert (cpus.environment, cpus.gpus) == ({"OMP_NUM_THREADS": "4"}, 0)
+
+
+def test_on_a_cluster_the_gpus_are_those_that_it_reserves_for_the_kind(tmp_path: Path) -> None:
+    ray = RayOptions(resources={"finetune": Resources(gpus=2), "maximize": Resources(gpus=0.5)})
+    options = WorkerOptions(tmp_path, store="postgresql://x", artifacts=tmp_path, slots=3, ray=ray)
+    places = slots_of_worker(options)
+    assert [each.of("finetune") for each in places] == [2, 2, 2]
+    both = together(places[:2])
+    assert (both.of("finetune"), both.of("maximize"), both.of("audit")) == (4, 1.0, 0)
+
+
+def test_a_share_of_a_gpu_is_counted_and_limited_and_quoted(store: Store) -> None:
+    limits, shares = Limits(gpu_seconds_per_day=4.0), {"finetune": 0.5}
+    for _ in range(3):
+        store.create(ALICE, new(2))
+        _, lease = claim(store, free=2, slots=2, gpus_by_kind=shares)
+        store.succeed(lease, RESULT)
+        store.settle(lease, 2.0, 1.0)
+    (used,) = store.usage(ALICE, 1)
+    assert (used.seconds, used.gpu_seconds) == (12.0, 6.0)
+    quote, _ = accounts(store, 2, by_kind=shares).quoted(ALICE, new(2))
+    assert quote is not None
+    assert (quote.gpus, quote.likely) == (1.0, pytest.approx(2.0))
+    quote, _ = accounts(store, 2, by_kind={"finetune": 0.25}).quoted(ALICE, new(2))
+    assert quote is None  # nothing was measured with so much
+    store.create(ALICE, new())
+    assert store.claim("w", limits=limits, gpus_by_kind=shares) is None  # the day is used up
+    assert claim(store, limits=limits, gpus_by_kind={"finetune": 0.0})[0].slots == 1
+
+
+@one_store
+def test_a_job_is_counted_with_the_gpus_of_its_kind(store: Store, url: str, tmp_path: Path) -> None:
+    told = environment(url, tmp_path, retries=store.retries)
+    place = Slot("ray0", STUBS, by_kind={"maximize": 0.5})
+    made = Runner(store, LocalExecutor(tmp_path / "logs"), [place], told, options=QUICK)
+    made.start()
+    try:
+        done = ended(store, submit(store, count(2)), 60)
+        until(lambda: store.usage("me", 1)[0].seconds > 0)
+    finally:
+        made.stop()
+    assert done.state.name == "SUCCEEDED"
+    (used,) = store.usage("me", 1)
+    assert used.gpu_seconds == pytest.approx(used.seconds / 2)
 
 
 def test_ray_is_told_what_each_worker_needs(tmp_path: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

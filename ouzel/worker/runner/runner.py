@@ -158,8 +158,14 @@ class Runner:
         return time.monotonic() >= self._paused and self._executor.ready()
 
     def _claim(self) -> bool:
+        free = self._free[0]
         claimed = self._store.claim(
-            self.name, limits=self._options.limits, gpus=self._free[0].gpus, free=len(self._free), slots=self.slots
+            self.name,
+            limits=self._options.limits,
+            gpus=free.gpus,
+            gpus_by_kind=free.by_kind,
+            free=len(self._free),
+            slots=self.slots,
         )
         if claimed is None:
             return False

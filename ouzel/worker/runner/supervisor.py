@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ouzel.gpus import VISIBLE
 from ouzel.worker.metrics import WorkerMetrics
@@ -28,13 +28,19 @@ class Slot:
         name: For people to read.
         environment: Variables of the job's process, CUDA_VISIBLE_DEVICES above all.
         gpus: How many GPUs a job there has.
+        by_kind: How many a job of some kinds has, where a cluster gives them; less than 1 is a share.
         parts: The slots that it was made of; empty for one that is its own.
     """
 
     name: str
     environment: Mapping[str, str]
-    gpus: int = 0
+    gpus: float = 0
+    by_kind: Mapping[str, float] = field(default_factory=dict)
     parts: tuple[Slot, ...] = ()
+
+    def of(self, kind: str) -> float:
+        """How many GPUs a job of a kind has."""
+        return self.by_kind.get(kind, self.gpus)
 
 
 def together(slots: Sequence[Slot]) -> Slot:
@@ -45,7 +51,8 @@ def together(slots: Sequence[Slot]) -> Slot:
     if VISIBLE in environment:
         environment[VISIBLE] = ",".join(dict.fromkeys(each.environment[VISIBLE] for each in slots))
     name = "+".join(each.name for each in slots)
-    return Slot(name, environment, sum(each.gpus for each in slots), tuple(slots))
+    by_kind = {kind: sum(each.of(kind) for each in slots) for kind in slots[0].by_kind}
+    return Slot(name, environment, sum(each.gpus for each in slots), by_kind, tuple(slots))
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Supervised:
         timing: Timing,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        self.slot = slot
+        self.slot, self._gpus = slot, slot.of(job.kind)
         self._metrics = metrics or WorkerMetrics()
         self._store, self._executor = store, executor
         self._job, self._lease, self._handle, self._timing = job, lease, handle, timing
@@ -150,7 +157,7 @@ class Supervised:
 
     def _beat(self, now: float, draining: bool) -> None:
         try:
-            flags = self._store.heartbeat(self._lease, self._ran(now), self.slot.gpus)
+            flags = self._store.heartbeat(self._lease, self._ran(now), self._gpus)
         except LeaseLost:  # others have the job, or it is done and the process about to end
             self._ask(now, self._timing.cancel_grace)
             return
@@ -198,7 +205,7 @@ class Supervised:
     def _close(self, probe: Probe) -> None:
         """A process that has told the store itself has no lease any more."""
         # Before the lease ends, so that the next attempt begins with what this one has used.
-        self._store.settle(self._lease, self._ran(self._ended), self.slot.gpus)
+        self._store.settle(self._lease, self._ran(self._ended), self._gpus)
         with suppress(LeaseLost):
             if self._verdict is not None:
                 self._store.fail(self._lease, self._verdict)

@@ -203,7 +203,7 @@ class Limits:
         """These, of any owner: see `EachLimits`."""
         return self
 
-    def spent(self, seconds: float, gpu_seconds: float, gpus: int = 1) -> tuple[str, float, float] | None:
+    def spent(self, seconds: float, gpu_seconds: float, gpus: float = 1) -> tuple[str, float, float] | None:
         """The quota of the day that is used up.
 
         Args:

@@ -139,7 +139,14 @@ class WorkerStore(Protocol):
         """How often failed jobs are tried again."""
 
     def claim(
-        self, worker: str, *, limits: EachLimits = ..., gpus: int = 0, free: int = 1, slots: int = 1
+        self,
+        worker: str,
+        *,
+        limits: EachLimits = ...,
+        gpus: float = 0,
+        gpus_by_kind: Mapping[str, float] = ...,
+        free: int = 1,
+        slots: int = 1,
     ) -> tuple[Job, Lease] | None:
         """Makes a queued job RUNNING, with attempt + 1.
 
@@ -151,6 +158,7 @@ class WorkerStore(Protocol):
             worker: Who gets the lease.
             limits: Of each owner.
             gpus: How many the job gets with each slot.
+            gpus_by_kind: How many jobs of some kinds get instead.
             free: Slots of the worker that no job has.
             slots: Slots of the worker.
 
@@ -164,7 +172,7 @@ class WorkerStore(Protocol):
     def attach(self, lease: Lease, handle: str) -> None:
         """Notes which process works on the job."""
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: int = 0) -> ControlFlags:
+    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: float = 0) -> ControlFlags:
         """Keeps the lease.
 
         Args:
@@ -177,7 +185,7 @@ class WorkerStore(Protocol):
             What the owner wants of the job.
         """
 
-    def settle(self, lease: Lease, ran: float, gpus: int = 0) -> None:
+    def settle(self, lease: Lease, ran: float, gpus: float = 0) -> None:
         """Counts the last of an attempt, also if it has ended its lease, but not once there is a later one.
 
         Args:

@@ -104,7 +104,7 @@ CREATE TABLE IF NOT EXISTS measured (
     job TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     scale TEXT NOT NULL,
-    gpus INTEGER NOT NULL,
+    gpus {float} NOT NULL,
     units {float} NOT NULL,
     seconds {float} NOT NULL
 );

@@ -69,7 +69,7 @@ def day_of(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d")
 
 
-def count(c: Connection, job: Job, ran: float, gpus: int) -> None:
+def count(c: Connection, job: Job, ran: float, gpus: float) -> None:
     """Notes that a job has run for so long by now, over all attempts; in each of its slots. Its row must be locked."""
     if (more := ran - job.ran) > 0:
         c.run("UPDATE jobs SET ran = ? WHERE id = ?", ran, job.id)

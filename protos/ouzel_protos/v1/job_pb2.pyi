@@ -88,9 +88,9 @@ class Quote(_message.Message):
     low: float
     likely: float
     high: float
-    gpus: int
+    gpus: float
     jobs: int
-    def __init__(self, low: _Optional[float] = ..., likely: _Optional[float] = ..., high: _Optional[float] = ..., gpus: _Optional[int] = ..., jobs: _Optional[int] = ...) -> None: ...
+    def __init__(self, low: _Optional[float] = ..., likely: _Optional[float] = ..., high: _Optional[float] = ..., gpus: _Optional[float] = ..., jobs: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("maximize", "search_activations", "finetune", "audit", "traceparent", "tracestate", "notify", "max_cost", "scale", "work_units")
