@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         ProgressEvent,
         PublicationEvent,
         StateEvent,
+        TrialEvent,
     )
     from ouzel_client._types.job_options import FinetuneOptions, JobOptions, RepairOptions
     from ouzel_client._types.jobs import Artifact, Channel, ClassLogit, Direction, FinetuneResult, JobResult, Unit
@@ -196,6 +197,7 @@ __all__ = [
     "Timing",
     "Top",
     "TransportError",
+    "TrialEvent",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -9,10 +9,10 @@ write_report(make_report(base, tuned), "report/", title="photographs")
 from ouzel.finetune.data import Example, Split, from_folder, split
 from ouzel.finetune.events import Event
 from ouzel.finetune.finetune import finetune
-from ouzel.finetune.loop import Diverged
 from ouzel.finetune.metrics import Score
 from ouzel.finetune.recipes import RECIPES, Recipe, make_recipe
 from ouzel.finetune.report import Comparison, Report, Section, compare, make_report, write_report
+from ouzel.finetune.task import Diverged
 from ouzel.finetune.tuned import Tuned
 
 __all__ = [

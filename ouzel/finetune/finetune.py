@@ -13,11 +13,14 @@ from ouzel.finetune import data as data_module
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import room
+from ouzel.finetune.distributed.lead import Launcher, check_workers, leading
+from ouzel.finetune.distributed.processes import local
 from ouzel.finetune.events import OnEvent
 from ouzel.finetune.head import HeadFitter, LogisticFitter
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.run import OnEarly, Run
+from ouzel.finetune.task import OnEpoch
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, Preprocessing, computing
 from ouzel.precision_names import EXACT, Precision, check_precision
@@ -44,6 +47,9 @@ def finetune(
     fitter: HeadFitter | None = None,
     precision: Precision = EXACT,
     early: OnEarly | None = None,
+    workers: int = 1,
+    launcher: Launcher = local,
+    on_epoch: OnEpoch | None = None,
 ) -> Tuned:
     """Tune a model on labelled images. The base stays as it is; work happens on its device.
 
@@ -66,10 +72,15 @@ def finetune(
         early: Is given what would be the result if only the head had learnt, on frozen features, before all layers
             learn: once in each run, in one that is resumed too, and always with the same weights. The time that this
             takes does not count.
+        workers: Processes that compute each step together, this one included; each gets a part of the batch. The
+            result is that of one but for rounding, and for what a network with dropout draws.
+        launcher: Starts the other workers; on this machine by default.
+        on_epoch: Hears the figures of each epoch, and may raise to end it.
 
     Raises:
-        InvalidArgument: The data, parameters, image_size or precision are wrong; or `early` is asked of a recipe
-            without a head that learns first.
+        InvalidArgument: The data, parameters, image_size, precision or workers are wrong; or `early` is asked of a
+            recipe without a head that learns first.
+        RankLost: A worker was lost. The state that was told last can be gone on from.
         FailedPrecondition: The base is no classifier, or the recipe cannot tune its network.
         Diverged: The loss is not finite any more.
     """
@@ -78,6 +89,7 @@ def finetune(
     base.need(CLASSIFICATION, "recipes", "base")
     if early is not None and not (recipe.regression and recipe.epochs):
         raise InvalidArgument(f"early: {recipe.name} has no head that learns before all layers do", field="early")
+    check_workers(recipe, workers)
     begun = time.monotonic()
     base.preprocessing.check_takes_images("base")
     parts = data_module.split(data, recipe, seed)
@@ -111,9 +123,10 @@ def finetune(
         fitter or LogisticFitter(device),
         precision,
         early,
+        on_epoch=on_epoch,
     )
     try:
-        with computing():
+        with computing(), leading(launcher, workers) as run.lead:
             return run.result(resume)
     finally:
         pictures.close()

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ouzel import models
-from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.devices import filled, wants_one_shape
+from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.network import logits_of
@@ -24,7 +24,8 @@ from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.schedule import make_optimizer, rate, restore, set_rate
 from ouzel.finetune.source import Source
-from ouzel.finetune.steps import Loss, Stepper, Vary
+from ouzel.finetune.steps import Stepper
+from ouzel.finetune.task import Diverged, OnEpoch, State, Task
 from ouzel.finetune.variation import variation
 from ouzel.precision_names import EXACT, Precision
 from ouzel.saliency.transfer import sent
@@ -33,32 +34,6 @@ TELL_EVERY = 0.5  # s of training, at most, between two events; before each, the
 _BATCH = 32  # images of a validation that go through the network at a time
 _SIGN = _BATCH * 20  # images of a long validation after which there is a sign of life
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-class Diverged(FailedPrecondition):
-    """The loss is not a finite number any more. The best weights until then are in the last state."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is learnt, where it is not the class of a whole image.
-
-    Attributes:
-        vary: What is done to the images.
-        loss: What is minimised.
-        measure: The figures of an epoch, and a key by which the best epoch is chosen, of a training as it stands.
-        figure: The figure that is told with each step.
-        new_norms: Whether BatchNorms of the head begin with no statistics, and must learn them.
-    """
-
-    vary: Vary
-    loss: Loss
-    measure: Callable[[Training, Progress], tuple[Mapping[str, float], tuple[float, float]]]
-    figure: str
-    new_norms: bool = False
-
-
-State = Callable[[], dict[str, Any]]
 
 
 @dataclass
@@ -83,6 +58,8 @@ class Training:
         task: What is learnt; None: the classes of the images.
         between: Called when the head alone has learnt, before all layers do, with what gives the state. The time that
             it takes does not count.
+        lead: Has other processes compute parts of each batch; None where there are none.
+        on_epoch: Hears the figures of each epoch, and may raise to end the training.
     """
 
     network: nn.Module
@@ -97,6 +74,8 @@ class Training:
     precision: Precision = EXACT
     task: Task | None = None
     between: Callable[[Progress, State], None] | None = None
+    lead: Lead | None = None
+    on_epoch: OnEpoch | None = None
 
     def __post_init__(self) -> None:
         self.labels = {label: index for index, label in enumerate(self.split.labels)}
@@ -112,7 +91,15 @@ class Training:
         self.source = Source(self.pictures, self.split.train, self.device)
         one_shape = False if self._new_norms else None  # they would learn from what is filled in
         self.stepper = Stepper(
-            self.network, vary, self.recipe, weights, self.micro, self.precision, one_shape=one_shape, loss=loss
+            self.network,
+            vary,
+            self.recipe,
+            weights,
+            self.micro,
+            self.precision,
+            one_shape=one_shape,
+            loss=loss,
+            lead=self.lead,
         )
 
     def run(self, progress: Progress, optimizer_state: dict[str, Any] | None = None) -> Progress:
@@ -137,6 +124,8 @@ class Training:
                 self._validate(progress)
                 progress.epoch, progress.step = progress.epoch + 1, 0
                 self._tell(progress, optimizer, progress.epoch * self.per_epoch, {"loss": progress.loss})
+                if self.on_epoch is not None:
+                    self.on_epoch(progress.history[-1])
                 if not finished or self._is_over(progress):
                     break
             left = progress.epoch < stages[progress.stage] and progress.stale < recipe.patience
@@ -158,6 +147,7 @@ class Training:
         """Trains to the end of the epoch, or to the deadline; whether it was the former. start: of all attempts."""
         batches, first = self._batches(progress.epoch + 1000 * progress.stage), progress.epoch * self.per_epoch
         self._mode(progress.stage == 1)
+        self.stepper.begin(optimizer, self.head, all_layers=progress.stage == 1)
         told, at = progress.step, time.monotonic()
         with closing(self.source.batches(batches[told:])) as images:
             for pixels, sizes in images:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
+from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.features import BATCH, Features, MemoryCache, file_cache
 from ouzel.finetune.head import Featured, HeadFitter, LinearHead
@@ -23,6 +24,7 @@ from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.task import OnEpoch
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, freeze
 from ouzel.models.heads import head_tensors
@@ -51,6 +53,8 @@ class Run:
         fitter: Of the last layer.
         precision: Of the steps.
         early: Is given the network with its head alone; None if nobody wants it.
+        lead: Has other processes compute parts of each batch; None where there are none.
+        on_epoch: Hears the figures of each epoch, and may raise to end the training.
     """
 
     base: Model
@@ -67,6 +71,8 @@ class Run:
     fitter: HeadFitter
     precision: Precision
     early: OnEarly | None = None
+    lead: Lead | None = None
+    on_epoch: OnEpoch | None = None
     _refitted: LinearHead | None = field(default=None, init=False)  # learnt from what it was chosen by, too
 
     def result(self, resume: Mapping[str, Any] | None) -> Tuned:
@@ -176,6 +182,8 @@ class Run:
             deadline,
             micro,
             self.precision,
+            lead=self.lead,
+            on_epoch=self.on_epoch,
         )
 
     def _head(self, network: nn.Module, resume: Mapping[str, Any] | None, training: Training) -> LinearHead:

@@ -18,11 +18,13 @@ from torch import nn
 
 from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Split
+from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.loop import State, Task, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.task import State, Task
 from ouzel.models import Model
 from ouzel.precision_names import Precision, check_precision
 
@@ -83,6 +85,7 @@ class Staged(Generic[R]):
         on_event: Hears how it goes.
         early: Is given what the first stage came to, before the second one; None for nobody.
         precision: Of the steps.
+        lead: Has other processes compute parts of each batch; None where there are none.
     """
 
     learning: Learning[R]
@@ -96,6 +99,7 @@ class Staged(Generic[R]):
     on_event: OnEvent
     early: Callable[[R], None] | None
     precision: Precision
+    lead: Lead | None = None
 
     def __post_init__(self) -> None:
         self._alone: Mapping[str, Any] | None = None  # what has learnt alone, for later attempts
@@ -154,6 +158,7 @@ class Staged(Generic[R]):
             self.precision,
             self.learning.task(network),
             None if self.early is None else between,
+            self.lead,
         )
         return training
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.nn.utils import get_total_norm
 
 from ouzel import models
 from ouzel.finetune.devices import filled, wants_one_shape
+from ouzel.finetune.distributed.group import Group
+from ouzel.finetune.distributed.lead import Lead
+from ouzel.finetune.distributed.messages import Begin, Share, Turn, shares
 from ouzel.finetune.network import logits_of
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.variation import Pixels, Views
@@ -71,6 +75,8 @@ class Stepper:
         precision: Of the passes.
         one_shape: Whether batches are filled up to one size; None: where the device is better off with that.
         loss: What is minimised; None: the cross-entropy of the classes.
+        lead: Of a rank 0, which has others compute parts of each batch; None where there are none.
+        group: Of another rank.
     """
 
     network: nn.Module
@@ -81,16 +87,48 @@ class Stepper:
     precision: Precision
     one_shape: bool | None = None
     loss: Loss | None = None
+    lead: Lead | None = None
+    group: Group | None = None
+    _called: Any = field(default=None, init=False)  # the network, wrapped where there are ranks
 
     def __post_init__(self) -> None:
         self.device = next(self.network.parameters()).device
-        self.micro = min(self.micro, self.recipe.batch_size)
+        ranks = 1 if self.lead is None else self.lead.ranks
+        self.micro = min(self.micro, ceil(self.recipe.batch_size / ranks))
         if self.one_shape is None:
             self.one_shape = wants_one_shape(self.device)
         self.one_shape &= not self.recipe.train_batchnorm  # they would learn from what is filled in
         self._loss = torch.zeros((), device=self.device)
         self._wrong = torch.zeros((), dtype=torch.bool, device=self.device)
         self._steps = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def begin(
+        self,
+        optimizer: torch.optim.Optimizer | None = None,
+        head: frozenset[str] = frozenset(),
+        *,
+        all_layers: bool = True,
+    ) -> None:
+        """To be called before the steps of an epoch: which layers learn, and how, is not changed until the next one.
+
+        Args:
+            optimizer: Its state is given to the other ranks.
+            head: Names of the head's tensors.
+            all_layers: Whether all layers learn, or the head alone.
+
+        Raises:
+            RankLost: One of the other ranks did not start.
+        """
+        group = self.group
+        if self.lead is not None and optimizer is not None:
+            state, weights = optimizer.state_dict(), self.weights
+            rest = (self.vary, self.recipe, weights, self.micro, self.precision, bool(self.one_shape), self.loss)
+            self.lead.begin(Begin(self.network, head, all_layers, state, *rest))
+            group = self.lead.group
+        self.group = group
+        if group is not None:
+            with nullcontext() if self.lead is None else self.lead.watched():
+                self._called = group.wrapped(self.network)
 
     def take(
         self,
@@ -112,25 +150,55 @@ class Stepper:
             draw: What chance depends on.
             rows: The places of the images among those that are learnt from.
         """
-        views = self.vary.draw(draw, sizes, rows).to(self.device)
+        views = self.vary.draw(draw, sizes, rows)
+        if self.lead is None:
+            count = len(classes)
+            self.step(optimizer, Share(pixels, views.to(self.device), classes, draw, count, count))
+            return
+        parts = shares(pixels, sizes, views, classes, draw, ranks=self.lead.ranks)
+        with self.lead.watched():
+            self.lead.step(parts, [group["lr"] for group in optimizer.param_groups])
+            self.step(optimizer, replace(parts[0], views=parts[0].views.to(self.device)))
+
+    def step(self, optimizer: torch.optim.Optimizer, share: Share) -> None:
+        """The part of a step that one process computes, on its device; all of it, where there are no ranks.
+
+        Args:
+            optimizer: As that of `take`.
+            share: The images.
+        """
         optimizer.zero_grad(set_to_none=True)
         summed = torch.zeros((), device=self.device)
-        with _chance(draw, self.device), models.computing(self.precision):
-            for start in range(0, len(classes), self.micro):
-                part = slice(start, start + self.micro)
-                some = views.part(part)
-                x = self.vary(pixels.part(part), some)
-                loss = self._losses(x, classes[part], some).sum() / len(classes)
-                loss.backward()
-                summed += loss.detach()
+        turns = share.turns(self.micro)
+        chance = (*share.draw, share.rank) if share.rank else share.draw
+        with _chance(chance, self.device), models.computing(self.precision):
+            for turn in turns:
+                with self._turn(turn, last=turn is turns[-1]):
+                    summed += self._pass(share, turn)
+        if self.group is not None:
+            summed = self.group.summed(summed)
         self._note(optimizer, summed)
         optimizer.step()
 
     def read(self) -> Reading:
         """Waits for the steps so far."""
-        loss, wrong, steps = torch.stack([self._loss.double(), self._wrong.double(), self._steps.double()]).tolist()
+        figures = torch.stack([self._loss.double(), self._wrong.double(), self._steps.double()])
+        with nullcontext() if self.lead is None else self.lead.watched():
+            loss, wrong, steps = figures.tolist()
         self._steps.zero_()
         return Reading(loss, bool(wrong), int(steps))
+
+    def _turn(self, turn: Turn, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if self.group is None else self.group.turn(self._called, turn, last=last)
+
+    def _pass(self, share: Share, turn: Turn) -> Tensor:
+        """Adds to the gradients; this process's part of the loss of the batch."""
+        some = share.views.part(turn.rows)
+        losses = self._losses(self.vary(share.pixels.part(turn.rows), some), share.classes[turn.rows], some)
+        loss = (losses if turn.counted else losses * 0.0).sum() / share.batch
+        # Of gradients, the mean over the ranks is taken.
+        (loss if share.ranks == 1 else loss * share.ranks).backward()
+        return loss.detach()
 
     def _losses(self, varied: Tensor, classes: Tensor, views: Views) -> Tensor:
         x = varied if self.loss is None else self.loss.inputs(varied)
@@ -138,7 +206,8 @@ class Stepper:
             x = filled(x, self.micro)
         # bfloat16 has float32's range: no scaling of the loss.
         with models.forward_pass(self.precision, self.device):
-            logits = logits_of(self.network(x.contiguous(memory_format=torch.channels_last)))[: len(classes)]
+            called = self.network if self._called is None else self._called
+            logits = logits_of(called(x.contiguous(memory_format=torch.channels_last)))[: len(classes)]
         if self.loss is not None:
             return self.loss(logits.float(), varied, views)
         return F.cross_entropy(
@@ -161,7 +230,7 @@ class Stepper:
 
 
 @contextmanager
-def _chance(draw: Draw, device: torch.device) -> Iterator[None]:
+def _chance(draw: Sequence[int], device: torch.device) -> Iterator[None]:
     """Seed torch's generators, within, for what the network draws; they are left as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0]))

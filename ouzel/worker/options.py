@@ -20,6 +20,7 @@ from ouzel.ledger.settings import settings
 from ouzel.ledger_folder import chosen
 from ouzel.ledger_folder import known as settings_known
 from ouzel.telemetry.metrics import MetricsOptions
+from ouzel.worker import kinds
 from ouzel.worker.artifacts.opening import located
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
@@ -268,7 +269,8 @@ def slots(options: WorkerOptions) -> tuple[Slot, ...]:
         options: Say how many jobs run at a time.
     """
     if options.ray is not None:  # Ray knows where there is room; this is how many jobs it gets at a time
-        return tuple(Slot(f"ray{number}", {}) for number in range(options.slots or 1))
+        reserved = {kind: options.ray.of(kind).gpus for kind in kinds.NAMES}
+        return tuple(Slot(f"ray{number}", {}, by_kind=reserved) for number in range(options.slots or 1))
     if ids := gpus.visible():
         chosen = [ids[number % len(ids)] for number in range(options.slots or len(ids))]
         return tuple(Slot(f"gpu{each}", {gpus.VISIBLE: each}, gpus=1) for each in chosen)

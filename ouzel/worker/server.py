@@ -229,8 +229,9 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
 
 
 def _accounts(parts: _Parts, storage: Storage) -> Accounts:
-    gpus = max(each.gpus for each in slots(parts.options))
-    return Accounts(parts.store, storage, parts.options.limits, Quotes(parts.store, gpus))
+    places = slots(parts.options)
+    quotes = Quotes(parts.store, max(each.gpus for each in places), places[0].by_kind)
+    return Accounts(parts.store, storage, parts.options.limits, quotes, len(places))
 
 
 def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:

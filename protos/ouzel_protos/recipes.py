@@ -119,6 +119,11 @@ DETECT_LIMITS: Parameters = MappingProxyType({name: limit for name, limit in SEG
 EARLY = (FINETUNE_DEFAULT, SEGMENT, DETECT)
 STAGED = (SEGMENT, DETECT)  # of which those whose parameters say how long either learns
 
+# Recipes whose steps several workers can compute together. The loss of "detect" is one of a whole batch, and the others
+# take no steps.
+DISTRIBUTED = ("fine_tune", FINETUNE_DEFAULT, "scratch", SEGMENT)
+WORKERS = Range(int, 1, 64)
+
 # The gate before production; `ouzel.grounding.margins` says what each means.
 GATE_LIMITS: Parameters = MappingProxyType(
     {"accuracy_margin": Range(float, 0.001, 0.5), "reliance_margin": Range(float, 0.01, 1.0)}
@@ -174,3 +179,20 @@ FINETUNE: Mapping[str, Parameters] = MappingProxyType(
         ),
     }
 )
+
+
+def workers_problem(recipe: str, workers: int, batch_size: int = 0) -> str:
+    """What is wrong with a number of workers, a sentence that names the field; "" if nothing is.
+
+    Args:
+        recipe: That they train by.
+        workers: How many.
+        batch_size: Images of a step, of which each worker needs one; 0 if it is not known.
+    """
+    if problem := WORKERS.problem(workers):
+        return f"workers: {problem}"
+    if workers > 1 and recipe not in DISTRIBUTED:
+        return f"workers: {workers}, but {recipe} trains with one; {', '.join(DISTRIBUTED)} train with several"
+    if batch_size and workers > batch_size:
+        return f"workers: {workers} are more than the {batch_size} images of a batch (parameters.batch_size)"
+    return ""

@@ -26,7 +26,7 @@ from support.jobs import QUICK, ended, environment, submit
 class Place:
     """A model store with one model, "base"; data sets of "me"; a runner."""
 
-    def __init__(self, folder: Path, base: Path, forks: ForkServer, checkpoint: float = 0.0) -> None:
+    def __init__(self, folder: Path, base: Path, forks: ForkServer, checkpoint: float = 0.0, slots: int = 1) -> None:
         self.folder = folder
         url = f"sqlite://{folder / 'jobs.db'}"
         (folder / "store").mkdir()
@@ -47,8 +47,8 @@ class Place:
             retries=self.store.retries,
             ledger=str(folder / "ledger"),
         )
-        slots = [Slot("cpu", {"OMP_NUM_THREADS": "1"})]
-        self.runner = Runner(self.store, LocalExecutor(folder / "logs", forks), slots, told, options=QUICK)
+        places = [Slot(f"cpu{number}", {"OMP_NUM_THREADS": "1"}) for number in range(slots)]
+        self.runner = Runner(self.store, LocalExecutor(folder / "logs", forks), places, told, options=QUICK)
         self.runner.start()
 
     def close(self) -> None:

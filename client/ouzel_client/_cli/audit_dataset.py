@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ouzel_client._cli.datasets import dataset_of
-from ouzel_client._cli.follow import client, follow, notify_option
+from ouzel_client._cli.follow import client, cost_option, follow, notify_option
 from ouzel_client._types.audit_job import DatasetAuditResult, RecordedPrediction
 from ouzel_client.arguments import setting
 from ouzel_client.terminal import json_option
@@ -37,6 +37,7 @@ _COLUMNS = ("path", "label", "service", "time")
 @click.option("--contact", help="Whom these persons may ask.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
+@cost_option
 @notify_option
 @json_option
 def audit_dataset(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 notify_option = click.option(
     "--notify", default="", metavar="URL", help="Tell this address of each change of the job's state."
 )
+cost_option = click.option(
+    "--max-cost", type=click.FloatRange(min=1), help="Seconds of running (of GPUs) that the job may cost."
+)
 
 
 @contextmanager

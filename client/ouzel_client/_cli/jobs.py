@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ouzel_client._cli import plugins
-from ouzel_client._cli.follow import client, follow, notify_option
+from ouzel_client._cli.follow import client, cost_option, follow, notify_option
 from ouzel_client._types import jobs as kinds
 from ouzel_client._types.jobs import Node
 from ouzel_client.arguments import label, node_options, nodes, setting
@@ -30,9 +30,7 @@ def _common(command: F) -> F:
             click.option(
                 "--max-seconds", type=click.FloatRange(min=1), help="The job fails after it has run for so long."
             ),
-            click.option(
-                "--max-cost", type=click.FloatRange(min=1), help="Seconds of running (of GPUs) that the job may cost."
-            ),
+            cost_option,
             notify_option,
             click.option("--request-id", help="The same one again gives the same job."),
             click.option(

@@ -150,6 +150,29 @@ def download_files(job: str, out: Path, names: tuple[str, ...], as_json: bool) -
 
 @jobs.command()
 @_id
+@click.option("--name", "names", multiple=True, help="Only of this file; may be repeated.")
+@json_option
+def links(job: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Show where a GET has the files that a job has made, for a while, and their digests.
+
+    Whoever has a link can read the file. What comes from there was not checked: compare its SHA-256.
+    """
+    with client() as ouzel:
+        files = [each for each in ouzel.jobs.get(job).artifacts(links=True) if not names or each.name in names]
+    if missing := set(names) - {each.name for each in files}:
+        raise click.ClickException(f"{job} has no file {min(missing)!r:.80}")
+    if files and not any(each.url for each in files):
+        raise click.ClickException("this worker gives no links; `ouzel jobs download` fetches the files")
+    if as_json:
+        fields = ("name", "url", "url_expires", "sha256", "size")
+        print_json([{name: getattr(each, name) for name in fields} for each in files])
+        return
+    for each in files:
+        click.echo(f"{each.sha256}  {each.name}  {local_time(each.url_expires)}\n{each.url}")
+
+
+@jobs.command()
+@_id
 @yes_option
 @json_option
 def delete(job: str, yes: bool, as_json: bool) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from ouzel_client._cli.datasets import LINKS, Kind, dataset_of
-from ouzel_client._cli.follow import client, follow, notify_option
+from ouzel_client._cli.follow import client, cost_option, follow, notify_option
 from ouzel_client._types.jobs import Promotion
 from ouzel_client.arguments import setting
 from ouzel_client.terminal import json_option, print_json
 from ouzel_protos.recipes import DETECT, EARLY, FINETUNE, FINETUNE_DEFAULT, REPAIRS, SEGMENT
+from ouzel_protos.search import TRIALS_DEFAULT, BadSearch, Searched, read
 
 if TYPE_CHECKING:
     from ouzel_client._sync._job import Job
@@ -76,6 +77,15 @@ def gate_options(promote: str) -> Callable[[F], F]:
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the recipe: --set epochs=10."
 )
 @click.option(
+    "--search",
+    "searched",
+    multiple=True,
+    metavar="NAME=LOW:HIGH[:log]",
+    help="A parameter that is searched, also NAME=VALUE,VALUE: --search learning_rate=1e-5:1e-2:log.",
+)
+@click.option("--trials", type=int, help=f"With --search: how many values are tried.  [default: {TRIALS_DEFAULT}]")
+@click.option("--workers", type=int, help="Processes that train together, each in a slot of its own.  [default: 1]")
+@click.option(
     "--early/--no-early",
     default=None,
     help=f"Publish the head alone before all layers learn ({', '.join(EARLY)}); the rest only if it is better.",
@@ -88,6 +98,7 @@ def gate_options(promote: str) -> Callable[[F], F]:
 @click.option("--check", "only_check", is_flag=True, help="Check the images, and train nothing.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
+@cost_option
 @notify_option
 @json_option
 def finetune(
@@ -97,6 +108,7 @@ def finetune(
     name: str | None,
     like: str | None,
     settings: tuple[str, ...],
+    searched: tuple[str, ...],
     masks: Path | None,
     follow_links: bool,
     only_check: bool,
@@ -123,7 +135,7 @@ def finetune(
     if masks is not None and source is None:
         raise click.UsageError("--masks: need SOURCE, the images that they belong to")
     options |= {"parameters": dict(setting(text) for text in settings) or None, "name": name, "like": like}
-    options["scenes"] = options["scenes"] or None
+    options |= {"scenes": options["scenes"] or None, "search": _space(searched)}
     with client() as ouzel:
         dataset = source
         if source is not None:
@@ -155,6 +167,7 @@ def finetune(
 @click.option("--max-training-seconds", type=click.FloatRange(min=0), help="Longest training, in seconds.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
 @click.option("--detach", is_flag=True, help="Do not wait: print the job's id.")
+@cost_option
 @notify_option
 @json_option
 def repair(
@@ -189,6 +202,20 @@ def repair(
             click.echo(outcome(job))
 
 
+def _space(texts: tuple[str, ...]) -> dict[str, Searched] | None:
+    """What is searched; None for nothing. Raises click.BadParameter."""
+    space: dict[str, Searched] = {}
+    for text in texts:
+        try:
+            name, each = read(text)
+        except BadSearch as error:
+            raise click.BadParameter(str(error), param_hint="--search") from None
+        if name in space:
+            raise click.BadParameter(f"{name:.80} comes twice", param_hint="--search")
+        space[name] = each
+    return space or None
+
+
 def outcome(job: Job) -> str:
     """What came of a job that tunes, in a few lines."""
     from ouzel_client._types.jobs import FinetuneResult
@@ -207,6 +234,10 @@ def outcome(job: Job) -> str:
         lines.append(
             f"Published first: {result.model}@{result.early.first.version}. The training is {result.early.reason}"
         )
+    if result.search is not None:
+        best = result.search["best"]
+        values = ", ".join(f"{name} {value:g}" for name, value in best["parameters"].items())
+        lines.append(f"Search: trial {best['number']:g} of {result.search['trials']:g} was the best, with {values}")
     if result.gate is not None:
         lines.append(f"Gate {'passed' if result.gate.passed else 'not passed'}: {result.gate.reason}")
     if result.repair is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from ouzel_client._codec import search
 from ouzel_client._codec.message import made, put
 from ouzel_client._types.audit_job import audit_result
 from ouzel_client._types.early import early_of, measure_of
@@ -31,6 +32,7 @@ from ouzel_protos import parameters as codec
 from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter
 from ouzel_protos.progress import settled
 from ouzel_protos.recipes import FINETUNE_DEFAULT, GATE_LIMITS
+from ouzel_protos.search import TRIALS_DEFAULT
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -91,6 +93,9 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
     if not isinstance(promote, str) or promote not in PROMOTIONS:
         raise InvalidArgument(f"promote: {promote!r:.80} is not one of {', '.join(PROMOTIONS)}", field="promote")
     values = parameters(given.pop("parameters", {}), flags=True)
+    recipe, searched = given.get("recipe") or FINETUNE_DEFAULT, given.pop("search", None)
+    if searched is not None:
+        given["search"] = search.ranges(searched, recipe, given.setdefault("trials", TRIALS_DEFAULT), values)
     spec = made(pb.FinetuneSpec, promote=PROMOTIONS[promote], parameters=values, recipe=FINETUNE_DEFAULT)
     for field, value in given.items():
         if field == "scenes" and isinstance(value, str):
@@ -175,6 +180,7 @@ _EVENTS: Mapping[str, Callable[[_Common, pb.JobEvent], JobEvent]] = {
     "log": _log_event,
     "state_change": _state_event,
     "publication": _publication_event,
+    "trial": lambda common, message: search.trial(common, message.trial),
 }
 
 
@@ -241,6 +247,7 @@ def result(job: pb.Job, pictures: Mapping[str, bytes]) -> JobResult:
         map=figures.get("map"),
         map50=figures.get("map50"),
         early=early_of(figures),
+        search=figures.get("search"),
     )
 
 

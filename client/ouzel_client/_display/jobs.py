@@ -17,6 +17,7 @@ from ouzel_client._types.job_events import (
     ProgressEvent,
     PublicationEvent,
     StateEvent,
+    TrialEvent,
 )
 from ouzel_client._types.job_states import FINAL
 
@@ -67,7 +68,7 @@ class _Drawn:
                 self._bar.finish()
             elif event.state in FINAL:
                 self._bar.halt()
-        elif isinstance(event, (LogEvent, PublicationEvent)):
+        elif isinstance(event, (LogEvent, PublicationEvent, TrialEvent)):
             self._print(str(event))
         elif isinstance(event, PreviewEvent) and self._notebook is not None:
             self._preview(event)
@@ -114,7 +115,8 @@ class _Told:
         elif isinstance(event, StateEvent):
             self._epoch = None
             self._lines.say(f"{event.time.astimezone():%H:%M:%S} {self._job} {event}")
-        elif isinstance(event, (LogEvent, PublicationEvent)):
+        elif isinstance(event, (LogEvent, PublicationEvent, TrialEvent)):
+            self._epoch = None if isinstance(event, TrialEvent) else self._epoch
             self._lines.say(str(event))
 
 

@@ -137,6 +137,40 @@ class PublicationEvent(JobEvent):
 
 
 @dataclass(frozen=True)
+class TrialEvent(JobEvent):
+    """A trial of a search has begun, or has ended.
+
+    Attributes:
+        number: Of the trial, from 1 on.
+        trials: How many are planned.
+        parameters: What it tries, by name.
+        outcome: "began"; "complete", if it ran to its end; "pruned", if others were better after as many epochs;
+            "diverged", if its loss was not finite any more.
+        score: Share of the images that trials are compared on that it is right on, at its best. None before an epoch
+            has ended.
+        epochs: That it has learnt for.
+        reason: Why it was stopped, or empty.
+    """
+
+    number: int
+    trials: int
+    parameters: Mapping[str, float | bool]
+    outcome: Literal["began", "complete", "pruned", "diverged"]
+    score: float | None
+    epochs: int
+    reason: str
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} {value:g}" for name, value in self.parameters.items())
+        trial = f"trial {self.number} of {self.trials} ({values})"
+        if self.outcome == "began":
+            return f"{trial} begins"
+        right = "" if self.score is None else f": {100 * self.score:.1f} % after {self.epochs} epochs"
+        ended = {"complete": "", "pruned": ", stopped", "diverged": ", diverged"}[self.outcome]
+        return f"{trial}{right}{ended}"
+
+
+@dataclass(frozen=True)
 class StateEvent(JobEvent):
     """The state of a job has changed.
 

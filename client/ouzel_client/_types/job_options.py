@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from ouzel_client._types.jobs import Promotion
+from ouzel_protos.search import Searched
 
 
 class JobOptions(TypedDict, total=False):
@@ -53,6 +54,12 @@ class FinetuneOptions(JobOptions, total=False):
             version before all layers learn. What they come to becomes the next version only if it is better on
             the held-out images. `promote` holds for each of the two. False by default.
         parameters: Parameters of the recipe by name.
+        search: Parameters of "lp_ft", "fine_tune" or "scratch" that are searched, by name: (low, high), (low, high,
+            "log") or a list of values. Trials learn from a part of the training images and are compared on the rest of
+            these; then the best values are used. Nothing by default.
+        trials: How many values are tried, 1 to 256; 16 by default. Bad ones are stopped early.
+        workers: Processes that compute the training together, each in a slot of the worker or the cluster, 1 to 64. The
+            result is that of one but for rounding. 1 by default. Each counts for quotas and cost.
         seed: Of the split and of everything random; 0 by default.
         max_training_seconds: Training ends after this many seconds with the best that it has. 0, the default, sets no
             limit.
@@ -70,6 +77,9 @@ class FinetuneOptions(JobOptions, total=False):
     scenes: Sequence[str] | None
     early: bool | None
     parameters: Mapping[str, float | bool] | None
+    search: Mapping[str, Searched | tuple[float, float] | tuple[float, float, str] | Sequence[float | bool]] | None
+    trials: int | None
+    workers: int | None
     seed: int | None
     max_training_seconds: float | None
     image_size: int | None

@@ -162,6 +162,7 @@ class FinetuneResult(JobResult):
         map50: The same at an overlap of .5 alone.
         early: With early=True, the version that was published first beside what came after it. All other attributes
             are of the better one of the two. None if the job did not answer early.
+        search: Of a job with a search: its `table` of trials, `best`, and how many ended how; None without one.
     """
 
     model: str
@@ -179,6 +180,7 @@ class FinetuneResult(JobResult):
     map: float | None = None
     map50: float | None = None
     early: EarlyOutcome | None = None
+    search: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         low, high = self.interval

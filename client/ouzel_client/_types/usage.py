@@ -14,14 +14,14 @@ class Quote:
         low: Seconds of running, over all attempts: 10 % of the measured jobs took less for as much work.
         likely: Half of them did.
         high: 90 % of them did.
-        gpus: GPU seconds for each of these seconds.
+        gpus: GPU seconds for each of these seconds; less than 1 is a share of a GPU.
         jobs: How many were measured.
     """
 
     low: float
     likely: float
     high: float
-    gpus: int
+    gpus: float
     jobs: int
 
 

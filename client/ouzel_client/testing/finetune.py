@@ -9,7 +9,9 @@ from ouzel_client.testing.models import FakeModels
 from ouzel_client.testing.places import CLASSIFICATION, DETECTION, SEGMENTATION
 from ouzel_protos import parameters
 from ouzel_protos.recipes import DETECT, GATE_DEFAULTS, REPAIRS, SEGMENT
+from ouzel_protos.search import TRIALS_DEFAULT
 from ouzel_protos.v1 import job_pb2 as pb
+from ouzel_protos.v1.explain_pb2 import Parameter
 
 FILES = ("curves.png", "mistakes/00.png", "compared/00-before.png", "compared/00-after.png")
 # Of a repair, in the form of a real one. Nothing is audited.
@@ -84,6 +86,8 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool, publi
         lineage |= {"early": True, "publication": publication}
     promote = spec.promote == kinds.ALWAYS or (spec.promote == kinds.IF_BETTER and better)
     figures: dict[str, Any] = {"repair": REPAIRED} if spec.recipe in REPAIRS.values() else {}
+    if spec.search:
+        figures |= searched(spec)
     gated = spec.promote == kinds.IF_GROUNDED
     if gated:
         promote = grounded
@@ -91,6 +95,50 @@ def publish(job: pb.Job, models: FakeModels, better: bool, grounded: bool, publi
     made = models.publish(spec.name, lineage, promote, held_back=gated and not grounded, task=task)
     named = {"model": made.name, "version": made.version, "digest": made.digest}
     return {**named, **measured, **figures, "promoted": made.is_default, "served": made.served}
+
+
+def trials(spec: pb.FinetuneSpec) -> list[pb.JobEvent]:
+    """The events of a search, each trial with the first value of what is searched; every second one is stopped."""
+    told = []
+    count = spec.trials or TRIALS_DEFAULT
+    for number in range(1, count + 1):
+        trial = pb.Trial(
+            number=number, trials=count, parameters={name: _first(each) for name, each in spec.search.items()}
+        )
+        told.append(pb.JobEvent(trial=trial))
+        ended = pb.Trial()
+        ended.CopyFrom(trial)
+        ended.outcome = pb.Trial.COMPLETE if number % 2 else pb.Trial.PRUNED
+        ended.score, ended.epochs = 0.9 if number % 2 else 0.5, 3 if number % 2 else 1
+        ended.reason = "" if number % 2 else "pretended"
+        told.append(pb.JobEvent(trial=ended))
+    return told
+
+
+def _first(searched: pb.SearchRange) -> Parameter:
+    if searched.HasField("choices"):
+        return searched.choices.values[0]
+    return parameters.encode(searched.interval.low)
+
+
+def searched(spec: pb.FinetuneSpec) -> Mapping[str, Any]:
+    """What the summary says of the search."""
+    ended = [each.trial for each in trials(spec) if each.trial.outcome]
+    names = {pb.Trial.COMPLETE: "complete", pb.Trial.PRUNED: "pruned"}
+    table = [
+        {
+            "number": each.number,
+            "parameters": {name: parameters.decode(value) for name, value in each.parameters.items()},
+            "outcome": names[each.outcome],
+            "score": each.score,
+            "epochs": each.epochs,
+            "reason": each.reason,
+        }
+        for each in ended
+    ]
+    counts = {name: sum(row["outcome"] == name for row in table) for name in names.values()}
+    best = {name: table[0][name] for name in ("number", "parameters", "score")}
+    return {"search": {"trials": len(table), **counts, "diverged": 0, "best": best, "table": table}}
 
 
 def published(summary: Mapping[str, Any], number: int) -> pb.JobEvent:

@@ -183,6 +183,9 @@ class FakeJobs:
             if message.state == pb.Job.QUEUED:
                 message.attempt += 1
                 _move(job, pb.Job.RUNNING)
+                if message.spec.finetune.search and message.attempt == 1:
+                    for each in finetune.trials(message.spec.finetune):
+                        _tell(job, each)
             elif message.state != pb.Job.RUNNING or self.hold:
                 time.sleep(0.01)
             elif message.progress.step < self.steps:

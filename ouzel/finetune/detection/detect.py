@@ -22,11 +22,12 @@ from ouzel.finetune.detection.score import box_score
 from ouzel.finetune.detection.variation import BoxedVariation, served_views
 from ouzel.finetune.devices import room
 from ouzel.finetune.events import OnEvent
-from ouzel.finetune.loop import Task, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.staged import Learning, Staged, check_stages
+from ouzel.finetune.task import Task
 from ouzel.finetune.variation import variation
 from ouzel.models import Model, computing, detection, freeze
 from ouzel.models.detection import Detections

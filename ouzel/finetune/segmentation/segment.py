@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, split_annotated
 from ouzel.finetune.devices import room
+from ouzel.finetune.distributed.lead import Launcher, check_workers, leading
+from ouzel.finetune.distributed.processes import local
 from ouzel.finetune.events import OnEvent
-from ouzel.finetune.loop import Task, Training
+from ouzel.finetune.loop import Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress
 from ouzel.finetune.recipes import Recipe, make_recipe
@@ -27,6 +29,7 @@ from ouzel.finetune.segmentation.network import architecture, head_tensors, segm
 from ouzel.finetune.segmentation.segmented import Segmented
 from ouzel.finetune.segmentation.variation import MaskedVariation
 from ouzel.finetune.staged import Learning, Staged, check_stages
+from ouzel.finetune.task import Task
 from ouzel.finetune.variation import variation
 from ouzel.models import Model, computing, freeze
 from ouzel.precision_names import EXACT, Precision
@@ -52,6 +55,8 @@ def segment(
     batch_scale: float = 1.0,
     precision: Precision = EXACT,
     early: OnEarly | None = None,
+    workers: int = 1,
+    launcher: Launcher = local,
 ) -> Segmented:
     """Learn the class of each pixel. The base stays as it is; work happens on its device.
 
@@ -72,6 +77,8 @@ def segment(
         early: Is given what would be the result if only the decoder had learnt, on the features of the frozen backbone,
             before all layers learn: once in each run, in one that is resumed too, and always with the same weights. The
             time that this takes does not count. If the time limit leaves nothing for all layers, it gets the result.
+        workers: As of `ouzel.finetune.finetune`, like launcher.
+        launcher: See workers.
 
     Raises:
         InvalidArgument: The data, parameters, image_size or precision are wrong; or `early` is asked of a training of
@@ -81,6 +88,7 @@ def segment(
     """
     recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
     check_stages(recipe, _NEW, precision, early=early is not None)
+    check_workers(recipe, workers)
     begun = time.monotonic()
     base.preprocessing.check_takes_images("base")
     classes = tuple(classes)
@@ -98,7 +106,7 @@ def segment(
     )
     run = Staged(learning, base, pictures, parts, recipe, seed, begun, max_training_seconds, on_event, early, precision)
     try:
-        with computing():
+        with computing(), leading(launcher, workers) as run.lead:
             return run.result(resume, batch_scale)
     finally:
         pictures.close()

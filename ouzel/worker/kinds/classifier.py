@@ -15,6 +15,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
     from ouzel.finetune import Comparison, Report, Section, Tuned
+    from ouzel.finetune.search import Found
     from ouzel.grounding import GateVerdict
     from ouzel.models import Model
 
@@ -42,6 +43,7 @@ class Versions:
         base: The model that is tuned.
         audits: Of the gate and the repair; None if neither is asked for.
         early: The two versions; None if there is one.
+        found: What a search has found; None without one.
     """
 
     spec: pb.FinetuneSpec
@@ -49,6 +51,7 @@ class Versions:
     base: Model
     audits: grounding.Audits | None
     early: Early | None
+    found: Found | None = None
 
     def first(self, tuned: Tuned) -> None:
         """Publishes the head alone."""
@@ -130,6 +133,8 @@ class Versions:
         lineage = {**lineages.lineage(spec, context, self.base, tuned, number), **more}
         if grounded is not None:
             lineage |= grounded.lineage()
+        if self.found is not None:
+            lineage["search"] = self.found.summary()
         if context.stop_wanted():
             raise JobInterrupted
         verdict: GateVerdict | None = None if grounded is None else grounded.verdict
@@ -159,8 +164,11 @@ class Versions:
         more: Sequence[Section] = (),
     ) -> JobOutput:
         from ouzel.finetune import report as reports
+        from ouzel.finetune.report.search import search_section
 
         sections = (*more, *(() if grounded is None else grounding.sections(grounded)))
+        if self.found is not None:
+            sections = (*sections, search_section(self.found))
         written = reports.files(report, published.name, published.lineage, sections)
         made = [File(name, media_type, content) for name, (media_type, content) in written.items()]
         if self.early is not None and self.early.first is not published:

@@ -10,12 +10,14 @@ Summary: model, version, digest, promoted, served, accuracy, accuracy_low, accur
 the other figures of `ouzel.finetune.report`; notes, sentences about what did not go as it was asked for, absent where
 all went well; gate, its verdict with all figures, where it was asked; repair, figures of the base and of the new
 version, where the base was repaired; early, the version that was published first beside what came after it, where that
-was asked for. The other figures are those of the version that is named: the second, or the first if that was better.
+was asked for; search, its trials, where there were any. The other figures are those of the version that is named: the
+second, or the first if that was better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
@@ -29,6 +31,7 @@ from ouzel.worker.kinds import (
     parameters,
     pinned_model,
     promotion,
+    searching,
     segmentation,
     training_data,
 )
@@ -38,7 +41,9 @@ from ouzel.worker.kinds.context import JobContext, JobOutput
 from ouzel.worker.kinds.early import Early
 from ouzel.worker.kinds.finetune_progress import Told
 from ouzel.worker.kinds.work import Work, images, scale
-from ouzel_protos.recipes import DETECT, FINETUNE, FINETUNE_DEFAULT, SEGMENT
+from ouzel.worker.ranks import launcher
+from ouzel_protos import parameters as codec
+from ouzel_protos.recipes import DETECT, FINETUNE, FINETUNE_DEFAULT, SEGMENT, workers_problem
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -58,7 +63,10 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
     if base.task != task:  # which recipes for pixels and boxes learn on from
         base.need(CLASSIFICATION, f"recipes for {_LEARNT[task]}", "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
-    _parameters(spec)
+    parameters_given = _parameters(spec)
+    if problem := workers_problem(spec.recipe or FINETUNE_DEFAULT, spec.workers or 1, _batch_size(spec)):
+        raise InvalidArgument(problem, field="workers")
+    searching.validate(spec, parameters_given)
     catalogue.check_new_name(spec.name, task)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
@@ -72,7 +80,7 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         segmentation.validate(spec)
     if spec.recipe == DETECT:
         detection.validate(spec)
-    early_versions.validate(spec, _parameters(spec))
+    early_versions.validate(spec, parameters_given)
     gate_request.validate(spec, catalogue)
 
 
@@ -82,7 +90,10 @@ def report(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Mapping[str, Any]:
 
 
 def work(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Work | None:
-    """Millions of pixels of all images, for each epoch that the request asks for; without any, for the recipe's own."""
+    """Millions of pixels of all images, for each epoch that the request asks for; without any, for the recipe's own.
+
+    Each trial of a search counts as much as the training.
+    """
     counted = images(spec.dataset, catalogue)
     if counted is None or spec.max_training_seconds:  # the end of which is not the work's
         return None
@@ -92,7 +103,10 @@ def work(spec: pb.FinetuneSpec, catalogue: Catalogue) -> Work | None:
     settings: dict[str, Any] = {"epochs": "given" if epochs else "default"}
     settings |= {name: True for name in ("early",) if getattr(spec, name)}
     settings |= {"gated": True} if spec.promote == pb.FinetuneSpec.IF_GROUNDED else {}
-    units = counted * max(epochs, 1) * edges[0] * edges[1] / 1e6
+    settings |= {"workers": spec.workers} if spec.workers > 1 else {}
+    settings |= {"searched": True} if spec.search else {}
+    # Of trials that are stopped early it is less, alike in all searches.
+    units = counted * max(epochs, 1) * edges[0] * edges[1] / 1e6 * (1 + searching.trials_of(spec))
     return Work(scale(spec.recipe or FINETUNE_DEFAULT, model=spec.base, catalogue=catalogue, **settings), units)
 
 
@@ -125,8 +139,11 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
         audits.check(promotion.present_default(spec, context), {each.label for each in examples})
     early = Early(spec, context, told) if spec.early else None
     versions = Versions(spec, context, base, audits, early)
+    if spec.search:
+        versions.found = searching.run(spec, context, base, examples, recipe, told=told)
+        recipe = versions.found.recipe
     try:
-        tuned = _tuned(versions, examples, told)
+        tuned = _tuned(versions, examples, recipe, told)
     except Diverged:
         told.keep_best()
         if early is not None:
@@ -137,7 +154,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     return versions.last(tuned)
 
 
-def _tuned(versions: Versions, examples: Sequence[Example], told: Told) -> Tuned:
+def _tuned(versions: Versions, examples: Sequence[Example], recipe: Recipe, told: Told) -> Tuned:
     """Trains, or goes on with the training of an attempt before this one."""
     from ouzel.finetune import finetune
 
@@ -153,9 +170,10 @@ def _tuned(versions: Versions, examples: Sequence[Example], told: Told) -> Tuned
     if gate_request.repairs(spec):
         from ouzel.grounding import repair
 
-        return repair(base, examples, recipe_of(spec), on_scene=told.on_scene, **options)
+        return repair(base, examples, recipe, on_scene=told.on_scene, **options)
+    options |= {"workers": max(1, spec.workers), "launcher": launcher()}
     given = versions.first if spec.early else None
-    return finetune(base, examples, recipe_of(spec), image_size=spec.image_size, early=given, **options)
+    return finetune(base, examples, recipe, image_size=spec.image_size, early=given, **options)
 
 
 def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
@@ -163,6 +181,16 @@ def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
     from ouzel.finetune import make_recipe
 
     return make_recipe(spec.recipe or FINETUNE_DEFAULT, _parameters(spec))
+
+
+def _batch_size(spec: pb.FinetuneSpec) -> int:
+    """Images of a step, if the request says how many; the smallest that a search may try."""
+    given = _parameters(spec).get("batch_size", 0)
+    if "batch_size" not in spec.search:
+        return int(given)
+    tried = spec.search["batch_size"]
+    values = [codec.decode(each) for each in tried.choices.values] or [tried.interval.low]
+    return int(min((each for each in values if isinstance(each, (int, float)) and isfinite(each)), default=0))
 
 
 def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:

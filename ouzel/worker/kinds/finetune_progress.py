@@ -1,7 +1,7 @@
 """What a job that tunes tells while it trains, and its checkpoints.
 
-A checkpoint is the state of the training; where there are audits or versions that were published, it holds theirs
-beside it.
+A checkpoint is the state of the training; where there are audits, versions that were published, or trials of a search,
+it holds theirs beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ouzel.finetune import Event
 
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
-_TRAINING, _AUDITS, _PUBLISHED = "training bytes", "audits", "published"
+_TRAINING, _AUDITS, _PUBLISHED, _SEARCHED = "training bytes", "audits", "published", "searched"
 _PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
 
 
@@ -28,6 +28,8 @@ class Told:
         resumed: The state of the training of an earlier attempt; None without one.
         audits: The states of audits, by what is audited.
         published: What was published, by its number.
+        searched: The trials of a search, and the number of the one that runs, see `searching`; empty without one.
+        doing: What the training is part of, before the name of the phase.
     """
 
     def __init__(self, context: JobContext) -> None:
@@ -38,6 +40,8 @@ class Told:
         self._training: bytes | None = None  # the last checkpoint
         self.audits: Mapping[str, Any] = {}
         self.published: Mapping[int, Any] = {}
+        self.searched: Mapping[str, Any] = {}
+        self.doing = ""
         self.resumed = self._read()
 
     def _read(self) -> Any:
@@ -49,14 +53,17 @@ class Told:
         if _TRAINING not in state:
             self._training = self._work.checkpoint
             return state
-        self._training = state[_TRAINING].numpy().tobytes()
         self.audits, self.published = state[_AUDITS], state.get(_PUBLISHED, {})
+        self.searched = state.get(_SEARCHED, {})
+        if state[_TRAINING] is None:
+            return None
+        self._training = state[_TRAINING].numpy().tobytes()
         return checkpoint.read(self._training)
 
     def __call__(self, event: Event) -> None:
         """Hears an event. Raises JobInterrupted, LeaseLost or ResourceExhausted."""
         context = self._work
-        context.progress(event.step, event.steps, _PHASES[event.phase], event.metrics)
+        context.progress(event.step, event.steps, self.doing + _PHASES[event.phase], event.metrics)
         if event.phase == "validating":  # to stop here would lose an epoch
             return
         stop = context.stop_wanted()
@@ -103,18 +110,32 @@ class Told:
         self.published = {**self.published, number: dict(version)}
         self._save([event])
 
+    def keep_trials(self, searched: Mapping[str, Any], event: pb.JobEvent) -> None:
+        """Save the trials of a search, and tell what has become of one: both or neither.
+
+        The training that follows is another one, of which no state is known.
+
+        Args:
+            searched: See the attribute.
+            event: That tells it.
+        """
+        self.searched = dict(searched)
+        self._training = self._state = self.resumed = None
+        self._save([event])
+
     def _save(self, events: Sequence[pb.JobEvent] = ()) -> None:
         import numpy as np
         import torch
 
         from ouzel.worker.kinds import checkpoint
 
-        if self._training is None:
-            return
         content = self._training
-        if self.audits or self.published:
-            packed = torch.from_numpy(np.frombuffer(self._training, dtype=np.uint8).copy())
-            content = checkpoint.dump({_TRAINING: packed, _AUDITS: self.audits, _PUBLISHED: self.published})
+        if content is None and not self.searched:
+            return
+        if content is None or self.audits or self.published or self.searched:
+            packed = None if content is None else torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
+            rest = {_AUDITS: self.audits, _PUBLISHED: self.published, _SEARCHED: self.searched}
+            content = checkpoint.dump({_TRAINING: packed, **rest})
         self._work.save(content, events)
 
     @property

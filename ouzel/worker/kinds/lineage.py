@@ -4,7 +4,8 @@ These are what a repeated run must be given: base, base_version, base_digest, da
 recipe has, whether they were asked for or not), seed, image_size, max_training_seconds, promote, and of `gate` its
 accuracy_margin, reliance_margin and scenes; of a repair that no gate judged, reliance_margin and scenes; of a job that
 publishes twice, early. The others, the rest of `gate` included, say what came of it, and what can make two such runs
-differ: split, classes, training, precision, device, libraries; which of two versions it is: publication, improves_on.
+differ: split, classes, training, precision, device, workers, libraries; how the parameters were found: search; which of
+two versions it is: publication, improves_on.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def lineage(
         "precision": tuned.precision,  # of training; features, figures and maps are exact
         "device": _device(base),
         "batch_scale": context.batch_scale,
+        "workers": max(1, spec.workers),
         "attempt": context.attempt,
         "libraries": {name: version_of(name) for name in _LIBRARIES} | {"python": platform.python_version()},
     }

@@ -12,6 +12,7 @@ from ouzel.worker.kinds import promotion
 from ouzel.worker.kinds.context import File, JobContext, JobInterrupted, JobOutput
 from ouzel.worker.kinds.early import FIRST, SECOND, Early, Published
 from ouzel.worker.kinds.finetune_progress import Told
+from ouzel.worker.ranks import launcher
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def learnt(spec: pb.FinetuneSpec, context: JobContext, base: Model, made: Made, 
     told = Told(context)
     early = Early(spec, context, told) if spec.early else None
     versions = _Versions(spec, context, base, made, early)
+    several = {"workers": spec.workers, "launcher": launcher()} if spec.workers > 1 else {}
     try:
         result = train(
             seed=spec.seed,
@@ -89,6 +91,7 @@ def learnt(spec: pb.FinetuneSpec, context: JobContext, base: Model, made: Made, 
             resume=told.resumed,
             batch_scale=context.batch_scale,
             early=None if early is None else versions.first,
+            **several,
         )
     except Diverged:
         told.keep_best()

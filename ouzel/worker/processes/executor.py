@@ -26,6 +26,7 @@ class Task:
         kind: Of the job, which says what the process needs.
         patience: Seconds without a heartbeat of its lease after which the process goes back into the queue; 0 where it
             ends with the one that started it.
+        workers: Processes that compute the job together, each with as much as a job of one has.
     """
 
     job: str
@@ -35,6 +36,7 @@ class Task:
     variables: Mapping[str, str] = field(default_factory=dict)
     kind: str = ""
     patience: float = 0.0
+    workers: int = 1
 
     def to_json(self) -> str:
         """The task as the variable `VARIABLE` holds it."""

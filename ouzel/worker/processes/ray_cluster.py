@@ -1,4 +1,4 @@
-"""The job service of a Ray cluster: submit, look, stop, logs. The one module that imports Ray.
+"""The job service of a Ray cluster: submit, look, stop, logs. The one module of the worker that imports Ray.
 
 Ray's `JobSubmissionClient` waits without end for a head that is silent, so each request gets a limit here. And it talks
 to any cluster, also to one that starts whatever anybody sends (CVE-2023-48022). Such a cluster is refused each time

@@ -23,7 +23,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from json import dumps
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from ouzel.worker.processes.executor import VARIABLE, Probe, State, Task
 from ouzel.worker.processes.ray_cluster import RayCluster
 from ouzel.worker.processes.ray_guard import MARKS, MODULE
 from ouzel.worker.processes.ray_options import RayOptions
+from ouzel.worker.ranks import RESOURCES
 from ouzel.worker.store.protocol import WorkerStore
 
 _log = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class RayExecutor:
         resources = self._options.of(task.kind)
         told = replace(task, patience=self._options.patience, variables={})
         variables = {"OMP_NUM_THREADS": str(resources.threads)} | ({} if resources.gpus else {gpus.VISIBLE: ""})
+        if task.workers > 1:  # the job itself is one of them, the others are its actors
+            variables[RESOURCES] = dumps(asdict(resources) | {"threads": resources.threads})
         variables |= dict(task.variables) | _AT_ONCE | {VARIABLE: told.to_json(), MARKS: dumps(self._marks)}
         words = [self._options.python, "-m", MODULE, "--job", task.job, "--attempt", str(task.attempt)]
         try:

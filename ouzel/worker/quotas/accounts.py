@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ouzel.errors import OuzelError
+from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.worker.quotas.quotes import Quotes, too_dear
 from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.store.accounts import AccountStore
-from ouzel.worker.store.job import EachLimits, Limits, NewJob
+from ouzel.worker.store.job import EachLimits, Limits, NewJob, slots_of
 from ouzel_protos.v1 import job_pb2 as pb
 
 
@@ -20,10 +20,13 @@ class Accounts:
         storage: Knows what is stored.
         limits: Of each owner.
         quotes: Of jobs.
+        slots: That this worker has.
     """
 
-    def __init__(self, store: AccountStore, storage: Storage, limits: EachLimits, quotes: Quotes) -> None:
-        self._store, self._storage, self._limits, self._quotes = store, storage, limits, quotes
+    def __init__(
+        self, store: AccountStore, storage: Storage, limits: EachLimits, quotes: Quotes, slots: int = 1
+    ) -> None:
+        self._store, self._storage, self._limits, self._quotes, self._slots = store, storage, limits, quotes, slots
 
     def limits(self, owner: str) -> Limits:
         """The limits of an owner."""
@@ -32,8 +35,19 @@ class Accounts:
     def quoted(self, owner: str, new: NewJob) -> tuple[pb.Quote | None, OuzelError | None]:
         """The quote of a job, and why it must not be made."""
         quote = self._quotes.quote(new.spec)
-        refusal = too_dear(quote, new.spec) or self._storage.refusal(owner)
+        refusal = self._too_wide(owner, new.spec) or too_dear(quote, new.spec) or self._storage.refusal(owner)
         return None if quote is None else quote.message(), refusal
+
+    def _too_wide(self, owner: str, spec: pb.JobSpec) -> OuzelError | None:
+        """Why a job is refused that would wait for slots for ever."""
+        needed, running = slots_of(spec), self._limits.of(owner).running
+        if needed > max(self._slots, 1):
+            reason = f"workers: {needed}, but this worker has {self._slots} slots (--slots of ouzel-worker)"
+        elif needed > max(running, 1):
+            reason = f"workers: {needed}, but only {running} of your jobs may run at a time, and each worker counts"
+        else:
+            return None
+        return FailedPrecondition(reason, field="workers")
 
     def usage(self, owner: str, days: int) -> pb.Usage:
         """What an owner has used, and of which quotas."""

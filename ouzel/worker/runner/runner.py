@@ -23,7 +23,7 @@ from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.processes import identity
 from ouzel.worker.processes.executor import Executor, Task
 from ouzel.worker.runner.reclaim import StalledJobs
-from ouzel.worker.runner.supervisor import Slot, Supervised, Timing
+from ouzel.worker.runner.supervisor import Slot, Supervised, Timing, together
 from ouzel.worker.store import retry_policy
 from ouzel.worker.store.job import EachLimits, Lease, Limits
 from ouzel.worker.store.protocol import LeaseLost, WorkerStore
@@ -134,7 +134,7 @@ class Runner:
         for lease, each in list(self._running.items()):
             if each.look(nudged, self._draining.is_set()):
                 del self._running[lease]
-                self._free.append(each.slot)
+                self._free.extend(each.slot.parts or (each.slot,))
         if self._draining.is_set():
             return
         while self._free and self._may_claim() and self._claim():
@@ -158,27 +158,44 @@ class Runner:
         return time.monotonic() >= self._paused and self._executor.ready()
 
     def _claim(self) -> bool:
-        claimed = self._store.claim(self.name, limits=self._options.limits, gpus=self._free[0].gpus)
+        free = self._free[0]
+        claimed = self._store.claim(
+            self.name,
+            limits=self._options.limits,
+            gpus=free.gpus,
+            gpus_by_kind=free.by_kind,
+            free=len(self._free),
+            slots=self.slots,
+        )
         if claimed is None:
             return False
         job, lease = claimed
         first = job.attempt == 1 and job.started is not None
         self._metrics.claimed(job.kind, (job.started or 0.0) - job.created if first else None)
-        slot = self._free.pop(0)
+        taken, self._free = self._free[: job.slots], self._free[job.slots :]
+        slot = together(taken)
         try:
             handle = self._executor.submit(
-                Task(job.id, job.attempt, self.name, self._environment, variables=slot.environment, kind=job.kind)
+                Task(
+                    job.id,
+                    job.attempt,
+                    self.name,
+                    self._environment,
+                    variables=slot.environment,
+                    kind=job.kind,
+                    workers=job.slots,
+                )
             )
         except Unavailable as error:  # no fault of the job: it is not counted
             _log.warning("%s: put back into the queue: %s", job.id, error)
-            self._free.append(slot)
+            self._free.extend(taken)
             self._paused = time.monotonic() + _AFTER_UNAVAILABLE
             self._metrics.attempted(job.kind, "not_started")
             self._store.abandon(lease, "no process could be started now")
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must not stay RUNNING
             _log.exception("%s: no process could be started", job.id)
-            self._free.append(slot)
+            self._free.extend(taken)
             self._metrics.attempted(job.kind, "not_started")
             self._store.fail(
                 lease, retry_policy.infrastructure(f"no process could be started ({type(error).__name__})")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ouzel.gpus import VISIBLE
 from ouzel.worker.metrics import WorkerMetrics
 from ouzel.worker.processes.executor import Executor, Probe, State
 from ouzel.worker.store import retry_policy
@@ -27,11 +28,31 @@ class Slot:
         name: For people to read.
         environment: Variables of the job's process, CUDA_VISIBLE_DEVICES above all.
         gpus: How many GPUs a job there has.
+        by_kind: How many a job of some kinds has, where a cluster gives them; less than 1 is a share.
+        parts: The slots that it was made of; empty for one that is its own.
     """
 
     name: str
     environment: Mapping[str, str]
-    gpus: int = 0
+    gpus: float = 0
+    by_kind: Mapping[str, float] = field(default_factory=dict)
+    parts: tuple[Slot, ...] = ()
+
+    def of(self, kind: str) -> float:
+        """How many GPUs a job of a kind has."""
+        return self.by_kind.get(kind, self.gpus)
+
+
+def together(slots: Sequence[Slot]) -> Slot:
+    """Several slots as one, for a job that computes in several processes. It sees the GPUs of all."""
+    if len(slots) == 1:
+        return slots[0]
+    environment = dict(slots[0].environment)
+    if VISIBLE in environment:
+        environment[VISIBLE] = ",".join(dict.fromkeys(each.environment[VISIBLE] for each in slots))
+    name = "+".join(each.name for each in slots)
+    by_kind = {kind: sum(each.of(kind) for each in slots) for kind in slots[0].by_kind}
+    return Slot(name, environment, sum(each.gpus for each in slots), by_kind, tuple(slots))
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,7 @@ class Supervised:
         timing: Timing,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        self.slot = slot
+        self.slot, self._gpus = slot, slot.of(job.kind)
         self._metrics = metrics or WorkerMetrics()
         self._store, self._executor = store, executor
         self._job, self._lease, self._handle, self._timing = job, lease, handle, timing
@@ -136,7 +157,7 @@ class Supervised:
 
     def _beat(self, now: float, draining: bool) -> None:
         try:
-            flags = self._store.heartbeat(self._lease, self._ran(now), self.slot.gpus)
+            flags = self._store.heartbeat(self._lease, self._ran(now), self._gpus)
         except LeaseLost:  # others have the job, or it is done and the process about to end
             self._ask(now, self._timing.cancel_grace)
             return
@@ -150,8 +171,8 @@ class Supervised:
         elif self._job.timeout is not None and self._ran(now) >= self._job.timeout:
             message = f"it has run for {self._job.timeout:g} s, its timeout"
             self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message))
-        elif (most := self._job.max_cost) is not None and self._ran(now) >= most:
-            message = f"it has cost {self._ran(now):.1f} s, of a max_cost of {most:g} s; {self._reached()}"
+        elif (most := self._job.max_cost) is not None and (cost := self._ran(now) * self._job.slots) >= most:
+            message = f"it has cost {cost:.1f} s, of a max_cost of {most:g} s; {self._reached()}"
             self._end(now, pb.JobError(failure_class=pb.JobError.TIMEOUT, message=message, field="spec.max_cost"))
         elif now - self._moved >= self._timing.watchdog:
             self._end(now, retry_policy.infrastructure(f"no progress for {self._timing.watchdog:g} s"))
@@ -184,7 +205,7 @@ class Supervised:
     def _close(self, probe: Probe) -> None:
         """A process that has told the store itself has no lease any more."""
         # Before the lease ends, so that the next attempt begins with what this one has used.
-        self._store.settle(self._lease, self._ran(self._ended), self.slot.gpus)
+        self._store.settle(self._lease, self._ran(self._ended), self._gpus)
         with suppress(LeaseLost):
             if self._verdict is not None:
                 self._store.fail(self._lease, self._verdict)

@@ -31,7 +31,7 @@ class AccountStore(Protocol):
     def artifact_bytes_of(self, owner: str) -> int:
         """The same of one owner."""
 
-    def measured(self, kind: str, scale: str, gpus: int) -> Sequence[tuple[float, float]]:
+    def measured(self, kind: str, scale: str, gpus: float) -> Sequence[tuple[float, float]]:
         """Units of work and seconds of jobs that were measured."""
 
     def clock(self) -> float:

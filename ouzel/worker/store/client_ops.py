@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
 from ouzel.worker.store import job_table, usage
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State
+from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State, slots_of
 from ouzel.worker.store.room import Room
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -49,6 +49,7 @@ def create(c: Connection, owner: str, new: NewJob, limits: Limits, room: Room) -
         labels=dict(new.labels),
         request_id=new.request_id,
         timeout=new.timeout,
+        slots=slots_of(new.spec),
     )
     return job_table.insert(c, job, body)
 

@@ -23,6 +23,11 @@ from ouzel_protos.progress import settled
 from ouzel_protos.v1 import job_pb2 as pb
 
 
+def slots_of(spec: pb.JobSpec) -> int:
+    """How many slots of a worker a job takes."""
+    return max(1, spec.finetune.workers)
+
+
 class State(IntEnum):
     """The numbers are those of the wire; 1 is no more in use. UNSPECIFIED is what a job comes from."""
 
@@ -112,6 +117,7 @@ class Job:
     checkpoint: str = ""  # digest of the newest checkpoint
     pause: bool = False  # wished for; PAUSED once the process has stopped
     worker: str = ""  # who holds the lease
+    slots: int = 1  # that it takes while it runs
 
     @property
     def max_cost(self) -> float | None:
@@ -176,7 +182,7 @@ class Limits:
 
     Attributes:
         queued: Jobs that wait (QUEUED, PAUSED).
-        running: Jobs that run at a time, over all workers.
+        running: Jobs that run at a time, over all workers; one that takes several slots counts as so many.
         seconds_per_day: Seconds of running on one UTC day; None for no limit, as of those below.
         gpu_seconds_per_day: The same of GPUs.
         stored_bytes: Of data sets and artifacts.
@@ -197,7 +203,7 @@ class Limits:
         """These, of any owner: see `EachLimits`."""
         return self
 
-    def spent(self, seconds: float, gpu_seconds: float, gpus: int = 1) -> tuple[str, float, float] | None:
+    def spent(self, seconds: float, gpu_seconds: float, gpus: float = 1) -> tuple[str, float, float] | None:
         """The quota of the day that is used up.
 
         Args:

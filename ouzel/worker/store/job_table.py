@@ -18,7 +18,7 @@ from ouzel_protos.v1 import job_pb2 as pb
 # The order of Job's fields.
 _COLUMNS = (
     "id, owner, kind, spec, state, attempt, progress, created, started, ended, updated, error, result, last_sequence, "
-    "priority, labels, request_id, timeout, ran, lost, memory_deaths, batch_scale, checkpoint, pause, worker"
+    "priority, labels, request_id, timeout, ran, lost, memory_deaths, batch_scale, checkpoint, pause, worker, slots"
 )
 _ID = re.compile(r"job-[0-9a-f]{1,64}")
 SELECT = f"SELECT {_COLUMNS} FROM jobs"
@@ -100,6 +100,7 @@ def insert(c: Connection, job: Job, body: bytes) -> Job:
         "worker": job.worker,
         "beat": 0,
         "handle": "",
+        "slots": job.slots,
     }
     places = ", ".join("?" * len(columns))
     c.run(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({places})", *columns.values())

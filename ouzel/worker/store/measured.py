@@ -8,7 +8,7 @@ from ouzel.worker.store.job import Job
 _KEPT = 100  # of each scale, the newest
 
 
-def note(c: Connection, job: Job, ran: float, gpus: int) -> None:
+def note(c: Connection, job: Job, ran: float, gpus: float) -> None:
     """Notes what a job took, once.
 
     Only of one that succeeded at its first attempt: others have done some of the work twice, or before an earlier end.
@@ -31,7 +31,7 @@ def note(c: Connection, job: Job, ran: float, gpus: int) -> None:
         c.run("DELETE FROM measured WHERE kind = ? AND scale = ? AND gpus = ? AND number <= ?", *where, row[0])
 
 
-def read(c: Connection, kind: str, scale: str, gpus: int) -> list[tuple[float, float]]:
+def read(c: Connection, kind: str, scale: str, gpus: float) -> list[tuple[float, float]]:
     """Units of work and seconds of the newest jobs of a scale."""
     sql = "SELECT units, seconds FROM measured WHERE kind = ? AND scale = ? AND gpus = ?"
     return [(float(units), float(seconds)) for units, seconds in c.all(sql, kind, scale, gpus)]

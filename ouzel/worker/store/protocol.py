@@ -138,16 +138,29 @@ class WorkerStore(Protocol):
     def retries(self) -> Retries:
         """How often failed jobs are tried again."""
 
-    def claim(self, worker: str, *, limits: EachLimits = ..., gpus: int = 0) -> tuple[Job, Lease] | None:
+    def claim(
+        self,
+        worker: str,
+        *,
+        limits: EachLimits = ...,
+        gpus: float = 0,
+        gpus_by_kind: Mapping[str, float] = ...,
+        free: int = 1,
+        slots: int = 1,
+    ) -> tuple[Job, Lease] | None:
         """Makes a queued job RUNNING, with attempt + 1.
 
-        The highest priority comes first; among those the owner with the fewest jobs running; among those the oldest
-        job. Those of owners whose day is used up wait for the next one.
+        The highest priority comes first; among those the owner with the fewest slots in use; among those the oldest
+        job. Those of owners whose day is used up wait for the next one. One that needs more slots than are free waits
+        for them, and those after it wait, too; one that needs more than the worker has is left to other workers.
 
         Args:
             worker: Who gets the lease.
             limits: Of each owner.
-            gpus: How many the job gets.
+            gpus: How many the job gets with each slot.
+            gpus_by_kind: How many jobs of some kinds get instead.
+            free: Slots of the worker that no job has.
+            slots: Slots of the worker.
 
         Returns:
             The job and its lease; None if no job may run.
@@ -159,7 +172,7 @@ class WorkerStore(Protocol):
     def attach(self, lease: Lease, handle: str) -> None:
         """Notes which process works on the job."""
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: int = 0) -> ControlFlags:
+    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: float = 0) -> ControlFlags:
         """Keeps the lease.
 
         Args:
@@ -172,7 +185,7 @@ class WorkerStore(Protocol):
             What the owner wants of the job.
         """
 
-    def settle(self, lease: Lease, ran: float, gpus: int = 0) -> None:
+    def settle(self, lease: Lease, ran: float, gpus: float = 0) -> None:
         """Counts the last of an attempt, also if it has ended its lease, but not once there is a later one.
 
         Args:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ouzel.databases.schema import Schema
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value {blob} NOT NULL) {rowid};
@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     worker TEXT NOT NULL,
     beat BIGINT NOT NULL,
     handle TEXT NOT NULL,
+    slots INTEGER NOT NULL,
     UNIQUE (owner, request_id)
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, owner, priority, number);
@@ -103,7 +104,7 @@ CREATE TABLE IF NOT EXISTS measured (
     job TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     scale TEXT NOT NULL,
-    gpus INTEGER NOT NULL,
+    gpus {float} NOT NULL,
     units {float} NOT NULL,
     seconds {float} NOT NULL
 );

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from ouzel.worker.store import (
     client_ops,
@@ -40,6 +41,7 @@ from ouzel.worker.store.usage import Today, Used
 from ouzel_protos.v1 import job_pb2 as pb
 
 _LIMITS = Limits()
+_NO_KIND: Mapping[str, float] = MappingProxyType({})
 
 
 class SqlStore:
@@ -101,8 +103,18 @@ class SqlStore:
 
     # For workers
 
-    def claim(self, worker: str, *, limits: EachLimits = _LIMITS, gpus: int = 0) -> tuple[Job, Lease] | None:
-        return self._db.write(lambda c: worker_ops.claim(c, worker, limits, gpus))
+    def claim(
+        self,
+        worker: str,
+        *,
+        limits: EachLimits = _LIMITS,
+        gpus: float = 0,
+        gpus_by_kind: Mapping[str, float] = _NO_KIND,
+        free: int = 1,
+        slots: int = 1,
+    ) -> tuple[Job, Lease] | None:
+        room = worker_ops.Capacity(free, slots, gpus, gpus_by_kind)
+        return self._db.write(lambda c: worker_ops.claim(c, worker, limits, room))
 
     def require_lease(self, lease: Lease) -> Job:
         return self._db.write(lambda c: job_table.require_lease(c, lease))
@@ -110,10 +122,10 @@ class SqlStore:
     def attach(self, lease: Lease, handle: str) -> None:
         self._db.write(lambda c: worker_ops.attach(c, lease, handle))
 
-    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: int = 0) -> ControlFlags:
+    def heartbeat(self, lease: Lease, ran: float = 0.0, gpus: float = 0) -> ControlFlags:
         return self._db.write(lambda c: worker_ops.heartbeat(c, lease, ran, gpus))
 
-    def settle(self, lease: Lease, ran: float, gpus: int = 0) -> None:
+    def settle(self, lease: Lease, ran: float, gpus: float = 0) -> None:
         self._db.write(lambda c: worker_ops.settle(c, lease, ran, gpus))
 
     def ask_stop(self, job: str, attempt: int, *, kill: bool = False) -> None:
@@ -183,7 +195,7 @@ class SqlStore:
     def artifact_bytes_of(self, owner: str) -> int:
         return self._db.read(lambda c: usage.artifact_bytes_of(c, owner))
 
-    def measured(self, kind: str, scale: str, gpus: int) -> Sequence[tuple[float, float]]:
+    def measured(self, kind: str, scale: str, gpus: float) -> Sequence[tuple[float, float]]:
         return self._db.read(lambda c: measured.read(c, kind, scale, gpus))
 
     def clock(self) -> float:

@@ -52,7 +52,7 @@ class Today:
     Attributes:
         seconds: That jobs ran.
         gpu_seconds: That jobs ran on GPUs.
-        running: Jobs that run.
+        running: Jobs that run, each as often as it takes slots.
         queued: Jobs that wait.
         left: Seconds until the next day begins.
     """
@@ -69,11 +69,11 @@ def day_of(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d")
 
 
-def count(c: Connection, job: Job, ran: float, gpus: int) -> None:
-    """Notes that a job has run for so long by now, over all attempts. The job's row must be locked."""
+def count(c: Connection, job: Job, ran: float, gpus: float) -> None:
+    """Notes that a job has run for so long by now, over all attempts; in each of its slots. Its row must be locked."""
     if (more := ran - job.ran) > 0:
         c.run("UPDATE jobs SET ran = ? WHERE id = ?", ran, job.id)
-        _add(c, job, seconds=more, gpu_seconds=more * gpus)
+        _add(c, job, seconds=more * job.slots, gpu_seconds=more * gpus)
 
 
 def ended(c: Connection, job: Job) -> None:
@@ -104,8 +104,8 @@ def today_of(c: Connection, owner: str) -> Today:
     """Reads what one owner has used today."""
     seconds, gpu = _seconds(c, owner)
     counts = [
-        (c.one(f"SELECT COUNT(*) FROM jobs WHERE owner = ? AND state IN ({_list(states)})", owner) or (0,))[0]
-        for states in (LEASED, _WAITING)
+        (c.one(f"SELECT {what} FROM jobs WHERE owner = ? AND state IN ({_list(states)})", owner) or (0,))[0]
+        for what, states in (("COALESCE(SUM(slots), 0)", LEASED), ("COUNT(*)", _WAITING))
     ]
     return Today(seconds, gpu, int(counts[0]), int(counts[1]), _left(c))
 

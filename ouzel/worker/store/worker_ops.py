@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ouzel.errors import InvalidArgument
 from ouzel.worker.store import job_table, measured, retry_policy, usage
@@ -15,8 +16,9 @@ from ouzel_protos.v1 import job_pb2 as pb
 _LEASED = ", ".join(str(int(each)) for each in sorted(LEASED))
 
 
-# Of each owner with jobs that wait, the oldest of the highest priority. It goes from owner to owner in the index, so
-# that a long queue costs no more than a short one.
+# Of each owner with jobs that wait, the oldest of the highest priority, its slots and its kind. It goes from owner to
+# owner in the index, so that a long queue costs no more than a short one. Jobs that take more slots than the worker has
+# are left to others.
 _FIRST = f"""
 WITH RECURSIVE waiting (owner) AS (
     SELECT MIN(owner) FROM jobs WHERE state = {int(State.QUEUED)}
@@ -24,18 +26,39 @@ WITH RECURSIVE waiting (owner) AS (
     SELECT (SELECT MIN(owner) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner > waiting.owner)
     FROM waiting WHERE waiting.owner IS NOT NULL
 ), highest (owner, priority) AS (
-    SELECT owner, (SELECT MAX(priority) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner = waiting.owner)
+    SELECT owner, (SELECT MAX(priority) FROM jobs WHERE state = {int(State.QUEUED)} AND jobs.owner = waiting.owner
+        AND slots <= ?)
     FROM waiting WHERE waiting.owner IS NOT NULL
+), oldest (owner, priority, number) AS (
+    SELECT owner, priority, (SELECT MIN(number) FROM jobs WHERE state = {int(State.QUEUED)}
+        AND jobs.owner = highest.owner AND jobs.priority = highest.priority AND slots <= ?) FROM highest
 )
-SELECT owner, priority, (SELECT MIN(number) FROM jobs WHERE state = {int(State.QUEUED)}
-    AND jobs.owner = highest.owner AND jobs.priority = highest.priority) FROM highest
+SELECT oldest.owner, oldest.priority, oldest.number, jobs.slots, jobs.kind FROM oldest
+JOIN jobs ON jobs.number = oldest.number
 """
 
 
-def claim(c: Connection, worker: str, limits: EachLimits, gpus: int) -> tuple[Job, Lease] | None:
+@dataclass(frozen=True)
+class Capacity:
+    """What a worker has for another job.
+
+    Attributes:
+        free: Slots that no job has.
+        slots: All of its slots.
+        gpus: That a job gets with each slot.
+        by_kind: Those that jobs of some kinds get instead.
+    """
+
+    free: int
+    slots: int
+    gpus: float
+    by_kind: Mapping[str, float]
+
+
+def claim(c: Connection, worker: str, limits: EachLimits, room: Capacity) -> tuple[Job, Lease] | None:
     """Takes the next job that may run; `WorkerStore.claim` says which."""
     c.lock("claim")  # so that the limit of running jobs is exact
-    while (number := _next(c, limits, gpus)) is not None:
+    while (number := _next(c, limits, room)) is not None:
         row = c.one(f"{job_table.SELECT} WHERE number = ?{c.for_update}", number)
         if row is None or (job := job_table.job_of(row)).state is not State.QUEUED:
             continue  # cancelled a moment ago: look again
@@ -52,7 +75,7 @@ def attach(c: Connection, lease: Lease, handle: str) -> None:
     c.run("UPDATE jobs SET handle = ? WHERE id = ?", handle, lease.job)
 
 
-def heartbeat(c: Connection, lease: Lease, ran: float, gpus: int) -> ControlFlags:
+def heartbeat(c: Connection, lease: Lease, ran: float, gpus: float) -> ControlFlags:
     """Changes the beat, counts what was used, and reads what the owner wants."""
     job = job_table.require_lease(c, lease)
     c.run("UPDATE jobs SET beat = beat + 1 WHERE id = ?", lease.job)
@@ -60,7 +83,7 @@ def heartbeat(c: Connection, lease: Lease, ran: float, gpus: int) -> ControlFlag
     return ControlFlags(cancel=job.state is State.CANCELLING, pause=job.pause, last_sequence=job.last_sequence)
 
 
-def settle(c: Connection, lease: Lease, ran: float, gpus: int) -> None:
+def settle(c: Connection, lease: Lease, ran: float, gpus: float) -> None:
     """Counts the last of an attempt, whose process may have ended its lease; later attempts count for themselves."""
     row = c.one(f"{job_table.SELECT} WHERE id = ?{c.for_update}", lease.job)
     if row is None:
@@ -149,17 +172,17 @@ def _follow(c: Connection, job: Job, verdict: Verdict) -> Job:
     return job_table.transition(c, job, verdict.state, verdict.reason, **verdict.changes)
 
 
-def _next(c: Connection, limits: EachLimits, gpus: int) -> int | None:
-    """Number of the job whose turn it is."""
-    running = dict(c.all(f"SELECT owner, COUNT(*) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
-    waiting = c.all(_FIRST)
-    limited = {owner: limits.of(owner) for owner, _, _ in waiting if owner is not None}
+def _next(c: Connection, limits: EachLimits, room: Capacity) -> int | None:
+    """Number of the job whose turn it is; None also if it must wait for slots, which no later job takes then."""
+    running = dict(c.all(f"SELECT owner, SUM(slots) FROM jobs WHERE state IN ({_LEASED}) GROUP BY owner"))
+    waiting = c.all(_FIRST, room.slots, room.slots)
+    limited = {owner: limits.of(owner) for owner, *_ in waiting}
     used = usage.today(c) if any(each.daily for each in limited.values()) else {}
     turns = [
-        (-priority, running.get(owner, 0), number)
-        for owner, priority, number in waiting
-        if owner is not None
-        and running.get(owner, 0) < limited[owner].running
-        and limited[owner].spent(*used.get(owner, (0.0, 0.0)), gpus) is None
+        (-priority, running.get(owner, 0), number, needed)
+        for owner, priority, number, needed, kind in waiting
+        if running.get(owner, 0) + needed <= limited[owner].running
+        and limited[owner].spent(*used.get(owner, (0.0, 0.0)), room.by_kind.get(kind, room.gpus)) is None
     ]
-    return min(turns)[2] if turns else None
+    *_, number, needed = min(turns, default=(None, 0))
+    return number if needed <= room.free else None

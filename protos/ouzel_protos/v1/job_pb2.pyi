@@ -88,9 +88,9 @@ class Quote(_message.Message):
     low: float
     likely: float
     high: float
-    gpus: int
+    gpus: float
     jobs: int
-    def __init__(self, low: _Optional[float] = ..., likely: _Optional[float] = ..., high: _Optional[float] = ..., gpus: _Optional[int] = ..., jobs: _Optional[int] = ...) -> None: ...
+    def __init__(self, low: _Optional[float] = ..., likely: _Optional[float] = ..., high: _Optional[float] = ..., gpus: _Optional[float] = ..., jobs: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("maximize", "search_activations", "finetune", "audit", "traceparent", "tracestate", "notify", "max_cost", "scale", "work_units")
@@ -168,7 +168,7 @@ class SearchActivationsSpec(_message.Message):
     def __init__(self, model: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., dataset: _Optional[str] = ..., top_k: _Optional[int] = ..., model_digest: _Optional[str] = ...) -> None: ...
 
 class FinetuneSpec(_message.Message):
-    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest", "accuracy_margin", "reliance_margin", "scenes", "early")
+    __slots__ = ("base", "dataset", "recipe", "name", "promote", "parameters", "seed", "max_training_seconds", "image_size", "base_digest", "accuracy_margin", "reliance_margin", "scenes", "early", "workers", "search", "trials")
     class Promotion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PROMOTION_UNSPECIFIED: _ClassVar[FinetuneSpec.Promotion]
@@ -188,6 +188,13 @@ class FinetuneSpec(_message.Message):
         key: str
         value: _explain_pb2.Parameter
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_explain_pb2.Parameter, _Mapping]] = ...) -> None: ...
+    class SearchEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: SearchRange
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SearchRange, _Mapping]] = ...) -> None: ...
     BASE_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +209,9 @@ class FinetuneSpec(_message.Message):
     RELIANCE_MARGIN_FIELD_NUMBER: _ClassVar[int]
     SCENES_FIELD_NUMBER: _ClassVar[int]
     EARLY_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
     base: str
     dataset: str
     recipe: str
@@ -216,7 +226,32 @@ class FinetuneSpec(_message.Message):
     reliance_margin: float
     scenes: _containers.RepeatedScalarFieldContainer[str]
     early: bool
-    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ..., accuracy_margin: _Optional[float] = ..., reliance_margin: _Optional[float] = ..., scenes: _Optional[_Iterable[str]] = ..., early: bool = ...) -> None: ...
+    workers: int
+    search: _containers.MessageMap[str, SearchRange]
+    trials: int
+    def __init__(self, base: _Optional[str] = ..., dataset: _Optional[str] = ..., recipe: _Optional[str] = ..., name: _Optional[str] = ..., promote: _Optional[_Union[FinetuneSpec.Promotion, str]] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., seed: _Optional[int] = ..., max_training_seconds: _Optional[float] = ..., image_size: _Optional[int] = ..., base_digest: _Optional[str] = ..., accuracy_margin: _Optional[float] = ..., reliance_margin: _Optional[float] = ..., scenes: _Optional[_Iterable[str]] = ..., early: bool = ..., workers: _Optional[int] = ..., search: _Optional[_Mapping[str, SearchRange]] = ..., trials: _Optional[int] = ...) -> None: ...
+
+class SearchRange(_message.Message):
+    __slots__ = ("interval", "choices")
+    class Interval(_message.Message):
+        __slots__ = ("low", "high", "log")
+        LOW_FIELD_NUMBER: _ClassVar[int]
+        HIGH_FIELD_NUMBER: _ClassVar[int]
+        LOG_FIELD_NUMBER: _ClassVar[int]
+        low: float
+        high: float
+        log: bool
+        def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., log: bool = ...) -> None: ...
+    class Choices(_message.Message):
+        __slots__ = ("values",)
+        VALUES_FIELD_NUMBER: _ClassVar[int]
+        values: _containers.RepeatedCompositeFieldContainer[_explain_pb2.Parameter]
+        def __init__(self, values: _Optional[_Iterable[_Union[_explain_pb2.Parameter, _Mapping]]] = ...) -> None: ...
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    interval: SearchRange.Interval
+    choices: SearchRange.Choices
+    def __init__(self, interval: _Optional[_Union[SearchRange.Interval, _Mapping]] = ..., choices: _Optional[_Union[SearchRange.Choices, _Mapping]] = ...) -> None: ...
 
 class AuditSpec(_message.Message):
     __slots__ = ("model", "endpoint", "dataset", "recorded", "surrogate", "method", "scenes", "fills", "parameters", "seed", "contact", "model_digest", "surrogate_digest")
@@ -366,7 +401,7 @@ class Artifact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., media_type: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[str] = ..., url: _Optional[str] = ..., url_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("sequence", "time", "attempt", "progress", "metric", "preview", "log", "state_change", "publication")
+    __slots__ = ("sequence", "time", "attempt", "progress", "metric", "preview", "log", "state_change", "publication", "trial")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -376,6 +411,7 @@ class JobEvent(_message.Message):
     LOG_FIELD_NUMBER: _ClassVar[int]
     STATE_CHANGE_FIELD_NUMBER: _ClassVar[int]
     PUBLICATION_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     attempt: int
@@ -385,7 +421,43 @@ class JobEvent(_message.Message):
     log: Log
     state_change: StateChange
     publication: Publication
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., metric: _Optional[_Union[Metric, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., state_change: _Optional[_Union[StateChange, _Mapping]] = ..., publication: _Optional[_Union[Publication, _Mapping]] = ...) -> None: ...
+    trial: Trial
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., metric: _Optional[_Union[Metric, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., state_change: _Optional[_Union[StateChange, _Mapping]] = ..., publication: _Optional[_Union[Publication, _Mapping]] = ..., trial: _Optional[_Union[Trial, _Mapping]] = ...) -> None: ...
+
+class Trial(_message.Message):
+    __slots__ = ("number", "trials", "parameters", "outcome", "score", "epochs", "reason")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OUTCOME_UNSPECIFIED: _ClassVar[Trial.Outcome]
+        COMPLETE: _ClassVar[Trial.Outcome]
+        PRUNED: _ClassVar[Trial.Outcome]
+        DIVERGED: _ClassVar[Trial.Outcome]
+    OUTCOME_UNSPECIFIED: Trial.Outcome
+    COMPLETE: Trial.Outcome
+    PRUNED: Trial.Outcome
+    DIVERGED: Trial.Outcome
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _explain_pb2.Parameter
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_explain_pb2.Parameter, _Mapping]] = ...) -> None: ...
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    trials: int
+    parameters: _containers.MessageMap[str, _explain_pb2.Parameter]
+    outcome: Trial.Outcome
+    score: float
+    epochs: int
+    reason: str
+    def __init__(self, number: _Optional[int] = ..., trials: _Optional[int] = ..., parameters: _Optional[_Mapping[str, _explain_pb2.Parameter]] = ..., outcome: _Optional[_Union[Trial.Outcome, str]] = ..., score: _Optional[float] = ..., epochs: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("step", "values")

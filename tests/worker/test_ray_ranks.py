@@ -1,0 +1,95 @@
+"""A training whose workers are actors of a real Ray cluster; `make cluster` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ouzel import models
+from ouzel.models.store import ModelStore
+from ouzel.worker import kinds
+from ouzel.worker.datasets.store import Datasets
+from ouzel.worker.isolated import Isolated
+from ouzel.worker.processes.ray_options import Resources
+from ouzel.worker.runner.runner import Runner, RunnerOptions
+from ouzel.worker.runner.supervisor import Slot, Timing
+from ouzel.worker.store.job import Job
+from ouzel.worker.store.open import open_store
+from ouzel.worker.store.protocol import Store
+from ouzel_protos.v1 import job_pb2 as pb
+from support.datasets import stored, two_colours
+from support.executors import rays
+from support.jobs import ended, environment, submit, until
+from support.ray_cluster import Cluster, cluster
+from support.tuning import value
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+LONG = 300.0  # s, on a busy machine
+TIMING = Timing(beat=0.2, watchdog=300, cancel_grace=1, pause_grace=5, unknown=30.0)
+REAL = {kinds.VARIABLE: "ouzel.worker.kinds"}  # the nodes have the stubs
+FAST = {"epochs": 3, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def shared(ray_token: Path) -> Iterator[Cluster]:
+    with cluster(ray_token, nodes=1) as made:
+        yield made
+
+
+def asked(dataset: str, name: str, workers: int) -> pb.JobSpec:
+    parameters = {key: value(each) for key, each in FAST.items()}
+    spec = pb.FinetuneSpec(base="base", dataset=dataset, recipe="fine_tune", name=name, workers=workers)
+    for key, each in parameters.items():
+        spec.parameters[key].CopyFrom(each)
+    return pb.JobSpec(finetune=spec)
+
+
+def actors(node: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for each in node.children(recursive=True):
+        with suppress(psutil.Error):
+            if "_Actor" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
+def test_actors_compute_with_the_job_and_one_that_dies_costs_an_attempt(
+    shared: Cluster, postgres_url: str, tmp_path: Path, tiny_base: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "base.mar").write_bytes(tiny_base.read_bytes())
+    dataset = stored(Datasets(tmp_path / "datasets", isolated=Isolated(None)), "me", two_colours()).id
+    told = environment(postgres_url, tmp_path, models=tmp_path / "store")
+    slots = [Slot(f"ray{number}", REAL) for number in range(2)]
+    options: dict[str, Any] = {"patience": 60.0, "resources": {"finetune": Resources(cpus=1)}}
+    with closing(open_store(postgres_url)) as store, rays(shared, store, tmp_path, **options) as make:
+        made = Runner(store, make(), slots, told, options=RunnerOptions(timing=TIMING, lease=10.0))
+        made.start()
+        try:
+            job = submit(store, asked(dataset, "two", 2))
+            node = psutil.Process(shared.nodes[0].process.pid)
+            until(lambda: _trains(store, job) and actors(node) != [], LONG)
+            (actor,) = actors(node)
+            actor.kill()
+            done = ended(store, job, LONG)
+            assert done.state.name == "SUCCEEDED", done.error
+            assert done.attempt == 2
+            until(lambda: actors(node) == [], LONG)  # they end with their job
+            alone = ended(store, submit(store, asked(dataset, "one", 1)), LONG)
+            assert alone.state.name == "SUCCEEDED", alone.error
+        finally:
+            made.stop()
+    store_of = ModelStore(tmp_path / "store")
+    assert [each.version for each in store_of.versions("two")] == ["1"]
+    first, second = (models.load(store_of.find(name)).network.state_dict() for name in ("one", "two"))
+    for name, each in first.items():
+        assert (each.double() - second[name].double()).abs().max() <= 1e-4, name
+
+
+def _trains(store: Store, job: Job) -> bool:
+    return store.get("me", job.id).progress.phase == "training"
