@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ouzel.errors import InvalidArgument, Unavailable
+from ouzel.errors import InvalidArgument, OuzelError, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 SCHEME = "s3://"
 _REQUEST = "30s"  # of one request, and its answer
 _CONNECT = "5s"
+
+
+class StorageAway(OuzelError):
+    """The storage does not answer at this moment.
+
+    Another class than Unavailable, which within a job means the job store: there a job's process ends at once.
+    """
+
+    code = "UNAVAILABLE"
+    http = 503
 
 
 def is_bucket(place: str | Path) -> bool:

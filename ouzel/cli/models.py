@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import store as store_option
+from ouzel.cli._common import opened
+from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
 from ouzel.cli.model_details import show
@@ -17,8 +18,10 @@ from ouzel.cli.model_loading import load, unload
 from ouzel.cli.trust import trust
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.precision_names import EXACT, PRECISIONS, Precision
+from ouzel.registry.opening import open_registry
 from ouzel.task_names import TASKS, Task
 from ouzel.torchserve import publication
+from ouzel.torchserve.quorum import Agents, promote_on_agents
 from ouzel_client.terminal import (
     MODEL_COLUMNS,
     Column,
@@ -113,7 +116,7 @@ def add(
     version: str | None,
     precision: Precision,
     task: Task | None,
-    store: Path,
+    store: str | Path,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -126,19 +129,25 @@ def add(
     from ouzel.models import archive
 
     name, version = name_and_version(name, version)
-    path = archive.create(
-        name,
-        arch,
-        weights,
-        labels,
-        store,
-        match=match,
-        version=version or "1",
-        precision=precision,
-        task=task,
-        preprocessing=_preprocessing(arch, match, given),
-    )
-    files = ModelFiles(store)
+    version = version or "1"
+    files = ModelFiles(*opened(store))
+    archive.check_untuned(name, files)
+
+    def write(path: Path) -> None:
+        archive.create(
+            name,
+            arch,
+            weights,
+            labels,
+            path.parent,
+            match=match,
+            version=version,
+            precision=precision,
+            task=task,
+            preprocessing=_preprocessing(arch, match, given),
+        )
+
+    path = files.add(name, version, write, plain=True)
     (made,) = (file for file in files.of(name) if file.path == path)
     if as_json:
         print_json({"path": str(path), **_plain(made, files)})
@@ -152,9 +161,9 @@ def add(
 @click.argument("name", metavar="[NAME[@VERSION]]", default="")
 @store_option
 @json_option
-def list_(name: str, store: Path, as_json: bool) -> None:
+def list_(name: str, store: str | Path, as_json: bool) -> None:
     """List every version of every model, or of NAME. A damaged archive is listed with what is wrong with it."""
-    files = ModelFiles(store)
+    files = ModelFiles(*opened(store))
     matches = files.all()
     if name:
         model, version = name_and_version(name)
@@ -177,7 +186,7 @@ def list_(name: str, store: Path, as_json: bool) -> None:
 @store_option
 @_state
 @json_option
-def delete(name: str, *, version: str | None, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
+def delete(name: str, *, version: str | None, yes: bool, store: str | Path, state: Path | None, as_json: bool) -> None:
     """Delete a model's archive.
 
     Of several versions it deletes the one that is named. Running services stop serving it.
@@ -193,7 +202,7 @@ def delete(name: str, *, version: str | None, yes: bool, store: Path, state: Pat
 @store_option
 @_state
 @json_option
-def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
+def remove(name: str, yes: bool, store: str | Path, state: Path | None, as_json: bool) -> None:
     """An older name of `delete`."""
     _delete(name, yes, store, state)
     print_json({"removed": name}) if as_json else click.echo(f"Removed {name}.")
@@ -202,17 +211,41 @@ def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool)
 @models.command()
 @_name
 @_version
+@click.option(
+    "--quorum",
+    type=click.IntRange(min=1),
+    envvar="OUZEL_WORKER_SERVING_QUORUM",
+    show_envvar=True,
+    help="Serving agents that must serve the version before.",
+)
+@click.option(
+    "--patience", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait for them."
+)
 @store_option
 @_state
 @json_option
-def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
+def promote(
+    name: str,
+    *,
+    version: str | None,
+    quorum: int | None,
+    patience: float,
+    store: str | Path,
+    state: Path | None,
+    as_json: bool,
+) -> None:
     """Make a version of a model its default.
 
-    Callers who name no version get it, also from the running services.
+    Callers who name no version get it, also from the running services, and wherever serving agents follow the store.
     """
     name, version = named_version(name, version)
+    files = ModelFiles(*opened(store, state))
     with recording(state) as record:
-        publication.promote_served(_server(state), ModelFiles(store), name, version, record=record)
+        if quorum is None:
+            publication.promote_served(_server(files, state), files, name, version, record=record)
+        else:
+            agents = Agents(open_registry(store), quorum)
+            promote_on_agents(agents, files, name, version, seconds=patience, record=record)
     print_json({"name": name, "version": version}) if as_json else click.echo(
         f"{name}: version {version} is the default"
     )
@@ -224,18 +257,21 @@ models.add_command(load)
 models.add_command(unload)
 
 
-def _delete(name: str, yes: bool, store: Path, state: Path | None) -> None:
-    files = ModelFiles(store)
+def _delete(name: str, yes: bool, store: str | Path, state: Path | None) -> None:
+    files = ModelFiles(*opened(store, state))
     file = files.only(name)
-    confirm(f"Delete {file.path} ({file_size(file.size)})", yes)
+    what = str(file.path) if files.mirror is None else f"{file.path.name} of {files.where}"
+    confirm(f"Delete {what} ({file_size(file.size)})", yes)
     with recording(state) as record:
-        publication.withdraw_served(_server(state), files, file, record=record)
+        publication.withdraw_served(_server(files, state), files, file, record=record)
 
 
-def _server(state: Path | None) -> Any:
-    """The TorchServe that runs, or None."""
+def _server(files: ModelFiles, state: Path | None) -> Any:
+    """The TorchServe that runs, or None. One that serves a store in a bucket has an agent, which follows by itself."""
     from ouzel.torchserve.server import Server
 
+    if files.mirror is not None:
+        return None
     return Server.local((state or state_dir()).expanduser().absolute())
 
 

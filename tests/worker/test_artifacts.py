@@ -260,7 +260,7 @@ def test_a_bucket_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    monkeypatch.setattr("ouzel.worker.artifacts.asked._RETRIES", 0)
+    monkeypatch.setattr("ouzel.bucket_objects._RETRIES", 0)
     artifacts = BucketArtifacts("s3://secret-place/prefix", tmp_path)
     calls: tuple[Callable[[], object], ...] = (
         lambda: artifacts.put(b"x"),

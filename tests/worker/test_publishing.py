@@ -34,6 +34,7 @@ class FakeWork:
     stop: threading.Event = field(default_factory=threading.Event)
     looks: int = 0
     entries: list[str] = field(default_factory=list)
+    agents: Any = None
 
     def record(self, kind: str, facts: Mapping[str, Any]) -> None:
         self.entries.append(f"{kind} {facts['version']}")

@@ -6,12 +6,12 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ouzel.errors import OuzelError
 from ouzel.ledger.recorder import Event, Recorded, Recorder
@@ -25,8 +25,10 @@ from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
+    from ouzel.torchserve.quorum import Agents
     from ouzel.torchserve.server import Server
 
+T = TypeVar("T")
 _PROGRESS_SECONDS = 0.25
 _PREVIEW_SECONDS = 2.0
 _SIGN_SECONDS = 30.0
@@ -140,6 +142,20 @@ class JobContext:
         from ouzel.torchserve.server import expected
 
         return expected(self.environment.serving)
+
+    @property
+    def agents(self) -> Agents | None:
+        """The serving agents of the model store, seen for the first time now; None without agents."""
+        if not self.environment.quorum:
+            return None
+        from ouzel.registry.opening import open_registry
+        from ouzel.torchserve.quorum import Agents
+
+        return Agents(open_registry(self.environment.models), self.environment.quorum)
+
+    def patiently(self, do: Callable[[], T]) -> T:
+        """Does something with a storage; waits while that is away, as `ouzel.worker.artifacts.patience` does."""
+        return patiently(do, self._stop)
 
     def record(self, kind: str, facts: Mapping[str, Any]) -> Recorded | None:
         """Makes something an entry of the log; the same facts once for each attempt of the job.
