@@ -22,6 +22,7 @@ from ouzel.torchserve.changes import Record, facts_of, nothing, recorded, undone
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 
 RECENT = 60.0  # s for which a report counts where nobody can wait for the next one
+_SILENCE = 60.0  # s after which an agent that tells nothing is not hoped for where others cannot serve a version
 _PAUSE = 0.5  # s between two looks
 
 
@@ -68,6 +69,7 @@ class Agents:
     def __init__(self, registry: Registry, quorum: int) -> None:
         at_least("serving_quorum", quorum, 1)
         self.registry, self.quorum = registry, quorum
+        self._since = time.monotonic()
         self._first: dict[str, str] = {}
         self._alive: set[str] = set()
 
@@ -108,7 +110,9 @@ class Agents:
         if len(found.served) >= self.quorum:
             return found
         what = f"{file.name} {file.version} is to be served by {self.quorum} agents"
-        if found.failed and len(found.served) + len(found.behind) + len(found.silent) < self.quorum:
+        waited = time.monotonic() - self._since
+        hoped = len(found.served) + len(found.behind) + (len(found.silent) if waited < _SILENCE else 0)
+        if found.failed and hoped < self.quorum:
             raise PublicationFailed(f"{what}, and cannot: {found}")
         record = self.registry.record(file.name)
         if record is not None and file.version not in record.wanted:
