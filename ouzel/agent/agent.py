@@ -44,6 +44,24 @@ class _Run:
     written: float
 
 
+def run_once(options: AgentOptions) -> int:
+    """Brings the folder up to the store, before TorchServe is started.
+
+    Args:
+        options: Of the agent.
+
+    Returns:
+        How many models have a default here.
+
+    Raises:
+        OuzelError: The store does not answer, or the folder is not the agent's.
+    """
+    registry = open_registry(options.source)
+    fetched = Fetched(registry, options.store)
+    with fetched.claimed():
+        return Agent(registry, Node(fetched), options, fetched).once()
+
+
 def run(options: AgentOptions, stop: threading.Event, ready: threading.Event | None = None) -> None:
     """Follows the store until `stop` is set.
 
@@ -110,6 +128,13 @@ class Agent:
             except (OuzelError, OSError) as error:
                 _log.warning("the last report stays: %s", error)
 
+    def once(self) -> int:
+        """One look before TorchServe is started; returns how many models have a default here. Raises OuzelError."""
+        self._follow(self._server(), clear=True)
+        for problem in self._node.problems.values():
+            _log.error("%s", problem)
+        return len(self.report.defaults)
+
     def round(self) -> None:
         """One look at the store, and all that follows from it."""
         note, server = "", None
@@ -149,7 +174,7 @@ class Agent:
             self._looked = time.monotonic()
         return server
 
-    def _follow(self, server: Server | None) -> None:
+    def _follow(self, server: Server | None, *, clear: bool = False) -> None:
         tags = self._registry.names()
         for name in sorted({*tags, *self._records, *self._fetched.names()}):
             known = self._records.get(name)
@@ -168,7 +193,7 @@ class Agent:
             if record is known and name not in self._again and self._node.settled(name):
                 continue
             self._again.add(name)  # until it is done
-            self._node.follow(server, record)
+            self._node.follow(server, record, clear=clear)
             self._again.discard(name)
             if name in tags:
                 self._records[name], self._tags[name] = record, tags[name]

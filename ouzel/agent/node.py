@@ -72,15 +72,16 @@ class Node:
         now = time.monotonic()
         return not any(each.error and now >= each.again for (of, _), each in self._tries.items() if of == name)
 
-    def follow(self, server: Server | None, record: ModelRecord) -> None:
+    def follow(self, server: Server | None, record: ModelRecord, *, clear: bool = False) -> None:
         """Makes a model what its record says, as far as it can be done here.
 
         The default comes first, and stays the one from before while the new one cannot be served here. Without
-        TorchServe, archives are put where it will look when it starts.
+        TorchServe, archives are put where it will look when it starts, and none is removed: it may be starting now.
 
         Args:
             server: TorchServe; None while it does not run.
             record: Of the model; one without versions if it is gone.
+            clear: Whether archives may be removed although TorchServe does not run: it is not being started.
 
         Raises:
             ServerUnreachable: TorchServe has gone.
@@ -89,7 +90,7 @@ class Node:
         name = record.name
         self.problems.pop(name, None)
         try:
-            self._follow(server, record)
+            self._follow(server, record, clear=clear)
         except (ServerUnreachable, StorageAway):
             raise
         except OuzelError as error:
@@ -116,7 +117,7 @@ class Node:
         """The version that callers get here who name none; "" if there is none."""
         return self._fetched.default(name)
 
-    def _follow(self, server: Server | None, record: ModelRecord) -> None:
+    def _follow(self, server: Server | None, record: ModelRecord, *, clear: bool) -> None:
         name = record.name
         before = self._fetched.default(name)
         kept: set[str] = set()
@@ -130,7 +131,8 @@ class Node:
                 kept |= {default} - {""}
                 if default != record.default:
                     self.problems[name] = f"{name} {record.default}, the default, cannot be served: {default} still is"
-        self._drop(server, record, kept)
+        if server is not None or clear:
+            self._drop(server, record, kept)
 
     def _default(self, server: Server | None, record: ModelRecord, before: str, *, pooled: bool) -> str:
         """Makes the default that of the record, if that can be served; returns what the default now is."""

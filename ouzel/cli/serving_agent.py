@@ -56,6 +56,7 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 @_option("--serving-management", "REST management URL of that TorchServe.", default="")
 @_option("--serving-key-file", "Token file of that TorchServe.", type=click.Path(dir_okay=False, path_type=Path))
 @_option("--interval", "Seconds between two looks at the store.", type=click.FloatRange(0.1, 60), default=2.0)
+@click.option("--once", is_flag=True, help="Bring the folder up to the store, and end: before `ouzel up` starts.")
 @metrics_options(_option)
 @log_format_option
 def serving_agent(
@@ -67,6 +68,7 @@ def serving_agent(
     serving_management: str,
     serving_key_file: Path | None,
     interval: float,
+    once: bool,
     metrics_port: int | None,
     metrics_host: str,
     metrics_token_file: Path | None,
@@ -93,6 +95,10 @@ def serving_agent(
         interval,
         metrics_of(metrics_port, metrics_host, metrics_token_file),
     )
+    if once:
+        found = agent.run_once(options)
+        click.echo(logs.event(f"{found} models of {options.source} are in {options.store}.", name="ouzel.agent"))
+        return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -146,3 +152,7 @@ def _plain(report: AgentReport) -> dict[str, Any]:
             for name, versions in report.versions.items()
         },
     }
+
+
+if __name__ == "__main__":
+    serving_agent(prog_name="ouzel serving-agent")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ouzel.agent import node as nodes
+from ouzel.agent.agent import run_once
 from ouzel.agent.fetched import Fetched
 from ouzel.agent.options import AgentOptions
 from ouzel.buckets import Prefix
@@ -125,7 +126,7 @@ def test_a_pool_answers_for_all(store: ModelFiles, place: str | Path, tmp_path: 
             agent.round()
             assert states(agent.report) == {"1": "served", "2": "failed", "3": "served"}
             assert node.torchserve.models == {}
-            assert local(node) == ["other@1.mar", "toy.default", "toy@1.mar", "toy@3.mar"]  # the pool reads what is there
+            assert local(node) == ["other@1.mar", "toy.default", "toy@1.mar", "toy@3.mar"]
             assert states(agent.report, "other") == {"1": "served"}  # by its number: it has no default
             assert agent.report.defaults == {"toy": "1"}
     finally:
@@ -202,9 +203,12 @@ def test_a_node_that_was_off_catches_up(store: ModelFiles, node: FakeNode) -> No
     with node.agent() as agent:
         agent.round()
         assert (agent.report.serving, agent.report.note) == (False, "TorchServe does not run")
-        # What it will start with: the default that others serve, and nothing that was not tried here.
-        assert local(node) == ["toy.default", "toy@2.mar"]
+        # It may be starting, so nothing is removed; and what was not tried here does not come.
+        assert local(node) == ["toy.default", "toy@1.mar", "toy@2.mar"]
         assert ModelFiles(node.options.store).default("toy") == "2"
+    assert run_once(node.options) == 1
+    assert local(node) == ["toy.default", "toy@2.mar"]
+    with node.agent() as agent:
         node.torchserve.start()
         agent.round()
         assert node.serves() == ("2", ["2", "3"])
