@@ -146,7 +146,9 @@ class Agent:
         except PublicationFailed as error:  # TorchServe has gone, or refuses to tell what it serves
             note, server = str(error), None
         except OSError as error:
-            note = f"{self._options.store} cannot be used: {error.strerror or error}"
+            note = f"{error.filename or self._options.store} cannot be used: {error.strerror or error}"
+        except (ValueError, LookupError, TypeError) as error:
+            note, server = f"what TorchServe answers cannot be read ({type(error).__name__}: {error})", None
         if note and note != self.report.note:
             _log.warning("%s", note)
         self._show(server, note)

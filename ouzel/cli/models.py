@@ -15,13 +15,12 @@ from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
 from ouzel.cli.model_details import show
 from ouzel.cli.model_loading import load, unload
+from ouzel.cli.model_promotion import promote, server_of
 from ouzel.cli.trust import trust
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.precision_names import EXACT, PRECISIONS, Precision
-from ouzel.registry.opening import open_registry
 from ouzel.task_names import TASKS, Task
 from ouzel.torchserve import publication
-from ouzel.torchserve.quorum import Agents, promote_on_agents
 from ouzel_client.terminal import (
     MODEL_COLUMNS,
     Column,
@@ -30,12 +29,10 @@ from ouzel_client.terminal import (
     json_option,
     model_cells,
     name_and_version,
-    named_version,
     print_json,
     print_table,
     yes_option,
 )
-from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, and only those that need it
     from ouzel.models import Preprocessing
@@ -152,7 +149,8 @@ def add(
     if as_json:
         print_json({"path": str(path), **_plain(made, files)})
     else:
-        click.echo(f"{path}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
+        where = path if files.mirror is None else f"{path.name} in {files.where}"
+        click.echo(f"{where}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
     if doubt := _doubt(arch, match, given):
         click.echo(doubt, err=True)
 
@@ -208,50 +206,8 @@ def remove(name: str, yes: bool, store: str | Path, state: Path | None, as_json:
     print_json({"removed": name}) if as_json else click.echo(f"Removed {name}.")
 
 
-@models.command()
-@_name
-@_version
-@click.option(
-    "--quorum",
-    type=click.IntRange(min=1),
-    envvar="OUZEL_WORKER_SERVING_QUORUM",
-    show_envvar=True,
-    help="Serving agents that must serve the version before.",
-)
-@click.option(
-    "--patience", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait for them."
-)
-@store_option
-@_state
-@json_option
-def promote(
-    name: str,
-    *,
-    version: str | None,
-    quorum: int | None,
-    patience: float,
-    store: str | Path,
-    state: Path | None,
-    as_json: bool,
-) -> None:
-    """Make a version of a model its default.
-
-    Callers who name no version get it, also from the running services, and wherever serving agents follow the store.
-    """
-    name, version = named_version(name, version)
-    files = ModelFiles(*opened(store, state))
-    with recording(state) as record:
-        if quorum is None:
-            publication.promote_served(_server(files, state), files, name, version, record=record)
-        else:
-            agents = Agents(open_registry(store), quorum)
-            promote_on_agents(agents, files, name, version, seconds=patience, record=record)
-    print_json({"name": name, "version": version}) if as_json else click.echo(
-        f"{name}: version {version} is the default"
-    )
-
-
 models.add_command(show)
+models.add_command(promote)
 models.add_command(trust)
 models.add_command(load)
 models.add_command(unload)
@@ -263,16 +219,7 @@ def _delete(name: str, yes: bool, store: str | Path, state: Path | None) -> None
     what = str(file.path) if files.mirror is None else f"{file.path.name} of {files.where}"
     confirm(f"Delete {what} ({file_size(file.size)})", yes)
     with recording(state) as record:
-        publication.withdraw_served(_server(files, state), files, file, record=record)
-
-
-def _server(files: ModelFiles, state: Path | None) -> Any:
-    """The TorchServe that runs, or None. One that serves a store in a bucket has an agent, which follows by itself."""
-    from ouzel.torchserve.server import Server
-
-    if files.mirror is not None:
-        return None
-    return Server.local((state or state_dir()).expanduser().absolute())
+        publication.withdraw_served(server_of(files, state), files, file, record=record)
 
 
 def _preprocessing(arch: str, match: str, given: dict[str, Any]) -> Preprocessing | None:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ouzel.buckets import is_bucket
-from ouzel.errors import InvalidArgument
+from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.registry.mirror import Mirror
 from ouzel.registry.registry import Registry
 
@@ -37,6 +37,7 @@ def mirrored(place: str | Path, fetched: Path | None) -> tuple[Path, Mirror | No
 
     Raises:
         InvalidArgument: It is another URL, or a package is missing.
+        FailedPrecondition: The folder cannot be written.
     """
     known = located(place)
     if isinstance(known, Path):
@@ -46,7 +47,10 @@ def mirrored(place: str | Path, fetched: Path | None) -> tuple[Path, Mirror | No
     from ouzel.registry.bucket import BucketRegistry
 
     folder = fetched / "models" / hashlib.sha256(known.encode()).hexdigest()[:16]  # of this bucket alone
-    return folder, Mirror(BucketRegistry(known), folder)
+    try:
+        return folder, Mirror(BucketRegistry(known), folder)
+    except OSError as error:
+        raise FailedPrecondition(f"{folder}, for what is fetched from {known}, cannot be written: {error}") from error
 
 
 def open_registry(place: str | Path) -> Registry:

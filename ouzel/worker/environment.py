@@ -10,13 +10,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ouzel.registry.mirror import Mirror
-from ouzel.registry.opening import mirrored
+from ouzel.registry.opening import mirrored, open_registry
 from ouzel.worker.artifacts.opening import located, open_artifacts
 from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.store.retry_policy import Retries
+
+if TYPE_CHECKING:
+    from ouzel.torchserve.quorum import Agents
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,14 @@ class JobEnvironment:
     def model_store(self) -> tuple[Path, Mirror | None]:
         """What `ModelFiles` and `ModelStore` take."""
         return mirrored(self.models, self.local)
+
+    def agents(self) -> Agents | None:
+        """The serving agents of the model store, seen for the first time now; None without agents."""
+        if not self.quorum:
+            return None
+        from ouzel.torchserve.quorum import Agents  # most jobs never need it
+
+        return Agents(open_registry(self.models), self.quorum)
 
     def open_artifacts(self, *, check: bool = False) -> Artifacts:
         """What jobs leave behind.

@@ -132,7 +132,7 @@ class Cluster:
 @contextmanager
 def _worker(place: str, url: str, folder: Path) -> Iterator[Worker]:
     uploads, artifacts = (place.replace("/models", f"/{each}") for each in ("uploads", "artifacts"))
-    options = ["--store", place, "--serving-quorum", "2", "--uploads", uploads, "--no-ledger"]
+    options = ["--store", place, "--serving-quorum", "2", "--uploads", uploads, "--ledger", str(folder / "log")]
     with worker(url, folder / "worker", *options, real=True, artifacts=artifacts) as running:
         yield running
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +20,10 @@ from ouzel.registry.opening import mirrored, open_registry
 from ouzel.torchserve import quorum
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 from ouzel.torchserve.quorum import Agents, promote_on_agents, publish_to_agents, served_by_quorum
+from ouzel.worker.environment import JobEnvironment
+from ouzel.worker.kinds import publishing
+from ouzel.worker.processes.job_process import failure_of
+from ouzel_protos.v1 import job_pb2 as pb
 from support.agents import FakeNode
 from support.jobs import until
 from support.seaweed import Seaweed, seaweed
@@ -296,3 +300,60 @@ def _found(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_quorum_is_at_least_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="serving_quorum"):
         Agents(open_registry(tmp_path), 0)
+
+
+class Work:
+    """A fake of what a job may ask and tell."""
+
+    def __init__(self, site: Site, on_wait: Callable[[], None]) -> None:
+        self.environment = JobEnvironment("", "", site.place, "", quorum=2, local=site.folder / "fetched")
+        self.serving, self.serving_expected, self.record = None, False, site.record
+        self.logs: list[str] = []
+        self._on_wait = on_wait
+
+    def check_lease(self) -> None:
+        pass
+
+    def log(self, message: str, level: int = 0) -> None:
+        self.logs.append(message)
+
+    @contextmanager
+    def keepalive(self, phase: str) -> Iterator[None]:
+        self._on_wait()
+        yield
+
+    def stop_within(self, seconds: float) -> bool:
+        return threading.Event().wait(0.1)
+
+
+def test_a_job_waits_for_the_agents(site: Site) -> None:
+    add_toy(site.store, "2", 2)
+    with ExitStack() as stack:
+        waits = 0
+
+        def come() -> None:
+            nonlocal waits
+            waits += 1
+            if waits == 1:
+                for node in site.nodes:
+                    stack.enter_context(node.running())
+
+        work = Work(site, come)
+        entry = site.store.file("toy@2")
+        assert publishing.serve(cast(Any, work), cast(Any, site.store), cast(Any, entry), base="", promote=lambda: True)
+    assert site.store.default("toy") == "2"
+    assert site.entries == ["publication 2", "promotion 2"]
+    assert len(work.logs) == 1
+    assert "waiting up to 600 s for the serving agents: toy 2 is to be served by 2 agents" in work.logs[0]
+
+
+def test_a_job_that_waits_in_vain_fails_as_infrastructure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "PATIENCE", 0.0)
+    add_toy(site.store, "2", 2)
+    work = Work(site, lambda: None)
+    entry = site.store.file("toy@2")
+    with pytest.raises(PublicationFailed, match=r"toy 2 is kept in the model store$") as caught:
+        publishing.serve(cast(Any, work), cast(Any, site.store), cast(Any, entry), base="", promote=lambda: True)
+    assert failure_of(caught.value).error.failure_class == pb.JobError.INFRASTRUCTURE
+    assert (site.store.default("toy"), site.entries) == ("1", [])
+    assert [file.version for file in site.store.of("toy")] == ["1", "2"]

@@ -14,13 +14,13 @@ def digest(seed: int) -> str:
     return f"sha256:{seed:064x}"
 
 
-def write_toy(path: Path, version: str, seed: int, job: str = "", gate: bool | None = None) -> None:
-    """An archive with weights of `seed`; of a job, it is a tuned model of ann's."""
+def write_toy(path: Path, version: str, seed: int, job: str = "", gate: bool | None = None, owner: str = "ann") -> None:
+    """An archive with weights of `seed`; of a job, it is a tuned model of `owner`."""
     name = path.stem.partition("@")[0]
     model = {"modelName": name, "modelVersion": version, "handler": "toy.py"}
     card: dict[str, Any] = {"arch": "toy", "labels": ["a", "b"], "weights": {"digest": digest(seed)}}
     if job:
-        card["lineage"] = {"owner": "ann", "job": job} | ({} if gate is None else {"gate": {"passed": gate}})
+        card["lineage"] = {"owner": owner, "job": job} | ({} if gate is None else {"gate": {"passed": gate}})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": model}))
         archive.writestr("model.json", json.dumps(card))

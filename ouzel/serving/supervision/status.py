@@ -102,7 +102,8 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
     """
     serving, worker, watch = state_folder.running(state), state_folder.running_worker(state), journal.read(state)
     gateway = state_folder.running_gateway(state)
-    if serving is None and worker is None and gateway is None and not (watch and watch.alive):
+    agent = _agent(state)
+    if serving is None and worker is None and gateway is None and agent is None and not (watch and watch.alive):
         return None
     with ThreadPoolExecutor(_ASKERS, thread_name_prefix="status") as askers:
         asked_worker = askers.submit(_worker, state, worker, watch, timeout)
@@ -127,7 +128,7 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
             except (OSError, ValueError):
                 pass  # TorchServe's own line tells
         torchserve = asked.result()
-        lines = (_supervisor(watch), torchserve, asked_worker.result(), asked_gateway.result(), _agent(state), *parts)
+        lines = (_supervisor(watch), torchserve, asked_worker.result(), asked_gateway.result(), agent, *parts)
     return Status(
         serving or read_serving(state),
         torchserve is not None and torchserve.well,

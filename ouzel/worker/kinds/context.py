@@ -6,12 +6,12 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import OuzelError
 from ouzel.ledger.recorder import Event, Recorded, Recorder
@@ -25,10 +25,8 @@ from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.torchserve.quorum import Agents
     from ouzel.torchserve.server import Server
 
-T = TypeVar("T")
 _PROGRESS_SECONDS = 0.25
 _PREVIEW_SECONDS = 2.0
 _SIGN_SECONDS = 30.0
@@ -94,6 +92,7 @@ class JobContext:
         job: Id of the job.
         attempt: Number of the attempt, from 1 on.
         uploads: The data sets of callers.
+        stop: Set when the job is to stop.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class JobContext:
         self.environment, self.owner, self.checkpoint, self.batch_scale = environment, owner, checkpoint, batch_scale
         self.job, self.attempt = lease.job, lease.attempt
         self.uploads = Datasets(environment.uploads, cache=environment.upload_cache)
-        self._store, self._lease, self._stop = store, lease, stop
+        self._store, self._lease, self.stop = store, lease, stop
         self._artifacts = environment.open_artifacts()
         self._recorder = Recorder(Path(environment.ledger) if environment.ledger else None)
         self._saved = time.monotonic()
@@ -142,20 +141,6 @@ class JobContext:
         from ouzel.torchserve.server import expected
 
         return expected(self.environment.serving)
-
-    @property
-    def agents(self) -> Agents | None:
-        """The serving agents of the model store, seen for the first time now; None without agents."""
-        if not self.environment.quorum:
-            return None
-        from ouzel.registry.opening import open_registry
-        from ouzel.torchserve.quorum import Agents
-
-        return Agents(open_registry(self.environment.models), self.environment.quorum)
-
-    def patiently(self, do: Callable[[], T]) -> T:
-        """Does something with a storage; waits while that is away, as `ouzel.worker.artifacts.patience` does."""
-        return patiently(do, self._stop)
 
     def record(self, kind: str, facts: Mapping[str, Any]) -> Recorded | None:
         """Makes something an entry of the log; the same facts once for each attempt of the job.
@@ -281,7 +266,7 @@ class JobContext:
         try:
             content = self._mark + checkpoint
             put = partial(self._artifacts.put, content)
-            digest, _ = patiently(put, self._stop) if events or needed else put()
+            digest, _ = patiently(put, self.stop) if events or needed else put()
         except StorageAway:
             if events or needed:
                 raise
@@ -305,8 +290,8 @@ class JobContext:
         Returns:
             Whether the job is to stop.
         """
-        return self._stop.wait(seconds)
+        return self.stop.wait(seconds)
 
     def stop_wanted(self) -> bool:
         """Whether to save and raise JobInterrupted: the job was cancelled or paused, or the worker goes down."""
-        return self._stop.is_set()
+        return self.stop.is_set()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import NotFound
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.worker.artifacts.patience import patiently
 from ouzel.worker.kinds.context import JobContext
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -141,7 +142,7 @@ def publish(
             spec.name, lambda version: (card, state), context.job, publication=publication, after=after
         )
 
-    entry = context.patiently(add)
+    entry = patiently(add, context.stop)
     served = publishing.serve(context, store, entry, base=f"{base.name}@{base.version}", promote=promote)
     return {
         "model": entry.name,

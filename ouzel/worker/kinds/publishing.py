@@ -46,7 +46,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
     from ouzel.torchserve import publication
     from ouzel.torchserve.quorum import publish_to_agents
 
-    agents = context.agents
+    agents = context.environment.agents()
     if agents is None and not context.serving_expected and context.serving is None:
         context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
         publication.publish_model(
