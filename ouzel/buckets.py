@@ -33,6 +33,23 @@ def is_bucket(place: str | Path) -> bool:
     return str(place).startswith(SCHEME)
 
 
+def located(place: str | Path, field: str) -> str | Path:
+    """A place in full: a folder becomes absolute, a bucket stays.
+
+    Args:
+        place: A folder, or "s3://BUCKET/PREFIX".
+        field: Of the option that names it, for messages.
+
+    Raises:
+        InvalidArgument: It is another URL.
+    """
+    if is_bucket(place):
+        return SCHEME + str(place).removeprefix(SCHEME).rstrip("/")
+    if "://" in str(place):
+        raise InvalidArgument(f"{field}: {str(place)[:80]!r} is not a folder or s3://BUCKET/PREFIX", field=field)
+    return Path(place).expanduser().absolute()
+
+
 class Prefix:
     """A prefix of a bucket. Keys, region and endpoint come from the environment.
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ouzel.buckets import located
 from ouzel.checks import within
 from ouzel.errors import InvalidArgument
 from ouzel.model_names import check_name
-from ouzel.registry.opening import located
 from ouzel.telemetry.metrics import MetricsOptions
 from ouzel_protos.local import state_dir
 

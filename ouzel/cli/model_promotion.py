@@ -24,10 +24,11 @@ from ouzel_protos.local import state_dir
 @click.option("--version", help="The same as NAME@VERSION.")
 @click.option(
     "--quorum",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=0),
+    default=0,
     envvar="OUZEL_WORKER_SERVING_QUORUM",
     show_envvar=True,
-    help="Serving agents that must serve the version before.",
+    help="Serving agents that must serve the version before; 0 without agents.",
 )
 @click.option(
     "--patience", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait for them."
@@ -45,7 +46,7 @@ def promote(
     name: str,
     *,
     version: str | None,
-    quorum: int | None,
+    quorum: int,
     patience: float,
     store: str | Path,
     state: Path | None,
@@ -58,7 +59,7 @@ def promote(
     name, version = named_version(name, version)
     files = ModelFiles(*opened(store, state))
     with recording(state) as record:
-        if quorum is None:
+        if not quorum:
             publication.promote_served(server_of(files, state), files, name, version, record=record)
         else:
             agents = Agents(open_registry(store), quorum)

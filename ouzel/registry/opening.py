@@ -5,27 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ouzel.buckets import is_bucket
+from ouzel.buckets import located
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.registry.mirror import Mirror
 from ouzel.registry.registry import Registry
-
-
-def located(place: str | Path, field: str = "store") -> str | Path:
-    """A place in full: a folder becomes absolute, a bucket stays.
-
-    Args:
-        place: A folder, or "s3://BUCKET/PREFIX".
-        field: Of the option that names it, for messages.
-
-    Raises:
-        InvalidArgument: It is another URL.
-    """
-    if is_bucket(place):
-        return str(place).rstrip("/")
-    if "://" in str(place):
-        raise InvalidArgument(f"{field}: {str(place)[:80]!r} is not a folder or s3://BUCKET/PREFIX", field=field)
-    return Path(place).expanduser().absolute()
 
 
 def mirrored(place: str | Path, fetched: Path | None) -> tuple[Path, Mirror | None]:
@@ -39,7 +22,7 @@ def mirrored(place: str | Path, fetched: Path | None) -> tuple[Path, Mirror | No
         InvalidArgument: It is another URL, or a package is missing.
         FailedPrecondition: The folder cannot be written.
     """
-    known = located(place)
+    known = located(place, "store")
     if isinstance(known, Path):
         return Path(place), None
     if fetched is None:
@@ -62,7 +45,7 @@ def open_registry(place: str | Path) -> Registry:
     Raises:
         InvalidArgument: It is another URL, or a package is missing.
     """
-    known = located(place)
+    known = located(place, "store")
     if isinstance(known, Path):
         from ouzel.registry.folder import FolderRegistry
 

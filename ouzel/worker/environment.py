@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ouzel.buckets import located
 from ouzel.registry.mirror import Mirror
 from ouzel.registry.opening import mirrored, open_registry
-from ouzel.worker.artifacts.opening import located, open_artifacts
+from ouzel.worker.artifacts.opening import open_artifacts
 from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.store.retry_policy import Retries
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ouzel import gpus
-from ouzel.buckets import is_bucket
+from ouzel.buckets import is_bucket, located
 from ouzel.checks import at_least, within
 from ouzel.databases.urls import is_postgres
 from ouzel.endpoints.description.config import Endpoint
@@ -20,7 +20,6 @@ from ouzel.ledger.settings import settings
 from ouzel.ledger_folder import chosen
 from ouzel.ledger_folder import known as settings_known
 from ouzel.telemetry.metrics import MetricsOptions
-from ouzel.worker.artifacts.opening import located
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment

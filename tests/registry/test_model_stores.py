@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ouzel.buckets import Prefix, StorageAway
+from ouzel.buckets import Prefix, StorageAway, located
 from ouzel.errors import AlreadyExists, DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.model_files import ModelFiles
 from ouzel.models.store import ModelStore
@@ -21,7 +21,7 @@ from ouzel.registry import mirror
 from ouzel.registry.bucket import BucketRegistry
 from ouzel.registry.folder import FolderRegistry
 from ouzel.registry.mirror import VersionTaken
-from ouzel.registry.opening import located, mirrored, open_registry
+from ouzel.registry.opening import mirrored, open_registry
 from ouzel.registry.record import ModelRecord, StoredVersion, parse
 from support.seaweed import Seaweed, seaweed
 from support.toys import add_toy, digest, write_toy
@@ -332,9 +332,9 @@ def test_a_bucket_that_heeds_no_conditions_is_refused(bucket: str, monkeypatch: 
 
 
 def test_places(tmp_path: Path) -> None:
-    assert located("s3://b/p/") == "s3://b/p"
+    assert located("s3://b/p/", "store") == "s3://b/p"
     with pytest.raises(InvalidArgument, match="not a folder or s3://"):
-        located("gs://b")
+        located("gs://b", "store")
     assert isinstance(open_registry(tmp_path), FolderRegistry)
     with pytest.raises(InvalidArgument, match="needs a folder"):
         mirrored("s3://b/p", None)

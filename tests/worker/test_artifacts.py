@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from ouzel.buckets import Prefix
+from ouzel.buckets import Prefix, located
 from ouzel.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from ouzel.worker.artifacts.bucket import BucketArtifacts
 from ouzel.worker.artifacts.cache import Cache
 from ouzel.worker.artifacts.folder import CHUNK, FolderArtifacts
-from ouzel.worker.artifacts.opening import located, open_artifacts
+from ouzel.worker.artifacts.opening import open_artifacts
 from ouzel.worker.artifacts.protocol import Artifacts, StorageAway
 
 LARGE = 9 * CHUNK + 5  # more than one part
