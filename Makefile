@@ -39,7 +39,7 @@ test: $(STAMP) ## run the whole test suite
 stories: $(STAMP) ## run the long tests of the whole way, of which `make test` has short versions
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m story
 
-cluster: $(STAMP) ## kill parts of a real Ray cluster under jobs, and look that nothing is lost or done twice
+cluster: $(STAMP) ## kill parts of a real Ray cluster under jobs, and serving machines; nothing is lost or done twice
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m cluster
 
 lint: $(STAMP) ## ruff, mypy, import contracts, generated files

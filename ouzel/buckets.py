@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ouzel.errors import InvalidArgument, Unavailable
+from ouzel.errors import InvalidArgument, OuzelError, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -18,9 +18,36 @@ _REQUEST = "30s"  # of one request, and its answer
 _CONNECT = "5s"
 
 
+class StorageAway(OuzelError):
+    """The storage does not answer at this moment.
+
+    Another class than Unavailable, which within a job means the job store: there a job's process ends at once.
+    """
+
+    code = "UNAVAILABLE"
+    http = 503
+
+
 def is_bucket(place: str | Path) -> bool:
     """Whether a place is the URL of a bucket, and not a folder."""
     return str(place).startswith(SCHEME)
+
+
+def located(place: str | Path, field: str) -> str | Path:
+    """A place in full: a folder becomes absolute, a bucket stays.
+
+    Args:
+        place: A folder, or "s3://BUCKET/PREFIX".
+        field: Of the option that names it, for messages.
+
+    Raises:
+        InvalidArgument: It is another URL.
+    """
+    if is_bucket(place):
+        return SCHEME + str(place).removeprefix(SCHEME).rstrip("/")
+    if "://" in str(place):
+        raise InvalidArgument(f"{field}: {str(place)[:80]!r} is not a folder or s3://BUCKET/PREFIX", field=field)
+    return Path(place).expanduser().absolute()
 
 
 class Prefix:

@@ -17,6 +17,7 @@ from ouzel.task_names import CLASSIFICATION, TASKS, Task
 from ouzel_protos.zips import DAMAGED
 
 MANIFEST, CARD = "MAR-INF/MANIFEST.json", "model.json"
+DAMAGED_MARK = b"OUZEL-DAMAGED "  # begins a file in the place of an archive that cannot be had; then it says why
 _LARGEST = 64 * 2**20  # bytes of a member that is read
 _UNSOUND = (zipfile.BadZipFile, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 
@@ -115,9 +116,23 @@ def _looked_at(path: Path, size: int, _mtime: int, _inode: int) -> ModelFile:
             raise ValueError(f"its task {task!r:.40} is not one of {', '.join(TASKS)}")
         return ModelFile(name, version, path, size, str(described["arch"]), digest, classes, lineage, task=task)
     except zipfile.BadZipFile as error:
+        if (why := _marked(path)) is not None:
+            return ModelFile(name, version, path, size, error=why)
         return ModelFile(name, version, path, size, error=f"{path}: is not a sound zip file ({_said(error)})")
     except _UNSOUND as error:
         return ModelFile(name, version, path, size, error=f"{path}: {_said(error)}")
+
+
+def _marked(path: Path) -> str | None:
+    """Why there is no archive, if the file says so."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(1000)
+    except OSError:
+        return None
+    if not content.startswith(DAMAGED_MARK):
+        return None
+    return content.removeprefix(DAMAGED_MARK).decode(errors="replace")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:

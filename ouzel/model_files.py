@@ -4,7 +4,10 @@
     NAME@N.mar      version N of a tuned model
     NAME.default    the version for callers who name none; absent: that of NAME.mar, else the lowest that no gate has
                     held back; there is none if all were
+    .NAME.wanted    versions that agents are to load although they are neither the default nor new
     .NAME.lock      held by whoever adds or removes versions, or changes the default
+
+A store in a bucket is a folder, too: one on this machine that follows it (`ouzel.registry.mirror`).
 
 A name that is asked for may carry a version: "name@2".
 """
@@ -13,33 +16,52 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ouzel.durable_files import FULL, sync_folder, written
 from ouzel.errors import FailedPrecondition, NotFound, OuzelError, ResourceExhausted
 from ouzel.model_file import CARD, MANIFEST, ModelFile, archives, card
 from ouzel.model_names import check_name, check_version
 
+if TYPE_CHECKING:
+    from ouzel.registry.mirror import Mirror
+
 __all__ = ["CARD", "MANIFEST", "ModelFile", "ModelFiles", "card"]
 
 
 class ModelFiles:
-    """The archives in `folder`, which may be missing. Names with a path in them are refused: InvalidArgument."""
+    """The archives in `folder`, which may be missing. Names with a path in them are refused: InvalidArgument.
 
-    def __init__(self, folder: str | Path) -> None:
+    Args:
+        folder: Of the archives.
+        mirror: Has the folder follow a bucket, see `ouzel.registry.opening.mirrored`; None for a store of its own. All
+            methods then raise StorageAway while the bucket does not answer.
+    """
+
+    def __init__(self, folder: str | Path, mirror: Mirror | None = None) -> None:
         self.folder = Path(folder)
+        self.mirror = mirror
+
+    @property
+    def where(self) -> str:
+        """The store, for messages to the operator."""
+        return str(self.folder) if self.mirror is None else self.mirror.registry.where
 
     def all(self) -> tuple[ModelFile, ...]:
         """By name, and then by version, lowest first."""
+        if self.mirror is not None:
+            self.mirror.follow_all()
         return archives(path for path in self.folder.glob("*.mar") if not path.name.startswith("."))
 
     def of(self, name: str) -> tuple[ModelFile, ...]:
         """The versions of a model, lowest first; none if there is no such model."""
         check_name(name)
+        if self.mirror is not None:
+            self.mirror.follow(name)
         return archives([self.folder / f"{name}.mar", *self.folder.glob(f"{name}@*.mar")])
 
     def file(self, reference: str) -> ModelFile:
@@ -48,7 +70,7 @@ class ModelFiles:
         files = self.of(name)
         if not files:
             held = ", ".join(dict.fromkeys(file.name for file in self.all())) or "nothing"
-            raise NotFound(f"name: no model {name!r} in {self.folder}, which holds {held}", field="name")
+            raise NotFound(f"name: no model {name!r} in {self.where}, which holds {held}", field="name")
         if not at:
             default = self.default_of(files)
             if default is None:
@@ -63,6 +85,8 @@ class ModelFiles:
 
     def version(self, name: str, version: str) -> ModelFile:
         """A version, without a look at all others. Raises NotFound, which says what there is."""
+        if self.mirror is not None:
+            self.mirror.follow(check_name(name))
         near = [self.folder / f"{check_name(name)}@{check_version(version)}.mar", self.folder / f"{name}.mar"]
         found = next((file for file in archives(near) if file.version == version), None)
         return found or self.file(f"{name}@{version}")
@@ -111,10 +135,55 @@ class ModelFiles:
     def promote(self, name: str, version: str) -> None:
         """Make a version the default. Raises NotFound, or FailedPrecondition for a store that cannot be written."""
         self.file(f"{name}@{version}")
+        if self.mirror is not None:
+            self.mirror.promote(name, version)
+            return
         with self.locked(name):
             self._version(self.of(name), version)  # it may be gone by now
+            (self.folder / f".{name}.wanted").unlink(missing_ok=True)
             with self.writing(), written(self._sidecar(name)) as temporary:
                 temporary.write_text(f"{version}\n", encoding="ascii")
+
+    def want(self, name: str, version: str) -> None:
+        """Has agents load a version although it is neither the default nor new. Raises as `promote`."""
+        self.file(f"{name}@{version}")
+        if self.mirror is not None:
+            self.mirror.want(name, version)
+            return
+        with self.locked(name):
+            self._version(self.of(name), version)
+            if version not in (known := self.wanted(name)):
+                with self.writing(), written(self.folder / f".{name}.wanted") as temporary:
+                    temporary.write_text("".join(f"{each}\n" for each in sorted({*known, version})), encoding="ascii")
+
+    def wanted(self, name: str) -> frozenset[str]:
+        """The versions that were asked for by `want` since the last promotion, in a store of its own."""
+        try:
+            return frozenset((self.folder / f".{check_name(name)}.wanted").read_text(encoding="ascii").split())
+        except (OSError, ValueError):
+            return frozenset()
+
+    def add(self, name: str, version: str, write: Callable[[Path], object], *, plain: bool = False) -> Path:
+        """Adds an archive.
+
+        Args:
+            name: Of the model.
+            version: Of the model.
+            write: Writes the archive to a path, whole or not at all.
+            plain: Whether it is an operator's, NAME.mar, which takes the place of the one before.
+
+        Returns:
+            Its path.
+
+        Raises:
+            VersionTaken: Of a bucket: another machine has used the number meanwhile.
+            AlreadyExists: Of a bucket: the name has become somebody else's meanwhile.
+        """
+        if self.mirror is not None:
+            return self.mirror.add(name, version, write, lambda path: archives([path])[0], plain=plain)
+        path = self.folder / (f"{name}.mar" if plain else f"{name}@{version}.mar")
+        write(path)
+        return path
 
     def only(self, reference: str) -> ModelFile:
         """Of "name@version" that version, of "name" its only one. Raises NotFound; FailedPrecondition for several."""
@@ -131,12 +200,18 @@ class ModelFiles:
 
     def discard(self, file: ModelFile) -> None:
         """The same of an archive that `only` or `file` gave."""
+        if self.mirror is not None:
+            self.mirror.remove(file.name, file.path.name)
+            return
         with self.locked(file.name), self.writing():
             self._discard(file)
 
     def withdraw(self, name: str, version: str, *, unless_default: bool = False) -> None:
         """Remove a version. Raises NotFound, and if asked to, FailedPrecondition for the default beside others."""
-        self.file(f"{name}@{version}")
+        found = self.file(f"{name}@{version}")
+        if self.mirror is not None:
+            self.mirror.remove(name, found.path.name, unless_default=unless_default)
+            return
         with self.locked(name):
             files = self.of(name)
             file = self._version(files, version)
@@ -154,6 +229,7 @@ class ModelFiles:
         if not left:
             for partial in self.folder.glob(f".{file.name}@*.mar.*"):  # of processes that were killed
                 partial.unlink(missing_ok=True)
+            (self.folder / f".{file.name}.wanted").unlink(missing_ok=True)
         sidecar = self._sidecar(file.name)
         if sidecar.is_file() and sidecar.read_text("ascii").strip() not in {each.version for each in left}:
             sidecar.unlink(missing_ok=True)

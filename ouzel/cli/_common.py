@@ -8,25 +8,58 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.buckets import is_bucket
+from ouzel.registry.opening import mirrored
 from ouzel.telemetry import logs
 from ouzel_client.terminal import print_json
+from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:
+    from ouzel.registry.mirror import Mirror
     from ouzel.telemetry.metrics import MetricsOptions
 
-__all__ = ["log_format", "metrics_of", "metrics_options", "print_json", "store"]
+__all__ = ["log_format", "metrics_of", "metrics_options", "opened", "print_json", "store", "store_place"]
 
 Option = Callable[..., Any]  # of a command: flag, help, and more
 
-store = click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="OUZEL_MODEL_STORE",
-    default=Path("model_store"),
-    show_default="./model_store",
-    show_envvar=True,
-    help="Folder with the model archives.",
-)
+
+class StorePlace(click.Path):
+    """A folder, or the URL of a bucket."""
+
+    def __init__(self, *, buckets: bool) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+        self._buckets = buckets
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        if not self._buckets:
+            self.fail(f"{str(value)[:80]!r} is not a folder; `ouzel serving-agent` fills one from a bucket", param, ctx)
+        if not is_bucket(value):
+            self.fail(f"{str(value)[:80]!r} is not a folder or s3://BUCKET/PREFIX", param, ctx)
+        return str(value)
+
+
+def _store(help_: str, *, buckets: bool) -> Callable[..., Any]:
+    return click.option(
+        "--store",
+        type=StorePlace(buckets=buckets),
+        envvar="OUZEL_MODEL_STORE",
+        default=Path("model_store"),
+        show_default="./model_store",
+        show_envvar=True,
+        help=help_,
+    )
+
+
+store = _store("Folder with the model archives.", buckets=False)
+store_place = _store("Folder with the model archives, or s3://BUCKET/PREFIX.", buckets=True)
+
+
+def opened(place: str | Path, state: Path | None = None) -> tuple[Path, Mirror | None]:
+    """What `ModelFiles` and `ModelStore` take, for a place that `store_place` gave."""
+    return mirrored(place, (state or state_dir()).expanduser().absolute() / "fetched")
+
 
 log_format = click.option(
     "--log-format",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import store as store_option
+from ouzel.cli._common import opened
+from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Command
 from ouzel_client.arguments import node_options, setting
 from ouzel_client.arguments import nodes as nodes_of
@@ -65,7 +66,7 @@ def maximize(
     data: Path | None,
     judge: str | None,
     path: bool,
-    store: Path,
+    store: str | Path,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -82,7 +83,7 @@ def maximize(
     from ouzel.models.store import ModelStore
 
     nodes = nodes_of(library, logits=logits, channels=channels, units=units, directions=directions)
-    loaded = models.load(ModelStore(store).find(model))
+    loaded = models.load(ModelStore(*opened(store)).find(model))
     photographs = list(_photographs(data, loaded)) if data else None
     parameters = dict(setting(text, flags=False) for text in settings)
     if recipe == "dataset":
@@ -92,7 +93,7 @@ def maximize(
         rankings = library.search(loaded, nodes, photographs, top_k=images)
         _show(_write_crops(rankings, dict(photographs), out, loaded, data), out, as_json)
         return
-    second = models.load(ModelStore(store).find(judge)) if judge else None
+    second = models.load(ModelStore(*opened(store)).find(judge)) if judge else None
     if recipe == "maco" and photographs:
         parameters["spectrum"] = library.spectrum_of(image for _, image in photographs)
     chosen = library.make_recipe(recipe, parameters)

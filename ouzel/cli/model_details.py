@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import store as store_option
+from ouzel.cli._common import opened
+from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Command
 from ouzel_client.terminal import (
     Column,
@@ -30,11 +31,11 @@ if TYPE_CHECKING:  # torch takes seconds to import
 @click.option("--version", help="The same as NAME@VERSION.")
 @store_option
 @json_option
-def show(name: str, version: str | None, store: Path, as_json: bool) -> None:
+def show(name: str, version: str | None, store: str | Path, as_json: bool) -> None:
     """Show a model's architecture, preprocessing, labels and layers. Loads it, which checks all of it."""
     from ouzel.models.store import ModelStore
 
-    details = ModelStore(store).show("@".join(filter(None, name_and_version(name, version))))
+    details = ModelStore(*opened(store)).show("@".join(filter(None, name_and_version(name, version))))
     folding = _folding(details)
     if as_json:
         layers = [asdict(layer) for layer in details.layers]

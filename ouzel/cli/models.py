@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import store as store_option
+from ouzel.cli._common import opened
+from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
 from ouzel.cli.model_details import show
 from ouzel.cli.model_loading import load, unload
+from ouzel.cli.model_promotion import promote, server_of
 from ouzel.cli.trust import trust
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.precision_names import EXACT, PRECISIONS, Precision
@@ -27,12 +29,10 @@ from ouzel_client.terminal import (
     json_option,
     model_cells,
     name_and_version,
-    named_version,
     print_json,
     print_table,
     yes_option,
 )
-from ouzel_protos.local import state_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run, and only those that need it
     from ouzel.models import Preprocessing
@@ -113,7 +113,7 @@ def add(
     version: str | None,
     precision: Precision,
     task: Task | None,
-    store: Path,
+    store: str | Path,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -126,24 +126,31 @@ def add(
     from ouzel.models import archive
 
     name, version = name_and_version(name, version)
-    path = archive.create(
-        name,
-        arch,
-        weights,
-        labels,
-        store,
-        match=match,
-        version=version or "1",
-        precision=precision,
-        task=task,
-        preprocessing=_preprocessing(arch, given),
-    )
-    files = ModelFiles(store)
+    version = version or "1"
+    files = ModelFiles(*opened(store))
+    archive.check_untuned(name, files)
+
+    def write(path: Path) -> None:
+        archive.create(
+            name,
+            arch,
+            weights,
+            labels,
+            path.parent,
+            match=match,
+            version=version,
+            precision=precision,
+            task=task,
+            preprocessing=_preprocessing(arch, given),
+        )
+
+    path = files.add(name, version, write, plain=True)
     (made,) = (file for file in files.of(name) if file.path == path)
     if as_json:
         print_json({"path": str(path), **_plain(made, files)})
     else:
-        click.echo(f"{path}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
+        where = path if files.mirror is None else f"{path.name} in {files.where}"
+        click.echo(f"{where}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
     if doubt := _doubt(arch, match, given):
         click.echo(doubt, err=True)
 
@@ -152,9 +159,9 @@ def add(
 @click.argument("name", metavar="[NAME[@VERSION]]", default="")
 @store_option
 @json_option
-def list_(name: str, store: Path, as_json: bool) -> None:
+def list_(name: str, store: str | Path, as_json: bool) -> None:
     """List every version of every model, or of NAME. A damaged archive is listed with what is wrong with it."""
-    files = ModelFiles(store)
+    files = ModelFiles(*opened(store))
     matches = files.all()
     if name:
         model, version = name_and_version(name)
@@ -177,7 +184,7 @@ def list_(name: str, store: Path, as_json: bool) -> None:
 @store_option
 @_state
 @json_option
-def delete(name: str, *, version: str | None, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
+def delete(name: str, *, version: str | None, yes: bool, store: str | Path, state: Path | None, as_json: bool) -> None:
     """Delete a model's archive.
 
     Of several versions it deletes the one that is named. Running services stop serving it.
@@ -193,50 +200,26 @@ def delete(name: str, *, version: str | None, yes: bool, store: Path, state: Pat
 @store_option
 @_state
 @json_option
-def remove(name: str, yes: bool, store: Path, state: Path | None, as_json: bool) -> None:
+def remove(name: str, yes: bool, store: str | Path, state: Path | None, as_json: bool) -> None:
     """An older name of `delete`."""
     _delete(name, yes, store, state)
     print_json({"removed": name}) if as_json else click.echo(f"Removed {name}.")
 
 
-@models.command()
-@_name
-@_version
-@store_option
-@_state
-@json_option
-def promote(name: str, version: str | None, store: Path, state: Path | None, as_json: bool) -> None:
-    """Make a version of a model its default.
-
-    Callers who name no version get it, also from the running services.
-    """
-    name, version = named_version(name, version)
-    with recording(state) as record:
-        publication.promote_served(_server(state), ModelFiles(store), name, version, record=record)
-    print_json({"name": name, "version": version}) if as_json else click.echo(
-        f"{name}: version {version} is the default"
-    )
-
-
 models.add_command(show)
+models.add_command(promote)
 models.add_command(trust)
 models.add_command(load)
 models.add_command(unload)
 
 
-def _delete(name: str, yes: bool, store: Path, state: Path | None) -> None:
-    files = ModelFiles(store)
+def _delete(name: str, yes: bool, store: str | Path, state: Path | None) -> None:
+    files = ModelFiles(*opened(store, state))
     file = files.only(name)
-    confirm(f"Delete {file.path} ({file_size(file.size)})", yes)
+    what = str(file.path) if files.mirror is None else f"{file.path.name} of {files.where}"
+    confirm(f"Delete {what} ({file_size(file.size)})", yes)
     with recording(state) as record:
-        publication.withdraw_served(_server(state), files, file, record=record)
-
-
-def _server(state: Path | None) -> Any:
-    """The TorchServe that runs, or None."""
-    from ouzel.torchserve.server import Server
-
-    return Server.local((state or state_dir()).expanduser().absolute())
+        publication.withdraw_served(server_of(files, state), files, file, record=record)
 
 
 def _preprocessing(arch: str, given: dict[str, Any]) -> Preprocessing | None:

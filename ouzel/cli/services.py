@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from ouzel import serving
+from ouzel.cli._common import StorePlace
 from ouzel.cli._door import DOOR, check_door, door_options
 from ouzel.cli._errors import Command
 from ouzel.cli._status import as_text, as_values
@@ -76,7 +77,7 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     "--store",
     "Folder with the model archives.",
     variable="OUZEL_MODEL_STORE",
-    type=click.Path(path_type=Path),
+    type=StorePlace(buckets=False),
     default=_OPTIONS["store"],
 )
 @_option("--rest-port", "Port for REST inference.", type=_PORT, default=Ports.rest)

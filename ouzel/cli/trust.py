@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.cli._common import store as store_option
+from ouzel.cli._common import opened
+from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Command
 from ouzel_client.terminal import Column, plain, print_json, print_table, shown, stages
 from ouzel_protos import local
@@ -50,7 +51,7 @@ _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 def trust(
     *,
     name: str,
-    store: Path,
+    store: str | Path,
     methods: tuple[str, ...],
     images: Path | None,
     masks: Path | None,
@@ -78,7 +79,7 @@ def trust(
     options = QUICK if quick else TrustOptions()
     if methods:
         options = replace(options, methods=tuple(dict.fromkeys(methods)))
-    model = models.load(ModelStore(store).find(name))
+    model = models.load(ModelStore(*opened(store)).find(name))
     photographs = from_folder(images, model.preprocessing, masks) if images else shipped(model.preprocessing)
     need_packages()
     folder = local.state_dir() / "trust" / _key(model, photographs, options)

@@ -9,7 +9,7 @@ import click
 
 from ouzel.cli._common import log_format as log_format_option
 from ouzel.cli._common import metrics_of, metrics_options
-from ouzel.cli._common import store as store_option
+from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Command
 from ouzel.telemetry import logs, tracing
 from ouzel_protos.local import state_dir
@@ -97,6 +97,12 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     type=click.Path(dir_okay=False, path_type=Path),
 )
 @_option(
+    "--serving-quorum",
+    "Serving agents that must serve a version before it counts as served and may become the default; 0 without agents.",
+    type=click.IntRange(min=0),
+    default=0,
+)
+@_option(
     "--audit-endpoint",
     "A model of another service that clients may have audited: one that another Ouzel serves.",
     multiple=True,
@@ -181,7 +187,7 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 def worker(
     *,
     state: Path | None,
-    store: Path,
+    store: str | Path,
     jobs: str | None,
     dataset: dict[str, Path],
     dataset_scheme: tuple[str, ...],

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ouzel.durable_files import written
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ouzel.handler_files import SALIENCY, handler_file
-from ouzel.model_files import CARD, MANIFEST
+from ouzel.model_files import CARD, MANIFEST, ModelFiles
 from ouzel.model_names import check_new_name, check_version
 from ouzel.models import detection, segmentation
 from ouzel.models import weights as weights_module
@@ -88,7 +88,7 @@ def create(
     task = task_of(arch)
     if task == DETECTION and precision != EXACT:
         raise InvalidArgument(f"precision: {precision} is for others; detectors compute exactly", field="precision")
-    _check_untuned(name, Path(store))
+    check_untuned(name, ModelFiles(store))
     label_names = read_labels(labels)
     if preprocessing is None:
         preprocessing = default_preprocessing(arch)
@@ -209,10 +209,18 @@ def _manifest(card: Card) -> bytes:
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def _check_untuned(name: str, store: Path) -> None:
-    """A name belongs to the operator or to the owner of a tuned model, never to both."""
-    if tuned := next(store.glob(f"{name}@*.mar"), None):
-        raise AlreadyExists(f"name: {name!r} is that of a tuned model, {tuned}", field="name")
+def check_untuned(name: str, store: ModelFiles) -> None:
+    """Refuses the name of a tuned model: it belongs to the operator or to the owner of a tuned one, never to both.
+
+    Args:
+        name: Of a new model of the operator.
+        store: Where it is to be.
+
+    Raises:
+        AlreadyExists: A tuned model has it.
+    """
+    if tuned := next((file for file in store.of(name) if "@" in file.path.stem), None):
+        raise AlreadyExists(f"name: {name!r} is that of a tuned model, {tuned.path}", field="name")
 
 
 def _check_classes(state: dict[str, Tensor], network: nn.Module, labels: int) -> None:

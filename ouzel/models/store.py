@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ouzel.models import archive
 from ouzel.models.card import Card
 from ouzel.models.model import Model, load
 from ouzel.models.networks.probe import Layer, layers
+from ouzel.registry.mirror import Mirror, VersionTaken
 from ouzel.task_names import CLASSIFICATION, Task
 
 Make = Callable[[str], tuple[Card, Mapping[str, Tensor]]]  # of the version that it will have: the card and the weights
@@ -66,8 +68,8 @@ class ModelStore(ModelFiles):
     Names with a path in them are refused by every method: InvalidArgument.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: str | Path, mirror: Mirror | None = None) -> None:
+        super().__init__(folder, mirror)
 
     def list(self) -> tuple[Entry, ...]:
         """All archives by name and version; those that are damaged are listed with their `error`.
@@ -96,22 +98,25 @@ class ModelStore(ModelFiles):
         version it has to be `after`, though that may be deleted by now. Raises AlreadyExists for the name of an
         operator's model or of somebody else's, and FailedPrecondition for a store that cannot be written.
         """
-        with self.locked(check_name(name)):
-            files = self.of(name)
-            mine = (file for file in files if file.job == job and file.publication == publication)
-            if (done := next(mine, None)) is not None:
-                return self._entries([done])[0]
-            _check_free(name, files)
-            self._tidy(name)
-            version = str(max((int(each) for each in (*_versions(files), after) if each.isdigit()), default=0) + 1)
-            card, state = make(version)
-            lineage = {**(card.lineage or {}), "job": job} | ({"publication": publication} if publication > 1 else {})
-            _check_free(name, files, str(lineage.get("owner", "")))
-            card = dataclasses.replace(card, name=name, version=version, lineage=lineage)
-            path = self.folder / f"{name}@{version}.mar"
-            with self.writing():
-                archive.write(card, state, path, replace=False)
-            return self._entries([self.file(f"{name}@{version}")])[0]
+        while True:
+            with suppress(VersionTaken), self.locked(check_name(name)):
+                return self._published(name, make, job, publication, after)
+
+    def _published(self, name: str, make: Make, job: str, publication: int, after: str) -> Entry:
+        files = self.of(name)
+        mine = (file for file in files if file.job == job and file.publication == publication)
+        if (done := next(mine, None)) is not None:
+            return self._entries([done])[0]
+        _check_free(name, files)
+        self._tidy(name)
+        version = str(max((int(each) for each in (*_versions(files), after) if each.isdigit()), default=0) + 1)
+        card, state = make(version)
+        lineage = {**(card.lineage or {}), "job": job} | ({"publication": publication} if publication > 1 else {})
+        _check_free(name, files, str(lineage.get("owner", "")))
+        card = dataclasses.replace(card, name=name, version=version, lineage=lineage)
+        with self.writing():
+            self.add(name, version, lambda path: archive.write(card, state, path, replace=False))
+        return self._entries([self.file(f"{name}@{version}")])[0]
 
     def _tidy(self, name: str) -> None:
         """Remove what processes have left that were killed while they wrote."""

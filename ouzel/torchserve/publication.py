@@ -46,6 +46,7 @@ __all__ = [
     "promote_served",
     "publish_model",
     "register",
+    "serve_version",
     "served",
     "set_default",
     "settings_of",
@@ -160,6 +161,26 @@ def load_served(
     with undone_on_failure() as undo:
         _load(server, store, file, base, undo)
         recorded(undo, record, "publication", {**facts_of(file), "served": True})
+
+
+def serve_version(server: Server, store: ModelFiles, file: ModelFile) -> None:
+    """Has TorchServe, or its pool, answer a trial with a version; of other versions nothing changes.
+
+    The first version of a name becomes its default. The call may be repeated.
+
+    Args:
+        server: TorchServe.
+        store: The folder that TorchServe serves.
+        file: The version, in that folder.
+
+    Raises:
+        OuzelError: One line that says why; the version is then not loaded.
+    """
+    if pool.answers_for(server, file.name):
+        pool.try_out(server, file)
+        return
+    with undone_on_failure() as undo:
+        _load(server, store, file, "", undo)
 
 
 def promote_served(

@@ -10,11 +10,17 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ouzel.worker.artifacts.opening import located, open_artifacts
+from ouzel.buckets import located
+from ouzel.registry.mirror import Mirror
+from ouzel.registry.opening import mirrored, open_registry
+from ouzel.worker.artifacts.opening import open_artifacts
 from ouzel.worker.artifacts.protocol import Artifacts
 from ouzel.worker.store.retry_policy import Retries
+
+if TYPE_CHECKING:
+    from ouzel.torchserve.quorum import Agents
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class JobEnvironment:
     Attributes:
         store: URL of the job store.
         artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
-        models: The model store.
+        models: The model store: a folder, or "s3://BUCKET/PREFIX".
         uploads: Folder of the data sets of callers, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         datasets: Folders that callers may search, by the name that they use.
         serving: The place of the TorchServe that serves tuned models, as `ouzel.torchserve.server.Server.found` takes
@@ -33,13 +39,15 @@ class JobEnvironment:
         retries: How often failed jobs are tried again.
         endpoint_file: The operator's file of services that can be audited; "" without one.
         endpoint_flags: More of them, NAME=URL each.
+        quorum: How many serving agents must serve a version before it counts as served; 0 without agents, where
+            `serving` counts.
         local: Folder on this machine for what was fetched from a bucket and can be fetched again; None without one.
         ledger: Folder of the log that jobs write entries to, see `ouzel.ledger.settings`; "" without one.
     """
 
     store: str
     artifacts: str | Path
-    models: Path
+    models: str | Path
     uploads: str | Path
     datasets: Mapping[str, Path] = field(default_factory=dict)
     serving: Mapping[str, str] | None = None
@@ -48,6 +56,7 @@ class JobEnvironment:
     endpoint_file: str = ""
     endpoint_flags: tuple[str, ...] = ()
     ledger: str = ""
+    quorum: int = 0
     local: Path | None = None
 
     @property
@@ -59,6 +68,19 @@ class JobEnvironment:
     def upload_cache(self) -> Path | None:
         """Folder for files of data sets that lie in a bucket."""
         return self.local and self.local / "datasets"
+
+    @property
+    def model_store(self) -> tuple[Path, Mirror | None]:
+        """What `ModelFiles` and `ModelStore` take."""
+        return mirrored(self.models, self.local)
+
+    def agents(self) -> Agents | None:
+        """The serving agents of the model store, seen for the first time now; None without agents."""
+        if not self.quorum:
+            return None
+        from ouzel.torchserve.quorum import Agents  # most jobs never need it
+
+        return Agents(open_registry(self.models), self.quorum)
 
     def open_artifacts(self, *, check: bool = False) -> Artifacts:
         """What jobs leave behind.

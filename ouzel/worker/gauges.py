@@ -6,7 +6,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from ouzel.errors import OuzelError
 from ouzel.ledger import Ledger
+from ouzel.registry.reports import AgentReport, Serves
 from ouzel.worker.auditing.pool import AuditPool
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.store.protocol import Statistics, Store
@@ -24,6 +26,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FRESH = 2.0  # s for which the database is not asked again, however many read
 _MOST_OWNERS = 100
+_AGENTS_FRESH = 10.0  # s, for what takes a request for each agent
 _SIZES_FRESH = 300.0  # s, for what takes a walk through many files
 
 
@@ -38,6 +41,7 @@ class Looked:
         ledger: The log; None without one.
         uploads: Tells the size of the data sets in bytes.
         folders: Those on whose disks there must be room, by what they are for.
+        agents: Gives what serving agents tell; None without agents.
     """
 
     store: Store
@@ -46,6 +50,7 @@ class Looked:
     ledger: Ledger | None
     uploads: Callable[[], int]
     folders: Mapping[str, Path]
+    agents: Callable[[], Sequence[AgentReport]] | None = None
 
 
 class WorkerGauges(Collector):
@@ -61,6 +66,7 @@ class WorkerGauges(Collector):
         self._used = _Kept(looked.store.today, _FRESH)
         self._artifacts = _Kept(looked.store.artifact_bytes, _SIZES_FRESH)
         self._uploads = _Kept(looked.uploads, _SIZES_FRESH)
+        self._agents = None if looked.agents is None else _Kept(looked.agents, _AGENTS_FRESH)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: else it would be looked at when this is registered."""
@@ -93,6 +99,11 @@ class WorkerGauges(Collector):
             if (free := _free(folder)) is not None:
                 disks.add_metric([name], free)
         yield disks
+        if self._agents is not None:
+            try:
+                yield from _serving(self._agents.value())
+            except OuzelError as error:
+                _log.warning("the serving agents are not counted: %s", error)
         if looked.ledger is not None:
             try:
                 yield from _ledger(looked.ledger)
@@ -116,6 +127,19 @@ def _used(known: Mapping[str, tuple[float, float]]) -> Metric:
         used.add_metric([owner, "running"], seconds)
         used.add_metric([owner, "gpu"], gpu_seconds)
     return used
+
+
+def _serving(reports: Sequence[AgentReport]) -> Iterator[Metric]:
+    seen = _family("serving_agent_seen_seconds", "Since a serving agent was last heard of.", "node")
+    up = _family("serving_agent_torchserve_up", "Whether TorchServe answers the agent.", "node")
+    versions = _family("serving_agent_versions", "Versions of models on a node.", "node", "state")
+    for report in reports:
+        seen.add_metric([report.node], max(time.time() - report.seen, 0.0))
+        up.add_metric([report.node], float(report.serving))
+        counts = Counter(each.state for of in report.versions.values() for each in of.values())
+        for state in Serves:
+            versions.add_metric([report.node, state.value], counts[state])
+    yield from (seen, up, versions)
 
 
 def _ledger(ledger: Ledger) -> Iterator[Metric]:

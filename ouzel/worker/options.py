@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ouzel import gpus
-from ouzel.buckets import is_bucket
+from ouzel.buckets import is_bucket, located
 from ouzel.checks import at_least, within
 from ouzel.databases.urls import is_postgres
 from ouzel.endpoints.description.config import Endpoint
@@ -21,7 +21,6 @@ from ouzel.ledger_folder import chosen
 from ouzel.ledger_folder import known as settings_known
 from ouzel.telemetry.metrics import MetricsOptions
 from ouzel.worker import kinds
-from ouzel.worker.artifacts.opening import located
 from ouzel.worker.auditing.task import ResidentOptions
 from ouzel.worker.catalog.catalog import Budget
 from ouzel.worker.environment import JobEnvironment
@@ -47,7 +46,7 @@ class WorkerOptions:
         store: URL of the job store; "" is SQLite in the state folder.
         artifacts: Folder of what jobs leave behind, or "s3://BUCKET/PREFIX"; shared by all workers of a store.
         artifact_links: How long links to artifacts in a bucket are valid, in seconds; 0 gives none.
-        models: The model store.
+        models: The model store: a folder, or "s3://BUCKET/PREFIX".
         datasets: Folders that callers may search, by the name that they use.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
@@ -65,6 +64,8 @@ class WorkerOptions:
         serving_rest: URL of a TorchServe on another machine, over the same model store.
         serving_management: URL of its management API.
         serving_key_file: Its file of tokens.
+        serving_quorum: How many serving agents must serve a version before it counts as served and may become the
+            default; 0 without agents.
         audit_endpoint_file: File of other services whose predictions callers may have audited; see
             `ouzel.endpoints.description.file`.
         audit_endpoint_flags: More of them, NAME=URL each.
@@ -93,7 +94,7 @@ class WorkerOptions:
     store: str = ""
     artifacts: str | Path | None = None
     artifact_links: float = 600.0
-    models: Path = Path("model_store")
+    models: str | Path = Path("model_store")
     datasets: Mapping[str, Path] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 7090
@@ -111,6 +112,7 @@ class WorkerOptions:
     serving_rest: str = ""
     serving_management: str = ""
     serving_key_file: Path | None = None
+    serving_quorum: int = 0
     audit_endpoint_file: Path | None = None
     audit_endpoint_flags: tuple[str, ...] = ()
     audit_warm: bool = False
@@ -126,8 +128,9 @@ class WorkerOptions:
     ray: RayOptions | None = None
 
     def __post_init__(self) -> None:
-        for name in ("state", "models"):
-            object.__setattr__(self, name, Path(getattr(self, name)).expanduser().absolute())
+        object.__setattr__(self, "state", self.state.expanduser().absolute())
+        object.__setattr__(self, "models", located(self.models, "store"))
+        at_least("serving_quorum", self.serving_quorum, 0)
         within("port", self.port, 0, 65535)
         if self.slots is not None:
             at_least("slots", self.slots, 1)
@@ -139,6 +142,10 @@ class WorkerOptions:
         if len(set(given.values())) > 1:
             missing = ", ".join(name for name, there in given.items() if not there)
             raise InvalidArgument(f"{missing}: give all three of {', '.join(given)}, or none", field=missing)
+        if self.serving_quorum and (self.serving_key_file is not None or self.serving_state is not None):
+            raise InvalidArgument(
+                "serving_quorum: agents tell what is served; name no TorchServe beside them", field="serving_quorum"
+            )
         if is_bucket(self.artifact_place) and self._shared:
             for name in ("uploads", "ledger"):  # whose default is beside the artifacts, where all workers find it
                 if getattr(self, name) is None and not (name == "ledger" and self.no_ledger):
@@ -178,7 +185,8 @@ class WorkerOptions:
     @property
     def _local(self) -> Path | None:
         """Folder for what is fetched from buckets."""
-        return self.folder / "fetched" if is_bucket(self.artifact_place) or is_bucket(self.upload_place) else None
+        places = (self.artifact_place, self.upload_place, self.models)
+        return self.folder / "fetched" if any(map(is_bucket, places)) else None
 
     @property
     def ledger_folder(self) -> Path | None:
@@ -206,8 +214,10 @@ class WorkerOptions:
         return open_ledger(settings(folder, database=known, tiles=self.ledger_tiles))
 
     @property
-    def serving(self) -> Mapping[str, str]:
-        """Where TorchServe is, as `ouzel.torchserve.server.Server.found` takes it."""
+    def serving(self) -> Mapping[str, str] | None:
+        """Where TorchServe is, as `Server.found` takes it; None where agents follow the store."""
+        if self.serving_quorum or is_bucket(self.models):
+            return None
         if self.serving_key_file is None:
             named = {"named": "yes"} if self.serving_state else {}  # then it is meant to be there
             return {"state": str((self.serving_state or self.state).expanduser().absolute()), **named}
@@ -258,6 +268,7 @@ class WorkerOptions:
             endpoint_file=str(self.audit_endpoint_file.expanduser().absolute()) if self.audit_endpoint_file else "",
             endpoint_flags=self.audit_endpoint_flags,
             ledger=str(self.ledger_folder or ""),
+            quorum=self.serving_quorum,
             local=self._local,
         )
 

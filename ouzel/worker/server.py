@@ -18,7 +18,11 @@ from ouzel.forking.client import ForkServer
 from ouzel.ledger import Ledger
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Recorder
+from ouzel.model_files import ModelFiles
+from ouzel.registry.bucket import BucketRegistry
+from ouzel.registry.opening import open_registry
 from ouzel.telemetry.metrics import served
+from ouzel.torchserve.quorum import Agents
 from ouzel.worker import kinds
 from ouzel.worker.api import port, tokens
 from ouzel.worker.api.audit_service import AuditService
@@ -90,10 +94,11 @@ def run(options: WorkerOptions, ready: Callable[[str], None] = lambda _: None) -
         isolated = Isolated(forks)
         datasets = Datasets(options.upload_place, isolated=isolated, cache=options.environment.upload_cache)
         datasets.check()
+        agents = _agents(options)
         logs, environment = options.folder / "logs", options.environment
         executor = open_executor(logs, forks=forks, ray=options.ray, store=store, environment=environment)
         opened.callback(executor.close)
-        parts = _Parts(options, store, ledger, artifacts, isolated, datasets, forks, metrics, executor)
+        parts = _Parts(options, store, ledger, artifacts, isolated, datasets, forks, metrics, executor, agents)
         asyncio.run(_serve(parts, ready))
 
 
@@ -110,6 +115,7 @@ class _Parts:
     forks: ForkServer | None
     metrics: WorkerMetrics
     executor: Executor
+    agents: Agents | None
 
 
 async def _serve(parts: _Parts, ready: Callable[[str], None]) -> None:
@@ -139,8 +145,9 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         {tokens.own(own_token): tokens.LOCAL} | (tokens.read(options.tokens) if options.tokens else {})
     )
     isolated, datasets = parts.isolated, parts.datasets
+    files = ModelFiles(*options.environment.model_store)
     catalogue = Catalogue(
-        options.models,
+        files.folder,
         options.folder / "models",
         options.datasets,
         options.budget,
@@ -148,6 +155,7 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         schemes=options.schemes,
         endpoints=frozenset(options.endpoints),
         isolated=isolated,
+        files=files,
     )
     denials = Denials(recorder, _METHODS)
     storage = Storage(store, datasets.used, options.limits)
@@ -173,7 +181,14 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
         maximum_concurrent_rpcs=port.MOST_CALLS,
     )
     add_JobServiceServicer_to_server(service, server)
-    models = ModelService(catalogue, known, serving=options.serving, recorder=recorder, denials=denials)
+    models = ModelService(
+        catalogue,
+        known,
+        serving=options.serving,
+        agents=parts.agents,
+        recorder=recorder,
+        denials=denials,
+    )
     add_ModelServiceServicer_to_server(models, server)
     uploads = DatasetService(
         datasets, store, known, patience=options.patience, storage=storage, recorder=recorder, denials=denials
@@ -228,6 +243,14 @@ async def _listening(parts: _Parts, runner: Runner) -> AsyncIterator[tuple[str, 
             audits.release()
 
 
+def _agents(options: WorkerOptions) -> Agents | None:
+    """Checks a model store in a bucket, and gives what agents tell of it; None without agents."""
+    registry = open_registry(options.models)
+    if isinstance(registry, BucketRegistry):
+        registry.check()
+    return Agents(registry, options.serving_quorum) if options.serving_quorum else None
+
+
 def _accounts(parts: _Parts, storage: Storage) -> Accounts:
     places = slots(parts.options)
     quotes = Quotes(parts.store, max(each.gpus for each in places), places[0].by_kind)
@@ -238,7 +261,8 @@ def _gauges(parts: _Parts, runner: Runner, pool: AuditPool) -> WorkerGauges:
     options = parts.options
     places = {"state": options.folder, "artifacts": options.artifact_place, "datasets": options.upload_place}
     folders = {name: place for name, place in places.items() if isinstance(place, Path)}
-    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, parts.datasets.total, folders))
+    agents = None if parts.agents is None else parts.agents.reports
+    return WorkerGauges(Looked(parts.store, runner, pool, parts.ledger, parts.datasets.total, folders, agents))
 
 
 def _denied(denials: Denials, metrics: WorkerMetrics) -> Callable[[str], None]:

@@ -16,6 +16,7 @@ from platformdirs import user_state_path
 SERVING = "serving.json"
 WORKER = "worker.json"
 GATEWAY = "gateway.json"
+AGENT = "agent.json"
 OPTIONS = "options.json"  # how the services were started; there as long as they are meant to run
 SUPERVISOR = "supervisor.json"  # the process that restarts what died; more of its form is known to `ouzel.serving`
 
@@ -79,6 +80,26 @@ class Gateway(TypedDict):
     listens: list[str]
 
 
+class Agent(TypedDict):
+    """What `agent.json` holds.
+
+    Attributes:
+        pid: Of the serving agent.
+        create_time: When it began, in seconds since the epoch, as psutil gives it.
+        node: By which others know this machine.
+        source: The model store that it follows.
+        note: What keeps models from being as the store says; "" if nothing does.
+        served: How many versions are served.
+    """
+
+    pid: int
+    create_time: float
+    node: str
+    source: str
+    note: str
+    served: int
+
+
 class _Supervisor(TypedDict):
     pid: int
     parts: dict[str, Any]
@@ -115,6 +136,11 @@ def read_worker(state: Path | None = None) -> Worker | None:
 def read_gateway(state: Path | None = None) -> Gateway | None:
     """The gateway that a state folder records, as `read_serving`."""
     return cast(Gateway | None, _read(state, GATEWAY, Gateway))
+
+
+def read_agent(state: Path | None = None) -> Agent | None:
+    """The serving agent that a state folder records, as `read_serving`."""
+    return cast(Agent | None, _read(state, AGENT, Agent))
 
 
 def supervisor(part: Literal["torchserve", "worker", "gateway"], state: Path | None = None) -> int | None:

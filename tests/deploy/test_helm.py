@@ -20,10 +20,14 @@ from ouzel.cli import gateway as gateway_module
 from ouzel.cli.gateway import gateway
 from ouzel.cli.keys import keys
 from ouzel.cli.services import status, up
+from ouzel.cli.serving_agent import serving_agent
 from ouzel.cli.worker import worker
 from ouzel.gateway.access.tenants_file import parse
 from ouzel.gateway.rest import paths
+from ouzel.worker.options import WorkerOptions
+from ouzel.worker.processes import ray_options
 from ouzel.worker.store.job import State
+from ouzel_protos.local import AGENT
 from support.charts import CHART, Manifest, containers, of, rendered, values
 
 ROOT = Path(__file__).parents[2]
@@ -45,13 +49,32 @@ FULL = values(
     storage={"models": {"existingClaim": "store"}, "shared": {"storageClass": "nfs"}},
     imagePullSecrets=["pull"],
 )
+BUCKETS = values(
+    s3={f"{each}": f"s3://bucket/{each}" for each in ("artifacts", "datasets", "models")} | {"secret": "bucket"},
+    agents={"quorum": 2},
+    metrics={"secret": "scraping"},
+    serving={"replicas": 3},
+    ray={
+        "cluster": "shared",
+        "namespace": "ray",
+        "executor": True,
+        "resources": ["finetune:gpus=1,cpus=4,memory=16GiB", "*:cpus=2"],
+        "python": "/opt/ouzel/bin/python",
+        "secret": "ray-token",
+        "postgresPassword": {"secret": "jobs-password"},
+    },
+)
 CHOICES = {
     "least": values(),
     "full": FULL,
     "tls": values(**TLS),
+    "buckets": BUCKETS,
+    "agents": values(agents={"enabled": True}),
     "open": values(networkPolicy={"enabled": False}, serving={"replicas": 3, "workers": 2}, worker={"replicas": 0}),
 }
 COMMANDS: dict[str, click.Command] = {"ouzel-gateway": gateway, "ouzel-worker": worker, "up": up, "status": status}
+COMMANDS["serving-agent"] = serving_agent
+_OF_OTHERS = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PGPASSWORD"}  # variables that Ray and PostgreSQL's library read
 # Where calls go in, by the default port of each command.
 _READ_BY_OTHERS = {"OUZEL_LEDGER", "OUZEL_KEYS"}
 
@@ -92,6 +115,11 @@ def test_the_schemas_refuse_what_is_wrong() -> None:
         (values(worker={"replica": 3}), "replica"),
         (values(serving={"precision": "fp16"}), "precision"),
         (values(worker={"grace": 30}), "grace"),
+        (values(agents={"quorum": 0}), "quorum"),
+        (values(s3={"models": "/models"}), "models"),
+        (values(ray={"executor": True, "secret": "token"}), "ray.cluster or ray.address"),
+        (values(ray={"executor": True, "cluster": "shared"}), "ray.secret"),
+        (values(ray={"resources": ["gpus=1"]}), "resources"),
         (values(worker={"extraArgs": ["rm -rf"]}), "extraArgs"),
     ],
 )
@@ -128,20 +156,20 @@ def test_pods_may_do_next_to_nothing(manifests: list[Manifest]) -> None:
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
         assert not any("hostPath" in volume for volume in pod["volumes"])
-        for container in pod["containers"]:
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
-            assert {"readinessProbe", "livenessProbe"} <= container.keys()
+            assert {"readinessProbe", "livenessProbe"} <= container.keys() or container["name"] == "models"
             assert container["resources"]["limits"]["memory"]
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             assert mounted <= {volume["name"] for volume in pod["volumes"]}
-            ran += 1
+            ran += container in pod["containers"]
         used = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
         assert used == {volume["name"] for volume in pod["volumes"]}
-    assert ran == 3
+    assert ran == len(containers(manifests)) >= 3
 
 
 def test_secrets_are_named_and_never_told(manifests: list[Manifest]) -> None:
@@ -162,7 +190,7 @@ def test_secrets_are_named_and_never_told(manifests: list[Manifest]) -> None:
 def test_commands_take_what_they_are_given(manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command line is read by the command itself, with the variables that the pod sets."""
     monkeypatch.setattr(gateway_module.secret_files, "check", lambda *_: None)
-    for container in containers(manifests).values():
+    for container in (*containers(manifests).values(), *first(manifests)):
         name, *words = container["args"]
         command = COMMANDS[words.pop(0) if name == "ouzel" else name]
         known = {param.envvar: param for param in command.params if param.envvar}
@@ -170,11 +198,13 @@ def test_commands_take_what_they_are_given(manifests: list[Manifest], monkeypatc
         assert {word.partition("=")[0] for word in words} <= flags
         own = {variable["name"]: variable.get("value") for variable in container["env"]}
         foreign = {each for each in own if not each.startswith("OUZEL_")}
-        assert foreign <= bucket_variables()
+        assert foreign <= bucket_variables() | _OF_OTHERS
         assert own.keys() - foreign - known.keys() <= _READ_BY_OTHERS
         with monkeypatch.context() as there:
             for variable, value in own.items():
                 there.setenv(variable, value or "postgresql://user@host/database")
+            if "OUZEL_AGENT_NODE" in own:  # the name of the pod
+                there.setenv("OUZEL_AGENT_NODE", "demo-serving-1234")
             # Files are looked for at once by some options, and are not here.
             for param in command.params:
                 if isinstance(param.type, click.Path):
@@ -183,6 +213,12 @@ def test_commands_take_what_they_are_given(manifests: list[Manifest], monkeypatc
         assert not context.args
         given = {param for variable, param in known.items() if variable in own}
         assert all(context.params[param.name] not in (None, "") for param in given)
+
+
+def first(manifests: list[Manifest]) -> list[Manifest]:
+    """The containers that run before the others of their pods."""
+    pods = [each["spec"]["template"]["spec"] for each in manifests if each["kind"] == "Deployment"]
+    return [container for pod in pods for container in pod.get("initContainers", ())]
 
 
 def bucket_variables() -> set[str]:
@@ -204,7 +240,10 @@ def test_ports_are_those_of_the_commands(manifests: list[Manifest]) -> None:
     for name, flags in (
         ("gateway", {"rest": "rest-port", "grpc": "grpc-port", "gateway-metrics": "metrics-port"}),
         ("worker", {"grpc": "port", "worker-metrics": "metrics-port"}),
+        ("agent", {"agent-metrics": "metrics-port"}),
     ):
+        if name not in found:
+            continue
         words = dict(word.partition("=")[::2] for word in found[name]["args"])
         given = {port: words.get(f"--{flag}") for port, flag in flags.items()}
         assert told[name] == {port: int(value) for port, value in given.items() if value is not None}
@@ -236,7 +275,8 @@ def test_probes_ask_what_is_there(manifests: list[Manifest]) -> None:
             elif "tcpSocket" in probe:
                 assert probe["tcpSocket"]["port"] in ports
             elif "exec" in probe:
-                assert probe["exec"]["command"] == ["ouzel", status.name]
+                asked = ["test", "-f", f"/state/{AGENT}"] if name == "agent" else ["ouzel", status.name]
+                assert probe["exec"]["command"] == asked
 
 
 def test_only_the_gateway_can_be_called() -> None:
@@ -301,6 +341,59 @@ def test_what_is_kept_survives_and_is_shared() -> None:
     # What workers share lies on the claim that they share.
     places = dict(word.partition("=")[::2] for word in containers(least)["worker"]["args"])
     assert all(places[flag].startswith("/shared/") for flag in ("--artifacts", "--uploads", "--ledger"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "source", "claims"),
+    [(BUCKETS, "s3://bucket/models", {"shared"}), (CHOICES["agents"], "/models", {"shared", "models"})],
+    ids=["bucket", "claim"],
+)
+def test_agents_fill_what_torchserve_serves(chosen: dict[str, Any], source: str, claims: set[str]) -> None:
+    manifests = rendered(chosen)
+    (once,), found = first(manifests), containers(manifests)
+    assert once["args"][1:4] == ["serving-agent", "--once", f"--from={source}"]
+    assert f"--from={source}" in found["agent"]["args"]
+    served = {
+        name: {each["name"]: each.get("value") for each in container["env"]}["OUZEL_MODEL_STORE"]
+        for name, container in {**found, "models": once}.items()
+    }
+    own = {name: place for name, place in served.items() if name != "worker"}
+    assert own == dict.fromkeys(("torchserve", "agent", "gateway", "models"), "/served")
+    assert served["worker"] == source  # what a job publishes is what the agents follow
+    pod = of(manifests, "Deployment", "demo-serving")["spec"]["template"]["spec"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert volumes["served"] == {"name": "served", "emptyDir": {}}  # of one pod alone
+    for container in (once, found["agent"], found["torchserve"], found["gateway"]):
+        mounts = {each["name"]: each for each in container["volumeMounts"]}
+        assert mounts["served"]["mountPath"] == "/served"
+        assert ("models" in mounts) == (source == "/models" and container in (once, found["agent"]))
+    found_claims = {each["metadata"]["name"] for each in manifests if each["kind"] == "PersistentVolumeClaim"}
+    assert found_claims == {f"demo-{each}" for each in claims}
+    assert f"--serving-quorum={chosen['agents'].get('quorum', 1)}" in found["worker"]["args"]
+
+
+def test_jobs_on_ray_see_what_the_worker_sees() -> None:
+    """What the worker itself would refuse is not rendered: its own options are made of the flags."""
+    given = [word.partition("=")[::2] for word in containers(rendered(BUCKETS))["worker"]["args"]]
+    words = dict(given)
+    assert words["--ray-address"] == "http://shared-head-svc.ray:8265"
+    texts = [value for name, value in given if name == "--ray-resources"]
+    ray = ray_options.RayOptions(
+        address=words["--ray-address"],
+        python=words["--ray-python"],
+        resources=ray_options.resources(texts, ["finetune"]),
+    )
+    options = WorkerOptions(
+        store="postgresql://user@host/database",
+        artifacts=words["--artifacts"],
+        uploads=words["--uploads"],
+        ledger=Path(words["--ledger"]),
+        models="s3://bucket/models",
+        serving_quorum=int(words["--serving-quorum"]),
+        ray=ray,
+    )
+    assert options.environment.quorum == 2
+    assert (options.artifact_place, options.upload_place) == ("s3://bucket/artifacts", "s3://bucket/datasets")
 
 
 def test_a_stop_leaves_time_for_checkpoints(manifests: list[Manifest]) -> None:

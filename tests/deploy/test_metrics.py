@@ -15,11 +15,15 @@ import promql_parser
 import pytest
 import trustme
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
 from ouzel import serving
+from ouzel.agent.metrics import AgentGauges
 from ouzel.gateway.access.tls import Tls, TlsFiles
 from ouzel.gateway.engines.in_process import InProcessEngine
 from ouzel.gateway.options import GatewayOptions
+from ouzel.registry.opening import open_registry
+from ouzel.registry.reports import AgentReport
 from ouzel.telemetry.metrics import MetricsOptions
 from support.gateway import gateway
 from support.jobs import until, worker
@@ -57,7 +61,15 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
         found["gateway"] = families(numbers.text)
         expires = numbers.value("ouzel_gateway_certificate_expiry_timestamp_seconds")
         assert expires == tls.expires
-    with worker(f"sqlite://{folder / 'jobs.db'}", folder / "state", "--metrics-port", "0", "--no-fork") as made:
+    shared = folder / "shared"
+    shared.mkdir()
+    report = AgentReport("node", "1", 1.0, serving=True)
+    open_registry(shared).report("node", report.to_json())
+    registry = CollectorRegistry()
+    registry.register(AgentGauges(lambda: report))
+    found["agent"] = families(generate_latest(registry).decode())
+    flags = ["--metrics-port", "0", "--no-fork", "--store", str(shared), "--serving-quorum", "1"]
+    with worker(f"sqlite://{folder / 'jobs.db'}", folder / "state", *flags) as made:
         until(lambda: "/metrics" in made.log.read_text())
         until(lambda: "_checkpoint_age_" in Metrics(url(made.log)).text)
         found["worker"] = families(Metrics(url(made.log)).text)
@@ -153,7 +165,7 @@ def test_promtool_has_no_complaint() -> None:
 
 
 def test_metrics_need_no_torch() -> None:
-    modules = "ouzel.gateway.observing.metrics, ouzel.worker.gauges, ouzel.sink.metrics"
+    modules = "ouzel.gateway.observing.metrics, ouzel.worker.gauges, ouzel.sink.metrics, ouzel.agent.agent"
     program = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from ouzel.buckets import Prefix
+from ouzel.buckets import Prefix, located
 from ouzel.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from ouzel.worker.artifacts.bucket import BucketArtifacts
 from ouzel.worker.artifacts.cache import Cache
 from ouzel.worker.artifacts.folder import CHUNK, FolderArtifacts
-from ouzel.worker.artifacts.opening import located, open_artifacts
+from ouzel.worker.artifacts.opening import open_artifacts
 from ouzel.worker.artifacts.protocol import Artifacts, StorageAway
 
 LARGE = 9 * CHUNK + 5  # more than one part
@@ -260,7 +260,7 @@ def test_a_bucket_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    monkeypatch.setattr("ouzel.worker.artifacts.asked._RETRIES", 0)
+    monkeypatch.setattr("ouzel.bucket_objects._RETRIES", 0)
     artifacts = BucketArtifacts("s3://secret-place/prefix", tmp_path)
     calls: tuple[Callable[[], object], ...] = (
         lambda: artifacts.put(b"x"),

@@ -76,7 +76,7 @@ class Killing:
 
 def test_killed_in_the_middle_of_an_upload(server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the file can be seen afterwards; the next try stores it."""
-    monkeypatch.setattr("ouzel.worker.artifacts.asked._RETRIES", 1)
+    monkeypatch.setattr("ouzel.bucket_objects._RETRIES", 1)
     artifacts = BucketArtifacts(BUCKET, tmp_path)
     content = os.urandom(8 * PART)
     digest = hashlib.sha256(content).hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -34,6 +35,11 @@ class FakeWork:
     stop: threading.Event = field(default_factory=threading.Event)
     looks: int = 0
     entries: list[str] = field(default_factory=list)
+    known: Any = None  # agents
+
+    @property
+    def environment(self) -> Any:
+        return SimpleNamespace(agents=lambda: self.known)
 
     def record(self, kind: str, facts: Mapping[str, Any]) -> None:
         self.entries.append(f"{kind} {facts['version']}")

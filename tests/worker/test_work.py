@@ -116,7 +116,7 @@ def test_a_job_goes_on_while_its_storage_is_away(tmp_path: Path, monkeypatch: py
     answers[:] = [StorageAway("away"), None]
     context.save(b"c", [pb.JobEvent()])
     assert len(told.checkpoints) == 2
-    context._stop.set()
+    context.stop.set()
     answers[:] = [StorageAway("away")]
     with pytest.raises(StorageAway):
         context.save(b"d", needed=True)

@@ -14,9 +14,10 @@ from ouzel.serving import processes, saved_options, state_folder
 from ouzel.serving.supervision import health, journal, served
 from ouzel.serving.supervision.journal import Restarts, Supervision
 from ouzel.serving.supervision.served import Model
-from ouzel_protos.local import Gateway, Serving, read_serving, token
+from ouzel_protos.local import Gateway, Serving, read_agent, read_serving, token
 from ouzel_protos.local import Worker as WorkerRecord
 
+AGENT = "serving agent"
 ANSWER = 2.0  # s in which each part has to answer
 _ASKERS = 16  # questions at a time
 _COMPUTES = 0.05  # of a core: more than an idle process takes
@@ -40,7 +41,7 @@ class Part:
     """One line of the status.
 
     Attributes:
-        name: "supervisor", "torchserve", "worker", "gateway", or "NAME VERSION" of a model.
+        name: "supervisor", "torchserve", "worker", "gateway", "serving agent", or "NAME VERSION" of a model.
         kind: "service" or "model".
         state: How it is.
         pids: Of its processes.
@@ -101,7 +102,8 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
     """
     serving, worker, watch = state_folder.running(state), state_folder.running_worker(state), journal.read(state)
     gateway = state_folder.running_gateway(state)
-    if serving is None and worker is None and gateway is None and not (watch and watch.alive):
+    agent = _agent(state)
+    if serving is None and worker is None and gateway is None and agent is None and not (watch and watch.alive):
         return None
     with ThreadPoolExecutor(_ASKERS, thread_name_prefix="status") as askers:
         asked_worker = askers.submit(_worker, state, worker, watch, timeout)
@@ -126,7 +128,7 @@ def status(state: Path, timeout: float = ANSWER) -> Status | None:
             except (OSError, ValueError):
                 pass  # TorchServe's own line tells
         torchserve = asked.result()
-        lines = (_supervisor(watch), torchserve, asked_worker.result(), asked_gateway.result(), *parts)
+        lines = (_supervisor(watch), torchserve, asked_worker.result(), asked_gateway.result(), agent, *parts)
     return Status(
         serving or read_serving(state),
         torchserve is not None and torchserve.well,
@@ -186,6 +188,16 @@ def _gateway(state: Path, gateway: Gateway | None, watch: Supervision | None, ti
     rest, grpc = gateway.get("listens", [gateway["rest"], gateway["grpc"]])
     address = f"{grpc} (gRPC), {rest}"
     return _lives(Part(name, "service", State.UP, (gateway["pid"],), address, gateway["create_time"]), answered, watch)
+
+
+def _agent(state: Path) -> Part | None:
+    """The serving agent; None if none runs: others start it and watch over it. What it cannot serve is in its note."""
+    agent = read_agent(state)
+    if agent is None or processes.find(agent["pid"], agent["create_time"]) is None:
+        return None
+    told = f"{agent['served']} versions are served"
+    note = _joined(f"{agent['node']} follows {agent['source']}", told, agent["note"])
+    return Part(AGENT, "service", State.UP, (agent["pid"],), "", agent["create_time"], note)
 
 
 def _model(serving: Serving, model: Model, versions: int, timeout: float) -> Part:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from google.protobuf.empty_pb2 import Empty
 
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
-from ouzel.model_files import ModelFile, ModelFiles, card
+from ouzel.model_files import ModelFile, card
 from ouzel.torchserve import pool, publication
 from ouzel.torchserve.publication import PublicationFailed, Server
+from ouzel.torchserve.quorum import Agents, promote_on_agents, served_by_quorum
 from ouzel.worker.api.auth import unary
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
@@ -26,6 +29,7 @@ from ouzel_protos.v1.model_pb2_grpc import ModelServiceServicer
 
 _log = logging.getLogger(__name__)
 _THREADS = 8
+_PATIENCE = 20.0  # s for a quorum of agents to load a version that is to become the default
 
 
 class ModelService(Service, ModelServiceServicer):
@@ -35,6 +39,7 @@ class ModelService(Service, ModelServiceServicer):
         catalogue: The models.
         tokens: Tell the owners of calls.
         serving: Where TorchServe is, see `ouzel.torchserve.server.Server.found`. Every call looks again.
+        agents: Tell what is served, where many TorchServes follow the store; None without agents.
         recorder: Records what is refused and what is changed.
         denials: See `Service`.
     """
@@ -45,12 +50,13 @@ class ModelService(Service, ModelServiceServicer):
         tokens: Tokens,
         *,
         serving: Mapping[str, str] | None,
+        agents: Agents | None = None,
         recorder: Recorder,
         denials: Denials | None = None,
     ) -> None:
         super().__init__(tokens, threads=_THREADS, name="models", recorder=recorder, denials=denials)
-        self._catalogue, self._serving = catalogue, serving
-        self._files = ModelFiles(catalogue.folder)
+        self._catalogue, self._serving, self._agents = catalogue, serving, agents
+        self._files = catalogue.files
         self._changing = threading.Lock()  # the store and TorchServe change together
 
     @unary
@@ -101,12 +107,16 @@ class ModelService(Service, ModelServiceServicer):
             )
 
     def _promote(self, owner: str, seen: Catalogue, name: str, version: str) -> pb.Model:
-        with self._changing:
+        known, record = self._agents, self._record(owner)
+        # With agents the store changes in one step, and nobody has to wait for those who wait for the agents.
+        with self._changing if known is None else nullcontext():
             file = self._changeable(seen, name, version)
             try:
-                publication.promote_served(
-                    self._server(), self._files, file.name, file.version, record=self._record(owner)
-                )
+                if known is None:
+                    publication.promote_served(self._server(), self._files, file.name, file.version, record=record)
+                else:
+                    agents = Agents(known.registry, known.quorum)
+                    promote_on_agents(agents, self._files, file.name, file.version, seconds=_PATIENCE, record=record)
             except NotFound:  # whose words are the operator's: they name all models
                 raise NotFound(f"name: {name!r} {version} was removed just now", field="name") from None
             return self._messages([file])[0]
@@ -134,6 +144,8 @@ class ModelService(Service, ModelServiceServicer):
 
     def _served(self) -> frozenset[tuple[str, str]]:
         """Nothing if TorchServe does not say: what the store holds can be told all the same."""
+        if self._agents is not None:
+            return served_by_quorum(self._agents.reports(), self._agents.quorum, time.time())
         try:
             server = self._server()
             return frozenset() if server is None else publication.served(server)

@@ -20,8 +20,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from ouzel.bucket_objects import Asked, Object
 from ouzel.errors import DataLoss, InvalidArgument, NotFound
-from ouzel.worker.artifacts.asked import Asked, Object
 from ouzel.worker.artifacts.cache import Cache
 from ouzel.worker.artifacts.folder import CHUNK, checked
 from ouzel.worker.artifacts.incoming import Incoming, spooled

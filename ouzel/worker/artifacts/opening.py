@@ -28,20 +28,3 @@ def open_artifacts(place: str | Path, cache: Path | None = None, field: str = "a
     from ouzel.worker.artifacts.bucket import BucketArtifacts
 
     return BucketArtifacts(str(place), cache, field)
-
-
-def located(place: str | Path, field: str) -> str | Path:
-    """A place in full: a folder becomes absolute, a bucket stays.
-
-    Args:
-        place: A folder, or "s3://BUCKET/PREFIX".
-        field: Of the option that names it, for messages.
-
-    Raises:
-        InvalidArgument: It is another URL.
-    """
-    if is_bucket(place):
-        return str(place)
-    if "://" in str(place):
-        raise InvalidArgument(f"{field}: {str(place)[:80]!r} is not a folder or s3://BUCKET/PREFIX", field=field)
-    return Path(place).expanduser().absolute()

@@ -7,20 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from ouzel.errors import OuzelError
+from ouzel.buckets import StorageAway
 from ouzel.worker.artifacts.incoming import Incoming
 
+__all__ = ["DAY", "Artifacts", "Link", "StorageAway"]
+
 DAY = 86_400.0
-
-
-class StorageAway(OuzelError):
-    """The storage does not answer at this moment.
-
-    Another class than Unavailable, which within a job means the job store: there a job's process ends at once.
-    """
-
-    code = "UNAVAILABLE"
-    http = 503
 
 
 @dataclass(frozen=True)

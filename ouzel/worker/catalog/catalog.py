@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ouzel
+from ouzel.buckets import StorageAway
 from ouzel.checks import did_you_mean
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ouzel.model_files import ModelFile, ModelFiles
@@ -82,6 +83,7 @@ class Catalogue:
         schemes: Schemes of URIs that callers may name as data sets.
         endpoints: Names of the services that callers may have audited.
         isolated: Asks about models.
+        files: The model store, where it follows a bucket; None is the folder.
     """
 
     folder: Path
@@ -94,8 +96,10 @@ class Catalogue:
     schemes: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
     isolated: Isolated = field(default_factory=Isolated)
+    files: ModelFiles = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        self.files = self.files or ModelFiles(self.folder)
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._known: dict[str, Model] = {}
         self._lock = threading.Lock()
@@ -114,10 +118,10 @@ class Catalogue:
     def names(self) -> list[str]:
         """What a field `model` takes: each name with a default, "NAME@VERSION" of those with several or without."""
         references: dict[str, list[str]] = {}
-        for file in ModelFiles(self.folder).all():
+        for file in self.files.all():
             if file.seen_by(self.owner) and self.may_name(file.name):
                 references.setdefault(file.name, []).append(f"{file.name}@{file.version}")
-        defaults = ModelFiles(self.folder).defaults()
+        defaults = self.files.defaults()
         several = {
             name: versions if len(versions) > 1 or name not in defaults else [] for name, versions in references.items()
         }
@@ -136,7 +140,7 @@ class Catalogue:
             NotFound: The model does not exist, or the owner may not see it.
         """
         try:
-            file = ModelFiles(self.folder).file(name)
+            file = self.files.file(name)
         except (NotFound, InvalidArgument):
             file = None
         if file is None or not file.seen_by(self.owner):
@@ -186,7 +190,7 @@ class Catalogue:
             AlreadyExists: It is the name of somebody else's model, or of one for another task.
         """
         check_new_name(name)
-        for file in ModelFiles(self.folder).of(name):
+        for file in self.files.of(name):
             if file.lineage is None or not file.seen_by(self.owner):
                 whose = "the operator's" if file.lineage is None else "somebody else's"
                 raise AlreadyExists(f"name: {name!r} is {whose} model; choose another name", field="name")
@@ -195,10 +199,15 @@ class Catalogue:
 
     def warm(self) -> None:
         """Looks at all models before the first request."""
-        for name in self.names():
+        try:
+            names = self.names()
+        except StorageAway as error:
+            _log.warning("the models are looked at when they are asked for: %s", error)
+            return
+        for name in names:
             try:
                 self.model(name)
-            except (NotFound, FailedPrecondition, Unavailable) as error:
+            except (NotFound, FailedPrecondition, Unavailable, StorageAway) as error:
                 _log.warning("%s: %s", name, error)
 
     def _content(self, path: Path, key: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ouzel.bucket_objects import Asked
 from ouzel.errors import DataLoss
-from ouzel.worker.artifacts.asked import Asked
 from ouzel.worker.artifacts.bucket import BucketArtifacts
 from ouzel.worker.datasets.storage import FIELD
 

@@ -92,6 +92,7 @@ class JobContext:
         job: Id of the job.
         attempt: Number of the attempt, from 1 on.
         uploads: The data sets of callers.
+        stop: Set when the job is to stop.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class JobContext:
         self.environment, self.owner, self.checkpoint, self.batch_scale = environment, owner, checkpoint, batch_scale
         self.job, self.attempt = lease.job, lease.attempt
         self.uploads = Datasets(environment.uploads, cache=environment.upload_cache)
-        self._store, self._lease, self._stop = store, lease, stop
+        self._store, self._lease, self.stop = store, lease, stop
         self._artifacts = environment.open_artifacts()
         self._recorder = Recorder(Path(environment.ledger) if environment.ledger else None)
         self._saved = time.monotonic()
@@ -265,7 +266,7 @@ class JobContext:
         try:
             content = self._mark + checkpoint
             put = partial(self._artifacts.put, content)
-            digest, _ = patiently(put, self._stop) if events or needed else put()
+            digest, _ = patiently(put, self.stop) if events or needed else put()
         except StorageAway:
             if events or needed:
                 raise
@@ -289,8 +290,8 @@ class JobContext:
         Returns:
             Whether the job is to stop.
         """
-        return self._stop.wait(seconds)
+        return self.stop.wait(seconds)
 
     def stop_wanted(self) -> bool:
         """Whether to save and raise JobInterrupted: the job was cancelled or paused, or the worker goes down."""
-        return self._stop.is_set()
+        return self.stop.is_set()

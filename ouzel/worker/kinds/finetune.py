@@ -121,7 +121,7 @@ def run(spec: pb.FinetuneSpec, context: JobContext) -> JobOutput:
     from ouzel.models.store import ModelStore
 
     context.progress(0, phase="loading")
-    store = ModelStore(context.environment.models)
+    store = ModelStore(*context.environment.model_store)
     file = store.file(spec.base)
     if not file.seen_by(context.owner):  # the name may be somebody else's by now
         raise NotFound(f"base: no model {spec.base!r:.80}", field="base")

@@ -70,7 +70,7 @@ def load(context: JobContext, reference: str, digest: str, field: str = "model")
 
     from ouzel import models
 
-    file = find(ModelFiles(context.environment.models), reference, digest, context.owner, field)
+    file = find(ModelFiles(*context.environment.model_store), reference, digest, context.owner, field)
     model = models.load(file.path, "cuda" if torch.cuda.is_available() else "cpu")
     if digest not in ("", model.digest):  # replaced a moment ago
         raise _changed(reference, model.digest, digest, field)

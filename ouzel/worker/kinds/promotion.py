@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import NotFound
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.worker.artifacts.patience import patiently
 from ouzel.worker.kinds.context import JobContext
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -57,7 +58,7 @@ def present_default(spec: pb.FinetuneSpec, context: JobContext, publication: int
     """
     from ouzel.models.store import ModelStore
 
-    store = ModelStore(context.environment.models)
+    store = ModelStore(*context.environment.model_store)
     mine, reference = own_version(spec, context, publication), spec.name
     gate = None if mine is None else (mine.lineage or {}).get("gate")
     if gate is not None:  # an attempt before this one has published, after the gate compared with this version
@@ -76,7 +77,7 @@ def version_of(reference: str, context: JobContext) -> Model | None:
     from ouzel.models.store import ModelStore
 
     try:
-        return _loaded(ModelStore(context.environment.models).file(reference)) if reference else None
+        return _loaded(ModelStore(*context.environment.model_store).file(reference)) if reference else None
     except NotFound:
         return None
 
@@ -121,10 +122,10 @@ def publish(
     """
     from ouzel import models
     from ouzel.models.card import Card
-    from ouzel.models.store import ModelStore
+    from ouzel.models.store import Entry, ModelStore
     from ouzel.worker.kinds import publishing
 
-    store = ModelStore(context.environment.models)
+    store = ModelStore(*context.environment.model_store)
     wanted = _promoted(spec, context, figure) if verdict is None else _passed(spec, context, verdict, publication)
 
     def promote() -> bool:
@@ -135,7 +136,13 @@ def publish(
     state = tuned.network.state_dict()
     context.progress(0, phase="publishing")
     context.check_lease()
-    entry = store.publish(spec.name, lambda version: (card, state), context.job, publication=publication, after=after)
+
+    def add() -> Entry:
+        return store.publish(
+            spec.name, lambda version: (card, state), context.job, publication=publication, after=after
+        )
+
+    entry = patiently(add, context.stop)
     served = publishing.serve(context, store, entry, base=f"{base.name}@{base.version}", promote=promote)
     return {
         "model": entry.name,
@@ -176,14 +183,14 @@ def _unchanged(spec: pb.FinetuneSpec, context: JobContext, verdict: GateVerdict,
 
 
 def _default_of(name: str, context: JobContext) -> ModelFile | None:
-    store = ModelFiles(context.environment.models)
+    store = ModelFiles(*context.environment.model_store)
     files = store.of(name)
     return store.default_of(files) if files else None
 
 
 def own_version(spec: pb.FinetuneSpec, context: JobContext, publication: int = 1) -> ModelFile | None:
     """The version that an attempt before this one has published as its first or its second."""
-    files = ModelFiles(context.environment.models).of(spec.name)
+    files = ModelFiles(*context.environment.model_store).of(spec.name)
     return next((file for file in files if file.job == context.job and file.publication == publication), None)
 
 

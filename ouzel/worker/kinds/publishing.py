@@ -1,5 +1,7 @@
 """The last step of a fine-tune: its model goes into the model server, and nothing else is claimed.
 
+Where many model servers follow the store, a version is served once a quorum of their agents has tried it.
+
 A model server that is down is waited for. If it stays down, the model stays in the store untried, and the job fails as
 one whose infrastructure failed, which is tried again.
 """
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ouzel.buckets import StorageAway
 from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -41,8 +44,10 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
             seconds, and the version is kept in the store.
     """
     from ouzel.torchserve import publication
+    from ouzel.torchserve.quorum import publish_to_agents
 
-    if not context.serving_expected and context.serving is None:
+    agents = context.environment.agents()
+    if agents is None and not context.serving_expected and context.serving is None:
         context.log(f"no model server is known to this worker: {entry.name} {entry.version} is in the store, untried")
         publication.publish_model(
             None,
@@ -54,10 +59,24 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
             record=context.record,
         )
         return False
+    whom = "the model server" if agents is None else "the serving agents"
     deadline, waiting = time.monotonic() + PATIENCE, False
     while True:
         context.check_lease()
         try:
+            if agents is not None:
+                served = publish_to_agents(
+                    agents,
+                    store,
+                    entry.name,
+                    entry.version,
+                    promote=promote,
+                    withdraw_failed=True,
+                    record=context.record,
+                )
+                if not served:
+                    context.log(_no_default(entry))
+                return served
             if (server := context.serving) is None:
                 raise publication.ServerUnreachable("the model server is down")
             if publication.publish_model(
@@ -71,16 +90,21 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
                 record=context.record,
             ):
                 return True
-            context.log(f"{entry.name} {entry.version} is in the store, and is not served: {entry.name} has no default")
+            context.log(_no_default(entry))
             return False
-        except publication.ServerUnreachable as error:
+        except (publication.ServerUnreachable, StorageAway) as error:
             if time.monotonic() >= deadline:
                 raise publication.PublicationFailed(
-                    f"{error}, for {PATIENCE:g} s; {entry.name} {entry.version} is kept in the model store, untried"
+                    f"{error}, for {PATIENCE:g} s; {entry.name} {entry.version} is kept in the model store"
+                    f"{', untried' if agents is None else ''}"
                 ) from error
             if not waiting:
                 waiting = True
-                context.log(f"waiting up to {PATIENCE:g} s for the model server: {error}", pb.Log.WARNING)
-        with context.keepalive("waiting for the model server"):
+                context.log(f"waiting up to {PATIENCE:g} s for {whom}: {error}", pb.Log.WARNING)
+        with context.keepalive(f"waiting for {whom}"):
             if context.stop_within(_PAUSE):
                 raise JobInterrupted
+
+
+def _no_default(entry: Entry) -> str:
+    return f"{entry.name} {entry.version} is in the store, and is not served: {entry.name} has no default"

@@ -75,8 +75,33 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- $claim.existingClaim | default (printf "%s-%s" (include "ouzel.name" .root) .name) -}}
 {{- end }}
 
+{{- /* Not empty where anything lies in a bucket. */ -}}
+{{- define "ouzel.s3" -}}
+{{- with .Values.s3 }}{{ .tiles }}{{ .artifacts }}{{ .datasets }}{{ .models }}{{ end -}}
+{{- end }}
+
+{{- /* Not empty where agents follow the model store; TorchServe itself reads no bucket. */ -}}
+{{- define "ouzel.agents" -}}
+{{- if or .Values.agents.enabled .Values.s3.models }}yes{{ end -}}
+{{- end }}
+
+{{- define "ouzel.modelStore" -}}
+{{- .Values.s3.models | default "/models" -}}
+{{- end }}
+
+{{- /* The folder that TorchServe serves. */ -}}
+{{- define "ouzel.servedFolder" -}}
+{{- if include "ouzel.agents" . }}/served{{ else }}/models{{ end -}}
+{{- end }}
+
+{{- define "ouzel.modelsVolume" -}}
+{{- if not .Values.s3.models }}
+- {name: models, persistentVolumeClaim: {claimName: {{ include "ouzel.claim" (dict "root" . "name" "models") }}}}
+{{- end }}
+{{- end }}
+
 {{- define "ouzel.s3Env" -}}
-{{- if .Values.s3.tiles }}
+{{- if include "ouzel.s3" . }}
 {{- if .Values.s3.secret }}
 - name: AWS_ACCESS_KEY_ID
   valueFrom: {secretKeyRef: {name: {{ .Values.s3.secret }}, key: AWS_ACCESS_KEY_ID}}
@@ -90,6 +115,25 @@ affinity: {{- toYaml . | nindent 2 }}
 - {name: AWS_REGION, value: {{ . | quote }}}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- define "ouzel.agentEnv" -}}
+- {name: OUZEL_STATE, value: /state}
+- {name: OUZEL_MODEL_STORE, value: /served}
+- name: OUZEL_AGENT_NODE
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with include "ouzel.s3Env" . | trim }}
+{{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "ouzel.agentMounts" -}}
+- {name: state, mountPath: /state}
+- {name: served, mountPath: /served}
+{{- if not .Values.s3.models }}
+- {name: models, mountPath: /models}
+{{- end }}
+- {name: tmp, mountPath: /tmp}
 {{- end }}
 
 {{- /* Files of Secrets are root's, and readable by the pod's group: Ouzel refuses secrets that all may read. */ -}}
@@ -115,7 +159,7 @@ affinity: {{- toYaml . | nindent 2 }}
   {{- with .Values.networkPolicy.postgres }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
-{{- if .Values.s3.tiles }}
+{{- if include "ouzel.s3" . }}
 - ports: [{port: {{ .Values.s3.port }}}]
   {{- with .Values.networkPolicy.s3 }}
   to: {{- toYaml . | nindent 4 }}

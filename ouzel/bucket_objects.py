@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ouzel.buckets import Prefix
+from ouzel.buckets import Prefix, StorageAway
 from ouzel.errors import Unavailable
-from ouzel.worker.artifacts.protocol import StorageAway
 
 _log = logging.getLogger(__name__)
 _RETRIES = 4
@@ -72,6 +71,35 @@ class Asked:
                 return bytes(self.api.get(self._store, key).bytes())
             except FileNotFoundError:
                 return None
+
+    def tagged(self, key: str) -> tuple[bytes, str] | None:
+        """An object and its tag; None if there is none."""
+        with self._words(key):
+            try:
+                found = self.api.get(self._store, key)
+                return bytes(found.bytes()), str(found.meta["e_tag"])
+            except FileNotFoundError:
+                return None
+
+    def swap(self, key: str, tag: str | None, content: bytes) -> str | None:
+        """Stores an object, if it is still as it was read.
+
+        Args:
+            key: Its path.
+            tag: As `tagged` gave it; None if there was no object.
+            content: The new one.
+
+        Returns:
+            Its new tag; None if somebody else was faster.
+        """
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        mode: Any = "create" if tag is None else {"e_tag": tag}
+        try:
+            with self._words(key):
+                return str(self.api.put(self._store, key, content, mode=mode)["e_tag"])
+        except (AlreadyExistsError, PreconditionError):
+            return None
 
     def part(self, key: str, start: int, end: int) -> memoryview:
         """Some bytes of an object. Raises FileNotFoundError."""
