@@ -159,15 +159,15 @@ class FourierRecipe:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 0.1
-    anneal: float = 0.6
-    decay: float = 1.25
+    anneal: float = 0.5
+    decay: float = 1.0
     coarse_to_fine: float = 0.5
     tv_weight: float = 0.0
     beta: float = 2.0
     jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 20.0
-    noise: float = 0.03
+    noise: float = 0.0
     unchanged: float | None = None
     views_per_step: int | None = None
     diversity: float = 0.0

@@ -62,9 +62,7 @@ class Fourier:
             cycles per edge to all, by the same factor at every step.
     """
 
-    def __init__(
-        self, start: Tensor, height: int, width: int, decay: float = 1.0, coarse_to_fine: float = 0.0
-    ) -> None:
+    def __init__(self, start: Tensor, height: int, width: int, decay: float = 1.0, coarse_to_fine: float = 0.0) -> None:
         self.leaves = [start.requires_grad_()]
         self._size = height, width
         lowest = 1 / max(height, width)

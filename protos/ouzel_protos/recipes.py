@@ -154,7 +154,9 @@ MAXIMIZE: Mapping[str, Parameters] = MappingProxyType(
     {
         "pixel": _without(MAXIMIZE_LIMITS, ("decay", "coarse_to_fine")),
         "fourier": _without(MAXIMIZE_LIMITS, ("norm_weight", "p")),
-        "maco": _without(MAXIMIZE_LIMITS, ("decay", "coarse_to_fine", "norm_weight", "p", "tv_weight", "beta", "low_start")),
+        "maco": _without(
+            MAXIMIZE_LIMITS, ("decay", "coarse_to_fine", "norm_weight", "p", "tv_weight", "beta", "low_start")
+        ),
     }
 )
 FINETUNE: Mapping[str, Parameters] = MappingProxyType(
