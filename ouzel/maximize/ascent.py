@@ -187,6 +187,7 @@ class _Run:
         # As if the network were part of this graph: its gradient enters where the views come out.
         gradients = torch.autograd.grad(penalty.sum() + (views * view_gradients).sum() / seen, leaves)
         self.step += 1
+        self._space.reach(self.step / self.recipe.steps)
         self._note(activations, gradients)
         for leaf, gradient in zip(self._space.leaves, gradients[-len(self._space.leaves) :], strict=True):
             leaf.grad = gradient
@@ -278,6 +279,7 @@ class _Run:
             self._work.copy_(state["work"])
             self._history = list(torch.tensor(state["history"], device=self.device))
             self.step = int(state["step"])
+            self._space.reach(self.step / self.recipe.steps)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InvalidArgument(f"resume: is not the state of this call ({error})", field="resume") from error
 

@@ -150,6 +150,8 @@ class FourierRecipe:
             once with those of all images. The recipe of the result has the number, and a resumed run keeps it.
         decay: Coefficients are scaled by 1/frequency^decay. 1 gives every octave the same energy; photographs have
             about 1.5.
+        coarse_to_fine: Share of the steps, the first ones, in which the finest detail that is sought goes from four
+            cycles per edge to all there is: forms are found before textures. 0 seeks all from the start.
 
     References:
         Olah et al. 2017, "Feature visualization", Distill.
@@ -157,14 +159,15 @@ class FourierRecipe:
 
     steps: int = MAXIMIZE_STEPS
     rate: float = 0.1
-    anneal: float = 0.6
-    decay: float = 1.25
+    anneal: float = 0.5
+    decay: float = 1.0
+    coarse_to_fine: float = 0.5
     tv_weight: float = 0.0
     beta: float = 2.0
     jitter: float = 0.25
     zoom_range: float = 1.0
     rotate: float = 20.0
-    noise: float = 0.03
+    noise: float = 0.0
     unchanged: float | None = None
     views_per_step: int | None = None
     diversity: float = 0.0
@@ -186,7 +189,7 @@ class FourierRecipe:
             start = smooth(shape, self.low_start, generator, self.decay)
         else:
             start = 0.01 * torch.randn(count, channels, height, width // 2 + 1, 2, generator=generator)
-        return Fourier(start.to(device), height, width, self.decay)
+        return Fourier(start.to(device), height, width, self.decay, self.coarse_to_fine)
 
     def optimizer(self, leaves: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.Adam(leaves, lr=self.rate, fused=leaves[0].is_cuda or None)

@@ -28,6 +28,9 @@ class Space(Protocol):
     def project(self) -> None:
         """Put the leaves back to where they are allowed, after a step."""
 
+    def reach(self, done: float) -> None:
+        """Open what is sought when so much of the run is done, a share of its steps, 0 to 1."""
+
 
 class Pixels:
     """The values themselves, kept within [0, 1]."""
@@ -42,6 +45,8 @@ class Pixels:
         with torch.no_grad():
             self.leaves[0].clamp_(0, 1)
 
+    def reach(self, done: float) -> None: ...
+
 
 class Fourier:
     """Fourier coefficients, scaled by 1/frequency^decay, of decorrelated colours; a sigmoid leads to [0, 1].
@@ -53,16 +58,22 @@ class Fourier:
         height: Of the images.
         width: Of the images.
         decay: The exponent.
+        coarse_to_fine: Share of the run, its first part, in which the highest frequency that counts grows from four
+            cycles per edge to all, by the same factor at every step.
     """
 
-    def __init__(self, start: Tensor, height: int, width: int, decay: float = 1.0) -> None:
+    def __init__(self, start: Tensor, height: int, width: int, decay: float = 1.0, coarse_to_fine: float = 0.0) -> None:
         self.leaves = [start.requires_grad_()]
         self._size = height, width
         lowest = 1 / max(height, width)
         plain = 1 / frequencies(height, width).clamp_min(lowest)
         scale = plain**decay
-        self._scale = (scale * (plain.square().sum() / scale.square().sum()).sqrt()).to(start)
+        self._full = (scale * (plain.square().sum() / scale.square().sum()).sqrt()).to(start)
+        cycles = frequencies(height, width) * min(height, width)
+        self._cycles, self._most = cycles.to(start), float(cycles.max())
+        self._coarse_to_fine = coarse_to_fine
         self._colours = _COLOURS.to(start)
+        self.reach(0.0)
 
     def images(self) -> Tensor:
         spectrum = torch.view_as_complex(self.leaves[0]) * self._scale
@@ -70,6 +81,14 @@ class Fourier:
         return torch.sigmoid(_colour(values, self._colours))
 
     def project(self) -> None: ...
+
+    def reach(self, done: float) -> None:
+        if done >= self._coarse_to_fine:
+            self._scale = self._full
+            return
+        # What does not count yet gets no gradient at all, so that Adam leaves it where it is.
+        highest = _SMOOTH * (self._most / _SMOOTH) ** (done / self._coarse_to_fine)
+        self._scale = self._full * (self._cycles <= highest).to(self._full)
 
 
 class Phases:
@@ -105,6 +124,8 @@ class Phases:
         return torch.sigmoid(values)
 
     def project(self) -> None: ...
+
+    def reach(self, done: float) -> None: ...
 
 
 def smooth(

@@ -50,6 +50,7 @@ MAXIMIZE_LIMITS: Parameters = MappingProxyType(
         "rate": Range(float, 1e-6, 100.0),
         "anneal": Range(float, 0.0, 1.0),
         "decay": Range(float, 0.0, 4.0),
+        "coarse_to_fine": Range(float, 0.0, 1.0),
         "norm_weight": Range(float, 0.0, 1e6),
         "p": Range(float, 1.0, 32.0),
         "tv_weight": Range(float, 0.0, 1e6),
@@ -156,9 +157,11 @@ def _without(limits: Parameters, names: Iterable[str]) -> Parameters:
 # The parameters that callers may set, by recipe.
 MAXIMIZE: Mapping[str, Parameters] = MappingProxyType(
     {
-        "pixel": _without(MAXIMIZE_LIMITS, ("decay",)),
+        "pixel": _without(MAXIMIZE_LIMITS, ("decay", "coarse_to_fine")),
         "fourier": _without(MAXIMIZE_LIMITS, ("norm_weight", "p")),
-        "maco": _without(MAXIMIZE_LIMITS, ("decay", "norm_weight", "p", "tv_weight", "beta", "low_start")),
+        "maco": _without(
+            MAXIMIZE_LIMITS, ("decay", "coarse_to_fine", "norm_weight", "p", "tv_weight", "beta", "low_start")
+        ),
     }
 )
 FINETUNE: Mapping[str, Parameters] = MappingProxyType(

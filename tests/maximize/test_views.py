@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -109,16 +110,40 @@ def test_the_spectrum_falls_as_asked(decay):
 
     def amplitude(place):
         space = recipe.space(shape, torch.Generator().manual_seed(0), torch.device("cpu"))
+        space.reach(1.0)
         with torch.no_grad():
             space.leaves[0].zero_()[0, 0, 0, place, 0] = 0.01
         return float((torch.logit(space.images().detach())).abs().max())
 
     assert amplitude(2) / amplitude(4) == pytest.approx(2**decay, rel=1e-3)
-    start = recipe.space(shape, torch.Generator().manual_seed(0), torch.device("cpu")).images().detach()
-    plain = (
-        FourierRecipe(decay=1.0).space(shape, torch.Generator().manual_seed(0), torch.device("cpu")).images().detach()
+    whole = [FourierRecipe(decay=each, coarse_to_fine=0.0) for each in (decay, 1.0)]
+    start, plain = (
+        each.space(shape, torch.Generator().manual_seed(0), torch.device("cpu")).images().detach() for each in whole
     )
     assert float((start - 0.5).std()) == pytest.approx(float((plain - 0.5).std()), rel=0.5)
+
+
+@pytest.mark.parametrize("edge", [16, 31])
+def test_forms_are_sought_before_textures(edge):
+    """The finest detail goes from four cycles per edge to all there is, and what is not sought yet does not move."""
+    down, across = np.fft.fftfreq(edge) * edge, np.fft.rfftfreq(edge) * edge
+    cycles = torch.from_numpy(np.hypot(down[:, None], across[None]))
+    seen = []
+    recipe = FourierRecipe(steps=8, coarse_to_fine=0.5, noise=0.0)
+    begun = recipe.space((1, 3, edge, edge), torch.Generator().manual_seed(0), torch.device("cpu")).leaves[0].detach()
+    options = {"recipe": recipe, "size": (edge, edge), "on_step": lambda s: seen.append((s.images(), s.state()))}
+    final = maximize(network(), [ClassLogit(1)], **options).visualizations[0].image
+    finest = []
+    for step, (image, state) in enumerate(seen[:4], start=1):
+        amplitude = torch.fft.rfft2(torch.logit(image[0].double())).abs().amax(dim=0)
+        finest.append(float(cycles[amplitude > 1e-3].max()))  # far above the rounding of float32
+        sought = 4 * (float(cycles.max()) / 4) ** (step / 4)
+        assert finest[-1] == pytest.approx(float(cycles[cycles <= sought + 1e-4].max()))
+        moved = (state["leaves"][0] - begun)[0].abs().amax(dim=(0, 3)) > 0
+        assert torch.equal(moved, cycles <= 4 * (float(cycles.max()) / 4) ** ((step - 1) / 4) + 1e-4)
+    assert finest == sorted(set(finest))
+    assert finest[-1] == float(cycles.max())
+    assert (final - seen[-1][0][0]).abs().max() <= 0.5 / 255 + 1e-6
 
 
 @pytest.mark.parametrize(("pooled", "expected"), [(True, 0.0), (False, 0.4)])

@@ -29,6 +29,7 @@ _NAMES = {
     "rate": "Learning rate",
     "anneal": "Share of steps in which it falls to 0",
     "decay": "Exponent of the spectrum",
+    "coarse_to_fine": "Share of steps from coarse to fine",
     "norm_weight": "Weight of the norm",
     "p": "Exponent of the norm",
     "tv_weight": "Weight of the total variation",
