@@ -10,6 +10,7 @@ plans the convolutions of each size of batch. A second table has Ouzel's seconds
 its threads have spent on decoding meanwhile.
 
     python benchmarks/finetune.py [--device cuda] [--rounds 2] [--size 96] [--batch 16] [--alone]
+        [--data digits textures]
 
 --alone leaves fastai out. Steps alone, of ResNet-50 with random weights on images of uint8 that are on the device, in
 each precision:
@@ -48,6 +49,9 @@ from ouzel.models import Model, archive
 PHASES = ("features and decoding", "head", "first epoch", "later epochs", "refit and test")
 
 
+_DATA = {"digits": finetune_data.digits, "textures": finetune_data.textures}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -55,6 +59,7 @@ def main() -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--data", nargs="+", choices=_DATA, default=list(_DATA))
     parser.add_argument("--throughput", action="store_true")
     options = parser.parse_args()
     options.size = options.size or (224 if options.throughput else 96)
@@ -71,19 +76,23 @@ def main() -> None:
     if not options.alone:
         print("| data | images | measure | fastai s | accuracy | ouzel s | accuracy | fastai / ouzel |")
         print("|---|---|---|---|---|---|---|---|")
+    heads = (*PHASES, "all", "threads decoding", "training images/s")
+    header = f"| data | recipe | {' | '.join(heads)} |\n|---|---|{'---|' * len(heads)}"
+    if options.alone:  # rows follow as they are made: the benchmark may be cut off
+        print(header, flush=True)
     phases: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         base = _base(Path(folder), options.size, options.device)
-        for name, make in (("digits", finetune_data.digits), ("textures", finetune_data.textures)):
-            examples = make()
+        for name in options.data:
+            examples = _DATA[name]()
             root = Path(folder) / name
             for each in examples:
                 (path := root / each.name).parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(each.read())
             phases += _compare(name, root, finetune_data.read(root), base, options)
-    print(f"\n| data | recipe | {' | '.join((*PHASES, 'all', 'threads decoding'))} | training images/s |")
-    print("|---|---|" + "---|" * (len(PHASES) + 3))
-    print("\n".join(phases))
+    if not options.alone:
+        print(f"\n{header}")
+        print("\n".join(phases))
 
 
 def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, options: argparse.Namespace) -> list[str]:
@@ -99,6 +108,8 @@ def _compare(name: str, root: Path, examples: Sequence[Example], base: Model, op
                 theirs = [] if options.alone else _fastai(root, base, options, frozen=frozen, fixed=fixed)
                 ours = _ouzel(examples, base, options, recipe)
                 spent[recipe].append(ours)
+                if options.alone:
+                    print(ours.row(name, recipe if number else f"{recipe}, first run"), flush=True)
                 if not number or options.alone:
                     continue
                 if frozen:  # the accuracy before the head is fitted anew with the images held out for choosing

@@ -69,7 +69,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "throughput": Part("finetune.py", "--throughput", "--throughput --size 32 --batch 4", 50),
     # fastai, which needs minutes, is left to `make bench`.
-    "finetune": Part("finetune.py", "--rounds 1 --alone", "--rounds 1 --alone", 50),
+    "finetune": Part("finetune.py", "--rounds 1 --alone", "--rounds 0 --alone --data textures --size 48", 50),
     "jobs": Part("kinds.py", "", "--quick", 50),
     "maximize": Part(
         "maximize.py", "--models resnet18 --steps 32", "--models resnet18 --steps 2 --rounds 1 --size 64", 30

@@ -4,7 +4,8 @@ Both seek the same channels by Fourier coefficients of decorrelated colours, und
 number of steps, for networks with random weights. Lucent is measured as its documentation uses it, one channel after
 the other, where it enlarges smaller images to 224 pixels before they enter the network; without that; and without that
 and with all channels in one batch. Each has run once before its first measurement: libraries are loaded then, and
-convolutions are planned. They take turns within one run; on a GPU, clocks stop when the device is done.
+convolutions are planned. They take turns within one run; on a GPU, clocks stop when the device is done. Where Lucent is
+not installed, Ouzel is measured alone.
 
     python benchmarks/maximize.py [--models vgg16 resnet18] [--steps 6] [--rounds 2] [--size 128] [--device cpu]
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import os
 import threading
 import time
@@ -23,7 +25,6 @@ from datetime import date
 import psutil
 import torch
 import torchvision
-from lucent.optvis import objectives, param, render
 from torch import nn
 
 from ouzel.maximize import Channel, ClassLogit, FourierRecipe, maximize
@@ -43,6 +44,8 @@ def ours(network: nn.Module, layer: str, last: bool, steps: int, size: int) -> C
 def lucent(
     network: nn.Module, layer: str, steps: int, size: int, *, enlarge: bool = False, together: bool = False
 ) -> Callable[[], object]:
+    from lucent.optvis import objectives, param, render  # a peer, which may be missing
+
     name = layer.replace(".", "_")
     quiet = {
         "thresholds": (steps,),
@@ -117,9 +120,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     where_to = torch.device(chosen.device)
     device = torch.cuda.get_device_name() if chosen.device.startswith("cuda") else f"{psutil.cpu_count()} cores"
-    print(
-        f"{date.today()}, {device}, torch {torch.__version__}, torch-lucent 0.1.8; random weights, {CHANNELS} channels,"
-    )
+    peer = importlib.util.find_spec("lucent") is not None
+    told = "torch-lucent 0.1.8" if peer else "without torch-lucent, which is not installed"
+    print(f"{date.today()}, {device}, torch {torch.__version__}, {told}; random weights, {CHANNELS} channels,")
     print(f"{chosen.steps} steps at {chosen.size} px\n")
     print(
         "| model | layer | ouzel s | lucent / ouzel | not enlarged / ouzel | in one batch / ouzel | peak MiB of each |"
@@ -129,12 +132,13 @@ def main() -> None:
         torch.manual_seed(0)
         network = getattr(torchvision.models, name)(weights=None).eval().to(chosen.device)
         for where, layer in LAYERS[name].items():
-            contenders = {
-                "ouzel": ours(network, layer, where == "last", chosen.steps, chosen.size),
-                "lucent": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, enlarge=True),
-                "same size": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size),
-                "batch": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, together=True),
-            }
+            contenders = {"ouzel": ours(network, layer, where == "last", chosen.steps, chosen.size)}
+            if peer:
+                contenders |= {
+                    "lucent": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, enlarge=True),
+                    "same size": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size),
+                    "batch": lucent(copy.deepcopy(network), layer, chosen.steps, chosen.size, together=True),
+                }
             times: dict[str, list[float]] = {each: [] for each in contenders}
             peaks = dict.fromkeys(contenders, 0.0)
             for job in contenders.values():
@@ -145,7 +149,9 @@ def main() -> None:
                         times[each].append(seconds(job, where_to))
                     peaks[each] = max(peaks[each], peak.mib)
             best = {each: min(spent) for each, spent in times.items()}
-            ratios = " | ".join(f"{best[each] / best['ouzel']:.1f}" for each in ("lucent", "same size", "batch"))
+            ratios = " | ".join(
+                f"{best[each] / best['ouzel']:.1f}" if peer else "-" for each in ("lucent", "same size", "batch")
+            )
             memory = ", ".join(f"{peaks[each]:.0f}" for each in contenders)
             print(f"| {name} | {where}: {layer} | {best['ouzel']:.2f} | {ratios} | {memory} |", flush=True)
 

@@ -187,6 +187,7 @@ class Mirror:
                 self._apply(after)
                 self._looked[name] = time.monotonic()
         except AlreadyExists:
+            self._looked.pop(name, None)  # there is something new to be seen
             self.registry.remove([added.key])
             raise
         kept = {each.key for each in after.versions}

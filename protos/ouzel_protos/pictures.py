@@ -117,7 +117,8 @@ def size_of_plain_jpeg(
             size = file.size
             if smallest is not None:
                 file.draft(None, (2 * smallest, 2 * smallest))
-            colours = "jfif" in file.info or file.info.get("adobe_transform") == 1  # else they may be RGB as they are
+            adobe = file.info.get("adobe_transform")
+            colours = adobe == 1 or (adobe is None and "jfif" in file.info)  # else they may be RGB as they are
             if file.size != size or file.mode != "RGB" or not colours or _transpose(file) is not None:
                 return None
             if (scans := data.count(b"\xff\xda")) != 1 or _held(data):

@@ -40,7 +40,9 @@ def image() -> Target:
 
     def run(data: bytes) -> None:
         for smallest in (None, 16):
+            size = images.size_of_plain_jpeg(data, smallest=smallest)  # raises nothing
             found = images.decode(data, smallest=smallest)
+            assert size in (None, found.size)
             assert found.mode in ("L", "RGB")
             assert min(images.original_size(found)) >= 8
 
