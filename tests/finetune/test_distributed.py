@@ -80,6 +80,25 @@ def test_two_give_what_one_gives_also_if_one_was_killed_and_the_training_went_on
     assert not dist.is_initialized()
 
 
+def test_one_that_stands_still_is_lost_and_ended(tiny, colours, monkeypatch):
+    monkeypatch.setattr("ouzel.finetune.distributed.group.SECONDS", 2.0)  # of this process alone
+    monkeypatch.setattr("ouzel.finetune.distributed.lead._SETTLE", 0.1)
+    started: list[LocalRanks] = []
+
+    def launch(ranks: int) -> LocalRanks:
+        started.append(local(ranks))
+        return started[-1]
+
+    def stop(event) -> None:
+        if event.phase == "training":
+            os.kill(started[0]._ranks[1].process.pid, signal.SIGSTOP)
+
+    with pytest.raises(RankLost, match="a worker of the training does not answer"):
+        finetune(tiny, colours, make_recipe("fine_tune", FAST), workers=2, launcher=launch, on_event=stop)
+    assert started[0]._ranks[1].process.returncode == -signal.SIGKILL
+    assert not dist.is_initialized()
+
+
 def test_one_that_cannot_start_is_told(tiny, colours, monkeypatch):
     monkeypatch.setattr("ouzel.finetune.distributed.processes.MODULE", "ouzel.nothing")
     with pytest.raises(RankLost, match="worker 1 of the training ended with status 1"):

@@ -477,6 +477,8 @@ def test_quotes_and_max_cost(limited: Worker) -> None:
     assert 0.4 <= quote.low <= quote.likely <= quote.high
     assert limited.create(spec).quote.jobs >= 3
     larger = count(steps=30, seconds=0.1)
+    of_larger = pb.CreateJobRequest(spec=larger, validate_only=True)
+    until(lambda: limited.call("CreateJob", of_larger).quote.jobs >= 3)  # the smaller one is like other tests', too
     larger.max_cost.CopyFrom(Duration(seconds=1))
     with pytest.raises(grpc.RpcError) as refused:
         limited.create(larger)

@@ -151,8 +151,21 @@ def unpacked(message: bytes) -> Begin | Step:
 _SETTLE = 10.0  # s in which a rank whose connection has broken is seen to have ended
 
 
+# What gloo, NCCL and their stores say when a peer is gone or silent; PyTorch has no class for it.
+_OF_RANKS = (
+    "gloo",
+    "nccl",
+    "connection closed",
+    "connection reset",
+    "broken pipe",
+    "pair closure",
+    "timed out",
+    "timeout",
+)
+
+
 def _is_of_ranks(text: str) -> bool:
-    return any(word in text for word in ("gloo", "Gloo", "Connection closed", "Connection reset", "NCCL"))
+    return any(word in text.lower() for word in _OF_RANKS)
 
 
 def _first(error: Exception) -> str:

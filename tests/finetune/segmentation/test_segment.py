@@ -223,3 +223,11 @@ def test_the_report_shows_the_worst_images_and_what_was_looked_at(tiny: Model, l
     assert figures["miou"] == learnt.test.miou
     assert figures["served_miou"] == worse.miou
     assert len(json.loads((tmp_path / "images.json").read_text())) == learnt.test.images
+
+
+def test_two_workers_give_what_one_gives(tiny):
+    """Also the BatchNorms of the new decoder, which learn."""
+    recipe = make_recipe("segment", FAST | {"epochs": 1, "frozen_epochs": 1})
+    one, two = (segment(tiny, shapes(12), CLASSES, recipe, seed=3, workers=count) for count in (1, 2))
+    assert [row["loss"] for row in two.history] == pytest.approx([row["loss"] for row in one.history], rel=1e-2)
+    assert two.test.miou == pytest.approx(one.test.miou, abs=0.02)
