@@ -38,7 +38,7 @@ def test_maximize_tune_audit_promote(cluster: Cluster) -> None:
         assert other.jobs.get(drawn.id).result(timeout=LONG).summary
         assert [each.name for each in other.jobs.get(drawn.id).artifacts()]
         images = cluster.folder / "images"
-        tuned = finetune(one, images, name="colours", promote="always", workers=2)
+        tuned = finetune(one, images, name="colours", promote="always", recipe="fine_tune", workers=2)
         told = other.jobs.get(tuned.id).result(timeout=2 * LONG)
         assert (told.summary["served"], told.summary["promoted"], told.summary["version"]) == (True, True, "1")
         until(lambda: cluster.served("colours", "1"), LONG)
