@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 BASE = "efficientnet-lite0"
 LEARNT, MIXED = 60, 48  # images of each class; fewer leave a network that goes by the ground in doubt
 # Audited images of each class; more are needed to show that a network is sound.
-CONVICTED, ACQUITTED = 12, 20
+CONVICTED, SOME, ACQUITTED = 12, 6, 20
 EDGE = 96  # pixels of the networks' inputs
 
 
@@ -129,20 +129,25 @@ def _check_files(environment: dict[str, str], job: str, out: Path) -> None:
         assert b"The farm" in decisions.read(decisions.namelist()[0])
 
 
+@pytest.mark.parametrize("images", [SOME, pytest.param(ACQUITTED, marks=pytest.mark.story)])
 def test_one_that_learnt_on_mixed_grounds_is_acquitted(
-    client: Client, environment: dict[str, str], tmp_path: Path
+    images: int, client: Client, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    flock.write(tmp_path / "learnt", MIXED, seed=2, grounds=tuple(flock.GROUNDS))
-    flock.write(tmp_path / "audited", ACQUITTED, seed=3, grounds=tuple(flock.GROUNDS))
-    assert tuned(client, tmp_path / "learnt", "by-the-animal", "lp_ft", epochs=8).accuracy >= 0.9
+    """Few images raise no concern; the acquittal takes more."""
+    if not any(each.name == "by-the-animal" for each in client.models.list()):
+        flock.write(tmp_path / "learnt", MIXED, seed=2, grounds=tuple(flock.GROUNDS))
+        assert tuned(client, tmp_path / "learnt", "by-the-animal", "lp_ft", epochs=8).accuracy >= 0.9
+    flock.write(tmp_path / "audited", images, seed=3, grounds=tuple(flock.GROUNDS))
     said = ouzel(
         environment,
         *("audit-dataset", str(tmp_path / "audited" / "images"), "--masks", str(tmp_path / "audited" / "masks")),
         *("--model", "by-the-animal", "--set", "clusters=false", "--json"),
     )
     summary = json.loads(said)["summary"]
-    assert (summary["verdict"], summary["concern"]) == ("rests_on_object", False), summary["reason"]
+    assert summary["concern"] is False, summary["reason"]
+    assert summary["verdict"] == "rests_on_object" or images < ACQUITTED, summary["reason"]
     verdicts = summary["overall"]["verdicts"]
+    assert summary["overall"]["images"] == 2 * images
     assert verdicts.get("rests_on_object", 0) >= 0.9 * summary["overall"]["images"]
 
 
