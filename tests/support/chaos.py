@@ -161,7 +161,7 @@ class Rampage:
         victim = self._workers[number]
         jobs = processes_of(*self._acknowledged.values())
         more = {**self._ground.kills, **self._ground.stops}
-        often = ["worker", "job", "job", "job stopped", "worker stopped", "forks"] * 3
+        often = ["worker", "job", "job", "job stopped", "worker stopped", "forks"] * 10
         what = self._random.choice([*often, *more])
         if what in more:
             more[what](self._random)
