@@ -11,7 +11,9 @@ from ouzel.maximize.recipes import Recipe, make_recipe
 
 def described(recipe: Recipe) -> dict[str, Any]:
     """A recipe in plain values: its name and parameters, of JSON's types. `from_description` reads them back."""
-    parameters = dataclasses.asdict(recipe) if dataclasses.is_dataclass(recipe) else {}  # others know only their name
+    parameters: dict[str, Any] = {}  # whoever wrote a recipe of another form has only its name told
+    if dataclasses.is_dataclass(recipe) and not isinstance(recipe, type):
+        parameters = dataclasses.asdict(recipe)
     return {"name": recipe.name, "parameters": {name: _lists(value) for name, value in parameters.items()}}
 
 

@@ -119,7 +119,7 @@ def search(
                 image_size=image_size,
                 cache=cache,
                 on_event=heard,
-                resume=resume or (head and origin(base, by) | head),
+                resume=resume or (head and {**origin(base, by), **head}),
                 batch_scale=batch_scale,
                 precision=precision,
                 workers=workers,
