@@ -21,6 +21,7 @@ from ouzel.finetune.distributed.processes import local
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.finetune import finetune
 from ouzel.finetune.recipes import Recipe, make_recipe
+from ouzel.finetune.resumed import origin, resumed
 from ouzel.finetune.search.results import COMPLETE, DIVERGED, PRUNED, Found, Trial
 from ouzel.finetune.search.study import Study, plain, rank
 from ouzel.finetune.task import Diverged
@@ -98,25 +99,27 @@ def search(
         nonlocal head
         if event.phase == "head" and event.state is not None and shares_head:
             state = event.state()
-            head = {"base": state["base"], "elapsed": 0.0, "head": state["head"]}
+            head = {"elapsed": 0.0, "head": state["head"]}
         on_event(event)
 
     while len(done) < trials:
         trial = study.ask()
         trial = dataclasses.replace(trial, parameters=plain(trial.parameters))
         on_trial(trial)
+        by = make_recipe(recipe.name, {**_given(recipe), **trial.parameters})
+        resume = resumed(resume, base, by)
         running = _Running(study, trial, compared)
         running.replay(resume)
         try:
             finetune(
                 base,
                 parts,
-                make_recipe(recipe.name, {**_given(recipe), **trial.parameters}),
+                by,
                 seed=seed,
                 image_size=image_size,
                 cache=cache,
                 on_event=heard,
-                resume=resume or head,
+                resume=resume or (head and {**origin(base, by), **head}),
                 batch_scale=batch_scale,
                 precision=precision,
                 workers=workers,
