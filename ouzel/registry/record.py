@@ -89,10 +89,13 @@ class ModelRecord:
         return plain or next((each.version for each in self.versions if not each.held_back), "")
 
     def with_version(self, added: StoredVersion) -> ModelRecord:
-        """The record with one version more; an operator's takes the place of the operator's before."""
+        """The record with one version more; an operator's takes the place of the operator's before.
+
+        Who still waits for another one says so again: else all that anybody ever waited for would stay loaded.
+        """
         left = [each for each in self.versions if each.version != added.version and not (each.plain and added.plain)]
         return replace(
-            self, versions=tuple(sorted([*left, added], key=lambda each: version_key(each.version)))
+            self, versions=tuple(sorted([*left, added], key=lambda each: version_key(each.version))), wanted=()
         )._sound()
 
     def without(self, version: str) -> ModelRecord:

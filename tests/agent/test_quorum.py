@@ -116,6 +116,14 @@ def test_published_on_both_and_promoted(both: Site) -> None:
     assert registry.record("toy").wanted == ()
 
 
+def test_versions_that_nobody_promotes_do_not_pile_up(both: Site) -> None:
+    """Each was waited for, and none of them has to stay for that."""
+    for number in range(2, 6):
+        add_toy(both.store, str(number), number)
+        assert both.publish(str(number))
+    until(lambda: both.serve() == [("1", ["1", "5"])] * 2)
+
+
 def test_an_older_version_is_loaded_before_it_is_promoted(both: Site) -> None:
     for number in (2, 3):
         add_toy(both.store, str(number), number)

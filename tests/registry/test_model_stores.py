@@ -125,6 +125,9 @@ def test_a_version_that_somebody_waits_for(place: Place) -> None:
         registry.want("toy", "9")
     store.promote("toy", "1")
     assert registry.record("toy").wanted == ()
+    registry.want("toy", "2")
+    add_toy(store, "3", 3)  # else whatever anybody ever waited for would stay loaded
+    assert registry.record("toy").wanted == ()
 
 
 def test_a_registry_says_what_is_there(place: Place, tmp_path: Path) -> None:
