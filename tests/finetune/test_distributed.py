@@ -20,6 +20,7 @@ from ouzel.finetune.distributed.norms import WholeBatch
 from ouzel.finetune.distributed.processes import LocalRanks, local
 from ouzel.finetune.variation import Pixels, variation
 from ouzel.worker.kinds import checkpoint
+from ouzel_protos.recipes import DISTRIBUTED
 
 # The last batch of an epoch has fewer images than three ranks.
 FAST = {"epochs": 2, "batch_size": 4, "patience": 50, "learning_rate": 0.01, "color": 0.2}
@@ -120,6 +121,10 @@ def test_workers_that_cannot_be_used_are_refused(tiny, colours, recipe, workers,
         finetune(tiny, colours, recipe, workers=workers)
     assert words in str(caught.value)
     assert caught.value.field == "workers"
+
+
+def test_the_service_knows_how_many_images_recipes_take_at_a_time():
+    assert {name: make_recipe(name, {}).batch_size for name in DISTRIBUTED} == DISTRIBUTED
 
 
 def test_shares_are_the_batch_in_order(tiny):
