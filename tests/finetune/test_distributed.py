@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -17,7 +19,7 @@ from ouzel.finetune import finetune, make_recipe
 from ouzel.finetune.distributed.lead import RankLost, packed, unpacked
 from ouzel.finetune.distributed.messages import shares, sizes
 from ouzel.finetune.distributed.norms import WholeBatch
-from ouzel.finetune.distributed.processes import LocalRanks, local
+from ouzel.finetune.distributed.processes import MODULE, READY, LocalRanks, local
 from ouzel.finetune.variation import Pixels, variation
 from ouzel.worker.kinds import checkpoint
 from ouzel_protos.recipes import DISTRIBUTED
@@ -98,6 +100,17 @@ def test_one_that_stands_still_is_lost_and_ended(tiny, colours, monkeypatch):
         finetune(tiny, colours, make_recipe("fine_tune", FAST), workers=2, launcher=launch, on_event=stop)
     assert started[0]._ranks[1].process.returncode == -signal.SIGKILL
     assert not dist.is_initialized()
+
+
+def test_one_whose_parent_is_killed_before_they_have_met_ends(tmp_path):
+    command = [sys.executable, "-m", MODULE, str(tmp_path / "store"), "gloo", "1", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as rank:
+        try:
+            assert rank.stdout.read(1) == READY
+            rank.stdin.close()  # as the kernel does for whoever is killed
+            rank.wait(60)  # and not for the 300 s that it waits for the others
+        finally:
+            rank.kill()
 
 
 def test_one_that_cannot_start_is_told(tiny, colours, monkeypatch):
