@@ -364,8 +364,13 @@ def test_a_bucket_that_heeds_no_conditions_is_refused(bucket: str, monkeypatch: 
 
 def test_places(tmp_path: Path) -> None:
     assert located("s3://b/p/", "store") == "s3://b/p"
-    with pytest.raises(InvalidArgument, match="not a folder or s3://"):
-        located("gs://b", "store")
+    for place in ("gs://b", "s3:/bucket/models", Path("s3://bucket/models"), "S3://bucket"):  # none is a folder
+        with pytest.raises(InvalidArgument, match="not a folder or s3://"):
+            located(place, "store")
+    for place in ("s3://", "s3://bucket name/models", "s3://bucket/../models"):
+        with pytest.raises(InvalidArgument, match="names no bucket|no prefix of a bucket") as caught:
+            open_registry(place)
+        assert caught.value.field == "models"
     assert isinstance(open_registry(tmp_path), FolderRegistry)
     with pytest.raises(InvalidArgument, match="needs a folder"):
         mirrored("s3://b/p", None)
