@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Callable
@@ -368,7 +368,7 @@ def test_places(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument, match="not a folder or s3://"):
             located(place, "store")
     for place in ("s3://", "s3://bucket name/models", "s3://bucket/../models"):
-        with pytest.raises(InvalidArgument, match="names no bucket|no prefix of a bucket") as caught:
+        with pytest.raises(InvalidArgument, match=r"names no bucket|no prefix of a bucket") as caught:
             open_registry(place)
         assert caught.value.field == "models"
     assert isinstance(open_registry(tmp_path), FolderRegistry)

@@ -22,9 +22,8 @@ from ouzel.forking.client import ForkServer
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.store.job import Job
-from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import explain_pb2, tensor_pb2
 from ouzel_protos.v1 import job_pb2 as pb
-from ouzel_protos.v1 import tensor_pb2
 from support.jobs import ended, submit, until
 from support.tuning import Place, value
 
