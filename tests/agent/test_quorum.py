@@ -355,6 +355,26 @@ def test_a_job_waits_for_the_agents(site: Site) -> None:
     assert "waiting up to 600 s for the serving agents: toy 2 is to be served by 2 agents" in work.logs[0]
 
 
+def test_a_job_publishes_no_version_of_another_one(site: Site) -> None:
+    """Its own is deleted while it waits, and the number is used again."""
+    add_toy(site.store, "2", 2)
+    entry = site.store.file("toy@2")
+    site.store.remove("toy@2")
+    add_toy(site.store, "2", 3)
+    with ExitStack() as stack:
+        for node in site.nodes:
+            stack.enter_context(node.running())
+        with pytest.raises(NotFound, match="toy 2 was deleted"):
+            publishing.serve(
+                cast(Any, Work(site, lambda: None)),
+                cast(Any, site.store),
+                cast(Any, entry),
+                base="",
+                promote=lambda: True,
+            )
+    assert (site.store.default("toy"), site.store.file("toy@2").digest, site.entries) == ("1", digest(3), [])
+
+
 def test_a_job_that_waits_in_vain_fails_as_infrastructure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "PATIENCE", 0.0)
     add_toy(site.store, "2", 2)
