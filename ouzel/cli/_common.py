@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.buckets import is_bucket
+from ouzel.buckets import is_bucket, is_url
 from ouzel.registry.opening import mirrored
 from ouzel.telemetry import logs
 from ouzel_client.terminal import print_json
@@ -31,7 +31,7 @@ class StorePlace(click.Path):
         self._buckets = buckets
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if "://" not in str(value):
+        if not is_url(value):
             return super().convert(value, param, ctx)
         if not self._buckets:
             self.fail(f"{str(value)[:80]!r} is not a folder; `ouzel serving-agent` fills one from a bucket", param, ctx)
