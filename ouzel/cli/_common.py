@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ouzel.registry.mirror import Mirror
     from ouzel.telemetry.metrics import MetricsOptions
 
-__all__ = ["log_format", "metrics_of", "metrics_options", "opened", "print_json", "store", "store_place"]
+__all__ = ["log_format", "metrics_of", "metrics_options", "opened", "print_json", "state", "store", "store_place"]
 
 Option = Callable[..., Any]  # of a command: flag, help, and more
 
@@ -54,6 +54,18 @@ def _store(help_: str, *, buckets: bool) -> Callable[..., Any]:
 
 store = _store("Folder with the model archives.", buckets=False)
 store_place = _store("Folder with the model archives, or s3://BUCKET/PREFIX.", buckets=True)
+
+
+def state(help_: str, **more: Any) -> Callable[..., Any]:
+    """The option `--state`; None is the usual folder. help_: which folder it is, in a sentence."""
+    return click.option(
+        "--state",
+        envvar="OUZEL_STATE",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"{help_} [default: ~/.local/state/ouzel on Linux]",
+        **more,
+    )
 
 
 def opened(place: str | Path, state: Path | None = None) -> tuple[Path, Mirror | None]:

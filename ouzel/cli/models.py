@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ouzel.cli._common import opened
+from ouzel.cli._common import state as state_option
 from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
@@ -39,13 +40,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run
 
 _name = click.argument("name", metavar="NAME[@VERSION]")
 _version = click.option("--version", help="The same as NAME@VERSION.")
-_state = click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
-)
+_state = state_option("State folder of the services.")
 _COLUMNS = (
     *MODEL_COLUMNS,
     Column("architecture", shrinks=2),
