@@ -23,7 +23,7 @@ from ouzel.finetune.finetune import finetune
 from ouzel.finetune.recipes import Recipe, make_recipe
 from ouzel.finetune.resumed import origin, resumed
 from ouzel.finetune.search.results import COMPLETE, DIVERGED, PRUNED, Found, Trial
-from ouzel.finetune.search.study import Study, plain, rank
+from ouzel.finetune.search.study import Study, rank
 from ouzel.finetune.task import Diverged
 from ouzel.models import Model
 from ouzel.precision_names import EXACT, Precision
@@ -104,7 +104,6 @@ def search(
 
     while len(done) < trials:
         trial = study.ask()
-        trial = dataclasses.replace(trial, parameters=plain(trial.parameters))
         on_trial(trial)
         by = make_recipe(recipe.name, {**_given(recipe), **trial.parameters})
         resume = resumed(resume, base, by)

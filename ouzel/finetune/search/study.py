@@ -71,7 +71,7 @@ class Study:
         if self._count == 1 and all(self._has(name, value) for name, value in own.items()):
             self._study.enqueue_trial(own)
         self._trial = self._study.ask(self._distributions)
-        return Trial(self._count, dict(self._trial.params))
+        return Trial(self._count, _plain(self._trial.params))
 
     def report(self, epoch: int, value: float) -> bool:
         """Whether the trial is to end, since others were better after as many epochs."""
@@ -122,6 +122,6 @@ def rank(accuracy: float, loss: float, images: int) -> float:
     return accuracy + 1 / ((1 + max(loss, 0.0)) * (images + 1))
 
 
-def plain(parameters: Mapping[str, Any]) -> dict[str, float | bool]:
+def _plain(parameters: Mapping[str, Any]) -> dict[str, float | bool]:
     """Values of JSON's types."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
