@@ -8,7 +8,7 @@ the two were not used for anything else.
 Simulated, and marked so: workers with a core each, callers elsewhere, a database with cores of its own, a network
 between them whose time for a way there and back is assumed.
 
-    python benchmarks/scaling.py [--workers 1 2 4 8 16 32] [--database-cores 8] [--network 0.2] [--running 0 1000]
+    python benchmarks/scaling.py [--workers 1 2 4 8 16 32] [--database-cores 8] [--network 0.2] [--running 0 500]
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--database-cores", type=int, default=8)
     parser.add_argument("--network", type=float, default=0.2, help="ms there and back, assumed")
-    parser.add_argument("--running", nargs="+", type=int, default=[0, 1000], help="jobs that run beside")
+    parser.add_argument("--running", nargs="+", type=int, default=[0, 500], help="jobs that run beside")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     cores = psutil.cpu_count() or 1
@@ -199,6 +199,9 @@ def main() -> None:
     for total in chosen.workers:
         for jobs in chosen.running:
             out = simulate(away, Place(total, CALLERS, None, chosen.database_cores, jobs))
+            if not out.seconds:
+                print(f"| {total} | {jobs} | 0: supervising the jobs takes all |", flush=True)
+                continue
             p50, p99 = (1000 * out.seconds[len(out.seconds) * part // 100] for part in (50, 99))
             figures = f"{out.rate:.0f} | {p50:.0f} / {p99:.0f} | {out.worker:.2f} | {out.database:.2f}"
             print(f"| {total} | {jobs} | {figures} |", flush=True)
@@ -210,13 +213,13 @@ def measured(one: list[Used], lone: list[Used], job: dict[str, float]) -> Costs:
     def each(rounds: list[Used], part: str) -> float:
         return median(used.processor[part] / len(used.seconds) for used in rounds)
 
-    computing = sum(each(lone, part) for part in ("callers", "worker 0", "database"))
+    caller, worker, database = (each(one, part) for part in ("callers", "worker 0", "database"))
     return Costs(
-        caller=each(one, "callers"),
-        worker=each(one, "worker 0"),
+        caller=caller,
+        worker=worker,
         notice=each(one, "worker 1"),
-        database=each(one, "database"),
-        wait=max(0.0, median(median(used.seconds) for used in lone) - computing),
+        database=database,
+        wait=max(0.0, median(median(used.seconds) for used in lone) - caller - worker - database),
         job_worker=job["worker 0"],
         job_database=job["database"],
     )
