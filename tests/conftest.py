@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from ouzel import models
 from ouzel.models import archive
 from support import seaweed as servers
+from support.postgres import server as postgres_server
 from support.seaweed import Seaweed
 
 TESTS = Path(__file__).parent
@@ -72,6 +74,28 @@ SLOWEST = (
     "sink/test_worker.py",
     "forking/test_forking.py",
 )
+
+# Files whose tests ask one TorchServe: another process that took one of them would start another.
+TOGETHER = (
+    "e2e/test_bounds.py",
+    "e2e/test_client.py",
+    "e2e/test_endpoints.py",
+    "e2e/test_explain.py",
+    "e2e/test_many_clients.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, but for files that go together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "together" if file.endswith(TOGETHER) else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -143,6 +167,13 @@ def chelsea_png(chelsea: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(chelsea).save(out, "PNG")
     return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL for all tests."""
+    with postgres_server(durable=False) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,6 @@ import pytest
 
 from ouzel.ledger import Ledger
 from support.ledgers import Place
-from support.postgres import server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with server(durable=False) as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

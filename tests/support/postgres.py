@@ -22,6 +22,7 @@ def server(durable: bool = True) -> Iterator[str]:
     """URL of a server of its own; its path is short, because a socket's must be.
 
     durable: whether it syncs its files. Nothing in the tests cuts the power, and many databases take long to be synced.
+    Nor does one that is not live long enough for its hundreds of databases to be vacuumed, each by a process.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -32,7 +33,8 @@ def server(durable: bool = True) -> Iterator[str]:
     try:
         if not durable:
             with psycopg.connect(running.get_uri(), autocommit=True) as raw:
-                raw.execute("ALTER SYSTEM SET fsync = off")
+                for setting in ("fsync", "full_page_writes", "autovacuum"):
+                    raw.execute(f"ALTER SYSTEM SET {setting} = off")
                 raw.execute("SELECT pg_reload_conf()")
         yield running.get_uri()
     finally:

@@ -20,15 +20,7 @@ from ouzel.worker import kinds
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from support.jobs import until
-from support.postgres import server
 from support.ray_cluster import Cluster, cluster, new_token, variables
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a server for all tests."""
-    with server(durable=False) as running:
-        yield running
 
 
 def urls(kind: str, folder: Path, request: pytest.FixtureRequest) -> Callable[[], str]:

@@ -12,13 +12,6 @@ import trustme
 from ouzel.gateway.access.api_keys import ApiKeys, Scope
 from ouzel.gateway.access.configured import AccessOptions, ConfiguredAccess, opened
 from ouzel.gateway.access.key_schema import open_keys
-from support.postgres import server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with server(durable=False) as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
