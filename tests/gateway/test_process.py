@@ -243,7 +243,9 @@ def test_with_tenants_and_tls_only_holders_of_a_key_come_in(store: Path, tmp_pat
     ],
 )
 def test_half_an_access_is_refused(tmp_path: Path, words: list[str], told: str) -> None:
-    done = subprocess.run(command("--state", str(tmp_path), *words), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command("--state", str(tmp_path), *words), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode != 0
     assert told in done.stderr
     assert "Traceback" not in done.stderr
