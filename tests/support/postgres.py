@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,15 @@ def server(durable: bool = True) -> Iterator[str]:
             os.kill(int((Path(running.pgdata) / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_database(server: str) -> str:
+    """URL of an empty database of a server, whose URL is given."""
+    name = uuid.uuid4().hex
+    with psycopg.connect(server, autocommit=True) as raw:
+        # Copying files takes two thirds of the time that copying by way of the log takes.
+        raw.execute(f'CREATE DATABASE "{name}" STRATEGY FILE_COPY')
+    return server.replace("/postgres?", f"/{name}?")
 
 
 class StoppableServer:
