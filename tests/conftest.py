@@ -75,14 +75,17 @@ SLOWEST = (
     "forking/test_forking.py",
 )
 
-# Files whose tests ask one TorchServe: another process that took one of them would start another.
-TOGETHER = (
-    "e2e/test_bounds.py",
-    "e2e/test_client.py",
-    "e2e/test_endpoints.py",
-    "e2e/test_explain.py",
-    "e2e/test_many_clients.py",
-)
+# Files whose tests use the same services: another process that took one of them would start its own.
+TOGETHER = {
+    "all services": ("e2e/test_audit.py", "e2e/test_finetune.py", "e2e/test_gate.py", "e2e/test_jobs.py"),
+    "one TorchServe": (
+        "e2e/test_bounds.py",
+        "e2e/test_client.py",
+        "e2e/test_endpoints.py",
+        "e2e/test_explain.py",
+        "e2e/test_many_clients.py",
+    ),
+}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -93,7 +96,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = super()._split_scope(nodeid)
-            return "together" if file.endswith(TOGETHER) else file
+            return next((name for name, files in TOGETHER.items() if file.endswith(files)), file)
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
