@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -40,7 +39,11 @@ def server(durable: bool = True) -> Iterator[str]:
         yield running.get_uri()
     finally:
         if not durable:  # nor does it take its time to end
-            os.kill(int((Path(running.pgdata) / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+            first = psutil.Process(int((Path(running.pgdata) / "postmaster.pid").read_text().split()[0]))
+            first.send_signal(signal.SIGQUIT)
+            with suppress(psutil.NoSuchProcess):  # one that ends while the package looks at it is its error
+                while first.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.01)
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
