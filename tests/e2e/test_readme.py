@@ -57,6 +57,7 @@ def of_a_small_network(text: str, weights: Path) -> str:
         (r"--arch \S+", f"--arch {SMALL}"),
         (r'--weights "\$\(.*\)"', f"--weights {weights}"),
         (" --match order", ""),  # its own names fit
+        ("--labels imagenet", "--labels imagenet --input-size 128 128 --resize 146"),  # a third of the work
     ):
         text, count = re.subn(old, new, text)
         assert count == 1, old
