@@ -95,7 +95,7 @@ def environment(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     own = {
         "OUZEL_STATE": str(folder / "state"),
         "OUZEL_MODEL_STORE": str(folder / "store"),
-        "OUZEL_WORKER_CHECKPOINT": "0",
+        "OUZEL_WORKER_CHECKPOINT": "0.5",
     }
     variables = os.environ | ports | own
     ouzel(variables, "up", "--detach")
