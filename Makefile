@@ -8,6 +8,7 @@ SOURCES := ouzel handlers client protos tests benchmarks scripts examples
 
 MODEL ?= efficientnet-lite0
 MINUTES ?= 120
+PROCESSES ?= 3
 SECONDS_EACH ?= 30
 unexport PYTHONDONTWRITEBYTECODE # services and jobs are processes: each would compile everything anew
 
@@ -31,10 +32,11 @@ up: $(STAMP) ## serve the models of model_store/ until Ctrl-C
 trust: $(STAMP) ## measure how far the maps of MODEL=NAME can be trusted
 	@$(BIN)/ouzel models trust $(MODEL) --html trust-$(MODEL).html
 
-test: $(STAMP) ## run the whole test suite
-	@# One thread per process: two processes keep two cores busy. Files are handed out in the order of
-	@# tests/conftest.py, not those with the most tests first, which would leave the longest tests for the end.
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) ## run the whole test suite in PROCESSES processes
+	@# One thread per process. Three processes keep two cores busy, for many tests wait: for leases, for what was killed.
+	@# Files are handed out in the order of tests/conftest.py, not those with the most tests first, which would leave the
+	@# longest tests for the end.
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 stories: $(STAMP) ## run the long tests of the whole way, of which `make test` has short versions
 	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m story

@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,35 +19,51 @@ from PIL import Image
 from ouzel import models
 from ouzel.models import archive
 from support import seaweed as servers
+from support.postgres import server as postgres_server
 from support.seaweed import Seaweed
 
 TESTS = Path(__file__).parent
 # The files that take longest, longest first: whoever takes the last file should not have long to do. The order matters,
 # the exact times do not; `--durations=30` shows where they have gone.
 SLOWEST = (
-    "e2e/test_readme.py",
     "e2e/test_audit.py",
-    "serving/test_commands.py",
     "e2e/test_gate.py",
-    "worker/test_finetune.py",
     "e2e/test_finetune.py",
-    "finetune/test_finetune.py",
-    "worker/test_chaos.py",
-    "worker/test_service.py",
     "e2e/test_jobs.py",
+    "e2e/test_readme.py",
+    "e2e/test_explain.py",
+    "e2e/test_client.py",
+    "e2e/test_endpoints.py",
+    "e2e/test_bounds.py",
+    "e2e/test_many_clients.py",
+    "finetune/test_finetune.py",
+    "worker/test_service.py",
+    "serving/test_commands.py",
     "worker/test_audit_service.py",
-    "torchserve/test_publication.py",
-    "worker/test_model_service.py",
-    "gateway/test_torchserve.py",
+    "worker/test_finetune.py",
     "worker/test_grounding.py",
-    "maximize/test_maximize.py",
-    "gateway/test_process.py",
-    "serving/test_services.py",
-    "gateway/test_worker.py",
+    "torchserve/test_publication.py",
+    "gateway/test_torchserve.py",
     "worker/test_faults.py",
-    "e2e/test_metrics.py",
+    "worker/test_early.py",
+    "worker/test_quotas.py",
+    "worker/test_detection_job.py",
     "worker/test_kinds.py",
+    "worker/test_model_service.py",
+    "e2e/test_tasks.py",
+    "finetune/test_distributed.py",
+    "worker/test_runner.py",
+    "maximize/test_maximize.py",
     "worker/test_recording.py",
+    "worker/test_chaos.py",
+    "worker/test_early_gate.py",
+    "worker/test_bucket_away.py",
+    "e2e/test_metrics.py",
+    "serving/test_services.py",
+    "worker/test_webhooks.py",
+    "worker/test_search_job.py",
+    "gateway/test_process.py",
+    "gateway/test_worker.py",
     "trust/test_trust.py",
     "grounding/test_gate.py",
     "grounding/test_swaps.py",
@@ -56,8 +73,6 @@ SLOWEST = (
     "worker/test_store_durable.py",
     "worker/test_store_machine.py",
     "worker/test_nodes.py",
-    "worker/test_quotas.py",
-    "worker/test_runner.py",
     "worker/test_pinned_model.py",
     "saliency/test_bystanders.py",
     "maximize/test_parts.py",
@@ -65,13 +80,34 @@ SLOWEST = (
     "serving/test_gpus.py",
     "gateway/test_pool.py",
     "benchmarks/test_gpu.py",
-    "e2e/test_endpoints.py",
-    "e2e/test_client.py",
-    "e2e/test_explain.py",
-    "e2e/test_bounds.py",
     "sink/test_worker.py",
     "forking/test_forking.py",
 )
+
+# Files whose tests use the same services: another process that took one of them would start its own.
+TOGETHER = {
+    "all services": ("e2e/test_audit.py", "e2e/test_finetune.py", "e2e/test_gate.py", "e2e/test_jobs.py"),
+    "one TorchServe": (
+        "e2e/test_bounds.py",
+        "e2e/test_client.py",
+        "e2e/test_endpoints.py",
+        "e2e/test_explain.py",
+        "e2e/test_many_clients.py",
+    ),
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, but for files that go together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return next((name for name, files in TOGETHER.items() if file.endswith(files)), file)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -143,6 +179,13 @@ def chelsea_png(chelsea: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(chelsea).save(out, "PNG")
     return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL for all tests."""
+    with postgres_server(durable=False) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

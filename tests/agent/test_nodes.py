@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from e2e.test_jobs import ouzel
 from ouzel.buckets import Prefix
 from ouzel.registry.opening import open_registry
 from ouzel.registry.reports import parse_reports
 from ouzel_protos.local import read_serving
 from support import nodes, postgres, seaweed
+from support.command import ouzel
 from support.jobs import processes_of, until
 from support.nodes import LONG, Cluster, finetune
 from support.tuned import publish

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
+from support.command import ouzel
 
 MODEL = "efficientnet-lite0"
 
@@ -77,6 +80,27 @@ def running(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     )
     with serving.start(options) as services:
         yield services
+
+
+@pytest.fixture(scope="session")
+def environment(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Of commands that use `ouzel up` with a model store of its own, for all tests of whole ways through it.
+
+    Each has models and jobs of its own.
+    """
+    folder = tmp_path_factory.mktemp("whole")
+    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    (folder / "store").mkdir()
+    shutil.copy(lite0_store / f"{MODEL}.mar", folder / "store")
+    own = {
+        "OUZEL_STATE": str(folder / "state"),
+        "OUZEL_MODEL_STORE": str(folder / "store"),
+        "OUZEL_WORKER_CHECKPOINT": "0.5",
+    }
+    variables = os.environ | ports | own
+    ouzel(variables, "up", "--detach")
+    yield variables
+    ouzel(variables, "down")
 
 
 @pytest.fixture(scope="session")

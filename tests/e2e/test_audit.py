@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from e2e.test_jobs import ouzel
 from ouzel import models
 from ouzel.audit import AnswerMaps, Claim, Pool, PredictionOptions, Scene, audit_prediction
 from ouzel.endpoints.description.file import parse
 from ouzel.endpoints.open import open_endpoint
 from ouzel.models.store import ModelStore
-from ouzel.serving import Ports
 from ouzel_client import Client, DatasetAuditResult, FinetuneResult, RecordedPrediction
 from ouzel_protos.local import read_serving, token
 from support import flock
+from support.command import ouzel
 from support.jobs import processes_of, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -36,24 +32,6 @@ LEARNT, MIXED = 60, 48  # images of each class; fewer leave a network that goes 
 # Audited images of each class; more are needed to show that a network is sound.
 CONVICTED, SOME, ACQUITTED = 12, 6, 20
 EDGE = 96  # pixels of the networks' inputs
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> Iterator[dict[str, str]]:
-    """Of commands that use services and a model store of their own; the services are stopped in the end."""
-    folder = tmp_path_factory.mktemp("audits")
-    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
-    (folder / "store").mkdir()
-    shutil.copy(lite0_store / f"{BASE}.mar", folder / "store")
-    own = {
-        "OUZEL_STATE": str(folder / "state"),
-        "OUZEL_MODEL_STORE": str(folder / "store"),
-        "OUZEL_WORKER_CHECKPOINT": "0",
-    }
-    variables = os.environ | ports | own
-    ouzel(variables, "up", "--detach")
-    yield variables
-    ouzel(variables, "down")
 
 
 @pytest.fixture

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import threading
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from e2e.test_jobs import ouzel
 from ouzel import models
 from ouzel.models.store import ModelStore
 from ouzel.saliency.boxes import DetectionExplainer
-from ouzel.serving import Ports
 from ouzel_client import Box, Client, ModelInfo, OuzelError, PublicationEvent, Saliency, Within
 from ouzel_client._sync._job import Job
 from support import boxed, masked
+from support.command import ouzel
 from support.digits import digits as mnist
 from support.jobs import processes_of, until
 
 pytestmark = pytest.mark.e2e
 BASE = "efficientnet-lite0"
 DIGITS = (0, 1, 7)
-
-
-@pytest.fixture
-def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
-    """Of commands that use services and a model store of their own; the services are stopped in the end."""
-    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
-    (tmp_path / "store").mkdir()
-    shutil.copy(lite0_store / f"{BASE}.mar", tmp_path / "store")
-    own = {
-        "OUZEL_STATE": str(tmp_path / "state"),
-        "OUZEL_MODEL_STORE": str(tmp_path / "store"),
-        "OUZEL_WORKER_CHECKPOINT": "0",
-    }
-    variables = os.environ | ports | own
-    yield variables
-    ouzel(variables, "down")
 
 
 def digits(folder: Path, images: int) -> dict[int, list[bytes]]:
@@ -75,7 +54,6 @@ def test_from_a_folder_to_production(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = digits(tmp_path / "digits", 24)
-    ouzel(environment, "up", "--detach")
     monkeypatch.setenv("OUZEL_STATE", environment["OUZEL_STATE"])
     store = ModelStore(environment["OUZEL_MODEL_STORE"])
     with Client() as client:

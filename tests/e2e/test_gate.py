@@ -5,20 +5,15 @@ and then passes.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from e2e.test_jobs import ouzel
 from ouzel.ledger import open_ledger, verify_proof
 from ouzel.ledger.settings import settings
-from ouzel.serving import Ports
 from ouzel_client import Client, FinetuneResult, Grounding, NotFound
 from support import flock
+from support.command import ouzel
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 BASE = "efficientnet-lite0"
@@ -28,20 +23,6 @@ MATCHED = {"train": (72, 30), "test": (48, 15)}  # the same, and how many of the
 MARGIN = 0.1  # of the accuracy, which 96 held-out images can show
 RELIANCE = 0.4  # the margin that few images can show
 PICTURES = 96  # that a repair makes of each class
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory, lite0_store: Path) -> Iterator[dict[str, str]]:
-    """Of commands that use services and a model store of their own; the services are stopped in the end."""
-    folder = tmp_path_factory.mktemp("gate")
-    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
-    (folder / "store").mkdir()
-    shutil.copy(lite0_store / f"{BASE}.mar", folder / "store")
-    own = {"OUZEL_STATE": str(folder / "state"), "OUZEL_MODEL_STORE": str(folder / "store")}
-    variables = os.environ | ports | own
-    ouzel(variables, "up", "--detach")
-    yield variables
-    ouzel(variables, "down")
 
 
 def _matched(folder: Path) -> None:
@@ -65,8 +46,8 @@ def page(client: Client, result: FinetuneResult) -> str:
     return client.jobs.get(result.job).download("report.html").decode()
 
 
-def check_ledger(environment: dict[str, str], expected: list[tuple[str, object]], digest: str) -> None:
-    """Each step is an entry, and the proof of each holds; digest: of the version that was promoted last."""
+def check_ledger(environment: dict[str, str], model: str, expected: list[tuple[str, object]], digest: str) -> None:
+    """Each step of the model is an entry, and all proofs hold; digest: of the version that was promoted last."""
     ledger = open_ledger(settings(Path(environment["OUZEL_STATE"]) / "ledger"), publish=False)
     try:
         ledger.publish()
@@ -76,7 +57,11 @@ def check_ledger(environment: dict[str, str], expected: list[tuple[str, object]]
     finally:
         ledger.close()
     entries = [json.loads(body) for body in bodies]
-    steps = [(each["kind"], each["facts"]) for each in entries if each["kind"] != "refusal"]
+    steps = [
+        (each["kind"], each["facts"])
+        for each in entries
+        if model in (each["facts"].get("model"), each["facts"].get("name"))
+    ]
     told = [(kind, facts["gate"]["passed"] if kind == "gate" else facts["version"]) for kind, facts in steps]
     assert told == expected
     assert steps[-1][1]["digest"] == digest
@@ -144,7 +129,9 @@ def test_the_gate_keeps_the_old_version_until_the_new_one_is_repaired(
         assert 'id="repair"' in (tmp_path / "out" / "report.html").read_text()
         assert (tmp_path / "out" / "repaired" / "00-after.png").exists()
     steps = [("publication", "1"), ("promotion", "1"), ("gate", False), ("publication", "2")]
-    check_ledger(environment, [*steps, ("gate", True), ("publication", "3"), ("promotion", "3")], stored.digest)
+    check_ledger(
+        environment, "flock", [*steps, ("gate", True), ("publication", "3"), ("promotion", "3")], stored.digest
+    )
 
 
 def test_a_first_version_that_fails_is_nobodys_default_and_can_be_repaired(
@@ -191,4 +178,6 @@ def test_a_first_version_that_fails_is_nobodys_default_and_can_be_repaired(
         assert client.models.promote("lone", "1").is_default  # whoever does that has read the report
         assert client.models["lone"].explain(image).model.version == "1"
     passed = [("gate", True), ("publication", "2"), ("promotion", "2")]
-    check_ledger(environment, [("gate", False), *passed, ("publication", "1"), ("promotion", "1")], stored.digest)
+    check_ledger(
+        environment, "lone", [("gate", False), *passed, ("publication", "1"), ("promotion", "1")], stored.digest
+    )

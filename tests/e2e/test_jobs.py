@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import torch
 from PIL import Image
 
 from ouzel.models import Model
-from ouzel.serving import Ports
 from ouzel_client import Channel, ClassLogit, Client
 from ouzel_protos.local import read_worker
 from support.jobs import until
@@ -37,27 +33,6 @@ with Client(retry=Retry(attempts=12)) as ouzel:  # the worker may just be starti
 """
 
 
-@pytest.fixture
-def environment(tmp_path: Path, lite0_store: Path) -> Iterator[dict[str, str]]:
-    """Of commands that use services of their own, which are stopped in the end."""
-    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
-    own = {
-        "OUZEL_STATE": str(tmp_path / "state"),
-        "OUZEL_MODEL_STORE": str(lite0_store),
-        "OUZEL_WORKER_CHECKPOINT": "0",
-    }
-    variables = os.environ | ports | own
-    yield variables
-    ouzel(variables, "down")
-
-
-def ouzel(environment: dict[str, str], *words: str) -> str:
-    program = [sys.executable, "-c", "from ouzel_client._cli.main import main; main()"]
-    done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def watcher(environment: dict[str, str], job: str, after: int, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen([sys.executable, "-c", _WATCHER, job, str(after)], env=environment, stdout=output)
@@ -71,7 +46,6 @@ def test_a_job_survives_it_all(
     environment: dict[str, str], tmp_path: Path, lite0: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = Path(environment["OUZEL_STATE"])
-    ouzel(environment, "up", "--detach")
     monkeypatch.setenv("OUZEL_STATE", str(state))
     first, second = tmp_path / "first", tmp_path / "second"
     with Client() as client:

@@ -14,7 +14,7 @@ from ouzel_client import Client, Contrast, Explanation, Saliency, SaliencyMap, T
 
 pytestmark = pytest.mark.e2e
 MODEL = "efficientnet-lite0"
-ROUNDS = 3
+ROUNDS = 2
 
 # One per client. Methods, rules, targets, reductions, parameters and sizes differ; so do the pictures.
 WISHES: list[dict[str, Any]] = [

@@ -48,8 +48,10 @@ def command(*words: str) -> list[str]:
 
 
 @contextmanager
-def started(store: Path, state: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], Addresses]]:
-    flags = ["--engine", "in-process", "--store", str(store), "--state", str(state), *words]
+def started(store: Path | None, state: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], Addresses]]:
+    """store: of models that it computes itself; None, and it waits for a TorchServe and imports no torch."""
+    engine = ["--engine", "in-process", "--store", str(store)] if store else []
+    flags = [*engine, "--state", str(state), *words]
     ports = ["--rest-port", "0", "--grpc-port", "0"]
     process = subprocess.Popen(command(*flags, *ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -127,12 +129,12 @@ def test_a_second_signal_ends_what_the_first_one_waits_for(store: Path, tmp_path
         assert process.wait(60) == 0
 
 
-def test_ports_that_are_taken_are_named(store: Path, tmp_path: Path) -> None:
-    with started(store, tmp_path) as (_, addresses):
+def test_ports_that_are_taken_are_named(tmp_path: Path) -> None:
+    with started(None, tmp_path) as (_, addresses):
         for flag, address in (("--rest-port", addresses.rest), ("--grpc-port", addresses.grpc)):
             port = address.rpartition(":")[2]
             other = "--grpc-port" if flag == "--rest-port" else "--rest-port"
-            words = command("--engine", "in-process", "--store", str(store), flag, port, other, "0")
+            words = command("--state", str(tmp_path / "other"), flag, port, other, "0")
             result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
             assert result.returncode == 1
             assert f"{port} of 127.0.0.1 is in use" in result.stderr
@@ -240,20 +242,21 @@ def test_with_tenants_and_tls_only_holders_of_a_key_come_in(store: Path, tmp_pat
         (["--host", "0.0.0.0"], "not loopback"),
     ],
 )
-def test_half_an_access_is_refused(store: Path, tmp_path: Path, words: list[str], told: str) -> None:
-    flags = ["--engine", "in-process", "--store", str(store), "--state", str(tmp_path), *words]
-    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=60, check=False)
+def test_half_an_access_is_refused(tmp_path: Path, words: list[str], told: str) -> None:
+    done = subprocess.run(
+        command("--state", str(tmp_path), *words), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode != 0
     assert told in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_worker_with_a_state_folder_of_its_own(store: Path, tmp_path: Path) -> None:
+def test_a_worker_with_a_state_folder_of_its_own(tmp_path: Path) -> None:
     beside = tmp_path / "jobs"
     with (
         worker(f"sqlite://{tmp_path / 'jobs.db'}", beside, "--no-fork"),
-        started(store, tmp_path / "door") as (_, without),
-        started(store, tmp_path / "door", "--worker-state", str(beside)) as (_, addresses),
+        started(None, tmp_path / "door") as (_, without),
+        started(None, tmp_path / "door", "--worker-state", str(beside)) as (_, addresses),
     ):
         assert call(without, "POST", "/v1/JobService/ListJobs", b"{}")[0] == 503
         status, _, body = call(addresses, "POST", "/v1/JobService/ListJobs", b"{}")

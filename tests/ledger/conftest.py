@@ -6,18 +6,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from ouzel.ledger import Ledger
 from support.ledgers import Place
-from support.postgres import server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with server(durable=False) as running:
-        yield running
+from support.postgres import new_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -29,10 +22,7 @@ def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Pl
         folder = tmp_path / name
         if request.param == "sqlite":
             return Place(f"sqlite://{folder / 'ledger.db'}", folder)
-        running: str = request.getfixturevalue("postgres")
-        with psycopg.connect(running, autocommit=True) as raw:
-            raw.execute(f'CREATE DATABASE "{name}"')
-        return Place(running.replace("/postgres?", f"/{name}?"), folder)
+        return Place(new_database(request.getfixturevalue("postgres")), folder)
 
     return create
 

@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,29 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
 WELL = {"supervisor": "up", "torchserve": "up", "worker": "up", "gateway": "up", "toy 1": "up"}
 
 
+@dataclass(frozen=True)
+class Detached:
+    """Services that run in the background: the command, what it said, and their model store."""
+
+    ouzel: Ouzel
+    up: subprocess.CompletedProcess[str]
+    store: Path
+
+
+@pytest.fixture(scope="module")
+def detached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detached]:
+    """Of two models, one is served. The last test that asks for them ends them."""
+    folder = tmp_path_factory.mktemp("detached")
+    ouzel, store = Ouzel(folder / "state"), folder / "store"
+    for name in ("toy", "other"):
+        write_archive(store / f"{name}.mar")
+    yield Detached(ouzel, ouzel(*arguments(store), "--model", "toy", "--detach", "--hung-after", "3"), store)
+    processes.stop(ouzel.state, grace=0)
+
+
 @e2e
-def test_detached(ouzel: Ouzel, store: Path) -> None:
-    write_archive(store / "other.mar")
-    up = ouzel(*arguments(store), "--model", "toy", "--detach")
+def test_detached(detached: Detached) -> None:
+    ouzel, up, store = detached.ouzel, detached.up, detached.store
     assert up.returncode == 0
     assert re.fullmatch(r"toy 1 is ready \(1 of 1, \d+\.\d s\)\n", up.stderr)
     serving = read_serving(ouzel.state)
@@ -136,32 +156,24 @@ def test_detached(ouzel: Ouzel, store: Path) -> None:
     assert f"process {serving['pid']}" in refused(ouzel(*arguments(store)))
     assert psutil.pid_exists(serving["pid"])
 
-    started = processes.belonging_to(ouzel.state)
     jobs_worker = read_worker(ouzel.state)
     assert jobs_worker is not None
     assert {process.pid for process in lasting(ouzel.state)} == {worker["pid"], *recorded(ouzel).values()}
     assert len(recorded(ouzel)) == 4
-    down = ouzel("down")
-    assert (down.returncode, down.stdout) == (0, "Stopped.\n")
-    assert not any(map(processes.alive, started))
-    assert ouzel("status").returncode == 3
 
 
 @e2e
-@pytest.mark.parametrize(
-    ("ending", "less"), [(signal.SIGINT, ()), (signal.SIGTERM, ("--no-worker", "--no-gateway"))], ids=["whole", "less"]
-)
-def test_foreground_ends_in_order(ending: signal.Signals, less: tuple[str, ...], ouzel: Ouzel, store: Path) -> None:
-    """Likewise without worker and gateway, where these are not wanted."""
-    with ouzel.running(*arguments(store), *less, until=ouzel.watched) as up:
+def test_foreground_without_worker_and_gateway_ends_by_down(ouzel: Ouzel, store: Path) -> None:
+    """On SIGTERM it ends in `tests/test_compose.py`."""
+    with ouzel.running(*arguments(store), "--no-worker", "--no-gateway", until=ouzel.watched) as up:
         started = processes.belonging_to(ouzel.state)
-        assert len(lasting(ouzel.state)) == 4 - len(less)  # Java, one worker of the model, one of jobs, the gateway
-        assert (read_worker(ouzel.state) is None, read_gateway(ouzel.state) is None) == (bool(less), bool(less))
-        up.send_signal(ending)
+        assert len(lasting(ouzel.state)) == 2  # Java, and the process of the model
+        assert (read_worker(ouzel.state), read_gateway(ouzel.state)) == (None, None)
+        assert ouzel("down").stdout == "Stopped.\n"
         said, complaints = up.communicate(timeout=30)
     assert up.returncode == 0
     assert complaints.splitlines()[1:] == ["Stopped."]
-    assert ("Jobs" in said, "Gateway" in said) == (not less, not less)
+    assert ("Jobs" in said, "Gateway" in said) == (False, False)
     assert not any(map(processes.alive, started))
     assert read_serving(ouzel.state) is None
 
@@ -198,8 +210,8 @@ def test_signal_before_it_is_ready(ouzel: Ouzel, tmp_path: Path) -> None:
 
 
 @e2e
-def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
-    assert ouzel(*arguments(store), "--detach", "--hung-after", "3").returncode == 0
+def test_what_dies_or_hangs_is_started_again(detached: Detached) -> None:
+    ouzel = detached.ouzel
     first = recorded(ouzel)
 
     psutil.Process(first["worker"]).suspend()
@@ -233,8 +245,10 @@ def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
     assert states(ouzel, 0) == WELL
     assert "restarted once at" in ouzel("status").stdout
     started = processes.belonging_to(ouzel.state)
-    assert ouzel("down").stdout == "Stopped.\n"
+    down = ouzel("down")
+    assert (down.returncode, down.stdout) == (0, "Stopped.\n")
     assert not any(map(processes.alive, started))
+    assert ouzel("status").returncode == 3
     assert sorted(path.name for path in ouzel.state.iterdir()) == [
         "gateway.log",
         "jobs",
@@ -248,8 +262,9 @@ def test_what_dies_or_hangs_is_started_again(ouzel: Ouzel, store: Path) -> None:
 
 
 @e2e
-def test_foreground_starts_again_what_dies(ouzel: Ouzel, store: Path) -> None:
+def test_foreground_starts_again_what_dies_and_ends_in_order(ouzel: Ouzel, store: Path) -> None:
     with ouzel.running(*arguments(store), until=ouzel.watched) as up:
+        assert len(lasting(ouzel.state)) == 4  # Java, the process of the model, the worker, the gateway
         first = recorded(ouzel)
         for part in ("worker", "gateway"):
             psutil.Process(first[part]).kill()
@@ -257,9 +272,11 @@ def test_foreground_starts_again_what_dies(ouzel: Ouzel, store: Path) -> None:
         again = {part: recorded(ouzel)[part] for part in ("worker", "gateway")}
         assert recorded(ouzel) == first | again | {"supervisor": up.pid}
         started = processes.belonging_to(ouzel.state)
-        assert ouzel("down").stdout == "Stopped.\n"
-        _, complaints = up.communicate(timeout=30)
+        up.send_signal(signal.SIGINT)
+        said, complaints = up.communicate(timeout=30)
     assert up.returncode == 0
+    assert "Jobs" in said
+    assert "Gateway" in said
     assert "worker was not running; it is started again" in complaints
     assert "gateway was not running; it is started again" in complaints
     assert complaints.splitlines()[-1] == "Stopped."

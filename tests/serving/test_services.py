@@ -137,21 +137,33 @@ def test_another_state_folder_is_another_set_and_nothing_remains(services: Share
     assert predict(running, running.inference_token)[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("load", "reason"),
-    [
-        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("raise RuntimeError('weights do not fit')", "RuntimeError: weights do not fit"),
-        ("os._exit(3)", "its worker died without a word"),
-    ],
-)
-def test_a_model_that_does_not_load(load: str, reason: str, tmp_path: Path) -> None:
-    write_archive(tmp_path / "store" / "toy.mar", load)
+def test_a_start_with_a_model_that_does_not_load(tmp_path: Path) -> None:
+    write_archive(tmp_path / "store" / "toy.mar", "raise RuntimeError('weights do not fit')")
     options = ServingOptions(store=tmp_path / "store", state=tmp_path / "state", ports=Ports.free())
-    with pytest.raises(StartFailed, match=f"model toy 1 does not load: {reason}; the log is"), serving.start(options):
+    told = "model toy 1 does not load: RuntimeError: weights do not fit; the log is"
+    with pytest.raises(StartFailed, match=told), serving.start(options):
         pass
     assert not processes.belonging_to(options.state)
     assert read_serving(options.state) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "reason"),
+    [
+        ("missing", "import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("silent", "os._exit(3)", "its worker died without a word"),
+    ],
+)
+def test_why_a_model_does_not_load(services: Shared, name: str, load: str, reason: str) -> None:
+    running, options = services
+    path = options.store / f"{name}.mar"
+    write_archive(path, load)
+    try:
+        with pytest.raises(StartFailed, match=f"model {name} 1 does not load: {reason}; the log is"):
+            loading.load(running, [Archive(name, "1", path)], Settings(), 60)
+    finally:
+        management.unregister(running.server, name, "1")
+        path.unlink()
 
 
 def test_a_model_that_takes_too_long(services: Shared) -> None:

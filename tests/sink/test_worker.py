@@ -14,6 +14,7 @@ from ouzel import images, models
 from ouzel.audit import ModelPredictor
 from ouzel.models import archive
 from support.jobs import worker
+from support.looking import look
 from support.sink import LABELS, png, request_body, response_body, sink, write
 from support.tuned import ARCH
 
@@ -35,7 +36,8 @@ def test_a_model_of_the_store_is_what_is_asked(tmp_path: Path) -> None:
     scores = predictor(predictor.view.picture(images.decode(image))[None])[0]
     true, wrong = int(np.argmax(scores)), int(np.argmin(scores))
     state = tmp_path / "worker"
-    with worker(f"sqlite://{state / 'jobs.db'}", state, "--store", str(tmp_path / "store"), real=True) as asked:
+    look(tmp_path / "store", state)
+    with worker(f"sqlite://{state / 'jobs.db'}", state, "--store", str(tmp_path / "store")) as asked:
         file = write(tmp_path / "sink", SERVICE)
         own = f'[sink]\nworker = "{asked.address}"\nworker_token = {{ file = "{state / "jobs" / "token"}" }}'
         text = file.read_text().replace('audit = { endpoint = "farm" }', 'audit = { model = "tiny" }')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ import grpc
 import psutil
 import pytest
 
+from ouzel.forking.client import ForkServer
 from ouzel.worker import kinds
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.processes.local_executor import LocalExecutor
@@ -27,6 +30,7 @@ from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.job_pb2_grpc import JobServiceStub
+from support import stub_kinds
 
 TESTS = Path(__file__).parents[1]
 # For tests of what happens round the store: what happens within it is tested with both.
@@ -55,6 +59,14 @@ def count(steps: int = 5, seconds: float = 0.0, fault: int = 0, model: str = "m"
     return pb.JobSpec(maximize=pb.MaximizeSpec(model=model, parameters=parameters, seed=fault))
 
 
+@functools.cache
+def _forks() -> ForkServer:
+    """For all runners of this process, with which it ends."""
+    made = ForkServer(stub_kinds.LIBRARIES)
+    atexit.register(made.close)
+    return made
+
+
 @contextmanager
 def runner(
     store: Store, url: str, folder: Path, options: RunnerOptions = QUICK, slots: int = 1, **more: Any
@@ -62,7 +74,7 @@ def runner(
     """more: of the environment of its jobs."""
     rooms = [Slot(f"cpu{number}", STUBS) for number in range(slots)]
     told = environment(url, folder, retries=store.retries, **more)
-    made = Runner(store, LocalExecutor(folder / "logs"), rooms, told, options=options)
+    made = Runner(store, LocalExecutor(folder / "logs", _forks()), rooms, told, options=options)
     made.start()
     try:
         yield made

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from e2e.test_jobs import ouzel
 from ouzel import models
 from ouzel.model_files import ModelFiles
 from ouzel.model_names import POOL, POOL_VERSION
@@ -26,6 +25,7 @@ from ouzel.serving import Ports
 from ouzel.torchserve import rest
 from ouzel_client import Client
 from ouzel_protos.local import read_serving, token
+from support.command import ouzel
 from support.datasets import two_colours
 from support.jobs import Worker, worker
 from support.tuned import ARCH

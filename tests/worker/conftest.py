@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psycopg
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,15 +19,8 @@ from ouzel.worker import kinds
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from support.jobs import until
-from support.postgres import server
+from support.postgres import new_database
 from support.ray_cluster import Cluster, cluster, new_token, variables
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a server for all tests."""
-    with server(durable=False) as running:
-        yield running
 
 
 def urls(kind: str, folder: Path, request: pytest.FixtureRequest) -> Callable[[], str]:
@@ -36,14 +28,7 @@ def urls(kind: str, folder: Path, request: pytest.FixtureRequest) -> Callable[[]
     if kind == "sqlite":
         return lambda: f"sqlite://{folder / uuid.uuid4().hex / 'jobs.db'}"
     running: str = request.getfixturevalue("postgres")
-
-    def create() -> str:
-        name = f"ouzel_{uuid.uuid4().hex}"
-        with psycopg.connect(running, autocommit=True) as raw:
-            raw.execute(f'CREATE DATABASE "{name}"')
-        return running.replace("/postgres?", f"/{name}?")
-
-    return create
+    return lambda: new_database(running)
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ from ouzel_protos.v1 import dataset_pb2, explain_pb2
 from ouzel_protos.v1.audit_pb2_grpc import AuditServiceStub
 from support.datasets import entries, parts, ref
 from support.jobs import Worker, until, worker
+from support.looking import look
 from support.tuned import ARCH, LABELS, publish
 
 Code = grpc.StatusCode
@@ -109,6 +110,8 @@ class Site:
     def worker(self, *options: str, real: bool = False) -> Any:
         """real: its kinds of jobs, which audits of single predictions do not need."""
         words = ["--tokens", str(self.folder / "tokens"), "--store", str(self.store.folder), *options]
+        if not real:
+            look(self.store.folder, self.state)
         return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, real=real)
 
     @property

@@ -98,7 +98,7 @@ def test_a_detector_comes_out_and_is_the_base_of_its_next_version(place: Place, 
 
 
 def test_killed_it_publishes_once_and_the_same(place: Place, dataset: str) -> None:
-    parameters = FAST | {"epochs": 6}
+    parameters = FAST | {"epochs": 3}
     alone = place.run(asked(dataset, name="alone", parameters=parameters))
     events = len(place.store.events("me", alone.id, limit=10_000))
     job = submit(place.store, asked(dataset, name="killed", parameters=parameters))

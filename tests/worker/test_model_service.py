@@ -17,19 +17,18 @@ from safetensors.torch import save_file
 
 from ouzel import models, serving
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.forking.client import ForkServer
 from ouzel.models import archive
 from ouzel.models.store import ModelStore
 from ouzel.serving import Ports, RunningServing, ServingOptions
 from ouzel.torchserve import publication, rest
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.isolated import Isolated
 from ouzel.worker.options import WorkerOptions
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as jobs
 from ouzel_protos.v1 import model_pb2 as pb
 from ouzel_protos.v1.model_pb2_grpc import ModelServiceStub
 from support.jobs import Worker, count, worker
+from support.looking import Here, look
 from support.stub_kinds.maximize import Fault
 from support.tuned import ARCH, LABELS, publish
 
@@ -56,6 +55,8 @@ class Site:
 
     def worker(self, *options: str, real: bool = False) -> Any:
         words = ["--tokens", str(self.folder / "tokens"), "--store", str(self.store.folder), *options]
+        if not real:
+            look(self.store.folder, self.state)
         return worker(f"sqlite://{self.state / 'jobs.db'}", self.state, *words, real=real)
 
     def serving(self) -> Any:
@@ -255,8 +256,8 @@ def test_options(tmp_path: Path) -> None:
         WorkerOptions(serving_rest="host", serving_management=url, serving_key_file=key)
 
 
-def test_what_a_catalogue_shows(site: Site, forks: ForkServer) -> None:
-    everything = Catalogue(site.store.folder, site.folder / "cache", isolated=Isolated(forks))
+def test_what_a_catalogue_shows(site: Site) -> None:
+    everything = Catalogue(site.store.folder, site.folder / "cache", isolated=Here())
     assert everything.names() == ["bobs", "tiny", "tuned", "tuned@1", "tuned@2"]
     bobs = everything.seen_by("bob")
     assert bobs.names() == ["bobs", "tiny"]

@@ -36,6 +36,7 @@ from ouzel_protos.v1 import dataset_pb2, explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1.dataset_pb2_grpc import DatasetServiceStub
 from support.jobs import Worker, count, ended, one_store, processes_of, runner, submit, until, worker
+from support.looking import Here
 
 ALICE, BOB = "alice", "bob"
 LOST = pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message="gone")
@@ -545,7 +546,7 @@ def test_the_work_of_real_kinds(tiny_base: Path, tmp_path: Path) -> None:
         ref = dataset_pb2.FileRef(sha256=hashlib.sha256(bytes([number]) * 5).hexdigest(), size=5)
         entries.append(dataset_pb2.DatasetEntry(path=f"{number}.png", label="ab"[number % 2], file=ref))
     dataset = uploads.create(ALICE, "four", entries).id
-    catalogue = Catalogue(tiny_base.parent, tmp_path / "cache", uploads=uploads).seen_by(ALICE)
+    catalogue = Catalogue(tiny_base.parent, tmp_path / "cache", uploads=uploads, isolated=Here()).seen_by(ALICE)
 
     def filled(**spec: Any) -> pb.JobSpec:
         (name,) = spec

@@ -11,19 +11,18 @@ from ouzel import models
 from ouzel.audit import ModelPredictor
 from ouzel.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from ouzel.finetune import finetune
-from ouzel.forking.client import ForkServer
 from ouzel.maximize import Channel, ClassLogit, maximize, search
 from ouzel.metrics.deletion import area
 from ouzel.models.store import ModelStore
 from ouzel.trust import trust
 from ouzel.worker.api.audit_requests import task_of
 from ouzel.worker.catalog.catalog import Catalogue
-from ouzel.worker.isolated import Isolated
 from ouzel.worker.kinds import audit_sources, targets
 from ouzel.worker.kinds import finetune as finetune_kind
 from ouzel_protos.v1 import audit_pb2, explain_pb2, job_pb2
 from support import segmenters
 from support.heads import backbone, publish_head
+from support.looking import Here
 
 TOLD = "'segments' is a segmentation model; {} need a classifier"
 
@@ -39,8 +38,8 @@ def model(store: Path) -> models.Model:
 
 
 @pytest.fixture(scope="module")
-def catalogue(store: Path, tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Catalogue:
-    return Catalogue(store, tmp_path_factory.mktemp("cache"), isolated=Isolated(forks))
+def catalogue(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    return Catalogue(store, tmp_path_factory.mktemp("cache"), isolated=Here())
 
 
 def test_the_worker_knows_what_a_model_is_for(catalogue: Catalogue, model: models.Model) -> None:

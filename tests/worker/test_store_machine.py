@@ -33,6 +33,7 @@ from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import LeaseLost, Store
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb
+from support.postgres import new_database
 
 OWNERS = ("alice", "bob")
 LIMITS = Limits(queued=4, running=2)
@@ -409,10 +410,7 @@ def test_sqlite_does_what_the_model_does(tmp_path: Path) -> None:
 
 def test_postgres_does_what_the_model_does(postgres: str) -> None:
     """One database for all examples: to make one takes longer than an example."""
-    name = f"machine_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as raw:
-        raw.execute(f'CREATE DATABASE "{name}"')
-    url = postgres.replace("/postgres?", f"/{name}?")
+    url = new_database(postgres)
     open_store(url).close()
 
     def new_url() -> str:

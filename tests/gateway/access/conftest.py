@@ -1,24 +1,16 @@
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import psycopg
 import pytest
 import trustme
 
 from ouzel.gateway.access.api_keys import ApiKeys, Scope
 from ouzel.gateway.access.configured import AccessOptions, ConfiguredAccess, opened
 from ouzel.gateway.access.key_schema import open_keys
-from support.postgres import server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with server(durable=False) as running:
-        yield running
+from support.postgres import new_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -26,11 +18,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The database of API keys."""
     if request.param == "sqlite":
         return str(tmp_path / "keys.db")
-    running: str = request.getfixturevalue("postgres")
-    name = f"keys_{uuid.uuid4().hex}"
-    with psycopg.connect(running, autocommit=True) as raw:
-        raw.execute(f'CREATE DATABASE "{name}"')
-    return running.replace("/postgres?", f"/{name}?")
+    return new_database(request.getfixturevalue("postgres"))
 
 
 class Site:
