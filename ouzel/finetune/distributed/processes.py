@@ -26,7 +26,7 @@ MODULE = "ouzel.finetune.rank"
 READY = b"r"  # what a rank writes once it has imported all that it needs
 NO_MEMORY = 3  # exit status of a rank that had too little
 HEADER = struct.Struct("<Q")  # bytes of the message that follows
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 _ENDING = 5.0  # s
 
 
@@ -47,7 +47,7 @@ class LocalRanks:
 
     def __init__(self, ranks: int) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ouzel-ranks-"))  # for this user alone
-        gpus = _gpus()
+        gpus = visible_gpus()
         self.rendezvous = Rendezvous(file=str(self._folder / "store"), nccl=len(gpus) >= ranks)
         self._ranks: dict[int, _Process] = {}
         try:
@@ -103,7 +103,7 @@ class _Process:
 
     def __init__(self, command: list[str], gpu: str) -> None:
         quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # of every rank, that there were no layers without a gradient
-        environment = os.environ | quiet | ({_VISIBLE: gpu} if gpu else {})
+        environment = os.environ | quiet | ({VISIBLE: gpu} if gpu else {})
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
@@ -132,11 +132,11 @@ class _Process:
                         view = view[file.write(view) or 0 :]
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Ids of the GPUs that this process sees, for CUDA_VISIBLE_DEVICES of others."""
     import torch
 
     if not torch.cuda.is_available():
         return []
-    said = [each.strip() for each in os.environ.get(_VISIBLE, "").split(",") if each.strip()]
+    said = [each.strip() for each in os.environ.get(VISIBLE, "").split(",") if each.strip()]
     return said or [str(number) for number in range(torch.cuda.device_count())]

@@ -1,0 +1,221 @@
+"""Trials beside each other, each in a process of its own; the process that searches computes none itself.
+
+It tells workers what to try, hands them the images that they ask for, hears of each epoch, and says at once whether a
+trial goes on: asynchronous successive halving never waits for other trials. So which trials are tried and stopped
+depends on which one gets where first. What a trial comes to with its values does not.
+
+A worker that is lost ends the search. What it had computed is lost anyway, and the one who called decides whether there
+is a next attempt, which gets the finished trials.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ouzel.errors import InvalidArgument
+from ouzel.finetune.data import Example
+from ouzel.finetune.distributed.group import SECONDS
+from ouzel.finetune.distributed.lead import RankLost
+from ouzel.finetune.events import Event, OnEvent
+from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.search.channel import Channel, packed
+from ouzel.finetune.search.messages import Content, Ended, Epoch, Failed, Setup, Start, Told, Verdict, Wanted
+from ouzel.finetune.search.processes import Starter
+from ouzel.finetune.search.results import Trial
+from ouzel.finetune.search.running import Running
+from ouzel.finetune.search.study import Study
+
+_LOOK = 0.1  # s between two looks at the workers
+_SETTLE = 10.0  # s in which a worker whose connection has broken is seen to have ended
+_READERS = 8  # images that are read at a time, for all workers
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How trials run beside each other.
+
+    Attributes:
+        setup: What they share.
+        examples: Their images, with their readers.
+        recipe: Makes a recipe of a trial's values.
+        compared: How many images trials are compared on.
+        workers: How many run at a time.
+        starter: Starts workers.
+        on_event: Hears of the oldest trial that runs, and may raise to end the search.
+        on_trial: Hears of each trial twice.
+        on_wait: Is called several times a second, and may raise to end the search.
+    """
+
+    setup: Setup
+    examples: Sequence[Example]
+    recipe: Callable[[Trial], Recipe]
+    compared: int
+    workers: int
+    starter: Starter
+    on_event: OnEvent
+    on_trial: Callable[[Trial], None]
+    on_wait: Callable[[], None]
+
+    def run(self, study: Study, trials: int, done: Sequence[Trial], begun: Sequence[Trial]) -> list[Trial]:
+        """All trials, in the order in which they have ended.
+
+        Args:
+            study: Says what is tried, and what is stopped.
+            trials: How many.
+            done: Those of an attempt before.
+            begun: Those that were under way then, which begin again.
+
+        Raises:
+            RankLost: A worker has ended, or did not answer.
+            MemoryError: A worker had too little memory.
+        """
+        if len(done) >= trials:
+            return list(done)
+        search = _Search(self, study, trials, done, begun)
+        try:
+            search.run()
+        finally:
+            search.close()
+        return search.done
+
+
+class _Search:
+    """The workers of a search and their trials."""
+
+    def __init__(self, how: Beside, study: Study, trials: int, done: Sequence[Trial], begun: Sequence[Trial]) -> None:
+        self.done = list(done)
+        self._how, self._study, self._trials = how, study, trials
+        self._again = deque(begun)
+        self._setup = packed(how.setup)
+        self._readers = {each.sha256: each.read for each in how.examples}
+        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="ouzel-search")
+        self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._channels: dict[int, Channel] = {}
+        self._heard: dict[int, float] = {}
+        self._free: deque[int] = deque()
+        self._running: dict[int, Running] = {}
+        self._looked = 0.0
+        try:
+            self._workers = how.starter(min(how.workers, trials - len(done)), self._joined)
+        except BaseException:
+            self._end_channels()
+            self._reading.shutdown()
+            raise
+
+    def run(self) -> None:
+        """Until all trials have ended."""
+        while len(self.done) < self._trials:
+            self._how.on_wait()
+            self._check()
+            while self._free and len(self.done) + len(self._running) < self._trials:
+                self._start(self._free.popleft())
+            try:
+                number, message = self._inbox.get(timeout=_LOOK)
+            except queue.Empty:
+                continue
+            self._heard[number] = time.monotonic()
+            self._take(number, message)
+
+    def close(self) -> None:
+        """Ends all workers."""
+        self._end_channels()
+        self._workers.close()
+        self._end_channels()  # of those that came meanwhile
+        self._reading.shutdown(cancel_futures=True)
+
+    def _end_channels(self) -> None:
+        while self._channels:
+            self._channels.popitem()[1].close()
+
+    def _joined(self, number: int, connection: Connection) -> None:
+        def heard(message: Any) -> None:
+            if isinstance(message, Wanted):
+                self._reading.submit(self._read, number, message.sha256)
+            else:
+                self._inbox.put((number, message))
+
+        channel = Channel(connection, heard, lambda: self._inbox.put((number, _Gone())))
+        self._channels[number] = channel
+        channel.send(self._setup)
+        self._inbox.put((number, _Joined()))
+
+    def _start(self, worker: int) -> None:
+        trial = self._study.again(self._again.popleft()) if self._again else self._study.ask()
+        running = self._running[worker] = Running(self._study, trial, self._how.compared)
+        self._how.on_trial(running.trial)
+        self._channels[worker].send(Start(self._how.recipe(trial)))
+
+    def _take(self, number: int, message: Any) -> None:
+        if isinstance(message, _Joined):
+            self._free.append(number)
+        elif isinstance(message, Told):
+            oldest = min(self._running.values(), key=lambda each: each.trial.number)
+            if self._running[number] is oldest:
+                self._how.on_event(Event(message.phase, message.step, message.steps, message.metrics))
+        elif isinstance(message, Epoch):
+            self._channels[number].send(Verdict(self._running[number].note(message.row)))
+        elif isinstance(message, Ended):
+            self.done.append(self._running.pop(number).end(message.outcome, message.reason))
+            self._how.on_trial(self.done[-1])
+            self._free.append(number)
+        elif isinstance(message, (Failed, _Unreadable)):
+            raise message.error
+        elif isinstance(message, _Gone):
+            until = time.monotonic() + _SETTLE
+            while (lost := self._workers.lost()) is None and time.monotonic() < until:
+                time.sleep(_LOOK)
+            raise lost or RankLost(f"workers: the connection to worker {number + 1} of the search has broken")
+
+    def _check(self) -> None:
+        """Raises if a worker has ended, or stands still."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        if (lost := self._workers.lost()) is not None:
+            raise lost
+        for number, heard in self._heard.items():
+            if now - heard > SECONDS:
+                raise RankLost(f"workers: worker {number + 1} of the search has said nothing for {SECONDS:g} s")
+
+    def _read(self, number: int, sha256: str) -> None:
+        """Hands an image to a worker. That one cannot be used is told by the trial, anything else ends the search."""
+        try:
+            content: bytes | Exception = self._readers[sha256]()
+        except InvalidArgument as error:
+            content = InvalidArgument(str(error), field=error.field)
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that searches
+            self._inbox.put((number, _Unreadable(error)))
+            return
+        if (channel := self._channels.get(number)) is not None:
+            channel.send(Content(sha256, content))
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """A worker can be talked to."""
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """A worker's connection has ended."""
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """An image could not be read, for a reason that is not the image's."""
+
+    error: Exception
+
+
+def missing(begun: Sequence[Trial], done: Sequence[Trial]) -> list[Trial]:
+    """Those that have begun and not ended, in order."""
+    ended: Mapping[int, Trial] = {each.number: each for each in done}
+    return sorted((each for each in begun if each.number not in ended), key=lambda each: each.number)
