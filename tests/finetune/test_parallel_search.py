@@ -139,11 +139,11 @@ def test_a_worker_that_is_killed_ends_the_search(tiny, colours):
 
 
 def test_a_worker_that_stands_still_ends_the_search(tiny, colours, monkeypatch):
-    monkeypatch.setattr("ouzel.finetune.search.parallel.SECONDS", 8.0)
     started = Started()
 
     def stop(event) -> None:
         if event.phase == "training":
+            monkeypatch.setattr("ouzel.finetune.search.parallel.SECONDS", 8.0)  # they have begun, which takes long
             os.kill(started.processes[1].pid, signal.SIGSTOP)
 
     recipe = make_recipe("scratch", FAST | {"epochs": 100, "patience": 100})
