@@ -41,17 +41,18 @@ class NodeWorkers:
         self._joined, self._until = joined, time.monotonic() + SECONDS
         self._local = LocalWorkers(1, joined)
         self._nodes: NodeActors | None = None
+        self._listener: Listener | None = None
         self._serving: dict[Any, int] = {}
         if not self._others:
             return
         key = secrets.token_bytes(32)
         try:
             self._nodes = NodeActors(_TrialActor, [()] * self._others, resources)
-            self._listener = Listener((self._nodes.address, 0), backlog=count, authkey=key)
-            self._accepting = threading.Thread(target=self._accept, name="trials", daemon=True)
+            listener = self._listener = Listener((self._nodes.address, 0), backlog=count, authkey=key)
+            self._accepting = threading.Thread(target=self._accept, args=[listener], name="trials", daemon=True)
             self._accepting.start()
             for number, each in enumerate(self._nodes.actors, 2):
-                self._serving[each.serve.remote(self._listener.address, key)] = number
+                self._serving[each.serve.remote(listener.address, key)] = number
         except BaseException:
             self.close()
             raise
@@ -73,7 +74,7 @@ class NodeWorkers:
     def close(self) -> None:
         """Ends all of them, and leaves the cluster."""
         self._closed = True
-        if hasattr(self, "_accepting"):
+        if self._listener is not None:
             with suppress(OSError), socket.create_connection(self._listener.address, _WAKE):
                 pass  # an accept that waits does not hear of a close
             self._accepting.join(_WAKE)
@@ -82,10 +83,10 @@ class NodeWorkers:
             self._nodes.close()
         self._local.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: Listener) -> None:
         while not self._closed:
             try:
-                connection = self._listener.accept()
+                connection = listener.accept()
             except (AuthenticationError, EOFError, OSError):  # of somebody else, or who is gone
                 continue
             if self._closed:

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import os
 import signal
-from itertools import pairwise
 
 import psutil
 import pytest
@@ -200,16 +199,17 @@ def test_a_number_of_workers_is_checked(tiny, colours):
             search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=2, workers=wrong)
 
 
-def test_what_runs_beside_a_trial_is_not_tried_twice():
-    """Without the others being known, all asked at a time would be alike in what they go by."""
+def test_what_begins_again_keeps_its_number_and_values_and_others_count_on():
     recipe = make_recipe("fine_tune", {})
-    space = space_of({"learning_rate": (1e-5, 1e-1, "log")})
-    study = Study(space, recipe, 3)
-    for _ in range(6):
-        trial = study.ask()
-        study.report(trial, 1, -abs(trial.parameters["learning_rate"] - 1e-3))
-        study.tell(dataclasses.replace(trial, outcome=COMPLETE, reports={1: 0.5}))
-    rates = sorted(study.ask().parameters["learning_rate"] for _ in range(4))
-    assert all(high > low for low, high in pairwise(rates))
-    again = study.again(Trial(99, {"learning_rate": 0.1 + 0.2 - 0.25}))
-    assert again.parameters == {"learning_rate": 0.1 + 0.2 - 0.25}
+    space = space_of({"learning_rate": (1e-5, 1e-1, "log"), "batch_size": [4, 8], "epochs": (1, 9)})
+    first = Study(space, recipe, 3)
+    asked = [first.ask() for _ in range(3)]
+    ended = dataclasses.replace(asked[1], outcome=COMPLETE, reports={1: 0.5})
+    study = Study(space, recipe, 3, [ended], [asked[0], asked[2]])
+    assert [study.again(each) for each in (asked[0], asked[2])] == [asked[0], asked[2]]
+    following = study.ask()
+    assert following.number == 4
+    assert following.parameters == first.ask().parameters  # of chance, which goes by the number
+    study.report(asked[2], 1, 0.9)
+    told = study.tell(dataclasses.replace(asked[2], outcome=PRUNED, reports={1: 0.9}))
+    assert told.marks["completed_rung_0"] == 0.9

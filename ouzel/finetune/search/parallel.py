@@ -120,7 +120,6 @@ class _Search:
                 number, message = self._inbox.get(timeout=_LOOK)
             except queue.Empty:
                 continue
-            self._heard[number] = time.monotonic()
             self._take(number, message)
 
     def close(self) -> None:
@@ -136,11 +135,13 @@ class _Search:
 
     def _joined(self, number: int, connection: Connection) -> None:
         def heard(message: Any) -> None:
+            self._heard[number] = time.monotonic()  # here, as the thread that searches may wait for a storage
             if isinstance(message, Wanted):
                 self._reading.submit(self._read, number, message.sha256)
             else:
                 self._inbox.put((number, message))
 
+        self._heard[number] = time.monotonic()
         channel = Channel(connection, heard, lambda: self._inbox.put((number, _Gone())))
         self._channels[number] = channel
         channel.send(self._setup)
@@ -181,7 +182,7 @@ class _Search:
         self._looked = now
         if (lost := self._workers.lost()) is not None:
             raise lost
-        for number, heard in self._heard.items():
+        for number, heard in list(self._heard.items()):
             if now - heard > SECONDS:
                 raise RankLost(f"workers: worker {number + 1} of the search has said nothing for {SECONDS:g} s")
 
