@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import signal
+import threading
 
 import psutil
 import pytest
@@ -15,7 +16,6 @@ from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument
 from ouzel.finetune import make_recipe
 from ouzel.finetune.distributed.lead import RankLost
 from ouzel.finetune.search import COMPLETE, DIVERGED, PRUNED, Trial, search
-from ouzel.finetune.search.parallel import missing
 from ouzel.finetune.search.processes import LocalWorkers
 from ouzel.finetune.search.study import Study
 from ouzel.worker.kinds import checkpoint
@@ -52,89 +52,114 @@ def reports(trials) -> dict[float, list[dict[int, float]]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["scratch", "lp_ft"])
-def test_a_trial_comes_to_the_same_whatever_runs_beside_it(tiny, colours, name):
-    """Bit by bit, in each epoch that it learnt for; and bad ones are stopped, whichever was first."""
-    recipe, before, told = make_recipe(name, FAST), children(), list[Trial]()
-    started = Started()
+class Together:
+    """Images of which one cannot be read before two trials have begun, so that they run beside each other."""
+
+    def __init__(self, examples) -> None:
+        self.told: list[Trial] = []
+        self.under_way: set[int] = set()
+        self.most = 0
+        self._both = threading.Event()
+        first, *rest = examples
+        self.examples = [dataclasses.replace(first, read=lambda: self._read(first)), *rest]
+
+    def on_trial(self, trial: Trial) -> None:
+        self.told.append(trial)
+        (self.under_way.discard if trial.outcome else self.under_way.add)(trial.number)
+        self.most = max(self.most, len(self.under_way))
+        if self.most == 2:
+            self._both.set()
+
+    def _read(self, example) -> bytes:
+        assert self._both.wait(300)
+        return example.read()
+
+
+def test_a_trial_comes_to_the_same_whatever_runs_beside_it(tiny, colours, monkeypatch):
+    """Bit by bit, in each epoch that it learnt for, also after the features of the first one are there.
+
+    Halving stops whichever comes later and is worse; one trial is stopped whenever it comes.
+    """
+    recipe, before, together, started = make_recipe("lp_ft", FAST), children(), Together(colours), Started()
     alone = search(tiny, colours, recipe, RATES, trials=4, seed=2)
+    report = Study.report
+    monkeypatch.setattr(Study, "report", lambda self, trial, *more: report(self, trial, *more) or trial.number == 2)
     found = search(
-        tiny, colours, recipe, RATES, trials=8, seed=2, workers=2, on_trial=told.append, starter=started
+        tiny, together.examples, recipe, RATES, trials=8, seed=2, workers=2, on_trial=together.on_trial, starter=started
     )  # fmt: skip
-    assert len(started.processes) == 2
+    assert len(started.processes) == together.most == 2
+    assert together.under_way == set()
+    assert len(together.told) == 16  # each when it begins, and when it has ended
     expected, compared = reports(alone.trials), 0
+    assert len(expected) == 2  # both rates were tried
     for rate, given in reports(found.trials).items():
-        longest = max(expected.get(rate, [{}]), key=len)
+        longest = max(expected[rate], key=len)
         for each in given:
             shared = each.keys() & longest.keys()
             compared += len(shared)
             assert {epoch: each[epoch] for epoch in shared} == {epoch: longest[epoch] for epoch in shared}
-    assert compared > len(found.trials) / 2
+    assert compared >= len(found.trials)  # of each trial one epoch at least
     assert [each.number for each in found.trials] == list(range(1, 9))
     assert found.trials[0].parameters == alone.trials[0].parameters
     assert {each.outcome for each in found.trials} <= {COMPLETE, PRUNED}
-    assert all((each.epochs == 3) == (each.outcome == COMPLETE) for each in found.trials)
-    stopped = [each for each in found.trials if each.outcome == PRUNED]
-    assert stopped
-    assert all(each.epochs < 3 and "not in the best third" in each.reason for each in stopped)
-    first = max(each.reports[1] for each in found.trials)
-    assert all(each.reports[1] < first for each in stopped if each.epochs == 1)
-    best = max(found.trials, key=lambda each: each.value)
-    assert found.best.value == best.value
+    assert all(each.epochs == 3 for each in found.trials if each.outcome == COMPLETE)
+    assert (found.trials[1].outcome, found.trials[1].epochs) == (PRUNED, 1)
+    for each in found.trials:
+        if each.outcome == PRUNED and each.number != 2:  # at a rung, where another one was better
+            assert "not in the best third" in each.reason
+            assert each.epochs in (1, 3)
+            assert each.reports[each.epochs] < max(one.reports.get(each.epochs, 0) for one in found.trials)
+    assert found.best.value == max(each.value for each in found.trials)
     assert found.recipe == dataclasses.replace(recipe, learning_rate=found.best.parameters["learning_rate"])
-    # Each is told twice, and two were under way at a time, never more.
-    under_way, most = set(), 0
-    for each in told:
-        (under_way.discard if each.outcome else under_way.add)(each.number)
-        most = max(most, len(under_way))
-    assert most == 2
-    assert under_way == set()
-    assert len(told) == 16
     assert children() == before
 
 
-def test_a_search_that_was_interrupted_has_what_had_ended_and_begins_the_others_again(tiny, colours):
-    recipe = make_recipe("scratch", FAST)
-    told: list[Trial] = []
+def test_a_worker_that_is_killed_ends_the_search_and_the_next_has_what_had_ended(tiny, colours):
+    recipe, before, together, started = make_recipe("scratch", FAST), children(), Together(colours), Started()
 
-    class Stop(Exception):
-        pass
+    def kill() -> None:
+        if sum(bool(each.outcome) for each in together.told) >= 2:
+            started.processes[1].kill()
 
-    def stop() -> None:
-        if sum(bool(each.outcome) for each in told) == 2:
-            raise Stop
-
-    before = children()
-    with pytest.raises(Stop):
-        search(tiny, colours, recipe, RATES, trials=5, seed=2, workers=2, on_trial=told.append, on_wait=stop)
+    with pytest.raises(RankLost, match="worker 2 of the search was ended by signal 9"):
+        search(
+            tiny, together.examples, recipe, RATES, trials=6, seed=2, workers=2, on_trial=together.on_trial,
+            on_wait=kill, starter=started,
+        )  # fmt: skip
+    assert started.processes[0].returncode == 0  # of itself, as its connection was closed
     assert children() == before
-    kept = [Trial.from_dict(checkpoint.read(checkpoint.dump(each.to_dict()))) for each in told]
+    kept = [Trial.from_dict(checkpoint.read(checkpoint.dump(each.to_dict()))) for each in together.told]
     finished, begun = [each for each in kept if each.outcome], [each for each in kept if not each.outcome]
     again: list[Trial] = []
     found = search(
-        tiny, colours, recipe, RATES, trials=5, seed=2, workers=2, finished=finished, begun=begun,
+        tiny, colours, recipe, RATES, trials=6, seed=2, workers=2, finished=finished, begun=begun,
         on_trial=again.append,
     )  # fmt: skip
-    assert [each.number for each in found.trials] == [1, 2, 3, 4, 5]
+    assert [each.number for each in found.trials] == [1, 2, 3, 4, 5, 6]
     for each in finished:
         assert found.trials[each.number - 1] == each
-    for each in missing(begun, finished):
+    left = [each for each in begun if each.number not in {one.number for one in finished}]
+    assert left
+    for each in left:
         assert found.trials[each.number - 1].parameters == each.parameters
     assert [each.number for each in again if not each.outcome] == [
-        number for number in range(1, 6) if number not in {each.number for each in finished}
+        number for number in range(1, 7) if number not in {each.number for each in finished}
     ]
 
 
-def test_a_worker_that_is_killed_ends_the_search(tiny, colours):
-    started, before = Started(), children()
+class Enough(Exception):
+    pass
 
-    def kill(event) -> None:
-        if event.phase == "training":
-            os.kill(started.processes[1].pid, signal.SIGKILL)
 
-    with pytest.raises(RankLost, match="worker 2 of the search was ended by signal 9"):
-        search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=4, workers=2, starter=started, on_event=kill)
-    assert children() == before
+def test_who_hears_may_end_the_search(tiny, colours):
+    started = Started()
+
+    def stop() -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=2, workers=2, on_wait=stop, starter=started)
+    assert all(each.returncode is not None for each in started.processes)
 
 
 def test_a_worker_that_stands_still_ends_the_search(tiny, colours, monkeypatch):
@@ -143,29 +168,18 @@ def test_a_worker_that_stands_still_ends_the_search(tiny, colours, monkeypatch):
     def stop(event) -> None:
         if event.phase == "training":
             monkeypatch.setattr("ouzel.finetune.search.parallel.SECONDS", 8.0)  # they have begun, which takes long
-            os.kill(started.processes[1].pid, signal.SIGSTOP)
+            os.kill(started.processes[0].pid, signal.SIGSTOP)
 
     recipe = make_recipe("scratch", FAST | {"epochs": 100, "patience": 100})
-    with pytest.raises(RankLost, match="worker 2 of the search has said nothing for 8 s"):
-        search(tiny, colours, recipe, RATES, trials=256, workers=2, starter=started, on_event=stop)
-    assert started.processes[1].returncode == -signal.SIGKILL
+    with pytest.raises(RankLost, match="worker 1 of the search has said nothing for 8 s"):
+        search(tiny, colours, recipe, RATES, trials=1, workers=2, starter=started, on_event=stop)
+    assert started.processes[0].returncode == -signal.SIGKILL
 
 
 def test_a_worker_that_cannot_start_is_told(tiny, colours, monkeypatch):
     monkeypatch.setattr("ouzel.finetune.search.processes.MODULE", "ouzel.nothing")
     with pytest.raises(RankLost, match=r"worker \d of the search ended with status 1"):
         search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=4, workers=2)
-
-
-def test_workers_end_with_the_connection(tiny):
-    connections = []
-    workers = LocalWorkers(2, lambda number, connection: connections.append(connection))
-    try:
-        for each in connections:
-            each.close()
-        assert [each.wait(60) for each in workers._processes] == [0, 0]
-    finally:
-        workers.close()
 
 
 def _spoilt(colours, error: Exception):
@@ -213,3 +227,14 @@ def test_what_begins_again_keeps_its_number_and_values_and_others_count_on():
     study.report(asked[2], 1, 0.9)
     told = study.tell(dataclasses.replace(asked[2], outcome=PRUNED, reports={1: 0.9}))
     assert told.marks["completed_rung_0"] == 0.9
+
+
+def test_of_trials_that_run_at_a_time_the_worse_is_stopped_when_it_gets_as_far():
+    study = Study(space_of(RATES), make_recipe("scratch", FAST), 1)
+    first, second, third = (study.ask() for _ in range(3))
+    assert not study.report(second, 1, 0.5)
+    assert study.report(third, 1, 0.4)
+    assert not study.report(first, 1, 0.6)
+    assert not study.report(second, 2, 0.5)  # no rung
+    assert not study.report(first, 3, 0.7)
+    assert study.report(second, 3, 0.6)
