@@ -101,6 +101,11 @@ class Asked:
         except (AlreadyExistsError, PreconditionError):
             return None
 
+    def size(self, key: str) -> int:
+        """Of an object, in bytes. Raises FileNotFoundError."""
+        with self._words(key):
+            return int(self.api.head(self._store, key)["size"])
+
     def part(self, key: str, start: int, end: int) -> memoryview:
         """Some bytes of an object. Raises FileNotFoundError."""
         with self._words(key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 SCHEME = "s3://"
 _REQUEST = "30s"  # of one request, and its answer
 _CONNECT = "5s"
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class StorageAway(OuzelError):
@@ -33,6 +36,11 @@ def is_bucket(place: str | Path) -> bool:
     return str(place).startswith(SCHEME)
 
 
+def is_url(place: str | Path) -> bool:
+    """Whether a place is a URL, or was meant as one: "s3:/BUCKET" is no folder that anybody has."""
+    return _URL.match(str(place)) is not None
+
+
 def located(place: str | Path, field: str) -> str | Path:
     """A place in full: a folder becomes absolute, a bucket stays.
 
@@ -45,7 +53,7 @@ def located(place: str | Path, field: str) -> str | Path:
     """
     if is_bucket(place):
         return SCHEME + str(place).removeprefix(SCHEME).rstrip("/")
-    if "://" in str(place):
+    if is_url(place):
         raise InvalidArgument(f"{field}: {str(place)[:80]!r} is not a folder or s3://BUCKET/PREFIX", field=field)
     return Path(place).expanduser().absolute()
 
@@ -80,8 +88,10 @@ class Prefix:
                 f"{field}: s3:// needs the package obstore; install ouzel[s3]", field=field
             ) from error
         bucket, _, prefix = url.removeprefix(SCHEME).strip("/").partition("/")
-        if not is_bucket(url) or not bucket:
-            raise InvalidArgument(f"{field}: {url[:80]!r} names no bucket", field=field)
+        if not is_bucket(url) or not _BUCKET.fullmatch(bucket):
+            raise InvalidArgument(
+                f"{field}: {url[:80]!r} names no bucket: 3 to 63 letters, digits, dots, - and _", field=field
+            )
         self.url = url.rstrip("/")
         self.api: Any = obstore
         # Over plain HTTP only where the operator's endpoint says so.
@@ -90,7 +100,11 @@ class Prefix:
         }
         if retries is not None:
             options["retry_config"] = {"max_retries": retries, "retry_timeout": timedelta(seconds=patience)}
-        self.store: S3Store = S3Store(bucket, prefix=prefix or None, **options)
+        try:
+            self.store: S3Store = S3Store(bucket, prefix=prefix or None, **options)
+        except ValueError as error:  # "..", // and the like
+            reason = str(error).partition("\n")[0][:200]
+            raise InvalidArgument(f"{field}: {url[:80]!r} is no prefix of a bucket ({reason})", field=field) from error
 
     @contextmanager
     def translated(self, path: str) -> Iterator[None]:

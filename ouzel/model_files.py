@@ -140,7 +140,7 @@ class ModelFiles:
             return
         with self.locked(name):
             self._version(self.of(name), version)  # it may be gone by now
-            (self.folder / f".{name}.wanted").unlink(missing_ok=True)
+            self._wanted(name).unlink(missing_ok=True)
             with self.writing(), written(self._sidecar(name)) as temporary:
                 temporary.write_text(f"{version}\n", encoding="ascii")
 
@@ -153,13 +153,13 @@ class ModelFiles:
         with self.locked(name):
             self._version(self.of(name), version)
             if version not in (known := self.wanted(name)):
-                with self.writing(), written(self.folder / f".{name}.wanted") as temporary:
+                with self.writing(), written(self._wanted(name)) as temporary:
                     temporary.write_text("".join(f"{each}\n" for each in sorted({*known, version})), encoding="ascii")
 
     def wanted(self, name: str) -> frozenset[str]:
-        """The versions that were asked for by `want` since the last promotion, in a store of its own."""
+        """The versions that were asked for by `want` since the last change, in a store of its own."""
         try:
-            return frozenset((self.folder / f".{check_name(name)}.wanted").read_text(encoding="ascii").split())
+            return frozenset(self._wanted(check_name(name)).read_text(encoding="ascii").split())
         except (OSError, ValueError):
             return frozenset()
 
@@ -183,6 +183,7 @@ class ModelFiles:
             return self.mirror.add(name, version, write, lambda path: archives([path])[0], plain=plain)
         path = self.folder / (f"{name}.mar" if plain else f"{name}@{version}.mar")
         write(path)
+        self._wanted(name).unlink(missing_ok=True)  # who still waits says so again
         return path
 
     def only(self, reference: str) -> ModelFile:
@@ -229,7 +230,7 @@ class ModelFiles:
         if not left:
             for partial in self.folder.glob(f".{file.name}@*.mar.*"):  # of processes that were killed
                 partial.unlink(missing_ok=True)
-            (self.folder / f".{file.name}.wanted").unlink(missing_ok=True)
+            self._wanted(file.name).unlink(missing_ok=True)
         sidecar = self._sidecar(file.name)
         if sidecar.is_file() and sidecar.read_text("ascii").strip() not in {each.version for each in left}:
             sidecar.unlink(missing_ok=True)
@@ -268,6 +269,9 @@ class ModelFiles:
 
     def _sidecar(self, name: str) -> Path:
         return self.folder / f"{name}.default"
+
+    def _wanted(self, name: str) -> Path:
+        return self.folder / f".{name}.wanted"
 
     @staticmethod
     def _version(files: tuple[ModelFile, ...], version: str) -> ModelFile:

@@ -15,6 +15,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "token": ("serve", "Print a token of the running services."),
         "usage": ("serve", "Show what the owners of jobs have used."),
         "keys": ("serve", "Make and revoke API keys of the gateway."),
+        "serving-agent": ("serve", "Serve what a shared model store holds."),
+        "agents": ("serve", "Show what serves a shared model store."),
         "sample": ("explain", "Write a photograph to try things on."),
         "ledger": ("audit", "Verify, prove and export what the log says."),
         "audit.sink": ("audit", "Watch the stream of another service, and raise alerts."),

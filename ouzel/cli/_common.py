@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ouzel.buckets import is_bucket
+from ouzel.buckets import is_bucket, is_url
 from ouzel.registry.opening import mirrored
 from ouzel.telemetry import logs
 from ouzel_client.terminal import print_json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ouzel.registry.mirror import Mirror
     from ouzel.telemetry.metrics import MetricsOptions
 
-__all__ = ["log_format", "metrics_of", "metrics_options", "opened", "print_json", "store", "store_place"]
+__all__ = ["log_format", "metrics_of", "metrics_options", "opened", "print_json", "state", "store", "store_place"]
 
 Option = Callable[..., Any]  # of a command: flag, help, and more
 
@@ -31,7 +31,7 @@ class StorePlace(click.Path):
         self._buckets = buckets
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if "://" not in str(value):
+        if not is_url(value):
             return super().convert(value, param, ctx)
         if not self._buckets:
             self.fail(f"{str(value)[:80]!r} is not a folder; `ouzel serving-agent` fills one from a bucket", param, ctx)
@@ -54,6 +54,18 @@ def _store(help_: str, *, buckets: bool) -> Callable[..., Any]:
 
 store = _store("Folder with the model archives.", buckets=False)
 store_place = _store("Folder with the model archives, or s3://BUCKET/PREFIX.", buckets=True)
+
+
+def state(help_: str, **more: Any) -> Callable[..., Any]:
+    """The option `--state`; None is the usual folder. help_: which folder it is, in a sentence."""
+    return click.option(
+        "--state",
+        envvar="OUZEL_STATE",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"{help_} [default: ~/.local/state/ouzel on Linux]",
+        **more,
+    )
 
 
 def opened(place: str | Path, state: Path | None = None) -> tuple[Path, Mirror | None]:

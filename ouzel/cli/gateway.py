@@ -15,6 +15,7 @@ import click
 from ouzel import secret_files
 from ouzel.cli._common import log_format as log_format_option
 from ouzel.cli._common import metrics_of, metrics_options
+from ouzel.cli._common import state as state_option
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
 from ouzel.ledger_folder import folder_of, known
@@ -40,13 +41,7 @@ def _file(flag: str, help_: str) -> Any:
 
 
 @click.command(cls=Command)
-@click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services behind the door. [default: ~/.local/state/ouzel on Linux]",
-)
+@state_option("State folder of the services behind the door.")
 @_option(
     "--engine",
     "What answers predictions: the TorchServe that runs, or this process itself.",

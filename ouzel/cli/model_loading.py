@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ouzel.cli._common import print_json
+from ouzel.cli._common import state as state_option
 from ouzel.cli._errors import Command
 from ouzel.cli._recording import recording
 from ouzel.errors import FailedPrecondition
@@ -21,13 +22,9 @@ from ouzel_protos.local import read_serving, state_dir
 
 _NAMED = 3  # versions that are named before the rest is counted
 
-_state = click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
+_state = state_option(
+    "State folder of the services.",
     callback=lambda _context, _option, value: (value or state_dir()).expanduser().absolute(),
-    help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ouzel.cli._common import opened
+from ouzel.cli._common import state as state_option
 from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Command
 from ouzel.cli._recording import recording
@@ -34,13 +35,7 @@ from ouzel_protos.local import state_dir
     "--patience", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait for them."
 )
 @store_option
-@click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
-)
+@state_option("State folder of the services.")
 @json_option
 def promote(
     name: str,

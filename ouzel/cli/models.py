@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ouzel.cli._common import opened
+from ouzel.cli._common import state as state_option
 from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Group
 from ouzel.cli._recording import recording
@@ -39,13 +40,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: commands do so when they run
 
 _name = click.argument("name", metavar="NAME[@VERSION]")
 _version = click.option("--version", help="The same as NAME@VERSION.")
-_state = click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services. [default: ~/.local/state/ouzel on Linux]",
-)
+_state = state_option("State folder of the services.")
 _COLUMNS = (
     *MODEL_COLUMNS,
     Column("architecture", shrinks=2),
@@ -141,7 +136,7 @@ def add(
             version=version,
             precision=precision,
             task=task,
-            preprocessing=_preprocessing(arch, given),
+            preprocessing=_preprocessing(arch, weights, given),
         )
 
     path = files.add(name, version, write, plain=True)
@@ -151,7 +146,7 @@ def add(
     else:
         where = path if files.mirror is None else f"{path.name} in {files.where}"
         click.echo(f"{where}: {made.arch}, {made.classes} classes, {file_size(made.size)}, {made.digest}")
-    if doubt := _doubt(arch, match, given):
+    if doubt := _doubt(arch, weights, match, given):
         click.echo(doubt, err=True)
 
 
@@ -222,7 +217,7 @@ def _delete(name: str, yes: bool, store: str | Path, state: Path | None) -> None
         publication.withdraw_served(server_of(files, state), files, file, record=record)
 
 
-def _preprocessing(arch: str, given: dict[str, Any]) -> Preprocessing | None:
+def _preprocessing(arch: str, weights: Path, given: dict[str, Any]) -> Preprocessing | None:
     """The default with the given values in place of its own; None (the default itself) without such values."""
     from ouzel.models import default_preprocessing
 
@@ -232,21 +227,25 @@ def _preprocessing(arch: str, given: dict[str, Any]) -> Preprocessing | None:
     for option in ("mean", "std"):
         if option in values:
             values[option] = _numbers(option, values[option])
-    return default_preprocessing(arch).adapted(**values)
+    return default_preprocessing(arch, weights).adapted(**values)
 
 
-def _doubt(arch: str, match: str, given: dict[str, Any]) -> str:
-    """How weights of which only the order fits are fed, where nobody has said how they were trained."""
-    if match == "name" or (given["mean"] and given["std"]):
-        return ""
-    from ouzel.models import default_preprocessing
+def _doubt(arch: str, weights: Path, match: str, given: dict[str, Any]) -> str:
+    """What is not known of how the weights were trained, where nobody has said it."""
+    from ouzel.models import default_preprocessing, doubts
 
-    fed = _preprocessing(arch, given) or default_preprocessing(arch)
-    mean, std = (",".join(f"{value:g}" for value in values) for values in (fed.mean, fed.std))
-    return (
-        f"Note: weights that fit by order are fed as the library feeds its own of {arch}: --mean {mean} --std {std} "
-        f"--interpolation {fed.interpolation}. If yours were trained with other values, say so with these options."
-    )
+    notes = []
+    if not (given["input_size"] or given["resize"] or given["interpolation"]) and (doubt := doubts(arch, weights)):
+        notes.append(f"Note: {doubt}")
+    if match == "order" and not (given["mean"] and given["std"]):
+        fed = _preprocessing(arch, weights, given) or default_preprocessing(arch, weights)
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (fed.mean, fed.std))
+        notes.append(
+            f"Note: weights that fit by order are fed as the library feeds its own of {arch}: --mean {mean} "
+            f"--std {std} --interpolation {fed.interpolation}. If yours were trained with other values, say "
+            "so with these options."
+        )
+    return "\n".join(notes)
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

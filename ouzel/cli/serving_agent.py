@@ -12,6 +12,7 @@ import click
 
 from ouzel.cli._common import log_format as log_format_option
 from ouzel.cli._common import metrics_of, metrics_options, store_place
+from ouzel.cli._common import state as state_option
 from ouzel.cli._common import store as store_option
 from ouzel.cli._errors import Command
 from ouzel.registry.opening import open_registry
@@ -44,13 +45,7 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
     required=True,
 )
 @store_option
-@click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the services on this machine. [default: ~/.local/state/ouzel on Linux]",
-)
+@state_option("State folder of the services on this machine.")
 @_option("--node", "Name of this machine, unique among the agents of the store. [default: its host name]")
 @_option("--serving-rest", "REST inference URL of a TorchServe that `ouzel up` did not start.", default="")
 @_option("--serving-management", "REST management URL of that TorchServe.", default="")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ouzel.cli._common import state as state_option
 from ouzel.cli._errors import Command
 from ouzel.databases.urls import is_postgres, sqlite_file
 from ouzel.errors import NotFound
@@ -32,13 +33,7 @@ _STORED = (Column("owner", shrinks=1), Column("artifacts", right=True), Column("
 
 
 @click.command(cls=Command)
-@click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder of the worker. [default: ~/.local/state/ouzel on Linux]",
-)
+@state_option("State folder of the worker.")
 @click.option(
     "--jobs",
     envvar="OUZEL_WORKER_JOBS",

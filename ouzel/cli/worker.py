@@ -9,6 +9,7 @@ import click
 
 from ouzel.cli._common import log_format as log_format_option
 from ouzel.cli._common import metrics_of, metrics_options
+from ouzel.cli._common import state as state_option
 from ouzel.cli._common import store_place as store_option
 from ouzel.cli._errors import Command
 from ouzel.telemetry import logs, tracing
@@ -34,13 +35,7 @@ def _option(flag: str, help_: str, **more: Any) -> Any:
 
 
 @click.command(cls=Command)
-@click.option(
-    "--state",
-    envvar="OUZEL_STATE",
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="State folder: address, token, jobs. [default: ~/.local/state/ouzel on Linux]",
-)
+@state_option("State folder: address, token, jobs.")
 @store_option
 @_option("--jobs", "Database of the jobs: postgresql://... for several workers. [default: SQLite in the state folder]")
 @_option(

@@ -16,8 +16,6 @@ from ouzel.saliency.targets import Contrast, Rank, Top
 from ouzel.task_names import CLASSIFICATION, DETECTION, need_task
 from ouzel_protos.v1 import explain_pb2 as pb
 
-_MOST = 2**31  # of an edge, so that what is no place in any picture does not become one
-
 
 def most(model: Model) -> int:
     """Detections of one image, at most; 0 of a model that is no detector."""
@@ -73,7 +71,7 @@ def _box(box: pb.Region.Box, model: Model, view: pb.View) -> tuple[float, float,
     """In pixels of the input, cut where it leaves what the model sees."""
     field, edges = "target.region.box", (box.left, box.top, box.right, box.bottom)
     told = ", ".join(f"{edge:g}" for edge in edges)
-    if not all(math.isfinite(edge) and abs(edge) < _MOST for edge in edges):
+    if not all(map(math.isfinite, edges)):
         raise InvalidArgument(f"{field}: {told} are not four finite numbers", field=field)
     whole = (view.image_width, view.image_height) * 2
     for name, edge, most_pixels in zip(("left", "top", "right", "bottom"), edges, whole, strict=True):

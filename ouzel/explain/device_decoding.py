@@ -31,6 +31,7 @@ def decoded(rows: Sequence[Row], stages: Stages) -> list[Row]:
         return list(rows)
     decoder, preprocessing = coded[0].served.decoder, coded[0].served.model.preprocessing
     assert decoder is not None  # else nothing would have been left to it
+    assert all(row.served.model.preprocessing == preprocessing for row in coded)  # models of a pool have no decoder
     try:
         pixels = decoder.pixels([row.coded for row in coded if row.coded is not None], preprocessing)
     except Exception as error:  # noqa: BLE001

@@ -20,6 +20,7 @@ from ouzel.finetune.features import Cache
 from ouzel.finetune.head import HeadFitter, LogisticFitter
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.recipes import Recipe, make_recipe
+from ouzel.finetune.resumed import resumed
 from ouzel.finetune.run import OnEarly, Run
 from ouzel.finetune.task import OnEpoch
 from ouzel.finetune.tuned import Tuned
@@ -63,7 +64,7 @@ def finetune(
         max_training_seconds: Training ends after that with its best; 0 for no limit.
         cache: A folder for features, which trainings may share; or a cache of this base's at this size.
         on_event: Hears how it goes, and may raise to end it.
-        resume: The state of an event of a run with the same arguments.
+        resume: The state of an event of a run with the same arguments. One of another base or recipe is left out.
         batch_scale: Share of the usual images that go through the network at a time, where memory is short; the
             gradients stay the same.
         extend: Gives other images to learn from and to choose by, made from those of the split; None takes these.
@@ -106,8 +107,7 @@ def finetune(
     pictures = Pictures(preprocessing, room(device))
     if recipe.epochs:
         pictures.expect(parts.train)
-    if resume is not None and resume["base"] != base.digest:
-        resume = None  # begun with another network
+    resume = resumed(resume, base, recipe)
     elapsed = 0.0 if resume is None else float(resume["elapsed"])
     run = Run(
         base,

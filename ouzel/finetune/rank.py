@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
+import threading
 from typing import BinaryIO
 
 import torch
@@ -87,6 +89,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     messages, output = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # libraries that print are no answer
+    threading.Thread(target=_end_at_the_end, args=(messages.fileno(),), daemon=True).start()
     device = device_of_rank()
     os.write(output, READY)
     group = Group(Rendezvous(file=file, nccl=backend == "nccl"), int(rank), int(ranks))
@@ -101,6 +104,14 @@ def main(arguments: list[str]) -> int:
         _log.exception("rank %s ends", rank)  # rank 0 is gone, as a rule
         return 1
     return 0
+
+
+def _end_at_the_end(descriptor: int) -> None:
+    """Ends this process once nobody can write to a pipe any more, also while it waits for ranks that are gone."""
+    pipe = select.poll()
+    pipe.register(descriptor, 0)
+    pipe.poll()  # without events that are asked for, it tells of the end alone
+    os._exit(0)
 
 
 def _read(file: BinaryIO) -> bytes | None:

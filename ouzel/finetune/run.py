@@ -24,6 +24,7 @@ from ouzel.finetune.metrics import Score, class_weights, score
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.resumed import origin
 from ouzel.finetune.task import OnEpoch
 from ouzel.finetune.tuned import Tuned
 from ouzel.models import Model, freeze
@@ -229,7 +230,7 @@ class Run:
 
     def _state(self, head: LinearHead | None, training: dict[str, Any] | None) -> dict[str, Any]:
         return {
-            "base": self.base.digest,
+            **origin(self.base, self.recipe),
             "elapsed": time.monotonic() - self.begun,
             "head": _plain(head),
             "early": _plain(self._refitted),

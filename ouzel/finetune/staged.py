@@ -24,6 +24,7 @@ from ouzel.finetune.loop import Training
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.progress import Progress, progress_from
 from ouzel.finetune.recipes import Recipe
+from ouzel.finetune.resumed import origin, resumed
 from ouzel.finetune.task import State, Task
 from ouzel.models import Model
 from ouzel.precision_names import Precision, check_precision
@@ -107,8 +108,7 @@ class Staged(Generic[R]):
     def result(self, resume: Mapping[str, Any] | None, batch_scale: float) -> R:
         """Learns, or goes on. resume: the state of an event; batch_scale: share of the usual images at a time."""
         network = self.learning.new()
-        if resume is not None and resume["base"] != self.base.digest:
-            resume = None  # begun with another network
+        resume = resumed(resume, self.base, self.recipe)
         self.begun -= 0.0 if resume is None else float(resume["elapsed"])
         training = self._training(network, max(2, int(self.recipe.batch_size * batch_scale)))  # as BatchNorms need
         progress, optimizer = Progress(), None
@@ -167,7 +167,7 @@ class Staged(Generic[R]):
         return self.begun + time.monotonic() - since
 
     def _state(self, training: dict[str, Any]) -> dict[str, Any]:
-        state = {"base": self.base.digest, "elapsed": time.monotonic() - self.begun, "training": training}
+        state = origin(self.base, self.recipe) | {"elapsed": time.monotonic() - self.begun, "training": training}
         return state | ({} if self._alone is None else {"head": self._alone})
 
     def _give(self, training: Training) -> None:

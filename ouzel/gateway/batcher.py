@@ -36,7 +36,7 @@ class Batcher(Generic[Q, B, A]):
     one are begun, and no more than those, so that what is begun is bounded.
 
     Args:
-        begin: Has a question read in another thread, and does not wait for that; it must not raise.
+        begin: Has a question read in another thread, and does not wait for that. What it raises, `answer` hears.
         answer: Waits for what was begun, and gives one answer per question, in order. It runs in a thread.
         size: Questions that are answered together at most.
         executor: Of the threads that answer; those that read must be others.
@@ -113,7 +113,11 @@ class Batcher(Generic[Q, B, A]):
 
     def _begun(self, each: _Waiting[Q, B, A]) -> Future[B]:
         if each.begun is None:
-            each.begun = self._begin(each.question)
+            try:
+                each.begun = self._begin(each.question)
+            except Exception as error:  # noqa: BLE001 - no thread can be started, for instance; nobody may wait for ever
+                each.begun = Future()
+                each.begun.set_exception(error)
         return each.begun
 
     def _take(self) -> list[_Waiting[Q, B, A]]:

@@ -8,6 +8,7 @@ result.visualizations[0].activation    # of that very image
 """
 
 from ouzel.maximize.ascent import maximize
+from ouzel.maximize.described import from_description
 from ouzel.maximize.engine.truncated import Truncated
 from ouzel.maximize.independent import Score
 from ouzel.maximize.nodes import Channel, ClassLogit, Direction, Node, Unit
@@ -39,6 +40,7 @@ __all__ = [
     "Unit",
     "Verdict",
     "Visualization",
+    "from_description",
     "judge",
     "make_recipe",
     "maximize",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ouzel import models
 from ouzel.checks import within
 from ouzel.errors import FailedPrecondition, InvalidArgument
+from ouzel.maximize.described import described
 from ouzel.maximize.engine.objective import ObjectiveGradients
 from ouzel.maximize.evidence import Evidence
 from ouzel.maximize.inputs import Inputs
@@ -255,6 +256,7 @@ class _Run:
         self._check()
         return {
             "step": self.step,
+            "recipe": described(self.recipe),
             "views_per_step": self._seen,
             "leaves": [leaf.detach().cpu().clone() for leaf in self._space.leaves],
             "optimizer": _copied(self._optimizer.state_dict()),
@@ -269,6 +271,8 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Raises InvalidArgument for the state of another run."""
         try:
+            if state["recipe"] != described(self.recipe):  # its numbers mean other images there
+                raise ValueError(f"the recipe is {described(self.recipe)}, and was {state['recipe']}")
             for leaf, saved in zip(self._space.leaves, state["leaves"], strict=True):
                 if leaf.shape != saved.shape:
                     raise ValueError(f"{tuple(saved.shape)} instead of {tuple(leaf.shape)}")

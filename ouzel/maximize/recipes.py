@@ -283,7 +283,8 @@ def _views(recipe: Pixel | FourierRecipe) -> Views:
 
 
 def _check(recipe: Any) -> None:
-    for name, allowed in MAXIMIZE_LIMITS.items():
-        if getattr(recipe, name, None) is not None:
-            parameter(f"parameters.{name}", getattr(recipe, name), allowed)
+    for each in dataclasses.fields(recipe):
+        value = getattr(recipe, each.name)
+        if each.name in MAXIMIZE_LIMITS and not (value is None and each.default is None):  # not chosen yet
+            parameter(f"parameters.{each.name}", value, MAXIMIZE_LIMITS[each.name])
     _ = recipe.views  # checks itself

@@ -9,7 +9,7 @@ Networks are in eval mode and frozen from the start. Nothing here ever downloads
 """
 
 from ouzel.images import Limits, decode, from_array, original_size
-from ouzel.models.architectures import build, default_preprocessing, freeze, task_of
+from ouzel.models.architectures import build, default_preprocessing, doubts, freeze, task_of
 from ouzel.models.labels import read_labels
 from ouzel.models.model import Model, load
 from ouzel.models.networks.axes import Layout
@@ -39,6 +39,7 @@ __all__ = [
     "computing",
     "decode",
     "default_preprocessing",
+    "doubts",
     "entropy",
     "forward_pass",
     "freeze",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ouzel.checks import did_you_mean
 from ouzel.errors import InvalidArgument, NotFound
-from ouzel.models import detection
+from ouzel.models import detection, published
 from ouzel.models.networks import dense, detectors, ssdlite, unet
 from ouzel.models.preprocessing import INTERPOLATIONS, Preprocessing
 from ouzel.models.segmentation import check_count
@@ -73,18 +74,35 @@ def freeze(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def default_preprocessing(arch: str) -> Preprocessing:
+def default_preprocessing(arch: str, weights: str | Path | None = None) -> Preprocessing:
     """What the library of the architecture publishes for its own weights, else 256/224 with ImageNet's statistics.
+
+    Where timm stretches images to a square ("squash"), the middle is cut out all the same.
 
     Args:
         arch: As of `build`.
+        weights: The file of weights. torchvision has several ones of some classifiers, fed in different ways; if this
+            is one of its files, its own way is meant, else that of the default weights.
 
     Raises:
         InvalidArgument: The name has another form.
         NotFound: There is no architecture of that name.
     """
     family, name = _find(arch)
+    if weights is not None and family.preprocessing is _torchvision_preprocessing:
+        return published.way_of_torchvision(name, weights)
     return family.preprocessing(name) or Preprocessing()
+
+
+def doubts(arch: str, weights: str | Path) -> str:
+    """What nobody can know of how weights of an architecture are to be fed, in sentences; "" if there is no doubt.
+
+    Takes and raises what `default_preprocessing` does.
+    """
+    family, name = _find(arch)
+    if family.preprocessing is _timm_preprocessing:
+        return published.doubt_of_timm(name)
+    return published.doubt_of_torchvision(name, weights) if family.preprocessing is _torchvision_preprocessing else ""
 
 
 def task_of(arch: str) -> Task:
@@ -152,16 +170,7 @@ def _replace_first_convolution(network: nn.Module, in_channels: int) -> None:
 
 
 def _torchvision_preprocessing(name: str) -> Preprocessing | None:
-    from torchvision import models
-
-    published = models.get_model_weights(name).DEFAULT.transforms()
-    return Preprocessing(
-        input_size=(published.crop_size[0], published.crop_size[0]),
-        resize=published.resize_size[0],
-        interpolation=published.interpolation.value,
-        mean=tuple(published.mean),
-        std=tuple(published.std),
-    )
+    return next(iter(published.ways_of_torchvision(name).values()))
 
 
 # -- timm -------------------------------------------------------------------------------------------------------------
@@ -184,18 +193,18 @@ def _timm_create(name: str, num_classes: int, in_channels: int) -> nn.Module:
 def _timm_preprocessing(name: str) -> Preprocessing | None:
     import timm
 
-    published = timm.get_pretrained_cfg(name)
-    if published is None:
+    own = timm.get_pretrained_cfg(name)
+    if own is None:
         return None
-    channels, height, width = published.input_size
-    interpolation = published.interpolation
+    channels, height, width = own.input_size
+    interpolation = own.interpolation
     return Preprocessing(
         channels=channels,
         input_size=(height, width),
-        resize=max(int(min(height, width) / published.crop_pct), height, width),
+        resize=max(int(min(height, width) / own.crop_pct), height, width),
         interpolation=interpolation if interpolation in INTERPOLATIONS else "bilinear",
-        mean=tuple(published.mean),
-        std=tuple(published.std),
+        mean=tuple(own.mean),
+        std=tuple(own.std),
     )
 
 
@@ -222,21 +231,21 @@ def _dense_create(name: str, num_classes: int, in_channels: int) -> nn.Module:
 def _dense_preprocessing(name: str) -> Preprocessing | None:
     from torchvision import models
 
-    published = models.get_model_weights(name).DEFAULT.transforms()
-    edge = published.resize_size[0]
+    own = models.get_model_weights(name).DEFAULT.transforms()
+    edge = own.resize_size[0]
     return Preprocessing(
         input_size=(edge, edge),
         resize=edge,
-        interpolation=published.interpolation.value,
-        mean=tuple(published.mean),
-        std=tuple(published.std),
+        interpolation=own.interpolation.value,
+        mean=tuple(own.mean),
+        std=tuple(own.std),
     )
 
 
 def _unet_preprocessing(name: str) -> Preprocessing | None:
     """That of the classifier, but for the margin that classifiers leave out of sight."""
-    published = _timm_preprocessing(name)
-    return None if published is None else replace(published, resize=max(published.input_size))
+    own = _timm_preprocessing(name)
+    return None if own is None else replace(own, resize=max(own.input_size))
 
 
 # -- detection --------------------------------------------------------------------------------------------------------
@@ -271,9 +280,9 @@ def _detector_preprocessing(name: str) -> Preprocessing | None:
 
 def _ssdlite_preprocessing(name: str) -> Preprocessing | None:
     """The classifier's colours, at the size of SSDlite."""
-    published = _timm_preprocessing(name) or Preprocessing()
-    edge = max(320, *published.input_size)
-    return replace(published, input_size=(edge, edge), resize=edge, fit="stretch")
+    own = _timm_preprocessing(name) or Preprocessing()
+    edge = max(320, *own.input_size)
+    return replace(own, input_size=(edge, edge), resize=edge, fit="stretch")
 
 
 _FAMILIES = (

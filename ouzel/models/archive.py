@@ -67,8 +67,8 @@ def create(
         labels: As of `read_labels`.
         store: The folder.
         match: "name" or "order", see `weights.match`.
-        preprocessing: By default `default_preprocessing(arch)`, also for weights that fit by order, which are likely to
-            be the library's own under other names.
+        preprocessing: By default `default_preprocessing(arch, weights)`, also for weights that fit by order, which are
+            likely to be the library's own under other names.
         version: Of the model.
         precision: What it is served in, one of PRECISIONS.
         task: What the model is for, one of TASKS; None is that of the architecture.
@@ -91,7 +91,7 @@ def create(
     check_untuned(name, ModelFiles(store))
     label_names = read_labels(labels)
     if preprocessing is None:
-        preprocessing = default_preprocessing(arch)
+        preprocessing = default_preprocessing(arch, weights)
     state = weights_module.read(weights)
     if task == SEGMENTATION:
         segmentation.check_count(len(label_names), "labels")

@@ -115,6 +115,11 @@ class BucketRegistry:
         """See `Registry`."""
         hashed = hashlib.sha256()
         try:
+            if (size := self._asked.size(version.key)) != version.size:
+                raise DataLoss(
+                    f"the archive of {name} {version.version} is damaged in {self.where}: it has {size} bytes, and "
+                    f"{version.size} by its record"
+                )
             with path.open("wb") as file:
                 for start in range(0, version.size, _PART):
                     part = self._asked.part(version.key, start, min(start + _PART, version.size))

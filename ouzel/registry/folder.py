@@ -31,6 +31,7 @@ class FolderRegistry:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._files = folder, ModelFiles(folder)
+        self._full: tuple[int, int] | None = None  # the folder that had models, as the file system knows it
 
     @property
     def where(self) -> str:
@@ -43,6 +44,7 @@ class FolderRegistry:
         found: dict[str, list[str]] = {}
         for file in self._files.all():
             found.setdefault(file.name, []).append(f"{file.path.name} {_stat(file.path)}")
+        self._check_mounted(bool(found))
         return {
             name: hashlib.sha256("\n".join([*parts, *self._sidecars(name)]).encode()).hexdigest()
             for name, parts in found.items()
@@ -92,6 +94,7 @@ class FolderRegistry:
 
     def reports(self) -> Mapping[str, Told]:
         """See `Registry`."""
+        self._check()
         told = {}
         for path in (self._folder / ".agents").glob("[!.]*.json"):
             with suppress(FileNotFoundError):
@@ -106,6 +109,15 @@ class FolderRegistry:
         """A folder that is not mounted must not look like one whose models were all deleted."""
         if not self._folder.is_dir():
             raise StorageAway(f"the model store {self.where} is not there")
+
+    def _check_mounted(self, full: bool) -> None:
+        """Nor must the empty folder look like one where it would be mounted."""
+        status = self._folder.stat()
+        known = status.st_dev, status.st_ino
+        if full:
+            self._full = known
+        elif self._full not in (None, known):
+            raise StorageAway(f"{self.where} is empty, and not the folder that had models: it may not be mounted")
 
     def _sidecars(self, name: str) -> list[str]:
         return [_text(self._folder / f"{name}.default"), _text(self._folder / f".{name}.wanted")]

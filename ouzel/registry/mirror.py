@@ -67,11 +67,10 @@ class Mirror:
         with self._locked(name):
             for left in reversed(range(_TRIES)):
                 try:
-                    self._apply(self.registry.record(name) or ModelRecord(name))
+                    self._apply(self.registry.record(name) or ModelRecord(name), last=not left)
                     break
                 except NotFound:  # an archive that has just been removed or replaced
-                    if not left:
-                        raise
+                    continue
         self._looked[name] = time.monotonic()
 
     def follow_all(self) -> None:
@@ -193,8 +192,13 @@ class Mirror:
         kept = {each.key for each in after.versions}
         self.registry.remove([each.key for each in before.versions if each.key not in kept])
 
-    def _apply(self, record: ModelRecord) -> None:
-        """Makes the folder what a record says. The caller holds the lock."""
+    def _apply(self, record: ModelRecord, *, last: bool = True) -> None:
+        """Makes the folder what a record says. The caller holds the lock.
+
+        Args:
+            record: Of the model.
+            last: Whether an archive that is gone counts as damaged: else NotFound is raised, and the record read again.
+        """
         name = record.name
         tag, held = self._held(name)
         files = {record.file(each): each for each in record.versions}
@@ -207,7 +211,7 @@ class Mirror:
             if time.monotonic() < self._damaged.get((file, version.key), 0.0):
                 continue
             held.pop(file, None)
-            if self._fetched(name, version, path):
+            if self._fetched(name, version, path, last):
                 held[file] = version.sha256
         for path in (self._folder / f"{name}.mar", *self._folder.glob(f"{name}@*.mar")):
             if path.name not in files:
@@ -223,13 +227,15 @@ class Mirror:
         else:
             (self._own / f"{name}.json").unlink(missing_ok=True)
 
-    def _fetched(self, name: str, version: StoredVersion, path: Path) -> bool:
+    def _fetched(self, name: str, version: StoredVersion, path: Path, last: bool) -> bool:
         """Fetches an archive; in the place of a damaged one lies what says so."""
         try:
             with written(path) as temporary:
                 self.registry.fetch(name, version, temporary)
             return True
-        except DataLoss as error:
+        except (DataLoss, NotFound) as error:
+            if isinstance(error, NotFound) and not last:
+                raise
             self._damaged[path.name, version.key] = time.monotonic() + _AGAIN
             with written(path) as temporary:
                 temporary.write_bytes(DAMAGED_MARK + str(error).encode())

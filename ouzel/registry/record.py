@@ -89,10 +89,13 @@ class ModelRecord:
         return plain or next((each.version for each in self.versions if not each.held_back), "")
 
     def with_version(self, added: StoredVersion) -> ModelRecord:
-        """The record with one version more; an operator's takes the place of the operator's before."""
+        """The record with one version more; an operator's takes the place of the operator's before.
+
+        Who still waits for another one says so again: else all that anybody ever waited for would stay loaded.
+        """
         left = [each for each in self.versions if each.version != added.version and not (each.plain and added.plain)]
         return replace(
-            self, versions=tuple(sorted([*left, added], key=lambda each: version_key(each.version)))
+            self, versions=tuple(sorted([*left, added], key=lambda each: version_key(each.version))), wanted=()
         )._sound()
 
     def without(self, version: str) -> ModelRecord:
@@ -144,14 +147,19 @@ def parse(name: str, content: bytes, tag: str) -> ModelRecord:
             raise ValueError(f"its form is {values['form']!r:.20}, and {_FORM} is known")
         if check_name(values["name"]) != name:
             raise ValueError(f"it is of {values['name']!r}")
-        versions = tuple(_version(each) for each in values["versions"])
+        versions = tuple(_version(name, each) for each in values["versions"])
+        names = {each.version for each in versions}
+        if len(names) < len(versions) or sum(each.plain for each in versions) > 1:
+            raise ValueError("it has a version twice")
         chosen, wanted = str(values["default"]), tuple(map(str, values["wanted"]))
-    except (ValueError, LookupError, TypeError, AttributeError, InvalidArgument) as error:
+        if chosen and chosen not in names:
+            raise ValueError(f"its default {chosen!r:.80} is none of its versions")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InvalidArgument) as error:
         raise DataLoss(f"the record of the model {name!r} is damaged: {error}") from error
     return ModelRecord(name, versions, chosen, wanted, tag)
 
 
-def _version(values: Any) -> StoredVersion:
+def _version(name: str, values: Any) -> StoredVersion:
     made = StoredVersion(**values)
     check_version(made.version)
     kinds = (str, bool, str, int, str, str, str, int, bool)
@@ -159,6 +167,10 @@ def _version(values: Any) -> StoredVersion:
         raise TypeError("a value is of another type")
     if not _SHA256.fullmatch(made.sha256):
         raise ValueError(f"{made.sha256!r:.80} is not a SHA-256")
+    if made.size < 0 or isinstance(made.size, bool):
+        raise ValueError(f"{made.size!r:.80} is not a size")
+    if not made.key.startswith(f"archives/{name}/") or ".." in made.key:  # who removes a version removes what it names
+        raise ValueError(f"{made.key!r:.80} is not the key of an archive of this model")
     return made
 
 

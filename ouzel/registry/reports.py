@@ -99,7 +99,7 @@ def parse_reports(told: Mapping[str, Told]) -> tuple[AgentReport, ...]:
             if values["node"] != node:
                 raise ValueError(f"it is of {values['node']!r:.80}")
             reports.append(_report(values, each.modified))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             _log.warning("the report of the serving agent %s cannot be read: %s", node, error)
     return tuple(reports)
 

@@ -203,9 +203,9 @@ def promote_on_agents(
         ServerUnreachable: The quorum does not serve it after that time. The default is the one from before.
         OuzelError: One line that says why not.
     """
-    file = store.file(f"{name}@{version}")
     end = time.monotonic() + seconds
     while True:
+        file = store.file(f"{name}@{version}")  # what is recorded is what the quorum serves: it may have been replaced
         try:
             agents.require(file)
             break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONG = 10**80
+
 
 def out_of_range(value: float, least: float, most: float, unit: str = "") -> str:
     """What is wrong with a value that has to be in `least`..`most`, both included.
@@ -28,5 +30,7 @@ def too_small(value: float, least: float) -> str:
 
 def _number(value: float) -> str:
     """Short where that is exact: 0.5, 2, 1e+06. In full elsewhere, or 1.0000001 would not be seen to be above 1."""
+    if isinstance(value, int):
+        return str(value) if abs(value) < _LONG else "a number of more than 80 digits"  # floats end, and str ends later
     short = f"{value:g}"
-    return str(value) if isinstance(value, int) or float(short) != value else short
+    return str(value) if float(short) != value else short

@@ -122,7 +122,9 @@ STAGED = (SEGMENT, DETECT)  # of which those whose parameters say how long eithe
 
 # Recipes whose steps several workers can compute together. The loss of "detect" is one of a whole batch, and the others
 # take no steps.
-DISTRIBUTED = ("fine_tune", FINETUNE_DEFAULT, "scratch", SEGMENT)
+DISTRIBUTED: Mapping[str, int] = MappingProxyType(
+    {"fine_tune": 16, FINETUNE_DEFAULT: 16, "scratch": 16, SEGMENT: 8}  # images of a batch, unless the caller says
+)
 WORKERS = Range(int, 1, 64)
 
 # The gate before production; `ouzel.grounding.margins` says what each means.
@@ -190,12 +192,12 @@ def workers_problem(recipe: str, workers: int, batch_size: int = 0) -> str:
     Args:
         recipe: That they train by.
         workers: How many.
-        batch_size: Images of a step, of which each worker needs one; 0 if it is not known.
+        batch_size: Images of a step, of which each worker needs one; 0 is the recipe's own.
     """
     if problem := WORKERS.problem(workers):
         return f"workers: {problem}"
     if workers > 1 and recipe not in DISTRIBUTED:
         return f"workers: {workers}, but {recipe} trains with one; {', '.join(DISTRIBUTED)} train with several"
-    if batch_size and workers > batch_size:
+    if workers > 1 and workers > (batch_size := batch_size or DISTRIBUTED[recipe]):
         return f"workers: {workers} are more than the {batch_size} images of a batch (parameters.batch_size)"
     return ""

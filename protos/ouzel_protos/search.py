@@ -5,7 +5,6 @@ The library, the worker, the client and the command line read it here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -119,7 +118,7 @@ def check(recipe: str, space: Space, trials: int, parameters: Mapping[str, Any] 
         raise BadSearch("trials", problem)
     limits = {name: limit for name, limit in FINETUNE[recipe].items() if name not in FIXED}
     for name, each in space.items():
-        field = f"search.{name:.80}"
+        field = f"search.{name!s:.80}"
         if name in FIXED:
             raise BadSearch(field, "decides which images trials are compared on, and cannot be searched")
         if name not in limits:
@@ -135,24 +134,24 @@ def _problem(given: Searched, limit: Range) -> str:
     """What is wrong; "" if nothing is."""
     if isinstance(given, Interval):
         return _problem_of_interval(given, limit)
-    if not 2 <= len(given.values) <= MOST_VALUES:
-        return f"{len(given.values)} values are not within 2..{MOST_VALUES}"
-    if len({(type(each) is bool, each) for each in given.values}) < len(given.values):
-        return f"{given} has a value twice"
-    return next((problem for each in given.values if (problem := limit.problem(each))), "")
+    if not isinstance(given.values, (tuple, list)) or not 2 <= len(given.values) <= MOST_VALUES:
+        found = f"{len(given.values)} values" if isinstance(given.values, (tuple, list)) else f"{given.values!r:.80}"
+        return f"{found} are not within 2..{MOST_VALUES}"
+    if problem := next((problem for each in given.values if (problem := limit.problem(each))), ""):
+        return problem
+    return f"{given} has a value twice" if len(set(given.values)) < len(given.values) else ""
 
 
 def _problem_of_interval(given: Interval, limit: Range) -> str:
     if limit.kind is bool:
         return "is true or false; give a list of both"
-    problems = [
-        limit.problem(each) if math.isfinite(each) else f"{each} is not finite" for each in (given.low, given.high)
-    ]
+    if problem := limit.problem(given.low) or limit.problem(given.high):  # NaN and infinity are within no limits
+        return problem
     if given.low >= given.high:
-        problems.append(f"the range {given.low:g} to {given.high:g} is empty; the lower end comes first")
+        return f"the range {given.low:g} to {given.high:g} is empty; the lower end comes first"
     if given.log and given.low <= 0:
-        problems.append(f"a range by orders of magnitude (log) begins above 0, and this one at {given.low:g}")
-    return next(filter(None, problems), "")
+        return f"a range by orders of magnitude (log) begins above 0, and this one at {given.low:g}"
+    return ""
 
 
 def _searched(name: str, given: Any) -> Searched:

@@ -315,6 +315,34 @@ def test_reports_that_cannot_be_read_are_left_out(caplog: pytest.LogCaptureFixtu
     assert [record.args[0] for record in caplog.records] == ["b", "c", "d"]
 
 
+def test_a_folder_that_is_not_mounted_takes_nothing_away(tmp_path: Path) -> None:
+    shared, elsewhere = tmp_path / "shared", tmp_path / "elsewhere"
+    store = ModelFiles(shared)
+    add_toy(store, "1", 1)
+    node = FakeNode(shared, tmp_path, "node-1")
+    with node.agent() as agent:
+        agent.round()
+        shared.rename(elsewhere)
+        agent.round()
+        assert "is not there" in agent.report.note
+        shared.mkdir()  # where it is mounted
+        agent.round()
+        assert "may not be mounted" in agent.report.note
+        assert (node.serves(), local(node)) == (("1", ["1"]), ["toy.default", "toy@1.mar"])
+        shared.rmdir()
+        elsewhere.rename(shared)
+        store.remove("toy@1")
+        agent.round()
+        assert (node.serves(), local(node), agent.report.note) == (("", []), [], "")
+    node.torchserve.stop()
+
+
+def test_the_command_says_that_there_is_no_store(tmp_path: Path) -> None:
+    result = CliRunner().invoke(agents_command, ["--store", str(tmp_path / "mistyped")])
+    assert result.exit_code == 1
+    assert "mistyped is not there" in result.output
+
+
 def test_the_command_shows_them(place: str | Path, store: ModelFiles, node: FakeNode) -> None:
     def command(*words: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(agents_command, ["--store", str(place), *words])

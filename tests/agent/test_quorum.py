@@ -116,6 +116,14 @@ def test_published_on_both_and_promoted(both: Site) -> None:
     assert registry.record("toy").wanted == ()
 
 
+def test_versions_that_nobody_promotes_do_not_pile_up(both: Site) -> None:
+    """Each was waited for, and none of them has to stay for that."""
+    for number in range(2, 6):
+        add_toy(both.store, str(number), number)
+        assert both.publish(str(number))
+    until(lambda: both.serve() == [("1", ["1", "5"])] * 2)
+
+
 def test_an_older_version_is_loaded_before_it_is_promoted(both: Site) -> None:
     for number in (2, 3):
         add_toy(both.store, str(number), number)
@@ -345,6 +353,26 @@ def test_a_job_waits_for_the_agents(site: Site) -> None:
     assert site.entries == ["publication 2", "promotion 2"]
     assert len(work.logs) == 1
     assert "waiting up to 600 s for the serving agents: toy 2 is to be served by 2 agents" in work.logs[0]
+
+
+def test_a_job_publishes_no_version_of_another_one(site: Site) -> None:
+    """Its own is deleted while it waits, and the number is used again."""
+    add_toy(site.store, "2", 2)
+    entry = site.store.file("toy@2")
+    site.store.remove("toy@2")
+    add_toy(site.store, "2", 3)
+    with ExitStack() as stack:
+        for node in site.nodes:
+            stack.enter_context(node.running())
+        with pytest.raises(NotFound, match="toy 2 was deleted"):
+            publishing.serve(
+                cast(Any, Work(site, lambda: None)),
+                cast(Any, site.store),
+                cast(Any, entry),
+                base="",
+                promote=lambda: True,
+            )
+    assert (site.store.default("toy"), site.store.file("toy@2").digest, site.entries) == ("1", digest(3), [])
 
 
 def test_a_job_that_waits_in_vain_fails_as_infrastructure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 import ouzel_client as oc
 from ouzel_client._cli.main import main
 from ouzel_client.testing import FakeServer
+from ouzel_protos.search import Choices, Interval
 from ouzel_protos.v1 import job_pb2 as pb
 
 DATASET = "0123456789abcdef" * 4
@@ -70,7 +71,21 @@ def test_without_a_search_there_is_none(steps: Steps, server: FakeServer) -> Non
         ({"search": {"crop": (0.2, 1)}, "recipe": "segment"}, "search"),
         ({"search": {"crop": (0.2, 1)}, "parameters": {"crop": 0.5}}, "search.crop"),
         ({"search": {"batch_size": [4, 2**70]}}, "search.batch_size"),
+        ({"search": {"learning_rate": (1e-5, 10**400)}}, "search.learning_rate"),
+        ({"search": {"learning_rate": (float("nan"), 1)}}, "search.learning_rate"),
+        ({"search": {"learning_rate": [1e-5, 10**400]}}, "search.learning_rate"),
+        ({"search": {"learning_rate": [[1e-5], [1e-4]]}}, "search.learning_rate"),
+        ({"search": {"learning_rate": Interval("low", "high")}}, "search.learning_rate"),  # type: ignore[arg-type]
+        ({"search": {"learning_rate": Choices(None)}}, "search.learning_rate"),  # type: ignore[arg-type]
+        ({"search": {1: (1e-5, 1e-2)}}, "search.1"),
+        ({"search": {"crop": (0.2, 1)}, "trials": 0}, "trials"),
+        ({"search": {"crop": (0.2, 1)}, "trials": 2**31}, "trials"),
+        ({"trials": 0}, "trials"),
+        ({"trials": 2**31}, "trials"),
         ({"workers": "two"}, "workers"),
+        ({"workers": 0}, "workers"),
+        ({"workers": -1}, "workers"),
+        ({"workers": 2**31}, "workers"),
     ],
 )
 def test_what_cannot_be_searched_is_not_sent(

@@ -17,7 +17,7 @@ from ouzel_client.testing import FakeServer
 
 HEAVY = ("torch", "torchvision", "timm", "numpy", "grpc", "google.protobuf", "PIL", "rich", "ouzel.serving")
 LISTED = {
-    "Serve": ["up", "down", "status", "logs", "token", "usage", "keys"],
+    "Serve": ["up", "down", "status", "logs", "token", "usage", "keys", "serving-agent", "agents"],
     "Explain": ["explain", "sample"],
     "Jobs": ["maximize", "search", "finetune", "repair", "datasets", "jobs"],
     "Models": ["models"],

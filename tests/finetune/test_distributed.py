@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -17,9 +19,10 @@ from ouzel.finetune import finetune, make_recipe
 from ouzel.finetune.distributed.lead import RankLost, packed, unpacked
 from ouzel.finetune.distributed.messages import shares, sizes
 from ouzel.finetune.distributed.norms import WholeBatch
-from ouzel.finetune.distributed.processes import LocalRanks, local
+from ouzel.finetune.distributed.processes import MODULE, READY, LocalRanks, local
 from ouzel.finetune.variation import Pixels, variation
 from ouzel.worker.kinds import checkpoint
+from ouzel_protos.recipes import DISTRIBUTED
 
 # The last batch of an epoch has fewer images than three ranks.
 FAST = {"epochs": 2, "batch_size": 4, "patience": 50, "learning_rate": 0.01, "color": 0.2}
@@ -99,6 +102,17 @@ def test_one_that_stands_still_is_lost_and_ended(tiny, colours, monkeypatch):
     assert not dist.is_initialized()
 
 
+def test_one_whose_parent_is_killed_before_they_have_met_ends(tmp_path):
+    command = [sys.executable, "-m", MODULE, str(tmp_path / "store"), "gloo", "1", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as rank:
+        try:
+            assert rank.stdout.read(1) == READY
+            rank.stdin.close()  # as the kernel does for whoever is killed
+            rank.wait(60)  # and not for the 300 s that it waits for the others
+        finally:
+            rank.kill()
+
+
 def test_one_that_cannot_start_is_told(tiny, colours, monkeypatch):
     monkeypatch.setattr("ouzel.finetune.distributed.processes.MODULE", "ouzel.nothing")
     with pytest.raises(RankLost, match="worker 1 of the training ended with status 1"):
@@ -120,6 +134,10 @@ def test_workers_that_cannot_be_used_are_refused(tiny, colours, recipe, workers,
         finetune(tiny, colours, recipe, workers=workers)
     assert words in str(caught.value)
     assert caught.value.field == "workers"
+
+
+def test_the_service_knows_how_many_images_recipes_take_at_a_time():
+    assert {name: make_recipe(name, {}).batch_size for name in DISTRIBUTED} == DISTRIBUTED
 
 
 def test_shares_are_the_batch_in_order(tiny):

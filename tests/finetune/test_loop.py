@@ -73,6 +73,14 @@ def test_a_state_of_another_network_is_begun_anew(tiny, colours):
     assert distance(finetune(other, colours, recipe), finetune(other, colours, recipe, resume=states[-1])) <= 1e-5
 
 
+def test_a_state_of_another_recipe_is_begun_anew(tiny, colours):
+    """As that of a job whose defaults have changed with an update."""
+    recipe, states = make_recipe("lp_ft", FAST), []
+    finetune(tiny, colours, recipe, on_event=lambda event: event.state and states.append(event.state()))
+    other = dataclasses.replace(recipe, weight_decay=0.5, learning_rate=recipe.learning_rate / 2)
+    assert distance(finetune(tiny, colours, other), finetune(tiny, colours, other, resume=states[-1])) <= 1e-5
+
+
 def test_a_state_between_last_step_and_validation_keeps_the_loss(tiny, colours):
     recipe, states = make_recipe("fine_tune", FAST), []
 

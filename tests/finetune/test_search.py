@@ -31,7 +31,7 @@ def every_step_is_told(monkeypatch):
         ({"learning_rate": (1e-2, 1e-5)}, {}, "search.learning_rate", "the range 0.01 to 1e-05 is empty"),
         ({"learning_rate": (1e-9, 1e-2)}, {}, "search.learning_rate", "is not within 1e-08..1"),
         ({"weight_decay": (0.0, 1e-2, "log")}, {}, "search.weight_decay", "begins above 0, and this one at 0"),
-        ({"learning_rate": (1e-5, float("nan"))}, {}, "search.learning_rate", "nan is not finite"),
+        ({"learning_rate": (1e-5, float("nan"))}, {}, "search.learning_rate", "nan is not within 1e-08..1"),
         ({"learning_rate": (1e-5, 1e-2, "cube")}, {}, "search.learning_rate", "'cube' is neither 'log' nor 'linear'"),
         ({"learning_rate": 1e-3}, {}, "search.learning_rate", "neither (low, high), (low, high, 'log') nor a list"),
         ({"learning_rate": ("a", "b")}, {}, "search.learning_rate", "'a' is not a number"),

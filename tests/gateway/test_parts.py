@@ -56,6 +56,25 @@ def at_once(question: int) -> Future[int]:
     return read
 
 
+async def test_what_cannot_be_begun_fails_and_holds_nobody_up() -> None:
+    """A machine without another thread to start, for instance."""
+    full = True
+
+    def begin(question: int) -> Future[int]:
+        if full and question < 0:
+            raise RuntimeError("can't start new thread")
+        return at_once(question)
+
+    with ThreadPoolExecutor(1) as threads:
+        batcher = Batcher(begin, lambda reading: [each.result() for each in reading], 1, threads)
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*(batcher.ask([each]) for each in (-1, 2, -3, 4)), return_exceptions=True)
+            assert [told[1], told[3]] == [[2], [4]]
+            assert [str(told[0]), str(told[2])] == ["can't start new thread"] * 2
+            full = False
+            assert await batcher.ask([-5]) == [-5]
+
+
 async def test_what_queues_becomes_the_next_batch() -> None:
     batches: list[list[int]] = []
     begun, go = asyncio.Event(), threading.Event()

@@ -57,6 +57,9 @@ def test_bad_calls(options, message):
     ("name", "parameters", "message"),
     [
         ("pixel", {"rat": 1}, "pixel knows no parameter 'rat'; one of steps, rate"),
+        ("fourier", {"coarse_to_fine": None}, r"coarse_to_fine: None is not a number"),
+        ("fourier", {"coarse_to_fine": 1.5}, r"coarse_to_fine: 1\.5 is not within 0\.\.1"),
+        ("maco", {"views_per_step": None}, r"views_per_step: None is not an integer"),
         ("pixel", {"steps": 0}, r"steps: 0 is not within 1\.\.100000"),
         ("pixel", {"steps": 1.5}, "steps: 1.5 is not an integer"),
         ("fourier", {"rate": "fast"}, "rate: 'fast' is not a number"),

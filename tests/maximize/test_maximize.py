@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 import torch
 from torch import nn
 
-from ouzel.maximize import Channel, ClassLogit, Direction, FourierRecipe, Maco, Pixel, Unit, maximize
+from ouzel.errors import InvalidArgument
+from ouzel.maximize import Channel, ClassLogit, Direction, FourierRecipe, Maco, Pixel, Unit, from_description, maximize
+from ouzel.maximize.described import described
 from ouzel.maximize.engine.truncated import Truncated
 
 DIGITS = [ClassLogit(index) for index in range(10)]
@@ -91,6 +94,23 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(cnn, recipe):
     assert (images_of(resumed) - images_of(whole)).abs().max() <= 1e-5
     assert [each.history for each in resumed.visualizations] == [each.history for each in whole.visualizations]
     assert not whole.stopped
+
+
+def test_a_state_does_not_go_on_by_another_recipe(cnn):
+    """Its coefficients mean other images there, and the result would name a recipe that has not made them."""
+    options = {"size": (28, 28), "channels": 1}
+    states = []
+    whole = FourierRecipe(steps=2, decay=1.5)
+    maximize(cnn, DIGITS[:1], recipe=whole, on_step=lambda seen: states.append(seen.state()), **options)
+    kept = states[0]
+    unknown = {name: value for name, value in kept.items() if name != "recipe"}
+    for state, recipe in ((kept, FourierRecipe(steps=2)), (unknown, whole)):
+        with pytest.raises(InvalidArgument, match=r"resume: is not the state of this call .*recipe"):
+            maximize(cnn, DIGITS[:1], recipe=recipe, resume=state, **options)
+    again = from_description(json.loads(json.dumps(kept["recipe"])))
+    assert again == maximize(cnn, DIGITS[:1], recipe=again, resume=kept, **options).recipe
+    measured = Maco(steps=2, spectrum=((1.0, 0.5, 0.25),))
+    assert from_description(json.loads(json.dumps(described(measured)))) == measured
 
 
 def test_steps_are_told(cnn):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import hashlib
+import math
 import socket
 import subprocess
 import sys
 
 import pytest
+import timm
 import torch
+import torchvision
 
 from ouzel import models
 from ouzel.errors import InvalidArgument, NotFound
@@ -73,6 +77,69 @@ def test_names_that_lead_elsewhere_are_unknown(arch):
 def test_counts_out_of_range_are_refused(field, value):
     with pytest.raises(InvalidArgument, match=field):
         models.build("torchvision:resnet18", **{field: value})
+
+
+def test_each_of_several_published_weights_is_fed_in_its_own_way(tmp_path, monkeypatch):
+    """A file is known by its digest, of which torchvision's names hold the first digits; it may have another name."""
+    published = torchvision.models.get_model_weights("regnet_y_16gf")
+    older, newer = published.IMAGENET1K_V1, published.DEFAULT
+    file = tmp_path / "renamed.bin"
+    file.write_bytes(b"weights")
+    for weights in (older, newer):
+        assert models.default_preprocessing("torchvision:regnet_y_16gf", file) == way_of_library(newer)
+        assert "several weights of regnet_y_16gf" in models.doubts("torchvision:regnet_y_16gf", file)
+        start = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+        with monkeypatch.context() as patched:
+            patched.setattr(weights.value, "url", f"https://download.example/models/regnet_y_16gf-{start}.pth")
+            assert models.default_preprocessing("torchvision:regnet_y_16gf", file) == way_of_library(weights)
+            assert models.doubts("torchvision:regnet_y_16gf", file) == ""
+    assert way_of_library(older) != way_of_library(newer)
+    assert models.doubts("torchvision:resnet18", file) == models.doubts("timm:resnet18", file) == ""
+    assert "timm stretches images" in models.doubts("timm:eva02_base_patch14_448", file)
+
+
+def way_of_library(weights):
+    own = weights.transforms()
+    size = (*own.crop_size, *own.crop_size)
+    return models.Preprocessing(3, size, *own.resize_size, own.interpolation.value, tuple(own.mean), tuple(own.std))
+
+
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+def test_torchvision_classifiers_are_fed_as_their_default_weights(name):
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    assert models.default_preprocessing(f"torchvision:{name}") == way_of_library(weights)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext_tiny",
+        "deit_tiny_patch16_224",
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "inception_v3",
+        "mixer_b16_224",
+        "mobilenetv3_large_100",
+        "regnety_016",
+        "resnet18",
+        "resnet50",
+        "swin_tiny_patch4_window7_224",
+        "tf_efficientnet_b4",
+        "tf_efficientnet_lite4",
+        "vit_base_patch16_224",
+    ],
+)
+def test_timm_classifiers_are_fed_as_timm_feeds_them(name):
+    own = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    _, height, width = own["input_size"]
+    way = models.Preprocessing(
+        input_size=(height, width),
+        resize=math.floor(min(height, width) / own["crop_pct"]),
+        interpolation=own["interpolation"],
+        mean=tuple(own["mean"]),
+        std=tuple(own["std"]),
+    )
+    assert (models.default_preprocessing(f"timm:{name}"), own["crop_mode"]) == (way, "center")
 
 
 def test_published_preprocessing():

@@ -29,6 +29,14 @@ def test_what_is_written_is_the_number(value: float, least: float, most: float) 
     assert [read(each) for each in written.groups()] == [value, least, most]
 
 
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**5000)], ids=["400", "5000"]
+)  # beyond all floats, and beyond what is written in full
+def test_numbers_without_end_are_refused_in_words(value: int) -> None:
+    assert out_of_range(value, 0, 1.5) == "a number of more than 80 digits is not within 0..1.5"
+    assert too_small(-abs(value), 1) == "a number of more than 80 digits is less than 1"
+
+
 @given(NUMBERS, NUMBERS)
 def test_too_small(value: float, least: float) -> None:
     problem = too_small(value, least)

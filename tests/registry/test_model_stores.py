@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Callable
@@ -124,6 +125,9 @@ def test_a_version_that_somebody_waits_for(place: Place) -> None:
     with pytest.raises(NotFound, match="no version '9'"):
         registry.want("toy", "9")
     store.promote("toy", "1")
+    assert registry.record("toy").wanted == ()
+    registry.want("toy", "2")
+    add_toy(store, "3", 3)  # else whatever anybody ever waited for would stay loaded
     assert registry.record("toy").wanted == ()
 
 
@@ -247,8 +251,16 @@ def test_a_damaged_copy_on_this_machine_is_fetched_again(in_bucket: Place) -> No
         lambda text: text.replace('"version": "1"', '"version": "../1"'),
         lambda text: text.replace('"plain": false', '"plain": "no"'),
         lambda text: json.dumps({**json.loads(text), "versions": [{"version": "1"}]}),
+        lambda text: text.replace('"key": "archives/', '"key": "../archives/'),
+        lambda text: text.replace('"key": "archives/toy/', '"key": "archives/other/'),  # to be removed with a version
+        lambda text: re.sub('"size": [0-9]+', '"size": -1', text),
+        lambda text: re.sub('"size": [0-9]+', '"size": true', text),
+        lambda text: text.replace('"default": ""', '"default": "7"'),  # callers would get another version
+        lambda text: text.replace('"default": ""', '"default": "\u00fc"'),
+        lambda text: json.dumps(json.loads(text) | {"versions": 2 * json.loads(text)["versions"]}),
         lambda _: "[]",
         lambda _: "null",
+        lambda _: 100_000 * "[",
     ],
 )
 def test_a_damaged_record_is_no_answer(in_bucket: Place, damage: Callable[[str], str]) -> None:
@@ -265,8 +277,27 @@ def test_a_damaged_record_is_no_answer(in_bucket: Place, damage: Callable[[str],
     assert [file.name for file in in_bucket.machine("two").all()] == ["other"]
 
 
+@pytest.mark.parametrize("damage", ["gone", "short", "long"])
+def test_an_archive_that_is_not_what_its_record_says(in_bucket: Place, damage: str) -> None:
+    """It takes no other model along, and it is not the bucket that does not answer."""
+    store = in_bucket.machine()
+    add_toy(store, "1", 1)
+    add_toy(store, "1", 2, name="other")
+    record = in_bucket.objects()["names/toy.json"].decode()
+    if damage == "gone":
+        in_bucket.registry().remove([json.loads(record)["versions"][0]["key"]])
+    else:
+        size = json.loads(record)["versions"][0]["size"] * 10 ** (9 if damage == "short" else 0) - (damage == "long")
+        in_bucket.put("names/toy.json", re.sub('"size": [0-9]+', f'"size": {size}', record).encode())
+    other = in_bucket.machine("two")
+    listed = {file.name: file for file in other.all()}
+    assert listed["other"].error == ""
+    assert "toy 1 " in listed["toy"].error
+    assert other.file("other").digest == digest(2)
+
+
 def test_records_are_what_they_were() -> None:
-    made = StoredVersion("1", False, "a" * 64, 3, "k", "sha256:x", "job", 2, True)
+    made = StoredVersion("1", False, "a" * 64, 3, "archives/toy/k", "sha256:x", "job", 2, True)
     record = ModelRecord("toy", (made,), "1", ("1",), "t")
     assert parse("toy", record.to_json(), "t") == record
     assert record.without("1") == ModelRecord("toy", (), "", (), "t")
@@ -333,8 +364,13 @@ def test_a_bucket_that_heeds_no_conditions_is_refused(bucket: str, monkeypatch: 
 
 def test_places(tmp_path: Path) -> None:
     assert located("s3://b/p/", "store") == "s3://b/p"
-    with pytest.raises(InvalidArgument, match="not a folder or s3://"):
-        located("gs://b", "store")
+    for place in ("gs://b", "s3:/bucket/models", Path("s3://bucket/models"), "S3://bucket"):  # none is a folder
+        with pytest.raises(InvalidArgument, match="not a folder or s3://"):
+            located(place, "store")
+    for place in ("s3://", "s3://bucket name/models", "s3://bucket/../models"):
+        with pytest.raises(InvalidArgument, match=r"names no bucket|no prefix of a bucket") as caught:
+            open_registry(place)
+        assert caught.value.field == "models"
     assert isinstance(open_registry(tmp_path), FolderRegistry)
     with pytest.raises(InvalidArgument, match="needs a folder"):
         mirrored("s3://b/p", None)

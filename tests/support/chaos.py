@@ -105,7 +105,8 @@ class Rampage:
         self._over = threading.Event()
         self.report = Report()
 
-    def run(self, kills: int) -> Report:
+    def run(self, kills: int, jobs: int = 6) -> Report:
+        """Goes on until at least so many were killed, and so many jobs submitted."""
         began = time.monotonic()
         with self._stack:
             self._workers = [self._start(number) for number in range(_WORKERS)]
@@ -113,7 +114,7 @@ class Rampage:
             submitting.start()
             try:
                 killed = ("worker", "job", *self._ground.kills)
-                while sum(self.report.harm.get(what, 0) for what in killed) < kills:
+                while sum(self.report.harm.get(what, 0) for what in killed) < kills or len(self._acknowledged) < jobs:
                     time.sleep(self._random.uniform(0.05, 0.6))
                     self._harm()
             finally:
@@ -131,7 +132,8 @@ class Rampage:
         """One request at a time, until it is acknowledged, and then a few times again."""
         number = 0
         while not self._over.is_set():
-            if self._not_done() > self._ground.waiting:
+            most = self._ground.waiting
+            if len(self._acknowledged) > most and self._not_done() > most:
                 time.sleep(0.2)
                 continue
             number += 1
@@ -161,7 +163,7 @@ class Rampage:
         victim = self._workers[number]
         jobs = processes_of(*self._acknowledged.values())
         more = {**self._ground.kills, **self._ground.stops}
-        often = ["worker", "job", "job", "job stopped", "worker stopped", "forks"] * 3
+        often = ["worker", "job", "job", "job stopped", "worker stopped", "forks"] * 10
         what = self._random.choice([*often, *more])
         if what in more:
             more[what](self._random)

@@ -160,4 +160,4 @@ def finetune(client: Client, folder: Path, **more: Any) -> Any:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
     dataset = client.datasets.upload(folder)
-    return client.jobs.finetune("base", dataset, recipe="feature_extractor", image_size=64, **more)
+    return client.jobs.finetune("base", dataset, **{"recipe": "feature_extractor", "image_size": 64, **more})

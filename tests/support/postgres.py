@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -34,6 +36,8 @@ def server(durable: bool = True) -> Iterator[str]:
                 raw.execute("SELECT pg_reload_conf()")
         yield running.get_uri()
     finally:
+        if not durable:  # nor does it take its time to end
+            os.kill(int((Path(running.pgdata) / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from support.jobs import STUBS, until
+from support.ports import free_ports
 
 START = 300.0  # s, on a busy machine
 # A node of a busy machine may take long to start.
@@ -35,22 +35,6 @@ def new_token(folder: Path) -> Path:
     file.write_text(secrets.token_hex(32))
     file.chmod(0o600)
     return file
-
-
-def free_ports(count: int) -> list[int]:
-    """Below those that the system gives away, and above those that Ray's defaults use."""
-    ports: list[int] = []
-    with ExitStack() as stack:
-        for port in range(22_000 + os.getpid() % 8_000, 32_000):
-            taken = stack.enter_context(socket.socket())
-            try:
-                taken.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise AssertionError("no free ports")
 
 
 @dataclass
@@ -129,7 +113,7 @@ class Cluster:
         command = [
             str(Path(sys.executable).with_name("ray")), "start", *arguments, "--block", "--num-cpus", str(cpus),
             "--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--min-worker-port", "0",
-            "--max-worker-port", "0", "--dashboard-agent-listen-port", str(free_ports(4)[3]), "--num-gpus", "0",
+            "--max-worker-port", "0", "--dashboard-agent-listen-port", str(free_ports(1)[0]), "--num-gpus", "0",
             "--disable-usage-stats",
         ]  # fmt: skip
         with log.open("wb") as output:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,28 +13,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+from support.ports import free_ports
 
 START = 60.0  # s
 KEY, SECRET = "tests", "secret-of-tests"
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports below 50000, whose gRPC ports (10000 more) are free too."""
-    ports: list[int] = []
-    with ExitStack() as stack:
-        for port in range(20_000 + os.getpid() % 10_000, 50_000):
-            taken = [stack.enter_context(socket.socket()) for _ in range(2)]
-            try:
-                for each, number in zip(taken, (port, port + 10_000), strict=True):
-                    each.bind(("127.0.0.1", number))
-            except OSError:
-                continue
-            ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise AssertionError("no free ports")
 
 
 class Seaweed:
@@ -47,8 +31,10 @@ class Seaweed:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = _free_ports(4)
+        self._ports = free_ports(4)
+        self._grpc_ports = free_ports(4)  # its defaults, 10,000 more, may be another's
         self._running: subprocess.Popen[bytes] | None = None
+        self._filer = f"http://127.0.0.1:{self._ports[2]}"
         self.url = f"http://127.0.0.1:{self._ports[3]}"
 
     @property
@@ -64,6 +50,7 @@ class Seaweed:
     def start(self) -> None:
         """Returns when it answers."""
         master, volume, filer, s3 = self._ports
+        grpc = dict(zip(("master", "volume", "filer", "s3"), self._grpc_ports, strict=True))
         identities = self._folder / "identities.json"  # without any, it would not look at signatures
         keys = [{"accessKey": KEY, "secretKey": SECRET}]
         actions = ["Read", "Write", "List", "Tagging"]
@@ -73,13 +60,14 @@ class Seaweed:
             "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}", "-volume.max=20", "-filer",
             f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-master.volumeSizeLimitMB=64",
             "-master.electionTimeout=1s", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
         ]  # fmt: skip
         path = self._folder / "log"
         plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}  # it would heed them
         with path.open("ab") as log:
             self._running = subprocess.Popen(command, env=plain, stdout=log, stderr=log, cwd=self._folder)
         deadline = time.monotonic() + START
-        while not _answers(self.url):
+        while not (_answers(self._filer) and _answers(self.url)):  # they start one by one
             assert self._running.poll() is None, path.read_text()[-2000:]
             assert time.monotonic() < deadline, path.read_text()[-2000:]
             time.sleep(0.1)
@@ -93,7 +81,7 @@ class Seaweed:
 
     def make(self, bucket: str) -> str:
         """Makes a bucket; returns its name."""
-        url = f"http://127.0.0.1:{self._ports[2]}/buckets/{bucket}/"  # a folder of the filer
+        url = f"{self._filer}/buckets/{bucket}/"  # a folder of the filer
         with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=30):
             return bucket
 

@@ -8,11 +8,13 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,13 +31,15 @@ from ouzel.trust import shipped
 from ouzel.worker.api import requests
 from ouzel.worker.artifacts.folder import FolderArtifacts
 from ouzel.worker.catalog.catalog import Budget, Catalogue
+from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.isolated import Isolated
 from ouzel.worker.kinds import checkpoint
 from ouzel.worker.kinds import maximize as maximize_kind
+from ouzel.worker.kinds.context import JobContext
 from ouzel.worker.processes.local_executor import LocalExecutor
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot
-from ouzel.worker.store.job import Job, State
+from ouzel.worker.store.job import Job, Lease, State
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import explain_pb2
@@ -314,6 +318,45 @@ def test_maximize_resumes_after_a_kill(real: Real) -> None:
     assert list(done.result.summary["activations"]) == pytest.approx(
         list(alone.result.summary["activations"]), rel=1e-5
     )
+
+
+class Heard:
+    """A store that hears one job."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def emit(self, _lease: Lease, events: Sequence[pb.JobEvent]) -> None:
+        self.messages += [each.log.message for each in events if each.HasField("log")]
+
+
+def test_maximize_resumes_with_the_defaults_with_which_it_began(
+    lite0: Model, lite0_store: Path, tmp_path: Path
+) -> None:
+    """Ouzel may have been updated in between. What names no recipe is not gone on with."""
+    began = maximize.FourierRecipe(steps=4, decay=1.5, anneal=0.25)
+    states: list[Any] = []
+    options: dict[str, Any] = {"recipe": began, "size": (64, 64)}
+    nodes = [maximize.ClassLogit("water ouzel")]
+    whole = maximize.maximize(lite0, nodes, on_step=lambda seen: states.append(seen.state()), **options)
+    afresh = maximize.maximize(lite0, nodes, **options | {"recipe": maximize.FourierRecipe(steps=4)})
+    unnamed = {name: value for name, value in states[1].items() if name != "recipe"}
+    for state, expected, told in ((states[1], whole, 0), (unnamed, afresh, 1)):
+        heard = Heard()
+        context = JobContext(
+            heard,  # type: ignore[arg-type]
+            Lease("job-1", 2, "worker"),
+            JobEnvironment("", tmp_path, lite0_store, tmp_path),
+            checkpoint=checkpoint.dump(state),
+            stop=threading.Event(),
+        )
+        done = maximize_kind.run(asked((OUZEL,), 4).maximize, context)
+        (report,) = (json.loads(each.content) for each in done.files if each.name == "result.json")
+        assert report["recipe"]["decay"] == expected.recipe.decay  # type: ignore[attr-defined]
+        assert list(done.summary["activations"]) == pytest.approx(
+            [each.activation for each in expected.visualizations], rel=1e-4
+        )
+        assert sum("begins again" in each for each in heard.messages) == told
 
 
 def test_cancel_takes_effect_within_a_step(real: Real) -> None:

@@ -242,6 +242,8 @@ def test_a_file_of_quotas_overrides_the_flags(tmp_path: Path) -> None:
         ("[owners.a]\nseconds_per_day = -1", "owners.a.seconds_per_day"),
         ("[owners.a]\nqueued = -1", "owners.a.queued"),
         ("[owners.a]\ngpu_seconds_per_day = nan", "owners.a.gpu_seconds_per_day"),
+        ("[owners.a]\nseconds_per_day = inf", "owners.a.seconds_per_day"),
+        ("[owners.a]\nstored_bytes = 99999999999999999999", "owners.a.stored_bytes"),  # which no message can carry
         ("[owners]\na = 1", "owners.a"),
         ("[others]", "others"),
         ("[defaults", "quotas file"),

@@ -22,7 +22,7 @@ from ouzel.forking.client import ForkServer
 from ouzel.worker import kinds
 from ouzel.worker.api import requests
 from ouzel.worker.store.job import Job
-from ouzel_protos.v1 import explain_pb2
+from ouzel_protos.v1 import explain_pb2, tensor_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import ended, submit, until
 from support.tuning import Place, value
@@ -76,6 +76,7 @@ def asked(dataset: str, recipe: str = "scratch", **more: Any) -> pb.JobSpec:
         ({"workers": -1}, "workers", "-1 is not within 1..64"),
         ({"workers": 65}, "workers", "65 is not within 1..64"),
         ({"workers": 9}, "workers", "9 are more than the 8 images of a batch"),
+        ({"workers": 17, "parameters": {}}, "workers", "17 are more than the 16 images of a batch"),
         ({"workers": 5, "parameters": {}, "search": {"batch_size": [4, 8]}}, "workers", "5 are more than the 4 images"),
         ({"workers": 2, "recipe": "feature_extractor", "parameters": {}}, "workers", "trains with one"),
     ],
@@ -88,14 +89,16 @@ def test_what_cannot_work_is_refused_at_once(asking: Place, change: dict, field:
     assert words in str(caught.value)
 
 
-def test_a_range_of_nothing_and_a_value_that_is_a_text_are_refused(asking: Place) -> None:
+def test_a_range_of_nothing_and_a_value_that_is_no_number_are_refused(asking: Place) -> None:
+    tensor = explain_pb2.Parameter(tensor=tensor_pb2.Tensor())
     for empty in (
         pb.SearchRange(),
         pb.SearchRange(choices=pb.SearchRange.Choices(values=[explain_pb2.Parameter()] * 2)),
+        pb.SearchRange(choices=pb.SearchRange.Choices(values=[tensor] * 2)),
     ):
-        spec = asked(asking.upload())
-        spec.finetune.search["learning_rate"].CopyFrom(empty)
-        with pytest.raises(InvalidArgument, match=r"search\.learning_rate"):
+        spec = asked(asking.upload(), parameters={})
+        spec.finetune.search["batch_size"].CopyFrom(empty)
+        with pytest.raises(InvalidArgument, match=r"search\.batch_size"):
             requests.new_job(pb.CreateJobRequest(spec=spec), asking.catalogue)
 
 

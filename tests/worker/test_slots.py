@@ -14,7 +14,6 @@ from ouzel.worker.options import WorkerOptions
 from ouzel.worker.options import slots as slots_of_worker
 from ouzel.worker.processes.executor import Task
 from ouzel.worker.processes.local_executor import LocalExecutor
-from ouzel.worker.processes.ray_executor import RayExecutor
 from ouzel.worker.processes.ray_options import RayOptions, Resources
 from ouzel.worker.quotas.accounts import Accounts
 from ouzel.worker.quotas.quotes import Quotes
@@ -170,7 +169,10 @@ def test_a_job_is_counted_with_the_gpus_of_its_kind(store: Store, url: str, tmp_
     assert used.gpu_seconds == pytest.approx(used.seconds / 2)
 
 
+@pytest.mark.usefixtures("ray_token")
 def test_ray_is_told_what_each_worker_needs(tmp_path: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ouzel.worker.processes.ray_executor import RayExecutor  # Ray reads its token when it is first imported
+
     options = RayOptions(resources={"finetune": Resources(cpus=2, gpus=1, memory=2**30)})
     executor = RayExecutor(tmp_path, store, options)
     told: list[dict[str, str]] = []

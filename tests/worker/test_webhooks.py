@@ -142,6 +142,12 @@ def test_files_that_are_refused(tmp_path: Path, text: str, problem: str) -> None
         ("fd00::1", False),
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),  # a translation within a network
+        ("::ffff:0:127.0.0.1", False),
+        ("::127.0.0.1", False),
+        ("fec0::1", False),
+        ("192.0.0.192", False),  # metadata of a cloud
+        ("168.63.129.16", False),
         ("64:ff9b::5db8:d822", True),
         ("2002:7f00:1::", False),
         ("ff02::1", False),

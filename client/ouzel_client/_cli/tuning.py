@@ -240,7 +240,7 @@ def outcome(job: Job) -> str:
         )
     if result.search is not None:
         best = result.search["best"]
-        values = ", ".join(f"{name} {value:g}" for name, value in best["parameters"].items())
+        values = ", ".join(f"{name} {value:g}" for name, value in sorted(best["parameters"].items()))
         lines.append(f"Search: trial {best['number']:g} of {result.search['trials']:g} was the best, with {values}")
     if result.gate is not None:
         lines.append(f"Gate {'passed' if result.gate.passed else 'not passed'}: {result.gate.reason}")

@@ -31,12 +31,13 @@ from ouzel_client.errors import InvalidArgument, JobCancelled, JobFailed
 from ouzel_protos import parameters as codec
 from ouzel_protos.parameters import PROMOTIONS, STATES, BadParameter
 from ouzel_protos.progress import settled
-from ouzel_protos.recipes import FINETUNE_DEFAULT, GATE_LIMITS
-from ouzel_protos.search import TRIALS_DEFAULT
+from ouzel_protos.recipes import FINETUNE_DEFAULT, GATE_LIMITS, WORKERS
+from ouzel_protos.search import TRIALS, TRIALS_DEFAULT
 from ouzel_protos.v1 import explain_pb2
 from ouzel_protos.v1 import job_pb2 as pb
 
 SERVICE = "/ouzel.v1.JobService/"
+_LIMITS = {**GATE_LIMITS, "workers": WORKERS, "trials": TRIALS}
 
 
 def targets(
@@ -100,7 +101,7 @@ def finetune(arguments: Mapping[str, Any]) -> pb.JobSpec:
     for field, value in given.items():
         if field == "scenes" and isinstance(value, str):
             raise InvalidArgument(f"scenes: {value!r:.80} is a text; give a list of them", field=field)
-        if field in GATE_LIMITS and (problem := GATE_LIMITS[field].problem(value)):  # 0 would mean the default
+        if field in _LIMITS and (problem := _LIMITS[field].problem(value)):  # 0 would mean the default
             raise InvalidArgument(f"{field}: {problem}", field=field)
         put(spec, field, getattr(value, "id", value) if field == "dataset" else value, field)
     return pb.JobSpec(finetune=spec)

@@ -128,7 +128,7 @@ def searched(spec: pb.FinetuneSpec) -> Mapping[str, Any]:
     table = [
         {
             "number": each.number,
-            "parameters": {name: parameters.decode(value) for name, value in each.parameters.items()},
+            "parameters": {name: parameters.decode(value) for name, value in sorted(each.parameters.items())},
             "outcome": names[each.outcome],
             "score": each.score,
             "epochs": each.epochs,

@@ -63,7 +63,7 @@ class Group:
         self.rank, self.ranks = rank, ranks
         waiting = timedelta(seconds=SECONDS)
         if store is None and rendezvous.file:
-            store = dist.FileStore(rendezvous.file, ranks)  # type: ignore[attr-defined]
+            store = dist.FileStore(rendezvous.file, ranks)  # type: ignore[attr-defined]  # torch's stubs leave both stores out
         elif store is None:
             store = dist.TCPStore(  # type: ignore[attr-defined]
                 rendezvous.host, rendezvous.port, ranks, False, waiting

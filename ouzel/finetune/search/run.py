@@ -21,6 +21,7 @@ from ouzel.finetune.data import Example
 from ouzel.finetune.events import Event, OnEvent
 from ouzel.finetune.finetune import finetune
 from ouzel.finetune.recipes import Recipe, make_recipe
+from ouzel.finetune.resumed import origin, resumed
 from ouzel.finetune.search.messages import Setup, parcel, without_files
 from ouzel.finetune.search.parallel import Beside, missing
 from ouzel.finetune.search.processes import LocalWorkers, Starter
@@ -159,20 +160,23 @@ class _Turns:
             nonlocal head
             if event.phase == "head" and event.state is not None and self.shares_head:
                 state = event.state()
-                head = {"base": state["base"], "elapsed": 0.0, "head": state["head"]}
+                head = {"elapsed": 0.0, "head": state["head"]}
             self.on_event(event)
 
         while len(done) < trials:
             running = Running(study, study.ask(), self.compared)
             self.on_trial(running.trial)
+            by = self.recipe(running.trial)
+            resume = resumed(resume, self.base, by)
             running.replay(resume)
-            outcome, reason = self._outcome(running, {"resume": resume or head, "on_event": heard})
+            state = resume or (head and {**origin(self.base, by), **head})
+            outcome, reason = self._outcome(running, by, {"resume": state, "on_event": heard})
             resume = None
             done.append(running.end(outcome, reason))
             self.on_trial(done[-1])
         return done
 
-    def _outcome(self, running: Running, more: Mapping[str, Any]) -> tuple[str, str]:
+    def _outcome(self, running: Running, by: Recipe, more: Mapping[str, Any]) -> tuple[str, str]:
         """How the trial ends, and why if it diverged."""
 
         def on_epoch(row: Mapping[str, float]) -> None:
@@ -180,7 +184,7 @@ class _Turns:
                 raise Stopped
 
         try:
-            finetune(self.base, self.parts, self.recipe(running.trial), on_epoch=on_epoch, **self.options, **more)
+            finetune(self.base, self.parts, by, on_epoch=on_epoch, **self.options, **more)
         except Stopped:
             return PRUNED, ""
         except Diverged as error:

@@ -77,7 +77,7 @@ class Study:
         if self._count == 1 and all(self._has(name, value) for name, value in own.items()):
             self._study.enqueue_trial(own)
         running = self._running[self._count] = self._study.ask(self._distributions)
-        return Trial(self._count, plain(running.params))
+        return Trial(self._count, _plain(running.params))
 
     def again(self, trial: Trial) -> Trial:
         """A trial that was under way, from its beginning, with its number and values."""
@@ -137,6 +137,6 @@ def rank(accuracy: float, loss: float, images: int) -> float:
     return accuracy + 1 / ((1 + max(loss, 0.0)) * (images + 1))
 
 
-def plain(parameters: Mapping[str, Any]) -> dict[str, float | bool]:
+def _plain(parameters: Mapping[str, Any]) -> dict[str, float | bool]:
     """Values of JSON's types."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}

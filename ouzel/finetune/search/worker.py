@@ -30,6 +30,7 @@ from ouzel.finetune.distributed.memory import is_out_of_memory
 from ouzel.finetune.events import Event
 from ouzel.finetune.features import MemoryCache
 from ouzel.finetune.finetune import finetune
+from ouzel.finetune.resumed import origin
 from ouzel.finetune.search.channel import Channel
 from ouzel.finetune.search.messages import (
     Alive,
@@ -117,7 +118,7 @@ class Worker:
                 "batch_scale": setup.batch_scale,
                 "precision": setup.precision,
                 "cache": cache,
-                "resume": self._head,
+                "resume": self._head and {**origin(base, start.recipe), **self._head},
                 "on_event": partial(self._on_event, setup.shares_head),
                 "on_epoch": self._on_epoch,
             }
@@ -132,7 +133,7 @@ class Worker:
     def _on_event(self, shares_head: bool, event: Event) -> None:
         if event.phase == "head" and event.state is not None and shares_head and self._head is None:
             state = event.state()
-            self._head = {"base": state["base"], "elapsed": 0.0, "head": state["head"]}
+            self._head = {"elapsed": 0.0, "head": state["head"]}
         self._channel.send(Told(event.phase, event.step, event.steps, dict(event.metrics)))
 
     def _on_epoch(self, row: Mapping[str, float]) -> None:

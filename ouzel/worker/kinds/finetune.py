@@ -17,7 +17,6 @@ second, or the first if that was better.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ouzel.checks import within
@@ -64,9 +63,9 @@ def validate(spec: pb.FinetuneSpec, catalogue: Catalogue) -> None:
         base.need(CLASSIFICATION, f"recipes for {_LEARNT[task]}", "base")
     pinned_model.check_digest(spec.base, base.digest, spec.base_digest, "base_digest")
     parameters_given = _parameters(spec)
+    searching.validate(spec, parameters_given)
     if problem := workers_problem(spec.recipe or FINETUNE_DEFAULT, spec.workers or 1, _batch_size(spec)):
         raise InvalidArgument(problem, field="workers")
-    searching.validate(spec, parameters_given)
     catalogue.check_new_name(spec.name, task)
     if not 0 <= spec.seed < 2**63:
         raise InvalidArgument(f"seed: {spec.seed} is negative", field="seed")
@@ -184,13 +183,13 @@ def recipe_of(spec: pb.FinetuneSpec) -> Recipe:
 
 
 def _batch_size(spec: pb.FinetuneSpec) -> int:
-    """Images of a step, if the request says how many; the smallest that a search may try."""
+    """Images of a step, if the request says how many; the smallest that a search may try, which is checked by now."""
     given = _parameters(spec).get("batch_size", 0)
     if "batch_size" not in spec.search:
         return int(given)
     tried = spec.search["batch_size"]
     values = [codec.decode(each) for each in tried.choices.values] or [tried.interval.low]
-    return int(min((each for each in values if isinstance(each, (int, float)) and isfinite(each)), default=0))
+    return int(min(values))
 
 
 def _parameters(spec: pb.FinetuneSpec) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ouzel_protos.recipes import MAXIMIZE, MAXIMIZE_DEFAULT, MAXIMIZE_STEPS, MAX
 from ouzel_protos.v1 import job_pb2 as pb
 
 if TYPE_CHECKING:
-    from ouzel.maximize import Result, Step
+    from ouzel.maximize import Recipe, Result, Step
     from ouzel.maximize.report.gallery import Tile
     from ouzel.models import Model as LoadedModel
 
@@ -97,6 +97,7 @@ def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     judge = pinned_model.load(context, spec.judge, spec.judge_digest, "judge") if spec.judge else None
     source = _photographs(spec, model, context)
     resumed = None if context.checkpoint is None else checkpoint.read(context.checkpoint)
+    recipe, resumed = _begun(_recipe(spec, model, context), resumed, context)
     stopped, told = False, 0.0
 
     def on_step(step: Step) -> bool:
@@ -116,7 +117,7 @@ def run(spec: pb.MaximizeSpec, context: JobContext) -> JobOutput:
     result = maximize(
         model,
         targets.plain(spec.targets),
-        recipe=_recipe(spec, model, context),
+        recipe=recipe,
         images_per_target=_images_per_target(spec),
         size=_size(spec),
         seed=spec.seed,
@@ -166,6 +167,22 @@ def _recipe(spec: pb.MaximizeSpec, model: LoadedModel, context: JobContext) -> A
     if name == "maco" and spec.dataset:
         given["spectrum"] = spectrum_of(image for _, image in photographs.of(spec.dataset, model, context).images)
     return make_recipe(name, given)
+
+
+def _begun(recipe: Recipe, state: Any, context: JobContext) -> tuple[Recipe, Any]:
+    """The recipe with which an earlier attempt has begun, and its state; without one the given recipe, and None.
+
+    An Ouzel that was updated in between may have other defaults. To go on with these would give images of neither.
+    """
+    from ouzel.maximize import from_description
+
+    if state is None:
+        return recipe, None
+    try:
+        return from_description(state["recipe"]), state
+    except (KeyError, TypeError, InvalidArgument) as error:
+        context.log(f"begins again: what was saved is of another version of Ouzel ({error})", pb.Log.WARNING)
+        return recipe, None
 
 
 def _images_per_target(spec: pb.MaximizeSpec) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ouzel.buckets import StorageAway
+from ouzel.errors import NotFound
 from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel_protos.v1 import job_pb2 as pb
 
@@ -40,6 +41,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
     Raises:
         JobInterrupted: The job is to stop.
         LeaseLost: The job belongs to another worker by now.
+        NotFound: The version was deleted.
         PublicationFailed: The version was tried, failed, and is withdrawn; or the server did not answer for `PATIENCE`
             seconds, and the version is kept in the store.
     """
@@ -64,6 +66,7 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
     while True:
         context.check_lease()
         try:
+            _check_own(store, entry)
             if agents is not None:
                 served = publish_to_agents(
                     agents,
@@ -104,6 +107,12 @@ def serve(context: JobContext, store: ModelStore, entry: Entry, *, base: str, pr
         with context.keepalive(f"waiting for {whom}"):
             if context.stop_within(_PAUSE):
                 raise JobInterrupted
+
+
+def _check_own(store: ModelStore, entry: Entry) -> None:
+    """Refuses another version of the same number: who deletes the newest version frees its number. Raises NotFound."""
+    if store.file(f"{entry.name}@{entry.version}").digest not in ("", entry.digest):  # "": damaged, which is told later
+        raise NotFound(f"version: {entry.name} {entry.version} was deleted before it was published", field="version")
 
 
 def _no_default(entry: Entry) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ouzel.checks import at_least
+from ouzel.checks import within
 from ouzel.endpoints.description.table import Table
 from ouzel.endpoints.description.values import text_of, toml_of
 from ouzel.worker.store.job import Limits, OwnerLimits
@@ -14,6 +14,7 @@ from ouzel.worker.store.job import Limits, OwnerLimits
 _FILE = "quotas file"
 _DAILY = ("seconds_per_day", "gpu_seconds_per_day")
 _WHOLE = {"queued": 1, "running": 1, "stored_bytes": 0}  # the least of each
+_MOST = 2**53  # beyond it a number of JSON is no more exact
 
 
 def read(path: Path | None, flags: Limits) -> OwnerLimits:
@@ -43,6 +44,6 @@ def _limits(table: Table, default: Limits) -> Limits:
     values |= {name: table.integer(name, None) for name in _WHOLE}
     given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
-        at_least(table.path(name), value, _WHOLE.get(name, 0))
+        within(table.path(name), value, _WHOLE.get(name, 0), _MOST)
     table.finish()
     return replace(default, **given)

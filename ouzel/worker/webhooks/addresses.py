@@ -13,6 +13,11 @@ from ouzel.errors import FailedPrecondition, Unavailable
 
 Resolve = Callable[[str, int], Sequence[str]]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv6 that a gateway turns into the IPv4 of its last 32 bits
+_UNICAST = ipaddress.ip_network(
+    "2000::/3"
+)  # all that IANA has given out for the internet; others translate, or are old
+# Addresses that look public, and where clouds answer their own machines: Oracle's metadata, Azure's agent.
+_CLOUDS = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16/32"))
 
 
 def resolved(host: str, port: int) -> list[str]:
@@ -61,4 +66,8 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(one.packed[-4:])
         if inner:
             return is_public(str(inner))
+        if one not in _UNICAST:
+            return False
+    elif any(one in each for each in _CLOUDS):
+        return False
     return one.is_global and not one.is_multicast
