@@ -127,7 +127,7 @@ def finetune(
         on_epoch=on_epoch,
     )
     try:
-        with computing(), leading(launcher, workers) as run.lead:
+        with computing(), leading(launcher, workers, on_event) as run.lead:
             return run.result(resume)
     finally:
         pictures.close()

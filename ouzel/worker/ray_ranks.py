@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ouzel.finetune.distributed.lead import RankLost
@@ -39,13 +40,17 @@ class NodeRanks:
             self.close()
             raise
 
-    def ready(self) -> None:
+    def ready(self, tell: Callable[[], None]) -> None:
         """Waits until all have begun, and has them meet this process."""
+        from ouzel.finetune.events import TELL
+
         refs = {each.ready.remote(): rank for rank, each in enumerate(self._nodes.actors, 1)}
         waiting, until = list(refs), time.monotonic() + self._seconds
         while waiting:
-            done, waiting = self._nodes.ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
-            if not done:
+            done, waiting = self._nodes.ray.wait(waiting, timeout=TELL)
+            if not done and time.monotonic() < until:
+                tell()
+            elif not done:
                 raise RankLost(
                     f"workers: the cluster had no room for {len(waiting)} of {self._ranks - 1} further workers within "
                     f"{self._seconds:g} s"

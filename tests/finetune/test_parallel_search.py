@@ -7,6 +7,8 @@ import dataclasses
 import os
 import signal
 import threading
+import time
+from multiprocessing import Pipe
 
 import psutil
 import pytest
@@ -14,8 +16,11 @@ import torch
 
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument
 from ouzel.finetune import make_recipe
+from ouzel.finetune.distributed.group import SECONDS
 from ouzel.finetune.distributed.lead import RankLost
+from ouzel.finetune.events import TELL
 from ouzel.finetune.search import COMPLETE, DIVERGED, PRUNED, Trial, search
+from ouzel.finetune.search.channel import Channel
 from ouzel.finetune.search.processes import LocalWorkers
 from ouzel.finetune.search.study import Study
 from ouzel.worker.kinds import checkpoint
@@ -174,6 +179,102 @@ def test_a_worker_that_stands_still_ends_the_search(tiny, colours, monkeypatch):
     with pytest.raises(RankLost, match="worker 1 of the search has said nothing for 8 s"):
         search(tiny, colours, recipe, RATES, trials=1, workers=2, starter=started, on_event=stop)
     assert started.processes[0].returncode == -signal.SIGKILL
+
+
+class Late:
+    """Starts workers once a search has told often enough that they start."""
+
+    def __init__(self, often: int) -> None:
+        self._left = often
+        self._enough = threading.Event()
+        self._workers: LocalWorkers | None = None
+
+    def __call__(self, count, joined):
+        self._thread = threading.Thread(target=self._start, args=(count, joined))
+        self._thread.start()
+        return self
+
+    def _start(self, count, joined) -> None:
+        if self._enough.wait(60):
+            self._workers = LocalWorkers(count, joined)
+
+    def on_event(self, event) -> None:
+        if event.phase == "starting":
+            assert (event.step, event.steps) == (0, 2)
+            self._left -= 1
+            if not self._left:
+                self._enough.set()
+
+    def lost(self):
+        return None if self._thread.is_alive() or self._workers else RankLost("nobody heard that workers start")
+
+    def close(self) -> None:
+        self._thread.join()
+        if self._workers is not None:
+            self._workers.close()
+
+
+def test_while_workers_start_it_is_told_again_and_again(tiny, colours, monkeypatch):
+    """Or a slow start would be taken for a hang, and begin again, for ever."""
+    monkeypatch.setattr("ouzel.finetune.search.parallel.TELL", 0.1)
+    late, recipe = Late(5), make_recipe("scratch", FAST)
+    found = search(tiny, colours, recipe, RATES, trials=2, workers=2, starter=late, on_event=late.on_event)
+    assert len(found.trials) == 2
+
+
+class Clock:
+    """Each look takes a second."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self.sleep = time.sleep
+
+    def monotonic(self) -> float:
+        self._now += 1
+        return self._now
+
+
+class Silent:
+    """Workers that never come."""
+
+    def __call__(self, count, joined):
+        return self
+
+    def lost(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def test_that_workers_start_is_not_told_for_ever(tiny, colours, monkeypatch):
+    """So that who waits for events finds a search that stands still."""
+    clock, told = Clock(), []
+    monkeypatch.setattr("ouzel.finetune.search.parallel.time", clock)
+    monkeypatch.setattr("ouzel.finetune.search.parallel._LOOK", 0.001)
+
+    def wait() -> None:
+        if clock.monotonic() > 10 * SECONDS:
+            raise Enough
+
+    with pytest.raises(Enough):
+        search(
+            tiny, colours, make_recipe("scratch", FAST), RATES, trials=2, workers=2, starter=Silent(),
+            on_event=lambda event: told.append(clock.monotonic()), on_wait=wait,
+        )  # fmt: skip
+    assert 2 <= len(told) <= SECONDS / TELL + 1
+    assert told[-1] <= SECONDS + TELL
+
+
+def test_a_message_that_cannot_be_read_ends_the_channel(caplog):
+    ours, theirs = Pipe()
+    ended = threading.Event()
+    channel = Channel(ours, lambda message: None, ended.set)
+    with theirs:
+        theirs.send_bytes(b"no pickle")
+        assert ended.wait(60)
+        channel.close()
+    assert "a message could not be read" in caplog.text
 
 
 def test_a_worker_that_cannot_start_is_told(tiny, colours, monkeypatch):

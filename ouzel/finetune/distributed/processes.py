@@ -15,19 +15,21 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ouzel.finetune.distributed.group import SECONDS, Rendezvous
 from ouzel.finetune.distributed.lead import RankLost
+from ouzel.finetune.events import TELL
 
 MODULE = "ouzel.finetune.rank"
 READY = b"r"  # what a rank writes once it has imported all that it needs
 NO_MEMORY = 3  # exit status of a rank that had too little
 HEADER = struct.Struct("<Q")  # bytes of the message that follows
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_ENDING = 5.0  # s
+ENDING = 5.0  # s in which a process ends by itself
 
 
 def local(ranks: int) -> LocalRanks:
@@ -57,14 +59,16 @@ class LocalRanks:
             self.close()
             raise
 
-    def ready(self) -> None:
+    def ready(self, tell: Callable[[], None]) -> None:
         """Waits until all have begun."""
+        until = time.monotonic() + SECONDS
         for rank, each in self._ranks.items():
             output = each.process.stdout
             assert output is not None
-            there, _, _ = select.select([output], [], [], SECONDS)
+            while not (there := select.select([output], [], [], TELL)[0]) and time.monotonic() < until:
+                tell()
             if not there or output.read(1) != READY:
-                raise self.lost(_ENDING) or RankLost(f"workers: worker {rank} did not start within {SECONDS:g} s")
+                raise self.lost(ENDING) or RankLost(f"workers: worker {rank} did not start within {SECONDS:g} s")
 
     def send(self, rank: int, message: bytes) -> None:
         """Hands a message to a rank."""
@@ -78,8 +82,7 @@ class LocalRanks:
                 if (code := each.process.poll()) is not None:
                     if code == NO_MEMORY:
                         return MemoryError(f"workers: worker {rank} of the training ran out of memory")
-                    how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-                    return RankLost(f"workers: worker {rank} of the training {how}")
+                    return RankLost(f"workers: worker {rank} of the training {how_ended(code)}")
             if time.monotonic() >= until:
                 return None
             time.sleep(0.02)
@@ -88,7 +91,7 @@ class LocalRanks:
         """Ends all of them."""
         for each in self._ranks.values():
             each.messages.put(None)
-        deadline = time.monotonic() + _ENDING
+        deadline = time.monotonic() + ENDING
         for each in self._ranks.values():
             each.end(deadline - time.monotonic())
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -113,11 +116,7 @@ class _Process:
 
     def end(self, seconds: float) -> None:
         """Ends it, by force if it has not ended by itself."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(max(seconds, 0.0))
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, seconds)
         self._thread.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -130,6 +129,20 @@ class _Process:
                     view = memoryview(content)
                     while view:
                         view = view[file.write(view) or 0 :]
+
+
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits for a process to end by itself, and ends it after so many seconds."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(max(seconds, 0.0))
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def how_ended(code: int) -> str:
+    """How a process has ended, in words, of its exit status."""
+    return f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
 
 
 def visible_gpus() -> list[str]:

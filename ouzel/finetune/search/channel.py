@@ -5,6 +5,7 @@ Neither side ever waits for the other: one thread writes what is to be sent, ano
 
 from __future__ import annotations
 
+import logging
 import pickle
 import queue
 import socket
@@ -14,6 +15,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+_log = logging.getLogger(__name__)
 _JOIN = 5.0  # s
 
 
@@ -55,9 +57,13 @@ class Channel:
                 self._connection.send_bytes(message)
 
     def _read(self) -> None:
-        with suppress(OSError, EOFError):
+        try:
             while True:
                 self._heard(pickle.loads(self._connection.recv_bytes()))
+        except (OSError, EOFError):
+            pass
+        except Exception:  # noqa: BLE001 - whatever it is: who hears nothing any more must not be waited for
+            _log.exception("a message could not be read; the connection ends")
         self._ended()
 
 

@@ -1,4 +1,4 @@
-"""What the process that searches and those that compute trials tell each other."""
+"""What the process that searches and those that compute trials tell each other; beside these, events of trainings."""
 
 from __future__ import annotations
 
@@ -98,23 +98,6 @@ class Content:
 @dataclass(frozen=True)
 class Alive:
     """A sign of life of a worker."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """An event of a training, without its state.
-
-    Attributes:
-        phase: As of `Event`, like the others.
-        step: See there.
-        steps: See there.
-        metrics: See there.
-    """
-
-    phase: str
-    step: int
-    steps: int
-    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ is a next attempt, which gets the finished trials.
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections import deque
@@ -23,11 +24,11 @@ from ouzel.errors import InvalidArgument
 from ouzel.finetune.data import Example
 from ouzel.finetune.distributed.group import SECONDS
 from ouzel.finetune.distributed.lead import RankLost
-from ouzel.finetune.events import Event, OnEvent
+from ouzel.finetune.events import TELL, Event, OnEvent, starting
 from ouzel.finetune.recipes import Recipe
 from ouzel.finetune.search.channel import Channel, packed
-from ouzel.finetune.search.messages import Content, Ended, Epoch, Failed, Setup, Start, Told, Verdict, Wanted
-from ouzel.finetune.search.processes import Starter
+from ouzel.finetune.search.messages import Content, Ended, Epoch, Failed, Setup, Start, Verdict, Wanted
+from ouzel.finetune.search.processes import Starter, Workers
 from ouzel.finetune.search.results import Trial
 from ouzel.finetune.search.running import Running
 from ouzel.finetune.search.study import Study
@@ -37,97 +38,86 @@ _SETTLE = 10.0  # s in which a worker whose connection has broken is seen to hav
 _READERS = 8  # images that are read at a time, for all workers
 
 
-@dataclass(frozen=True)
 class Beside:
-    """How trials run beside each other.
+    """The trials of a search, and the workers that compute them.
 
-    Attributes:
-        setup: What they share.
+    Args:
+        setup: What trials share.
         examples: Their images, with their readers.
         recipe: Makes a recipe of a trial's values.
         compared: How many images trials are compared on.
-        workers: How many run at a time.
-        starter: Starts workers.
+        study: Says what is tried, and what is stopped.
+        done: Trials of an attempt before, in the order in which they have ended.
+        begun: Those that were under way then, which begin again.
         on_event: Hears of the oldest trial that runs, and may raise to end the search.
         on_trial: Hears of each trial twice.
         on_wait: Is called several times a second, and may raise to end the search.
     """
 
-    setup: Setup
-    examples: Sequence[Example]
-    recipe: Callable[[Trial], Recipe]
-    compared: int
-    workers: int
-    starter: Starter
-    on_event: OnEvent
-    on_trial: Callable[[Trial], None]
-    on_wait: Callable[[], None]
-
-    def run(self, study: Study, trials: int, done: Sequence[Trial], begun: Sequence[Trial]) -> list[Trial]:
-        """All trials, in the order in which they have ended.
-
-        Args:
-            study: Says what is tried, and what is stopped.
-            trials: How many.
-            done: Those of an attempt before.
-            begun: Those that were under way then, which begin again.
-
-        Raises:
-            RankLost: A worker has ended, or did not answer.
-            MemoryError: A worker had too little memory.
-        """
-        if len(done) >= trials:
-            return list(done)
-        search = _Search(self, study, trials, done, begun)
-        try:
-            search.run()
-        finally:
-            search.close()
-        return search.done
-
-
-class _Search:
-    """The workers of a search and their trials."""
-
-    def __init__(self, how: Beside, study: Study, trials: int, done: Sequence[Trial], begun: Sequence[Trial]) -> None:
-        self.done = list(done)
-        self._how, self._study, self._trials = how, study, trials
-        self._again = deque(begun)
-        self._setup = packed(how.setup)
-        self._readers = {each.sha256: each.read for each in how.examples}
+    def __init__(
+        self,
+        setup: Setup,
+        examples: Sequence[Example],
+        recipe: Callable[[Trial], Recipe],
+        compared: int,
+        study: Study,
+        *,
+        done: Sequence[Trial],
+        begun: Sequence[Trial],
+        on_event: OnEvent,
+        on_trial: Callable[[Trial], None],
+        on_wait: Callable[[], None],
+    ) -> None:
+        self._setup, self._readers = packed(setup), {each.sha256: each.read for each in examples}
+        self._recipe, self._compared, self._study = recipe, compared, study
+        self._done, self._again = list(done), deque(begun)
+        self._on_event, self._on_trial, self._on_wait = on_event, on_trial, on_wait
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="ouzel-search")
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._channels: dict[int, Channel] = {}
         self._heard: dict[int, float] = {}
         self._free: deque[int] = deque()
         self._running: dict[int, Running] = {}
-        self._looked = 0.0
-        try:
-            self._workers = how.starter(min(how.workers, trials - len(done)), self._joined)
-        except BaseException:
-            self._end_channels()
-            self._reading.shutdown()
-            raise
+        self._looked = self._told = 0.0
 
-    def run(self) -> None:
-        """Until all trials have ended."""
-        while len(self.done) < self._trials:
-            self._how.on_wait()
-            self._check()
-            while self._free and len(self.done) + len(self._running) < self._trials:
+    def run(self, trials: int, starter: Starter, workers: int) -> list[Trial]:
+        """All trials, in the order in which they have ended. To be called once.
+
+        Args:
+            trials: How many.
+            starter: Starts workers.
+            workers: How many run at a time.
+
+        Raises:
+            RankLost: A worker has ended, or did not answer.
+            MemoryError: A worker had too little memory.
+        """
+        try:
+            if (count := min(workers, trials - len(self._done))) > 0:
+                running = starter(count, self._joined)
+                try:
+                    self._run(trials, running, count)
+                finally:
+                    self._end_channels()
+                    running.close()
+        finally:
+            self._end_channels()  # of those that came meanwhile
+            self._reading.shutdown(cancel_futures=True)
+        return self._done
+
+    def _run(self, trials: int, workers: Workers, count: int) -> None:
+        begun = time.monotonic()
+        while len(self._done) < trials:
+            self._on_wait()
+            self._check(workers)
+            self._tell_start(begun, count)
+            while self._free and len(self._done) + len(self._running) < trials:
                 self._start(self._free.popleft())
             try:
                 number, message = self._inbox.get(timeout=_LOOK)
             except queue.Empty:
                 continue
-            self._take(number, message)
-
-    def close(self) -> None:
-        """Ends all workers."""
-        self._end_channels()
-        self._workers.close()
-        self._end_channels()  # of those that came meanwhile
-        self._reading.shutdown(cancel_futures=True)
+            self._take(number, message, workers)
 
     def _end_channels(self) -> None:
         while self._channels:
@@ -149,42 +139,53 @@ class _Search:
 
     def _start(self, worker: int) -> None:
         trial = self._study.again(self._again.popleft()) if self._again else self._study.ask()
-        running = self._running[worker] = Running(self._study, trial, self._how.compared)
-        self._how.on_trial(running.trial)
-        self._channels[worker].send(Start(self._how.recipe(trial)))
+        running = self._running[worker] = Running(self._study, trial, self._compared)
+        self._on_trial(running.trial)
+        self._channels[worker].send(Start(self._recipe(trial)))
 
-    def _take(self, number: int, message: Any) -> None:
+    def _take(self, number: int, message: Any, workers: Workers) -> None:
         if isinstance(message, _Joined):
             self._free.append(number)
-        elif isinstance(message, Told):
+        elif isinstance(message, Event):
+            self._told = math.inf
             oldest = min(self._running.values(), key=lambda each: each.trial.number)
             if self._running[number] is oldest:
-                self._how.on_event(Event(message.phase, message.step, message.steps, message.metrics))
+                self._on_event(message)
         elif isinstance(message, Epoch):
             self._channels[number].send(Verdict(self._running[number].note(message.row)))
         elif isinstance(message, Ended):
-            self.done.append(self._running.pop(number).end(message.outcome, message.reason))
-            self._how.on_trial(self.done[-1])
+            self._done.append(self._running.pop(number).end(message.outcome, message.reason))
+            self._on_trial(self._done[-1])
             self._free.append(number)
-        elif isinstance(message, (Failed, _Unreadable)):
+        elif isinstance(message, Failed):
             raise message.error
         elif isinstance(message, _Gone):
             until = time.monotonic() + _SETTLE
-            while (lost := self._workers.lost()) is None and time.monotonic() < until:
+            while (lost := workers.lost()) is None and time.monotonic() < until:
                 time.sleep(_LOOK)
             raise lost or RankLost(f"workers: the connection to worker {number + 1} of the search has broken")
 
-    def _check(self) -> None:
+    def _check(self, workers: Workers) -> None:
         """Raises if a worker has ended, or stands still."""
         now = time.monotonic()
         if now - self._looked < _LOOK:
             return
         self._looked = now
-        if (lost := self._workers.lost()) is not None:
+        if (lost := workers.lost()) is not None:
             raise lost
         for number, heard in list(self._heard.items()):
             if now - heard > SECONDS:
                 raise RankLost(f"workers: worker {number + 1} of the search has said nothing for {SECONDS:g} s")
+
+    def _tell_start(self, begun: float, count: int) -> None:
+        """Tells that workers start, until a trial tells something: who waits for events must not take it for a hang.
+
+        Not for longer than a worker may say nothing: whatever stands still then must be found by who waits.
+        """
+        now = time.monotonic()
+        if now - self._told >= TELL and now - begun < SECONDS:
+            self._told = now
+            self._on_event(starting(count))
 
     def _read(self, number: int, sha256: str) -> None:
         """Hands an image to a worker. That one cannot be used is told by the trial, anything else ends the search."""
@@ -193,7 +194,7 @@ class _Search:
         except InvalidArgument as error:
             content = InvalidArgument(str(error), field=error.field)
         except Exception as error:  # noqa: BLE001 - raised again by the thread that searches
-            self._inbox.put((number, _Unreadable(error)))
+            self._inbox.put((number, Failed(error)))
             return
         if (channel := self._channels.get(number)) is not None:
             channel.send(Content(sha256, content))
@@ -207,13 +208,6 @@ class _Joined:
 @dataclass(frozen=True)
 class _Gone:
     """A worker's connection has ended."""
-
-
-@dataclass(frozen=True)
-class _Unreadable:
-    """An image could not be read, for a reason that is not the image's."""
-
-    error: Exception
 
 
 def missing(begun: Sequence[Trial], done: Sequence[Trial]) -> list[Trial]:

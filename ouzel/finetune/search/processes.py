@@ -7,16 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Protocol, TypeAlias
 
 from ouzel.finetune.distributed.lead import RankLost
-from ouzel.finetune.distributed.processes import VISIBLE, visible_gpus
+from ouzel.finetune.distributed.processes import ENDING, VISIBLE, end, how_ended, visible_gpus
 
 MODULE = "ouzel.finetune.search.worker"
-_ENDING = 5.0  # s
 
 # Is given each worker, by its number from 0 on, once it can be talked to; maybe in another thread.
 Joined: TypeAlias = Callable[[int, Connection], None]
@@ -73,16 +71,11 @@ class LocalWorkers:
         """Why one has ended."""
         for number, each in enumerate(self._processes):
             if (code := each.poll()) is not None:
-                how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-                return RankLost(f"workers: worker {number + 1} of the search {how}")
+                return RankLost(f"workers: worker {number + 1} of the search {how_ended(code)}")
         return None
 
     def close(self) -> None:
         """Ends all of them. They end by themselves where their connections are closed."""
-        deadline = time.monotonic() + _ENDING
+        deadline = time.monotonic() + ENDING
         for each in self._processes:
-            with suppress(subprocess.TimeoutExpired):
-                each.wait(max(deadline - time.monotonic(), 0.0))
-            if each.poll() is None:
-                each.kill()
-                each.wait()
+            end(each, deadline - time.monotonic())

@@ -123,8 +123,11 @@ def search(
         bare, network = parcel(base)
         threads, shown = torch.get_num_threads(), without_files(parts)
         setup = Setup(bare, network, shown, seed, image_size, batch_scale, precision, shares_head, threads)
-        beside = Beside(setup, parts, recipe_of, compared, workers, starter, on_event, on_trial, on_wait)
-        done = beside.run(study, trials, finished, left)
+        beside = Beside(
+            setup, parts, recipe_of, compared, study, done=finished, begun=left,
+            on_event=on_event, on_trial=on_trial, on_wait=on_wait,
+        )  # fmt: skip
+        done = beside.run(trials, starter, workers)
     rated = [each for each in done if each.reports and each.outcome != DIVERGED]
     if not rated:
         raise FailedPrecondition(

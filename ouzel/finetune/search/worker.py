@@ -40,7 +40,6 @@ from ouzel.finetune.search.messages import (
     Failed,
     Setup,
     Start,
-    Told,
     Verdict,
     Wanted,
 )
@@ -134,7 +133,7 @@ class Worker:
         if event.phase == "head" and event.state is not None and shares_head and self._head is None:
             state = event.state()
             self._head = {"elapsed": 0.0, "head": state["head"]}
-        self._channel.send(Told(event.phase, event.step, event.steps, dict(event.metrics)))
+        self._channel.send(dataclasses.replace(event, state=None))
 
     def _on_epoch(self, row: Mapping[str, float]) -> None:
         self._channel.send(Epoch(dict(row)))

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 _TRAINING, _AUDITS, _PUBLISHED, _SEARCHED = "training bytes", "audits", "published", "searched"
-_PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
+_PHASES = {
+    "starting": "starting workers",
+    "features": "computing features",
+    "head": "head",
+    "training": "training",
+    "validating": "validating",
+}
 
 
 class Told:
