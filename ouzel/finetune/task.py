@@ -15,10 +15,6 @@ class Diverged(FailedPrecondition):
     """The loss is not a finite number any more. The best weights until then are in the last state."""
 
 
-class Stopped(Exception):
-    """Raised by who hears of epochs: a training is to end without a result, since others were better."""
-
-
 @dataclass(frozen=True)
 class Task:
     """What is learnt, where it is not the class of a whole image.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,16 @@ import torch
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.finetune import data as data_module
 from ouzel.finetune.data import Example
-from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.finetune import finetune
+from ouzel.finetune.events import OnEvent
 from ouzel.finetune.recipes import Recipe, make_recipe
-from ouzel.finetune.resumed import origin, resumed
+from ouzel.finetune.resumed import resumed
 from ouzel.finetune.search.messages import Setup, parcel, without_files
 from ouzel.finetune.search.parallel import Beside, missing
 from ouzel.finetune.search.processes import LocalWorkers, Starter
-from ouzel.finetune.search.results import COMPLETE, DIVERGED, PRUNED, Found, Trial
+from ouzel.finetune.search.results import DIVERGED, Found, Trial
 from ouzel.finetune.search.running import Running
 from ouzel.finetune.search.study import Study
-from ouzel.finetune.task import Diverged, Stopped
+from ouzel.finetune.search.training import Trainings
 from ouzel.models import Model
 from ouzel.precision_names import EXACT, Precision
 from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, WORKERS
@@ -107,16 +105,21 @@ def search(
         return make_recipe(recipe.name, {**_given(recipe), **trial.parameters})
 
     if workers == 1:
-        study = Study(searched, recipe, seed, finished)
-        options: dict[str, Any] = {
-            "seed": seed,
-            "image_size": image_size,
-            "cache": cache,
-            "batch_scale": batch_scale,
-            "precision": precision,
-        }
-        turns = _Turns(base, parts, compared, recipe_of, options, on_event, on_trial, shares_head)
-        done = turns.run(study, trials, finished, resume)
+        study, done = Study(searched, recipe, seed, finished), list(finished)
+        trainings = Trainings(
+            base, parts, shares_head=shares_head, seed=seed, image_size=image_size, cache=cache,
+            batch_scale=batch_scale, precision=precision,
+        )  # fmt: skip
+        while len(done) < trials:
+            running = Running(study, study.ask(), compared)
+            on_trial(running.trial)
+            by = recipe_of(running.trial)
+            resume = resumed(resume, base, by)
+            running.replay(resume)
+            ended = trainings.run(by, on_event=on_event, on_epoch=running.note, resume=resume)
+            resume = None
+            done.append(running.end(*ended))
+            on_trial(done[-1])
     else:
         left = missing(begun, finished)
         study = Study(searched, recipe, seed, finished, left)
@@ -138,61 +141,6 @@ def search(
     chosen = make_recipe(recipe.name, {**_given(recipe), **best.parameters})
     ordered = tuple(sorted(done, key=lambda each: each.number))
     return Found(chosen, searched, ordered, best, seed, learnt, compared)
-
-
-@dataclass(frozen=True)
-class _Turns:
-    """Trials one after the other, in this process."""
-
-    base: Model
-    parts: Sequence[Example]
-    compared: int
-    recipe: Callable[[Trial], Recipe]
-    options: Mapping[str, Any]
-    on_event: OnEvent
-    on_trial: OnTrial
-    shares_head: bool
-
-    def run(
-        self, study: Study, trials: int, finished: Sequence[Trial], resume: Mapping[str, Any] | None
-    ) -> list[Trial]:
-        """All of them. resume: where the first one stands."""
-        done, head = list(finished), None
-
-        def heard(event: Event) -> None:
-            nonlocal head
-            if event.phase == "head" and event.state is not None and self.shares_head:
-                state = event.state()
-                head = {"elapsed": 0.0, "head": state["head"]}
-            self.on_event(event)
-
-        while len(done) < trials:
-            running = Running(study, study.ask(), self.compared)
-            self.on_trial(running.trial)
-            by = self.recipe(running.trial)
-            resume = resumed(resume, self.base, by)
-            running.replay(resume)
-            state = resume or (head and {**origin(self.base, by), **head})
-            outcome, reason = self._outcome(running, by, {"resume": state, "on_event": heard})
-            resume = None
-            done.append(running.end(outcome, reason))
-            self.on_trial(done[-1])
-        return done
-
-    def _outcome(self, running: Running, by: Recipe, more: Mapping[str, Any]) -> tuple[str, str]:
-        """How the trial ends, and why if it diverged."""
-
-        def on_epoch(row: Mapping[str, float]) -> None:
-            if running.note(row):
-                raise Stopped
-
-        try:
-            finetune(self.base, self.parts, by, on_epoch=on_epoch, **self.options, **more)
-        except Stopped:
-            return PRUNED, ""
-        except Diverged as error:
-            return DIVERGED, str(error)
-        return COMPLETE, ""
 
 
 def _parts(data: Sequence[Example], recipe: Recipe, seed: int) -> tuple[list[Example], int, int]:

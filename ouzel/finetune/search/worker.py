@@ -29,8 +29,6 @@ from ouzel.finetune.distributed.group import device_of_rank
 from ouzel.finetune.distributed.memory import is_out_of_memory
 from ouzel.finetune.events import Event
 from ouzel.finetune.features import MemoryCache
-from ouzel.finetune.finetune import finetune
-from ouzel.finetune.resumed import origin
 from ouzel.finetune.search.channel import Channel
 from ouzel.finetune.search.messages import (
     Alive,
@@ -43,8 +41,7 @@ from ouzel.finetune.search.messages import (
     Verdict,
     Wanted,
 )
-from ouzel.finetune.search.results import COMPLETE, DIVERGED, PRUNED
-from ouzel.finetune.task import Diverged, Stopped
+from ouzel.finetune.search.training import Trainings
 
 _SIGN = 5.0  # s between two signs of life
 _KEPT = 2**29  # bytes of files that a worker keeps, so as not to ask for them with each trial
@@ -99,7 +96,6 @@ class Worker:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._channel = Channel(connection, self._heard, partial(os._exit, 0))
         self._files = Files(self._channel.send)
-        self._head: Mapping[str, Any] | None = None
         threading.Thread(target=self._live, daemon=True).start()
 
     def serve(self) -> None:
@@ -109,19 +105,14 @@ class Worker:
         base = setup.model(device_of_rank())
         examples = [dataclasses.replace(each, read=partial(self._files.read, each.sha256)) for each in setup.examples]
         cache = MemoryCache()  # of its own: what others have put into a shared one may be rounded otherwise
+        trainings = Trainings(
+            base, examples, shares_head=setup.shares_head, seed=setup.seed, image_size=setup.image_size, cache=cache,
+            batch_scale=setup.batch_scale, precision=setup.precision,
+        )  # fmt: skip
         while True:
             start: Start = self._inbox.get()
-            options: dict[str, Any] = {
-                "seed": setup.seed,
-                "image_size": setup.image_size,
-                "batch_scale": setup.batch_scale,
-                "precision": setup.precision,
-                "cache": cache,
-                "resume": self._head and {**origin(base, start.recipe), **self._head},
-                "on_event": partial(self._on_event, setup.shares_head),
-                "on_epoch": self._on_epoch,
-            }
-            self._channel.send(_outcome(lambda: finetune(base, examples, start.recipe, **options)))  # noqa: B023
+            train = partial(trainings.run, start.recipe, on_event=self._on_event, on_epoch=self._on_epoch)
+            self._channel.send(_outcome(train))
 
     def _heard(self, message: Any) -> None:
         if isinstance(message, Content):
@@ -129,17 +120,13 @@ class Worker:
         else:
             self._inbox.put(message)
 
-    def _on_event(self, shares_head: bool, event: Event) -> None:
-        if event.phase == "head" and event.state is not None and shares_head and self._head is None:
-            state = event.state()
-            self._head = {"elapsed": 0.0, "head": state["head"]}
+    def _on_event(self, event: Event) -> None:
         self._channel.send(dataclasses.replace(event, state=None))
 
-    def _on_epoch(self, row: Mapping[str, float]) -> None:
+    def _on_epoch(self, row: Mapping[str, float]) -> bool:
         self._channel.send(Epoch(dict(row)))
         verdict: Verdict = self._inbox.get()
-        if verdict.stop:
-            raise Stopped
+        return verdict.stop
 
     def _live(self) -> None:
         over = threading.Event()
@@ -147,14 +134,10 @@ class Worker:
             self._channel.send(Alive())
 
 
-def _outcome(compute: Callable[[], Any]) -> Ended | Failed:
+def _outcome(train: Callable[[], tuple[str, str]]) -> Ended | Failed:
     """How a trial ends."""
     try:
-        compute()
-    except Stopped:
-        return Ended(PRUNED)
-    except Diverged as error:
-        return Ended(DIVERGED, str(error))
+        return Ended(*train())
     except Exception as error:  # noqa: BLE001 - whatever it is, the process that searches must hear of it
         if is_out_of_memory(error):
             return Failed(MemoryError("workers: a worker of the search ran out of memory"))
@@ -162,7 +145,6 @@ def _outcome(compute: Callable[[], Any]) -> Ended | Failed:
             pickle.loads(pickle.dumps(error))
             return Failed(error)
         return Failed(FailedPrecondition(f"search: a trial failed ({type(error).__name__}: {error!s:.200})"))
-    return Ended(COMPLETE)
 
 
 def main(arguments: list[str]) -> None:
