@@ -64,7 +64,7 @@ sync: $(STAMP) ## generate the synchronous client from the asynchronous one
 soak: $(STAMP) ## kill workers and jobs at random, 260 times for each store (20 minutes)
 	@$(BIN)/python tests/support/chaos.py
 
-soak-cluster: $(STAMP) ## the same over a Ray cluster, PostgreSQL and a bucket, 300 kills (hours)
+soak-cluster: $(STAMP) ## the same over a Ray cluster, PostgreSQL and a bucket, 300 kills (half an hour)
 	@$(BIN)/python tests/support/chaos_cluster.py
 
 soak-gateway: $(STAMP) ## two hours of mixed load through the front door; MINUTES=120

@@ -34,7 +34,8 @@ import psutil
 from job_callers import Place, hold, queued, submit, watch
 from jobs import CALLERS, PROCESSES, SETTLE, Callers, percentiles, started, stores, until_running
 
-from ouzel.worker.store.job import Limits, NewJob, Query
+from ouzel.worker.store.job import NewJob, Query
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 from ouzel_protos.v1 import job_pb2_grpc

@@ -214,7 +214,7 @@ def worker(
     from ouzel.worker.options import WorkerOptions
     from ouzel.worker.runner.runner import RunnerOptions
     from ouzel.worker.runner.supervisor import Timing
-    from ouzel.worker.store.job import Limits
+    from ouzel.worker.store.limits import Limits
     from ouzel.worker.store.retry_policy import Retries
 
     logs.configure(log_format=log_format)

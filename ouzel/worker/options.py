@@ -28,7 +28,7 @@ from ouzel.worker.processes.ray_options import RayOptions, check_shared
 from ouzel.worker.quotas import file as quotas_file
 from ouzel.worker.runner.runner import RunnerOptions
 from ouzel.worker.runner.supervisor import Slot
-from ouzel.worker.store.job import OwnerLimits
+from ouzel.worker.store.limits import OwnerLimits
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.webhooks import receivers
 from ouzel_protos.local import state_dir

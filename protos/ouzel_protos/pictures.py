@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ouzel_protos.picture_headers import jpeg_coefficients, webp_size
+
 if TYPE_CHECKING:
     from PIL import Image as PILImage
     from PIL.ImageFile import ImageFile
@@ -121,7 +123,7 @@ def size_of_plain_jpeg(
             colours = adobe == 1 or (adobe is None and "jfif" in file.info)  # else they may be RGB as they are
             if file.size != size or file.mode != "RGB" or not colours or _transpose(file) is not None:
                 return None
-            if (scans := data.count(b"\xff\xda")) != 1 or _held(data):
+            if (scans := data.count(b"\xff\xda")) != 1 or jpeg_coefficients(data):
                 return None
             if welcome is not None:
                 welcome(Header("JPEG", *size, size, scans))
@@ -195,12 +197,12 @@ def _decode(
 
     kind = file_format(data)
     if kind == "WEBP":
-        _meet(welcome, Header(kind, *_webp_size(data), _webp_size(data)))  # its reader reserves all memory as it opens
+        _meet(welcome, Header(kind, *webp_size(data), webp_size(data)))  # its reader reserves all memory as it opens
     with _reader(kind)(io.BytesIO(data)) as file:
         size = file.size
         if smallest is not None:
             file.draft(None, (2 * smallest, 2 * smallest))  # does nothing but for JPEG
-        held = _held(data) if kind == "JPEG" else 0
+        held = jpeg_coefficients(data) if kind == "JPEG" else 0
         scans = data.count(b"\xff\xda") if kind == "JPEG" else 0
         _meet(welcome, Header(kind, *size, file.size, scans, held))
         raw = str(file.tile[0].args) if file.tile and isinstance(file.tile[0].args, str) else ""
@@ -288,45 +290,3 @@ def _sideways() -> tuple[PILImage.Transpose, ...]:
     from PIL.Image import Transpose
 
     return Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90
-
-
-def _webp_size(data: bytes | bytearray) -> tuple[int, int]:
-    """(width, height) from the header of the first chunk (RFC 9649)."""
-    kind, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        raise BadPicture("is broken (a WebP file that ends in its header)")
-    if kind == b"VP8X":  # 24 bits each, less one
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if kind == b"VP8L":  # a signature byte, then 14 bits each, less one
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":  # frame tag, start code, then 14 bits each and 2 of scaling
-        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
-    raise BadPicture("is broken (a WebP file without a picture)")
-
-
-def _held(data: bytes | bytearray) -> int:
-    """Bytes of the coefficients that libjpeg keeps of a JPEG whose components do not come in one scan (ITU-T T.81)."""
-    place, frame = 2, None
-    while frame is None or data[place + 1 : place + 2] != b"\xda":
-        if data[place : place + 1] != b"\xff":
-            raise BadPicture("is broken (a JPEG whose segments do not follow each other)")
-        marker = data[place + 1] if place + 1 < len(data) else 0xD9
-        if marker in (0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # filling, or a marker without a body
-            place += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker in (0xD9, 0xDA) or length < 2:
-            raise BadPicture("is broken (a JPEG without a picture)")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame = marker, bytes(data[place + 4 : place + 2 + length])
-        place += 2 + length
-    marker, body = frame
-    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-    sampling = [(each >> 4 or 1, each & 15 or 1) for each in body[7 : 6 + 3 * body[5] : 3]]
-    together = data[place + 4 : place + 5] == body[5:6]
-    if together and marker in (0xC0, 0xC1, 0xC9):
-        return 0
-    across, down = max(x for x, _ in sampling), max(y for _, y in sampling)
-    blocks = sum(-(-width * x // (8 * across)) * -(-height * y // (8 * down)) for x, y in sampling)
-    return blocks * 64 * 2

@@ -14,7 +14,8 @@ import pytest
 from ouzel.databases import postgres_pool
 from ouzel.errors import DataLoss, Unavailable
 from ouzel.worker.store import schema
-from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.job import Job, Lease, NewJob, Query, State
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb

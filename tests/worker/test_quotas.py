@@ -28,7 +28,8 @@ from ouzel.worker.quotas import file as quotas_file
 from ouzel.worker.quotas import quotes
 from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.store import reservations, usage
-from ouzel.worker.store.job import Job, Lease, Limits, NewJob, OwnerLimits, State
+from ouzel.worker.store.job import Job, Lease, NewJob, State
+from ouzel.worker.store.limits import Limits, OwnerLimits
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import dataset_pb2, explain_pb2

@@ -21,7 +21,8 @@ from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.ranks import RESOURCES
 from ouzel.worker.runner.runner import Runner
 from ouzel.worker.runner.supervisor import Slot, together
-from ouzel.worker.store.job import Job, Lease, Limits, NewJob, OwnerLimits
+from ouzel.worker.store.job import Job, Lease, NewJob
+from ouzel.worker.store.limits import Limits, OwnerLimits
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
 from support.jobs import QUICK, STUBS, count, ended, environment, one_store, submit, until

@@ -22,7 +22,8 @@ from ouzel.errors import (
     Unavailable,
 )
 from ouzel.worker.store import client_ops
-from ouzel.worker.store.job import FINAL, TRANSITIONS, Job, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.job import FINAL, TRANSITIONS, Job, Lease, NewJob, Query, State
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb

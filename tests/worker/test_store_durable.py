@@ -21,7 +21,8 @@ import pytest
 from ouzel.databases.sqlite import SqliteConnection
 from ouzel.errors import DataLoss, ResourceExhausted, Unavailable
 from ouzel.worker.store import schema
-from ouzel.worker.store.job import Job, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.job import Job, Lease, NewJob, Query, State
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
@@ -64,7 +65,8 @@ def all_ids(store: Store) -> set[str]:
 
 _BEGIN = """
 import sys
-from ouzel.worker.store.job import Limits, NewJob
+from ouzel.worker.store.job import NewJob
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel_protos.v1 import job_pb2 as pb
 

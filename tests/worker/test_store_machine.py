@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 )
 
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Lease, Limits, NewJob, Query, State
+from ouzel.worker.store.job import FINAL, LEASED, TRANSITIONS, Lease, NewJob, Query, State
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import LeaseLost, Store
 from ouzel.worker.store.retry_policy import Retries

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from ouzel.errors import InvalidArgument
-from ouzel.worker.store.job import FINAL, Job, Lease, LeaseView, Limits, NewJob, State
+from ouzel.worker.store.job import FINAL, Job, Lease, LeaseView, NewJob, State
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.open import open_store
 from ouzel.worker.store.protocol import LeaseLost, Store
 from ouzel.worker.store.retry_policy import Retries

@@ -8,7 +8,8 @@ from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.worker.quotas.quotes import Quotes, too_dear
 from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.store.accounts import AccountStore
-from ouzel.worker.store.job import EachLimits, Limits, NewJob, slots_of
+from ouzel.worker.store.job import NewJob, slots_of
+from ouzel.worker.store.limits import EachLimits, Limits
 from ouzel_protos.v1 import job_pb2 as pb
 
 

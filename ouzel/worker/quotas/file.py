@@ -9,7 +9,7 @@ from typing import Any
 from ouzel.checks import within
 from ouzel.endpoints.description.table import Table
 from ouzel.endpoints.description.values import text_of, toml_of
-from ouzel.worker.store.job import Limits, OwnerLimits
+from ouzel.worker.store.limits import Limits, OwnerLimits
 
 _FILE = "quotas file"
 _DAILY = ("seconds_per_day", "gpu_seconds_per_day")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ouzel.errors import ResourceExhausted, Unavailable
 from ouzel.worker.store.accounts import AccountStore
-from ouzel.worker.store.job import EachLimits, Limits
+from ouzel.worker.store.limits import EachLimits, Limits
 
 _log = logging.getLogger(__name__)
 _FRESH = 20.0  # s for which files are not counted again, if there is room; less than reservations are kept for

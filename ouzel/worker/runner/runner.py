@@ -25,7 +25,8 @@ from ouzel.worker.processes.executor import Executor, Task
 from ouzel.worker.runner.reclaim import StalledJobs
 from ouzel.worker.runner.supervisor import Slot, Supervised, Timing, together
 from ouzel.worker.store import retry_policy
-from ouzel.worker.store.job import EachLimits, Lease, Limits
+from ouzel.worker.store.job import Lease
+from ouzel.worker.store.limits import EachLimits, Limits
 from ouzel.worker.store.protocol import LeaseLost, WorkerStore
 
 _log = logging.getLogger(__name__)

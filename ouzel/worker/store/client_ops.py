@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from ouzel.errors import AlreadyExists, FailedPrecondition, NotFound
 from ouzel.worker.store import job_table, usage
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import FINAL, LEASED, Job, Limits, NewJob, State, slots_of
+from ouzel.worker.store.job import FINAL, LEASED, Job, NewJob, State, slots_of
+from ouzel.worker.store.limits import Limits
 from ouzel.worker.store.room import Room
 from ouzel_protos.v1 import job_pb2 as pb
 

@@ -18,17 +18,16 @@ from typing import Protocol
 from ouzel.worker.store.accounts import AccountStore
 from ouzel.worker.store.job import (
     ControlFlags,
-    EachLimits,
     Job,
     Lease,
     LeaseView,
-    Limits,
     NewJob,
     Page,
     Query,
     Sign,
     State,
 )
+from ouzel.worker.store.limits import EachLimits, Limits
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.retry_policy import Retries
 from ouzel_protos.v1 import job_pb2 as pb

@@ -10,7 +10,8 @@ import threading
 
 from ouzel.errors import ResourceExhausted
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import Limits, State
+from ouzel.worker.store.job import State
+from ouzel.worker.store.limits import Limits
 
 _WAITING = (State.QUEUED, State.PAUSED)
 _SHARE = 32  # of what is left may be used before the next count

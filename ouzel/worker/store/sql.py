@@ -21,17 +21,16 @@ from ouzel.worker.store import (
 from ouzel.worker.store.database import Database
 from ouzel.worker.store.job import (
     ControlFlags,
-    EachLimits,
     Job,
     Lease,
     LeaseView,
-    Limits,
     NewJob,
     Page,
     Query,
     Sign,
     State,
 )
+from ouzel.worker.store.limits import EachLimits, Limits
 from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from ouzel.errors import ResourceExhausted
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import LEASED, Job, Limits, State
+from ouzel.worker.store.job import LEASED, Job, State
+from ouzel.worker.store.limits import Limits
 
 DAY = 86_400.0
 _WAITING = (State.QUEUED, State.PAUSED)

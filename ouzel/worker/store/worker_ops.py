@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ouzel.errors import InvalidArgument
 from ouzel.worker.store import job_table, measured, retry_policy, usage
 from ouzel.worker.store.database import Connection
-from ouzel.worker.store.job import LEASED, ControlFlags, EachLimits, Job, Lease, LeaseView, State
+from ouzel.worker.store.job import LEASED, ControlFlags, Job, Lease, LeaseView, State
+from ouzel.worker.store.limits import EachLimits
 from ouzel.worker.store.protocol import LeaseLost
 from ouzel.worker.store.retry_policy import Retries, Verdict
 from ouzel_protos.v1 import job_pb2 as pb
