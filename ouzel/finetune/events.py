@@ -12,8 +12,8 @@ class Event:
     """What a run tells.
 
     Attributes:
-        phase: "features", "head", "training" or "validating".
-        step: Of `steps` in the phase; images where it is "features" or "validating".
+        phase: "starting", "features", "head", "training" or "validating".
+        step: Of `steps` in the phase; workers where it is "starting", images where it is "features" or "validating".
         steps: Of the phase.
         metrics: loss, accuracy (of validation), learning_rate, images_per_second, seconds_left, epoch (passes done,
             with their fraction), as far as the phase has them.
@@ -25,6 +25,14 @@ class Event:
     steps: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     state: Callable[[], dict[str, Any]] | None = None
+
+
+TELL = 10.0  # s between two events while other processes start
+
+
+def starting(workers: int) -> Event:
+    """That so many workers start, of which none can compute yet."""
+    return Event("starting", 0, workers)
 
 
 OnEvent = Callable[[Event], None]

@@ -16,6 +16,7 @@ from ouzel.finetune.devices import room
 from ouzel.finetune.distributed.lead import Launcher, check_workers, leading
 from ouzel.finetune.distributed.processes import local
 from ouzel.finetune.events import OnEvent
+from ouzel.finetune.features import Cache
 from ouzel.finetune.head import HeadFitter, LogisticFitter
 from ouzel.finetune.pictures import Pictures
 from ouzel.finetune.recipes import Recipe, make_recipe
@@ -40,7 +41,7 @@ def finetune(
     seed: int = 0,
     image_size: int = 0,
     max_training_seconds: float = 0.0,
-    cache: str | Path | None = None,
+    cache: str | Path | Cache | None = None,
     on_event: OnEvent = lambda event: None,
     resume: Mapping[str, Any] | None = None,
     batch_scale: float = 1.0,
@@ -61,7 +62,7 @@ def finetune(
         seed: Of all that is drawn.
         image_size: Pixels along each edge of the input; 0 as the base has it.
         max_training_seconds: Training ends after that with its best; 0 for no limit.
-        cache: A folder for features, which trainings may share.
+        cache: A folder for features, which trainings may share; or a cache of this base's at this size.
         on_event: Hears how it goes, and may raise to end it.
         resume: The state of an event of a run with the same arguments. One of another base or recipe is left out.
         batch_scale: Share of the usual images that go through the network at a time, where memory is short; the
@@ -126,7 +127,7 @@ def finetune(
         on_epoch=on_epoch,
     )
     try:
-        with computing(), leading(launcher, workers) as run.lead:
+        with computing(), leading(launcher, workers, on_event) as run.lead:
             return run.result(resume)
     finally:
         pictures.close()

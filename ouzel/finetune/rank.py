@@ -20,6 +20,7 @@ import torch
 from ouzel import models
 from ouzel.finetune.distributed.group import Group, Rendezvous, device_of_rank
 from ouzel.finetune.distributed.lead import unpacked
+from ouzel.finetune.distributed.memory import is_out_of_memory
 from ouzel.finetune.distributed.messages import Begin, Step
 from ouzel.finetune.distributed.processes import HEADER, NO_MEMORY, READY
 from ouzel.finetune.schedule import make_optimizer, restore
@@ -96,11 +97,8 @@ def main(arguments: list[str]) -> int:
     try:
         while (message := _read(messages)) is not None:
             this.take(message)
-    except (MemoryError, torch.OutOfMemoryError):
-        _log.exception("rank %s has too little memory", rank)
-        return NO_MEMORY
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "not enough memory" in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
             _log.exception("rank %s has too little memory", rank)
             return NO_MEMORY
         _log.exception("rank %s ends", rank)  # rank 0 is gone, as a rule

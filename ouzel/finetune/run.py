@@ -17,7 +17,7 @@ from ouzel.finetune import network as networks
 from ouzel.finetune.data import Example, Split
 from ouzel.finetune.distributed.lead import Lead
 from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.features import BATCH, Features, MemoryCache, file_cache
+from ouzel.finetune.features import BATCH, Cache, Features, MemoryCache, file_cache
 from ouzel.finetune.head import Featured, HeadFitter, LinearHead
 from ouzel.finetune.loop import Training
 from ouzel.finetune.metrics import Score, class_weights, score
@@ -46,7 +46,7 @@ class Run:
         recipe: How.
         seed: Of all that is drawn.
         pictures: Decodes the examples.
-        cache: A folder for features; None keeps them in memory.
+        cache: Of features, or its folder; None keeps them in memory.
         on_event: Hears how it goes.
         batch_scale: Share of the usual images that go through the network at a time.
         begun: Of `time.monotonic()`, less what earlier attempts took.
@@ -64,7 +64,7 @@ class Run:
     recipe: Recipe
     seed: int
     pictures: Pictures
-    cache: str | Path | None
+    cache: str | Path | Cache | None
     on_event: OnEvent
     batch_scale: float
     begun: float
@@ -191,7 +191,9 @@ class Run:
         """The logistic regression, put into the network; of an earlier attempt if there is one."""
         base = self.base
         self._head_name = networks.linear_head(network, base.arch, base.preprocessing.channels)
-        cache = MemoryCache() if self.cache is None else file_cache(Path(self.cache), base.digest, base.preprocessing)
+        cache = MemoryCache() if self.cache is None else self.cache
+        if isinstance(cache, (str, Path)):
+            cache = file_cache(Path(cache), base.digest, base.preprocessing)
         batch = max(1, int(BATCH * self.batch_scale))
         self._features = Features(networks.backbone(base, self._head_name), self.pictures, cache, batch)
         if _has(resume, "head"):

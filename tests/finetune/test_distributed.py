@@ -102,6 +102,29 @@ def test_one_that_stands_still_is_lost_and_ended(tiny, colours, monkeypatch):
     assert not dist.is_initialized()
 
 
+def test_while_ranks_start_it_is_told_again_and_again(tiny, colours, monkeypatch):
+    """Or a slow start would be taken for a hang, and begin again, for ever."""
+    monkeypatch.setattr("ouzel.finetune.distributed.processes.TELL", 0.1)
+    monkeypatch.setattr("ouzel.finetune.distributed.processes.SECONDS", 60.0)
+    started: list[LocalRanks] = []
+    told: list[tuple[int, int]] = []
+
+    def launch(ranks: int) -> LocalRanks:
+        started.append(local(ranks))
+        os.kill(started[0]._ranks[1].process.pid, signal.SIGSTOP)
+        return started[0]
+
+    def wake(event) -> None:
+        if event.phase == "starting":
+            told.append((event.step, event.steps))
+            if len(told) == 3:
+                os.kill(started[0]._ranks[1].process.pid, signal.SIGCONT)
+
+    finetune(tiny, colours, make_recipe("scratch", FAST), workers=2, launcher=launch, on_event=wake)
+    assert len(told) >= 3
+    assert set(told) == {(0, 1)}
+
+
 def test_one_whose_parent_is_killed_before_they_have_met_ends(tmp_path):
     command = [sys.executable, "-m", MODULE, str(tmp_path / "store"), "gloo", "1", "2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as rank:

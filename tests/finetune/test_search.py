@@ -90,7 +90,7 @@ def test_the_better_rate_is_found_and_bad_trials_are_stopped(tiny, colours, monk
     recipe = make_recipe("scratch", FAST)
     told: list[Trial] = []
     seen: list[set[str]] = []
-    module = sys.modules["ouzel.finetune.search.run"]
+    module = sys.modules["ouzel.finetune.search.training"]
 
     def noted(base, data, *rest, **more):
         seen.append({each.name for each in data if each.split in ("train", "validation")})
@@ -152,7 +152,7 @@ def test_an_interrupted_search_tries_and_finds_the_same(tiny, colours):
 def test_a_trial_whose_loss_is_not_finite_is_a_bad_one(tiny, colours, monkeypatch):
     from ouzel.finetune import Diverged
 
-    module = sys.modules["ouzel.finetune.search.run"]
+    module = sys.modules["ouzel.finetune.search.training"]
 
     def diverges(base, data, recipe, **more):
         if recipe.learning_rate > 0.5:

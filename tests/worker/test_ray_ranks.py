@@ -1,4 +1,4 @@
-"""A training whose workers are actors of a real Ray cluster; `make cluster` runs it."""
+"""A training and a search whose workers are actors of a real Ray cluster; `make cluster` runs it."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def asked(dataset: str, name: str, workers: int) -> pb.JobSpec:
     return pb.JobSpec(finetune=spec)
 
 
-def actors(node: psutil.Process) -> list[psutil.Process]:
+def actors(node: psutil.Process, name: str = "_Actor") -> list[psutil.Process]:
     found = []
     for each in node.children(recursive=True):
         with suppress(psutil.Error):
-            if "_Actor" in " ".join(each.cmdline()):
+            if name in " ".join(each.cmdline()):
                 found.append(each)
     return found
 
@@ -89,6 +89,48 @@ def test_actors_compute_with_the_job_and_one_that_dies_costs_an_attempt(
     first, second = (models.load(store_of.find(name)).network.state_dict() for name in ("one", "two"))
     for name, each in first.items():
         assert (each.double() - second[name].double()).abs().max() <= 1e-4, name
+
+
+def test_trials_run_beside_each_other_and_an_actor_that_dies_costs_an_attempt(
+    shared: Cluster, postgres_url: str, tmp_path: Path, tiny_base: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "base.mar").write_bytes(tiny_base.read_bytes())
+    dataset = stored(Datasets(tmp_path / "datasets", isolated=Isolated(None)), "me", two_colours()).id
+    spec = asked(dataset, "searched", 2)
+    spec.finetune.trials = 6
+    spec.finetune.search["learning_rate"].choices.values.extend([value(1e-8), value(3e-3)])
+    told = environment(postgres_url, tmp_path, models=tmp_path / "store", checkpoint_seconds=0)
+    slots = [Slot(f"ray{number}", REAL) for number in range(2)]
+    options: dict[str, Any] = {"patience": 60.0, "resources": {"finetune": Resources(cpus=1)}}
+    with closing(open_store(postgres_url)) as store, rays(shared, store, tmp_path, **options) as make:
+        made = Runner(store, make(), slots, told, options=RunnerOptions(timing=TIMING, lease=10.0))
+        made.start()
+        try:
+            job = submit(store, spec)
+            node = psutil.Process(shared.nodes[0].process.pid)
+            until(lambda: actors(node, "_TrialActor") != [] and len(_under_way(store, job)) == 2, LONG)
+            (actor,) = actors(node, "_TrialActor")
+            actor.kill()
+            done = ended(store, job, LONG)
+            assert done.state.name == "SUCCEEDED", done.error
+            assert done.attempt == 2
+            events = [each.trial for each in store.events("me", job.id, limit=10_000) if each.HasField("trial")]
+            assert sorted(each.number for each in events if not each.outcome) == [1, 2, 3, 4, 5, 6]
+            assert sorted(each.number for each in events if each.outcome) == [1, 2, 3, 4, 5, 6]
+            until(lambda: actors(node, "_TrialActor") == actors(node) == [], LONG)
+        finally:
+            made.stop()
+    assert [each.version for each in ModelStore(tmp_path / "store").versions("searched")] == ["1"]
+
+
+def _under_way(store: Store, job: Job) -> set[int]:
+    """The numbers of trials that have begun and not ended."""
+    numbers: set[int] = set()
+    for each in store.events("me", job.id, limit=10_000):
+        if each.HasField("trial"):
+            (numbers.discard if each.trial.outcome else numbers.add)(each.trial.number)
+    return numbers
 
 
 def _trains(store: Store, job: Job) -> bool:

@@ -156,7 +156,7 @@ def test_timeout(store: Store, url: str, tmp_path: Path) -> None:
 
 
 @one_store
-def test_watchdog_ends_a_process_that_hangs(url: str, tmp_path: Path) -> None:
+def test_watchdog_ends_a_process_that_hangs(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = replace(QUICK, timing=Timing(beat=0.1, watchdog=1.5))
     with closing(open_store(url, retries=Retries(lost=1))) as strict:
         job = submit(strict, count(4, fault=Fault.HANG))
@@ -164,3 +164,4 @@ def test_watchdog_ends_a_process_that_hangs(url: str, tmp_path: Path) -> None:
             done = ended(strict, job)
     assert (done.state, done.attempt) == (State.FAILED, 2)
     assert "no progress" in done.error.message
+    assert caplog.text.count(f"{job.id}: no progress for 1.5 s; its process is ended") == 2

@@ -186,6 +186,40 @@ def test_a_job_of_two_workers_whose_second_is_killed_goes_on(
         until(lambda: not other.is_running() and _other_rank(place, job) is None, 20)
 
 
+def test_trials_beside_each_other_survive_the_death_of_a_worker_and_of_the_job(
+    tmp_path: Path, tiny_base: Path, forks: ForkServer
+) -> None:
+    with closing(Place(tmp_path, tiny_base, forks, slots=2)) as place:
+        job = submit(place.store, asked(place.upload(), search=RATES, trials=10, seed=2, workers=2))
+        until(lambda: any(outcome for _, outcome in trials(place, job)), 120)
+        first = _process(place, job)
+        assert first is not None
+        workers = first.children()
+        assert len(workers) == 2
+        workers[1].kill()
+        until(lambda: place.store.get("me", job.id).attempt == 2, 120)
+        kept = {number for number, outcome in trials(place, job) if outcome}
+        until(lambda: len([each for each in trials(place, job) if each[1]]) > len(kept), 120)
+        second = _process(place, job)
+        assert second is not None
+        workers += second.children()
+        os.killpg(second.pid, signal.SIGKILL)
+        done = ended(place.store, job, 300)
+        assert done.state.name == "SUCCEEDED", done.error
+        assert done.attempt == 3
+        reasons = [each.state_change.reason for each in place.store.events("me", job.id, limit=10_000)]
+        assert any("worker 2 of the search was ended by signal 9" in each for each in reasons)
+        told = trials(place, done)
+        assert sorted(number for number, outcome in told if not outcome) == list(range(1, 11))  # each begins once
+        assert sorted(number for number, outcome in told if outcome) == list(range(1, 11))  # and ends once
+        summary = dict(done.result.summary)["search"]
+        assert [each["number"] for each in summary["table"]] == list(range(1, 11))
+        assert summary["best"]["parameters"]["learning_rate"] == 3e-3
+        assert [each.version for each in place.models.versions("colours")] == ["1"]
+        assert models.load(place.models.find("colours")).card["lineage"]["workers"] == 2
+        until(lambda: not any(each.is_running() for each in workers), 20)
+
+
 def _process(place: Place, job: Job) -> psutil.Process | None:
     for each in place.store.leases():
         if each.lease.job == job.id and each.handle:

@@ -84,7 +84,11 @@ def gate_options(promote: str) -> Callable[[F], F]:
     help="A parameter that is searched, also NAME=VALUE,VALUE: --search learning_rate=1e-5:1e-2:log.",
 )
 @click.option("--trials", type=int, help=f"With --search: how many values are tried.  [default: {TRIALS_DEFAULT}]")
-@click.option("--workers", type=int, help="Processes that train together, each in a slot of its own.  [default: 1]")
+@click.option(
+    "--workers",
+    type=int,
+    help="Processes that train together, each in a slot of its own; with --search, trials at a time.  [default: 1]",
+)
 @click.option(
     "--early/--no-early",
     default=None,

@@ -59,7 +59,8 @@ class FinetuneOptions(JobOptions, total=False):
             these; then the best values are used. Nothing by default.
         trials: How many values are tried, 1 to 256; 16 by default. Bad ones are stopped early.
         workers: Processes that compute the training together, each in a slot of the worker or the cluster, 1 to 64. The
-            result is that of one but for rounding. 1 by default. Each counts for quotas and cost.
+            result is that of one but for rounding. With `search`, so many trials run at a time. 1 by default. Each
+            counts for quotas and cost.
         seed: Of the split and of everything random; 0 by default.
         max_training_seconds: Training ends after this many seconds with the best that it has. 0, the default, sets no
             limit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from ouzel.errors import FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.finetune.distributed.group import Group, Rendezvous
 from ouzel.finetune.distributed.messages import Begin, Share, Step
+from ouzel.finetune.events import OnEvent, starting
 from ouzel.finetune.recipes import Recipe
 from ouzel_protos.recipes import workers_problem
 
@@ -33,8 +34,8 @@ class Others(Protocol):
     address: str  # of this process, for the others
     store: Any  # of the rendezvous, where this process holds it; None elsewhere
 
-    def ready(self) -> None:
-        """Waits until all can take messages. Raises RankLost."""
+    def ready(self, tell: Callable[[], None]) -> None:
+        """Waits until all can take messages, and calls `tell` now and then. Raises RankLost, and what `tell` does."""
 
     def send(self, rank: int, message: bytes) -> None:
         """Hands a message to a rank, and does not wait for it."""
@@ -59,10 +60,11 @@ class Lead:
     Args:
         launcher: Starts them.
         ranks: How many there are, with this one.
+        on_event: Hears that the others start, while they are waited for.
     """
 
-    def __init__(self, launcher: Launcher, ranks: int) -> None:
-        self.ranks = ranks
+    def __init__(self, launcher: Launcher, ranks: int, on_event: OnEvent) -> None:
+        self.ranks, self._on_event = ranks, on_event
         self._others = launcher(ranks)
         self._group: Group | None = None
 
@@ -71,7 +73,7 @@ class Lead:
         """The process group, which begins when it is first asked for. Raises RankLost."""
         if self._group is None:
             others = self._others
-            others.ready()
+            others.ready(lambda: self._on_event(starting(self.ranks - 1)))
             with self.watched():
                 self._group = Group(others.rendezvous, 0, self.ranks, address=others.address, store=others.store)
         return self._group
@@ -114,12 +116,12 @@ class Lead:
 
 
 @contextmanager
-def leading(launcher: Launcher, workers: int) -> Iterator[Lead | None]:
-    """The lead of so many workers, while the block runs; None of one alone."""
+def leading(launcher: Launcher, workers: int, on_event: OnEvent) -> Iterator[Lead | None]:
+    """The lead of so many workers, while the block runs; None of one alone. on_event: see `Lead`."""
     if workers == 1:
         yield None
         return
-    lead = Lead(launcher, workers)
+    lead = Lead(launcher, workers, on_event)
     try:
         yield lead
     finally:

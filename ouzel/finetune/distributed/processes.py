@@ -15,19 +15,21 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ouzel.finetune.distributed.group import SECONDS, Rendezvous
 from ouzel.finetune.distributed.lead import RankLost
+from ouzel.finetune.events import TELL
 
 MODULE = "ouzel.finetune.rank"
 READY = b"r"  # what a rank writes once it has imported all that it needs
 NO_MEMORY = 3  # exit status of a rank that had too little
 HEADER = struct.Struct("<Q")  # bytes of the message that follows
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_ENDING = 5.0  # s
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+ENDING = 5.0  # s in which a process ends by itself
 
 
 def local(ranks: int) -> LocalRanks:
@@ -47,7 +49,7 @@ class LocalRanks:
 
     def __init__(self, ranks: int) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ouzel-ranks-"))  # for this user alone
-        gpus = _gpus()
+        gpus = visible_gpus()
         self.rendezvous = Rendezvous(file=str(self._folder / "store"), nccl=len(gpus) >= ranks)
         self._ranks: dict[int, _Process] = {}
         try:
@@ -57,14 +59,16 @@ class LocalRanks:
             self.close()
             raise
 
-    def ready(self) -> None:
+    def ready(self, tell: Callable[[], None]) -> None:
         """Waits until all have begun."""
+        until = time.monotonic() + SECONDS
         for rank, each in self._ranks.items():
             output = each.process.stdout
             assert output is not None
-            there, _, _ = select.select([output], [], [], SECONDS)
+            while not (there := select.select([output], [], [], TELL)[0]) and time.monotonic() < until:
+                tell()
             if not there or output.read(1) != READY:
-                raise self.lost(_ENDING) or RankLost(f"workers: worker {rank} did not start within {SECONDS:g} s")
+                raise self.lost(ENDING) or RankLost(f"workers: worker {rank} did not start within {SECONDS:g} s")
 
     def send(self, rank: int, message: bytes) -> None:
         """Hands a message to a rank."""
@@ -78,8 +82,7 @@ class LocalRanks:
                 if (code := each.process.poll()) is not None:
                     if code == NO_MEMORY:
                         return MemoryError(f"workers: worker {rank} of the training ran out of memory")
-                    how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-                    return RankLost(f"workers: worker {rank} of the training {how}")
+                    return RankLost(f"workers: worker {rank} of the training {how_ended(code)}")
             if time.monotonic() >= until:
                 return None
             time.sleep(0.02)
@@ -88,7 +91,7 @@ class LocalRanks:
         """Ends all of them."""
         for each in self._ranks.values():
             each.messages.put(None)
-        deadline = time.monotonic() + _ENDING
+        deadline = time.monotonic() + ENDING
         for each in self._ranks.values():
             each.end(deadline - time.monotonic())
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -103,7 +106,7 @@ class _Process:
 
     def __init__(self, command: list[str], gpu: str) -> None:
         quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # of every rank, that there were no layers without a gradient
-        environment = os.environ | quiet | ({_VISIBLE: gpu} if gpu else {})
+        environment = os.environ | quiet | ({VISIBLE: gpu} if gpu else {})
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
@@ -113,11 +116,7 @@ class _Process:
 
     def end(self, seconds: float) -> None:
         """Ends it, by force if it has not ended by itself."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(max(seconds, 0.0))
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, seconds)
         self._thread.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -132,11 +131,25 @@ class _Process:
                         view = view[file.write(view) or 0 :]
 
 
-def _gpus() -> list[str]:
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits for a process to end by itself, and ends it after so many seconds."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(max(seconds, 0.0))
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def how_ended(code: int) -> str:
+    """How a process has ended, in words, of its exit status."""
+    return f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+
+
+def visible_gpus() -> list[str]:
     """Ids of the GPUs that this process sees, for CUDA_VISIBLE_DEVICES of others."""
     import torch
 
     if not torch.cuda.is_available():
         return []
-    said = [each.strip() for each in os.environ.get(_VISIBLE, "").split(",") if each.strip()]
+    said = [each.strip() for each in os.environ.get(VISIBLE, "").split(",") if each.strip()]
     return said or [str(number) for number in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""A search: trials one after the other, each a training that may be stopped early.
+"""A search: trials, each a training that may be stopped early; one after the other, or several beside each other.
 
 Four parts of the images keep choices apart. Trials learn from a part of the training images and are compared on the
 rest of these. The training with the best values then learns from both, its epoch is chosen by the validation images,
@@ -8,34 +8,32 @@ and its figures come from those that are held out. No trial is judged by the las
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.finetune import data as data_module
 from ouzel.finetune.data import Example
-from ouzel.finetune.distributed.lead import Launcher
-from ouzel.finetune.distributed.processes import local
-from ouzel.finetune.events import Event, OnEvent
-from ouzel.finetune.finetune import finetune
+from ouzel.finetune.events import OnEvent
 from ouzel.finetune.recipes import Recipe, make_recipe
-from ouzel.finetune.resumed import origin, resumed
-from ouzel.finetune.search.results import COMPLETE, DIVERGED, PRUNED, Found, Trial
-from ouzel.finetune.search.study import Study, rank
-from ouzel.finetune.task import Diverged
+from ouzel.finetune.resumed import resumed
+from ouzel.finetune.search.messages import Setup, parcel, without_files
+from ouzel.finetune.search.parallel import Beside, missing
+from ouzel.finetune.search.processes import LocalWorkers, Starter
+from ouzel.finetune.search.results import DIVERGED, Found, Trial
+from ouzel.finetune.search.running import Running
+from ouzel.finetune.search.study import Study
+from ouzel.finetune.search.training import Trainings
 from ouzel.models import Model
 from ouzel.precision_names import EXACT, Precision
-from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
+from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT, WORKERS
 from ouzel_protos.search import TRIALS_DEFAULT, BadSearch, Searched, check, space_of
 
 _OF_HEADS = ("balance", "flip")  # what the logistic regression depends on
 OnTrial = Callable[[Trial], None]
-
-
-class _Stopped(Exception):
-    """A trial is worse than others after as many epochs."""
 
 
 def search(
@@ -55,7 +53,9 @@ def search(
     batch_scale: float = 1.0,
     precision: Precision = EXACT,
     workers: int = 1,
-    launcher: Launcher = local,
+    starter: Starter = LocalWorkers,
+    begun: Sequence[Trial] = (),
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Found:
     """Find values of hyper-parameters with which a training gets good.
 
@@ -69,18 +69,24 @@ def search(
         space: What is searched: by parameter, (low, high), (low, high, "log") or a list of values.
         trials: How many, 1 to 256.
         seed: Of the split, of what is tried, and of each training.
-        image_size: As of `finetune`, like cache, batch_scale, precision, workers and launcher.
+        image_size: As of `finetune`, like cache, batch_scale and precision.
         cache: See there.
         on_event: Hears how each trial goes, and may raise to end the search.
         on_trial: Hears of each trial twice: when it begins, without an outcome, and when it has ended.
-        finished: The trials of an earlier call with the same arguments, in order.
-        resume: The state of an event of the trial after these.
+        finished: The trials of an earlier call with the same arguments, in the order in which they ended.
+        resume: The state of an event of the trial after these; with one worker.
         batch_scale: See image_size.
         precision: See image_size.
-        workers: See image_size.
-        launcher: See image_size.
+        workers: How many trials run at a time, each in a process of its own. With one, they run in this process. What
+            a trial comes to with its values does not depend on it; which trials are tried and stopped does.
+        starter: Starts these processes; on this machine by default. `on_event` hears of the oldest trial alone then,
+            without its state, and each process keeps the features that it has computed, not `cache`.
+        begun: Trials that `on_trial` was told in an earlier call. Those that are not in `finished` begin again; with
+            several workers.
+        on_wait: With several workers: called several times a second, and may raise to end the search.
 
     Raises:
+        RankLost: A worker was lost. The finished trials can be gone on from.
         InvalidArgument: The space, the trials or an argument of `finetune` is wrong, or there are too few images.
         FailedPrecondition: The loss of all trials was not finite, or optuna is not installed.
     """
@@ -90,49 +96,41 @@ def search(
         check(recipe.name, searched, trials)
     except BadSearch as error:
         raise InvalidArgument(str(error), field=error.field) from None
+    if problem := WORKERS.problem(workers):
+        raise InvalidArgument(f"workers: {problem}", field="workers")
     parts, learnt, compared = _parts(data, recipe, seed)
-    study, done = Study(searched, recipe, seed, finished), list(finished)
-    head: Mapping[str, Any] | None = None
     shares_head = not any(name in searched for name in _OF_HEADS)
 
-    def heard(event: Event) -> None:
-        nonlocal head
-        if event.phase == "head" and event.state is not None and shares_head:
-            state = event.state()
-            head = {"elapsed": 0.0, "head": state["head"]}
-        on_event(event)
+    def recipe_of(trial: Trial) -> Recipe:
+        return make_recipe(recipe.name, {**_given(recipe), **trial.parameters})
 
-    while len(done) < trials:
-        trial = study.ask()
-        on_trial(trial)
-        by = make_recipe(recipe.name, {**_given(recipe), **trial.parameters})
-        resume = resumed(resume, base, by)
-        running = _Running(study, trial, compared)
-        running.replay(resume)
-        try:
-            finetune(
-                base,
-                parts,
-                by,
-                seed=seed,
-                image_size=image_size,
-                cache=cache,
-                on_event=heard,
-                resume=resume or (head and {**origin(base, by), **head}),
-                batch_scale=batch_scale,
-                precision=precision,
-                workers=workers,
-                launcher=launcher,
-                on_epoch=running.on_epoch,
-            )
-            outcome, reason = COMPLETE, ""
-        except _Stopped:
-            outcome, reason = PRUNED, running.why()
-        except Diverged as error:
-            outcome, reason = DIVERGED, str(error)
-        resume = None
-        done.append(study.tell(running.ended(outcome, reason)))
-        on_trial(done[-1])
+    if workers == 1:
+        study, done = Study(searched, recipe, seed, finished), list(finished)
+        trainings = Trainings(
+            base, parts, shares_head=shares_head, seed=seed, image_size=image_size, cache=cache,
+            batch_scale=batch_scale, precision=precision,
+        )  # fmt: skip
+        while len(done) < trials:
+            running = Running(study, study.ask(), compared)
+            on_trial(running.trial)
+            by = recipe_of(running.trial)
+            resume = resumed(resume, base, by)
+            running.replay(resume)
+            ended = trainings.run(by, on_event=on_event, on_epoch=running.note, resume=resume)
+            resume = None
+            done.append(running.end(*ended))
+            on_trial(done[-1])
+    else:
+        left = missing(begun, finished)
+        study = Study(searched, recipe, seed, finished, left)
+        bare, network = parcel(base)
+        threads, shown = torch.get_num_threads(), without_files(parts)
+        setup = Setup(bare, network, shown, seed, image_size, batch_scale, precision, shares_head, threads)
+        beside = Beside(
+            setup, parts, recipe_of, compared, study, done=finished, begun=left,
+            on_event=on_event, on_trial=on_trial, on_wait=on_wait,
+        )  # fmt: skip
+        done = beside.run(trials, starter, workers)
     rated = [each for each in done if each.reports and each.outcome != DIVERGED]
     if not rated:
         raise FailedPrecondition(
@@ -141,54 +139,8 @@ def search(
         )
     best = max(rated, key=lambda each: (each.value, -each.number))
     chosen = make_recipe(recipe.name, {**_given(recipe), **best.parameters})
-    return Found(chosen, searched, tuple(done), best, seed, learnt, compared)
-
-
-class _Running:
-    """A trial while it learns."""
-
-    def __init__(self, study: Study, trial: Trial, images: int) -> None:
-        self._study, self._trial, self._images = study, trial, images
-        self._reports: dict[int, float] = {}
-        self._best: tuple[float, float] | None = None  # accuracy and loss
-
-    def replay(self, state: Mapping[str, Any] | None) -> None:
-        """Notes the epochs of an attempt before this one."""
-        if state is not None and state.get("training"):
-            for row in state["training"]["progress"]["history"]:
-                self._note(row)
-
-    def on_epoch(self, row: Mapping[str, float]) -> None:
-        """Raises _Stopped if that was enough."""
-        if self._note(row):
-            raise _Stopped
-
-    def why(self) -> str:
-        """Why it was stopped."""
-        return f"not in the best third of the trials after {len(self._reports)} epochs, at {self._best_text()}"
-
-    def ended(self, outcome: str, reason: str) -> Trial:
-        score, loss = self._best or (None, None)
-        return dataclasses.replace(
-            self._trial,
-            outcome=outcome,
-            reason=reason,
-            score=score,
-            loss=loss,
-            epochs=len(self._reports),
-            reports=self._reports,
-        )
-
-    def _note(self, row: Mapping[str, float]) -> bool:
-        accuracy, loss = row["accuracy"], row["loss"]
-        if math.isfinite(loss) and (self._best is None or (accuracy, -loss) > (self._best[0], -self._best[1])):
-            self._best = accuracy, loss
-        value = rank(*self._best, self._images) if self._best else 0.0
-        self._reports[int(row["epoch"])] = value
-        return self._study.report(int(row["epoch"]), value)
-
-    def _best_text(self) -> str:
-        return "no finite loss" if self._best is None else f"{100 * self._best[0]:.1f} %"
+    ordered = tuple(sorted(done, key=lambda each: each.number))
+    return Found(chosen, searched, ordered, best, seed, learnt, compared)
 
 
 def _parts(data: Sequence[Example], recipe: Recipe, seed: int) -> tuple[list[Example], int, int]:

@@ -1,7 +1,7 @@
 """Which values are tried, and which trials are stopped: optuna's sampler and its successive halving.
 
-What a trial tries depends on the seed, its number, and the trials before it alone. So a search that was interrupted
-tries what it would have tried.
+What a trial tries depends on the seed, its number, and the trials before it alone: what they came to, and what those
+try that run beside it. So a search with one trial at a time, which was interrupted, tries what it would have tried.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ _FIRST = 5  # trials of chance, before what was tried says where to look
 
 
 class Study:
-    """The trials of one search, one after the other.
+    """The trials of one search.
 
     Args:
         space: What is searched.
         recipe: Whose own values are tried first, if the space has them.
         seed: Of what is tried.
-        finished: Trials of an earlier attempt, in order.
+        finished: Trials of an earlier attempt, in the order in which they ended.
+        begun: Trials that were under way then; `again` begins them.
 
     Raises:
         FailedPrecondition: optuna is not installed.
@@ -40,7 +41,9 @@ class Study:
         Bergstra et al. 2011, "Algorithms for hyper-parameter optimization" (TPE).
     """
 
-    def __init__(self, space: Space, recipe: Recipe, seed: int, finished: Sequence[Trial] = ()) -> None:
+    def __init__(
+        self, space: Space, recipe: Recipe, seed: int, finished: Sequence[Trial] = (), begun: Sequence[Trial] = ()
+    ) -> None:
         try:
             import optuna
         except ModuleNotFoundError as error:
@@ -57,8 +60,8 @@ class Study:
         self._study = optuna.create_study(direction="maximize", pruner=pruner)
         for each in finished:
             self._study.add_trial(self._frozen(each))
-        self._count = len(finished)
-        self._trial: Any = None
+        self._count = len(finished) + len(begun)
+        self._running: dict[int, Any] = {}
 
     def ask(self) -> Trial:
         """The next trial, which has not begun."""
@@ -66,24 +69,36 @@ class Study:
         chance = int(np.random.SeedSequence([self._seed % 2**64, self._count]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = self._optuna.samplers.TPESampler(seed=chance, n_startup_trials=_FIRST)
+            # constant_liar: what runs beside it counts as bad, so that it is not tried twice.
+            self._study.sampler = self._optuna.samplers.TPESampler(
+                seed=chance, n_startup_trials=_FIRST, constant_liar=True
+            )
         own = {name: getattr(self._recipe, name) for name in self._distributions}
         if self._count == 1 and all(self._has(name, value) for name, value in own.items()):
             self._study.enqueue_trial(own)
-        self._trial = self._study.ask(self._distributions)
-        return Trial(self._count, _plain(self._trial.params))
+        running = self._running[self._count] = self._study.ask(self._distributions)
+        return Trial(self._count, _plain(running.params))
 
-    def report(self, epoch: int, value: float) -> bool:
+    def again(self, trial: Trial) -> Trial:
+        """A trial that was under way, from its beginning, with its number and values."""
+        self._study.enqueue_trial(dict(trial.parameters))
+        self._running[trial.number] = self._study.ask(self._distributions)
+        return Trial(trial.number, dict(trial.parameters))
+
+    def report(self, trial: Trial, epoch: int, value: float) -> bool:
         """Whether the trial is to end, since others were better after as many epochs."""
-        self._trial.report(value, epoch)
-        return bool(self._trial.should_prune())
+        running = self._running[trial.number]
+        running.report(value, epoch)
+        return bool(running.should_prune())
 
     def tell(self, trial: Trial) -> Trial:
         """Notes how the trial has ended, and returns it with the marks of the rule."""
         states = self._optuna.trial.TrialState
         complete = trial.outcome == COMPLETE
         frozen = self._study.tell(
-            self._trial, trial.value if complete else None, state=states.COMPLETE if complete else states.PRUNED
+            self._running.pop(trial.number),
+            trial.value if complete else None,
+            state=states.COMPLETE if complete else states.PRUNED,
         )
         return replace(trial, marks=dict(frozen.system_attrs))
 

@@ -106,7 +106,7 @@ def segment(
     )
     run = Staged(learning, base, pictures, parts, recipe, seed, begun, max_training_seconds, on_event, early, precision)
     try:
-        with computing(), leading(launcher, workers) as run.lead:
+        with computing(), leading(launcher, workers, on_event) as run.lead:
             return run.result(resume, batch_scale)
     finally:
         pictures.close()

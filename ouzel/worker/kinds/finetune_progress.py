@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 _SAVE_SHARE = 20  # a checkpoint may cost a twentieth of the time
 _TRAINING, _AUDITS, _PUBLISHED, _SEARCHED = "training bytes", "audits", "published", "searched"
-_PHASES = {"features": "computing features", "head": "head", "training": "training", "validating": "validating"}
+_PHASES = {
+    "starting": "starting workers",
+    "features": "computing features",
+    "head": "head",
+    "training": "training",
+    "validating": "validating",
+}
 
 
 class Told:
@@ -28,7 +34,7 @@ class Told:
         resumed: The state of the training of an earlier attempt; None without one.
         audits: The states of audits, by what is audited.
         published: What was published, by its number.
-        searched: The trials of a search, and the number of the one that runs, see `searching`; empty without one.
+        searched: The trials of a search, those that have ended and those that run, see `searching`; empty without one.
         doing: What the training is part of, before the name of the phase.
     """
 

@@ -1,7 +1,8 @@
 """The search for hyper-parameters before a fine-tuning: its trials as events, and in the checkpoint.
 
 A trial is told when it begins and when it has ended, each once, together with the checkpoint that says so. A job that
-is tried again goes on with the trial that ran, and has the others.
+is tried again has those that had ended. With one worker it goes on with the trial that ran; with several, those that
+ran begin again with their values.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ouzel.errors import FailedPrecondition, InvalidArgument
-from ouzel.worker.kinds.context import JobContext
+from ouzel.worker.kinds.context import JobContext, JobInterrupted
 from ouzel.worker.kinds.finetune_progress import Told
-from ouzel.worker.ranks import launcher
+from ouzel.worker.ranks import trial_starter
 from ouzel_protos import parameters as codec
 from ouzel_protos.recipes import FINETUNE, FINETUNE_DEFAULT
 from ouzel_protos.search import TRIALS_DEFAULT, BadSearch, Choices, Interval, Searched, Space, check
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _OUTCOMES = {"": 0, "complete": pb.Trial.COMPLETE, "pruned": pb.Trial.PRUNED, "diverged": pb.Trial.DIVERGED}
 _LARGEST = 2.0**53
-DONE, BETWEEN = 0, -1  # in place of the number of the trial that runs
 
 
 def validate(spec: pb.FinetuneSpec, parameters: Mapping[str, Any]) -> None:
@@ -82,15 +82,24 @@ def run(
     from ouzel.finetune.search import Trial, search
 
     finished = [Trial.from_dict(each) for each in told.searched.get("trials", ())]
-    trials, ended = trials_of(spec), list(finished)
+    begun = {each.number: each for each in map(Trial.from_dict, told.searched.get("begun", ()))}
+    known = {told.searched.get("running"), *begun}  # that an attempt before this one has told
+    trials, ended, running = trials_of(spec), list(finished), dict[int, Trial]()
 
     def on_trial(trial: Trial) -> None:
         if trial.outcome:
             ended.append(trial)
-            told.keep_trials(_record(ended, DONE if len(ended) == trials else BETWEEN), _event(trial, trials))
-        elif told.searched.get("running") != trial.number:  # else an attempt before this one has told it
-            told.keep_trials(_record(ended, trial.number), _event(trial, trials))
-        told.doing = "" if trial.outcome else f"trial {trial.number} of {trials}, "
+            for one in (begun, running):
+                one.pop(trial.number, None)
+        else:
+            begun[trial.number] = running[trial.number] = trial
+        if trial.outcome or trial.number not in known:
+            told.keep_trials(_record(ended, begun), _event(trial, trials))
+        told.doing = f"trial {min(running)} of {trials}, " if running else ""
+
+    def on_wait() -> None:
+        if context.stop_wanted():
+            raise JobInterrupted
 
     found = search(
         base,
@@ -107,7 +116,9 @@ def run(
         resume=told.resumed if len(finished) < trials else None,
         batch_scale=context.batch_scale,
         workers=max(1, spec.workers),
-        launcher=launcher(),
+        starter=trial_starter(),
+        begun=list(begun.values()),
+        on_wait=on_wait,
     )
     best = found.best
     values = ", ".join(f"{name} {value:g}" for name, value in best.parameters.items())
@@ -118,8 +129,9 @@ def run(
     return found
 
 
-def _record(trials: Sequence[Trial], running: int) -> dict[str, Any]:
-    return {"trials": [each.to_dict() for each in trials], "running": running}
+def _record(ended: Sequence[Trial], begun: Mapping[int, Trial]) -> dict[str, Any]:
+    """What the checkpoint says: those that have ended, in that order, and those that have begun."""
+    return {"trials": [each.to_dict() for each in ended], "begun": [each.to_dict() for each in begun.values()]}
 
 
 def _event(trial: Trial, trials: int) -> pb.JobEvent:

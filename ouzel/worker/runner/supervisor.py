@@ -200,6 +200,8 @@ class Supervised:
     def _end(self, now: float, verdict: pb.JobError) -> None:
         """The store hears of it once the process is gone; until then no other worker may have the job."""
         if self._verdict is None:
+            if verdict.failure_class == pb.JobError.INFRASTRUCTURE:  # not what its owner has asked for
+                _log.warning("%s: %s; its process is ended", self._job.id, verdict.message)
             self._verdict, self._asked, self._grace = verdict, now, 0.0
 
     def _close(self, probe: Probe) -> None:
