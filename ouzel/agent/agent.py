@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ouzel.agent import state
-from ouzel.agent.fetched import Fetched
+from ouzel.agent.fetched import Fetched, OtherStore
 from ouzel.agent.metrics import AgentGauges
 from ouzel.agent.node import Node
 from ouzel.agent.options import AgentOptions
@@ -141,6 +141,8 @@ class Agent:
         try:
             server = self._server()
             self._follow(server)
+        except OtherStore as error:
+            note = str(error)
         except StorageAway as error:
             note = f"the store does not answer: {error}"
         except PublicationFailed as error:  # TorchServe has gone, or refuses to tell what it serves
@@ -177,7 +179,9 @@ class Agent:
         return server
 
     def _follow(self, server: Server | None, *, clear: bool = False) -> None:
+        self._fetched.check_source()
         tags = self._registry.names()
+        self._fetched.adopt(tags)
         for name in sorted({*tags, *self._records, *self._fetched.names()}):
             known = self._records.get(name)
             if name not in tags:
@@ -194,6 +198,8 @@ class Agent:
                     continue
             if record is known and name not in self._again and self._node.settled(name):
                 continue
+            if record is not known:
+                self._fetched.check_source()  # what has changed may be that it is not mounted any more
             self._again.add(name)  # until it is done
             self._node.follow(server, record, clear=clear)
             self._again.discard(name)
