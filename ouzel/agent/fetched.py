@@ -93,7 +93,7 @@ class Fetched:
                 temporary.write_text(f"{self._registry.identify()}\n", encoding="ascii")
         elif self._known:
             raise OtherStore(
-                f"{self._registry.where} has no models, while here are {len(self._known)} archives of it: it may not be "
+                f"{self._registry.where} has no models, and here are {len(self._known)} archives of it: it may not be "
                 f"mounted, and what is served stays. If it is meant to be empty, empty {self._folder}, too"
             )
 

@@ -23,7 +23,7 @@ from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 
 RECENT = 60.0  # s for which a report counts where nobody can wait for the next one
 _SILENCE = 60.0  # s after which an agent that tells nothing is not hoped for where others cannot serve a version
-_PAUSE = 0.5  # s between two looks
+PAUSE = 0.5  # s between two looks
 
 
 @dataclass(frozen=True)
@@ -205,14 +205,33 @@ def promote_on_agents(
     """
     end = time.monotonic() + seconds
     while True:
-        file = store.file(f"{name}@{version}")  # what is recorded is what the quorum serves: it may have been replaced
         try:
-            agents.require(file)
-            break
+            promote_if_served(agents, store, name, version, record=record)
+            return
         except ServerUnreachable:
             if time.monotonic() >= end:
                 raise
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
+
+
+def promote_if_served(agents: Agents, store: ModelFiles, name: str, version: str, *, record: Record = nothing) -> None:
+    """Makes a version the default if a quorum serves it now, and has it loaded if not.
+
+    The call may be repeated, and is to be repeated on ServerUnreachable: it does not wait.
+
+    Args:
+        agents: Of the store.
+        store: The model store.
+        name: The model's name.
+        version: The version.
+        record: Hears of it while it can still be undone.
+
+    Raises:
+        ServerUnreachable: The quorum does not serve it yet. The default is the one from before.
+        OuzelError: One line that says why not.
+    """
+    file = store.file(f"{name}@{version}")  # what is recorded is what the quorum serves: it may have been replaced
+    agents.require(file)
     with undone_on_failure() as undo:
         recorded(undo, record, "promotion", facts_of(file))
         store.promote(name, version)
