@@ -14,8 +14,9 @@ from ouzel.agent import node as nodes
 from ouzel.agent.agent import run_once
 from ouzel.agent.fetched import Fetched
 from ouzel.agent.options import AgentOptions
-from ouzel.buckets import Prefix, StorageAway
+from ouzel.buckets import Prefix, StorageAway, StorageRefused
 from ouzel.cli.serving_agent import agents as agents_command
+from ouzel.cli.serving_agent import serving_agent
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.model_files import ModelFiles
 from ouzel.registry import mirror
@@ -435,6 +436,32 @@ def test_a_bucket_that_was_emptied_is_not_followed(bucket: str, tmp_path: Path) 
             (node.options.store / ".agent" / "identity").unlink()  # as the note says
             agent.round()
             assert (node.serves(), agent.report.note) == (("7", ["7"]), "")
+    finally:
+        node.torchserve.stop()
+
+
+def test_it_refuses_to_start_where_waiting_does_not_help(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_toy(ModelFiles(*mirrored(bucket, tmp_path / "worker")), "1", 1)
+    node = FakeNode(bucket, tmp_path, "node-1")
+    try:
+        with node.agent() as agent:
+            agent.round()
+        for words in ([], ["--once"]):
+            flags = ["--store", str(tmp_path / "other"), "--state", str(tmp_path / "state"), *words]
+            result = CliRunner().invoke(serving_agent, ["--from", "s3://ouzel-none/models", *flags])
+            assert result.exit_code == 1
+            assert "Error: s3://ouzel-none/models cannot be used: there is no bucket 'ouzel-none'" in result.output
+        result = CliRunner().invoke(agents_command, ["--store", "s3://ouzel-none/models"])
+        assert (result.exit_code, "there is no bucket 'ouzel-none'" in result.output) == (1, True)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-key")
+        with node.agent() as agent:  # one whose keys are changed while it runs
+            agent.round()
+            assert "are refused for the bucket" in agent.report.note
+            assert node.serves() == ("1", ["1"])
+        with pytest.raises(StorageRefused), node.running():
+            pass
     finally:
         node.torchserve.stop()
 
