@@ -147,13 +147,8 @@ class Asked:
 
     def check(self) -> None:
         """Writes a small object. Raises Unavailable or StorageRefused with all that is known: the operator reads it."""
-        try:
-            with self._prefix.translated(_MARK):
-                self.api.put(self._store, _MARK, self._field.encode())
-        except StorageRefused:
-            with self._prefix.translated(_MARK):  # some refuse to write to a bucket that they do not have
-                next(iter(self.api.list(self._store, chunk_size=1)), None)
-            raise
+        with self._prefix.translated(_MARK):
+            self.api.put(self._store, _MARK, self._field.encode())
 
     @contextmanager
     def _words(self, what: str) -> Iterator[None]:

@@ -21,6 +21,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w+)</Code>")
 _METADATA = "169.254.169.254"  # where machines in a cloud ask for their role
+_NO_BUCKET = "NoSuchBucket"
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 
 
@@ -144,11 +145,11 @@ class Prefix:
         except (AlreadyExistsError, PreconditionError):
             raise
         except FileNotFoundError as error:
-            if reason := _refusal(str(error), self._bucket):
+            if reason := self._refusal(str(error)):
                 raise self._refused(reason) from error
             raise
         except BaseError as error:
-            if reason := _refusal(str(error), self._bucket):
+            if reason := self._refusal(str(error)):
                 raise self._refused(reason) from error
             if _METADATA in str(error):
                 raise Unavailable(
@@ -161,20 +162,37 @@ class Prefix:
         words = f"{self.url} cannot be used: {reason}"
         return StorageRefused(words, why=words)
 
+    def _refusal(self, text: str) -> str:
+        """What the operator has to mend, by what obstore tells of an answer; "" if it may pass by itself.
 
-def _refusal(text: str, bucket: str) -> str:
-    """What the operator has to mend, by what obstore tells of an answer; "" if it may pass by itself.
+        Nothing else of the answer is told: it may hold keys and what was signed.
+        """
+        status, said = _answer(text)
+        if status in ("401", "403") and self._is_missing():  # some refuse to write to a bucket that they do not have
+            said = _NO_BUCKET
+        if said == _NO_BUCKET:
+            return f"there is no bucket {self._bucket!r}"
+        if said in _ELSEWHERE:
+            return f"the bucket {self._bucket!r} is in another region; set AWS_REGION ({said})"
+        if status in ("401", "403"):
+            told = f"{self._bucket!r} ({f'{status} {said}'.strip()})"
+            return f"the keys of the environment are refused for the bucket {told}; see AWS_ACCESS_KEY_ID"
+        return ""
 
-    Nothing else of the answer is told: it may hold keys and what was signed.
-    """
-    text = text.partition("Debug source:")[0]
-    status, code = _STATUS.search(text), _CODE.search(text)
-    said = code[1] if code else ""
-    if said == "NoSuchBucket":
-        return f"there is no bucket {bucket!r}"
-    if said in _ELSEWHERE:
-        return f"the bucket {bucket!r} is in another region; set AWS_REGION ({said})"
-    if status and status[1] in ("401", "403") and _METADATA not in text:
-        told = f"{status[1]} {said}".strip()
-        return f"the keys of the environment are refused for the bucket {bucket!r} ({told}); see AWS_ACCESS_KEY_ID"
-    return ""
+    def _is_missing(self) -> bool:
+        from obstore.exceptions import BaseError
+
+        try:
+            next(iter(self.api.list(self.store, chunk_size=1)), None)
+        except (BaseError, FileNotFoundError) as error:
+            return _answer(str(error))[1] == _NO_BUCKET
+        return False
+
+
+def _answer(text: str) -> tuple[str, str]:
+    """Status and code of an answer of the bucket, in what obstore tells of it; "" for what it does not say."""
+    told = text.partition("Debug source:")[0]
+    if _METADATA in told:  # it was another one who answered
+        return "", ""
+    status, code = _STATUS.search(told), _CODE.search(told)
+    return status[1] if status else "", code[1] if code else ""
