@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ouzel.buckets import Prefix, StorageAway
+from ouzel.buckets import Prefix, StorageAway, StorageRefused
 from ouzel.errors import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Object:
 
 
 class Asked:
-    """A prefix of a bucket. All methods but `check` raise StorageAway while it does not answer.
+    """A prefix of a bucket. All methods but `check` raise StorageAway while it does not answer, or StorageRefused.
 
     Args:
         url: "s3://BUCKET/PREFIX", see `ouzel.buckets.Prefix`.
@@ -146,7 +146,7 @@ class Asked:
                     continue
 
     def check(self) -> None:
-        """Writes a small object. Raises Unavailable with all that is known: only the operator reads it."""
+        """Writes a small object. Raises Unavailable or StorageRefused with all that is known: the operator reads it."""
         with self._prefix.translated(_MARK):
             self.api.put(self._store, _MARK, self._field.encode())
 
@@ -155,6 +155,11 @@ class Asked:
         try:
             with self._prefix.translated(what):
                 yield
+        except StorageRefused as error:
+            _log.error("%s", error)
+            raise StorageRefused(
+                f"the storage of {self._field} cannot be used; its operator can see why", why=error.why
+            ) from error
         except Unavailable as error:
             _log.warning("%s", error)
             raise StorageAway(f"the storage of {self._field} does not answer; try again later") from error

@@ -19,6 +19,10 @@ _REQUEST = "30s"  # of one request, and its answer
 _CONNECT = "5s"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w+)</Code>")
+_METADATA = "169.254.169.254"  # where machines in a cloud ask for their role
+_NO_BUCKET = "NoSuchBucket"
+_ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 
 
 class StorageAway(OuzelError):
@@ -29,6 +33,27 @@ class StorageAway(OuzelError):
 
     code = "UNAVAILABLE"
     http = 503
+
+
+class StorageRefused(StorageAway):
+    """The storage answers that there is no such bucket, or that the keys are wrong: no waiting helps.
+
+    Jobs wait for its operator all the same, as for a storage that is away: what they have computed is not lost.
+
+    Args:
+        message: For callers.
+        why: For the operator: which bucket, and what it said.
+
+    Attributes:
+        why: The same.
+    """
+
+    code = "INTERNAL"
+    http = 500
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def is_bucket(place: str | Path) -> bool:
@@ -92,7 +117,7 @@ class Prefix:
             raise InvalidArgument(
                 f"{field}: {url[:80]!r} names no bucket: 3 to 63 letters, digits, dots, - and _", field=field
             )
-        self.url = url.rstrip("/")
+        self.url, self._bucket = url.rstrip("/"), bucket
         self.api: Any = obstore
         # Over plain HTTP only where the operator's endpoint says so.
         options: dict[str, Any] = {
@@ -110,7 +135,8 @@ class Prefix:
     def translated(self, path: str) -> Iterator[None]:
         """What obstore raises in the block becomes Unavailable, with the path and the cause.
 
-        FileNotFoundError passes, and so do the errors of conditions that do not hold.
+        FileNotFoundError passes, and so do the errors of conditions that do not hold. What the operator has to mend is
+        StorageRefused.
         """
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -118,6 +144,55 @@ class Prefix:
             yield
         except (AlreadyExistsError, PreconditionError):
             raise
+        except FileNotFoundError as error:
+            if reason := self._refusal(str(error)):
+                raise self._refused(reason) from error
+            raise
         except BaseError as error:
+            if reason := self._refusal(str(error)):
+                raise self._refused(reason) from error
+            if _METADATA in str(error):
+                raise Unavailable(
+                    f"{self.url}/{path} cannot be asked: AWS_ACCESS_KEY_ID is not set, and this machine tells no role"
+                ) from error
             cause = " ".join(str(error).partition("Debug source:")[0].split())[:300]
             raise Unavailable(f"{self.url}/{path} does not answer ({type(error).__name__}: {cause})") from error
+
+    def _refused(self, reason: str) -> StorageRefused:
+        words = f"{self.url} cannot be used: {reason}"
+        return StorageRefused(words, why=words)
+
+    def _refusal(self, text: str) -> str:
+        """What the operator has to mend, by what obstore tells of an answer; "" if it may pass by itself.
+
+        Nothing else of the answer is told: it may hold keys and what was signed.
+        """
+        status, said = _answer(text)
+        if status in ("401", "403") and self._is_missing():  # some refuse to write to a bucket that they do not have
+            said = _NO_BUCKET
+        if said == _NO_BUCKET:
+            return f"there is no bucket {self._bucket!r}"
+        if said in _ELSEWHERE:
+            return f"the bucket {self._bucket!r} is in another region; set AWS_REGION ({said})"
+        if status in ("401", "403"):
+            told = f"{self._bucket!r} ({f'{status} {said}'.strip()})"
+            return f"the keys of the environment are refused for the bucket {told}; see AWS_ACCESS_KEY_ID"
+        return ""
+
+    def _is_missing(self) -> bool:
+        from obstore.exceptions import BaseError
+
+        try:
+            next(iter(self.api.list(self.store, chunk_size=1)), None)
+        except (BaseError, FileNotFoundError) as error:
+            return _answer(str(error))[1] == _NO_BUCKET
+        return False
+
+
+def _answer(text: str) -> tuple[str, str]:
+    """Status and code of an answer of the bucket, in what obstore tells of it; "" for what it does not say."""
+    told = text.partition("Debug source:")[0]
+    if _METADATA in told:  # it was another one who answered
+        return "", ""
+    status, code = _STATUS.search(told), _CODE.search(told)
+    return status[1] if status else "", code[1] if code else ""

@@ -14,17 +14,16 @@ A name that is asked for may carry a version: "name@2".
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from ouzel.durable_files import FULL, sync_folder, written
-from ouzel.errors import FailedPrecondition, NotFound, OuzelError, ResourceExhausted
+from ouzel.durable_files import sync_folder, written
+from ouzel.errors import FailedPrecondition, NotFound
 from ouzel.model_file import CARD, MANIFEST, ModelFile, archives, card
+from ouzel.model_locks import locked, writing
 from ouzel.model_names import check_name, check_version
 
 if TYPE_CHECKING:
@@ -223,6 +222,27 @@ class ModelFiles:
             with self.writing():
                 self._discard(file)
 
+    def withdraw_unchosen(self, file: ModelFile) -> bool:
+        """Removes a version unless it was made the default, or another one has its number. Whether it did; one step."""
+        if self.mirror is not None:
+            return self.mirror.remove_unchosen(file)
+        with self.locked(file.name):
+            found = [each for each in self.of(file.name) if each.path.name == file.path.name]
+            if not found or found[0].digest != file.digest or self.chosen(file.name) == file.version:
+                return False
+            with self.writing():
+                self._discard(file)
+        return True
+
+    def chosen(self, name: str) -> str:
+        """The version that was made the default, as the store says at this moment; "" if none was."""
+        if self.mirror is not None:
+            return self.mirror.chosen(name)
+        try:
+            return self._sidecar(check_name(name)).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
+
     def _discard(self, file: ModelFile) -> None:
         """Remove an archive, and the choice of a default that has none any more."""
         file.path.unlink(missing_ok=True)
@@ -245,7 +265,7 @@ class ModelFiles:
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f".{check_name(name)}.lock"
-            lock = _locked(path)
+            lock = locked(path)
         with lock:
             try:
                 yield
@@ -257,15 +277,8 @@ class ModelFiles:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Errors of the file system become ResourceExhausted (a full disk) or FailedPrecondition (all others)."""
-        try:
+        with writing(self.folder):
             yield
-        except OSError as error:
-            if isinstance(error, OuzelError):
-                raise
-            reason = error.strerror or type(error).__name__
-            if error.errno in FULL:
-                raise ResourceExhausted(f"the disk of the model store {self.folder} is full ({reason})") from error
-            raise FailedPrecondition(f"the model store {self.folder} cannot be written: {reason}") from error
 
     def _sidecar(self, name: str) -> Path:
         return self.folder / f"{name}.default"
@@ -283,14 +296,3 @@ class ModelFiles:
             f"{', '.join(file.version or 'a damaged one' for file in files) or 'none'}",
             field="version",
         )
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """The file, locked. Whoever had it before may have removed it: then the one that is there now counts."""
-    while True:
-        lock = path.open("ab")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                return lock
-        lock.close()

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ouzel.agent import state
-from ouzel.agent.fetched import Fetched
+from ouzel.agent.fetched import Fetched, OtherStore
 from ouzel.agent.metrics import AgentGauges
 from ouzel.agent.node import Node
 from ouzel.agent.options import AgentOptions
-from ouzel.buckets import StorageAway
+from ouzel.buckets import StorageAway, StorageRefused
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.registry.opening import open_registry
 from ouzel.registry.record import ModelRecord
@@ -108,7 +108,8 @@ class Agent:
         self.report = AgentReport(options.node, "", time.time(), serving=False, note="it has just been started")
 
     def run(self, stop: threading.Event, ready: threading.Event | None = None) -> None:
-        """Follows the store until `stop` is set. Raises FailedPrecondition if another agent has the same name."""
+        """Follows the store until `stop` is set. Raises FailedPrecondition if another has the name; StorageRefused."""
+        self._check_store()
         self._check_name(stop)
         over = threading.Event()
         telling = threading.Thread(target=self._tell, args=(over,), name="reports", daemon=True)
@@ -141,6 +142,10 @@ class Agent:
         try:
             server = self._server()
             self._follow(server)
+        except OtherStore as error:
+            note = str(error)
+        except StorageRefused as error:
+            note = error.why
         except StorageAway as error:
             note = f"the store does not answer: {error}"
         except PublicationFailed as error:  # TorchServe has gone, or refuses to tell what it serves
@@ -177,7 +182,9 @@ class Agent:
         return server
 
     def _follow(self, server: Server | None, *, clear: bool = False) -> None:
+        self._fetched.check_source()
         tags = self._registry.names()
+        self._fetched.adopt(tags)
         for name in sorted({*tags, *self._records, *self._fetched.names()}):
             known = self._records.get(name)
             if name not in tags:
@@ -194,6 +201,8 @@ class Agent:
                     continue
             if record is known and name not in self._again and self._node.settled(name):
                 continue
+            if record is not known:
+                self._fetched.check_source()  # what has changed may be that it is not mounted any more
             self._again.add(name)  # until it is done
             self._node.follow(server, record, clear=clear)
             self._again.discard(name)
@@ -244,6 +253,15 @@ class Agent:
         for node, each in told.items():
             if mine is not None and mine.modified - each.modified > _OLD:
                 self._registry.forget(node)
+
+    def _check_store(self) -> None:
+        """Raises StorageRefused. A store that is away is waited for: the machine may have been started with it."""
+        try:
+            self._registry.names()
+        except StorageRefused:
+            raise
+        except StorageAway as error:
+            _log.warning("the store does not answer yet: %s", error)
 
     def _check_name(self, stop: threading.Event) -> None:
         """Two agents of one name would overwrite each other's reports, and count as one."""

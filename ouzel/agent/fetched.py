@@ -3,6 +3,7 @@
 NAME.mar, NAME@N.mar, NAME.default    as in every model store
 .agent/fetched.json                   which archives were fetched, by their SHA-256
 .agent/from                           the store that they are of
+.agent/identity                       of that store, by which it is known wherever it is mounted
 .agent/lock                           held by the agent
 """
 
@@ -11,15 +12,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ouzel.buckets import StorageAway
 from ouzel.durable_files import written
 from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.registry.record import ModelRecord, StoredVersion
 from ouzel.registry.registry import Registry
+
+
+class OtherStore(StorageAway):
+    """What is found in the place of the store is another one, or an empty folder where it is not mounted."""
 
 
 class Fetched:
@@ -52,6 +58,44 @@ class Fetched:
             self._known = self._read()
             self._check_ours()
             yield
+
+    def check_source(self) -> None:
+        """Sees that what is in the place of the store is the store that the archives here are of.
+
+        Its models are to be looked at between two such checks: it may be mounted, or go away, at any moment.
+
+        Raises:
+            OtherStore: It is not.
+            StorageAway: It does not answer.
+        """
+        expected = self._expected()
+        if expected and (seen := self._registry.identity()) != expected:
+            what = "another model store" if seen else "not the model store"
+            raise OtherStore(
+                f"{self._registry.where} is {what} that the models here are of, and may not be mounted; what is served "
+                f"stays. To follow it all the same, remove {self._own / 'identity'}"
+            )
+
+    def adopt(self, models: Collection[str]) -> None:
+        """Remembers which store this is, once it has shown models.
+
+        Args:
+            models: That it shows.
+
+        Raises:
+            OtherStore: It is not known which store the archives here are of, and this one has none.
+            StorageAway: It does not answer.
+        """
+        if self._expected():
+            return
+        if models:
+            with written(self._own / "identity") as temporary:
+                temporary.write_text(f"{self._registry.identify()}\n", encoding="ascii")
+        elif self._known:
+            raise OtherStore(
+                f"{self._registry.where} has no models, and here are {len(self._known)} archives of it: it may not be "
+                f"mounted, and what is served stays. If it is meant to be empty, empty {self._folder}, too"
+            )
 
     def names(self) -> set[str]:
         """The models that are here."""
@@ -105,6 +149,12 @@ class Fetched:
         (self._checked.add if sha256 else self._checked.discard)(file)
         with written(self._own / "fetched.json") as temporary:
             temporary.write_text(json.dumps(self._known, indent=1, sort_keys=True), encoding="utf-8")
+
+    def _expected(self) -> str:
+        try:
+            return (self._own / "identity").read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""
 
     def _read(self) -> dict[str, str]:
         try:

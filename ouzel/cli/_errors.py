@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ouzel.buckets import StorageRefused
 from ouzel.errors import OuzelError
 
 
@@ -19,7 +20,8 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader of our output left (`| head`): click ends quietly
     except (OuzelError, OSError) as error:
-        message = str(error) or type(error).__name__
+        told = error.why if isinstance(error, StorageRefused) else str(error)
+        message = told or type(error).__name__
         raise click.ClickException(" ".join(message.split())) from error
 
 

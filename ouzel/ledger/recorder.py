@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from ouzel.buckets import StorageRefused
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelError, Unavailable
 from ouzel.ledger.ledger import Ledger, Receipt
 from ouzel.ledger.opening import open_ledger
@@ -130,7 +131,7 @@ class Recorder:
         except OuzelError as error:
             _log.error("the %s could not be recorded: %s", event.kind, error)
             told = f"the {event.kind} could not be recorded, so it is not done"
-            if isinstance(error, DataLoss | FailedPrecondition):
+            if isinstance(error, DataLoss | FailedPrecondition | StorageRefused):
                 raise NotRecorded(f"{told}: the log is refused; its operator can see why") from error
             if isinstance(error, InvalidArgument):  # a figure that is not finite, say: not to be tried again
                 raise FailedPrecondition(f"{told}: an entry cannot hold it") from error

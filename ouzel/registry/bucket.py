@@ -3,6 +3,7 @@
     names/NAME.json                       the record of a model: each change is one conditional write of it
     archives/NAME/SHA256/TIME-RANDOM      an archive, which never changes
     agents/NODE.json                      what an agent serves
+    identity                              tells this store from one that takes its place
 
 An archive is uploaded first and named by the record afterwards, so that what the record names is there. Each upload
 is an object of its own: who removes one cannot hit another one of the same content.
@@ -31,6 +32,7 @@ _MOST_PARTS = 9000  # S3 takes 10,000
 _TRIES = 50  # of a change that others are faster with
 _OLD = 86_400.0  # s after which an archive that no record names is removed
 _PROBE = "ouzel-conditions"
+_IDENTITY = "identity"
 
 
 class BucketRegistry:
@@ -50,6 +52,17 @@ class BucketRegistry:
     def where(self) -> str:
         """See `Registry`."""
         return self._asked.url
+
+    def identity(self) -> str:
+        """See `Registry`."""
+        return (self._asked.get(_IDENTITY) or b"").decode("ascii", errors="replace").strip()
+
+    def identify(self) -> str:
+        """See `Registry`."""
+        if not (known := self.identity()):
+            self._asked.swap(_IDENTITY, None, f"{secrets.token_hex(16)}\n".encode())  # the first of several wins
+            known = self.identity()
+        return known
 
     def names(self) -> Mapping[str, str]:
         """See `Registry`."""

@@ -1,12 +1,14 @@
 """A model store in a folder that several machines mount, as agents see it.
 
 .agents/NODE.json     what an agent serves
+.agents/identity      tells this store from another folder in its place, as one where nothing is mounted
 .NAME.wanted          versions that are to be loaded although they are neither the default nor new
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +23,8 @@ from ouzel.model_names import check_name
 from ouzel.registry.record import ModelRecord, StoredVersion
 from ouzel.registry.registry import Told
 
+_OWN = ".agents"
+
 
 class FolderRegistry:
     """See `Registry`. An archive has no recorded SHA-256: it is that of the file as it was first seen.
@@ -31,12 +35,29 @@ class FolderRegistry:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._files = folder, ModelFiles(folder)
-        self._full: tuple[int, int] | None = None  # the folder that had models, as the file system knows it
 
     @property
     def where(self) -> str:
         """See `Registry`."""
         return str(self._folder)
+
+    def identity(self) -> str:
+        """See `Registry`."""
+        self._check()
+        return _text(self._folder / _OWN / "identity")
+
+    def identify(self) -> str:
+        """See `Registry`."""
+        if known := self.identity():
+            return known
+        place = self._folder / _OWN / "identity"
+        try:
+            place.parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError), written(place, replace=False) as temporary:  # the first of several wins
+                temporary.write_text(f"{secrets.token_hex(16)}\n", encoding="ascii")
+        except OSError as error:
+            raise StorageAway(f"{place} cannot be written ({error.strerror})") from error
+        return self.identity()
 
     def names(self) -> Mapping[str, str]:
         """See `Registry`."""
@@ -44,7 +65,6 @@ class FolderRegistry:
         found: dict[str, list[str]] = {}
         for file in self._files.all():
             found.setdefault(file.name, []).append(f"{file.path.name} {_stat(file.path)}")
-        self._check_mounted(bool(found))
         return {
             name: hashlib.sha256("\n".join([*parts, *self._sidecars(name)]).encode()).hexdigest()
             for name, parts in found.items()
@@ -84,9 +104,10 @@ class FolderRegistry:
 
     def report(self, node: str, content: bytes) -> None:
         """See `Registry`."""
-        place = self._folder / ".agents" / f"{check_name(node)}.json"
+        self._check()  # else the folder would be made where it is not mounted
+        place = self._folder / _OWN / f"{check_name(node)}.json"
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(exist_ok=True)
             with written(place) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
@@ -96,41 +117,34 @@ class FolderRegistry:
         """See `Registry`."""
         self._check()
         told = {}
-        for path in (self._folder / ".agents").glob("[!.]*.json"):
+        for path in (self._folder / _OWN).glob("[!.]*.json"):
             with suppress(FileNotFoundError):
                 told[path.stem] = Told(path.read_bytes(), path.stat().st_mtime)
         return told
 
     def forget(self, node: str) -> None:
         """See `Registry`."""
-        (self._folder / ".agents" / f"{check_name(node)}.json").unlink(missing_ok=True)
+        (self._folder / _OWN / f"{check_name(node)}.json").unlink(missing_ok=True)
 
     def _check(self) -> None:
         """A folder that is not mounted must not look like one whose models were all deleted."""
         if not self._folder.is_dir():
             raise StorageAway(f"the model store {self.where} is not there")
 
-    def _check_mounted(self, full: bool) -> None:
-        """Nor must the empty folder look like one where it would be mounted."""
-        status = self._folder.stat()
-        known = status.st_dev, status.st_ino
-        if full:
-            self._full = known
-        elif self._full not in (None, known):
-            raise StorageAway(f"{self.where} is empty, and not the folder that had models: it may not be mounted")
-
     def _sidecars(self, name: str) -> list[str]:
         return [_text(self._folder / f"{name}.default"), _text(self._folder / f".{name}.wanted")]
 
 
 def _version(file: ModelFile) -> StoredVersion | None:
-    """None for an archive that cannot be read, or is gone."""
+    """None for an archive that is damaged, or is gone."""
     if file.error or not file.version:
         return None
     try:
         sha256 = _sha256(file.path, _stat(file.path))
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:  # it is not gone: what is served of it stays
+        raise StorageAway(f"{file.path} cannot be read ({error.strerror})") from error
     plain = "@" not in file.path.stem
     return StoredVersion(
         file.version,

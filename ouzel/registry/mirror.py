@@ -152,6 +152,28 @@ class Mirror:
 
         self._change(name, edit)
 
+    def remove_unchosen(self, file: ModelFile) -> bool:
+        """Removes a version unless it was made the default, or another one has its number; says whether it did."""
+        removed = False
+
+        def edit(record: ModelRecord) -> ModelRecord:
+            nonlocal removed
+            found = next((each for each in record.versions if record.file(each) == file.path.name), None)
+            same = found is not None and file.digest in ("", found.digest)  # "": it is damaged here
+            removed = removed and found is None  # the answer to an earlier try got lost
+            if found is None or not same or record.chosen == found.version:
+                return record
+            removed = True
+            return record.without(found.version)
+
+        self._change(file.name, edit)
+        return removed
+
+    def chosen(self, name: str) -> str:
+        """The version that was made the default, as the bucket says at this moment; "" if none was."""
+        self._looked.pop(name, None)  # there may be something new to be seen
+        return (self.registry.record(name) or ModelRecord(name)).chosen
+
     def _change(self, name: str, edit: Callable[[ModelRecord], ModelRecord]) -> None:
         with self._locked(name):
             before, after = self.registry.change(name, edit)

@@ -30,6 +30,12 @@ class Registry(Protocol):
     def where(self) -> str:
         """Its URL or folder, for messages to the operator."""
 
+    def identity(self) -> str:
+        """What tells this store from all others, wherever it is mounted; "" as long as nobody has asked for it."""
+
+    def identify(self) -> str:
+        """The same; a store that has none gets one."""
+
     def names(self) -> Mapping[str, str]:
         """The models, and a tag of each that differs between two states of its record."""
 

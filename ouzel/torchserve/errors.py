@@ -12,5 +12,12 @@ class PublicationFailed(OuzelError):
     http = 503
 
 
+class OutcomeUnknown(OuzelError):
+    """The storage went away in the middle of a change, and whether that took place is not known."""
+
+    code = "UNAVAILABLE"
+    http = 503
+
+
 class ServerUnreachable(PublicationFailed):
     """TorchServe does not answer at all; it may do so later."""

@@ -8,15 +8,13 @@ line use this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
 
 from ouzel.errors import FailedPrecondition, OuzelError
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.torchserve import pool, retention
 from ouzel.torchserve.archives import check
-from ouzel.torchserve.changes import Record, facts_of, nothing, recorded, undone_on_failure
+from ouzel.torchserve.changes import Record, Withdrawal, facts_of, nothing, promoted, recorded, undone_on_failure
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 from ouzel.torchserve.management import (
     Settings,
@@ -84,7 +82,8 @@ def publish_model(
         base: "NAME" or "NAME@VERSION" of the model whose settings are taken over, if it is served.
         promote: Whether the version becomes the default.
         withdraw_failed: Whether a version that was tried and failed, or could not be recorded, is removed from the
-            store. It stays if TorchServe does not answer, and if it is still served, as the default from before is.
+            store. It stays if TorchServe does not answer, if it is still served, as the default from before is, and if
+            it has been made the default before.
         record: Hears of the publication and the promotion while they can still be undone.
 
     Returns:
@@ -97,12 +96,11 @@ def publish_model(
     file = store.file(f"{name}@{version}")
     if server is None:
         with undone_on_failure() as undo:
-            if withdraw_failed:
-                undo.push(_withdrawal(server, store, file))
-            recorded(undo, record, "publication", {**facts_of(file), "served": False})
+            withdrawal = Withdrawal(store, file, record, wanted=withdraw_failed)
+            undo.push(withdrawal)
+            withdrawal.published(served=False)
             if promote:
-                recorded(undo, record, "promotion", facts_of(file))
-                store.promote(name, version)
+                promoted(undo, record, store, file)
         return False
     if pool.answers_for(server, name):
         _publish_pooled(server, store, file, promote=promote, withdraw_failed=withdraw_failed, record=record)
@@ -130,8 +128,7 @@ def _publish_pooled(
         pool.try_out(server, file)
         recorded(undo, record, "publication", {**facts_of(file), "served": True})
         if promote:
-            recorded(undo, record, "promotion", facts_of(file))
-            store.promote(file.name, file.version)
+            promoted(undo, record, store, file)
 
 
 def load_served(
@@ -207,8 +204,7 @@ def promote_served(
     first = server is not None and store.default_of(store.of(name)) is None  # of its name that is served
     if server is None or not (first or default_of(server, name)):
         with undone_on_failure() as undo:
-            recorded(undo, record, "promotion", facts_of(file))
-            store.promote(name, version)
+            promoted(undo, record, store, file)
         return
     with undone_on_failure() as undo:
         if not versions(server, name, version):
@@ -218,16 +214,9 @@ def promote_served(
     retention.trim(server, store, name, spare=[before])
 
 
-def _withdrawal(server: Server | None, store: ModelFiles, file: ModelFile) -> Callable[..., None]:
-    """An undo step: the store forgets a version that was tried and failed."""
-
-    def withdraw(_kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
-        if not isinstance(error, OuzelError) or isinstance(error, ServerUnreachable):
-            return
-        if server is None or not versions(server, file.name, file.version):  # else it is the default from before
-            store.withdraw(file.name, file.version)
-
-    return withdraw
+def _withdrawal(server: Server, store: ModelFiles, file: ModelFile) -> Withdrawal:
+    """An undo step: the store forgets a version that was tried and failed, unless it is the default from before."""
+    return Withdrawal(store, file, nothing, wanted=True, kept=lambda: bool(versions(server, file.name, file.version)))
 
 
 def _load(server: Server, store: ModelFiles, file: ModelFile, base: str, undo: ExitStack) -> None:
@@ -252,8 +241,7 @@ def _promote(server: Server, store: ModelFiles, file: ModelFile, undo: ExitStack
     before = default_of(server, file.name)
     set_default(server, file.name, file.version)
     undo.callback(_restore_default, server, file.name, before)
-    recorded(undo, record, "promotion", {**facts_of(file), "before": before})
-    store.promote(file.name, file.version)
+    promoted(undo, record, store, file, before=before)
     return before
 
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
-from ouzel.buckets import StorageAway
 from ouzel.checks import at_least
-from ouzel.errors import OuzelError
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.registry.record import ModelRecord
 from ouzel.registry.registry import Registry
 from ouzel.registry.reports import AgentReport, Serves, parse_reports
-from ouzel.torchserve.changes import Record, facts_of, nothing, recorded, undone_on_failure
+from ouzel.torchserve.changes import Record, Withdrawal, nothing, promoted, undone_on_failure
 from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
 
 RECENT = 60.0  # s for which a report counts where nobody can wait for the next one
 _SILENCE = 60.0  # s after which an agent that tells nothing is not hoped for where others cannot serve a version
-_PAUSE = 0.5  # s between two looks
+PAUSE = 0.5  # s between two looks
 
 
 @dataclass(frozen=True)
@@ -168,21 +165,21 @@ def publish_to_agents(
 
     Raises:
         ServerUnreachable: The quorum does not have it yet.
+        OutcomeUnknown: The storage went away while it was made the default.
         OuzelError: One line that says why it is not served.
     """
     file = store.file(f"{name}@{version}")
     if store.default_of(store.of(name)) is None and not promote():
         return False
     with undone_on_failure() as undo:
-        if withdraw_failed:
-            undo.push(_withdrawal(agents, store, file))
+        withdrawal = Withdrawal(store, file, record, wanted=withdraw_failed)
+        undo.push(withdrawal)
         if file.error:
             raise PublicationFailed(f"{name} {version} cannot be served: {file.error}")
         nodes = list(agents.require(file).served)
-        recorded(undo, record, "publication", {**facts_of(file), "served": True, "agents": nodes})
+        withdrawal.published(served=True, agents=nodes)
         if promote():
-            recorded(undo, record, "promotion", facts_of(file))
-            store.promote(name, version)
+            promoted(undo, record, store, file)
     return True
 
 
@@ -205,27 +202,32 @@ def promote_on_agents(
     """
     end = time.monotonic() + seconds
     while True:
-        file = store.file(f"{name}@{version}")  # what is recorded is what the quorum serves: it may have been replaced
         try:
-            agents.require(file)
-            break
+            promote_if_served(agents, store, name, version, record=record)
+            return
         except ServerUnreachable:
             if time.monotonic() >= end:
                 raise
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
+
+
+def promote_if_served(agents: Agents, store: ModelFiles, name: str, version: str, *, record: Record = nothing) -> None:
+    """Makes a version the default if a quorum serves it now, and has it loaded if not.
+
+    The call may be repeated, and is to be repeated on ServerUnreachable: it does not wait.
+
+    Args:
+        agents: Of the store.
+        store: The model store.
+        name: The model's name.
+        version: The version.
+        record: Hears of it while it can still be undone.
+
+    Raises:
+        ServerUnreachable: The quorum does not serve it yet. The default is the one from before.
+        OuzelError: One line that says why not.
+    """
+    file = store.file(f"{name}@{version}")  # what is recorded is what the quorum serves: it may have been replaced
+    agents.require(file)
     with undone_on_failure() as undo:
-        recorded(undo, record, "promotion", facts_of(file))
-        store.promote(name, version)
-
-
-def _withdrawal(agents: Agents, store: ModelFiles, file: ModelFile) -> Callable[..., None]:
-    """An undo step: the store forgets a version that cannot be served. Agents then do so, too."""
-
-    def withdraw(_kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
-        if not isinstance(error, OuzelError) or isinstance(error, (ServerUnreachable, StorageAway)):
-            return
-        known = agents.registry.record(file.name)
-        if known is not None and known.chosen != file.version:
-            store.withdraw(file.name, file.version)
-
-    return withdraw
+        promoted(undo, record, store, file)

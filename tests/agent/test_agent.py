@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from ouzel.agent import node as nodes
 from ouzel.agent.agent import run_once
 from ouzel.agent.fetched import Fetched
 from ouzel.agent.options import AgentOptions
-from ouzel.buckets import Prefix
+from ouzel.buckets import Prefix, StorageAway, StorageRefused
 from ouzel.cli.serving_agent import agents as agents_command
+from ouzel.cli.serving_agent import serving_agent
 from ouzel.errors import FailedPrecondition, InvalidArgument
 from ouzel.model_files import ModelFiles
 from ouzel.registry import mirror
+from ouzel.registry.folder import FolderRegistry
 from ouzel.registry.opening import mirrored, open_registry
 from ouzel.registry.registry import Told
 from ouzel.registry.reports import AgentReport, Serves, VersionReport, parse_reports
@@ -335,6 +338,132 @@ def test_a_folder_that_is_not_mounted_takes_nothing_away(tmp_path: Path) -> None
         agent.round()
         assert (node.serves(), local(node), agent.report.note) == (("", []), [], "")
     node.torchserve.stop()
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_an_agent_that_is_started_where_nothing_is_mounted(tmp_path: Path, upgraded: bool) -> None:
+    shared, elsewhere = tmp_path / "shared", tmp_path / "elsewhere"
+    add_toy(ModelFiles(shared), "1", 1)
+    node = FakeNode(shared, tmp_path, "node-1")
+    with node.agent() as agent:
+        agent.round()
+    if upgraded:  # from an agent that remembered no store
+        (node.options.store / ".agent" / "identity").unlink()
+    shared.rename(elsewhere)
+
+    def stays(words: str) -> None:
+        for _ in range(2):
+            with node.agent() as agent:
+                agent.round()
+                assert words in agent.report.note
+        with pytest.raises(StorageAway, match=words):
+            run_once(node.options)
+        assert (node.serves(), local(node)) == (("1", ["1"]), ["toy.default", "toy@1.mar"])
+
+    stays("is not there")
+    shared.mkdir()
+    stays("may not be mounted")
+    with node.running():  # what it tells lies there now
+        pass
+    stays("may not be mounted")
+    if not upgraded:
+        add_toy(ModelFiles(shared), "1", 2)
+        stays("is not the model store that the models here are of")
+        with other_node(shared, tmp_path).agent() as other:
+            other.round()
+        stays("is another model store that the models here are of")
+    shutil.rmtree(shared)
+    elsewhere.rename(shared)
+    ModelFiles(shared).remove("toy@1")
+    if upgraded:
+        stays("is meant to be empty")
+        return
+    with node.agent() as agent:
+        agent.round()
+        assert (node.serves(), local(node), agent.report.note) == (("", []), [], "")
+    node.torchserve.stop()
+
+
+def other_node(place: Path, folder: Path) -> FakeNode:
+    made = FakeNode(place, folder, "node-2")
+    made.torchserve.stop()
+    return made
+
+
+def test_it_goes_away_between_two_looks_of_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "shared"
+    store = ModelFiles(shared)
+    for number in (1, 2):
+        add_toy(store, str(number), number)
+    node = FakeNode(shared, tmp_path, "node-1")
+    try:
+        with node.agent() as agent:
+            agent.round()
+            add_toy(store, "3", 3)  # there is something to be looked at
+            names = FolderRegistry.names
+
+            def unmounted(registry: FolderRegistry) -> Mapping[str, str]:
+                found = names(registry)
+                shared.rename(tmp_path / "elsewhere")
+                shared.mkdir()
+                return found
+
+            with monkeypatch.context() as patch:
+                patch.setattr(FolderRegistry, "names", unmounted)
+                agent.round()
+            assert "may not be mounted" in agent.report.note
+            assert node.serves() == ("1", ["1", "2"])
+    finally:
+        node.torchserve.stop()
+
+
+def test_a_bucket_that_was_emptied_is_not_followed(bucket: str, tmp_path: Path) -> None:
+    """Models that were removed one by one leave records; a bucket without any is another one, or was restored."""
+    add_toy(ModelFiles(*mirrored(bucket, tmp_path / "worker")), "1", 1)
+    node = FakeNode(bucket, tmp_path, "node-1")
+    prefix = Prefix(bucket, "test")
+    try:
+        with node.agent() as agent:
+            agent.round()
+        prefix.api.delete(prefix.store, [each["path"] for group in prefix.api.list(prefix.store) for each in group])
+        with node.agent() as agent:
+            agent.round()
+            assert f"{bucket} is not the model store that the models here are of" in agent.report.note
+            assert node.serves() == ("1", ["1"])
+            add_toy(ModelFiles(*mirrored(bucket, tmp_path / "another")), "7", 7)
+            agent.round()
+            assert node.serves() == ("1", ["1"])
+            (node.options.store / ".agent" / "identity").unlink()  # as the note says
+            agent.round()
+            assert (node.serves(), agent.report.note) == (("7", ["7"]), "")
+    finally:
+        node.torchserve.stop()
+
+
+def test_it_refuses_to_start_where_waiting_does_not_help(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_toy(ModelFiles(*mirrored(bucket, tmp_path / "worker")), "1", 1)
+    node = FakeNode(bucket, tmp_path, "node-1")
+    try:
+        with node.agent() as agent:
+            agent.round()
+        for words in ([], ["--once"]):
+            flags = ["--store", str(tmp_path / "other"), "--state", str(tmp_path / "state"), *words]
+            result = CliRunner().invoke(serving_agent, ["--from", "s3://ouzel-none/models", *flags])
+            assert result.exit_code == 1
+            assert "Error: s3://ouzel-none/models cannot be used: there is no bucket 'ouzel-none'" in result.output
+        result = CliRunner().invoke(agents_command, ["--store", "s3://ouzel-none/models"])
+        assert (result.exit_code, "there is no bucket 'ouzel-none'" in result.output) == (1, True)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-key")
+        with node.agent() as agent:  # one whose keys are changed while it runs
+            agent.round()
+            assert "are refused for the bucket" in agent.report.note
+            assert node.serves() == ("1", ["1"])
+        with pytest.raises(StorageRefused), node.running():
+            pass
+    finally:
+        node.torchserve.stop()
 
 
 def test_the_command_says_that_there_is_no_store(tmp_path: Path) -> None:

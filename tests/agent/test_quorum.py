@@ -13,12 +13,14 @@ from typing import Any, cast
 import pytest
 
 from ouzel.agent import agent as agents
+from ouzel.bucket_objects import Asked
+from ouzel.buckets import StorageAway
 from ouzel.errors import FailedPrecondition, InvalidArgument, NotFound
 from ouzel.model_files import ModelFiles
 from ouzel.registry import mirror
 from ouzel.registry.opening import mirrored, open_registry
-from ouzel.torchserve import quorum
-from ouzel.torchserve.errors import PublicationFailed, ServerUnreachable
+from ouzel.torchserve import changes, publication, quorum
+from ouzel.torchserve.errors import OutcomeUnknown, PublicationFailed, ServerUnreachable
 from ouzel.torchserve.quorum import Agents, promote_on_agents, publish_to_agents, served_by_quorum
 from ouzel.worker.environment import JobEnvironment
 from ouzel.worker.kinds import publishing
@@ -41,7 +43,9 @@ class Site:
         self.entries: list[str] = []
 
     def record(self, kind: str, facts: Mapping[str, Any]) -> None:
-        self.entries.append(f"{kind} {facts['version']}{' undone' if facts.get('undone') else ''}")
+        self.entries.append(
+            " ".join([kind, facts["version"], *(end for end in ("undone", "unknown") if facts.get(end))])
+        )
 
     def agents(self, need: int = 2) -> Agents:
         return Agents(open_registry(self.place), need)
@@ -168,6 +172,91 @@ def test_a_default_that_fails_later_is_not_withdrawn(both: Site) -> None:
     with pytest.raises(PublicationFailed, match="boom"):
         both.publish("2", promote=True, seconds=60)
     assert both.store.default("toy") == "2"
+
+
+def test_one_that_is_promoted_while_it_is_withdrawn_stays(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another machine, between the look at the record and its change."""
+    one, other = (ModelFiles(*mirrored(bucket, tmp_path / each)) for each in ("one", "other"))
+    for number in (1, 2):
+        add_toy(one, str(number), number)
+    other.promote("toy", "1")
+    read, raced = Asked.tagged, list[str]()
+
+    def stale(asked: Asked, key: str) -> tuple[bytes, str] | None:
+        found = read(asked, key)
+        if not raced:
+            raced.append(key)
+            other.promote("toy", "2")
+        return found
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(Asked, "tagged", stale)
+        raise PublicationFailed("toy 2 cannot be served")
+
+    entries: list[str] = []
+    known = Agents(open_registry(bucket), 1)
+    monkeypatch.setattr(known, "require", fail)
+    with pytest.raises(PublicationFailed, match="cannot be served"):
+        publish_to_agents(known, one, "toy", "2", withdraw_failed=True, record=lambda kind, facts: entries.append(kind))
+    assert raced == ["names/toy.json"]
+    assert (one.default("toy"), [file.version for file in one.of("toy")], entries) == ("2", ["1", "2"], [])
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_promotion_whose_answer_got_lost(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrived: bool
+) -> None:
+    monkeypatch.setattr(changes, "_SETTLING", 0.0)
+    site = Site(bucket, tmp_path)
+    add_toy(site.store, "2", 2)
+    known = site.agents(1)
+    monkeypatch.setattr(known, "require", lambda file: quorum.Standing(("node-1",), {}, (), ()))
+    swap = Asked.swap
+
+    def lost(asked: Asked, key: str, tag: str | None, content: bytes) -> str | None:
+        if arrived:
+            swap(asked, key, tag, content)
+        raise StorageAway("the storage does not answer")
+
+    def publish() -> bool:
+        return publish_to_agents(
+            known, site.store, "toy", "2", promote=lambda: True, withdraw_failed=True, record=site.record
+        )
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Asked, "swap", lost)
+            if arrived:
+                assert publish()
+            else:
+                with pytest.raises(OutcomeUnknown, match="whether it is the default now is not known"):
+                    publish()
+        assert site.store.default("toy") == ("2" if arrived else "1")
+        assert site.entries == ["publication 2", "promotion 2", *([] if arrived else ["promotion 2 unknown"])]
+        assert publish()  # the next attempt
+        assert site.store.default("toy") == "2"
+        assert site.entries[-2:] == ["publication 2", "promotion 2"]
+    finally:
+        for node in site.nodes:
+            node.torchserve.stop()
+
+
+def test_one_that_could_not_be_recorded_is_withdrawn(bucket: str, tmp_path: Path) -> None:
+    store = ModelFiles(*mirrored(bucket, tmp_path))
+    for number in (1, 2):
+        add_toy(store, str(number), number)
+    entries: list[str] = []
+
+    def record(kind: str, facts: Mapping[str, Any]) -> None:
+        if kind == "promotion":
+            raise FailedPrecondition("the log is refused")
+        entries.append(f"{kind} {facts.get('undone', '')}")
+
+    with pytest.raises(FailedPrecondition):
+        publication.publish_model(None, store, "toy", "2", promote=True, withdraw_failed=True, record=record)
+    assert (entries, [file.version for file in store.of("toy")]) == (["publication ", "publication True"], ["1"])
 
 
 def test_without_a_quorum_it_stays_undecided(site: Site) -> None:

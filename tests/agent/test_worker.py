@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,8 @@ from ouzel.cli.models import models as commands
 from ouzel.cli.services import up
 from ouzel.errors import InvalidArgument
 from ouzel.model_files import ModelFiles
-from ouzel.registry.opening import mirrored
+from ouzel.registry.opening import mirrored, open_registry
+from ouzel.registry.reports import AgentReport, Serves, VersionReport
 from ouzel.serving.supervision.status import State
 from ouzel.worker.options import WorkerOptions
 from ouzel_protos.v1 import model_pb2 as pb
@@ -74,6 +77,35 @@ def test_models_by_way_of_the_worker(site: Site) -> None:
     numbers = Metrics(url)
     assert numbers.value("ouzel_worker_serving_agent_torchserve_up", node="node-1") == 1
     assert numbers.value("ouzel_worker_serving_agent_seen_seconds", node="node-1") < 60
+
+
+def test_who_waits_for_agents_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    store = ModelFiles(tmp_path / "shared")
+    store.folder.mkdir()
+    for number in (1, 2):
+        store.add("toy", str(number), lambda path, n=number: write_toy(path, str(n), n, f"job {n}", owner="local"))
+    flags = ["--store", str(store.folder), "--serving-quorum", "1", "--no-fork"]
+    with worker(f"sqlite://{tmp_path / 'jobs.db'}", tmp_path / "worker", *flags) as running:
+        stub = ModelServiceStub(running.channel)
+        request = pb.PromoteModelRequest(name="toy", version="2")
+        waiting = [stub.PromoteModel.future(request, metadata=running.metadata, timeout=60) for _ in range(20)]
+        until((store.folder / ".toy.wanted").is_file)  # they have come to the agents, of which there are none
+        for _ in range(3):
+            answer = stub.ListModels(pb.ListModelsRequest(), metadata=running.metadata, timeout=60)
+            assert [each.version for each in answer.models] == ["1", "2"]
+        assert not any(each.done() for each in waiting)
+        for each in waiting[1:]:
+            each.cancel()
+        registry = open_registry(store.folder)
+        sha256 = registry.record("toy").require("2").sha256
+        for number in itertools.count():  # an agent comes that tells something new again and again
+            versions = {"toy": {"2": VersionReport(Serves.SERVED, sha256)}}
+            registry.report("node-1", AgentReport("node-1", str(number), 0.0, True, versions=versions).to_json())
+            if waiting[0].done():
+                break
+            threading.Event().wait(0.1)
+        assert waiting[0].result().is_default
+    assert store.default("toy") == "2"
 
 
 def test_the_operators_commands(site: Site, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelError, Unavailable
+from ouzel.buckets import StorageRefused
+from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, OuzelError
 from ouzel.ledger import Ledger, open_ledger, open_storage, verify
 from ouzel.ledger.published.storage import Conflict, Storage
 from support import ledgers
@@ -104,13 +105,20 @@ def test_a_log_in_a_bucket(bucket: str, sqlite_place: Place) -> None:
         open_ledger(other)
 
 
-def test_a_bucket_that_is_away_is_unavailable(bucket: str, sqlite_place: Place) -> None:
-    with pytest.raises(Unavailable, match="s3://no-such-bucket/x/"):
+def test_a_bucket_that_cannot_be_used_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        StorageRefused, match="s3://no-such-bucket/x cannot be used: there is no bucket 'no-such-bucket'"
+    ):
         open_storage("s3://no-such-bucket/x").create("tile/0/000", b"x")
     with pytest.raises(InvalidArgument, match="names no bucket"):
         open_storage("s3://")
     with pytest.raises(InvalidArgument, match="gs://"):
         open_storage("gs://bucket")
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-key")
+        for call in (lambda s: s.paths(), lambda s: s.read("checkpoint"), lambda s: s.swap(None, b"x")):
+            with pytest.raises(StorageRefused, match=r"are refused for the bucket .*\(403 SignatureDoesNotMatch\)"):
+                call(open_storage(URL))
 
 
 @contextmanager

@@ -102,6 +102,22 @@ def test_what_one_machine_does_others_see(place: Place) -> None:
     assert left == []
 
 
+def test_a_failed_version_goes_unless_it_was_chosen_or_replaced(place: Place) -> None:
+    one, two = place.machine("one"), place.machine("two")
+    for number in (1, 2, 3):
+        add_toy(one, str(number), number)
+    first, second, third = one.of("toy")
+    two.promote("toy", "2")
+    assert (one.chosen("toy"), one.withdraw_unchosen(second)) == ("2", False)
+    two.remove("toy@3")
+    assert not one.withdraw_unchosen(third)
+    add_toy(two, "3", 4)
+    assert not one.withdraw_unchosen(third)
+    assert versions(two) == {"1": digest(1), "2": digest(2), "3": digest(4)}
+    assert one.withdraw_unchosen(first)
+    assert list(versions(two)) == ["2", "3"]
+
+
 def test_what_a_gate_held_back_is_no_default(place: Place) -> None:
     store = place.machine()
     add_toy(store, "1", 1, gate=False)

@@ -10,10 +10,13 @@ from typing import Any
 
 import grpc
 import pytest
+from obstore.exceptions import GenericError
 
-from ouzel.buckets import Prefix
+from ouzel.buckets import Prefix, StorageRefused
+from ouzel.errors import Unavailable
 from ouzel.worker.artifacts.bucket import BucketArtifacts
 from ouzel.worker.artifacts.protocol import StorageAway
+from ouzel.worker.processes.job_process import failure_of
 from ouzel.worker.store.job import State
 from ouzel.worker.store.protocol import Store
 from ouzel_protos.v1 import job_pb2 as pb
@@ -139,13 +142,59 @@ def test_a_job_is_taken_up_again_from_its_checkpoint(server: Seaweed, store: Sto
     assert sorted(steps) == steps
 
 
-@one_store
-def test_a_worker_that_cannot_write_its_bucket_does_not_start(server: Seaweed, url: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("flags", "secret", "words"),
+    [
+        (
+            ["--artifacts", BUCKET],
+            "not-the-key",
+            r"s3://ouzel-away/files cannot be used: the keys .*ouzel-away.*\(403 S",
+        ),
+        (
+            ["--uploads", "s3://ouzel-none/files"],
+            "",
+            "s3://ouzel-none/files cannot be used: there is no bucket 'ouzel-no",
+        ),
+        (["--store", "s3://ouzel-none/models"], "", "there is no bucket 'ouzel-none'"),
+    ],
+)
+def test_a_worker_that_cannot_use_its_bucket_says_why_and_does_not_start(
+    tmp_path: Path, flags: list[str], secret: str, words: str
+) -> None:
+    variables = {"AWS_SECRET_ACCESS_KEY": secret} if secret else {}
     with (
-        pytest.raises(AssertionError, match="s3://ouzel-away/files/ouzel does not answer"),
-        worker(url, tmp_path / "state", artifacts=BUCKET, variables={"AWS_SECRET_ACCESS_KEY": "wrong"}),
+        pytest.raises(AssertionError, match=words) as told,
+        worker(f"sqlite://{tmp_path / 'jobs.db'}", tmp_path / "state", *flags, "--no-fork", variables=variables),
     ):
         raise AssertionError("it has started")
+    assert not [each for each in (secret, servers.SECRET) if each and each in str(told.value)]
+    assert "Traceback" not in str(told.value)
+
+
+@pytest.mark.usefixtures("server")
+def test_what_no_waiting_helps_is_not_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers hear that they need not ask again, and not where it is."""
+    missing = BucketArtifacts("s3://ouzel-none/files", tmp_path)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    refused = BucketArtifacts(BUCKET, tmp_path)
+    for artifacts, why in ((missing, "there is no bucket"), (refused, "403 InvalidAccessKeyId")):
+        for call in (artifacts.total, lambda each=artifacts: each.get("0" * 64)):
+            with pytest.raises(StorageRefused, match="storage of artifacts cannot be used; its operator can") as told:
+                call()
+            assert told.value.code == "INTERNAL"
+            assert why in told.value.why
+            failed = failure_of(told.value).error
+            assert failed.failure_class == pb.JobError.INFRASTRUCTURE
+
+
+def test_a_machine_without_keys_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = Prefix(BUCKET, "place")
+    with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID is not set"), prefix.translated("names"):
+        raise GenericError("Error performing PUT http://169.254.169.254/latest/api/token - status code: 403 Forbidden")
+    words = "status code: 301 Moved: <Error><Code>PermanentRedirect</Code></Error>"
+    with pytest.raises(StorageRefused, match="another region; set AWS_REGION"), prefix.translated("names"):
+        raise GenericError(words)
 
 
 def download(running: Any, job: str, name: str) -> Iterator[bytes]:

@@ -75,8 +75,9 @@ class FakeStore:
     withdrawn: list[str] = field(default_factory=list)
     promoted: list[str] = field(default_factory=list)
 
-    def withdraw(self, name: str, version: str) -> None:
-        self.withdrawn.append(version)
+    def withdraw_unchosen(self, file: FakeEntry) -> bool:
+        self.withdrawn.append(file.version)
+        return True
 
     def promote(self, name: str, version: str) -> None:
         self.promoted.append(version)

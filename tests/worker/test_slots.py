@@ -19,13 +19,14 @@ from ouzel.worker.quotas.accounts import Accounts
 from ouzel.worker.quotas.quotes import Quotes
 from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.ranks import RESOURCES
-from ouzel.worker.runner.runner import Runner
+from ouzel.worker.runner.runner import Runner, RunnerOptions
 from ouzel.worker.runner.supervisor import Slot, together
 from ouzel.worker.store.job import Job, Lease, NewJob
 from ouzel.worker.store.limits import Limits, OwnerLimits
 from ouzel.worker.store.protocol import Store
+from ouzel.worker.store.roster import Roster
 from ouzel_protos.v1 import job_pb2 as pb
-from support.jobs import QUICK, STUBS, count, ended, environment, one_store, submit, until
+from support.jobs import QUICK, STUBS, count, ended, environment, one_store, runner, submit, until
 
 ALICE, BOB = "alice", "bob"
 RESULT = pb.JobResult()
@@ -84,6 +85,54 @@ def test_seconds_are_counted_in_each_slot(store: Store) -> None:
     assert (used.seconds, used.gpu_seconds) == (15.0, 15.0)
     assert store.get(ALICE, lease.job).ran == 5.0
     assert store.measured("finetune", "s", 3) == [(10.0, 5.0)]
+
+
+def waiting(store: Store, job: Job) -> list[str]:
+    return [each.log.message for each in store.events(ALICE, job.id) if each.HasField("log")]
+
+
+def test_a_job_that_no_worker_can_run_says_why_it_waits(store: Store) -> None:
+    wide, wider = store.create(ALICE, new(8)), store.create(ALICE, new(9))
+    store.create(ALICE, new(4))
+    store.enter("small", 2, 60.0)
+    store.enter("large", 4, 60.0)
+    assert waiting(store, wide) == []  # one that has them may just be started
+    store.enter("small", 2, 0.0)
+    until(lambda: store.enter("large", 4, 0.05) or len(waiting(store, wide)) == 1)
+    (said,) = waiting(store, wide)
+    assert said.startswith("it waits: it needs 8 slots, and the ")
+    assert said.endswith(" has 4")
+    store.enter("small", 2, 60.0)
+    for _ in range(3):  # not again
+        store.enter("large", 4, 60.0)
+    assert (len(waiting(store, wide)), len(waiting(store, wider))) == (1, 1)
+    assert store.roster() == Roster(2, 4)
+    store.leave("large")
+    until(lambda: store.enter("small", 2, 0.05) or len(waiting(store, wide)) == 2)
+    assert waiting(store, wide)[1] == "it waits: it needs 8 slots, and the only worker has 2"
+    store.enter("huge", 8, 60.0)
+    assert claim(store, free=8, slots=8)[0].id == wide.id
+    assert len(waiting(store, wide)) == 2
+    store.cancel(ALICE, wider.id)
+    store.delete(ALICE, wider.id)
+
+
+def test_who_has_too_few_slots_knows_of_who_has_more(store: Store) -> None:
+    small = accounts(store, 2)
+    store.enter("me", 2, 60.0)
+    assert "this worker has 2 slots" in str(small.quoted(ALICE, new(3))[1])
+    store.enter("large", 4, 60.0)
+    assert small.quoted(ALICE, new(4))[1] is None
+    assert "workers: 5, but the largest of 2 workers has 4 slots" in str(small.quoted(ALICE, new(5))[1])
+
+
+@one_store
+def test_a_runner_says_that_it_is_there(store: Store, url: str, tmp_path: Path) -> None:
+    wide = store.create(ALICE, new(3))
+    with runner(store, url, tmp_path, RunnerOptions(timing=QUICK.timing, lease=0.2), slots=2):
+        until(lambda: store.roster() == Roster(1, 2))
+        until(lambda: waiting(store, wide) == ["it waits: it needs 3 slots, and the only worker has 2"])
+    assert store.roster() == Roster(0, 0)
 
 
 def accounts(store: Store, slots: int, running: int = 64, **more: Any) -> Accounts:

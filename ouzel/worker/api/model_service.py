@@ -5,11 +5,12 @@ Files and TorchServe are asked in threads, beside the event loop. torch stays ou
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -18,8 +19,8 @@ from ouzel.ledger.denials import Denials
 from ouzel.ledger.recorder import Event, Recorder
 from ouzel.model_files import ModelFile, card
 from ouzel.torchserve import pool, publication
-from ouzel.torchserve.publication import PublicationFailed, Server
-from ouzel.torchserve.quorum import Agents, promote_on_agents, served_by_quorum
+from ouzel.torchserve.publication import PublicationFailed, Server, ServerUnreachable
+from ouzel.torchserve.quorum import PAUSE, Agents, promote_if_served, served_by_quorum
 from ouzel.worker.api.auth import unary
 from ouzel.worker.api.service import Context, Service
 from ouzel.worker.api.tokens import Tokens
@@ -74,7 +75,19 @@ class ModelService(Service, ModelServiceServicer):
 
     @unary
     async def PromoteModel(self, request: pb.PromoteModelRequest, context: Context) -> pb.Model:
-        return await self.run(self._promote, self.owner(context), self._seen(context), request.name, request.version)
+        args = self.owner(context), self._seen(context), request.name, request.version
+        if self._agents is None:
+            return await self.run(self._promote, *args)
+        # The agents are waited for without a thread, and looked at in other ones than all other calls have. The store
+        # changes in one step, so that nobody has to wait for those who wait for the agents.
+        agents, end = Agents(self._agents.registry, self._agents.quorum), time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self.run_slow(self._promote_if_served, agents, *args)
+            except ServerUnreachable:
+                if time.monotonic() >= end:
+                    raise
+            await asyncio.sleep(PAUSE)
 
     def _seen(self, context: Context) -> Catalogue:
         return self._catalogue.seen_by(self.owner(context), self.may_name(context))
@@ -107,19 +120,19 @@ class ModelService(Service, ModelServiceServicer):
             )
 
     def _promote(self, owner: str, seen: Catalogue, name: str, version: str) -> pb.Model:
-        known, record = self._agents, self._record(owner)
-        # With agents the store changes in one step, and nobody has to wait for those who wait for the agents.
-        with self._changing if known is None else nullcontext():
+        with self._changing:
             file = self._changeable(seen, name, version)
-            try:
-                if known is None:
-                    publication.promote_served(self._server(), self._files, file.name, file.version, record=record)
-                else:
-                    agents = Agents(known.registry, known.quorum)
-                    promote_on_agents(agents, self._files, file.name, file.version, seconds=_PATIENCE, record=record)
-            except NotFound:  # whose words are the operator's: they name all models
-                raise NotFound(f"name: {name!r} {version} was removed just now", field="name") from None
+            with _removed(name, version):
+                publication.promote_served(
+                    self._server(), self._files, file.name, file.version, record=self._record(owner)
+                )
             return self._messages([file])[0]
+
+    def _promote_if_served(self, agents: Agents, owner: str, seen: Catalogue, name: str, version: str) -> pb.Model:
+        file = self._changeable(seen, name, version)
+        with _removed(name, version):
+            promote_if_served(agents, self._files, file.name, file.version, record=self._record(owner))
+        return self._messages([file])[0]
 
     def _record(self, owner: str) -> publication.Record:
         return lambda kind, facts: self.recorder.append(Event(kind, facts, owner=owner))
@@ -155,6 +168,15 @@ class ModelService(Service, ModelServiceServicer):
 
     def _server(self) -> Server | None:
         return Server.found(self._serving)
+
+
+@contextmanager
+def _removed(name: str, version: str) -> Iterator[None]:
+    """The words of a NotFound in the block are the operator's: they name all models."""
+    try:
+        yield
+    except NotFound:
+        raise NotFound(f"name: {name!r} {version} was removed just now", field="name") from None
 
 
 def _message(file: ModelFile, is_default: bool, served: bool) -> pb.Model:

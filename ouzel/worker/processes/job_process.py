@@ -149,7 +149,8 @@ def failure_of(error: Exception) -> Failure:
         return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=message), memory=True)
     if isinstance(error, ResourceExhausted):
         return Failure(pb.JobError(failure_class=pb.JobError.RESOURCE, message=str(error), field=error.field))
-    if isinstance(error, OuzelError) and error.code == Unavailable.code:  # another service's failure: it may pass
+    away = isinstance(error, StorageAway)  # also one that its operator has to mend
+    if away or (isinstance(error, OuzelError) and error.code == Unavailable.code):  # another's failure: it may pass
         return Failure(pb.JobError(failure_class=pb.JobError.INFRASTRUCTURE, message=str(error)))
     if isinstance(error, OuzelError) and not isinstance(error, DataLoss):
         return Failure(pb.JobError(failure_class=pb.JobError.USER, message=str(error), field=error.field))

@@ -10,6 +10,7 @@ from ouzel.worker.quotas.storage import Storage
 from ouzel.worker.store.accounts import AccountStore
 from ouzel.worker.store.job import NewJob, slots_of
 from ouzel.worker.store.limits import EachLimits, Limits
+from ouzel.worker.store.roster import Roster
 from ouzel_protos.v1 import job_pb2 as pb
 
 
@@ -42,8 +43,10 @@ class Accounts:
     def _too_wide(self, owner: str, spec: pb.JobSpec) -> OuzelError | None:
         """Why a job is refused that would wait for slots for ever."""
         needed, running = slots_of(spec), self._limits.of(owner).running
-        if needed > max(self._slots, 1):
-            reason = f"workers: {needed}, but this worker has {self._slots} slots (--slots of ouzel-worker)"
+        others = self._store.roster() if needed > max(self._slots, 1) else Roster(0, 0)
+        if needed > max(self._slots, others.most, 1):
+            most = str(others) if others.workers > 1 else f"this worker has {self._slots}"
+            reason = f"workers: {needed}, but {most} slots (--slots of ouzel-worker)"
         elif needed > max(running, 1):
             reason = f"workers: {needed}, but only {running} of your jobs may run at a time, and each worker counts"
         else:

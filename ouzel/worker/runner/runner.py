@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _COLLECT_SECONDS = 3600.0
 _PROBE_SECONDS = 0.1
 _AFTER_ERROR = 1.0  # s
+_LEASES = 3  # for which a worker is known to others after it was heard of
 _AFTER_UNAVAILABLE = 5.0  # s until the executor is asked again
 
 
@@ -91,7 +92,7 @@ class Runner:
         self._artifacts = environment.open_artifacts()
         self._nudged, self._draining = threading.Event(), threading.Event()
         self._collected = time.monotonic()
-        self._paused = float("-inf")
+        self._paused = self._entered = float("-inf")
         self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
 
     def start(self) -> None:
@@ -108,6 +109,8 @@ class Runner:
         self.nudge()
         if self._thread.is_alive():
             self._thread.join()
+        with suppress(Unavailable):  # then it is forgotten after a while
+            self._store.leave(self.name)
 
     @property
     def running(self) -> int:
@@ -138,6 +141,7 @@ class Runner:
                 self._free.extend(each.slot.parts or (each.slot,))
         if self._draining.is_set():
             return
+        self._enter()
         while self._free and self._may_claim() and self._claim():
             pass
         self._stalled.reclaim()
@@ -153,6 +157,13 @@ class Runner:
             Datasets(self._environment.uploads, cache=self._environment.upload_cache).collect_all()
         except (Unavailable, StorageAway, OSError) as error:
             _log.warning("not all could be collected: %s", error)
+
+    def _enter(self) -> None:
+        """Has others know of this worker's slots, as often as leases are looked at."""
+        now = time.monotonic()
+        if now - self._entered >= self._options.lease / 4:
+            self._store.enter(self.name, self.slots, _LEASES * self._options.lease)
+            self._entered = now
 
     def _may_claim(self) -> bool:
         """A job that is claimed while nothing can be started would only be put back."""

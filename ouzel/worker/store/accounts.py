@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ouzel.worker.store.roster import Roster
 from ouzel.worker.store.usage import Today, Used
 
 
@@ -33,6 +34,9 @@ class AccountStore(Protocol):
 
     def measured(self, kind: str, scale: str, gpus: float) -> Sequence[tuple[float, float]]:
         """Units of work and seconds of jobs that were measured."""
+
+    def roster(self) -> Roster:
+        """The workers of the store."""
 
     def clock(self) -> float:
         """Seconds since the epoch by the clock that reservations go by."""

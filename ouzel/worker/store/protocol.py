@@ -243,6 +243,18 @@ class WorkerStore(Protocol):
             LeaseLost: The lease is alive.
         """
 
+    def enter(self, worker: str, slots: int, lives: float) -> None:
+        """Says that a worker is there, and tells jobs that need more slots than any worker has; see `waits.enter`.
+
+        Args:
+            worker: Its name.
+            slots: That it has.
+            lives: Seconds for which it counts.
+        """
+
+    def leave(self, worker: str) -> None:
+        """Says that it is not there any more."""
+
     def state(self, job: str) -> State | None:
         """The state of a job, whoever's it is; None if it was deleted."""
 

@@ -74,6 +74,16 @@ CREATE TABLE IF NOT EXISTS stops (
     kill INTEGER NOT NULL,
     PRIMARY KEY (job, attempt)
 ) {rowid};
+CREATE TABLE IF NOT EXISTS workers (
+    name TEXT PRIMARY KEY,
+    slots INTEGER NOT NULL,
+    until {float} NOT NULL
+) {rowid};
+CREATE TABLE IF NOT EXISTS waits (
+    job TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+    most INTEGER NOT NULL
+) {rowid};
+CREATE INDEX IF NOT EXISTS jobs_by_slots ON jobs (slots) WHERE slots > 1;
 CREATE TABLE IF NOT EXISTS notices (
     number {number},
     job TEXT NOT NULL,

@@ -14,8 +14,10 @@ from ouzel.worker.store import (
     notices,
     pagination,
     reservations,
+    roster,
     stops,
     usage,
+    waits,
     worker_ops,
 )
 from ouzel.worker.store.database import Database
@@ -35,6 +37,7 @@ from ouzel.worker.store.notices import Notice
 from ouzel.worker.store.protocol import Listener, Statistics
 from ouzel.worker.store.retry_policy import Retries
 from ouzel.worker.store.room import Room
+from ouzel.worker.store.roster import Roster
 from ouzel.worker.store.subscriptions import Listeners
 from ouzel.worker.store.usage import Today, Used
 from ouzel_protos.v1 import job_pb2 as pb
@@ -158,6 +161,15 @@ class SqlStore:
 
     def reclaim(self, view: LeaseView, reason: str) -> Job:
         return self._db.write(lambda c: worker_ops.reclaim(c, view, reason, self.retries))
+
+    def enter(self, worker: str, slots: int, lives: float) -> None:
+        self._db.write(lambda c: waits.enter(c, worker, slots, lives))
+
+    def leave(self, worker: str) -> None:
+        self._db.write(lambda c: roster.leave(c, worker))
+
+    def roster(self) -> Roster:
+        return self._db.read(roster.read)
 
     def state(self, job: str) -> State | None:
         return self._db.read(lambda c: figures.state(c, job))
