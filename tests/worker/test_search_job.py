@@ -190,7 +190,7 @@ def test_trials_beside_each_other_survive_the_death_of_a_worker_and_of_the_job(
     tmp_path: Path, tiny_base: Path, forks: ForkServer
 ) -> None:
     with closing(Place(tmp_path, tiny_base, forks, slots=2)) as place:
-        job = submit(place.store, asked(place.upload(), search=RATES, trials=10, seed=2, workers=2))
+        job = submit(place.store, asked(place.upload(), search=RATES, trials=6, seed=2, workers=2))
         until(lambda: any(outcome for _, outcome in trials(place, job)), 120)
         first = _process(place, job)
         assert first is not None
@@ -210,10 +210,10 @@ def test_trials_beside_each_other_survive_the_death_of_a_worker_and_of_the_job(
         reasons = [each.state_change.reason for each in place.store.events("me", job.id, limit=10_000)]
         assert any("worker 2 of the search was ended by signal 9" in each for each in reasons)
         told = trials(place, done)
-        assert sorted(number for number, outcome in told if not outcome) == list(range(1, 11))  # each begins once
-        assert sorted(number for number, outcome in told if outcome) == list(range(1, 11))  # and ends once
+        assert sorted(number for number, outcome in told if not outcome) == list(range(1, 7))  # each begins once
+        assert sorted(number for number, outcome in told if outcome) == list(range(1, 7))  # and ends once
         summary = dict(done.result.summary)["search"]
-        assert [each["number"] for each in summary["table"]] == list(range(1, 11))
+        assert [each["number"] for each in summary["table"]] == list(range(1, 7))
         assert summary["best"]["parameters"]["learning_rate"] == 3e-3
         assert [each.version for each in place.models.versions("colours")] == ["1"]
         assert models.load(place.models.find("colours")).card["lineage"]["workers"] == 2
