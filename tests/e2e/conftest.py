@@ -8,7 +8,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ouzel_protos.torchserve import PREDICTIONS
 from ouzel_protos.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from ouzel_protos.v1 import explain_pb2 as pb
 from support.command import ouzel
+from support.ports import service_ports
 
 MODEL = "efficientnet-lite0"
 
@@ -89,7 +90,7 @@ def environment(lite0_store: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     Each has models and jobs of its own.
     """
     folder = tmp_path_factory.mktemp("whole")
-    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    ports = service_ports()
     (folder / "store").mkdir()
     shutil.copy(lite0_store / f"{MODEL}.mar", folder / "store")
     own = {

@@ -13,14 +13,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 from ouzel import models, serving
-from ouzel.serving import Ports
+from support.ports import service_ports
 
 pytestmark = pytest.mark.e2e
 README = Path(__file__).parents[2] / "README.md"
@@ -41,7 +40,7 @@ def snippets() -> list[tuple[str, str]]:
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     state = tmp_path / "state"
-    ports = {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in asdict(Ports.free()).items()}
+    ports = service_ports()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OUZEL_") or "WARM_UP" in key}
     yield kept | ports | {"OUZEL_STATE": str(state), "PATH": path}

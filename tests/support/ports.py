@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import TextIO
 
@@ -33,6 +34,14 @@ def free_ports(count: int) -> list[int]:
             ports.append(port)
     assert len(ports) == count, "no free ports"
     return ports
+
+
+def service_ports() -> dict[str, str]:
+    """Variables with ports for `ouzel up`. What `Ports.free` finds free, another process may have by the time."""
+    from ouzel.serving import Ports
+
+    names = [each.name for each in fields(Ports)]
+    return {f"OUZEL_{name.upper()}_PORT": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
 
 
 def _claim(file: Path) -> bool:
