@@ -123,7 +123,7 @@ def test_who_has_too_few_slots_knows_of_who_has_more(store: Store) -> None:
     assert "this worker has 2 slots" in str(small.quoted(ALICE, new(3))[1])
     store.enter("large", 4, 60.0)
     assert small.quoted(ALICE, new(4))[1] is None
-    assert "workers: 5, but the largest of 2 workers has 4 slots" in str(small.quoted(ALICE, new(5))[1])
+    assert "workers: 5 need as many slots, but the largest of 2 workers has 4 (" in str(small.quoted(ALICE, new(5))[1])
 
 
 @one_store

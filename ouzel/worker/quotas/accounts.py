@@ -46,7 +46,7 @@ class Accounts:
         others = self._store.roster() if needed > max(self._slots, 1) else Roster(0, 0)
         if needed > max(self._slots, others.most, 1):
             most = str(others) if others.workers > 1 else f"this worker has {self._slots}"
-            reason = f"workers: {needed}, but {most} slots (--slots of ouzel-worker)"
+            reason = f"workers: {needed} need as many slots, but {most} (OUZEL_WORKER_SLOTS, --slots of ouzel-worker)"
         elif needed > max(running, 1):
             reason = f"workers: {needed}, but only {running} of your jobs may run at a time, and each worker counts"
         else:
