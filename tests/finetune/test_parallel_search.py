@@ -283,6 +283,30 @@ def test_a_worker_that_cannot_start_is_told(tiny, colours, monkeypatch):
         search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=4, workers=2)
 
 
+class Unloadable(torch.nn.Module):
+    """A network that no other process can have."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__()
+        self._code = code
+
+    def __reduce__(self):
+        return exec, (self._code,)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("raise MemoryError", MemoryError, "a worker of the search ran out of memory"),
+        ("import ouzel.nothing", ModuleNotFoundError, r"ouzel\.nothing"),
+    ],
+)
+def test_a_worker_that_cannot_have_the_network_says_why(tiny, colours, code, error, words):
+    base = dataclasses.replace(tiny, network=Unloadable(code))
+    with pytest.raises(error, match=words):
+        search(base, colours, make_recipe("scratch", FAST), RATES, trials=2, workers=2)
+
+
 def _spoilt(colours, error: Exception):
     def read() -> bytes:
         raise error
