@@ -29,6 +29,7 @@ from ouzel.registry.reports import AgentReport, Serves, VersionReport, parse_rep
 from ouzel.torchserve import retention
 from ouzel.torchserve.management import Settings
 from support.agents import FakeNode
+from support.jobs import until
 from support.toys import add_toy, digest, write_toy
 
 
@@ -520,6 +521,26 @@ def test_it_refuses_to_start_where_waiting_does_not_help(
             assert node.serves() == ("1", ["1"])
         with pytest.raises(StorageRefused), node.running():
             pass
+    finally:
+        node.torchserve.stop()
+
+
+def test_a_mount_that_fails_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, names, failed = tmp_path / "shared", FolderRegistry.names, list[str]()
+    add_toy(ModelFiles(shared), "1", 1)
+    node = FakeNode(shared, tmp_path, "node-1")
+
+    def stale(registry: FolderRegistry) -> Mapping[str, str]:
+        if not failed:
+            failed.append(registry.where)
+            raise OSError(errno.ESTALE, "Stale file handle", registry.where)
+        return names(registry)
+
+    monkeypatch.setattr(FolderRegistry, "names", stale)
+    try:
+        with node.running():
+            until(lambda: node.serves() == ("1", ["1"]))
+        assert failed == [str(shared)]
     finally:
         node.torchserve.stop()
 
