@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ouzel.finetune.search.processes import Joined
 
 _WAKE = 1.0  # s
+_PAUSE = 0.1  # s
 
 
 class NodeWorkers:
@@ -88,7 +89,8 @@ class NodeWorkers:
         while not self._closed:
             try:
                 connection = listener.accept()
-            except OSError:  # who has called is gone
+            except OSError:  # who has called is gone; or there are too many files
+                time.sleep(_PAUSE)
                 continue
             # In a thread of its own: a stranger who says nothing must keep no worker out.
             threading.Thread(target=self._admit, args=(connection, key), name="trial", daemon=True).start()

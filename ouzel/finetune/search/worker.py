@@ -25,7 +25,6 @@ from typing import Any
 import torch
 
 from ouzel.errors import FailedPrecondition
-from ouzel.finetune.distributed.group import device_of_rank
 from ouzel.finetune.distributed.memory import is_out_of_memory
 from ouzel.finetune.events import Event
 from ouzel.finetune.features import MemoryCache
@@ -113,7 +112,7 @@ class Worker:
 
     def _trainings(self, setup: Setup) -> Trainings:
         torch.set_num_threads(setup.threads)
-        base = setup.model(device_of_rank())
+        base = setup.model()
         examples = [dataclasses.replace(each, read=partial(self._files.read, each.sha256)) for each in setup.examples]
         cache = MemoryCache()  # of its own: what others have put into a shared one may be rounded otherwise
         return Trainings(
