@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -66,20 +66,20 @@ class Asked:
 
     def get(self, key: str) -> bytes | None:
         """An object; None if there is none."""
-        with self._words(key):
-            try:
+        try:
+            with self._words(key):
                 return bytes(self.api.get(self._store, key).bytes())
-            except FileNotFoundError:
-                return None
+        except FileNotFoundError:
+            return None
 
     def tagged(self, key: str) -> tuple[bytes, str] | None:
         """An object and its tag; None if there is none."""
-        with self._words(key):
-            try:
+        try:
+            with self._words(key):
                 found = self.api.get(self._store, key)
                 return bytes(found.bytes()), str(found.meta["e_tag"])
-            except FileNotFoundError:
-                return None
+        except FileNotFoundError:
+            return None
 
     def swap(self, key: str, tag: str | None, content: bytes) -> str | None:
         """Stores an object, if it is still as it was read.
@@ -139,11 +139,9 @@ class Asked:
     def remove(self, keys: Sequence[str]) -> None:
         """Removes objects; those that are not there are no error."""
         for start in range(0, len(keys), _LISTED):
-            with self._words("remove"):
-                try:
-                    self.api.delete(self._store, list(keys[start : start + _LISTED]))
-                except FileNotFoundError:  # another worker was faster; what is left goes next time
-                    continue
+            # Where another worker was faster, what is left goes next time.
+            with suppress(FileNotFoundError), self._words("remove"):
+                self.api.delete(self._store, list(keys[start : start + _LISTED]))
 
     def check(self) -> None:
         """Writes a small object. Raises Unavailable or StorageRefused with all that is known: the operator reads it."""

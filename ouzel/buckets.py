@@ -136,7 +136,7 @@ class Prefix:
         """What obstore raises in the block becomes Unavailable, with the path and the cause.
 
         FileNotFoundError passes, and so do the errors of conditions that do not hold. What the operator has to mend is
-        StorageRefused.
+        StorageRefused; obstore has FileNotFoundError for a missing bucket too, so it must not be caught in the block.
         """
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -168,7 +168,8 @@ class Prefix:
         Nothing else of the answer is told: it may hold keys and what was signed.
         """
         status, said = _answer(text)
-        if status in ("401", "403") and self._is_missing():  # some refuse to write to a bucket that they do not have
+        # Some refuse to write to a bucket that they do not have. A HEAD is answered without words.
+        if (status in ("401", "403") or (status == "404" and not said)) and self._is_missing():
             said = _NO_BUCKET
         if said == _NO_BUCKET:
             return f"there is no bucket {self._bucket!r}"

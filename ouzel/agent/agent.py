@@ -260,7 +260,7 @@ class Agent:
             self._registry.names()
         except StorageRefused:
             raise
-        except StorageAway as error:
+        except (StorageAway, OSError) as error:  # a mount whose server is away, say
             _log.warning("the store does not answer yet: %s", error)
 
     def _check_name(self, stop: threading.Event) -> None:

@@ -20,6 +20,7 @@ from ouzel.buckets import StorageAway
 from ouzel.durable_files import written
 from ouzel.errors import FailedPrecondition
 from ouzel.model_files import ModelFile, ModelFiles
+from ouzel.registry.identity import read_identity
 from ouzel.registry.record import ModelRecord, StoredVersion
 from ouzel.registry.registry import Registry
 
@@ -89,8 +90,9 @@ class Fetched:
         if self._expected():
             return
         if models:
-            with written(self._own / "identity") as temporary:
-                temporary.write_text(f"{self._registry.identify()}\n", encoding="ascii")
+            if identity := self._registry.identify():
+                with written(self._own / "identity") as temporary:
+                    temporary.write_text(f"{identity}\n", encoding="ascii")
         elif self._known:
             raise OtherStore(
                 f"{self._registry.where} has no models, and here are {len(self._known)} archives of it: it may not be "
@@ -151,10 +153,15 @@ class Fetched:
             temporary.write_text(json.dumps(self._known, indent=1, sort_keys=True), encoding="utf-8")
 
     def _expected(self) -> str:
+        place = self._own / "identity"
         try:
-            return (self._own / "identity").read_text(encoding="ascii").strip()
+            return read_identity(place.read_bytes(), str(place))
         except FileNotFoundError:
             return ""
+        except StorageAway as error:
+            raise OtherStore(
+                f"{error}. What is served stays; to follow {self._registry.where}, whichever store it is, remove it"
+            ) from error
 
     def _read(self) -> dict[str, str]:
         try:

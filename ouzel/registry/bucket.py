@@ -23,6 +23,7 @@ from ouzel.buckets import StorageAway
 from ouzel.durable_files import FULL
 from ouzel.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from ouzel.model_names import check_name
+from ouzel.registry.identity import new_identity, read_identity
 from ouzel.registry.record import ModelRecord, StoredVersion, parse
 from ouzel.registry.registry import Told
 
@@ -55,12 +56,12 @@ class BucketRegistry:
 
     def identity(self) -> str:
         """See `Registry`."""
-        return (self._asked.get(_IDENTITY) or b"").decode("ascii", errors="replace").strip()
+        return read_identity(self._asked.get(_IDENTITY), f"{self.where}/{_IDENTITY}")
 
     def identify(self) -> str:
         """See `Registry`."""
         if not (known := self.identity()):
-            self._asked.swap(_IDENTITY, None, f"{secrets.token_hex(16)}\n".encode())  # the first of several wins
+            self._asked.swap(_IDENTITY, None, new_identity())  # the first of several wins
             known = self.identity()
         return known
 

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,10 +20,12 @@ from ouzel.durable_files import FULL, written
 from ouzel.errors import DataLoss, NotFound, ResourceExhausted
 from ouzel.model_files import ModelFile, ModelFiles
 from ouzel.model_names import check_name
+from ouzel.registry.identity import new_identity, read_identity
 from ouzel.registry.record import ModelRecord, StoredVersion
 from ouzel.registry.registry import Told
 
 _OWN = ".agents"
+_NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class FolderRegistry:
@@ -44,7 +46,14 @@ class FolderRegistry:
     def identity(self) -> str:
         """See `Registry`."""
         self._check()
-        return _text(self._folder / _OWN / "identity")
+        place = self._folder / _OWN / "identity"
+        try:
+            content = place.read_bytes()
+        except FileNotFoundError:
+            content = None
+        except OSError as error:
+            raise StorageAway(f"{place} cannot be read ({error.strerror})") from error
+        return read_identity(content, str(place))
 
     def identify(self) -> str:
         """See `Registry`."""
@@ -54,8 +63,10 @@ class FolderRegistry:
         try:
             place.parent.mkdir(exist_ok=True)
             with suppress(FileExistsError), written(place, replace=False) as temporary:  # the first of several wins
-                temporary.write_text(f"{secrets.token_hex(16)}\n", encoding="ascii")
+                temporary.write_bytes(new_identity())
         except OSError as error:
+            if error.errno in _NOT_ALLOWED:
+                return ""
             raise StorageAway(f"{place} cannot be written ({error.strerror})") from error
         return self.identity()
 

@@ -34,7 +34,7 @@ class Registry(Protocol):
         """What tells this store from all others, wherever it is mounted; "" as long as nobody has asked for it."""
 
     def identify(self) -> str:
-        """The same; a store that has none gets one."""
+        """The same; a store that has none gets one, if it may be written to from here."""
 
     def names(self) -> Mapping[str, str]:
         """The models, and a tag of each that differs between two states of its record."""

@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Listener
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import TYPE_CHECKING, Any
 
 from ouzel.finetune.distributed.group import SECONDS
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ouzel.finetune.search.processes import Joined
 
 _WAKE = 1.0  # s
+_PAUSE = 0.1  # s
 
 
 class NodeWorkers:
@@ -37,7 +38,7 @@ class NodeWorkers:
     """
 
     def __init__(self, count: int, joined: Joined, resources: dict[str, float]) -> None:
-        self._others, self._there, self._closed = count - 1, 0, False
+        self._others, self._there, self._closed, self._lock = count - 1, 0, False, threading.Lock()
         self._joined, self._until = joined, time.monotonic() + SECONDS
         self._local = LocalWorkers(1, joined)
         self._nodes: NodeActors | None = None
@@ -48,8 +49,8 @@ class NodeWorkers:
         key = secrets.token_bytes(32)
         try:
             self._nodes = NodeActors(_TrialActor, [()] * self._others, resources)
-            listener = self._listener = Listener((self._nodes.address, 0), backlog=count, authkey=key)
-            self._accepting = threading.Thread(target=self._accept, args=[listener], name="trials", daemon=True)
+            listener = self._listener = Listener((self._nodes.address, 0), backlog=count)
+            self._accepting = threading.Thread(target=self._accept, args=(listener, key), name="trials", daemon=True)
             self._accepting.start()
             for number, each in enumerate(self._nodes.actors, 2):
                 self._serving[each.serve.remote(listener.address, key)] = number
@@ -73,7 +74,8 @@ class NodeWorkers:
 
     def close(self) -> None:
         """Ends all of them, and leaves the cluster."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         if self._listener is not None:
             with suppress(OSError), socket.create_connection(self._listener.address, _WAKE):
                 pass  # an accept that waits does not hear of a close
@@ -83,12 +85,24 @@ class NodeWorkers:
             self._nodes.close()
         self._local.close()
 
-    def _accept(self, listener: Listener) -> None:
+    def _accept(self, listener: Listener, key: bytes) -> None:
         while not self._closed:
             try:
                 connection = listener.accept()
-            except (AuthenticationError, EOFError, OSError):  # of somebody else, or who is gone
+            except OSError:  # who has called is gone; or there are too many files
+                time.sleep(_PAUSE)
                 continue
+            # In a thread of its own: a stranger who says nothing must keep no worker out.
+            threading.Thread(target=self._admit, args=(connection, key), name="trial", daemon=True).start()
+
+    def _admit(self, connection: Connection, key: bytes) -> None:
+        try:
+            deliver_challenge(connection, key)
+            answer_challenge(connection, key)
+        except (AuthenticationError, EOFError, OSError):  # of somebody else, or who is gone
+            connection.close()
+            return
+        with self._lock:
             if self._closed:
                 connection.close()
                 return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -27,6 +29,7 @@ from ouzel.registry.reports import AgentReport, Serves, VersionReport, parse_rep
 from ouzel.torchserve import retention
 from ouzel.torchserve.management import Settings
 from support.agents import FakeNode
+from support.jobs import until
 from support.toys import add_toy, digest, write_toy
 
 
@@ -417,6 +420,62 @@ def test_it_goes_away_between_two_looks_of_one_round(tmp_path: Path, monkeypatch
         node.torchserve.stop()
 
 
+@pytest.mark.parametrize("damage", [b"", b"\n", b"\xff\xfe", b"0123"])
+def test_a_damaged_identity_is_not_guessed(store: ModelFiles, place: str | Path, node: FakeNode, damage: bytes) -> None:
+    """Neither that of the store nor the one that the agent remembers."""
+    add_toy(store, "1", 1)
+
+    def damaged() -> None:
+        if isinstance(place, Path):
+            (place / ".agents" / "identity").write_bytes(damage)
+        else:
+            prefix = Prefix(place, "test")
+            prefix.api.put(prefix.store, "identity", damage)
+
+    with node.agent() as agent:
+        agent.round()
+        remembered = node.options.store / ".agent" / "identity"
+        good = remembered.read_bytes()
+        add_toy(store, "2", 2)
+        remembered.write_bytes(damage)
+        agent.round()
+        assert f"{remembered} is damaged" in agent.report.note
+        assert node.serves() == ("1", ["1"])
+        remembered.write_bytes(good)
+        damaged()
+        agent.round()
+        assert "identity is damaged" in agent.report.note
+        assert node.serves() == ("1", ["1"])
+        remembered.unlink()
+        agent.round()
+        assert "identity is damaged" in agent.report.note
+        assert (node.serves(), remembered.exists()) == (("1", ["1"]), False)
+    with pytest.raises(StorageAway, match="identity is damaged"):
+        run_once(node.options)
+
+
+def test_a_store_that_may_only_be_read_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its identity from an agent that may write to it."""
+    shared = tmp_path / "shared"
+    add_toy(ModelFiles(shared), "1", 1)
+    node = FakeNode(shared, tmp_path, "node-1")
+    try:
+        with node.agent() as agent:
+            with monkeypatch.context() as patch:  # the tests may run as root, whom no mode stops
+                patch.setattr("ouzel.registry.folder.written", _refused)
+                agent.round()
+            assert (node.serves(), agent.report.note) == (("1", ["1"]), "")
+            assert not (node.options.store / ".agent" / "identity").exists()
+            agent.round()
+            assert (node.options.store / ".agent" / "identity").exists()
+    finally:
+        node.torchserve.stop()
+
+
+def _refused(place: Path, **_more: object) -> NoReturn:
+    raise OSError(errno.EROFS, "Read-only file system", str(place))
+
+
 def test_a_bucket_that_was_emptied_is_not_followed(bucket: str, tmp_path: Path) -> None:
     """Models that were removed one by one leave records; a bucket without any is another one, or was restored."""
     add_toy(ModelFiles(*mirrored(bucket, tmp_path / "worker")), "1", 1)
@@ -462,6 +521,26 @@ def test_it_refuses_to_start_where_waiting_does_not_help(
             assert node.serves() == ("1", ["1"])
         with pytest.raises(StorageRefused), node.running():
             pass
+    finally:
+        node.torchserve.stop()
+
+
+def test_a_mount_that_fails_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, names, failed = tmp_path / "shared", FolderRegistry.names, list[str]()
+    add_toy(ModelFiles(shared), "1", 1)
+    node = FakeNode(shared, tmp_path, "node-1")
+
+    def stale(registry: FolderRegistry) -> Mapping[str, str]:
+        if not failed:
+            failed.append(registry.where)
+            raise OSError(errno.ESTALE, "Stale file handle", registry.where)
+        return names(registry)
+
+    monkeypatch.setattr(FolderRegistry, "names", stale)
+    try:
+        with node.running():
+            until(lambda: node.serves() == ("1", ["1"]))
+        assert failed == [str(shared)]
     finally:
         node.torchserve.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import pickle
 import signal
 import threading
 import time
@@ -281,6 +282,61 @@ def test_a_worker_that_cannot_start_is_told(tiny, colours, monkeypatch):
     monkeypatch.setattr("ouzel.finetune.search.processes.MODULE", "ouzel.nothing")
     with pytest.raises(RankLost, match=r"worker \d of the search ended with status 1"):
         search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=4, workers=2)
+
+
+class Heard:
+    """Workers that compute nothing, and what the first one is told first."""
+
+    def __call__(self, count, joined):
+        ours, self._theirs = Pipe()
+        joined(0, ours)
+        self.setup = pickle.loads(self._theirs.recv_bytes())
+        return self
+
+    def lost(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._theirs.close()
+
+
+def test_workers_compute_where_the_base_is(tiny, colours, monkeypatch):
+    """On another device, the same values would come to something else than with one worker."""
+    heard = Heard()
+
+    def stop() -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        search(tiny, colours, make_recipe("scratch", FAST), RATES, trials=2, workers=2, on_wait=stop, starter=heard)
+    monkeypatch.setattr("ouzel.finetune.search.messages.device_of_rank", lambda: torch.device("meta"))  # a GPU
+    places = [dataclasses.replace(heard.setup, gpu=gpu).model() for gpu in (heard.setup.gpu, True)]
+    assert [next(each.network.parameters()).device.type for each in places] == ["cpu", "meta"]
+
+
+class Unloadable(torch.nn.Module):
+    """A network that no other process can have."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self._code = code
+
+    def __reduce__(self):
+        return exec, (self._code,)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("raise MemoryError", MemoryError, "a worker of the search ran out of memory"),
+        ("import ouzel.nothing", ModuleNotFoundError, r"ouzel\.nothing"),
+    ],
+)
+def test_a_worker_that_cannot_have_the_network_says_why(tiny, colours, code, error, words):
+    base = dataclasses.replace(tiny, network=Unloadable(code))
+    with pytest.raises(error, match=words):
+        search(base, colours, make_recipe("scratch", FAST), RATES, trials=2, workers=2)
 
 
 def _spoilt(colours, error: Exception):

@@ -106,10 +106,11 @@ def test_a_log_in_a_bucket(bucket: str, sqlite_place: Place) -> None:
 
 
 def test_a_bucket_that_cannot_be_used_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        StorageRefused, match="s3://no-such-bucket/x cannot be used: there is no bucket 'no-such-bucket'"
-    ):
-        open_storage("s3://no-such-bucket/x").create("tile/0/000", b"x")
+    for call in (lambda s: s.create("tile/0/000", b"x"), lambda s: s.read("checkpoint"), lambda s: s.swap(None, b"x")):
+        with pytest.raises(
+            StorageRefused, match="s3://no-such-bucket/x cannot be used: there is no bucket 'no-such-bucket'"
+        ):
+            call(open_storage("s3://no-such-bucket/x"))
     with pytest.raises(InvalidArgument, match="names no bucket"):
         open_storage("s3://")
     with pytest.raises(InvalidArgument, match="gs://"):

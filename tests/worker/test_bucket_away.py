@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import grpc
 import pytest
 from obstore.exceptions import GenericError
 
+from ouzel.bucket_objects import Asked
 from ouzel.buckets import Prefix, StorageRefused
 from ouzel.errors import Unavailable
 from ouzel.worker.artifacts.bucket import BucketArtifacts
@@ -186,6 +188,27 @@ def test_what_no_waiting_helps_is_not_unavailable(tmp_path: Path, monkeypatch: p
             assert why in told.value.why
             failed = failure_of(told.value).error
             assert failed.failure_class == pb.JobError.INFRASTRUCTURE
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda asked: asked.get("a"),
+        lambda asked: asked.tagged("a"),
+        lambda asked: asked.size("a"),
+        lambda asked: asked.part("a", 0, 1),
+        lambda asked: asked.copy("a", "b"),
+        lambda asked: asked.remove(["a"]),
+    ],
+)
+def test_a_missing_bucket_is_no_missing_object(call: Callable[[Asked], object]) -> None:
+    """A model or a checkpoint that is said to be gone would be lost for good."""
+    with pytest.raises(StorageRefused) as told:
+        call(Asked("s3://ouzel-none/files", "artifacts"))
+    assert "there is no bucket 'ouzel-none'" in told.value.why
+    with suppress(FileNotFoundError):
+        assert call(Asked(BUCKET, "artifacts")) is None
 
 
 def test_a_machine_without_keys_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

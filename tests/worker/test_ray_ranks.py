@@ -99,6 +99,8 @@ def test_trials_run_beside_each_other_and_an_actor_that_dies_costs_an_attempt(
     dataset = stored(Datasets(tmp_path / "datasets", isolated=Isolated(None)), "me", two_colours()).id
     spec = asked(dataset, "searched", 2)
     spec.finetune.trials = 6
+    for name in ("epochs", "patience"):  # the first trial runs until the actor has come
+        spec.finetune.parameters[name].CopyFrom(value(300))
     spec.finetune.search["learning_rate"].choices.values.extend([value(1e-8), value(3e-3)])
     told = environment(postgres_url, tmp_path, models=tmp_path / "store", checkpoint_seconds=0)
     slots = [Slot(f"ray{number}", REAL) for number in range(2)]

@@ -117,6 +117,13 @@ def test_a_job_that_no_worker_can_run_says_why_it_waits(store: Store) -> None:
     store.delete(ALICE, wider.id)
 
 
+def test_one_that_is_told_has_waited_no_shorter(store: Store) -> None:
+    job = store.create(ALICE, new(8))
+    until(lambda: store.enter("large", 4, 0.05) or len(waiting(store, job)) == 1)
+    assert store.get(ALICE, job.id).updated == job.updated
+    assert store.get(ALICE, job.id).last_sequence == job.last_sequence + 1
+
+
 def test_who_has_too_few_slots_knows_of_who_has_more(store: Store) -> None:
     small = accounts(store, 2)
     store.enter("me", 2, 60.0)

@@ -12,6 +12,7 @@ from torch import nn
 
 from ouzel.errors import FailedPrecondition
 from ouzel.finetune.data import Example
+from ouzel.finetune.distributed.group import device_of_rank
 from ouzel.finetune.recipes import Recipe
 from ouzel.models import Model
 from ouzel.precision_names import Precision
@@ -31,6 +32,7 @@ class Setup:
         precision: As of `finetune`.
         shares_head: Whether the logistic regression is the same in all trials.
         threads: Of torch. The rounding of sums may depend on it.
+        gpu: Whether the base is on one. What trials come to depends on that, too.
     """
 
     base: Model
@@ -42,9 +44,11 @@ class Setup:
     precision: Precision
     shares_head: bool
     threads: int
+    gpu: bool
 
-    def model(self, device: torch.device) -> Model:
-        """The base on a device."""
+    def model(self) -> Model:
+        """The base where a worker computes: on the GPU that it was given, or on the CPU as the base itself."""
+        device = device_of_rank() if self.gpu else torch.device("cpu")
         network = torch.load(io.BytesIO(self.network), map_location="cpu", weights_only=False)
         return dataclasses.replace(self.base, network=network.to(device))
 

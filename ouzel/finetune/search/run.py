@@ -125,7 +125,8 @@ def search(
         study = Study(searched, recipe, seed, finished, left)
         bare, network = parcel(base)
         threads, shown = torch.get_num_threads(), without_files(parts)
-        setup = Setup(bare, network, shown, seed, image_size, batch_scale, precision, shares_head, threads)
+        gpu = next(base.network.parameters()).device.type == "cuda"
+        setup = Setup(bare, network, shown, seed, image_size, batch_scale, precision, shares_head, threads, gpu)
         beside = Beside(
             setup, parts, recipe_of, compared, study, done=finished, begun=left,
             on_event=on_event, on_trial=on_trial, on_wait=on_wait,

@@ -25,7 +25,6 @@ from typing import Any
 import torch
 
 from ouzel.errors import FailedPrecondition
-from ouzel.finetune.distributed.group import device_of_rank
 from ouzel.finetune.distributed.memory import is_out_of_memory
 from ouzel.finetune.events import Event
 from ouzel.finetune.features import MemoryCache
@@ -101,18 +100,25 @@ class Worker:
     def serve(self) -> None:
         """Computes until the other end closes, which ends the process."""
         setup: Setup = self._inbox.get()
-        torch.set_num_threads(setup.threads)
-        base = setup.model(device_of_rank())
-        examples = [dataclasses.replace(each, read=partial(self._files.read, each.sha256)) for each in setup.examples]
-        cache = MemoryCache()  # of its own: what others have put into a shared one may be rounded otherwise
-        trainings = Trainings(
-            base, examples, shares_head=setup.shares_head, seed=setup.seed, image_size=setup.image_size, cache=cache,
-            batch_scale=setup.batch_scale, precision=setup.precision,
-        )  # fmt: skip
+        try:
+            trainings = self._trainings(setup)
+        except Exception as error:  # noqa: BLE001 - as of a trial
+            self._channel.send(_failed(error))
+            threading.Event().wait()  # for the other end to close
         while True:
             start: Start = self._inbox.get()
             train = partial(trainings.run, start.recipe, on_event=self._on_event, on_epoch=self._on_epoch)
             self._channel.send(_outcome(train))
+
+    def _trainings(self, setup: Setup) -> Trainings:
+        torch.set_num_threads(setup.threads)
+        base = setup.model()
+        examples = [dataclasses.replace(each, read=partial(self._files.read, each.sha256)) for each in setup.examples]
+        cache = MemoryCache()  # of its own: what others have put into a shared one may be rounded otherwise
+        return Trainings(
+            base, examples, shares_head=setup.shares_head, seed=setup.seed, image_size=setup.image_size, cache=cache,
+            batch_scale=setup.batch_scale, precision=setup.precision,
+        )  # fmt: skip
 
     def _heard(self, message: Any) -> None:
         if isinstance(message, Content):
@@ -139,12 +145,16 @@ def _outcome(train: Callable[[], tuple[str, str]]) -> Ended | Failed:
     try:
         return Ended(*train())
     except Exception as error:  # noqa: BLE001 - whatever it is, the process that searches must hear of it
-        if is_out_of_memory(error):
-            return Failed(MemoryError("workers: a worker of the search ran out of memory"))
-        with suppress(Exception):
-            pickle.loads(pickle.dumps(error))
-            return Failed(error)
-        return Failed(FailedPrecondition(f"search: a trial failed ({type(error).__name__}: {error!s:.200})"))
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Failed:
+    if is_out_of_memory(error):
+        return Failed(MemoryError("workers: a worker of the search ran out of memory"))
+    with suppress(Exception):
+        pickle.loads(pickle.dumps(error))
+        return Failed(error)
+    return Failed(FailedPrecondition(f"search: a trial failed ({type(error).__name__}: {error!s:.200})"))
 
 
 def main(arguments: list[str]) -> None:

@@ -83,9 +83,9 @@ class Bucket:
         yield
 
     def _get(self, path: str) -> tuple[bytes, str | None] | None:
-        with self._prefix.translated(path):
-            try:
+        try:
+            with self._prefix.translated(path):
                 result = self._s3.get(self._store, path)
                 return bytes(result.bytes()), result.meta["e_tag"]
-            except FileNotFoundError:
-                return None
+        except FileNotFoundError:
+            return None

@@ -46,3 +46,4 @@ def _tell(c: Connection, job: str, known: Roster) -> None:
     )
     message = f"it waits: it needs {found.slots} slots, and {known}"
     job_table.append(c, found, [pb.JobEvent(log=pb.Log(level=pb.Log.WARNING, message=message))])
+    c.run("UPDATE jobs SET updated = ? WHERE id = ?", found.updated, job)  # of one that waits: since when
