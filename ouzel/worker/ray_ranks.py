@@ -32,7 +32,7 @@ class NodeRanks:
         self._nodes = NodeActors(_Actor, [(rank, ranks) for rank in range(1, ranks)], resources)
         try:
             self.address = self._nodes.address
-            self.store: Any = dist.TCPStore(  # type: ignore[attr-defined]
+            self.store: Any = dist.TCPStore(  # type: ignore[attr-defined]  # torch exports it at run time
                 self.address, 0, ranks, True, timedelta(seconds=SECONDS), wait_for_workers=False
             )
             self.rendezvous = Rendezvous(host=self.address, port=self.store.port, nccl=resources["gpus"] >= 1)

@@ -63,9 +63,9 @@ class Group:
         self.rank, self.ranks = rank, ranks
         waiting = timedelta(seconds=SECONDS)
         if store is None and rendezvous.file:
-            store = dist.FileStore(rendezvous.file, ranks)  # type: ignore[attr-defined]  # torch's stubs leave both stores out
+            store = dist.FileStore(rendezvous.file, ranks)  # type: ignore[attr-defined]  # torch exports it at run time
         elif store is None:
-            store = dist.TCPStore(  # type: ignore[attr-defined]
+            store = dist.TCPStore(  # type: ignore[attr-defined]  # likewise
                 rendezvous.host, rendezvous.port, ranks, False, waiting
             )
         with _interface(address):

@@ -13,9 +13,8 @@ from ouzel.errors import FailedPrecondition, Unavailable
 
 Resolve = Callable[[str, int], Sequence[str]]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv6 that a gateway turns into the IPv4 of its last 32 bits
-_UNICAST = ipaddress.ip_network(
-    "2000::/3"
-)  # all that IANA has given out for the internet; others translate, or are old
+# All of IPv6 that IANA has given out for the internet; other networks translate, or are old.
+_UNICAST = ipaddress.ip_network("2000::/3")
 # Addresses that look public, and where clouds answer their own machines: Oracle's metadata, Azure's agent.
 _CLOUDS = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("168.63.129.16/32"))
 
